@@ -1,0 +1,100 @@
+"""Every expected failure, on one screen.
+
+Each says where, what came, what would be right, and on which page to read more. Anything else that is raised is a
+bug and ends the task loudly.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with what a caller sent or wrote, in four parts."""
+
+    where: str
+    """A pointer into what came: ``$.placements[0].filter``, ``/events/3/item_id``, ``line 17``."""
+    came: str
+    right: str
+    page: str
+    """Page of the documentation, such as ``docs/events.md``."""
+
+    def __str__(self) -> str:
+        """Return the four parts as text of four lines at most."""
+        return f"{self.where}\n  {self.came}\n  {self.right}\n  {self.page}"
+
+
+class MidstreamError(Exception):
+    """Something the caller can act on; anything else is a bug and ends the task."""
+
+
+class SourceUnavailable(MidstreamError):
+    """A source cannot propose now."""
+
+
+class ModelUnavailable(MidstreamError):
+    """No loaded artifact of that name and type."""
+
+
+class TableMissing(MidstreamError):
+    """No table of that type is folded."""
+
+
+class ScoresUnavailable(MidstreamError):
+    """A scorer cannot answer now."""
+
+
+class LogDamaged(MidstreamError):
+    """Bytes in the middle of the log do not match their checksum."""
+
+
+class AppendFailed(MidstreamError):
+    """The log could not be made durable, and takes nothing more until it is opened anew."""
+
+
+class DiskFull(AppendFailed):
+    """No room for the frame; nothing of it was kept, and the next append may succeed."""
+
+
+class FolderLocked(MidstreamError):
+    """Another process holds the data folder."""
+
+
+class SnapshotInvalid(MidstreamError):
+    """A snapshot does not match its manifest, or belongs to another log or fold version."""
+
+
+class StoreUnavailable(MidstreamError):
+    """The online store did not answer in time."""
+
+
+class ShapeMismatch(MidstreamError):
+    """A component returned another number of rows than it was given."""
+
+
+class NotFound(MidstreamError):
+    """Nothing of that name or id is known."""
+
+
+class Invalid(MidstreamError):
+    """What came cannot be used; every fault found is named."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        """Keep the faults; the text is all of them, one after another."""
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class ConfigInvalid(Invalid):
+    """The configuration cannot be used."""
+
+
+class RequestInvalid(Invalid):
+    """A request cannot be answered as it was asked."""
+
+
+class TooLarge(Invalid):
+    """More was sent than one request may hold."""
+
+
+class Overloaded(MidstreamError):
+    """A queue is at its maximum; the caller may try again later."""

@@ -1,0 +1,167 @@
+"""What a part must be to take part: eight Protocols (a ninth needs a decision record), three rules.
+
+1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
+   everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
+2. What reads state is a plain ``def`` and takes a ``Moment``. What may wait is ``async def`` and never
+   sees one. So a request reads all of its state at exactly one log position, and needs no lock for it.
+3. Columns in, columns out, same length, same order. The pipeline checks it, whoever wrote the component.
+
+Each has its ``check_<name>`` in ``midstream.testing.conformance``: the promises that a type cannot state.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import (
+    Candidates,
+    EventBatch,
+    FeatureFrame,
+    IndexedBatch,
+    LogPosition,
+    Mask,
+    Models,
+    Moment,
+    Proposal,
+    Query,
+    Score,
+    Selection,
+)
+
+
+class EventLog(Protocol):
+    """One ordered partition of events. The embedded log is one; Kafka gives one object a partition."""
+
+    @property
+    def generation(self) -> int:
+        """Number of times that history was rewritten; a log position means nothing in another generation."""
+        ...
+
+    @property
+    def end(self) -> LogPosition:
+        """Number of durable events: the position after the last one."""
+        ...
+
+    @property
+    def last_log_time_ms(self) -> int:
+        """Log time of the last durable event, 0 while there is none. The next may not be earlier."""
+        ...
+
+    def append(self, batch: EventBatch) -> LogPosition:
+        """Store a batch; return the position after its last event.
+
+        Durable on return. The rows carry their log time, which never goes back.
+
+        Raises:
+            DiskFull: No room; nothing was kept, the log stays usable and a later append may succeed.
+            AppendFailed: The batch may or may not be durable; the log refuses every further append.
+        """
+        ...
+
+    def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
+        """Return batches of the events at and after a position, about ``limit`` events, oldest first.
+
+        Each pair is the position before the batch's first event and the batch; the first batch is cut so that it
+        begins exactly at ``after``. Empty when ``after`` is the end.
+
+        Raises:
+            LogDamaged: A checksum does not match; the text names the range of positions.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release files and locks. Everything that was appended is already durable."""
+        ...
+
+
+class StateTable(Protocol):
+    """A bounded structure that is a pure fold of the log."""
+
+    def apply(self, batch: IndexedBatch) -> None:
+        """Fold a batch: no I/O, clock, randomness or set order. However the log is cut, the same bits."""
+        ...
+
+    def arrays(self) -> Mapping[str, NDArray[np.generic]]:
+        """Return all of the state in canonical form: logical content in index order, not capacity or layout.
+
+        The same content always gives the same bytes, so this is both what a snapshot holds and what is digested.
+        """
+        ...
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the table whose ``arrays`` these are."""
+        ...
+
+
+class OnlineStore(Protocol):
+    """Packed user rows outside the process, one writer a shard. Only the scaled mode has one."""
+
+    async def read(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
+        """Return a row for each id, in order; ``None`` = never written. May raise ``StoreUnavailable``."""
+        ...
+
+    def write(self, shard: int, fence: LogPosition, rows: Mapping[str, bytes]) -> bool:
+        """Store rows as of ``fence``. Returns False and changes nothing when the shard is past it."""
+        ...
+
+
+class Source(Protocol):
+    """Proposes items."""
+
+    @property
+    def name(self) -> str:
+        """Stable name in answers, served records and metrics."""
+        ...
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return distinct items, best first, at most its ``limit``; or raise ``SourceUnavailable``."""
+        ...
+
+
+class Filter(Protocol):
+    """Says yes or no. When it fails nothing passes: eligibility fails closed."""
+
+    @property
+    def name(self) -> str:
+        """Stable name in served records and metrics."""
+        ...
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        """Return True for each candidate that may be served, shape (n,)."""
+        ...
+
+
+class Feature(Protocol):
+    """Reads a block of columns. All declared features together are one such block."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        ...
+
+    def read(self, moment: Moment, candidates: Candidates) -> Score:
+        """Return values (n, len(names)); NaN = unknown."""
+        ...
+
+
+class Scorer(Protocol):
+    """Gives a number. Several make a ladder: the next answers when one is late or broken."""
+
+    @property
+    def name(self) -> str:
+        """Stable name in answers, served records and metrics."""
+        ...
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        """Return a number a row, higher is better, NaN = cannot; or raise ``ScoresUnavailable``."""
+        ...
+
+
+class Selector(Protocol):
+    """Chooses and orders. All its randomness comes from ``query.seed``."""
+
+    def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
+        """Return at most ``query.slate_size`` distinct rows with a finite score, best first."""
+        ...

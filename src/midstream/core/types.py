@@ -1,0 +1,225 @@
+"""The values that travel between folders: frozen, columnar, without behaviour.
+
+An index column is int32 with -1 for "none"; a score or feature is float32 with NaN for "unknown". Times are
+milliseconds since 1970-01-01 UTC.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NewType, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import ModelUnavailable, ShapeMismatch, TableMissing
+
+TimestampMs = NewType("TimestampMs", int)
+LogPosition = NewType("LogPosition", int)
+Index: TypeAlias = NDArray[np.int32]
+Score: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventBatch:
+    """Events as they travel and rest, ids as text: the same bytes in memory, in the log and in a broker message."""
+
+    rows: NDArray[np.void]
+    """Fixed-size rows, shape (n,), of ``events.schema.ROW``: kind, times, value, and where each text lies."""
+    text: bytes
+    """The texts of all rows, UTF-8, end to end: ids, action, body."""
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedBatch:
+    """The same events in the same order, ids as indices: what tables fold. All columns (n,)."""
+
+    first: LogPosition
+    """Position before the first event: event i has position ``first + i``."""
+    kind: NDArray[np.uint8]
+    """``core.kinds.Kind``."""
+    operation: NDArray[np.uint8]
+    """``core.kinds.Operation`` of item and user events, else 0."""
+    action: NDArray[np.int16]
+    """Number of the configured interaction name; -1 = not an interaction, or a name that is not configured."""
+    folded: Mask
+    """False for a duplicate of an event folded before: tables pass it by."""
+    user_index: Index
+    user_hash: NDArray[np.uint64]
+    """64-bit hash of the user id, 0 = no user."""
+    user_is_new: Mask
+    """The user's slot starts cold at this event: it is new, or belonged to a user that was evicted."""
+    item_index: Index
+    item_hash: NDArray[np.uint64]
+    session_hash: NDArray[np.uint64]
+    """64-bit hash of the session id as sent, 0 = none."""
+    request_hash: NDArray[np.uint64]
+    """64-bit hash of the request id, 0 = none."""
+    event_time_ms: NDArray[np.int64]
+    """After the rule of lateness: never more than 5 min ahead of log time."""
+    log_time_ms: NDArray[np.int64]
+    value: NDArray[np.float64]
+    """NaN = not sent."""
+    quantity: NDArray[np.float32]
+    source: EventBatch
+    """Where the texts are, for the few events whose bodies are folded (items, users, served)."""
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request, complete: with the state at its log position it decides the slate."""
+
+    request_id: str
+    placement: str
+    user_id: str | None
+    session_id: str | None
+    slate_size: int
+    now_ms: TimestampMs
+    seed: int
+    items: tuple[str, ...] = ()
+    """Items of this session or basket, oldest first, used without being logged."""
+    exclude: tuple[str, ...] = ()
+    filter: str | None = None
+    """Filter text of this request, in addition to the placement's."""
+    context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
+    fetched: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Answers of outside systems, asked before the state is read; logged, so a rerun asks no one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The loaded artifacts of one plan. Immutable: a request sees one version of each."""
+
+    by_name: Mapping[str, object]
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """Return the artifact ``name``, or raise ``ModelUnavailable``."""
+        model = self.by_name.get(name)
+        if not isinstance(model, kind):
+            raise ModelUnavailable(name)
+        return model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """All that a component may read to answer one query: state at rest at one log position.
+
+    Valid until the next event is applied. Keep nothing of it; copy what you return.
+    """
+
+    query: Query
+    log_position: LogPosition
+    user_index: int
+    """-1 = no user, or one that is not known."""
+    user_hash: int
+    """64-bit hash of the user id, 0 = no user."""
+    session_hash: int
+    """64-bit hash of the session id, 0 = none was sent."""
+    recent_item_index: Index
+    """Items of the asking session, oldest first, this request's own items last; may hold an item more than once."""
+    tables: Mapping[type, object]
+    models: Models
+
+    def table(self, kind: type[T]) -> T:
+        """Return the table of type ``kind``, or raise ``TableMissing``."""
+        table = self.tables.get(kind)
+        if not isinstance(table, kind):
+            raise TableMissing(kind.__name__)
+        return table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """What one source proposes: distinct items, best first, with its own score for each."""
+
+    item_index: Index
+    score: Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Distinct items under consideration, and what each source said of each."""
+
+    item_index: Index
+    source_names: tuple[str, ...]
+    source_score: Score
+    """Shape (n, len(source_names)); NaN = this source did not propose this item."""
+    source_rank: Index
+    """Shape (n, len(source_names)); 0 = the source's best, -1 = not proposed."""
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.item_index)
+
+    def where(self, keep: Mask) -> "Candidates":
+        """Return the kept candidates, in order."""
+        return Candidates(
+            self.item_index[keep], self.source_names, self.source_score[keep], self.source_rank[keep]
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureFrame:
+    """Named columns of the candidates: values (n, f)."""
+
+    names: tuple[str, ...]
+    values: Score
+
+    def row_for_row(self, score: Score) -> Score:
+        """Return ``score`` if it has one number a row, or raise ``ShapeMismatch``."""
+        if score.shape != (len(self.values),):
+            message = f"{score.shape} came where ({len(self.values)},) is right"
+            raise ShapeMismatch(message)
+        return score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The slate as rows of the candidates, best first, each with its propensity in (0, 1]."""
+
+    chosen: NDArray[np.intp]
+    propensity: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A component that did not answer, and why."""
+
+    component: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What was answered, and all that is needed to answer it again."""
+
+    query: Query
+    log_position: LogPosition
+    candidates: Candidates
+    scorer: str
+    score: Score
+    selection: Selection
+    retrieved: Mapping[str, int]
+    """Number of items that each source proposed."""
+    retrieved_count: int
+    """Number of distinct items proposed."""
+    removed: Mapping[str, int]
+    """Number of candidates that each filter removed, in the order in which the filters ran."""
+    failures: tuple[Failure, ...]
+    config_hash: str
+    tier: str
+    """``full``, ``reduced`` or ``floor``."""
+
+
+Clock: TypeAlias = Callable[[], TimestampMs]
+Fetch: TypeAlias = Callable[[Query], Awaitable[Mapping[str, float]]]
+"""Asks an outside system before the state is read."""

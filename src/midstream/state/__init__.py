@@ -1,0 +1,1 @@
+"""Event batches come from ``events``, arrays that answer requests go to ``retrieval`` and ``ranking``."""

@@ -1,0 +1,86 @@
+"""Every setting that changes the fold. Its hash is the fold version: equal version, log and position, equal state."""
+
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from midstream.core.durations import Duration
+
+KERNEL_VERSION = 1
+"""Raised by whoever changes what any table holds after the same events."""
+
+AttributeKind = Literal["number", "category", "tags", "boolean"]
+UnknownItems = Literal["accept", "hold", "reject"]
+
+
+class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one interaction is worth."""
+
+    weight: float = 1.0
+    """Added to trending and popular; below 0 an act against the item, which opens no session and no list."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The maxima from which memory follows. ``midstream size`` prints the bytes of each."""
+
+    users_max: int = 1_000_000
+    items_max: int = 200_000
+    click_items_max: int = 20_000
+    """Items known only from interactions, within ``items_max``: 10 %, so that made-up ids cannot fill the catalogue."""
+    sessions_max: int = 200_000
+    """Open sessions."""
+    session_items_max: int = 50
+    """Items kept of a session, oldest first; later ones move the oldest out."""
+    index_sessions_max: int = 1_000_000
+    """Newest sessions in the session index."""
+    index_items_max: int = 20
+    """Distinct items of a session that enter the session index: the first ones."""
+    index_entries_max: int = 500
+    """Newest sessions kept for each item: the largest m that a query may ask for."""
+    user_ring_max: int = 50
+    """Last interactions kept for each user, and items with counted impressions."""
+    event_ids_max: int = 10_000_000
+    """Event ids remembered, for 24 h of log time at most."""
+    requests_max: int = 200_000
+    """Newest served requests that can be looked up."""
+    hot_items_max: int = 1_000
+    """Length of each kept list of the hottest items."""
+    attribute_values_max: int = 65_536
+    """Distinct values of each category or tags attribute; later ones count as unknown."""
+    item_tags_max: int = 16
+    """Tags kept of one item."""
+    document_bytes_max: int = 268_435_456
+    """Attributes of all items, and again of all users, as text: 200,000 items x 1.3 kB."""
+
+
+class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that decides what the state is after the same events."""
+
+    types: dict[str, EventType] = msgspec.field(
+        default_factory=lambda: {
+            "view": EventType(),
+            "click": EventType(),
+            "cart": EventType(weight=3.0),
+            "purchase": EventType(weight=8.0),
+            "dismiss": EventType(weight=-2.0),
+        }
+    )
+    attributes: dict[str, AttributeKind] = {}
+    """Item attributes that filters and features may read."""
+    unknown_items: UnknownItems = "accept"
+    """What an interaction with an id that is not in the catalogue does: makes an item, is kept unserved, is refused."""
+    session_gap: Duration = Duration("30m")
+    """Silence, in log time, after which a session is over."""
+    half_lives: tuple[Duration, ...] = (Duration("6h"), Duration("7d"))
+    """Half-lives for which a list of the hottest items is kept."""
+    limits: Limits = Limits()
+
+    def version(self) -> str:
+        """Return the fold version: 16 hex digits of a hash of the kernels' version and all of this."""
+        text = msgspec.json.encode((KERNEL_VERSION, self), enc_hook=str, order="deterministic")
+        return sha256(text).hexdigest()[:16]
+
+    def action_names(self) -> tuple[str, ...]:
+        """Return the configured interactions in the order of their numbers: by name, so that order in a file is free."""
+        return tuple(sorted(self.types))
