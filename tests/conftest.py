@@ -1,7 +1,7 @@
 """What all tests share: the Hypothesis profiles.
 
-``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``; without it ``CI=true`` means ``ci``, else it is
-``dev``.
+``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``. Without it, ``CI=true`` picks ``ci`` and all
+else ``dev``.
 """
 
 import os
