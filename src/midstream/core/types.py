@@ -162,9 +162,7 @@ class Candidates:
 
     def where(self, keep: Mask) -> "Candidates":
         """Return the kept candidates, in order."""
-        return Candidates(
-            self.item_index[keep], self.source_names, self.source_score[keep], self.source_rank[keep]
-        )
+        return Candidates(self.item_index[keep], self.source_names, self.source_score[keep], self.source_rank[keep])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -84,3 +84,26 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def action_names(self) -> tuple[str, ...]:
         """Return the configured interactions in the order of their numbers: by name, so that order in a file is free."""
         return tuple(sorted(self.types))
+
+
+def encode_settings(settings: FoldSettings) -> str:
+    """Return the settings as JSON, for a child process."""
+    return msgspec.json.encode(settings, enc_hook=str).decode()
+
+
+def decode_settings(text: str) -> FoldSettings:
+    """Return the settings that ``encode_settings`` wrote."""
+    return msgspec.json.decode(text, type=FoldSettings, dec_hook=read_duration)
+
+
+def read_duration(kind: type, value: object) -> object:
+    """Read the one type of ours that msgspec does not know: a hook for its decoders.
+
+    Raises:
+        ValueError: The text is no duration.
+        TypeError: Another type was asked for, or something else than text came.
+    """
+    if kind is not Duration or not isinstance(value, str):
+        message = f"{value!r} is not a duration: text such as 30m is right"
+        raise TypeError(message)
+    return Duration(value)

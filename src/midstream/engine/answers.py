@@ -1,0 +1,81 @@
+"""From what a caller asks to a complete query, and from what was served to what the caller gets."""
+
+from collections.abc import Mapping
+
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.types import Query, Served, TimestampMs
+from midstream.engine.types import Answer, AnswerItem, Ask
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+from midstream.state.items import Items
+
+SLATE_SIZE_MAX = 100
+"""Items of one answer: what fits on any page, at 1.5 kB of served record for 20."""
+
+
+def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: TimestampMs) -> Query:
+    """Return the query of an ask, complete with id, seed and time.
+
+    Raises:
+        RequestInvalid: The size is out of bounds.
+    """
+    size = plan.slate_size if ask.n is None else ask.n
+    if not 1 <= size <= SLATE_SIZE_MAX:
+        right = f"A whole number from 1 to {SLATE_SIZE_MAX}."
+        raise RequestInvalid((Fault("/n", f"{size} came.", right, "docs/http.md"),))
+    return Query(
+        request_id=request_id,
+        placement=ask.placement,
+        user_id=ask.user_id,
+        session_id=ask.session_id,
+        slate_size=size,
+        now_ms=now_ms,
+        seed=seed,
+        items=ask.items,
+        exclude=ask.exclude,
+        filter=ask.filter,
+        context=ask.context,
+    )
+
+
+def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_writes: bool | None) -> Answer:
+    """Return what the caller gets of what was served.
+
+    Args:
+        served: The slate with its trace.
+        ask: Names the item fields to return.
+        fold: The state that served; the fields are read from it.
+        position: Token of the log position of that state.
+        read_your_writes: Whether the caller's own writes were seen; None when none were named.
+    """
+    chosen = served.selection.chosen
+    indices = served.candidates.item_index[chosen]
+    ids = fold.vocabulary.item_ids(indices)
+    scores = served.score[chosen].tolist()
+    fields = _fields(fold.items, indices.tolist(), ask.fields)
+    age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
+    return Answer(
+        request_id=served.query.request_id,
+        placement=served.query.placement,
+        items=tuple(
+            AnswerItem(item_id, score, slot, own)
+            for slot, (item_id, score, own) in enumerate(zip(ids, scores, fields, strict=True))
+        ),
+        tier=served.tier,
+        applied_log_position=position,
+        read_your_writes=read_your_writes,
+        state_age_ms=max(0, age_ms),
+        config_hash=served.config_hash,
+        failures=served.failures,
+    )
+
+
+def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object] | None]:
+    """Return the asked attributes of each item; None for each when none were asked for."""
+    if not names:
+        return [None] * len(indices)
+    found: list[Mapping[str, object] | None] = []
+    for index in indices:
+        document = items.document(index)
+        found.append({name: document[name] for name in names if name in document})
+    return found

@@ -1,0 +1,300 @@
+"""The engine: the only caller of ``append`` and ``apply``. Events in, durable and applied once; slates out.
+
+Order of an event: decode, dedupe, queue, write, sync, apply, acknowledge. Everything here runs on one event loop's
+thread, which owns all state; the log thread is the writer's, and child processes write snapshots.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock, EventBatch, LogPosition, Moment, Query, Served, TimestampMs
+from midstream.engine.answers import answer_of, query_of
+from midstream.engine.intake import Intake
+from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.tokens import RequestIds, parse_position, position_token
+from midstream.engine.turns import Folding
+from midstream.engine.types import Answer, Ask, Health, Outcome, Recorded
+from midstream.engine.writer import Entry, Writer, Written
+from midstream.events.schema import Event, build
+from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.ranking.served import ServedRecord, encode_served
+from midstream.state.fold import Fold
+
+TICK_MS = 60_000
+"""At most one tick a minute, and only while an open session waits for log time to move."""
+_OUTCOMES: tuple[tuple[Outcome, EventOutcome], ...] = (
+    (Outcome.RECORDED, "recorded"),
+    (Outcome.DUPLICATE, "duplicate"),
+    (Outcome.CONFLICT, "conflict"),
+    (Outcome.REFUSED, "refused"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the engine takes from outside, so that it can be simulated and run again: time and randomness."""
+
+    clock: Clock
+    """Wall clock, milliseconds."""
+    monotonic: Callable[[], float]
+    """Seconds that never go back."""
+    entropy: Callable[[int], bytes]
+    """That many random bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What differs between a server, an import and a replay."""
+
+    keeps_event_time: bool = False
+    """Log time = event time: an import into an empty log, or a replay that brings its own clock."""
+    logs_served: bool = True
+    """Append a served record for each answer."""
+
+
+class Engine:
+    """One log, one fold, the plans, and the turns between them."""
+
+    def __init__(  # noqa: PLR0913  these are the engine's parts, each given once, in wiring
+        self,
+        log: EventLog,
+        fold: Fold,
+        plans: Mapping[str, Plan],
+        host: Host,
+        *,
+        key: bytes,
+        metrics: Metrics,
+        options: EngineOptions | None = None,
+    ) -> None:
+        """Take a fold that stands at the log's end; ``key`` tags request ids."""
+        self.log = log
+        self.plans = plans
+        self.metrics = metrics
+        self.host = host
+        self._options = options or EngineOptions()
+        self._folding = Folding(fold, host.monotonic, metrics)
+        self._intake = Intake(fold)
+        self._ids = RequestIds(key, host.entropy)
+        self._writer = Writer(
+            log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._refusal: AppendFailed | None = None
+
+    @property
+    def fold(self) -> Fold:
+        """The state. Read it only between awaits, and keep nothing of what it gives."""
+        return self._folding.fold
+
+    def clock(self) -> TimestampMs:
+        """Return the wall clock in milliseconds."""
+        return self.host.clock()
+
+    async def start(self) -> None:
+        """Begin to take turns on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+        self._folding.start()
+        self._ticker = self._loop.create_task(self._tick(), name="midstream-tick")
+
+    async def stop(self) -> None:
+        """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.sleep(0)  # the last frame comes through the loop
+        await self._folding.stop()
+
+    async def record(self, batch: EventBatch) -> Recorded:
+        """Make events durable and apply them, each id once; return when both are done.
+
+        Args:
+            batch: What ``events.decode`` made; log times are stamped on the way.
+
+        Returns:
+            The outcome of each row. A duplicate's answer waits until its first copy is durable and applied.
+
+        Raises:
+            DiskFull: No room; nothing of the batch is kept, and it may be sent again.
+            AppendFailed: The log takes nothing more until the process is started anew; the batch may be durable.
+            Overloaded: Too many events wait; nothing of the batch is kept.
+        """
+        if self._folding.failure is not None:
+            raise self._folding.failure
+        if self._refusal is not None and not isinstance(self._refusal, DiskFull):
+            raise self._refusal
+        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        admitted = self._intake.admit(batch, ticket)
+        if len(admitted.batch):
+            ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
+            try:
+                self._writer.submit(Entry(admitted.batch, ticket))
+            except Overloaded as error:
+                self.metrics.count_overload("events")
+                ticket.set_exception(error)
+            await asyncio.shield(ticket)
+        for first_copy in admitted.first_copies:
+            await asyncio.shield(first_copy)
+        for outcome, name in _OUTCOMES:
+            if count := int(np.count_nonzero(admitted.outcome == outcome)):
+                self.metrics.count_events(name, count)
+        return Recorded(self.fold.log_position, admitted.outcome)
+
+    async def recommend(self, ask: Ask) -> Answer:
+        """Answer with a slate, and append what was served without waiting for it.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: The filter, the context, the size or the token cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        began = self.host.monotonic()
+        plan = self.plan(ask.placement)
+        until = began + (ask.deadline_ms or plan.deadline_ms) / 1_000
+        read_your_writes = await self._caught_up(ask, until)
+        request_id, seed = self._ids.make()
+        query = query_of(ask, plan, request_id, seed, self.clock())
+        self._folding.note_answer()
+        served = await recommend(plan, self._observer(plan), query, lambda: until - self.host.monotonic())
+        position = self.token(served.log_position)
+        answer = answer_of(served, ask, self.fold, position, read_your_writes=read_your_writes)
+        if self._options.logs_served:
+            self._append_served(served)
+        self.metrics.observe_answer(plan.name, served.tier, len(answer.items))
+        for failure in served.failures:
+            self.metrics.count_failure(failure.component)
+        return answer
+
+    def plan(self, placement: str) -> Plan:
+        """Return what answers a placement; ``*`` answers any name while no placement is configured.
+
+        Raises:
+            NotFound: There is no such placement.
+        """
+        found = self.plans.get(placement) or self.plans.get("*")
+        if found is None:
+            message = f"placement {placement!r} is not configured; there are {', '.join(sorted(self.plans))}"
+            raise NotFound(message)
+        return found
+
+    def token(self, position: LogPosition) -> str:
+        """Return the opaque text of a log position."""
+        return position_token(self.log.generation, position)
+
+    def request_id_is_ours(self, request_id: str) -> bool:
+        """Return whether a request id was made by the engine of this data folder."""
+        return self._ids.are_ours(request_id)
+
+    def item(self, item_id: str) -> Mapping[str, object] | None:
+        """Return what is known of an item, None = nothing."""
+        return item_view(self.fold, item_id, self.clock())
+
+    def user(self, user_id: str) -> Mapping[str, object] | None:
+        """Return what is known of a user, None = nothing."""
+        return user_view(self.fold, user_id)
+
+    def served(self, request_id: str) -> ServedRecord | None:
+        """Return what was served under a request id, None = unknown or no longer kept."""
+        return served_record(self.fold, self.log, request_id)
+
+    def health(self) -> Health:
+        """Return what the engine can do now, and why not more."""
+        failure = self._folding.failure
+        reason = ""
+        if failure is not None:
+            reason = f"folding ended: {type(failure).__name__}: {failure}"
+        elif self._refusal is not None:
+            reason = str(self._refusal)
+        return Health(
+            ready=failure is None,
+            accepts_events=not reason,
+            reason=reason,
+            log_position=self.log.end,
+            applied_log_position=self.fold.log_position,
+            queued_events=self._writer.queued_events,
+        )
+
+    def refresh_metrics(self) -> None:
+        """Set the gauges that are read when metrics are asked for."""
+        fold, health = self.fold, self.health()
+        self.metrics.set_positions(health.log_position, health.applied_log_position)
+        self.metrics.set_queues(health.queued_events, self._folding.waiting)
+        self.metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
+        self.metrics.set_state_age(max(0, self.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
+        self.metrics.set_fold_counts(fold.counts())
+        for table, size in fold.sizes().items():
+            self.metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
+
+    async def _caught_up(self, ask: Ask, until: float) -> bool | None:
+        """Wait for the caller's own writes; None when none were named, False when the deadline came first."""
+        if ask.min_log_position is None:
+            return None
+        position = parse_position(ask.min_log_position, self.log.generation, self.log.end)
+        return await self._folding.reached(position, until - self.host.monotonic())
+
+    def _observer(self, plan: Plan) -> Callable[[Query], Moment]:
+        return lambda query: self.fold.moment(query, plan.models)
+
+    def _append_served(self, served: Served) -> None:
+        """Queue the served record; when there is no room for it the answer goes out all the same, and it is counted."""
+        query = served.query
+        event = Event(
+            Kind.SERVED,
+            event_id="",
+            user_id=query.user_id or "",
+            session_id=query.session_id or "",
+            request_id=query.request_id,
+            body=encode_served(served, self.fold.vocabulary.item_ids),
+            event_time_ms=query.now_ms,
+        )
+        if self._refusal is not None and not isinstance(self._refusal, DiskFull):
+            self.metrics.count_overload("served")
+            return
+        try:
+            self._writer.submit(Entry(build((event,)), None))
+        except Overloaded:
+            self.metrics.count_overload("served")
+
+    def _hand_back(self, written: Written) -> None:
+        """Called on the log thread: go on on the owner's."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_written, written)
+
+    def _on_written(self, written: Written) -> None:
+        self._refusal = written.error
+        if written.error is None:
+            self.metrics.observe_commit(len(written.batch), written.append_s)
+            self._folding.add(written.first, written.batch, _positions(written))
+            return
+        self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
+        for entry in written.entries:
+            if entry.ticket is not None and not entry.ticket.done():
+                entry.ticket.set_exception(written.error)
+
+    async def _tick(self) -> None:
+        """Append a tick when nothing arrived for a minute and an open session waits for log time to move."""
+        while True:
+            await asyncio.sleep(TICK_MS / 1_000)
+            now_ms = self.clock()
+            if self._refusal is None and self.fold.is_due(now_ms) and now_ms - self.log.last_log_time_ms >= TICK_MS:
+                self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
+
+
+def _positions(written: Written) -> list[tuple[LogPosition, asyncio.Future[None]]]:
+    """Return each waiting entry's ticket with the position after its last event."""
+    found: list[tuple[LogPosition, asyncio.Future[None]]] = []
+    position = written.first
+    for entry in written.entries:
+        position = LogPosition(position + len(entry.batch))
+        if entry.ticket is not None:
+            found.append((position, entry.ticket))
+    return found

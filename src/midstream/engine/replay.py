@@ -1,0 +1,39 @@
+"""The log into a fold: at start, in the snapshot's child, and to prove that the state is what the log says."""
+
+from collections.abc import Iterator
+
+from midstream.core.errors import LogDamaged
+from midstream.core.protocols import EventLog
+from midstream.core.types import EventBatch, LogPosition
+from midstream.events.schema import cut
+from midstream.state.fold import Fold
+
+READ_EVENTS = 10_000
+"""Events read at once: 2 MB at 200 B."""
+
+
+def batches(log: EventLog, after: LogPosition, upto: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield the events from one position to before another, in order, about ``READ_EVENTS`` at a time.
+
+    Raises:
+        LogDamaged: A checksum does not match, or the log ends before ``upto``.
+    """
+    while after < upto:
+        found = log.read(after, READ_EVENTS)
+        if not found:
+            message = f"the log has no events from position {after} to {upto}"
+            raise LogDamaged(message)
+        for first, batch in found:
+            kept = cut(batch, 0, upto - first)
+            yield first, kept
+            after = LogPosition(first + len(kept))
+            if after >= upto:
+                return
+
+
+def catch_up(fold: Fold, log: EventLog, upto: LogPosition) -> int:
+    """Fold what the log has between the fold's position and ``upto``; return the number of events."""
+    began = fold.log_position
+    for first, batch in batches(log, began, upto):
+        fold.apply(first, batch)
+    return upto - began

@@ -1,0 +1,50 @@
+"""An engine with everything that goes on beside it: snapshots, dead letters, the lock on its folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from midstream.core.types import LogPosition
+from midstream.engine.engine import Engine
+from midstream.engine.snapshotter import Snapshotter
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start found and did."""
+
+    snapshot_position: LogPosition
+    """Log position of the snapshot that was restored; 0 = none, the fold began at the beginning."""
+    folded: int
+    """Events folded from the log after it."""
+    refused_snapshots: tuple[str, ...]
+    torn_tail: str
+    """What an interrupted write had left at the log's end and was dropped; empty = nothing."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """One open data folder."""
+
+    engine: Engine
+    snapshotter: Snapshotter | None
+    """None when the log is in memory."""
+    started: Started
+    release: Callable[[], None]
+    """Lets go of the folder's lock."""
+
+    async def start(self) -> None:
+        """Begin to take turns and to write snapshots on the running event loop."""
+        await self.engine.start()
+        if self.snapshotter is not None:
+            self.snapshotter.start()
+
+    async def stop(self) -> None:
+        """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
+        await self.engine.stop()
+        try:
+            if self.snapshotter is not None:
+                await self.snapshotter.stop()
+        finally:
+            self.engine.log.close()
+            self.release()

@@ -1,0 +1,116 @@
+"""The Python API without HTTP: the same engine, on an event loop of its own in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from midstream.core.errors import RequestInvalid
+from midstream.engine.running import Running
+from midstream.engine.types import Answer, Ask, Recorded, Value
+from midstream.events.decode import Accept, decode_objects
+
+T = TypeVar("T")
+
+
+class Shop:
+    """One open data folder for programs that embed the engine. Use it in a ``with`` block.
+
+    Every method waits for its answer; several threads may call at once.
+    """
+
+    def __init__(self, running: Running, accept: Callable[[], Accept]) -> None:
+        """Serve from ``running``; ``accept`` says what events may look like now."""
+        self.running = running
+        self._accept = accept
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="midstream", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the engine."""
+        self._thread.start()
+        self._wait(self.running.start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gracefully: what was recorded is durable, the state is in a snapshot."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop gracefully; a second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self._wait(self.running.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def record(self, events: Sequence[Mapping[str, object]]) -> Recorded:
+        """Record events of the same form as ``POST /v1/events`` takes; durable and applied on return.
+
+        Raises:
+            RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
+            AppendFailed: The log could not be made durable.
+            Overloaded: Too many events wait.
+        """
+        decoded = decode_objects(events, self._accept())
+        if decoded.rejected:
+            raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
+        return self._wait(self.running.engine.record(decoded.batch))
+
+    def recommend(  # noqa: PLR0913  the fields of a request, all but the first by name
+        self,
+        placement: str = "default",
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        n: int | None = None,
+        items: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        filter: str | None = None,  # noqa: A002  the name on the wire
+        context: Mapping[str, Value] | None = None,
+        fields: Sequence[str] = (),
+    ) -> Answer:
+        """Answer with a slate that has seen everything recorded before.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: The filter, the context or the size cannot be used.
+        """
+        ask = Ask(
+            placement=placement,
+            user_id=user_id,
+            session_id=session_id,
+            n=n,
+            items=tuple(items),
+            exclude=tuple(exclude),
+            filter=filter,
+            context=context or {},
+            fields=tuple(fields),
+        )
+        return self._wait(self.running.engine.recommend(ask))
+
+    def item(self, item_id: str) -> Mapping[str, object] | None:
+        """Return what is known of an item, None = nothing."""
+        return self._call(lambda: self.running.engine.item(item_id))
+
+    def user(self, user_id: str) -> Mapping[str, object] | None:
+        """Return what is known of a user, None = nothing."""
+        return self._call(lambda: self.running.engine.user(user_id))
+
+    def _wait(self, work: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    def _call(self, read: Callable[[], T]) -> T:
+        """Run a read on the thread that owns the state."""
+
+        async def run() -> T:
+            return read()
+
+        return self._wait(run())

@@ -1,0 +1,225 @@
+"""Snapshots: the fold at one log position as ``.npy`` files and a manifest with the SHA-256 of each.
+
+Written beside the others in a temporary folder, synced, then renamed, so that a folder with a snapshot's name is
+always a whole one. Read with every hash checked, so that a flipped bit makes an older snapshot serve, never wrong
+state. A snapshot belongs to one generation of one log and to one fold version, and says so.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import SnapshotInvalid
+from midstream.core.types import LogPosition
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+
+FORMAT_VERSION = 1
+KEEP_MIN = 2
+"""The newest may turn out damaged; the one before it then saves a fold from the beginning."""
+_MANIFEST = "manifest.json"
+_TEMPORARY = ".writing-"
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot is a snapshot of."""
+
+    format_version: int
+    log_id: str
+    generation: int
+    log_position: int
+    log_time_ms: int
+    fold_version: str
+    digest: str
+    """``Fold.digest`` of the content."""
+    files: dict[str, str]
+    """Array name to the SHA-256 of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Which log, and which writing of its history."""
+
+    log_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a start found."""
+
+    fold: Fold
+    refused: tuple[str, ...]
+    """Snapshots that were passed by, each with its reason."""
+
+
+def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
+    """Write the fold as a snapshot; return its manifest.
+
+    Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
+
+    Raises:
+        OSError: The disk; what was begun is left under a temporary name, for ``prune``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{fold.log_position:020d}-{fold.settings.version()}"
+    temporary = folder / f"{_TEMPORARY}{name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    files = {key: _write_array(temporary / f"{key}.npy", array) for key, array in fold.arrays().items()}
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        log_id=identity.log_id,
+        generation=identity.generation,
+        log_position=fold.log_position,
+        log_time_ms=fold.log_time_ms,
+        fold_version=fold.settings.version(),
+        digest=fold.digest(),
+        files=files,
+    )
+    _write_synced(temporary / _MANIFEST, _seal(manifest))
+    _sync_folder(temporary)
+    final = folder / name
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _sync_folder(folder)
+    return manifest
+
+
+def names(folder: Path) -> list[str]:
+    """Return the whole snapshots in a folder, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    return sorted(found, reverse=True)
+
+
+def load_newest(folder: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> Loaded:
+    """Return a fold restored from the newest good snapshot of this log, generation and fold version.
+
+    Without one the fold is empty and stands at log position 0. Every restore is checked against the digest that was
+    written, so that a table which forgets something is found at the first start and not by a customer.
+    """
+    refused: list[str] = []
+    for name in names(folder):
+        try:
+            fold = _restore(folder / name, settings, identity, end)
+        except SnapshotInvalid as error:
+            refused.append(f"{name}: {error}")
+        else:
+            return Loaded(fold, tuple(refused))
+    return Loaded(Fold(settings), tuple(refused))
+
+
+def read(path: Path) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+    """Return a snapshot whose every byte was checked.
+
+    Raises:
+        SnapshotInvalid: A file is missing, superfluous, unreadable or does not match its hash.
+    """
+    manifest = _unseal(path / _MANIFEST)
+    present = {each.name for each in path.iterdir()} - {_MANIFEST}
+    expected = {f"{key}.npy" for key in manifest.files}
+    if present != expected:
+        message = f"the files are not those of the manifest: {sorted(present ^ expected)[:3]}"
+        raise SnapshotInvalid(message)
+    return manifest, {key: _read_array(path / f"{key}.npy", digest) for key, digest in manifest.files.items()}
+
+
+def prune(folder: Path, keep: int) -> Sequence[str]:
+    """Remove all but the newest snapshots and what an interrupted writer left; return the names removed."""
+    removed: list[str] = []
+    if folder.is_dir():
+        leftovers = [each.name for each in folder.iterdir() if each.name.startswith(_TEMPORARY)]
+        for name in [*names(folder)[max(keep, KEEP_MIN) :], *leftovers]:
+            shutil.rmtree(folder / name)
+            removed.append(name)
+    return removed
+
+
+def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> Fold:
+    manifest, arrays = read(path)
+    _require_fit(manifest, settings, identity, end)
+    fold = Fold(settings)
+    fold.restore(arrays)
+    if fold.digest() != manifest.digest:
+        message = "what was restored has another digest than what was written"
+        raise SnapshotInvalid(message)
+    return fold
+
+
+def _require_fit(manifest: Manifest, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> None:
+    """Raise ``SnapshotInvalid`` unless the log and the configuration are those of the snapshot."""
+    if (manifest.log_id, manifest.generation) != (identity.log_id, identity.generation):
+        message = "it belongs to another log or another generation of it"
+        raise SnapshotInvalid(message)
+    if manifest.fold_version != settings.version():
+        message = f"it has fold version {manifest.fold_version}, the configuration {settings.version()}"
+        raise SnapshotInvalid(message)
+    if manifest.log_position > end:
+        message = f"it stands at log position {manifest.log_position}, the log ends at {end}"
+        raise SnapshotInvalid(message)
+
+
+def _seal(manifest: Manifest) -> bytes:
+    body = msgspec.json.encode(manifest)
+    return sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+
+
+def _unseal(path: Path) -> Manifest:
+    try:
+        seal, body, rest = path.read_bytes().split(b"\n")
+        if rest or sha256(body).hexdigest().encode() != seal:
+            message = "its manifest does not match its checksum"
+            raise SnapshotInvalid(message)
+        manifest = msgspec.json.decode(body, type=Manifest)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        message = f"its manifest cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+    if manifest.format_version != FORMAT_VERSION:
+        message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
+        raise SnapshotInvalid(message)
+    return manifest
+
+
+def _write_array(path: Path, array: NDArray[np.generic]) -> str:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    _write_synced(path, buffer.getbuffer())
+    return sha256(buffer.getbuffer()).hexdigest()
+
+
+def _read_array(path: Path, digest: str) -> NDArray[np.generic]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"{path.name} cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+    if sha256(content).hexdigest() != digest:
+        message = f"{path.name} does not match its SHA-256"
+        raise SnapshotInvalid(message)
+    array: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _write_synced(path: Path, content: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""When snapshots are written, by a child process, and what is done with what it reports."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from midstream.core.types import LogPosition
+from midstream.engine.folder import DataFolder
+from midstream.engine.snapshot_child import Order, Report
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.state.settings import encode_settings
+
+COMPARE_BYTES_MAX = 32 * 1024 * 1024
+"""A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
+CHILD_S_MAX = 3_600
+"""A fold of 1,000 M events at 300,000 a second; a child that takes longer hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOptions:
+    """When to write, and how many to keep."""
+
+    interval_ms: int = 600_000
+    keep: int = 2
+    mode: str = "while_serving"
+    """``while_serving``, ``at_stop`` (saves the memory of a second state), ``off``."""
+
+
+class Snapshotter:
+    """Orders snapshots and compares their digests with the live state's."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        options: SnapshotOptions,
+        fold: Callable[[], Fold],
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Snapshot what ``fold`` returns into ``folder``."""
+        self.mismatch = ""
+        """Says which snapshot differed from the live state, empty while none did."""
+        self._folder = folder
+        self._options = options
+        self._fold = fold
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._written = LogPosition(-1)
+        self._written_at = monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write snapshots while serving, if that is asked for."""
+        if self._options.mode == "while_serving":
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-snapshot")
+
+    async def stop(self) -> None:
+        """Write the last snapshot, compared whatever its size, so that the next start reads no log."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        if self._options.mode != "off":
+            await self.write(compare=True)
+
+    async def write(self, *, compare: bool) -> Report | None:
+        """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
+
+        Args:
+            compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
+        """
+        fold = self._fold()
+        position = fold.log_position
+        if position in {0, self._written}:
+            return None
+        expected = fold.digest() if compare else None
+        began = self._monotonic()
+        report = await self._child(position)
+        self._metrics.observe_snapshot(good=report is not None, seconds=self._monotonic() - began)
+        if report is None:
+            return None
+        self._written, self._written_at = position, self._monotonic()
+        if expected is not None and expected != report.digest:
+            self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
+            self._metrics.count_snapshot_mismatch()
+        return report
+
+    def refresh_metrics(self) -> None:
+        """Set the gauges of the newest snapshot."""
+        if self._written >= 0:
+            self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.interval_ms / 1_000)
+            used = sum(size.bytes_now for size in self._fold().sizes().values())
+            await self.write(compare=used <= COMPARE_BYTES_MAX)
+
+    async def _child(self, position: LogPosition) -> Report | None:
+        """Run the child; None when it failed, which the metric and its standard error say."""
+        order = Order(str(self._folder.root), position, encode_settings(self._fold().settings), self._options.keep)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "midstream.engine.snapshot_child",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(CHILD_S_MAX):
+                output, _ = await child.communicate(msgspec.json.encode(order))
+        except (TimeoutError, asyncio.CancelledError):
+            child.kill()
+            await child.wait()
+            raise
+        return msgspec.json.decode(output, type=Report) if child.returncode == 0 else None

@@ -1,0 +1,76 @@
+"""Opaque texts that callers carry: log positions, and request ids that cannot be forged."""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Callable
+from hashlib import blake2b
+from struct import Struct
+from struct import error as WrongLength  # noqa: N812  struct names its exception in lower case
+
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.types import LogPosition
+
+_POSITION = Struct(">IQ")
+_RANDOM_BYTES = 16
+_TAG_BYTES = 8
+"""A forger needs 2^63 tries on average, each of them a request."""
+
+
+def position_token(generation: int, position: int) -> str:
+    """Return the text of a log position: 16 characters that say nothing to a caller."""
+    return urlsafe_b64encode(_POSITION.pack(generation, position)).decode()
+
+
+def parse_position(token: str, generation: int, end: int) -> LogPosition:
+    """Return the log position of a token that this log gave out.
+
+    Args:
+        token: What ``position_token`` made.
+        generation: Of the log now; a token of another one names events that may be gone.
+        end: Position after the last durable or queued event; nothing beyond it was ever given out.
+
+    Raises:
+        RequestInvalid: Not such a text, or of another generation, or of the future.
+    """
+    try:
+        found, position = _POSITION.unpack(urlsafe_b64decode(token.encode()))
+    except (NotBase64, ValueError, WrongLength) as error:
+        raise _bad_token(token, "is not a log position") from error
+    if found != generation:
+        raise _bad_token(token, "is a log position of another generation: history was rewritten since")
+    if position > end:
+        raise _bad_token(token, "is a log position of the future")
+    return LogPosition(position)
+
+
+def _bad_token(token: str, why: str) -> RequestInvalid:
+    right = "The log_position of an answer to POST /v1/events, or the applied_log_position of a slate."
+    return RequestInvalid((Fault("/min_log_position", f"{token[:40]!r} {why}.", right, "docs/http.md"),))
+
+
+class RequestIds:
+    """Makes and knows request ids: 128 random bits and a 64-bit keyed tag, 32 characters of URL-safe text."""
+
+    def __init__(self, key: bytes, entropy: Callable[[int], bytes]) -> None:
+        """Use ``key`` (32 bytes, secret) for tags and ``entropy`` for the random part."""
+        self._key = key
+        self._entropy = entropy
+
+    def make(self) -> tuple[str, int]:
+        """Return a new request id and a seed of 63 bits that goes with it."""
+        random = self._entropy(_RANDOM_BYTES)
+        seed = int.from_bytes(random[:8], "little") >> 1
+        return urlsafe_b64encode(random + self._tag(random)).decode(), seed
+
+    def are_ours(self, request_id: str) -> bool:
+        """Return whether the tag was made with this key."""
+        try:
+            raw = urlsafe_b64decode(request_id.encode())
+        except (NotBase64, ValueError):
+            return False
+        random, tag = raw[:_RANDOM_BYTES], raw[_RANDOM_BYTES:]
+        return hmac.compare_digest(tag, self._tag(random))
+
+    def _tag(self, random: bytes) -> bytes:
+        return blake2b(random, digest_size=_TAG_BYTES, key=self._key).digest()

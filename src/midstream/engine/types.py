@@ -1,0 +1,97 @@
+"""What goes into the engine and what comes out of it, for HTTP and for the Python API alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Failure, LogPosition
+
+Value = str | float | bool
+
+
+class Outcome(IntEnum):
+    """What became of one event that was well formed."""
+
+    RECORDED = 0
+    DUPLICATE = 1
+    """An event of this id and content was recorded before; nothing was added."""
+    CONFLICT = 2
+    """An event of this id with other content was recorded before; the first one stays."""
+    REFUSED = 3
+    """Its item is unknown, and the configuration says ``unknown_items = "reject"``; or the catalogue is full."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """The acknowledgement: everything named here is durable and applied."""
+
+    log_position: LogPosition
+    """A recommendation that asks for at least this position sees all of it."""
+    outcome: NDArray[np.uint8]
+    """``Outcome`` of each row, in the order in which they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request for recommendations, as a caller makes it: without request id, time and seed."""
+
+    placement: str = "default"
+    user_id: str | None = None
+    session_id: str | None = None
+    n: int | None = None
+    """None = the placement's size."""
+    items: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter: str | None = None
+    context: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    fields: tuple[str, ...] = ()
+    """Item attributes to return beside each item."""
+    min_log_position: str | None = None
+    """Token of an earlier answer: wait until that is applied."""
+    deadline_ms: int | None = None
+    """None = the placement's deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerItem:
+    """One item of a slate."""
+
+    id: str
+    score: float
+    position: int
+    fields: Mapping[str, object] | None
+    """None when no fields were asked for; an attribute that the item has not is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A slate with what a caller needs to know of it."""
+
+    request_id: str
+    placement: str
+    items: tuple[AnswerItem, ...]
+    tier: str
+    applied_log_position: str
+    """Token of the log position of the state that answered."""
+    read_your_writes: bool | None
+    """None = no ``min_log_position`` was asked for; False = the deadline came before it was applied."""
+    state_age_ms: int
+    """Now less the log time of the last applied event; how old the newest thing known is."""
+    config_hash: str
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the engine can do now."""
+
+    ready: bool
+    accepts_events: bool
+    reason: str
+    """Why not, in words for an operator; empty while all is well."""
+    log_position: LogPosition
+    applied_log_position: LogPosition
+    queued_events: int

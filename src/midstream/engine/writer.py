@@ -1,0 +1,160 @@
+"""The log thread: takes what is queued, writes one frame, syncs, hands back.
+
+Requests that arrive while a sync is under way share the next one (group commit), so the rate of events does not
+depend on how fast a disk syncs. The thread knows the log and the clock; it never touches state.
+"""
+
+import threading
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.errors import AppendFailed, Overloaded
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock, EventBatch, LogPosition
+from midstream.events.schema import TIME_SENT, concat
+
+FRAME_EVENTS_MAX = 10_000
+"""Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
+QUEUE_EVENTS_MAX = 100_000
+"""Events that wait for the log: 20 MB at 200 B, and a second of work at the slowest measured rate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One request's events on their way into the log."""
+
+    batch: EventBatch
+    """Not empty."""
+    ticket: Future[None] | None
+    """Resolved by the owner when the events are applied, or were not stored; None when nobody waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """One frame handed back to the owner: durable, or not stored because of ``error``."""
+
+    first: LogPosition
+    batch: EventBatch
+    """All events of the frame, log times stamped."""
+    entries: tuple[Entry, ...]
+    """Whose events they are, in order."""
+    error: AppendFailed | None
+    append_s: float
+    """Seconds that the append took, sync included."""
+
+
+class Writer:
+    """A bounded queue in front of the log, and the thread that empties it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        deliver: Callable[[Written], None],
+        *,
+        keeps_event_time: bool,
+    ) -> None:
+        """Write to ``log``; call ``deliver`` from the log thread after each frame.
+
+        With ``keeps_event_time`` the events bring their own log time, as in an import into an empty log and in a
+        replay that has its own clock.
+        """
+        self._log = log
+        self._clock = clock
+        self._monotonic = monotonic
+        self._deliver = deliver
+        self._keeps_event_time = keeps_event_time
+        self._queue: deque[Entry] = deque()
+        self._queued = 0
+        self._closing = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
+
+    @property
+    def queued_events(self) -> int:
+        """Events that wait for the log."""
+        return self._queued
+
+    def start(self) -> None:
+        """Start the log thread."""
+        self._thread.start()
+
+    def submit(self, entry: Entry) -> None:
+        """Queue an entry; its fate comes through ``deliver``.
+
+        Raises:
+            Overloaded: The queue is at its maximum; nothing was queued.
+        """
+        with self._wake:
+            if self._closing:
+                message = "the log is closing"
+                raise Overloaded(message)
+            if self._queued + len(entry.batch) > QUEUE_EVENTS_MAX:
+                message = f"{self._queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
+                raise Overloaded(message)
+            self._queue.append(entry)
+            self._queued += len(entry.batch)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Write what is queued, then end the thread. Returns when it has ended."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while entries := self._take():
+            self._deliver(self._append(entries))
+
+    def _take(self) -> tuple[Entry, ...]:
+        """Return the entries of the next frame; empty when the writer is closed and nothing is left."""
+        with self._wake:
+            while not self._queue and not self._closing:
+                self._wake.wait()
+            taken: list[Entry] = []
+            count = 0
+            while self._queue and (not taken or count + len(self._queue[0].batch) <= FRAME_EVENTS_MAX):
+                entry = self._queue.popleft()
+                taken.append(entry)
+                count += len(entry.batch)
+            self._queued -= count
+            return tuple(taken)
+
+    def _append(self, entries: tuple[Entry, ...]) -> Written:
+        began = self._monotonic()
+        now_ms = None if self._keeps_event_time else self._clock()
+        batch = stamp(concat([entry.batch for entry in entries]), self._log.last_log_time_ms, now_ms)
+        first = self._log.end
+        error: AppendFailed | None = None
+        try:
+            self._log.append(batch)
+        except AppendFailed as failure:  # DiskFull is one: the owner tells them apart
+            error = failure
+        return Written(first, batch, entries, error, self._monotonic() - began)
+
+
+def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> EventBatch:
+    """Return the batch with log times that never go back.
+
+    Args:
+        batch: Not empty.
+        last_log_time_ms: Of the event before.
+        now_ms: The writer's clock; None = each event's own time, as an import into an empty log and a replay with a
+            clock of its own have it.
+
+    Returns:
+        Rows with ``log_time_ms`` = max(last, now), or the running maximum of the events' times.
+    """
+    rows = batch.rows.copy()
+    if now_ms is None:
+        own = np.where(rows["flags"] & TIME_SENT, rows["event_time_ms"], last_log_time_ms)
+        rows["log_time_ms"] = np.maximum.accumulate(np.maximum(own, last_log_time_ms))
+    else:
+        rows["log_time_ms"] = max(last_log_time_ms, now_ms)
+    return EventBatch(rows, batch.text)
