@@ -1,0 +1,170 @@
+"""Attributes of items and users: what is known of each field, and from which time.
+
+Events may come late or out of order, so a document is not what came last but, field by field, what is
+newest by event time; of equal times the later in the log wins. ``PUT`` at T replaces every field that is
+not newer than T, ``PATCH`` at T is a JSON merge patch of the top level (``null`` removes a field and leaves
+a mark with its time, so that an older value cannot bring it back), ``DELETE`` at T voids everything that is
+not newer. What lies before the last ``PUT`` or ``DELETE`` (the floor) can thus never matter again.
+
+A document rests as one JSON text ``[floor, changed, is_deleted, {field: [time, value]}]`` with sorted keys
+and each value as it was sent, so equal events give equal bytes.
+
+Reference: P. Hoffman, J. Snell, JSON Merge Patch, RFC 7396, 2014.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Operation
+
+DOCUMENT_BYTES_MAX = 16_384
+"""Bytes of one document: 4 times what one event may bring, so fields may come from several."""
+OVERHEAD_BYTES = 160
+"""Memory beside each text: 33 of the bytes object, 16 of malloc, about 100 of the dictionary."""
+_NEVER = -(2**62)
+_NULL = b"null"
+
+
+class _Document(NamedTuple):
+    floor_ms: int
+    changed_ms: int
+    is_deleted: bool
+    fields: dict[str, tuple[int, msgspec.Raw]]
+
+
+_EMPTY = _Document(_NEVER, _NEVER, is_deleted=False, fields={})
+_STORED = msgspec.json.Decoder(_Document)
+_BODY = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Documents:
+    """Documents by index, within a maximum of bytes; what does not fit is refused and counted."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """Start empty."""
+        self._bytes_max = bytes_max
+        self._texts: dict[int, bytes] = {}
+        self._bytes_used = 0
+        self.refused_count = 0
+        """Changes that were not made: no JSON object, a document too long, or no room. Part of the state."""
+
+    def __len__(self) -> int:
+        """Return the number of documents, deleted ones that are remembered included."""
+        return len(self._texts)
+
+    def __contains__(self, index: int) -> bool:
+        """Say whether anything was ever said about this index since it was dropped."""
+        return index in self._texts
+
+    @property
+    def bytes_used(self) -> int:
+        """Memory of all documents, by the sum that the maximum limits."""
+        return self._bytes_used
+
+    def apply(self, index: int, operation: int, body: bytes, time_ms: int) -> bool:
+        """Change a document; say whether it was changed.
+
+        Args:
+            index: Whose document.
+            operation: ``Operation`` of the event.
+            body: JSON object of fields; empty counts as ``{}``.
+            time_ms: Event time.
+
+        Returns:
+            False when the event lies before the floor, or was refused and counted.
+        """
+        sent = _sent(body)
+        if sent is None:
+            self.refused_count += 1
+            return False
+        before = self._texts.get(index)
+        document = _EMPTY if before is None else _STORED.decode(before)
+        if time_ms < document.floor_ms:
+            return False
+        after = _ENCODE(_changed(document, operation, sent, time_ms))
+        grown = len(after) - (len(before) if before is not None else -OVERHEAD_BYTES)
+        if len(after) > DOCUMENT_BYTES_MAX or self._bytes_used + grown > self._bytes_max:
+            self.refused_count += 1
+            return False
+        self._bytes_used += grown
+        self._texts[index] = after
+        return True
+
+    def get(self, index: int) -> dict[str, object]:
+        """Return the fields that are known, by name; empty when there are none or it is deleted."""
+        text = self._texts.get(index)
+        if text is None:
+            return {}
+        fields = _STORED.decode(text).fields
+        return {name: _value(raw) for name, (_, raw) in fields.items() if bytes(raw) != _NULL}
+
+    def is_deleted(self, index: int) -> bool:
+        """Say whether the newest that was said is that it is gone."""
+        text = self._texts.get(index)
+        return text is not None and _STORED.decode(text).is_deleted
+
+    def drop(self, index: int) -> None:
+        """Forget everything about an index."""
+        text = self._texts.pop(index, None)
+        if text is not None:
+            self._bytes_used -= len(text) + OVERHEAD_BYTES
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return all documents in index order: ``index`` and ``length`` (n,), their ``text`` end to end."""
+        order = sorted(self._texts)
+        texts = [self._texts[index] for index in order]
+        return {
+            "index": np.array(order, dtype=np.int32),
+            "length": np.array([len(text) for text in texts], dtype=np.int32),
+            "text": np.frombuffer(b"".join(texts), dtype=np.uint8),
+            "refused": np.array([self.refused_count], dtype=np.int64),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the documents whose ``arrays`` these are."""
+        text = arrays["text"].tobytes()
+        stops = np.cumsum(arrays["length"], dtype=np.int64).tolist()
+        starts = [0, *stops[:-1]]
+        order: list[int] = arrays["index"].tolist()
+        self._texts = {index: text[start:stop] for index, start, stop in zip(order, starts, stops, strict=False)}
+        self._bytes_used = len(text) + OVERHEAD_BYTES * len(self._texts)
+        self.refused_count = int(arrays["refused"].tolist()[0])
+
+
+def _sent(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of a body, or None when it is not a JSON object whose every value can be read again."""
+    if not body:
+        return {}
+    try:
+        msgspec.json.decode(body)  # Values stay raw below, which would let through a number such as 1e400.
+        return _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _value(raw: msgspec.Raw) -> object:
+    return msgspec.json.decode(raw)
+
+
+def _changed(document: _Document, operation: int, sent: Mapping[str, msgspec.Raw], time_ms: int) -> _Document:
+    """Return the document after one event at or above its floor."""
+    if operation == Operation.DELETE:
+        newer = {name: field for name, field in document.fields.items() if field[0] > time_ms}
+        is_deleted = document.is_deleted or time_ms >= document.changed_ms
+        return _Document(time_ms, document.changed_ms, is_deleted, newer)
+    replaces = operation == Operation.PUT
+    fields = dict(document.fields)
+    if replaces:
+        fields = {name: field for name, field in fields.items() if field[0] > time_ms}
+    for name, raw in sent.items():
+        if replaces and bytes(raw) == _NULL:
+            continue
+        if name not in fields or time_ms >= fields[name][0]:
+            fields[name] = (time_ms, raw)
+    floor = time_ms if replaces else document.floor_ms
+    return _Document(floor, max(document.changed_ms, time_ms), is_deleted=False, fields=fields)
