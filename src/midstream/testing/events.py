@@ -1,0 +1,291 @@
+"""Events to test with: seeded streams as a shop sends them, and Hypothesis strategies of short nasty ones.
+
+Both hold everything that a fold has to cope with: duplicates with the same and with other content, events
+that come late, much too late or from the future, shuffled ones, every kind, actions that are not
+configured, ids that are missing. All are stamped with log time as the log would do it: never going back.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from midstream.core.durations import Duration
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch
+from midstream.events.schema import Event, build
+from midstream.state.settings import FoldSettings, Limits
+
+START_MS = 1_700_000_000_000
+"""Log time of the first event: November 2023."""
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_ACTIONS = ("view", "click", "cart", "purchase", "dismiss", "wave")
+"""``wave`` is not configured by default."""
+_CATEGORIES = ("shoes", "coats", "hats", "books", "toys", "garden")
+_TAGS = ("red", "blue", "new", "sale", "wool", "café")
+
+
+def tiny_settings() -> FoldSettings:
+    """Return settings whose every maximum is reached within some hundred events of ``random_events``."""
+    return FoldSettings(
+        attributes={"price": "number", "category": "category", "tags": "tags", "fresh": "boolean"},
+        session_gap=Duration("2m"),
+        half_lives=(Duration("10m"), Duration("1h")),
+        limits=Limits(
+            users_max=13,
+            items_max=24,
+            click_items_max=7,
+            sessions_max=6,
+            session_items_max=5,
+            index_sessions_max=17,
+            index_items_max=4,
+            index_entries_max=5,
+            user_ring_max=4,
+            event_ids_max=64,
+            requests_max=9,
+            hot_items_max=6,
+            attribute_values_max=8,
+            item_tags_max=3,
+            document_bytes_max=4_096,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How a seeded stream looks."""
+
+    users: int = 200
+    items: int = 150
+    sessions: int = 80
+    """Session ids in use at a time; they are renewed as the stream goes on."""
+    step_ms: int = 4_000
+    """Mean log time between events."""
+    duplicate_share: float = 0.05
+    late_share: float = 0.1
+    future_share: float = 0.03
+    catalogue_share: float = 0.08
+    """Item and user events."""
+    other_share: float = 0.12
+    """Impressions, served slates, ticks."""
+
+
+def random_events(count: int, seed: int, stream: Stream | None = None) -> EventBatch:
+    """Return ``count`` stamped events of a shop, the same for the same seed.
+
+    Cost: about 15 µs an event.
+    """
+    return build(random_event_list(count, seed, stream))
+
+
+def random_event_list(count: int, seed: int, stream: Stream | None = None) -> list[Event]:
+    """Return the events of ``random_events`` one by one."""
+    return _Generator(np.random.default_rng(seed), stream or Stream()).events(count)
+
+
+def stamp(events: Sequence[Event], log_times_ms: Sequence[int]) -> EventBatch:
+    """Return the events as a batch with these log times."""
+    pairs = zip(events, log_times_ms, strict=True)
+    return build([event._replace(log_time_ms=time_ms) for event, time_ms in pairs])
+
+
+class _Generator:
+    """Draws the events of a stream one after another."""
+
+    def __init__(self, rng: np.random.Generator, stream: Stream) -> None:
+        self._rng = rng
+        self._stream = stream
+        self._now_ms = START_MS
+        self._sent: list[Event] = []
+
+    def events(self, count: int) -> list[Event]:
+        """Return the next ``count`` events; some neighbours have changed places before they were stamped."""
+        found = [self._event(number) for number in range(count)]
+        for index in range(1, count):
+            if self._chance(0.1):
+                other = max(0, index - int(self._rng.integers(1, 20)))
+                found[index], found[other] = found[other], found[index]
+        times = sorted(event.log_time_ms for event in found)
+        return [event._replace(log_time_ms=time) for event, time in zip(found, times, strict=True)]
+
+    def _event(self, number: int) -> Event:
+        self._now_ms += self._gap_ms()
+        draw = self._rng.random()
+        stream = self._stream
+        if self._sent and draw < stream.duplicate_share:
+            return self._duplicate()
+        draw -= stream.duplicate_share
+        if draw < stream.catalogue_share:
+            event = self._item() if self._chance(0.75) else self._user()
+        elif draw < stream.catalogue_share + stream.other_share:
+            event = self._other(number)
+        else:
+            event = self._interaction()
+        event = event._replace(event_id=self._event_id(number), log_time_ms=self._now_ms)
+        self._sent.append(event)
+        return event
+
+    def _chance(self, share: float) -> bool:
+        return bool(self._rng.random() < share)
+
+    def _gap_ms(self) -> int:
+        """Mostly short steps, sometimes none, rarely a silence longer than a session gap or a day."""
+        if self._chance(0.2):
+            return 0
+        if self._chance(0.997):
+            return int(self._rng.exponential(self._stream.step_ms))
+        return int(self._rng.choice([20 * _MINUTE_MS, 45 * _MINUTE_MS, 3 * _HOUR_MS, 26 * _HOUR_MS]))
+
+    def _event_id(self, number: int) -> str:
+        return "" if self._chance(0.2) else f"e{number}"
+
+    def _duplicate(self) -> Event:
+        """One of the last 400 events again, sometimes with other content under the same id."""
+        recent = self._sent[-400:]
+        event = recent[int(self._rng.integers(len(recent)))]
+        if self._chance(0.15):
+            event = event._replace(value=float(self._rng.integers(100)))
+        return event._replace(log_time_ms=self._now_ms)
+
+    def _sent_ms(self) -> int | None:
+        """Event time as a client would send it."""
+        if self._chance(0.2):
+            return None
+        stream = self._stream
+        draw = self._rng.random()
+        if draw < stream.late_share:
+            behind = self._rng.choice([6 * _MINUTE_MS, _HOUR_MS, 20 * _HOUR_MS, 25 * _HOUR_MS, 900 * _HOUR_MS])
+            return self._now_ms - int(behind * self._rng.uniform(0.9, 1.1))
+        if draw < stream.late_share + stream.future_share:
+            return self._now_ms + int(self._rng.integers(_MINUTE_MS, 48 * _HOUR_MS))
+        return self._now_ms - int(self._rng.integers(0, 3_000))
+
+    def _zipf(self, count: int) -> int:
+        """A number below ``count``, small ones more often: uniform in the logarithm."""
+        return int((count + 1) ** self._rng.random()) - 1
+
+    def _user_id(self) -> str:
+        return "" if self._chance(0.1) else f"user-{self._zipf(self._stream.users)}"
+
+    def _session_id(self) -> str:
+        if self._chance(0.3):
+            return ""
+        generation = (self._now_ms - START_MS) // (10 * _MINUTE_MS)
+        return f"session-{generation}-{int(self._rng.integers(self._stream.sessions))}"
+
+    def _item_id(self) -> str:
+        return "" if self._chance(0.02) else f"item-{self._zipf(self._stream.items)}"
+
+    def _interaction(self) -> Event:
+        rng = self._rng
+        shares = (0.5, 0.28, 0.1, 0.05, 0.05, 0.02)
+        return Event(
+            Kind.INTERACTION,
+            action=_ACTIONS[int(rng.choice(len(_ACTIONS), p=shares))],
+            user_id=self._user_id(),
+            item_id=self._item_id(),
+            session_id=self._session_id(),
+            body=b'{"page":"home"}' if self._chance(0.3) else b"",
+            event_time_ms=self._sent_ms(),
+            value=float(rng.integers(1, 9_000)) / 100 if self._chance(0.2) else float("nan"),
+        )
+
+    def _item(self) -> Event:
+        operation = Operation(int(self._rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])))
+        body = b"" if operation == Operation.DELETE else json.dumps(self._attributes()).encode()
+        item_id = f"item-{self._zipf(self._stream.items)}"
+        return Event(Kind.ITEM, operation, item_id=item_id, body=body, event_time_ms=self._sent_ms())
+
+    def _attributes(self) -> dict[str, object]:
+        rng = self._rng
+        possible: dict[str, object] = {
+            "price": float(rng.integers(1, 10_000)) / 100,
+            "category": _CATEGORIES[self._zipf(len(_CATEGORIES))],
+            "tags": [_TAGS[int(each)] for each in rng.integers(0, len(_TAGS), size=int(rng.integers(0, 5)))],
+            "fresh": bool(self._chance(0.5)),
+            "available": bool(self._chance(0.8)),
+            "title": f"No. {int(rng.integers(1_000))}",
+        }
+        names = [name for name in possible if self._chance(0.6)]
+        return {name: None if self._chance(0.08) else possible[name] for name in names}
+
+    def _user(self) -> Event:
+        operation = Operation(int(self._rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1])))
+        body = b"" if operation == Operation.DELETE else b'{"plan":"%d"}' % int(self._rng.integers(9))
+        user_id = f"user-{self._zipf(self._stream.users)}"
+        return Event(Kind.USER, operation, user_id=user_id, body=body, event_time_ms=self._sent_ms())
+
+    def _other(self, number: int) -> Event:
+        if self._chance(0.7):
+            return Event(
+                Kind.IMPRESSION,
+                user_id=self._user_id(),
+                item_id=self._item_id(),
+                session_id=self._session_id(),
+                position=int(self._rng.integers(10)),
+                event_time_ms=self._sent_ms(),
+            )
+        if self._chance(0.7):
+            return Event(Kind.SERVED, user_id=self._user_id(), request_id=f"r{number}", body=b"{}")
+        return Event(Kind.TICK)
+
+
+_IDS = ("", "a", "b", "c", "d", "é", "a-longer-identifier-of-more-than-32-bytes")
+_BODIES = (b"", b"{}", b'{"category":"hats"}', b'{"category":null,"price":3}', b'{"category":"toys","available":false}')
+_STEPS_MS = (0, 0, 1, 1_000, 61_000, 150_000, 40 * _MINUTE_MS, 25 * _HOUR_MS)
+_BEHIND_MS = (0, 1_000, 3 * _MINUTE_MS, _HOUR_MS, 24 * _HOUR_MS, 24 * _HOUR_MS + 1, 2_000 * _HOUR_MS)
+_AHEAD_MS = (5 * _MINUTE_MS, 5 * _MINUTE_MS + 1, 30 * _HOUR_MS)
+_SHIFTS_MS = (*(-each for each in _BEHIND_MS), *_AHEAD_MS)
+
+
+def event_lists(size_max: int = 60) -> st.SearchStrategy[list[Event]]:
+    """Return lists of stamped events over very few ids, so that everything meets everything."""
+    return st.lists(_drafts(), max_size=size_max).map(_stamped)
+
+
+def event_batches(size_max: int = 60) -> st.SearchStrategy[EventBatch]:
+    """Return batches of what ``event_lists`` draws."""
+    return event_lists(size_max).map(build)
+
+
+def cuts(size: int) -> st.SearchStrategy[list[int]]:
+    """Return sorted places at which to cut ``size`` events."""
+    return st.lists(st.integers(0, size), max_size=6).map(sorted)
+
+
+def _drafts() -> st.SearchStrategy[tuple[int, int | None, Event]]:
+    """Return the step of log time, the shift of event time (None = not sent), and the event."""
+    event = st.builds(
+        Event,
+        kind=st.sampled_from([1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7]),
+        operation=st.integers(1, 3),
+        event_id=st.sampled_from(["", "", "e1", "e2", "e3", "e4", "e5", "e6", "e7"]),
+        action=st.sampled_from(_ACTIONS),
+        user_id=st.sampled_from(_IDS),
+        item_id=st.sampled_from(_IDS),
+        session_id=st.sampled_from(_IDS),
+        request_id=st.sampled_from(_IDS),
+        body=st.sampled_from(_BODIES),
+        event_time_ms=st.none(),
+        value=st.sampled_from([float("nan"), 1.0, -0.0, 7.5]),
+        quantity=st.sampled_from([float("nan"), 2.0]),
+        log_time_ms=st.just(0),
+        position=st.integers(-1, 2),
+    )
+    shift = st.none() | st.sampled_from(_SHIFTS_MS)
+    return st.tuples(st.sampled_from(_STEPS_MS), shift, event)
+
+
+def _stamped(drafts: Sequence[tuple[int, int | None, Event]]) -> list[Event]:
+    now_ms = START_MS
+    events: list[Event] = []
+    for step_ms, shift_ms, draft in drafts:
+        now_ms += step_ms
+        operation = draft.operation if draft.kind in {Kind.ITEM, Kind.USER} else Operation.NONE
+        action = draft.action if draft.kind == Kind.INTERACTION else ""
+        sent_ms = None if shift_ms is None else now_ms + shift_ms
+        events.append(draft._replace(operation=operation, action=action, event_time_ms=sent_ms, log_time_ms=now_ms))
+    return events
