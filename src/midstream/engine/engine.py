@@ -46,8 +46,8 @@ class Host:
     """Wall clock, milliseconds."""
     monotonic: Callable[[], float]
     """Seconds that never go back."""
-    entropy: Callable[[int], bytes]
-    """That many random bytes."""
+    request_ids: RequestIds
+    """Makes request ids and seeds; knows its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,16 @@ class EngineOptions:
 class Engine:
     """One log, one fold, the plans, and the turns between them."""
 
-    def __init__(  # noqa: PLR0913  these are the engine's parts, each given once, in wiring
+    def __init__(
         self,
         log: EventLog,
         fold: Fold,
         plans: Mapping[str, Plan],
         host: Host,
-        *,
-        key: bytes,
         metrics: Metrics,
         options: EngineOptions | None = None,
     ) -> None:
-        """Take a fold that stands at the log's end; ``key`` tags request ids."""
+        """Take a fold that stands at the log's end."""
         self.log = log
         self.plans = plans
         self.metrics = metrics
@@ -82,7 +80,7 @@ class Engine:
         self._options = options or EngineOptions()
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
-        self._ids = RequestIds(key, host.entropy)
+        self._ids = host.request_ids
         self._writer = Writer(
             log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
         )

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypedDict, TypeVar, Unpack
 
 from midstream.core.errors import RequestInvalid
 from midstream.engine.running import Running
@@ -12,6 +12,19 @@ from midstream.engine.types import Answer, Ask, Recorded, Value
 from midstream.events.decode import Accept, decode_objects
 
 T = TypeVar("T")
+
+
+class Request(TypedDict, total=False):
+    """What a recommendation may be asked with, as in ``Ask``."""
+
+    user_id: str | None
+    session_id: str | None
+    n: int | None
+    items: tuple[str, ...]
+    exclude: tuple[str, ...]
+    filter: str | None
+    context: Mapping[str, Value]
+    fields: tuple[str, ...]
 
 
 class Shop:
@@ -61,37 +74,14 @@ class Shop:
             raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
         return self._wait(self.running.engine.record(decoded.batch))
 
-    def recommend(  # noqa: PLR0913  the fields of a request, all but the first by name
-        self,
-        placement: str = "default",
-        *,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        n: int | None = None,
-        items: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        filter: str | None = None,  # noqa: A002  the name on the wire
-        context: Mapping[str, Value] | None = None,
-        fields: Sequence[str] = (),
-    ) -> Answer:
+    def recommend(self, placement: str = "default", **request: Unpack[Request]) -> Answer:
         """Answer with a slate that has seen everything recorded before.
 
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context or the size cannot be used.
         """
-        ask = Ask(
-            placement=placement,
-            user_id=user_id,
-            session_id=session_id,
-            n=n,
-            items=tuple(items),
-            exclude=tuple(exclude),
-            filter=filter,
-            context=context or {},
-            fields=tuple(fields),
-        )
-        return self._wait(self.running.engine.recommend(ask))
+        return self._wait(self.running.engine.recommend(Ask(placement, **request)))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
         """Return what is known of an item, None = nothing."""

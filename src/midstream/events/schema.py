@@ -132,12 +132,17 @@ def texts_of(batch: EventBatch, index: int) -> tuple[bytes, ...]:
 def event_at(batch: EventBatch, index: int) -> Event:
     """Return one event with its texts. The inverse of ``build``."""
     row = batch.rows[index]
-    *ids, body = texts_of(batch, index)
+    event_id, action, user_id, item_id, session_id, request_id, body = texts_of(batch, index)
     return Event(
         int(row["kind"]),
         int(row["operation"]),
-        *(each.decode() for each in ids),
-        body=body,
+        event_id.decode(),
+        action.decode(),
+        user_id.decode(),
+        item_id.decode(),
+        session_id.decode(),
+        request_id.decode(),
+        body,
         event_time_ms=int(row["event_time_ms"]) if row["flags"] & TIME_SENT else None,
         value=float(row["value"]),
         quantity=float(row["quantity"]),
