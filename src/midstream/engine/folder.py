@@ -29,11 +29,6 @@ class DataFolder:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"
 
-    @property
-    def lock(self) -> Path:
-        """Held by the process that has the folder open; holds its process id."""
-        return self.root / "lock"
-
     def key(self, entropy: Callable[[int], bytes]) -> bytes:
         """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner."""
         path = self.root / "key"

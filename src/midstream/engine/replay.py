@@ -1,25 +1,27 @@
 """The log into a fold: at start, in the snapshot's child, and to prove that the state is what the log says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from midstream.core.errors import LogDamaged
-from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
 
+Read: TypeAlias = Callable[[LogPosition, int], Sequence[tuple[LogPosition, EventBatch]]]
+"""``EventLog.read``."""
 READ_EVENTS = 10_000
 """Events read at once: 2 MB at 200 B."""
 
 
-def batches(log: EventLog, after: LogPosition, upto: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
+def batches(read: Read, after: LogPosition, upto: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
     """Yield the events from one position to before another, in order, about ``READ_EVENTS`` at a time.
 
     Raises:
         LogDamaged: A checksum does not match, or the log ends before ``upto``.
     """
     while after < upto:
-        found = log.read(after, READ_EVENTS)
+        found = read(after, READ_EVENTS)
         if not found:
             message = f"the log has no events from position {after} to {upto}"
             raise LogDamaged(message)
@@ -31,9 +33,9 @@ def batches(log: EventLog, after: LogPosition, upto: LogPosition) -> Iterator[tu
                 return
 
 
-def catch_up(fold: Fold, log: EventLog, upto: LogPosition) -> int:
+def catch_up(fold: Fold, read: Read, upto: LogPosition) -> int:
     """Fold what the log has between the fold's position and ``upto``; return the number of events."""
     began = fold.log_position
-    for first, batch in batches(log, began, upto):
+    for first, batch in batches(read, began, upto):
         fold.apply(first, batch)
     return upto - began

@@ -1,6 +1,5 @@
-"""An engine with everything that goes on beside it: snapshots, dead letters, the lock on its folder."""
+"""An engine with everything that goes on beside it: its snapshots, and what its start found."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
@@ -30,8 +29,6 @@ class Running:
     snapshotter: Snapshotter | None
     """None when the log is in memory."""
     started: Started
-    release: Callable[[], None]
-    """Lets go of the folder's lock."""
 
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop."""
@@ -47,4 +44,3 @@ class Running:
                 await self.snapshotter.stop()
         finally:
             self.engine.log.close()
-            self.release()

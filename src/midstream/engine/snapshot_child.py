@@ -54,11 +54,10 @@ def run(order: Order) -> Report:
     settings = decode_settings(order.settings)
     reader = SegmentReader(folder.log, RealDisk())
     position = LogPosition(order.log_position)
-    identity = snapshots.LogIdentity(reader.log_id, reader.generation)
-    loaded = snapshots.load_newest(folder.snapshots, settings, identity, position)
+    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position)
     fold = loaded.fold
-    folded = catch_up(fold, reader, position)
-    manifest = snapshots.write(folder.snapshots, fold, identity)
+    folded = catch_up(fold, lambda after, limit: reader.read(after, limit, position), position)
+    manifest = snapshots.write(folder.snapshots, fold, reader.identity)
     snapshots.prune(folder.snapshots, order.keep)
     return Report(manifest.log_position, manifest.digest, folded, loaded.refused)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
+from midstream.events.log_identity import LogIdentity
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -42,14 +43,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``Fold.digest`` of the content."""
     files: dict[str, str]
     """Array name to the SHA-256 of its file."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogIdentity:
-    """Which log, and which writing of its history."""
-
-    log_id: str
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""Opens a data folder: the log, the newest good snapshot, the rest of the log, and the engine that goes on from there."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from midstream.app.config import Config
+from midstream.app.reading import read_config
+from midstream.app.wiring import plans
+from midstream.core.types import Clock, LogPosition, TimestampMs
+from midstream.engine import snapshots
+from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import catch_up
+from midstream.engine.running import Running, Started
+from midstream.engine.shop import Shop
+from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
+from midstream.engine.tokens import RequestIds
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import LOG_ID_BYTES, identity_of
+from midstream.events.segments import SegmentLog
+from midstream.monitoring.metrics import Metrics
+
+CONFIG_NAME = "midstream.toml"
+DATA_NAME = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Time and randomness, as the machine has them; a simulation brings its own."""
+
+    clock: Clock = lambda: TimestampMs(time.time_ns() // 1_000_000)
+    monotonic: Callable[[], float] = time.monotonic
+    entropy: Callable[[int], bytes] = os.urandom
+
+
+def config_of(folder: Path) -> Config:
+    """Return the configuration of a folder; one without a file has the default.
+
+    Raises:
+        ConfigInvalid: Every fault found is named.
+    """
+    path = folder / CONFIG_NAME
+    return read_config(path) if path.exists() else Config()
+
+
+def open_running(
+    folder: Path,
+    config: Config,
+    options: EngineOptions | None = None,
+    outside: Outside | None = None,
+) -> Running:
+    """Open the data in ``folder`` and bring its state to the log's end; ``start`` what is returned.
+
+    Cost: the newest snapshot's bytes, then about 2 µs for each event after it.
+
+    Raises:
+        FolderLocked: Another process has it open.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+        ConfigInvalid: A component of one's own cannot be loaded.
+    """
+    outside = outside or Outside()
+    began = outside.monotonic()
+    data = DataFolder(folder / DATA_NAME)
+    metrics = Metrics(CollectorRegistry())
+    settings = config.fold_settings()
+    log = SegmentLog(data.log, RealDisk(), outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
+    try:
+        identity = identity_of(bytes.fromhex(log.log_id), log.generation)
+        loaded = snapshots.load_newest(data.snapshots, settings, identity, log.end)
+        fold = loaded.fold
+        snapshot_position = fold.log_position
+        folded = catch_up(fold, log.read, log.end)
+        host = Host(outside.clock, outside.monotonic, RequestIds(data.key(outside.entropy), outside.entropy))
+        engine = Engine(log, fold, plans(config, folder), host, metrics, options)
+    except BaseException:
+        log.close()
+        raise
+    each = config.snapshots
+    snapshotter = Snapshotter(
+        data,
+        SnapshotOptions(each.interval.ms, each.keep, each.mode),
+        lambda: engine.fold,
+        metrics,
+        outside.monotonic,
+    )
+    torn = "" if log.recovered is None else str(log.recovered)
+    started = Started(
+        LogPosition(snapshot_position), folded, loaded.refused, torn, outside.monotonic() - began
+    )
+    return Running(engine, snapshotter, started)
+
+
+def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
+    """Open a folder for a program that embeds the engine; use what is returned in a ``with`` block.
+
+    Args:
+        folder: Holds ``midstream.toml`` (without one, every default) and ``data``; made if it is not there.
+        config: Instead of the file.
+
+    Raises:
+        ConfigInvalid: The configuration cannot be used; every fault is named.
+        FolderLocked: Another process has it open.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    used = config or config_of(root)
+    return Shop(open_running(root, used), accept_of(used))
