@@ -1,0 +1,136 @@
+"""The kernels of the items table: one call folds the interactions and impressions between two catalogue changes.
+
+Rows are actions: row a is the configured interaction a, the last row is the impressions. Everything is added to one
+event at a time in log order.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import Index, Mask
+from midstream.state.decay import decay_weight, landmark_at, rebase_factor
+from midstream.state.hot_list import build_list, drop_item, raise_item
+from midstream.state.kernel import kernel
+from midstream.state.windows import Cells, count_in_windows
+
+_INTERACTION = int(Kind.INTERACTION)
+_IMPRESSION = int(Kind.IMPRESSION)
+_ITEM = int(Kind.ITEM)
+UNSEEN: Final = 0
+CLICKED: Final = 1
+"""Known from interactions alone."""
+CATALOGUED: Final = 2
+COUNT: Final = 0
+"""Cell of the clock: 1 + the highest item index that an event named."""
+LOG_TIME: Final = 1
+"""Cell of the clock: log time of the last folded event."""
+LANDMARKS_START: Final = 2
+"""Cell of the clock: the landmark of the first half-life, the others after it."""
+
+Columns = NDArray[np.float64]
+
+
+@kernel
+def fold_events(
+    start: int,
+    stop: int,
+    kind: NDArray[np.uint8],
+    action: NDArray[np.int16],
+    folded: Mask,
+    item_index: Index,
+    event_time_ms: NDArray[np.int64],
+    log_time_ms: NDArray[np.int64],
+    weights: Columns,
+    half_lives: NDArray[np.int64],
+    accepts: bool,  # noqa: FBT001  # a kernel has no keyword arguments
+    clock: NDArray[np.int64],
+    counters: Columns,
+    windows: Cells,
+    status: NDArray[np.uint8],
+    available: Mask,
+    heat: Columns,
+    list_values: Columns,
+    list_items: Index,
+    list_states: NDArray[np.int64],
+    item_hash: NDArray[np.uint64],
+) -> None:
+    """Fold the events from ``start`` to before ``stop``.
+
+    Shapes, with i items, r rows, h half-lives: counters (i, h, r), windows (i, r, ROW_CELLS), heat (h, i),
+    lists (h, capacity), list states (h, 2). An item event moves the clock alone; the caller folds the rest of it.
+    """
+    impressions = len(weights)
+    for event in range(start, stop):
+        if not folded[event]:
+            continue
+        now = log_time_ms[event]
+        if now > clock[LOG_TIME]:
+            clock[LOG_TIME] = now
+            for h in range(len(half_lives)):
+                landmark = landmark_at(now, half_lives[h])
+                if landmark != clock[LANDMARKS_START + h]:
+                    factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
+                    clock[LANDMARKS_START + h] = landmark
+                    count = clock[COUNT]
+                    counters[:count, h] *= factor
+                    heat[h, :count] *= factor
+                    # Sums that were apart may now both be 0, so the order is found anew.
+                    build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
+        item = item_index[event]
+        if item < 0:
+            continue
+        row = np.int64(-1)
+        if kind[event] == _INTERACTION:
+            row = np.int64(action[event])
+        elif kind[event] == _IMPRESSION:
+            row = np.int64(impressions)
+        if row < 0 and kind[event] != _ITEM:
+            continue
+        clock[COUNT] = max(clock[COUNT], item + 1)
+        if row < 0:
+            continue
+        if row < impressions and status[item] == UNSEEN:
+            status[item] = CLICKED
+            available[item] = accepts
+        count_in_windows(windows[item, row], event_time_ms[event], now)
+        for h in range(len(half_lives)):
+            weight = decay_weight(event_time_ms[event], clock[LANDMARKS_START + h], half_lives[h])
+            counters[item, h, row] += weight
+            if row < impressions and weights[row] > 0.0:
+                old = heat[h, item]
+                new = old + weights[row] * weight
+                heat[h, item] = new
+                if available[item]:
+                    raise_item(list_values[h], list_items[h], list_states[h], item, old, new, item_hash)
+
+
+@kernel
+def switch_item(
+    item: int,
+    count: int,
+    available: Mask,
+    heat: Columns,
+    list_values: Columns,
+    list_items: Index,
+    list_states: NDArray[np.int64],
+    item_hash: NDArray[np.uint64],
+) -> None:
+    """Bring every list in line with what ``available`` of one item has just become."""
+    for h in range(len(heat)):
+        if available[item]:
+            raise_item(list_values[h], list_items[h], list_states[h], item, 0.0, heat[h, item], item_hash)
+        elif drop_item(list_values[h], list_items[h], list_states[h], item, heat[h, item], item_hash):
+            build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
+
+
+@kernel
+def read_decayed(
+    counters: Columns, h: int, row: int, item_index: Index, factor: float, counts: NDArray[np.float64]
+) -> None:
+    """Write one counter of each item times ``factor`` to ``counts``, NaN for item -1."""
+    for index in range(len(item_index)):
+        item = item_index[index]
+        counts[index] = counters[item, h, row] * factor if item >= 0 else np.nan
