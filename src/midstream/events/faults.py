@@ -1,0 +1,216 @@
+"""What is wrong with an event, in words: where it is, what came, what would be right.
+
+msgspec says in its own words why it refused. Here the place is found again in the event read loosely, so that every
+reason is said in the same four parts, shows what came, and names the nearest field that exists. Only what failed pays.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from math import isfinite
+from typing import cast
+
+import msgspec
+
+from midstream.core.errors import Fault
+from midstream.events.wire import (
+    EVENT_FIELDS,
+    ITEM_FIELDS,
+    PAGE,
+    TRUSTED_FIELDS,
+    Accept,
+    Refused,
+    WireEvent,
+    WireItem,
+    right_of,
+)
+
+_SHOWN_CHARS_MAX = 60
+"""Of one value: with the sentence around it a message stays on one line of a terminal."""
+_LISTED_MAX = 24
+_DIGITS_MAX = 40
+_OTHER_NAMES = {
+    "action": "type",
+    "event": "type",
+    "event_type": "type",
+    "kind": "type",
+    "timestamp": "time",
+    "ts": "time",
+    "event_time": "time",
+    "id": "event_id",
+    "product_id": "item_id",
+    "sku": "item_id",
+    "item": "item_id",
+    "products": "items",
+    "visitor_id": "user_id",
+    "customer_id": "user_id",
+    "user": "user_id",
+    "session": "session_id",
+    "price": "value",
+    "amount": "value",
+    "rating": "value",
+    "qty": "quantity",
+    "rank": "position",
+    "properties": "attributes",
+    "metadata": "context",
+}
+"""What other systems call the same, where the spelling alone would not lead there."""
+
+
+def shown(value: object) -> str:
+    """Return a value as one short line of ASCII: what an error may repeat of what came."""
+    if isinstance(value, dict):
+        return f"an object of {len(cast('dict[object, object]', value))} fields"
+    if isinstance(value, list):
+        return f"a list of {len(cast('list[object]', value))}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        digits = value.bit_length() * 3 // 10
+        return str(value) if digits < _DIGITS_MAX else f"a whole number of about {digits} digits"
+    if not isinstance(value, str):
+        return json.dumps(value) if value is None or isinstance(value, bool | float) else type(value).__name__
+    text = json.dumps(value[:_SHOWN_CHARS_MAX])
+    if len(text) > _SHOWN_CHARS_MAX + 2 or len(value) > _SHOWN_CHARS_MAX:
+        return f'{text[: _SHOWN_CHARS_MAX + 1].rstrip(chr(92))}…" ({len(value)} characters)'
+    return text
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return ``' Nearest: "…".'``, or nothing where no name is near."""
+    known = list(names)
+    short = name[:_SHOWN_CHARS_MAX].lower()
+    alias = _OTHER_NAMES.get(short)
+    found = [alias] if alias in known else get_close_matches(short, known, n=1, cutoff=0.5)
+    return f' Nearest: "{found[0]}".' if found else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas, of many the first ones."""
+    more = len(names) - _LISTED_MAX
+    return ", ".join(names[:_LISTED_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def fault_of(refused: Refused, prefix: str, loose: object) -> Fault:
+    """Return the fault of an event.
+
+    Args:
+        refused: What broke a rule.
+        prefix: Where the event is in what was sent, such as ``/events/3`` or ``line 4: ``.
+        loose: The event as untyped JSON, to show what came.
+    """
+    pointer = "".join(f"/{_escaped(str(part))}" for part in refused.path)
+    return Fault(
+        where=f"{prefix}{pointer}".removesuffix(": ") or "body",
+        came=refused.came or f"{_came(loose, refused.path)}.",
+        right=refused.right,
+        page=PAGE,
+    )
+
+
+def find_refusal(loose: object, failure: Exception, accept: Accept) -> Refused:
+    """Return why an event that msgspec refused cannot be taken.
+
+    Args:
+        loose: The event as untyped JSON.
+        failure: What msgspec raised: said as it is where nothing better is found.
+        accept: The terms that it did not meet.
+    """
+    if not isinstance(loose, dict):
+        right = 'An object, such as {"type": "view", "user_id": "ann", "item_id": "lamp"}.'
+        return Refused((), right)
+    event = cast("dict[str, object]", loose)
+    found = _field_refusal(event, WireEvent, (), accept)
+    if found is None and isinstance(event.get("items"), list):
+        found = _items_refusal(cast("list[object]", event["items"]), accept)
+    if found is None and isinstance(event.get("context"), dict):
+        found = _context_refusal(cast("dict[str, object]", event["context"]), accept)
+    return found or _text_refusal(event) or Refused((), "An event in JSON, UTF-8.", f"{failure}."[:200])
+
+
+def _field_refusal(
+    fields: Mapping[str, object], kind: type[WireEvent | WireItem], path: tuple[str | int, ...], accept: Accept
+) -> Refused | None:
+    """Return what is wrong with the names or the plain values of an event's or an item's fields."""
+    required, names = ("type", EVENT_FIELDS) if kind is WireEvent else ("item_id", ITEM_FIELDS)
+    offered = names if accept.trusted else tuple(name for name in names if name not in TRUSTED_FIELDS)
+    for name in fields:
+        if name not in names:
+            came = f"{shown(name)} is not a field here.{nearest(name, offered)}"
+            return Refused((*path, name), f"Fields: {', '.join(offered)}.", came)
+    if required not in fields:
+        return Refused((*path, required), right_of(required, accept), "Nothing was sent.")
+    for name, value in fields.items():
+        if not _is_right(name, value, kind, required):
+            return Refused((*path, name), right_of(name, accept))
+    return None
+
+
+def _is_right(name: str, value: object, kind: type[WireEvent | WireItem], required: str) -> bool:
+    """Say whether one field alone can be taken; lists and objects are looked into elsewhere."""
+    if isinstance(value, float) and not isfinite(value):
+        return False
+    if name == "items" and isinstance(value, list):
+        return True
+    if name == "context" and isinstance(value, dict):
+        return True
+    try:
+        msgspec.convert({required: "x", name: value}, kind)
+    except (msgspec.ValidationError, RecursionError):
+        return False
+    return True
+
+
+def _items_refusal(items: list[object], accept: Accept) -> Refused | None:
+    for number, item in enumerate(items):
+        if not isinstance(item, dict):
+            return Refused(("items", number), right_of("items", accept))
+        found = _field_refusal(cast("dict[str, object]", item), WireItem, ("items", number), accept)
+        if found is not None:
+            return found
+    return None
+
+
+def _context_refusal(context: dict[str, object], accept: Accept) -> Refused | None:
+    for name, value in context.items():
+        if not isinstance(value, str | int | float) or (isinstance(value, float) and not isfinite(value)):
+            return Refused(("context", name), right_of("context", accept))
+    return None
+
+
+def _text_refusal(event: dict[str, object]) -> Refused | None:
+    """Return which field holds text that is not UTF-8, or a number that JSON does not know."""
+    for name, value in event.items():
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=repr)
+            text.encode()
+        except UnicodeEncodeError:
+            return Refused((name,), "Valid UTF-8: no other encoding, no half of a surrogate pair.")
+        if _holds_no_number(value):
+            return Refused((name,), "Finite numbers: JSON has no NaN and no Infinity.", "NaN or an infinity.")
+    return None
+
+
+def _holds_no_number(value: object) -> bool:
+    """Say whether NaN or an infinity is anywhere in a value."""
+    if isinstance(value, dict):
+        return any(_holds_no_number(each) for each in cast("dict[str, object]", value).values())
+    if isinstance(value, list):
+        return any(_holds_no_number(each) for each in cast("list[object]", value))
+    return isinstance(value, float) and not isfinite(value)
+
+
+def _came(loose: object, path: tuple[str | int, ...]) -> str:
+    """Return what is at a path, shortened."""
+    for part in path:
+        if isinstance(loose, dict) and part in loose:
+            loose = cast("dict[str | int, object]", loose)[part]
+        elif isinstance(loose, list) and isinstance(part, int) and part < len(cast("list[object]", loose)):
+            loose = cast("list[object]", loose)[part]
+        else:
+            return "nothing was sent"
+    return shown(loose)
+
+
+def _escaped(part: str) -> str:
+    """Return one part of a JSON pointer, short and printable."""
+    short = part[:_SHOWN_CHARS_MAX].replace("~", "~0").replace("/", "~1")
+    return short if short.isprintable() else json.dumps(short)[1:-1]
