@@ -16,11 +16,15 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, SupportsInt, TypeVar, cast
 
 import numba
+import numpy as np
 from llvmlite import binding  # type: ignore[import-untyped]  # the package brings no types
 from numba.core import config
+from numpy.typing import NDArray
+
+from midstream.core.types import EventBatch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,3 +93,20 @@ def _is_writable(folder: Path) -> bool:
         return False
     # Machine code is run as it is found, so a folder of somebody else's is no cache.
     return os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid()
+
+
+def frozen_columns(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.uint8]]:
+    """Return the rows and the text of a batch as kernels take them: read-only, so that there is one compiled version.
+
+    Shapes (n,) and (bytes,). Nothing is copied.
+    """
+    rows = batch.rows.view()
+    rows.flags.writeable = False
+    # An empty buffer has no address to share.
+    return rows, np.frombuffer(batch.text or b"\0", dtype=np.uint8)
+
+
+@kernel
+def signed(value: SupportsInt) -> int:
+    """Return a whole number of any type as int64: numba would make a float of a sum of signed and unsigned."""
+    return np.int64(value)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]

@@ -1,0 +1,350 @@
+"""Which events were folded already: the ids of the newest events, in a ring with a hash table over it.
+
+An event is the same as an earlier one when its id is, or, without an id, when all that the client sent is
+the same and that includes a time. Remembered are the newest ``event_ids_max`` ids of the last 24 h of log
+time, whichever is fewer. The same id with other content is the same event: the first wins, and it is
+counted.
+
+The table is open addressing with linear probing at a load of 0.6 at most; deletion shifts entries back
+instead of leaving marks, so a full ring stays as fast as a fresh one. 20 bytes an id in the ring and 4 to 8
+in the table.
+
+Reference: D. Knuth, The Art of Computer Programming 3, 6.4, algorithm R.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch
+from midstream.events.schema import TIME_SENT
+from midstream.state.hashing import CHECK_SEED, combine, hash_check, hash_id, xxh64
+from midstream.state.kernel import frozen_columns, kernel, signed
+
+SPAN_S = 86_400
+"""Seconds of log time for which an id is remembered: 24 h, to the second."""
+_SECOND_MS = 1_000
+_TABLE_LOAD = 0.6
+_CHECK_SEED = np.uint64(CHECK_SEED)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_NONE = np.uint64(0)
+_SERVED = int(Kind.SERVED)
+_TICK = int(Kind.TICK)
+_BYTES_EACH = 20
+_PAGE_BYTES = 4_096
+_META = np.dtype([("head", "i8"), ("count", "i8")])
+
+
+class Admission(IntEnum):
+    """What is known of an event's id."""
+
+    NEW = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+    """The same id came before with other content: a duplicate that the client may want to hear about."""
+
+
+_NEW = int(Admission.NEW)
+_DUPLICATE = int(Admission.DUPLICATE)
+_CONFLICT = int(Admission.CONFLICT)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fingerprints:
+    """What tells events apart. All columns (n,)."""
+
+    id_hash: NDArray[np.uint64]
+    """0 = cannot be told apart: neither an id nor a time was sent, so there is no dedupe."""
+    check: NDArray[np.uint32]
+    """32 more bits of the id."""
+    content: NDArray[np.uint32]
+    """Hash of everything else that was sent."""
+
+
+def fingerprints(batch: EventBatch) -> Fingerprints:
+    """Return the fingerprints of all events, the same wherever and whenever they are taken.
+
+    Cost: about 80 ns an event of 100 bytes.
+    """
+    count = len(batch)
+    found = Fingerprints(
+        np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint32)
+    )
+    if count:
+        _fingerprint(*frozen_columns(batch), found.id_hash, found.check, found.content)
+    return found
+
+
+class EventIds:
+    """The ids of the newest events; full, the oldest goes."""
+
+    def __init__(self, event_ids_max: int) -> None:
+        """Reserve the maximum; pages are paid when touched."""
+        self._ids_max = event_ids_max
+        self._id_hash = np.zeros(event_ids_max, dtype=np.uint64)
+        self._check = np.zeros(event_ids_max, dtype=np.uint32)
+        self._content = np.zeros(event_ids_max, dtype=np.uint32)
+        self._second = np.zeros(event_ids_max, dtype=np.uint32)
+        self._table = np.zeros(table_size(event_ids_max), dtype=np.int32)
+        self._meta = np.zeros(1, dtype=_META)
+
+    def __len__(self) -> int:
+        """Return the number of ids that are remembered."""
+        return int(self._meta["count"][0])
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what is remembered, about."""
+        # Ids fall anywhere in the table: each touches a page of its own until all are.
+        return len(self) * _BYTES_EACH + min(self._table.nbytes, len(self) * _PAGE_BYTES)
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        return self._ids_max * _BYTES_EACH + self._table.nbytes
+
+    def span_ms(self, log_time_ms: int) -> int:
+        """Return for how long back ids are remembered at a log time; 0 when there are none."""
+        if not len(self):
+            return 0
+        oldest = int(self._second[self._meta["head"][0]]) * _SECOND_MS
+        return max(0, log_time_ms - oldest)
+
+    def find(self, prints: Fingerprints) -> NDArray[np.uint8]:
+        """Return the ``Admission`` of each event without remembering any.
+
+        Duplicates within the batch are not seen: only ``admit`` knows what goes before what.
+        """
+        found = np.empty(len(prints.id_hash), dtype=np.uint8)
+        ring = (self._id_hash, self._check, self._content)
+        _find(prints.id_hash, prints.check, prints.content, found, *ring, self._table)
+        return found
+
+    def admit(self, prints: Fingerprints, log_time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the ``Admission`` of each event, remember the new ones, forget what is too old, event by event."""
+        found = np.empty(len(prints.id_hash), dtype=np.uint8)
+        ring = (self._id_hash, self._check, self._content, self._second)
+        _admit(prints.id_hash, prints.check, prints.content, log_time_ms, found, *ring, self._table, self._meta)
+        return found
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return what is remembered, oldest first: ``id_hash``, ``check``, ``content``, ``second``."""
+        held = (int(self._meta["head"][0]) + np.arange(len(self))) % self._ids_max
+        return {
+            "id_hash": self._id_hash[held],
+            "check": self._check[held],
+            "content": self._content[held],
+            "second": self._second[held],
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the table whose ``arrays`` these are."""
+        count = len(arrays["id_hash"])
+        self._id_hash[:count] = arrays["id_hash"]
+        self._check[:count] = arrays["check"]
+        self._content[:count] = arrays["content"]
+        self._second[:count] = arrays["second"]
+        self._meta["head"] = 0
+        self._meta["count"] = count
+        self._table[:] = 0
+        _rebuild(self._id_hash, self._table, count)
+
+
+def table_size(entries_max: int) -> int:
+    """Return the length of a hash table for this many entries: a power of two, at most 0.6 full."""
+    size = 8
+    while size * _TABLE_LOAD < entries_max:
+        size *= 2
+    return size
+
+
+@kernel
+def _fingerprint(
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    id_hash: NDArray[np.uint64],
+    check: NDArray[np.uint32],
+    content: NDArray[np.uint32],
+) -> None:
+    for i in range(len(rows)):
+        row = rows[i]
+        start = signed(row["text_start"])
+        id_length = signed(row["event_id_length"])
+        rest = start + id_length
+        length = (
+            signed(row["action_length"])
+            + signed(row["user_id_length"])
+            + signed(row["item_id_length"])
+            + signed(row["session_id_length"])
+            + signed(row["request_id_length"])
+            + signed(row["body_length"])
+        )
+        sent = _content_hash(row, text, rest, length, np.uint64(0))
+        content[i] = np.uint32(sent & _LOW32)
+        if id_length > 0:
+            id_hash[i] = hash_id(text, start, id_length)
+            check[i] = hash_check(text, start, id_length)
+        elif row["kind"] == _SERVED and row["request_id_length"] > 0:
+            request = rest + signed(row["action_length"]) + signed(row["user_id_length"])
+            request += signed(row["item_id_length"]) + signed(row["session_id_length"])
+            request_length = signed(row["request_id_length"])
+            # Turned into another hash, so that no client's event id can stand in a served record's way.
+            id_hash[i] = combine(hash_id(text, request, request_length), np.uint64(_SERVED)) | np.uint64(1)
+            check[i] = hash_check(text, request, request_length)
+        elif row["kind"] == _TICK or (row["flags"] & TIME_SENT) == 0:
+            id_hash[i] = _NONE
+            check[i] = np.uint32(0)
+        else:
+            id_hash[i] = sent | np.uint64(1)
+            check[i] = np.uint32(_content_hash(row, text, rest, length, _CHECK_SEED) & _LOW32)
+
+
+@kernel
+def _content_hash(row: np.void, text: NDArray[np.uint8], start: int, length: int, seed: np.uint64) -> np.uint64:
+    """Return the hash of all that was sent beside the event id, under one seed."""
+    found = xxh64(text, start, length, seed)
+    fixed = (
+        np.uint64(row["kind"])
+        | (np.uint64(row["operation"]) << np.uint64(8))
+        | (np.uint64(row["action_length"]) << np.uint64(16))
+        | (np.uint64(row["flags"] & TIME_SENT) << np.uint64(24))
+        | (np.uint64(row["body_length"]) << np.uint64(32))
+    )
+    lengths = (
+        np.uint64(row["user_id_length"])
+        | (np.uint64(row["item_id_length"]) << np.uint64(16))
+        | (np.uint64(row["session_id_length"]) << np.uint64(32))
+        | (np.uint64(row["request_id_length"]) << np.uint64(48))
+    )
+    found = combine(combine(found, fixed), lengths)
+    found = combine(found, np.uint64(signed(row["position"])))
+    found = combine(found, np.float64(row["value"]).view(np.uint64))
+    found = combine(found, np.uint64(np.float32(row["quantity"]).view(np.uint32)))
+    if row["flags"] & TIME_SENT:
+        found = combine(found, np.uint64(signed(row["event_time_ms"])))
+    return found
+
+
+@kernel
+def _slot_of(
+    wanted: np.uint64,
+    check: np.uint32,
+    id_hash: NDArray[np.uint64],
+    checks: NDArray[np.uint32],
+    table: NDArray[np.int32],
+) -> int:
+    """Return the place in the table that holds an id, or -1 minus the free place where it belongs."""
+    mask = len(table) - 1
+    at = signed(wanted) & mask
+    while table[at] != 0:
+        held = table[at] - 1
+        if id_hash[held] == wanted and checks[held] == check:
+            return at
+        at = (at + 1) & mask
+    return -1 - at
+
+
+@kernel
+def _find(
+    id_hash: NDArray[np.uint64],
+    check: NDArray[np.uint32],
+    content: NDArray[np.uint32],
+    found: NDArray[np.uint8],
+    ring_id: NDArray[np.uint64],
+    ring_check: NDArray[np.uint32],
+    ring_content: NDArray[np.uint32],
+    table: NDArray[np.int32],
+) -> None:
+    for i in range(len(id_hash)):
+        found[i] = _NEW
+        if id_hash[i] != _NONE:
+            at = _slot_of(id_hash[i], check[i], ring_id, ring_check, table)
+            if at >= 0:
+                found[i] = _DUPLICATE if ring_content[table[at] - 1] == content[i] else _CONFLICT
+
+
+@kernel
+def _admit(
+    id_hash: NDArray[np.uint64],
+    check: NDArray[np.uint32],
+    content: NDArray[np.uint32],
+    log_time_ms: NDArray[np.int64],
+    found: NDArray[np.uint8],
+    ring_id: NDArray[np.uint64],
+    ring_check: NDArray[np.uint32],
+    ring_content: NDArray[np.uint32],
+    ring_second: NDArray[np.uint32],
+    table: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> None:
+    ids_max = len(ring_id)
+    head = meta[0]["head"]
+    count = meta[0]["count"]
+    for i in range(len(id_hash)):
+        second = log_time_ms[i] // _SECOND_MS
+        oldest = second - SPAN_S
+        if count > 0 and signed(ring_second[(head + count - 1) % ids_max]) < oldest:
+            # Everything is too old, as after a long stop: one sweep instead of millions of deletions.
+            table[:] = 0
+            head = 0
+            count = 0
+        while count > 0 and signed(ring_second[head]) < oldest:
+            _forget(head, ring_id, table)
+            head = (head + 1) % ids_max
+            count -= 1
+        found[i] = _NEW
+        if id_hash[i] == _NONE:
+            continue
+        at = _slot_of(id_hash[i], check[i], ring_id, ring_check, table)
+        if at >= 0:
+            found[i] = _DUPLICATE if ring_content[table[at] - 1] == content[i] else _CONFLICT
+            continue
+        if count == ids_max:
+            _forget(head, ring_id, table)
+            head = (head + 1) % ids_max
+            count -= 1
+            at = _slot_of(id_hash[i], check[i], ring_id, ring_check, table)
+        place = (head + count) % ids_max
+        ring_id[place] = id_hash[i]
+        ring_check[place] = check[i]
+        ring_content[place] = content[i]
+        ring_second[place] = np.uint32(second)
+        table[-1 - at] = place + 1
+        count += 1
+    meta[0]["head"] = head
+    meta[0]["count"] = count
+
+
+@kernel
+def _forget(place: int, ring_id: NDArray[np.uint64], table: NDArray[np.int32]) -> None:
+    """Take one place of the ring out of the table, and shift back what probed past it."""
+    mask = len(table) - 1
+    hole = signed(ring_id[place]) & mask
+    while table[hole] != place + 1:
+        hole = (hole + 1) & mask
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        if table[at] == 0:
+            break
+        home = signed(ring_id[table[at] - 1]) & mask
+        # It may move back unless its home lies behind the hole, going round.
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            table[hole] = table[at]
+            hole = at
+    table[hole] = 0
+
+
+@kernel
+def _rebuild(ring_id: NDArray[np.uint64], table: NDArray[np.int32], count: int) -> None:
+    """Fill an empty table with the first ``count`` places."""
+    mask = len(table) - 1
+    for place in range(count):
+        at = signed(ring_id[place]) & mask
+        while table[at] != 0:
+            at = (at + 1) & mask
+        table[at] = place + 1
