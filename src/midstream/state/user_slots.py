@@ -1,0 +1,138 @@
+"""Slots of users: an exact list from least to most recently seen, and a table from hash to slot.
+
+``users`` holds for each slot the hash and the neighbours in the list, ``meta`` the ends of the list (-1 =
+empty) and the number of slots in use. All steps are O(1), so a million evictions cost no more than a
+million visits.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.state.kernel import kernel, signed
+
+USER_ROW = np.dtype([("hash", "u8"), ("older", "i4"), ("newer", "i4")])
+USER_META = np.dtype([("users", "i8"), ("oldest", "i8"), ("newest", "i8"), ("evicted", "i8")])
+
+
+@kernel
+def find_user(user_hash: np.uint64, users: NDArray[np.void], table: NDArray[np.int32]) -> int:
+    """Return the slot of a user, -1 when it has none."""
+    mask = len(table) - 1
+    at = signed(user_hash) & mask
+    while table[at] != 0:
+        if users[table[at] - 1]["hash"] == user_hash:
+            return signed(table[at] - 1)
+        at = (at + 1) & mask
+    return -1
+
+
+@kernel
+def take_user(
+    user_hash: np.uint64,
+    users: NDArray[np.void],
+    table: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> tuple[int, bool]:
+    """Return the slot of a user, now the most recently seen, and whether it starts cold."""
+    slot = find_user(user_hash, users, table)
+    if slot >= 0:
+        touch(slot, users, meta)
+        return slot, False
+    if meta[0]["users"] < len(users):
+        slot = signed(meta[0]["users"])
+        meta[0]["users"] = slot + 1
+    else:
+        slot = signed(meta[0]["oldest"])
+        _unlink(slot, users, meta)
+        _forget_user(slot, users, table)
+        meta[0]["evicted"] += 1
+    users[slot]["hash"] = user_hash
+    _append(slot, users, meta)
+    mask = len(table) - 1
+    at = signed(user_hash) & mask
+    while table[at] != 0:
+        at = (at + 1) & mask
+    table[at] = slot + 1
+    return slot, True
+
+
+@kernel
+def touch(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    """Make a slot the most recently seen."""
+    if meta[0]["newest"] != slot:
+        _unlink(slot, users, meta)
+        _append(slot, users, meta)
+
+
+@kernel
+def write_order(users: NDArray[np.void], meta: NDArray[np.void], order: NDArray[np.int32]) -> None:
+    """Write the slots, from least to most recently seen, to ``order`` (n,)."""
+    slot = meta[0]["oldest"]
+    for i in range(len(order)):
+        order[i] = slot
+        slot = users[slot]["newer"]
+
+
+@kernel
+def read_order(order: NDArray[np.int32], users: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    """Link the slots in this order; the inverse of ``write_order``."""
+    meta[0]["oldest"] = -1
+    meta[0]["newest"] = -1
+    for i in range(len(order)):
+        _append(signed(order[i]), users, meta)
+
+
+@kernel
+def fill_users(users: NDArray[np.void], count: int, table: NDArray[np.int32]) -> None:
+    """Fill an empty table with the first ``count`` slots."""
+    mask = len(table) - 1
+    for slot in range(count):
+        at = signed(users[slot]["hash"]) & mask
+        while table[at] != 0:
+            at = (at + 1) & mask
+        table[at] = slot + 1
+
+
+@kernel
+def _unlink(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    older = users[slot]["older"]
+    newer = users[slot]["newer"]
+    if older >= 0:
+        users[older]["newer"] = newer
+    else:
+        meta[0]["oldest"] = newer
+    if newer >= 0:
+        users[newer]["older"] = older
+    else:
+        meta[0]["newest"] = older
+
+
+@kernel
+def _append(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    newest = meta[0]["newest"]
+    users[slot]["older"] = newest
+    users[slot]["newer"] = -1
+    if newest >= 0:
+        users[newest]["newer"] = slot
+    else:
+        meta[0]["oldest"] = slot
+    meta[0]["newest"] = slot
+
+
+@kernel
+def _forget_user(slot: int, users: NDArray[np.void], table: NDArray[np.int32]) -> None:
+    """Take a slot out of the table, and shift back what probed past it."""
+    mask = len(table) - 1
+    hole = signed(users[slot]["hash"]) & mask
+    while table[hole] != slot + 1:
+        hole = (hole + 1) & mask
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        if table[at] == 0:
+            break
+        home = signed(users[table[at] - 1]["hash"]) & mask
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            table[hole] = table[at]
+            hole = at
+    table[hole] = 0

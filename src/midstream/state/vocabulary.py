@@ -1,0 +1,406 @@
+"""Ids become indices: users by slot, items by first appearance.
+
+A user's slot is taken from the least recently seen user when all are taken, exactly and by log order; only
+this table refers to slots, everything else holds the 64-bit hash of the user id. An item keeps its index
+for good. Items known only from interactions have a maximum of their own, so made-up ids cannot fill the
+catalogue. Two item ids of one hash are told apart by their text; of users the hash is all that is kept.
+
+Only interactions with a configured action and user events make a user, only those interactions and item
+events make an item. Impressions and served slates look up what is there. Duplicates touch nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
+from midstream.events.schema import TIME_SENT
+from midstream.state.event_ids import table_size
+from midstream.state.hashing import hash_id, id_hash
+from midstream.state.item_slots import ITEM_META, fill_items, find_items, item_slot, take_item
+from midstream.state.kernel import frozen_columns, kernel, signed
+from midstream.state.settings import FoldSettings
+from midstream.state.user_slots import (
+    USER_META,
+    USER_ROW,
+    fill_users,
+    find_user,
+    read_order,
+    take_user,
+    touch,
+    write_order,
+)
+
+AHEAD_MS_MAX = 300_000
+"""An event further than this (5 min) ahead of log time is set to log time: clocks differ that much, not more."""
+LATE_MS_MAX = 86_400_000
+"""An event further than this (24 h) behind log time feeds decayed counters only."""
+BEHIND_MS_MAX = 300_000
+"""An event further than this behind log time is counted as late; that is all."""
+ITEM_ID_BYTES_MEAN = 128
+"""Bytes reserved for each item id: 128 ASCII characters; when longer ones have used them up, items are refused."""
+_BYTES_EACH = 17
+"""Of an item: hash, start, and whether it is in the catalogue."""
+_PAGE_BYTES = 4_096
+_INTERACTION = int(Kind.INTERACTION)
+_IMPRESSION = int(Kind.IMPRESSION)
+_ITEM = int(Kind.ITEM)
+_USER = int(Kind.USER)
+_NONE = np.uint64(0)
+
+
+class Count(IntEnum):
+    """What is counted of the events, each its place in ``Vocabulary.counts``."""
+
+    FUTURE = 0
+    """More than 5 min ahead of log time, set to it."""
+    LATE = 1
+    """More than 5 min behind log time, at most 24 h."""
+    TOO_LATE = 2
+    """More than 24 h behind log time."""
+    UNKNOWN_ACTION = 3
+    """Interactions whose action is not configured: kept in the log, not folded into anything."""
+    ITEM_REFUSED = 4
+    """Events whose item had no room, or is not in the catalogue where that is asked for."""
+    USER_EVICTED = 5
+    DUPLICATE = 6
+    """Events that were folded before, conflicts included."""
+    CONFLICT = 7
+    """Duplicates by id with other content."""
+
+
+_FUTURE = int(Count.FUTURE)
+_LATE = int(Count.LATE)
+_TOO_LATE = int(Count.TOO_LATE)
+_UNKNOWN_ACTION = int(Count.UNKNOWN_ACTION)
+_ITEM_REFUSED = int(Count.ITEM_REFUSED)
+_USER_EVICTED = int(Count.USER_EVICTED)
+_DUPLICATES = int(Count.DUPLICATE)
+
+
+class Vocabulary:
+    """Every id that the state knows, and the counts of what events did not fit."""
+
+    def __init__(self, settings: FoldSettings) -> None:
+        """Reserve the maxima; pages are paid when touched."""
+        limits = settings.limits
+        names = settings.action_names()
+        self._actions = np.array([id_hash(name) for name in names], dtype=np.uint64)
+        self._makes_items = settings.unknown_items != "reject"
+        self._users = np.zeros(limits.users_max, dtype=USER_ROW)
+        self._user_table = np.zeros(table_size(limits.users_max), dtype=np.int32)
+        self._item_hash = np.zeros(limits.items_max, dtype=np.uint64)
+        self._item_start = np.zeros(limits.items_max + 1, dtype=np.int64)
+        self._in_catalogue = np.zeros(limits.items_max, dtype=np.bool_)
+        self._item_table = np.zeros(table_size(limits.items_max), dtype=np.int32)
+        self._item_text = np.zeros(limits.items_max * ITEM_ID_BYTES_MEAN, dtype=np.uint8)
+        self._user_meta = np.zeros(1, dtype=USER_META)
+        self._user_meta["oldest"] = self._user_meta["newest"] = -1
+        self._meta = np.zeros(1, dtype=ITEM_META)
+        self._meta["click_items_max"] = min(limits.click_items_max, limits.items_max)
+        self.counts = np.zeros(len(Count), dtype=np.int64)
+        """How many of each ``Count``. Part of the state."""
+
+    @property
+    def user_count(self) -> int:
+        """Number of users that have a slot."""
+        return int(self._user_meta["users"][0])
+
+    @property
+    def item_count(self) -> int:
+        """Number of items: indices below it are taken."""
+        return int(self._meta["items"][0])
+
+    @property
+    def click_item_count(self) -> int:
+        """Number of items known only from interactions."""
+        return int(self._meta["click_items"][0])
+
+    @property
+    def item_hash(self) -> NDArray[np.uint64]:
+        """64-bit hash of each item's id, by index: what breaks ties. A view."""
+        return self._item_hash[: self.item_count]
+
+    @property
+    def in_catalogue(self) -> Mask:
+        """True for each item that an item event named, by index. A view."""
+        return self._in_catalogue[: self.item_count]
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what is in use, about."""
+        items = self.item_count * _BYTES_EACH + int(self._meta["text_used"][0])
+        tables = min(self._user_table.nbytes, self.user_count * _PAGE_BYTES)
+        tables += min(self._item_table.nbytes, self.item_count * _PAGE_BYTES)
+        return self.user_count * USER_ROW.itemsize + items + tables
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        held = (self._users, self._user_table, self._item_hash, self._item_start, self._in_catalogue)
+        return sum(each.nbytes for each in held) + self._item_table.nbytes + self._item_text.nbytes
+
+    def index(self, first: LogPosition, batch: EventBatch, folded: Mask) -> IndexedBatch:
+        """Return the events with indices for ids, making users and items as they come.
+
+        Args:
+            first: Log position before the first event.
+            batch: Stamped events.
+            folded: True for each event to fold, shape (n,); False for duplicates.
+
+        Returns:
+            Columns of all events, in order. Of an event that is not folded, indices are -1.
+        """
+        n = len(batch)
+        hashes = np.empty((4, n), dtype=np.uint64)
+        times = np.empty((2, n), dtype=np.int64)
+        indices = np.empty((2, n), dtype=np.int32)
+        codes = np.empty((2, n), dtype=np.uint8)
+        action = np.empty(n, dtype=np.int16)
+        is_new = np.empty(n, dtype=np.bool_)
+        value = np.empty(n, dtype=np.float64)
+        quantity = np.empty(n, dtype=np.float32)
+        rows, text = frozen_columns(batch)
+        _copy_columns(rows, codes, times, value, quantity)
+        _index(
+            rows,
+            text,
+            folded,
+            self._actions,
+            self._makes_items,
+            hashes,
+            times,
+            indices,
+            action,
+            is_new,
+            self._users,
+            self._user_table,
+            self._user_meta,
+            self._item_hash,
+            self._item_start,
+            self._in_catalogue,
+            self._item_text,
+            self._item_table,
+            self._meta,
+            self.counts,
+        )
+        return IndexedBatch(
+            first=first,
+            kind=codes[0],
+            operation=codes[1],
+            action=action,
+            folded=folded,
+            user_index=indices[0],
+            user_hash=hashes[0],
+            user_is_new=is_new,
+            item_index=indices[1],
+            item_hash=hashes[1],
+            session_hash=hashes[2],
+            request_hash=hashes[3],
+            event_time_ms=times[0],
+            log_time_ms=times[1],
+            value=value,
+            quantity=quantity,
+            source=batch,
+        )
+
+    def user_index(self, user_id: str) -> int:
+        """Return the slot of a user, -1 when it is not known. Changes nothing, not even who goes next."""
+        return find_user(np.uint64(id_hash(user_id)), self._users, self._user_table) if user_id else -1
+
+    def user_hash(self, user_index: int) -> int:
+        """Return the 64-bit hash of the id of the user in a slot."""
+        return int(self._users["hash"][user_index])
+
+    def item_index(self, item_id: str) -> int:
+        """Return the index of an item, -1 when it is not known."""
+        return int(self.item_indices((item_id,))[0])
+
+    def item_indices(self, item_ids: Sequence[str]) -> Index:
+        """Return the index of each item, in order; -1 = not known. Cost: about 0.2 µs an item."""
+        texts = [item_id.encode() for item_id in item_ids]
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        arena = np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8)
+        found = np.empty(len(texts), dtype=np.int32)
+        find_items(arena, lengths, found, self._item_hash, self._item_start, self._item_text, self._item_table)
+        return found
+
+    def item_id(self, item_index: int) -> str:
+        """Return the id of an item."""
+        start, stop = self._item_start[item_index : item_index + 2].tolist()
+        return self._item_text[start:stop].tobytes().decode()
+
+    def item_ids(self, item_index: Index) -> list[str]:
+        """Return the id of each item, in order."""
+        starts = self._item_start[item_index].tolist()
+        stops = self._item_start[item_index + 1].tolist()
+        text = self._item_text
+        pairs = zip(starts, stops, strict=True)
+        return [text[start:stop].tobytes().decode() for start, stop in pairs]
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return users by slot, the slots from least to most recently seen, items by index, and the counts."""
+        items = self.item_count
+        order = np.empty(self.user_count, dtype=np.int32)
+        write_order(self._users, self._user_meta, order)
+        return {
+            "user_hash": self._users["hash"][: self.user_count].copy(),
+            "user_order": order,
+            "item_hash": self._item_hash[:items].copy(),
+            "item_start": self._item_start[: items + 1].copy(),
+            "item_text": self._item_text[: self._item_start[items]].copy(),
+            "in_catalogue": self._in_catalogue[:items].copy(),
+            "counts": self.counts.copy(),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the vocabulary whose ``arrays`` these are."""
+        users = len(arrays["user_hash"])
+        items = len(arrays["item_hash"])
+        self._users["hash"][:users] = arrays["user_hash"]
+        self._item_hash[:items] = arrays["item_hash"]
+        self._item_start[: items + 1] = arrays["item_start"]
+        self._item_text[: len(arrays["item_text"])] = arrays["item_text"]
+        self._in_catalogue[:] = False
+        self._in_catalogue[:items] = arrays["in_catalogue"]
+        self.counts[:] = arrays["counts"]
+        self._user_meta["users"] = users
+        self._meta["items"] = items
+        self._meta["click_items"] = items - np.count_nonzero(arrays["in_catalogue"])
+        self._meta["text_used"] = len(arrays["item_text"])
+        self._user_table[:] = 0
+        self._item_table[:] = 0
+        read_order(arrays["user_order"].astype(np.int32), self._users, self._user_meta)
+        fill_users(self._users, users, self._user_table)
+        fill_items(self._item_hash, items, self._item_table)
+
+
+@kernel
+def _copy_columns(
+    rows: NDArray[np.void],
+    codes: NDArray[np.uint8],
+    times: NDArray[np.int64],
+    value: NDArray[np.float64],
+    quantity: NDArray[np.float32],
+) -> None:
+    for i in range(len(rows)):
+        row = rows[i]
+        codes[0, i] = row["kind"]
+        codes[1, i] = row["operation"]
+        times[1, i] = row["log_time_ms"]
+        value[i] = row["value"]
+        quantity[i] = row["quantity"]
+
+
+@kernel
+def _index(
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    folded: Mask,
+    actions: NDArray[np.uint64],
+    makes_items: bool,  # noqa: FBT001  # kernels take no keywords
+    hashes: NDArray[np.uint64],
+    times: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    action: NDArray[np.int16],
+    is_new: Mask,
+    users: NDArray[np.void],
+    user_table: NDArray[np.int32],
+    user_meta: NDArray[np.void],
+    item_hash: NDArray[np.uint64],
+    item_start: NDArray[np.int64],
+    in_catalogue: Mask,
+    item_text: NDArray[np.uint8],
+    item_table: NDArray[np.int32],
+    meta: NDArray[np.void],
+    counts: NDArray[np.int64],
+) -> None:
+    evicted_before = user_meta[0]["evicted"]
+    for i in range(len(rows)):
+        row = rows[i]
+        kind = row["kind"]
+        start = signed(row["text_start"]) + signed(row["event_id_length"])
+        action_start = start
+        start += signed(row["action_length"])
+        user_length = signed(row["user_id_length"])
+        hashes[0, i] = hash_id(text, start, user_length)
+        start += user_length
+        id_start = start
+        id_length = signed(row["item_id_length"])
+        hashes[1, i] = hash_id(text, id_start, id_length)
+        start += id_length
+        session_length = signed(row["session_id_length"])
+        hashes[2, i] = hash_id(text, start, session_length)
+        start += session_length
+        hashes[3, i] = hash_id(text, start, signed(row["request_id_length"]))
+        indices[0, i] = -1
+        indices[1, i] = -1
+        is_new[i] = False
+        action[i] = -1
+        if kind == _INTERACTION:
+            action[i] = _action_of(hash_id(text, action_start, signed(row["action_length"])), actions)
+        times[0, i] = _event_time(row, folded[i], counts)
+        if not folded[i]:
+            counts[_DUPLICATES] += 1
+            continue
+        if kind == _INTERACTION and action[i] < 0:
+            counts[_UNKNOWN_ACTION] += 1
+        acts = kind == _INTERACTION and action[i] >= 0
+        if hashes[0, i] != _NONE:
+            if acts or kind == _USER:
+                indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
+            else:
+                indices[0, i] = find_user(hashes[0, i], users, user_table)
+                if kind == _IMPRESSION and indices[0, i] >= 0:
+                    touch(signed(indices[0, i]), users, user_meta)
+        if hashes[1, i] != _NONE and (kind == _ITEM or acts):
+            indices[1, i] = take_item(
+                kind == _ITEM,
+                makes_items,
+                hashes[1, i],
+                text,
+                id_start,
+                id_length,
+                item_hash,
+                item_start,
+                in_catalogue,
+                item_text,
+                item_table,
+                meta,
+            )
+            if indices[1, i] < 0:
+                counts[_ITEM_REFUSED] += 1
+        elif hashes[1, i] != _NONE:
+            at = item_slot(hashes[1, i], text, id_start, id_length, item_hash, item_start, item_text, item_table)
+            if at >= 0:
+                indices[1, i] = item_table[at] - 1
+    counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
+
+
+@kernel
+def _action_of(name_hash: np.uint64, actions: NDArray[np.uint64]) -> int:
+    for number in range(len(actions)):
+        if actions[number] == name_hash:
+            return number
+    return -1
+
+
+@kernel
+def _event_time(row: np.void, is_folded: bool, counts: NDArray[np.int64]) -> int:  # noqa: FBT001
+    """Return the event time by the rule of lateness, and count what was not on time."""
+    now = signed(row["log_time_ms"])
+    if (row["flags"] & TIME_SENT) == 0:
+        return now
+    time = signed(row["event_time_ms"])
+    if time > now + AHEAD_MS_MAX:
+        if is_folded:
+            counts[_FUTURE] += 1
+        return now
+    if is_folded and time < now - LATE_MS_MAX:
+        counts[_TOO_LATE] += 1
+    elif is_folded and time < now - BEHIND_MS_MAX:
+        counts[_LATE] += 1
+    return time
