@@ -47,6 +47,10 @@ class LogDamaged(MidstreamError):
     """Bytes in the middle of the log do not match their checksum."""
 
 
+class LogUnreadable(MidstreamError):
+    """The log is sound, and written by a version of the program whose events this one does not read."""
+
+
 class AppendFailed(MidstreamError):
     """The log could not be made durable, and takes nothing more until it is opened anew."""
 

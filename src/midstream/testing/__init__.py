@@ -1,1 +1,1 @@
-"""Comes from every folder, goes to tests and `cli check` alone: fakes, faults, conformance checks, events."""
+"""Comes from all folders of the product, goes to tests alone: fakes, faults, conformance checks."""

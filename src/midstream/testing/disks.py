@@ -1,0 +1,414 @@
+"""Two disks for tests: one that forgets what was not synced, one that fails on purpose.
+
+``ForgetfulDisk`` is a file system in memory that knows, for each file and each name in a folder, what is durable and
+what is still only in the cache. It records every call, and ``crash_states`` gives the disks that a power loss after
+any of them may leave. ``FailingDisk`` stands in front of any disk and raises at the n-th call of a kind.
+
+The model is the weakest that POSIX allows a log to rely on: unsynced writes of a file survive up to any point, the
+last one torn at a sector or anywhere, or with sectors missing; unsynced names survive in any prefix, or all but one;
+contents and names do so independently. After a failed sync the cache still shows the data and it never becomes
+durable.
+
+Reference: T. S. Pillai et al., All File Systems Are Not Created Equal, OSDI 2014; A. Rebello et al., Can Applications
+Recover from fsync Failures?, USENIX ATC 2020.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from midstream.core.errors import FolderLocked
+from midstream.events.disk import Bytes, Disk
+
+SECTOR_BYTES = 512
+"""The smallest unit that a disk writes whole."""
+CHANGES = frozenset({"make_folder", "open", "write", "truncate", "sync", "sync_folder", "rename", "unlink", "lose"})
+"""Kinds of calls after which a power loss may leave something new."""
+
+
+class Call(NamedTuple):
+    """One call that was made."""
+
+    kind: str
+    """Name of the method."""
+    arguments: tuple[object, ...]
+
+
+class _Change(NamedTuple):
+    """Unsynced bytes of a file, or with ``data`` None its unsynced end."""
+
+    start: int
+    data: bytes | None
+
+
+class _Name(NamedTuple):
+    """An unsynced change of names: what is removed, and what is linked to which file."""
+
+    removed: Path | None
+    linked: Path | None
+    file: "_File | None"
+
+
+@dataclass(eq=False)
+class _File:
+    durable: bytes = b""
+    cache: bytearray = field(default_factory=bytearray)
+    pending: list[_Change] = field(default_factory=list[_Change])
+
+
+class ForgetfulDisk:
+    """A file system in memory, whose unsynced part a power loss may take."""
+
+    def __init__(self, contents: Mapping[Path, bytes] | None = None, folders: Iterable[Path] = ()) -> None:
+        """Begin with these files, durable, and these folders."""
+        self.calls: list[Call] = []
+        """Every call, oldest first, those that read included."""
+        self._folders = set(folders)
+        self._names = {path: _File(data, bytearray(data)) for path, data in (contents or {}).items()}
+        self._durable_names = dict(self._names)
+        self._pending_names: list[_Name] = []
+        self._open: dict[int, _File] = {}
+        self._locks: dict[int, Path] = {}
+        self._handle_count = 0
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder and those above it; their names are durable at once, as the real disk makes them."""
+        self._note("make_folder", folder)
+        self._folders.update((folder, *folder.parents))
+
+    def list_folder(self, folder: Path) -> list[str]:
+        """Return the names of the files in a folder, sorted."""
+        self._note("list_folder", folder)
+        return sorted(path.name for path in self._names if path.parent == folder)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
+        self._note("sync_folder", folder)
+        self._require_folder(folder)
+        for change in [each for each in self._pending_names if folder in _folders_of(each)]:
+            _apply_name(self._durable_names, change)
+            self._pending_names.remove(change)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name, replacing what had it."""
+        self._note("rename", old, new)
+        self._change_name(_Name(old, new, self._at(old)))
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        self._note("unlink", path)
+        self._at(path)
+        self._change_name(_Name(path, None, None))
+
+    def size(self, path: Path) -> int:
+        """Return the number of bytes in a file."""
+        self._note("size", path)
+        return len(self._at(path).cache)
+
+    def read(self, path: Path, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``, fewer where the file ends before."""
+        self._note("read", path, start, length)
+        return bytes(self._at(path).cache[start : start + length])
+
+    def open(self, path: Path) -> int:
+        """Open a file for writing, created empty where there is none."""
+        self._note("open", path)
+        self._require_folder(path.parent)
+        if path not in self._names:
+            self._change_name(_Name(None, path, _File()))
+        return self._handle(self._names[path])
+
+    def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
+        """Write all parts from ``start`` into the cache."""
+        data = b"".join(parts)
+        self._note("write", file, (data,), start)
+        if data:
+            self._change(file, _Change(start, data))
+
+    def truncate(self, file: int, length: int) -> None:
+        """Cut a file to ``length`` bytes in the cache."""
+        self._note("truncate", file, length)
+        self._change(file, _Change(length, None))
+
+    def sync(self, file: int) -> None:
+        """Make durable what was written since the last sync, as far as the cache still knows that it was not."""
+        self._note("sync", file)
+        opened = self._open[file]
+        opened.durable = _content(opened.durable, opened.pending)
+        opened.pending.clear()
+
+    def lose(self, file: int) -> None:
+        """Be the disk whose sync fails: the cache takes for clean what never became durable."""
+        self._note("lose", file)
+        self._open[file].pending.clear()
+
+    def close(self, file: int) -> None:
+        """Release an open file or a lock."""
+        self._note("close", file)
+        if self._locks.pop(file, None) is None:
+            del self._open[file]
+
+    def lock(self, path: Path) -> int:
+        """Take the lock that a file stands for."""
+        self._note("lock", path)
+        if path in self._locks.values():
+            message = f"{path.parent} is in use by process {os.getpid()}"
+            raise FolderLocked(message)
+        self._handle_count += 1
+        self._locks[self._handle_count] = path
+        return self._handle_count
+
+    def damage(self, path: Path, content: bytes) -> None:
+        """Put other bytes into a file, durably, as rot or a stranger would. Not recorded."""
+        file = self._names[path]
+        file.durable, file.cache = content, bytearray(content)
+        file.pending.clear()
+
+    def contents(self) -> dict[Path, bytes]:
+        """Return what the cache shows: the bytes of each file. Not recorded."""
+        return {path: bytes(file.cache) for path, file in self._names.items()}
+
+    def crash_states(self, tear: int = SECTOR_BYTES) -> Iterator["ForgetfulDisk"]:
+        """Yield the distinct disks that a power loss at this moment may leave, open files and locks gone.
+
+        Args:
+            tear: The last write of a file is also torn at each multiple of this many bytes in the file, and with
+                each sector missing.
+        """
+        seen: set[tuple[tuple[Path, bytes], ...]] = set()
+        for names in _names_left(self._durable_names, self._pending_names):
+            for contents in _contents_left(list(dict.fromkeys(self._names.values())), tear):
+                left = {path: contents.get(file, file.durable) for path, file in names.items()}
+                key = tuple(sorted(left.items()))
+                if key not in seen:
+                    seen.add(key)
+                    yield ForgetfulDisk(left, self._folders)
+
+    def _note(self, kind: str, *arguments: object) -> None:
+        self.calls.append(Call(kind, arguments))
+
+    def _handle(self, file: _File) -> int:
+        self._handle_count += 1
+        self._open[self._handle_count] = file
+        return self._handle_count
+
+    def _at(self, path: Path) -> _File:
+        if path not in self._names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return self._names[path]
+
+    def _require_folder(self, folder: Path) -> None:
+        if folder not in self._folders:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+
+    def _change_name(self, change: _Name) -> None:
+        _apply_name(self._names, change)
+        self._pending_names.append(change)
+
+    def _change(self, file: int, change: _Change) -> None:
+        opened = self._open[file]
+        opened.cache[:] = _content(bytes(opened.cache), [change])
+        opened.pending.append(change)
+
+
+class FailingDisk:
+    """Stands in front of a disk and raises at the n-th call of one kind, once or from then on."""
+
+    def __init__(
+        self, inner: Disk, kind: str, nth: int, error: int = errno.EIO, *, written: float = 0.5, for_good: bool = False
+    ) -> None:
+        """Fail at the ``nth`` (from 1) call of ``kind``.
+
+        Args:
+            inner: Does all else. A ``ForgetfulDisk`` also loses what a failed sync was to make durable.
+            kind: Name of the method.
+            nth: Which of its calls fails, from 1.
+            error: Error number.
+            written: Share of the bytes of a failing write that still arrive: a short write.
+            for_good: All later calls of that kind fail too, until ``heal``.
+        """
+        self._inner = inner
+        self._kind = kind
+        self._nth = nth
+        self._error = error
+        self._written = written
+        self._for_good = for_good
+        self.count = 0
+        """Number of calls of the kind so far."""
+        self.failed = 0
+        """Number of calls that were made to fail."""
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self._nth = 0
+        self._for_good = False
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder, or fail."""
+        self._meet("make_folder")
+        self._inner.make_folder(folder)
+
+    def list_folder(self, folder: Path) -> list[str]:
+        """Return the names in a folder, or fail."""
+        self._meet("list_folder")
+        return self._inner.list_folder(folder)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make names durable, or fail."""
+        self._meet("sync_folder")
+        self._inner.sync_folder(folder)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename, or fail."""
+        self._meet("rename")
+        self._inner.rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove, or fail."""
+        self._meet("unlink")
+        self._inner.unlink(path)
+
+    def size(self, path: Path) -> int:
+        """Return the size, or fail."""
+        self._meet("size")
+        return self._inner.size(path)
+
+    def read(self, path: Path, start: int, length: int) -> bytes:
+        """Read, or fail."""
+        self._meet("read")
+        return self._inner.read(path, start, length)
+
+    def open(self, path: Path) -> int:
+        """Open, or fail."""
+        self._meet("open")
+        return self._inner.open(path)
+
+    def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
+        """Write all; or only the first share of it, and fail."""
+        if self._is_due("write"):
+            data = b"".join(parts)
+            self._inner.write(file, [data[: int(len(data) * self._written)]], start)
+            self._fail()
+        self._inner.write(file, parts, start)
+
+    def truncate(self, file: int, length: int) -> None:
+        """Cut, or fail."""
+        self._meet("truncate")
+        self._inner.truncate(file, length)
+
+    def sync(self, file: int) -> None:
+        """Sync; or fail, and with it lose what was to become durable."""
+        if self._is_due("sync"):
+            if isinstance(self._inner, ForgetfulDisk):
+                self._inner.lose(file)
+            self._fail()
+        self._inner.sync(file)
+
+    def close(self, file: int) -> None:
+        """Release a file."""
+        self._inner.close(file)
+
+    def lock(self, path: Path) -> int:
+        """Take a lock, or fail."""
+        self._meet("lock")
+        return self._inner.lock(path)
+
+    def _is_due(self, kind: str) -> bool:
+        if kind != self._kind:
+            return False
+        self.count += 1
+        return self.count == self._nth or (self._for_good and self.count > self._nth)
+
+    def _meet(self, kind: str) -> None:
+        if self._is_due(kind):
+            self._fail()
+
+    def _fail(self) -> None:
+        self.failed += 1
+        raise OSError(self._error, os.strerror(self._error))
+
+
+def replayed(calls: Sequence[Call]) -> Iterator[tuple[int, ForgetfulDisk]]:
+    """Yield the disk after each of the calls that changed it, with how many calls that were.
+
+    It is the same object each time, made again from nothing: look at it before asking for the next.
+    """
+    disk = ForgetfulDisk()
+    for number, (kind, arguments) in enumerate(calls, start=1):
+        if kind in CHANGES or kind in {"lock", "close"}:  # these two count handles
+            getattr(disk, kind)(*arguments)
+        if kind in CHANGES:
+            yield number, disk
+
+
+def _apply_name(names: dict[Path, _File], change: _Name) -> None:
+    if change.removed is not None:
+        names.pop(change.removed, None)
+    if change.linked is not None and change.file is not None:
+        names[change.linked] = change.file
+
+
+def _folders_of(change: _Name) -> set[Path]:
+    return {path.parent for path in (change.removed, change.linked) if path is not None}
+
+
+def _content(durable: bytes, changes: Sequence[_Change]) -> bytes:
+    """Return a file's bytes after the changes; what lies between its end and a later write reads as zeros."""
+    content = bytearray(durable)
+    for start, data in changes:
+        if len(content) < start:
+            content.extend(bytes(start - len(content)))
+        if data is None:
+            del content[start:]
+        else:
+            content[start : start + len(data)] = data
+    return bytes(content)
+
+
+def _names_left(durable: dict[Path, _File], pending: Sequence[_Name]) -> Iterator[dict[Path, _File]]:
+    """Yield the names that may be left: each prefix of the pending changes, and all of them but one."""
+    kept = [pending[:count] for count in range(len(pending) + 1)]
+    kept += [[each for each in pending if each is not missing] for missing in pending[:-1]]
+    for changes in kept:
+        names = dict(durable)
+        for change in changes:
+            _apply_name(names, change)
+        yield names
+
+
+def _contents_left(files: Sequence[_File], tear: int) -> Iterator[dict[_File, bytes]]:
+    """Yield what may be left in the files: all of it, or of one file less, the others whole or not at all."""
+    # What a failed sync lost shows in the cache and is in no pending change: durable is all there is of it.
+    whole = {file: _content(file.durable, file.pending) for file in files}
+    lost = {file: file.durable for file in files}
+    yield whole
+    yield lost
+    for file in files:
+        for left in _versions(file, tear):
+            yield {**whole, file: left}
+            yield {**lost, file: left}
+
+
+def _versions(file: _File, tear: int) -> Iterator[bytes]:
+    for count, change in enumerate(file.pending):
+        before = file.pending[:count]
+        yield _content(file.durable, before)
+        for torn in _torn(change, tear):
+            yield _content(file.durable, [*before, *torn])
+
+
+def _torn(change: _Change, tear: int) -> Iterator[list[_Change]]:
+    """Yield what may be left of one write: up to any multiple of ``tear``, all but one sector, or its length alone."""
+    start, data = change
+    if data is None:
+        return
+    end = start + len(data)
+    for stop in range(start + tear - start % tear, end, tear):
+        yield [_Change(start, data[: stop - start])]
+    for sector in range(start - start % SECTOR_BYTES, end, SECTOR_BYTES):
+        begin, stop = max(sector, start), min(sector + SECTOR_BYTES, end)
+        yield [_Change(start, data[: begin - start]), _Change(stop, data[stop - start :])]
+    yield [_Change(end, b"")]

@@ -1,0 +1,65 @@
+"""Every event log keeps the same promises."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from midstream.core.protocols import EventLog
+from midstream.events.disk import RealDisk
+from midstream.events.memory import MemoryLog
+from midstream.events.segments import SegmentLog
+from midstream.testing.conformance_log import check_event_log
+from midstream.testing.disks import ForgetfulDisk
+
+LOG_ID = bytes(range(16))
+
+
+def in_memory(_folder: Path) -> Callable[[], EventLog]:
+    """Make logs in memory."""
+    return MemoryLog
+
+
+def in_small_segments(folder: Path) -> Callable[[], EventLog]:
+    """Make logs that begin a new segment every few batches, on the real disk."""
+    numbers = itertools.count()
+    return lambda: SegmentLog(folder / str(next(numbers)), RealDisk(), LOG_ID, segment_bytes=1_000)
+
+
+def in_one_segment(_folder: Path) -> Callable[[], EventLog]:
+    """Make logs on the forgetful disk."""
+    return lambda: SegmentLog(Path("/log"), ForgetfulDisk(), LOG_ID)
+
+
+@pytest.mark.parametrize("way", [in_memory, in_small_segments, in_one_segment])
+def test_an_event_log_keeps_its_promises(way, tmp_path):
+    """Positions, order, content, cuts, limits, log time: all that the type of an event log cannot say."""
+    check_event_log(way(tmp_path))
+
+
+def test_the_checks_notice_a_broken_log():
+    """A log that forgets to cut its first batch, loses an event, or lets log time go back does not pass."""
+
+    class Uncut(MemoryLog):
+        def read(self, after, limit):
+            return super().read(after - 1 if after % 7 == 3 else after, limit)
+
+    class Forgetful(MemoryLog):
+        def append(self, batch):
+            super().append(batch)
+            self._batches[-1] = self._batches[0]
+            return self.end
+
+    class Timeless(MemoryLog):
+        def append(self, batch):
+            self._last_log_time_ms = 0
+            return super().append(batch)
+
+    class Endless(MemoryLog):
+        def read(self, after, limit):
+            return super().read(after, 1_000_000)
+
+    for broken in (Uncut, Forgetful, Timeless, Endless):
+        with pytest.raises((AssertionError, IndexError)):
+            check_event_log(broken)
