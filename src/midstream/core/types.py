@@ -216,6 +216,8 @@ class Served:
     config_hash: str
     tier: str
     """``full``, ``reduced`` or ``floor``."""
+    fold_version: str = ""
+    """Hash of the kernels' version and of every setting that changes the fold; a rerun needs a state of this version."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

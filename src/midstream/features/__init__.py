@@ -1,0 +1,1 @@
+"""Comes from state and attributes, goes to filters and scorers: what a configuration says about items, as columns."""
