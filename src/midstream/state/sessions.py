@@ -1,0 +1,438 @@
+"""Open sessions: which session an interaction belongs to, and what the session holds so far.
+
+A session is named by its id, or without one by its user. It goes on until nothing was added for
+``session_gap`` of log time; then, or when the maximum of open sessions needs its place (least recently used
+first, counted), it is over, and the next interaction of the same name begins a new one with a new number.
+Numbers rise by one from 0 in log order.
+
+Only an act in favour of an item (a weight above 0) of at most 24 h ago belongs to a session. As log time
+never goes back, the list from least to most recently used is also the list by time, so closing costs O(1)
+an event.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import Index, IndexedBatch, Mask
+from midstream.state.event_ids import table_size
+from midstream.state.hashing import combine
+from midstream.state.kernel import kernel, signed
+from midstream.state.settings import FoldSettings
+from midstream.state.vocabulary import LATE_MS_MAX
+
+_INTERACTION = int(Kind.INTERACTION)
+_NONE = np.uint64(0)
+_USER_SALT = np.uint64(0x75736572)
+"""Keeps the session that a user id names apart from a session id of the same text."""
+_SESSION = np.dtype(
+    [
+        ("key", "u8"),
+        ("user", "u8"),
+        ("number", "i8"),
+        ("last_ms", "i8"),
+        ("older", "i4"),
+        ("newer", "i4"),
+        ("previous_of_user", "i4"),
+        ("next_of_user", "i4"),
+        ("added", "i4"),
+        ("unused", "i4"),
+    ]
+)
+_META = np.dtype(
+    [
+        ("open", "i8"),
+        ("used", "i8"),
+        ("free", "i8"),
+        ("oldest", "i8"),
+        ("newest", "i8"),
+        ("next_number", "i8"),
+        ("expired", "i8"),
+        ("evicted", "i8"),
+        ("gap_ms", "i8"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Open:
+    """An open session."""
+
+    number: int
+    item_index: Index
+    """Its last items, oldest first; an item may be there more than once."""
+
+
+class Sessions:
+    """The open sessions, by id and by user."""
+
+    def __init__(self, settings: FoldSettings) -> None:
+        """Reserve the maximum; pages are paid when touched."""
+        limits = settings.limits
+        types = settings.types
+        self._weights = np.array([types[name].weight for name in settings.action_names()], dtype=np.float64)
+        self._sessions = np.zeros(limits.sessions_max, dtype=_SESSION)
+        self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
+        self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
+        self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
+        self._meta = np.zeros(1, dtype=_META)
+        self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
+        self._meta["gap_ms"] = settings.session_gap.ms
+
+    def __len__(self) -> int:
+        """Return the number of sessions that no event has closed yet."""
+        return int(self._meta["open"][0])
+
+    @property
+    def next_number(self) -> int:
+        """Number that the next session will have: how many there have been."""
+        return int(self._meta["next_number"][0])
+
+    @property
+    def expired_count(self) -> int:
+        """Sessions that silence closed."""
+        return int(self._meta["expired"][0])
+
+    @property
+    def evicted_count(self) -> int:
+        """Sessions that were closed early because all places were taken."""
+        return int(self._meta["evicted"][0])
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what has been used, about."""
+        used = int(self._meta["used"][0])
+        tables = min(self._table.nbytes, used * 4_096) + min(self._user_heads.nbytes, used * 4_096)
+        return used * (_SESSION.itemsize + self._items.shape[1] * 4) + tables
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        return self._sessions.nbytes + self._items.nbytes + self._table.nbytes + self._user_heads.nbytes
+
+    def number(self, batch: IndexedBatch) -> NDArray[np.int64]:
+        """Fold a batch; return the number of each event's session, (n,), -1 for what belongs to none."""
+        found = np.empty(len(batch), dtype=np.int64)
+        _number(
+            batch.kind,
+            batch.action,
+            batch.folded,
+            batch.item_index,
+            batch.user_hash,
+            batch.session_hash,
+            batch.event_time_ms,
+            batch.log_time_ms,
+            self._weights,
+            found,
+            self._sessions,
+            self._items,
+            self._table,
+            self._user_heads,
+            self._meta,
+        )
+        return found
+
+    def find(self, session_hash: int, user_hash: int, now_ms: int) -> Open | None:
+        """Return the session that an interaction at ``now_ms`` would go on with; None when it would begin one.
+
+        Args:
+            session_hash: Hash of the session id; 0 = none, then the user names the session.
+            user_hash: Hash of the user id; 0 = none.
+            now_ms: Log time.
+        """
+        key = _key(np.uint64(session_hash), np.uint64(user_hash))
+        if not key:
+            return None
+        slot = _find(np.uint64(key), self._sessions, self._table)
+        if slot < 0 or now_ms - int(self._sessions["last_ms"][slot]) > int(self._meta["gap_ms"][0]):
+            return None
+        return Open(int(self._sessions["number"][slot]), self._items_of(slot))
+
+    def open_of_user(self, user_hash: int, now_ms: int) -> NDArray[np.int64]:
+        """Return the numbers of a user's open sessions at a log time, newest first."""
+        if not user_hash:
+            return np.empty(0, dtype=np.int64)
+        slots: list[int] = []
+        slot = int(self._user_heads[user_hash & (len(self._user_heads) - 1)]) - 1
+        while slot >= 0:
+            slots.append(slot)
+            slot = int(self._sessions["next_of_user"][slot])
+        held = self._sessions[slots]
+        is_open = now_ms - held["last_ms"] <= self._meta["gap_ms"]
+        numbers: NDArray[np.int64] = held["number"][(held["user"] == np.uint64(user_hash)) & is_open]
+        return numbers
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the sessions from least to most recently used, their items end to end, and the counters."""
+        slots: list[int] = []
+        slot = int(self._meta["oldest"][0])
+        newer: list[int] = self._sessions["newer"].tolist() if slot >= 0 else []
+        while slot >= 0:
+            slots.append(slot)
+            slot = newer[slot]
+        held = self._sessions[slots]
+        items = [self._items_of(slot) for slot in slots]
+        return {
+            "key": held["key"].copy(),
+            "user": held["user"].copy(),
+            "number": held["number"].copy(),
+            "last_ms": held["last_ms"].copy(),
+            "length": np.array([len(each) for each in items], dtype=np.int32),
+            "items": np.concatenate([np.empty(0, dtype=np.int32), *items]),
+            "counters": np.array([self.next_number, self.expired_count, self.evicted_count], dtype=np.int64),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the sessions whose ``arrays`` these are."""
+        count = len(arrays["key"])
+        for name in ("key", "user", "number", "last_ms"):
+            self._sessions[name][:count] = arrays[name]
+        self._sessions["added"][:count] = arrays["length"]
+        filled = np.arange(self._items.shape[1]) < arrays["length"].astype(np.int64)[:, np.newaxis]
+        self._items[:count][filled] = arrays["items"]
+        self._table[:] = 0
+        self._user_heads[:] = 0
+        counters: list[int] = arrays["counters"].tolist()
+        for name, value in zip(("next_number", "expired", "evicted"), counters, strict=True):
+            self._meta[name] = value
+        self._meta["open"] = self._meta["used"] = count
+        self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
+        _link(count, self._sessions, self._table, self._user_heads, self._meta)
+
+    def _items_of(self, slot: int) -> Index:
+        """Return the last items of a session, oldest first."""
+        added = int(self._sessions["added"][slot])
+        kept = self._items.shape[1]
+        if added <= kept:
+            return self._items[slot, :added].copy()
+        return np.roll(self._items[slot], -(added % kept))
+
+
+@kernel
+def _number(
+    kind: NDArray[np.uint8],
+    action: NDArray[np.int16],
+    folded: Mask,
+    item_index: NDArray[np.int32],
+    user_hash: NDArray[np.uint64],
+    session_hash: NDArray[np.uint64],
+    event_time_ms: NDArray[np.int64],
+    log_time_ms: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    found: NDArray[np.int64],
+    sessions: NDArray[np.void],
+    items: NDArray[np.int32],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> None:
+    for i in range(len(kind)):
+        found[i] = -1
+        now = log_time_ms[i]
+        while meta[0]["oldest"] >= 0 and now - sessions[meta[0]["oldest"]]["last_ms"] > meta[0]["gap_ms"]:
+            _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
+            meta[0]["expired"] += 1
+        if not folded[i] or kind[i] != _INTERACTION or action[i] < 0 or item_index[i] < 0:
+            continue
+        if weights[action[i]] <= 0.0 or now - event_time_ms[i] > LATE_MS_MAX:
+            continue
+        key = _key(session_hash[i], user_hash[i])
+        if key == _NONE:
+            continue
+        slot = _find(key, sessions, table)
+        if slot < 0:
+            slot = _open(key, sessions, table, user_heads, meta)
+        else:
+            _unlink(slot, sessions, meta)
+            _append(slot, sessions, meta)
+        if sessions[slot]["user"] == _NONE and user_hash[i] != _NONE:
+            sessions[slot]["user"] = user_hash[i]
+            _join_user(slot, sessions, user_heads)
+        sessions[slot]["last_ms"] = now
+        _add(slot, item_index[i], sessions, items)
+        found[i] = sessions[slot]["number"]
+
+
+@kernel
+def _add(slot: int, item: int, sessions: NDArray[np.void], items: NDArray[np.int32]) -> None:
+    """Add an item to a session; full, its oldest goes."""
+    kept = items.shape[1]
+    added = sessions[slot]["added"]
+    items[slot, added % kept] = item
+    # Kept below twice the length: its remainder is the place of the oldest, and it never overflows.
+    sessions[slot]["added"] = added + 1 if added + 1 < 2 * kept else kept
+
+
+@kernel
+def _key(session_hash: np.uint64, user_hash: np.uint64) -> np.uint64:
+    """Return the name of a session as a hash, 0 when nothing names it."""
+    if session_hash != _NONE:
+        return session_hash
+    if user_hash != _NONE:
+        return combine(user_hash, _USER_SALT) | np.uint64(1)
+    return _NONE
+
+
+@kernel
+def _find(key: np.uint64, sessions: NDArray[np.void], table: NDArray[np.int32]) -> int:
+    mask = len(table) - 1
+    at = signed(key) & mask
+    while table[at] != 0:
+        if sessions[table[at] - 1]["key"] == key:
+            return signed(table[at] - 1)
+        at = (at + 1) & mask
+    return -1
+
+
+@kernel
+def _open(
+    key: np.uint64,
+    sessions: NDArray[np.void],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> int:
+    """Begin a session, in the place of the least recently used one when there is no other."""
+    if meta[0]["open"] == len(sessions):
+        _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
+        meta[0]["evicted"] += 1
+    if meta[0]["free"] >= 0:
+        slot = signed(meta[0]["free"])
+        meta[0]["free"] = sessions[slot]["newer"]
+    else:
+        slot = signed(meta[0]["used"])
+        meta[0]["used"] = slot + 1
+    sessions[slot]["key"] = key
+    sessions[slot]["user"] = _NONE
+    sessions[slot]["number"] = meta[0]["next_number"]
+    sessions[slot]["added"] = 0
+    meta[0]["next_number"] += 1
+    meta[0]["open"] += 1
+    _append(slot, sessions, meta)
+    _enter(slot, sessions, table)
+    return slot
+
+
+@kernel
+def _close(
+    slot: int,
+    sessions: NDArray[np.void],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> None:
+    """Take a session out of the list, the table and its user's chain, and free its place."""
+    _unlink(slot, sessions, meta)
+    _leave(slot, sessions, table)
+    if sessions[slot]["user"] != _NONE:
+        _leave_user(slot, sessions, user_heads)
+    sessions[slot]["newer"] = meta[0]["free"]
+    meta[0]["free"] = slot
+    meta[0]["open"] -= 1
+
+
+@kernel
+def _unlink(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    older = sessions[slot]["older"]
+    newer = sessions[slot]["newer"]
+    if older >= 0:
+        sessions[older]["newer"] = newer
+    else:
+        meta[0]["oldest"] = newer
+    if newer >= 0:
+        sessions[newer]["older"] = older
+    else:
+        meta[0]["newest"] = older
+
+
+@kernel
+def _append(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
+    newest = meta[0]["newest"]
+    sessions[slot]["older"] = newest
+    sessions[slot]["newer"] = -1
+    if newest >= 0:
+        sessions[newest]["newer"] = slot
+    else:
+        meta[0]["oldest"] = slot
+    meta[0]["newest"] = slot
+
+
+@kernel
+def _enter(slot: int, sessions: NDArray[np.void], table: NDArray[np.int32]) -> None:
+    mask = len(table) - 1
+    at = signed(sessions[slot]["key"]) & mask
+    while table[at] != 0:
+        at = (at + 1) & mask
+    table[at] = slot + 1
+
+
+@kernel
+def _leave(slot: int, sessions: NDArray[np.void], table: NDArray[np.int32]) -> None:
+    """Take a session out of the table, and shift back what probed past it."""
+    mask = len(table) - 1
+    hole = signed(sessions[slot]["key"]) & mask
+    while table[hole] != slot + 1:
+        hole = (hole + 1) & mask
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        if table[at] == 0:
+            break
+        home = signed(sessions[table[at] - 1]["key"]) & mask
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            table[hole] = table[at]
+            hole = at
+    table[hole] = 0
+
+
+@kernel
+def _join_user(slot: int, sessions: NDArray[np.void], user_heads: NDArray[np.int32]) -> None:
+    """Put a session into the chain of its user's bucket, newest number first.
+
+    Almost always that is the front; only a session whose user became known late walks past younger ones.
+    """
+    bucket = signed(sessions[slot]["user"]) & (len(user_heads) - 1)
+    before = -1
+    after = signed(user_heads[bucket]) - 1
+    while after >= 0 and sessions[after]["number"] > sessions[slot]["number"]:
+        before = after
+        after = signed(sessions[after]["next_of_user"])
+    sessions[slot]["previous_of_user"] = before
+    sessions[slot]["next_of_user"] = after
+    if before >= 0:
+        sessions[before]["next_of_user"] = slot
+    else:
+        user_heads[bucket] = slot + 1
+    if after >= 0:
+        sessions[after]["previous_of_user"] = slot
+
+
+@kernel
+def _leave_user(slot: int, sessions: NDArray[np.void], user_heads: NDArray[np.int32]) -> None:
+    before = sessions[slot]["previous_of_user"]
+    after = sessions[slot]["next_of_user"]
+    if before >= 0:
+        sessions[before]["next_of_user"] = after
+    else:
+        user_heads[signed(sessions[slot]["user"]) & (len(user_heads) - 1)] = after + 1
+    if after >= 0:
+        sessions[after]["previous_of_user"] = before
+
+
+@kernel
+def _link(
+    count: int,
+    sessions: NDArray[np.void],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> None:
+    """Put the first ``count`` places into the list, in this order, the table and the chains."""
+    for slot in range(count):
+        _append(slot, sessions, meta)
+        _enter(slot, sessions, table)
+        if sessions[slot]["user"] != _NONE:
+            _join_user(slot, sessions, user_heads)
