@@ -1,0 +1,202 @@
+"""One ASGI app: the hot routes answer for themselves, FastAPI answers the rest, and every answer is measured.
+
+What FastAPI's middleware would do (errors, limits, metrics) happens here, because it does not see the hot routes.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPMethod
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+from starlette.routing import Route
+
+from midstream.core.errors import Fault, MidstreamError
+from midstream.core.nearest import nearest
+from midstream.events.dead_letters import DeadLetters
+from midstream.events.wire import Accept
+from midstream.monitoring.metrics import Metrics
+from midstream.serving.catalogue import add_catalogue_routes
+from midstream.serving.hot import body_limits, hot_routes
+from midstream.serving.ingest import Ingest
+from midstream.serving.openapi import add_hot_routes
+from midstream.serving.operation import add_operation_routes
+from midstream.serving.options import ServerOptions
+from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.recommendations import Recommendations
+from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+UNKNOWN_ROUTE = "unknown"
+"""Label of requests whose path is no route's: paths that callers make up must not become time series."""
+CLIENT_GONE = 499
+"""Status under which a request is counted that nobody waits for any more; it is never sent."""
+UNEXPECTED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of the app and what may be done with it."""
+
+    template: str
+    pattern: re.Pattern[str]
+    methods: frozenset[str]
+
+
+class App:
+    """The ASGI application. Use ``asgi`` to make one."""
+
+    def __init__(
+        self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics, ingest: Ingest
+    ) -> None:
+        """Dispatch to ``hot`` first, then to ``cold``."""
+        self._hot = hot
+        self._cold = cold
+        self._paths = _paths(hot, cold)
+        self._metrics = metrics
+        self._ingest = ingest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or take part in the lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] != "http":
+            # Without an accept, closing refuses the handshake.
+            await send({"type": "websocket.close"})
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        route: str = scope["path"]
+        status = UNEXPECTED
+        try:
+            methods = self._hot.get(route)
+            handler = methods.get(scope["method"]) if methods else None
+            if handler is not None:
+                reply = await _replied(handler, scope, receive)
+                status = reply.status
+                await send_reply(send, reply)
+            else:
+                route, status = await self._dispatch(scope, receive, send)
+        except Disconnected:
+            status = CLIENT_GONE
+        finally:
+            self._metrics.observe_request(route, status, perf_counter() - began)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
+        """Answer what is not hot; return the route's template and the status."""
+        sent = _sent_path(scope)
+        path = next((each for each in self._paths if each.pattern.match(sent)), None)
+        method: str = scope["method"]
+        reply: Reply | None = None
+        if path is None:
+            reply = problem_reply(self._unknown(sent))
+        elif method == HTTPMethod.OPTIONS:
+            reply = Reply(204, b"", headers=((b"allow", ", ".join(sorted(path.methods)).encode()),))
+        elif method not in path.methods:
+            reply = problem_reply(MethodNotAllowed(method, path.methods))
+        if reply is not None:
+            await send_reply(send, reply)
+        template = UNKNOWN_ROUTE if path is None else path.template
+        return template, reply.status if reply else await self._ask_cold({**scope, "path": sent}, receive, send)
+
+    async def _ask_cold(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Let FastAPI answer; HEAD is GET without the body. Return the status."""
+        head = scope["method"] == HTTPMethod.HEAD
+        status = UNEXPECTED
+
+        async def passing(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._cold({**scope, "method": "GET"} if head else scope, receive, passing)
+        return status
+
+    def _unknown(self, sent: str) -> RouteUnknown:
+        known = sorted(path.template for path in self._paths)
+        came = f'"{sent[:60]}" is no path here.{nearest(sent, known)}'
+        return RouteUnknown((Fault("path", came, "One of those in /openapi.json.", PAGE),))
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """The engine is started before the app is made, and stopped by whoever made it."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._ingest.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def asgi(
+    engine: "Engine",
+    accept: Callable[[], Accept],
+    options: ServerOptions | None = None,
+    dead_letters: DeadLetters | None = None,
+) -> App:
+    """Return the ASGI app of a started engine.
+
+    Args:
+        engine: Answers; whoever started it stops it, after the last request.
+        accept: The terms on which events are taken now.
+        options: Sizes and waits; the defaults when None.
+        dead_letters: Where rejected events are kept; nowhere when None.
+    """
+    chosen = options or ServerOptions()
+    limits = body_limits(chosen)
+    ingest = Ingest(engine, accept, chosen, dead_letters)
+    cold = FastAPI(
+        title="midstream",
+        version=version("midstream"),
+        description="The next request sees the last click.",
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
+    cold.add_exception_handler(MidstreamError, _problem_response)
+    add_catalogue_routes(cold, engine, ingest, limits)
+    add_operation_routes(cold, engine)
+    add_hot_routes(cold)
+    hot = hot_routes(ingest, Recommendations(engine, ingest), limits)
+    return App(hot, cold, engine.metrics, ingest)
+
+
+async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:
+    try:
+        return await handler(scope, receive)
+    except MidstreamError as error:
+        return problem_reply(error)
+
+
+async def _problem_response(_request: Request, error: Exception) -> Response:
+    """FastAPI's face of the same failures; it is registered for ``MidstreamError`` alone."""
+    if isinstance(error, MidstreamError):
+        return to_response(problem_reply(error))
+    raise error
+
+
+def _sent_path(scope: Scope) -> str:
+    """Return the path as it was sent, so that a slash in an id, sent as ``%2F``, is no slash of the path."""
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+
+
+def _paths(hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI) -> tuple[Path, ...]:
+    """Return every path with all of its methods; FastAPI has a route for each method."""
+    methods: dict[str, set[str]] = {path: set(handlers) for path, handlers in hot.items()}
+    patterns = {path: re.compile(re.escape(path) + "$") for path in hot}
+    for route in cold.routes:
+        if isinstance(route, Route):
+            methods.setdefault(route.path, set()).update(route.methods or ())
+            patterns[route.path] = route.path_regex
+    for template, found in methods.items():
+        found.update({"OPTIONS"} | ({"HEAD"} if "GET" in found and template not in hot else set()))
+    return tuple(Path(template, patterns[template], frozenset(found)) for template, found in methods.items())

@@ -1,0 +1,77 @@
+"""Reads what a client sends: no more than the maximum, no longer than the time-out."""
+
+import asyncio
+from dataclasses import dataclass
+
+from midstream.core.errors import Fault, TooLarge
+from midstream.serving.problems import PAGE, BodyTooSlow, CrossSite, Disconnected, MediaTypeUnsupported
+from midstream.serving.reply import Message, Receive, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much is read, and for how long."""
+
+    bytes_max: int
+    wait_s_max: float
+
+
+async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        TooLarge: It has, or says it will have, more than ``bytes_max``; nothing beyond is read.
+        BodyTooSlow: It was not complete after ``wait_s_max``.
+        MediaTypeUnsupported: It is compressed.
+        CrossSite: A browser sends it for a page of another site.
+        Disconnected: The client went away before its end.
+    """
+    _require_readable(scope, limits)
+    try:
+        async with asyncio.timeout(limits.wait_s_max):
+            return await _gather(receive, limits)
+    except TimeoutError as error:
+        message = f"The body was not complete after {limits.wait_s_max:g} s."
+        raise BodyTooSlow(message) from error
+
+
+async def _gather(receive: Receive, limits: BodyLimits) -> bytes:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return _piece(message, 0, limits)
+    pieces = bytearray()
+    while message["type"] == "http.request":
+        pieces += _piece(message, len(pieces), limits)
+        if not message.get("more_body", False):
+            return bytes(pieces)
+        message = await receive()
+    raise Disconnected
+
+
+def _piece(message: Message, came_before: int, limits: BodyLimits) -> bytes:
+    piece: bytes = message.get("body", b"")
+    if came_before + len(piece) > limits.bytes_max:
+        raise _too_large("More", limits)
+    return piece
+
+
+def _require_readable(scope: Scope, limits: BodyLimits) -> None:
+    """Refuse by the headers alone what will not be read."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
+            if len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max:
+                raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            came = f"content-encoding {value[:40].decode('latin-1')!r} came."
+            right = "The body as it is, without content-encoding."
+            raise MediaTypeUnsupported((Fault("content-encoding", came, right, PAGE),))
+        elif name == b"sec-fetch-site" and value == b"cross-site":
+            # Without keys, a page of any site could otherwise send events to a shop on this machine.
+            message = "A browser sent this for a page of another site; there is no CORS here."
+            raise CrossSite(message)
+
+
+def _too_large(how_much: str, limits: BodyLimits) -> TooLarge:
+    right = f"At most {limits.bytes_max} bytes and 500 events a request; send more in several requests."
+    return TooLarge((Fault("", f"{how_much} came.", right, PAGE),))

@@ -1,0 +1,165 @@
+"""Turns bytes and query strings into typed values, and what is wrong with them into faults with a pointer."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from midstream.core.errors import Fault, RequestInvalid, TooLarge
+from midstream.serving.problems import PAGE, NameUnknown
+from midstream.serving.reply import Scope
+
+QUERY_BYTES_MAX = 8_192
+"""What proxies let through."""
+QUERY_FIELDS_MAX = 1_000
+"""A field takes at least eight bytes of the 8,192, its name and value included."""
+SHOWN_MAX = 60
+"""Characters of a wrong value that are shown back."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises on bytes that are no JSON, on other JSON than was asked for, on nesting too deep."""
+
+T = TypeVar("T")
+_PARTS = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$([^`]*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?", re.DOTALL)
+
+
+def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str, ...]) -> T:
+    """Return the typed value of a JSON body.
+
+    Args:
+        decoder: Of the type that the body must have.
+        body: What came.
+        fields: Names that the top level may have, for the error's text.
+
+    Raises:
+        RequestInvalid: The body is not JSON or not of that type; the fault points to the place.
+    """
+    try:
+        return decoder.decode(body)
+    except UNREADABLE as error:
+        raise _fault(error, body, fields) from error
+
+
+def _fault(error: Exception, body: bytes, fields: tuple[str, ...]) -> RequestInvalid:
+    if not isinstance(error, msgspec.ValidationError):
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        return _invalid("", f"The body is not JSON that can be read: {reason}.", "One JSON object in UTF-8.")
+    text, pointer = _message_and_pointer(str(error))
+    unknown = _UNKNOWN.fullmatch(text)
+    if unknown is not None:
+        return NameUnknown(f"{pointer}/{_escape(unknown[1])}", "field of this request", unknown[1], fields)
+    expected = _EXPECTED.fullmatch(text)
+    right = f"{expected[1].replace('`', '')}." if expected else text
+    return _invalid(pointer, _what_came(body, pointer, expected[2] if expected else None), right)
+
+
+def invalid_value(error: msgspec.ValidationError, came: Mapping[str, object]) -> RequestInvalid:
+    """Return the fault of a query field whose value does not have the right type or range."""
+    text, pointer = _message_and_pointer(str(error))
+    expected = _EXPECTED.fullmatch(text)
+    right = f"{expected[1].replace('`', '')}." if expected else text
+    name = pointer.removeprefix("/").partition("/")[0]
+    return _invalid(name, f"{_shown(came.get(name))} came.", right)
+
+
+def _message_and_pointer(text: str) -> tuple[str, str]:
+    """Split msgspec's text into what is wrong and where, as a JSON Pointer; keys it does not name are left out."""
+    parts = _PARTS.fullmatch(text)
+    if parts is None:
+        return text, ""
+    path = (parts[2] or "").partition("[...]")[0]
+    return parts[1], "".join(f"/{_escape(name or number)}" for name, number in _STEP.findall(path))
+
+
+def _what_came(body: bytes, pointer: str, kind: str | None) -> str:
+    """Show the value at a pointer, or its kind alone where what follows it in the body cannot be read."""
+    named = f" ({kind.replace('`', '')})" if kind else ""
+    try:
+        value: object = msgspec.json.decode(body)
+    except UNREADABLE:
+        return f"A wrong value{named} came."
+    for step in pointer.split("/")[1:]:
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value).get(step.replace("~1", "/").replace("~0", "~"))
+        elif isinstance(value, list):
+            value = cast("list[object]", value)[int(step)]
+    return f"{_shown(value)}{named} came."
+
+
+def _shown(value: object) -> str:
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UNREADABLE:
+        text = str(type(value).__name__)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+def _escape(step: str) -> str:
+    """Escape a step of a JSON Pointer. Reference: RFC 6901, section 3."""
+    return step[:SHOWN_MAX].replace("~", "~0").replace("/", "~1")
+
+
+def _invalid(where: str, came: str, right: str) -> RequestInvalid:
+    return RequestInvalid((Fault(where, came, right, PAGE),))
+
+
+def query_fields(scope: Scope, allowed: tuple[str, ...], open_prefix: str | None = None) -> dict[str, list[str]]:
+    """Return the fields of the query string, each with its values in order.
+
+    Args:
+        scope: Of the request.
+        allowed: Names that may come.
+        open_prefix: Names that begin with it may come as well.
+
+    Raises:
+        NameUnknown: Another name came.
+        RequestInvalid: Not UTF-8 once its percent signs are decoded.
+        TooLarge: Longer than ``QUERY_BYTES_MAX``.
+    """
+    raw: bytes = scope["query_string"]
+    if not raw:
+        return {}
+    if len(raw) > QUERY_BYTES_MAX:
+        right = f"At most {QUERY_BYTES_MAX} bytes; POST takes more."
+        raise TooLarge((Fault("query string", f"{len(raw)} bytes came.", right, PAGE),))
+    found: dict[str, list[str]] = {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError as error:
+        came = f"The query string cannot be read: {error}."
+        raise _invalid("query string", came, "Percent-encoded UTF-8, at most 1,000 fields.") from error
+    for name, value in pairs:
+        if name not in allowed and not (open_prefix and name.startswith(open_prefix)):
+            raise NameUnknown(name[:SHOWN_MAX], "query field of this route", name, allowed)
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def single(fields: dict[str, list[str]], name: str) -> str | None:
+    """Return the one value of a field, None when it did not come.
+
+    Raises:
+        RequestInvalid: It came more than once.
+    """
+    values = fields.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise _invalid(name, f"It came {len(values)} times.", "Once.")
+    return values[0]
+
+
+def flag(fields: dict[str, list[str]], name: str) -> bool:
+    """Return whether a field says ``true``; False when it did not come.
+
+    Raises:
+        RequestInvalid: It says anything but ``true`` or ``false``.
+    """
+    value = single(fields, name)
+    if value not in {None, "true", "false"}:
+        raise _invalid(name, f"{_shown(value)} came.", "true or false.")
+    return value == "true"

@@ -1,0 +1,104 @@
+"""The hot routes in plain ASGI: events in, slates out. They stand in front of FastAPI, which costs 42 µs a request.
+
+Reference: measured on one core with an empty answer: plain ASGI 33,000 requests/s, a FastAPI route 8,800/s.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from midstream.serving.body import BodyLimits, read_body
+from midstream.serving.fields import flag, query_fields, single
+from midstream.serving.ingest import EventsAnswer, How, Ingest
+from midstream.serving.options import ServerOptions
+from midstream.serving.problems import PAGE, PROBLEM_JSON, NameUnknown
+from midstream.serving.recommendations import Recommendations
+from midstream.serving.reply import NO_STORE, Handler, Receive, Reply, Scope
+
+EVENTS_PATH = "/v1/events"
+RECOMMENDATIONS_PATH = "/v1/recommendations"
+EVENTS_QUERY = ("dry_run", "results")
+_encode = msgspec.json.Encoder().encode
+
+
+class NothingTaken(EventsAnswer, frozen=True, omit_defaults=True, kw_only=True):
+    """The answer to a request none of whose events was taken: a problem document with the same fields."""
+
+    type: str = ""
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    page: str = ""
+
+
+def body_limits(options: ServerOptions) -> BodyLimits:
+    """Return how much of a body is read, and for how long."""
+    return BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
+
+
+def hot_routes(
+    ingest: Ingest, recommendations: Recommendations, limits: BodyLimits
+) -> Mapping[str, Mapping[str, Handler]]:
+    """Return path, method and handler of each hot route."""
+
+    async def post_events(scope: Scope, receive: Receive) -> Reply:
+        how = how_of(scope)
+        return events_reply(await ingest.take(await read_body(scope, receive, limits), how))
+
+    async def post_recommendations(scope: Scope, receive: Receive) -> Reply:
+        query_fields(scope, ())
+        return await recommendations.from_body(await read_body(scope, receive, limits))
+
+    async def get_recommendations(scope: Scope, _receive: Receive) -> Reply:
+        return await recommendations.from_query(scope)
+
+    return {
+        EVENTS_PATH: {"POST": post_events},
+        RECOMMENDATIONS_PATH: {"POST": post_recommendations, "GET": get_recommendations},
+    }
+
+
+def how_of(scope: Scope) -> How:
+    """Return how a request wants its events to be taken.
+
+    Raises:
+        RequestInvalid: Its query has other fields or values than these routes know.
+    """
+    query = query_fields(scope, EVENTS_QUERY)
+    return How(content_type(scope), flag(query, "dry_run"), wants_all(query))
+
+
+def wants_all(query: dict[str, list[str]]) -> bool:
+    """Return whether ``results=all`` came.
+
+    Raises:
+        NameUnknown: It says something else.
+    """
+    value = single(query, "results")
+    if value not in {None, "all"}:
+        raise NameUnknown("results", "choice of results", str(value), ("all",))
+    return value == "all"
+
+
+def content_type(scope: Scope) -> str:
+    """Return the content type of a request in small letters; empty when none came."""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            return str(value.decode("latin-1").lower())
+    return ""
+
+
+def events_reply(answer: EventsAnswer) -> Reply:
+    """Return 200, or 422 when events came and none of them is in the log."""
+    if not answer.nothing_taken:
+        return Reply(200, _encode(answer), headers=NO_STORE)
+    count = len({each.index for each in answer.rejected}) + answer.conflicts
+    problem = NothingTaken(
+        **msgspec.structs.asdict(answer),
+        type="urn:midstream:nothing-taken",
+        title="None of the events was taken",
+        status=422,
+        detail=f"{count} came; rejected and results say what is wrong with each.",
+        page=PAGE,
+    )
+    return Reply(422, _encode(problem), PROBLEM_JSON, NO_STORE)

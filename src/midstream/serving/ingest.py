@@ -1,0 +1,290 @@
+"""From the bytes of events to the answer that says what became of each: the same for every route that takes events.
+
+Nothing disappears: every event that came is recorded, a duplicate, a conflict, or rejected with its four parts. An
+event of several items is recorded when at least one of them was; an item of it that was refused is listed all the
+same.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import Fault, Overloaded
+from midstream.core.types import EventBatch, Index
+from midstream.engine.types import Outcome, Recorded
+from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.events.decode import Decoded, Rejected, decode
+from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
+from midstream.events.wire import Accept
+from midstream.serving.body_form import BodyForm, form_of
+from midstream.serving.options import ServerOptions
+from midstream.serving.problems import PAGE, CommitTooSlow
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+BULK_BYTES = 16_384
+"""From here on a body is decoded on the worker thread: about 0.3 ms of work, a third of a turn."""
+_ITEM_ID = TEXTS.index("item_id")
+_REQUEST_ID = TEXTS.index("request_id")
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """One event that was not recorded, or one item of it, and why."""
+
+    index: int
+    """Of the event in the request, from 0."""
+    pointer: str
+    came: str
+    right: str
+    page: str
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one event: ``recorded``, ``duplicate``, ``conflict`` or ``rejected``."""
+
+    index: int
+    outcome: str
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The acknowledgement: everything counted as recorded or as a duplicate is durable and applied."""
+
+    recorded: int
+    duplicates: int
+    rejected: tuple[Rejection, ...]
+    conflicts: int = 0
+    """Events whose id was recorded before with other content; the first ones stay."""
+    without_dedupe: int = 0
+    """Rows with neither ``event_id`` nor ``time``: sent again, they count again."""
+    log_position: str | None = None
+    """Token: a recommendation that asks for at least this position sees all of it. Absent after a dry run."""
+    results: tuple[Result, ...] = ()
+    """Every event that was not recorded, or every event when all were asked for."""
+    dry_run: bool = False
+
+    @property
+    def nothing_taken(self) -> bool:
+        """Whether events came and none of them is in the log."""
+        return not (self.recorded or self.duplicates) and bool(self.rejected or self.conflicts)
+
+
+class How(msgspec.Struct, frozen=True):
+    """How a body is to be read and answered."""
+
+    content_type: str = ""
+    """Of the body, when it says more than the body itself."""
+    dry_run: bool = False
+    """Decode and judge only."""
+    all_results: bool = False
+    """Name what became of every event, not only of those that were not recorded."""
+
+
+class Taken(NamedTuple):
+    """Events that can be appended, the number of each row's event, and what was rejected of the rest."""
+
+    batch: EventBatch
+    event_index: Index
+    rejected: tuple[Rejected, ...]
+    event_count: int
+
+
+PLAINLY = How()
+
+
+class Ingest:
+    """Decodes, records and acknowledges; every route that takes events goes through the one object."""
+
+    def __init__(
+        self,
+        engine: "Engine",
+        accept: Callable[[], Accept],
+        options: ServerOptions,
+        dead_letters: DeadLetters | None,
+    ) -> None:
+        """Record with ``engine`` what ``accept`` lets pass; what is rejected goes to ``dead_letters``."""
+        self._engine = engine
+        self._accept = accept
+        self._dead_letters = dead_letters
+        self._body_bytes_max = options.body_bytes_max
+        self._commit_s_max = options.commit_wait_max.ms / 1_000
+        self._bulk_decodes_max = options.bulk_decodes_max
+        self._bulk_decodes = 0
+        self._thread = ThreadPoolExecutor(1, "midstream-decode")
+
+    @property
+    def accept(self) -> Accept:
+        """The terms on which events are taken now; bodies are bounded where they are read."""
+        accept = self._accept()
+        # What a route wraps around the events of a body that has the full size is not the client's doing.
+        limits = msgspec.structs.replace(accept.limits, body_bytes_max=2 * self._body_bytes_max)
+        return msgspec.structs.replace(accept, limits=limits)
+
+    def close(self) -> None:
+        """End the decoding thread; what it was given is decoded first."""
+        self._thread.shutdown()
+
+    async def take(self, body: bytes, how: How = PLAINLY) -> EventsAnswer:
+        """Record the events of a body; return when all that is acknowledged is durable and applied.
+
+        Args:
+            body: One event, a list, ``{"events": [...]}`` or NDJSON.
+            how: To read and to answer it.
+
+        Raises:
+            RequestInvalid: The body as a whole cannot be read.
+            TooLarge: It holds more than one request may.
+            DiskFull: No room for events now.
+            AppendFailed: The log takes nothing more.
+            CommitTooSlow: The events may be durable later; sent again with their ids they count once.
+            Overloaded: Too much is waiting already.
+        """
+        taken = await self._judge(body, how.content_type)
+        outcome = np.zeros(len(taken.batch), np.uint8)
+        if how.dry_run:
+            return _answer(taken, outcome, None, how)
+        self._bury(taken.rejected)
+        if not len(taken.batch):
+            return _answer(taken, outcome, self._engine.token(self._engine.fold.log_position), how)
+        recorded = await self._record(taken.batch)
+        if (recorded.outcome == Outcome.REFUSED).any():
+            refused = _refused_items(taken, recorded.outcome, form_of(body, taken.event_count))
+            self._bury(refused)
+            rejected = sorted((*taken.rejected, *refused), key=lambda each: each.index)
+            taken = taken._replace(rejected=tuple(rejected))
+        return _answer(taken, recorded.outcome, self._engine.token(recorded.log_position), how)
+
+    def _bury(self, rejected: Sequence[Rejected]) -> None:
+        """Count what was rejected, and keep it where an operator finds it."""
+        if not rejected:
+            return
+        self._engine.metrics.count_events("rejected", len({each.index for each in rejected}))
+        if self._dead_letters is None:
+            return
+        now_ms = self._engine.clock()
+        lost = self._dead_letters.counts.lost
+        self._dead_letters.add([dead_letter(now_ms, each.fault, each.raw) for each in rejected])
+        lost = self._dead_letters.counts.lost - lost
+        self._engine.metrics.count_dead_letters(len(rejected) - lost, lost)
+
+    async def _judge(self, body: bytes, content_type: str) -> Taken:
+        accept = self.accept
+        if len(body) < BULK_BYTES:
+            return self._decode(body, accept, content_type)
+        if self._bulk_decodes >= self._bulk_decodes_max:
+            self._engine.metrics.count_overload("decode")
+            message = f"{self._bulk_decodes_max} large bodies wait to be decoded already."
+            raise Overloaded(message)
+        self._bulk_decodes += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._decode, body, accept, content_type)
+        finally:
+            self._bulk_decodes -= 1
+
+    def _decode(self, body: bytes, accept: Accept, content_type: str) -> Taken:
+        """Decode, and refuse request ids that this engine did not make. Touches no state."""
+        decoded = decode(body, accept, content_type)
+        if not decoded.batch.rows["request_id_length"].any():
+            return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
+        return self._own_requests_only(body, decoded)
+
+    def _own_requests_only(self, body: bytes, decoded: Decoded) -> Taken:
+        ids = column(decoded.batch, _REQUEST_ID)
+        foreign = {each for each in set(ids) if each and not self._engine.request_id_is_ours(each)}
+        if not foreign:
+            return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
+        # All rows of an event have the same request id, so an event goes or stays as a whole.
+        keep = np.array([each not in foreign for each in ids])
+        wrong = dict(zip(decoded.event_index[~keep].tolist(), (each for each in ids if each in foreign), strict=True))
+        form = form_of(body, decoded.event_count)
+        rejected = [*decoded.rejected, *(_foreign_request(number, each, form) for number, each in wrong.items())]
+        rejected.sort(key=lambda each: each.index)
+        batch = pick(decoded.batch, np.flatnonzero(keep).tolist())
+        return Taken(batch, decoded.event_index[keep], tuple(rejected), decoded.event_count)
+
+    async def _record(self, batch: EventBatch) -> Recorded:
+        work = asyncio.ensure_future(self._engine.record(batch))
+        done, _ = await asyncio.wait((work,), timeout=self._commit_s_max)
+        if done:
+            return work.result()
+        work.add_done_callback(_retrieve)
+        self._engine.metrics.count_overload("commit")
+        message = f"Not durable and applied after {self._commit_s_max:g} s, perhaps later."
+        raise CommitTooSlow(message)
+
+
+def _retrieve(work: asyncio.Future[Recorded]) -> None:
+    """Look at a result that nobody waits for: its failure was counted where it happened."""
+    if not work.cancelled():
+        work.exception()
+
+
+def column(batch: EventBatch, text: int) -> list[str]:
+    """Return one of the seven texts (its place in ``TEXTS``) of every row, in order. Cost: 0.3 µs a row."""
+    lengths = text_lengths(batch)
+    starts = batch.rows["text_start"].astype(np.int64) + lengths[:, :text].sum(axis=1)
+    stops = starts + lengths[:, text]
+    return [batch.text[start:stop].decode() for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _foreign_request(index: int, request_id: str, form: BodyForm) -> Rejected:
+    came = f'"{request_id[:40]}" was not made here.'
+    right = "The request_id of an answer to /v1/recommendations, as it came; or none."
+    return Rejected(index, Fault(f"{form.prefix(index)}/request_id", came, right, PAGE), form.raw[index])
+
+
+def _refused_items(taken: Taken, outcome: NDArray[np.uint8], form: BodyForm) -> list[Rejected]:
+    """Return a rejection for each row whose item the engine refused."""
+    items = column(taken.batch, _ITEM_ID)
+    numbers, first, count = np.unique(taken.event_index, return_index=True, return_counts=True)
+    began = dict(zip(numbers.tolist(), first.tolist(), strict=True))
+    rows = dict(zip(numbers.tolist(), count.tolist(), strict=True))
+    right = "An item of the catalogue; PUT /v1/items/{id} adds one, as long as there is room."
+    found: list[Rejected] = []
+    for row in np.flatnonzero(outcome == Outcome.REFUSED).tolist():
+        index = int(taken.event_index[row])
+        path = f"/items/{row - began[index]}/item_id" if rows[index] > 1 else "/item_id"
+        fault = Fault(f"{form.prefix(index)}{path}", f'"{items[row]}" is not known here.', right, PAGE)
+        found.append(Rejected(index, fault, form.raw[index]))
+    return found
+
+
+def _answer(taken: Taken, outcome: NDArray[np.uint8], log_position: str | None, how: How) -> EventsAnswer:
+    """Sum rows up to events; ``log_position`` None = a dry run."""
+    undated = int(np.count_nonzero(_cannot_be_told_apart(taken.batch)))
+    if not taken.rejected and not how.all_results and not outcome.any():
+        return EventsAnswer(taken.event_count, 0, (), 0, undated, log_position=log_position, dry_run=how.dry_run)
+    names = np.full(taken.event_count, "duplicate", dtype="U9")
+    names[[each.index for each in taken.rejected]] = "rejected"
+    # One recorded row makes the event a recorded one, whatever became of the others.
+    names[taken.event_index[outcome == Outcome.CONFLICT]] = "conflict"
+    names[taken.event_index[outcome == Outcome.RECORDED]] = "recorded"
+    return EventsAnswer(
+        recorded=int(np.count_nonzero(names == "recorded")),
+        duplicates=int(np.count_nonzero(names == "duplicate")),
+        rejected=tuple(_rejection(each) for each in taken.rejected),
+        conflicts=int(np.count_nonzero(names == "conflict")),
+        without_dedupe=undated,
+        log_position=log_position,
+        results=tuple(
+            Result(index, name) for index, name in enumerate(names.tolist()) if how.all_results or name != "recorded"
+        ),
+        dry_run=how.dry_run,
+    )
+
+
+def _cannot_be_told_apart(batch: EventBatch) -> NDArray[np.bool_]:
+    """Return which rows have neither an event id nor a time, and so count again when they are sent again."""
+    nameless = np.equal(batch.rows["event_id_length"], 0)
+    return nameless & np.equal(batch.rows["flags"] & TIME_SENT, 0)
+
+
+def _rejection(rejected: Rejected) -> Rejection:
+    fault = rejected.fault
+    return Rejection(rejected.index, fault.where, fault.came, fault.right, fault.page)

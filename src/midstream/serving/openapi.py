@@ -1,0 +1,184 @@
+"""The OpenAPI document: FastAPI's own, and the hot routes that FastAPI does not know, from their msgspec types."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+from fastapi import FastAPI
+
+from midstream.events.wire import WireEvent
+from midstream.serving.hot import EVENTS_PATH, RECOMMENDATIONS_PATH
+from midstream.serving.ingest import EventsAnswer
+from midstream.serving.problems import Problem
+from midstream.serving.recommendations import QUERY_FIELDS, RecommendationBody, Slate
+
+Document: TypeAlias = dict[str, Any]
+_REF = "#/components/schemas/{name}"
+_ONE_EVENT: Document = {"$ref": _REF.format(name="WireEvent")}
+_MANY: Document = {"type": "array", "items": _ONE_EVENT, "minItems": 1, "maxItems": 500}
+_EVENTS: Document = {
+    "oneOf": [
+        _ONE_EVENT,
+        _MANY,
+        {"type": "object", "properties": {"events": _MANY}, "required": ["events"], "additionalProperties": False},
+    ]
+}
+_LISTS = frozenset({"items", "exclude", "fields"})
+_ATTRIBUTES: Document = {"type": "object", "description": "Attribute to value."}
+_CHANGE: Document = {
+    "time": "When it changed: milliseconds since 1970 or ISO 8601; now, when it is not sent.",
+    "event_id": "Sent again with the same id, the change counts once.",
+}
+
+
+def add_hot_routes(app: FastAPI) -> None:
+    """Make the document of ``app`` hold the hot routes and the types of all answers."""
+    cold: Callable[[], Document] = app.openapi
+
+    def document() -> Document:
+        if app.openapi_schema is None:
+            found = cold()
+            paths = found.setdefault("paths", {})
+            paths[EVENTS_PATH] = {"post": _post_events()}
+            paths[RECOMMENDATIONS_PATH] = {"post": _post_recommendations(), "get": _get_recommendations()}
+            found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def read_operation(what: str, id_field: str) -> Document:
+    """Describe a route that reads one thing by its id."""
+    return {
+        "parameters": [_in_path(id_field)],
+        "responses": _responses(f"What is known of the {what}.", {"type": "object"}, 400, 404),
+    }
+
+
+def change_operation(what: str, id_field: str, *, body: bool) -> Document:
+    """Describe a route that changes one thing by its id."""
+    found: Document = {
+        "parameters": [
+            _in_path(id_field),
+            *(_in_query(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
+        ],
+        "responses": _responses(f"The change of the {what} is durable and applied.", _answer(), *_EVENT_FAILURES),
+    }
+    return found | ({"requestBody": _json_body(_ATTRIBUTES)} if body else {})
+
+
+def bulk_operation(what: str, id_field: str) -> Document:
+    """Describe a route that changes many things."""
+    change = {
+        "type": "object",
+        "properties": {
+            id_field: {"type": "string"},
+            "attributes": _ATTRIBUTES,
+            "operation": {"enum": ["put", "patch", "delete"], "default": "put"},
+            "time": {"type": ["integer", "string"]},
+            "event_id": {"type": "string"},
+        },
+        "required": [id_field],
+        "additionalProperties": False,
+    }
+    return {
+        "parameters": _how(),
+        "requestBody": _json_body({"type": "array", "items": change, "maxItems": 500}, lines=True),
+        "responses": _responses(f"What became of the change of each {what}.", _answer(), *_EVENT_FAILURES),
+    }
+
+
+def plain_operation(text: str, *statuses: int, media: str = "application/json") -> Document:
+    """Describe a route without parameters."""
+    schema: Document = {"type": "string"} if media.startswith("text/") else {"type": "object"}
+    found = _responses(text, schema, 400, media=media)
+    return {"responses": found | {str(status): {"description": "Not so; why."} for status in statuses}}
+
+
+_EVENT_FAILURES = (400, 403, 408, 413, 415, 422, 503, 507)
+
+
+def _post_events() -> Document:
+    return {
+        "summary": "Record events",
+        "operationId": "post_events",
+        "description": "Durable and applied when it answers. One event, a list, {events: [...]}, or NDJSON.",
+        "parameters": _how(),
+        "requestBody": _json_body(_EVENTS, lines=True),
+        "responses": _responses("What became of the events.", _answer(), *_EVENT_FAILURES),
+    }
+
+
+def _post_recommendations() -> Document:
+    return {
+        "summary": "Recommend",
+        "operationId": "post_recommendations",
+        "description": "Events that come along are recorded first, so the slate has seen them.",
+        "requestBody": _json_body({"$ref": _REF.format(name="RecommendationBody")}),
+        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 403, 408, 413, 415, 503),
+    }
+
+
+def _get_recommendations() -> Document:
+    properties = _schemas()["RecommendationBody"]["properties"]
+    parameters = [_in_query(name, _without_null(properties[name])) for name in QUERY_FIELDS]
+    context = "Context of the request, a field each: context.budget=20."
+    parameters.append(
+        {"name": "context", "in": "query", "description": context, "style": "form", "explode": True}
+        | {"schema": {"type": "object", "maxProperties": 0, "additionalProperties": False}}
+    )
+    return {
+        "summary": "Recommend, with everything in the query string",
+        "operationId": "get_recommendations",
+        "parameters": parameters,
+        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 503),
+    }
+
+
+def _without_null(schema: Document) -> Document:
+    """Return the schema of a field that is left out where a body would hold null."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return kinds[0] if kinds else {key: value for key, value in schema.items() if key != "default"}
+
+
+def _schemas() -> Document:
+    types = (RecommendationBody, Slate, EventsAnswer, Problem, WireEvent)
+    found: Document = msgspec.json.schema_components(types, ref_template=_REF)[1]
+    found["RecommendationBody"]["properties"]["events"] = _EVENTS
+    return found
+
+
+def _how() -> list[Document]:
+    return [
+        _in_query("dry_run", {"type": "boolean"}, "Decode and judge only."),
+        _in_query("results", {"enum": ["all"]}, "Name what became of every event."),
+    ]
+
+
+def _in_path(name: str) -> Document:
+    schema = {"type": "string", "minLength": 1, "maxLength": 128}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _in_query(name: str, schema: Document, text: str = "") -> Document:
+    return {"name": name, "in": "query", "schema": schema} | ({"description": text} if text else {})
+
+
+def _json_body(schema: Document, *, lines: bool = False) -> Document:
+    content: Document = {"application/json": {"schema": schema}}
+    if lines:
+        content["application/x-ndjson"] = {"schema": {"type": "string"}}
+    return {"required": True, "content": content}
+
+
+def _answer() -> Document:
+    return {"$ref": _REF.format(name="EventsAnswer")}
+
+
+def _responses(text: str, schema: Document, *failures: int, media: str = "application/json") -> Document:
+    problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
+    return {
+        "200": {"description": text, "content": {media: {"schema": schema}}},
+        **{str(status): {"description": "A problem document.", "content": problem} for status in failures},
+    }

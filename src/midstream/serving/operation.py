@@ -1,0 +1,86 @@
+"""What operators and callers ask of the engine itself: what was served, placements, health, metrics."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import NotFound
+from midstream.serving.catalogue import decoded
+from midstream.serving.fields import query_fields
+from midstream.serving.openapi import plain_operation, read_operation
+from midstream.serving.reply import NO_STORE, Reply, to_response
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class PlacementView(msgspec.Struct, frozen=True):
+    """What answers a placement, by the names that stand in answers, records and metrics."""
+
+    placement: str
+    config_hash: str
+    sources: list[str]
+    filters: list[str]
+    scorers: list[str]
+    slate_size: int
+    deadline_ms: int
+
+
+def add_operation_routes(app: FastAPI, engine: "Engine") -> None:
+    """Add the routes of operation."""
+
+    @app.get(
+        "/v1/requests/{request_id}",  # noqa: FAST003  read from the path as it was sent
+        name="get request",
+        openapi_extra=read_operation("request", "request_id"),
+    )
+    async def get_request(request: Request) -> Response:
+        """What was served under a request id, and what it was made of."""
+        query_fields(request.scope, ())
+        request_id = decoded(str(request.path_params["request_id"]), "request_id")
+        found = engine.served(request_id)
+        if found is None:
+            raise NotFound(f'No request "{request_id[:64]}" is known, or it is older than what is kept.')
+        return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
+
+    @app.get("/v1/placements", name="get placements", openapi_extra=plain_operation("Every placement and its parts."))
+    async def get_placements(request: Request) -> Response:
+        """What placements there are, and what answers each."""
+        query_fields(request.scope, ())
+        return to_response(Reply(200, msgspec.json.encode({"placements": placements(engine)}), headers=NO_STORE))
+
+    @app.get("/health/live", name="get live", openapi_extra=plain_operation("The process runs."))
+    async def get_live() -> Response:
+        """Whether the process runs; nothing else is asked."""
+        return to_response(Reply(200, b'{"status":"live"}', headers=NO_STORE))
+
+    @app.get("/health/ready", name="get ready", openapi_extra=plain_operation("Requests can be answered.", 503))
+    async def get_ready() -> Response:
+        """Whether requests can be answered (200 or 503), and whether events can be made durable."""
+        health = engine.health()
+        return to_response(Reply(200 if health.ready else 503, msgspec.json.encode(health), headers=NO_STORE))
+
+    @app.get("/metrics", name="get metrics", openapi_extra=plain_operation("Prometheus text.", media="text/plain"))
+    async def get_metrics() -> Response:
+        """Every metric, in the Prometheus text format."""
+        engine.refresh_metrics()
+        return to_response(Reply(200, engine.metrics.text(), METRICS_TEXT, NO_STORE))
+
+
+def placements(engine: "Engine") -> list[PlacementView]:
+    """Return what answers each placement, by name; ``*`` answers every name while none is configured."""
+    return [
+        PlacementView(
+            placement=name,
+            config_hash=plan.config_hash,
+            sources=[source.name for source in (*plan.sources, *plan.floor)],
+            filters=[each.name for each in plan.filters],
+            scorers=[each.name for each in plan.scorers],
+            slate_size=plan.slate_size,
+            deadline_ms=plan.deadline_ms,
+        )
+        for name, plan in sorted(engine.plans.items())
+    ]

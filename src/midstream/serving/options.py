@@ -1,0 +1,58 @@
+"""What a server may be told: address, sizes, waits."""
+
+from ipaddress import ip_address
+
+import msgspec
+
+from midstream.core.durations import Duration
+from midstream.core.errors import ConfigInvalid, Fault
+
+
+class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[server]`` part of the configuration. Every wait and every size has its maximum here."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    """0 = any free port."""
+    insecure: bool = False
+    """Bind to more than loopback although no key is asked for."""
+    body_bytes_max: int = 262_144
+    """256 KiB: 500 events of 500 bytes. Nothing is read beyond it."""
+    body_wait_max: Duration = Duration("10s")
+    """A slow phone sends 256 KiB at 200 kbit/s in 10 s; whoever is slower would hold the connection for nothing."""
+    head_wait_max: Duration = Duration("10s")
+    """From a connection's first byte until its first request's headers are complete."""
+    head_bytes_max: int = 32_768
+    """Request line and headers: four times what browsers send."""
+    commit_wait_max: Duration = Duration("10s")
+    """How long an answer waits until its events are durable and applied; a disk that takes longer is broken."""
+    connections_max: int = 1_000
+    """Open connections: 1,000 x 256 KiB = 256 MiB, if every one of them sends its largest body at once."""
+    bulk_decodes_max: int = 64
+    """Large bodies waiting for the one decoding thread: 64 x about 5 ms = 0.3 s of work."""
+    keep_alive: Duration = Duration("120s")
+    """Longer than the idle time of any usual client's pool, so that it is the client who closes."""
+    stop_wait_max: Duration = Duration("30s")
+    """How long requests in flight may take after the order to stop."""
+
+
+def require_safe_host(options: ServerOptions) -> None:
+    """Refuse an address that others can reach while no key is asked for.
+
+    Raises:
+        ConfigInvalid: The host is not loopback and ``insecure`` was not said.
+    """
+    if options.insecure or _is_loopback(options.host):
+        return
+    came = f'"{options.host}" can be reached from outside, and no key protects the server.'
+    right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
+    raise ConfigInvalid((Fault("--host", came, right, "docs/http.md"),))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,230 @@
+"""``POST`` and ``GET /v1/recommendations``: the question as typed values, the slate as bytes.
+
+An answer without work is to cost under 50 µs, so it is written by msgspec from structs whose fields that nobody asked
+for are left out, and scores are cut to the seven digits that a float32 holds.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
+from midstream.engine.types import Answer, Ask, Value
+from midstream.serving.fields import decode_json, invalid_value, query_fields, single
+from midstream.serving.ingest import EventsAnswer, Ingest
+from midstream.serving.problems import PAGE, CommitTooSlow, NameUnknown, Problem, problem_of
+from midstream.serving.reply import NO_STORE, Reply, Scope
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+SLATE_MAX = 100
+"""Items of a slate, as many as an impression may report at once."""
+ITEMS_MAX = 200
+"""Items of a basket: four times what the state keeps of a session."""
+EXCLUDE_MAX = 1_000
+"""Two hundred pages of five that were shown already."""
+FIELDS_MAX = 32
+CONTEXT_MAX = 64
+FILTER_CHARS_MAX = 4_096
+TOKEN_CHARS_MAX = 128
+DEADLINE_MS_MAX = 10_000
+"""A page that waits longer has lost its visitor."""
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What ``POST /v1/recommendations`` takes."""
+
+    placement: Name | None = None
+    user_id: Text | None = None
+    session_id: Text | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
+    items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
+    events: msgspec.Raw = msgspec.Raw()
+    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
+    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=FILTER_CHARS_MAX)] | None = None
+    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
+    fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
+    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
+    deadline: Name | None = None
+
+
+class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One item of a slate."""
+
+    id: str
+    score: float
+    position: int
+    fields: Mapping[str, object] | None = None
+
+
+class FailedPart(msgspec.Struct, frozen=True, gc=False):
+    """A part of the plan that did not answer."""
+
+    part: str
+    reason: str
+
+
+class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a question is answered with."""
+
+    request_id: str
+    placement: str
+    items: list[SlateItem]
+    tier: str
+    applied_log_position: str
+    state_age_ms: int
+    config_hash: str
+    read_your_writes: bool | None = None
+    failures: tuple[FailedPart, ...] = ()
+    events: EventsAnswer | Problem | None = None
+    """What became of the events that came with the question; a problem = they are not acknowledged."""
+
+
+BODY_FIELDS = RecommendationBody.__struct_fields__
+QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context"})
+_LISTS = frozenset({"items", "exclude", "fields"})
+_CONTEXT = "context."
+# Twenty digits are enough for any number a person types, and keep the float finite.
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?")
+_decoder = msgspec.json.Decoder(RecommendationBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class Recommendations:
+    """Answers questions; holds the engine and the way in for the events that come with them."""
+
+    def __init__(self, engine: "Engine", ingest: Ingest) -> None:
+        """Ask ``engine``; record with ``ingest``."""
+        self._engine = engine
+        self._ingest = ingest
+
+    async def from_body(self, body: bytes) -> Reply:
+        """Answer ``POST``.
+
+        Raises:
+            RequestInvalid: The body or something it names cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        return await self._answer(decode_json(_decoder, body, BODY_FIELDS))
+
+    async def from_query(self, scope: Scope) -> Reply:
+        """Answer ``GET``: the fields of the body as query fields, lists repeated, context as ``context.name``."""
+        return await self._answer(question_of(query_fields(scope, QUERY_FIELDS, _CONTEXT)))
+
+    async def _answer(self, question: RecommendationBody) -> Reply:
+        ask = self._ask(question)
+        events: EventsAnswer | Problem | None = None
+        if question.events:
+            events = await self._record(bytes(question.events))
+        try:
+            answer = await self._engine.recommend(ask)
+        except NotFound as error:
+            raise self._placement_unknown(ask.placement) from error
+        return Reply(200, _encode(slate_of(answer, events)), headers=NO_STORE)
+
+    async def _record(self, events: bytes) -> EventsAnswer | Problem:
+        """Record first. When events cannot be kept the question is answered all the same, and says so."""
+        try:
+            return await self._ingest.take(events)
+        except (AppendFailed, CommitTooSlow, Overloaded) as error:
+            return problem_of(error)
+
+    def _ask(self, question: RecommendationBody) -> Ask:
+        return Ask(
+            placement=question.placement or self._only_placement(),
+            user_id=question.user_id,
+            session_id=question.session_id,
+            n=question.n,
+            items=question.items,
+            exclude=question.exclude,
+            filter=question.filter,
+            context=question.context,
+            fields=question.fields,
+            min_log_position=question.min_log_position,
+            deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+        )
+
+    def _only_placement(self) -> str:
+        """Return ``default``, or the one placement there is."""
+        plans = self._engine.plans
+        return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
+
+    def _placement_unknown(self, name: str) -> NameUnknown:
+        return NameUnknown("/placement", "placement", name, self._engine.plans)
+
+
+def question_of(query: dict[str, list[str]]) -> RecommendationBody:
+    """Return the question that a query string asks.
+
+    Raises:
+        RequestInvalid: A field has the wrong type or range, or came more than once and is no list.
+    """
+    values: dict[str, object] = {}
+    context: dict[str, Value] = {}
+    for name, each in query.items():
+        if name.startswith(_CONTEXT):
+            context[name.removeprefix(_CONTEXT)] = context_value(single(query, name) or "")
+        else:
+            values[name] = each if name in _LISTS else single(query, name)
+    if context:
+        values["context"] = context
+    try:
+        return msgspec.convert(values, RecommendationBody, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_value(error, values) from error
+
+
+def context_value(text: str) -> Value:
+    """Return what a context field of a query string means: ``true`` and ``false``, a finite number, else text.
+
+    Example:
+        >>> context_value("20"), context_value("true"), context_value("nan")
+        (20.0, True, 'nan')
+    """
+    if text in {"true", "false"}:
+        return text == "true"
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def deadline_ms(text: str) -> int:
+    """Return the milliseconds of a deadline such as ``50ms``.
+
+    Raises:
+        RequestInvalid: Not a duration, or not within 1 ms and 10 s.
+    """
+    try:
+        found = parse_duration_ms(text)
+    except ValueError:
+        found = 0
+    if not 1 <= found <= DEADLINE_MS_MAX:
+        right = "A whole number and ms or s, such as 50ms, from 1ms to 10s."
+        raise RequestInvalid((Fault("/deadline", f'"{text}" came.', right, PAGE),))
+    return found
+
+
+def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
+    """Return the wire form of an answer."""
+    read_your_writes = answer.read_your_writes
+    if events is not None and read_your_writes is None:
+        # Events that came along were applied before the question was asked, unless there was a problem.
+        read_your_writes = isinstance(events, EventsAnswer)
+    return Slate(
+        answer.request_id,
+        answer.placement,
+        # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
+        [SlateItem(each.id, float(f"{each.score:.7g}"), each.position, each.fields) for each in answer.items],
+        answer.tier,
+        answer.applied_log_position,
+        answer.state_age_ms,
+        answer.config_hash,
+        read_your_writes,
+        tuple(FailedPart(each.component, each.reason) for each in answer.failures),
+        events,
+    )

@@ -1,0 +1,51 @@
+"""An answer before it is sent, and the one place that sends."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from starlette.responses import Response
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+JSON = b"application/json"
+NO_STORE = ((b"cache-control", b"no-store"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status, body and headers of an answer. Length and type are added when it is sent."""
+
+    status: int
+    body: bytes
+    media_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler: TypeAlias = Callable[[Scope, Receive], Awaitable[Reply]]
+"""A route in plain ASGI: what came in, what goes out. Expected failures are raised."""
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send an answer in one piece."""
+    headers = [
+        (b"content-type", reply.media_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def to_response(reply: Reply) -> Response:
+    """Return the same answer for a FastAPI route."""
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [
+        (b"content-type", reply.media_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    return response

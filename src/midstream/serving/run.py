@@ -1,0 +1,121 @@
+"""Runs the app: uvicorn on uvloop and httptools, with bounds on connections, and a stop that loses nothing.
+
+Reference: measured on one core, uvicorn takes 28 µs of CPU a request where granian takes 47 to 68.
+"""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from midstream.events.dead_letters import DeadLetters
+from midstream.events.wire import Accept
+from midstream.serving.app import App, asgi
+from midstream.serving.options import ServerOptions, require_safe_host
+from midstream.serving.protocol import HeadLimits, bounded_protocol
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A started engine and what serving needs beside it."""
+
+    engine: "Engine"
+    accept: Callable[[], Accept]
+    dead_letters: DeadLetters | None = None
+
+
+def serve(
+    opening: Callable[[], AbstractAsyncContextManager[Opened]],
+    options: ServerOptions,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until a signal asks to stop, then stop gracefully.
+
+    Args:
+        opening: Starts an engine on entering and stops it on leaving. It is entered before the port is bound, so
+            whoever gets a connection gets an answer, and left after the last answer was sent.
+        options: Where and how to serve.
+        on_ready: Called with the URL once requests are taken.
+
+    Raises:
+        ConfigInvalid: The host can be reached from outside and nothing protects the server.
+        OSError: The address cannot be bound.
+    """
+    require_safe_host(options)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_stopped(opening, options, on_ready))
+
+
+async def serve_until_stopped(
+    opening: Callable[[], AbstractAsyncContextManager[Opened]],
+    options: ServerOptions,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
+    require_safe_host(options)
+    async with opening() as opened:
+        app = asgi(opened.engine, opened.accept, options, opened.dead_letters)
+        server = uvicorn.Server(_uvicorn_config(app, options))
+        with _listening(options) as listener:
+            host, port = listener.getsockname()[:2]
+            on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            with _signals_end_quietly():
+                await server.serve([listener])
+
+
+def _uvicorn_config(app: App, options: ServerOptions) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000)),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=options.connections_max,
+        timeout_keep_alive=options.keep_alive.ms // 1_000,
+        timeout_graceful_shutdown=options.stop_wait_max.ms // 1_000,
+    )
+
+
+def _listening(options: ServerOptions) -> socket.socket:
+    """Return a socket that takes connections from now on; they wait in its backlog until the loop accepts them."""
+    family, kind, number, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(options.connections_max)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@contextmanager
+def _signals_end_quietly() -> Generator[None]:
+    """Swallow the signal that uvicorn raises again once it has stopped: a stop that was asked for is no failure."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, _heard) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _heard(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing: the server has heard it already."""
