@@ -1,0 +1,228 @@
+"""One data set through the next-item protocol: settings chosen, written down, and only then the test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from midstream.core.protocols import Source
+from midstream.core.types import Index
+from midstream.evaluation.datasets import NextItemData, PublishedList, Split
+from midstream.evaluation.importing import DATA_SETTINGS, folded
+from midstream.evaluation.metrics import (
+    Ranks,
+    Values,
+    coverage,
+    discounted_gain,
+    hit,
+    precision_and_recall,
+    rank_of,
+    reciprocal_rank,
+)
+from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers, exam_of, lists_of
+from midstream.evaluation.search import (
+    Choice,
+    Grid,
+    SearchLimits,
+    Trial,
+    best_of,
+    read_choice,
+    search,
+    with_options,
+    write_choice,
+)
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NextItemOptions:
+    """How an evaluation is run."""
+
+    k: int = LIST_LENGTH
+    fold: FoldSettings = DATA_SETTINGS
+    """Of these only the maxima that hold ids are changed, to fit the data."""
+    grid: Grid = field(default_factory=dict[str, tuple[float, ...]])
+    """Values to try for the source's options; empty = its options stay as they are."""
+    search: SearchLimits = field(default_factory=SearchLimits)
+    resampling: Resampling = field(default_factory=Resampling)
+    advance: Callable[[str], None] | None = None
+    """Told what is being done, for a progress line."""
+
+    def say(self, text: str) -> None:
+        """Tell what is being done."""
+        if self.advance is not None:
+            self.advance(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The engine beside published lists, over the questions that those answer."""
+
+    name: str
+    questions: int
+    hit_rate: float
+    """Of the published lists."""
+    mrr: float
+    our_hit_rate: float
+    our_mrr: float
+    hit_rate_difference: Difference
+    """Ours less theirs."""
+    mrr_difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class NextItemReport:
+    """The figures of one data set."""
+
+    data: str
+    source: str
+    k: int
+    repeat: bool
+    learned: int
+    """Rows learned."""
+    questions: int
+    sessions: int
+    hit_rate: Estimate
+    mrr: Estimate
+    ndcg: Estimate
+    precision: Estimate
+    """Every later item of the session is right."""
+    recall: Estimate
+    """As precision."""
+    coverage: float
+    empty: int
+    """Questions to which the source proposed nothing."""
+    choice: Choice
+    comparisons: tuple[Comparison, ...]
+    fold_version: str
+
+    def builtins(self) -> dict[str, object]:
+        """Return the report as what JSON can hold."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """What was evaluated, on what, how."""
+
+    data: NextItemData
+    source: str
+    options: NextItemOptions
+    choice: Choice
+    split: Split
+    fold: Fold
+
+
+def choose(data: NextItemData, source: Source, settings_path: Path, options: NextItemOptions | None = None) -> Choice:
+    """Choose options on the validation part and write them to a file.
+
+    Returns:
+        What was written, read back.
+    """
+    used = options or NextItemOptions()
+    used.say(f"{data.name}: choosing settings on the validation part")
+    split = data.choosing()
+    fold = folded(split.learned, used.fold)
+    exam = exam_of(fold, split.asked, repeat=data.repeat)
+    trials: tuple[Trial, ...] = search(
+        source,
+        exam,
+        used.grid,
+        used.search,
+        lambda trial: used.say(f"{data.name}: HR {trial.hit_rate:.4f} MRR {trial.mrr:.4f} {trial.options}"),
+    )
+    choice = Choice(data.name, "validation", len(exam), LIST_LENGTH, best_of(trials), trials)
+    write_choice(settings_path, choice)
+    return read_choice(settings_path)
+
+
+def run_next_item(
+    data: NextItemData, source: Source, settings_path: Path, options: NextItemOptions | None = None
+) -> NextItemReport:
+    """Choose settings on the validation part, write them to ``settings_path``, then answer the test part with them.
+
+    Args:
+        data: Where the parts come from, and whether the last item may be recommended again.
+        source: What is evaluated, with the options to start from. It must be able to propose ``k`` + 1 items.
+        settings_path: Written before the test part is read. When the file is there, its choice is used as it is.
+        options: List length, fold settings, values to try, resampling.
+
+    Raises:
+        NotFound: A file of the data set is missing.
+        Invalid: The grid or the settings file names what the source does not have.
+    """
+    used = options or NextItemOptions()
+    choice = read_choice(settings_path) if settings_path.is_file() else choose(data, source, settings_path, used)
+    chosen = with_options(source, choice.best.options)
+    used.say(f"{data.name}: learning what the test is asked about")
+    split = data.reporting()
+    fold = folded(split.learned, used.fold)
+    exam = exam_of(fold, split.asked, repeat=data.repeat)
+    used.say(f"{data.name}: answering {len(exam)} questions")
+    lists = answers(chosen, exam, used.k)
+    comparisons = tuple(
+        comparison for each in data.published() if (comparison := compare(each, lists, exam, fold, used))
+    )
+    return _report(_Run(data, chosen.name, used, choice, split, fold), exam, lists, comparisons)
+
+
+def compare(
+    published: PublishedList, lists: Index, exam: Exam, fold: Fold, options: NextItemOptions
+) -> Comparison | None:
+    """Return published lists and ours side by side, or None when they answer none of the questions."""
+    rows, theirs = lists_of(published.items, exam, fold, options.k)
+    if len(rows) == 0:
+        return None
+    their, our = rank_of(theirs, exam.wanted[rows]), rank_of(lists[rows], exam.wanted[rows])
+    session = exam.session[rows]
+
+    def both(metric: Callable[[Ranks, int], Values]) -> tuple[Values, Values]:
+        return metric(our, options.k), metric(their, options.k)
+
+    our_hit, their_hit = both(hit)
+    our_place, their_place = both(reciprocal_rank)
+    return Comparison(
+        published.name,
+        len(rows),
+        float(their_hit.mean()),
+        float(their_place.mean()),
+        float(our_hit.mean()),
+        float(our_place.mean()),
+        difference(our_hit, their_hit, session, options.resampling),
+        difference(our_place, their_place, session, options.resampling),
+    )
+
+
+def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[Comparison, ...]) -> NextItemReport:
+    """Return the figures of answered questions."""
+    k, groups = run.options.k, exam.session
+    rank = rank_of(lists, exam.wanted)
+
+    def sure(values: Values) -> Estimate:
+        return estimate(values, groups, run.options.resampling)
+
+    precision, recall = precision_and_recall(lists, exam.later)
+    return NextItemReport(
+        data=run.data.name,
+        source=run.source,
+        k=k,
+        repeat=run.data.repeat,
+        learned=len(run.split.learned),
+        questions=len(exam),
+        sessions=len(np.unique(groups)),
+        hit_rate=sure(hit(rank, k)),
+        mrr=sure(reciprocal_rank(rank, k)),
+        ndcg=sure(discounted_gain(rank, k)),
+        precision=sure(precision),
+        recall=sure(recall),
+        coverage=coverage(lists, len(np.unique(run.split.learned.item_id))),
+        empty=int((lists < 0).all(axis=1).sum()),
+        choice=run.choice,
+        comparisons=comparisons,
+        fold_version=run.fold.settings.version(),
+    )

@@ -1,0 +1,157 @@
+"""The next-item protocol: for a session of n acts, n - 1 questions, each about the very next item, over the catalogue.
+
+The engine is asked as a request asks it: a ``Moment`` of the folded state, the session's items so far in the query, a
+source's ``retrieve``. Nothing of a session that is asked about is in the state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.protocols import Source
+from midstream.core.types import Index, Models, Moment, Query, TimestampMs
+from midstream.evaluation.interactions import Interactions, Rows, by_session
+from midstream.state.fold import Fold
+from midstream.state.vocabulary import Vocabulary
+
+LIST_LENGTH = 20
+_NO_MODELS = Models({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """The questions of a data set. All columns (n,)."""
+
+    rows: Interactions
+    """Session by session, inside each by time."""
+    first: Rows
+    """Row of the session's first act."""
+    last: Rows
+    """Row of the last act given; the wanted item is the one of the row after it."""
+    end: Rows
+    """Row behind the session's last act."""
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.last)
+
+
+def questions_of(interactions: Interactions) -> Questions:
+    """Return every position of every session but the last."""
+    rows = by_session(interactions)
+    is_first = np.ones(len(rows), dtype=np.bool_)
+    is_first[1:] = rows.session_id[1:] != rows.session_id[:-1]
+    starts = np.flatnonzero(is_first)
+    lengths = np.diff(np.append(starts, len(rows)))
+    # A row asks when another of its session follows: all but the last row of each.
+    asks = np.ones(len(rows), dtype=np.bool_)
+    asks[starts + lengths - 1] = False
+    return Questions(
+        rows,
+        np.repeat(starts, lengths)[asks],
+        np.flatnonzero(asks),
+        np.repeat(starts + lengths, lengths)[asks],
+    )
+
+
+def query_of(questions: Questions, number: int, given_max: int) -> Query:
+    """Return one question as a request: at most the ``given_max`` last items of the session, no session id."""
+    last = int(questions.last[number])
+    begin = max(int(questions.first[number]), last + 1 - given_max)
+    return Query(
+        request_id="",
+        placement="",
+        user_id=None,
+        session_id=None,
+        slate_size=LIST_LENGTH,
+        now_ms=TimestampMs(int(questions.rows.time_ms[last])),
+        seed=0,
+        items=tuple(questions.rows.item_id[begin : last + 1].tolist()),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exam:
+    """Questions put to one state, ready to be answered by any number of sources. All columns (n,)."""
+
+    moments: Sequence[Moment]
+    """Valid while nothing more is folded."""
+    wanted: Index
+    """-1 = an item that the state does not know: nobody can find it."""
+    later: Sequence[Index]
+    """Every later item of the session."""
+    last: Index
+    """The item acted on last."""
+    session: Rows
+    """The session of each question: questions of one session are not independent."""
+    place: Rows
+    """Number of the last act given, from 0."""
+    session_ids: Sequence[str]
+    repeat: bool
+    """The last item may be recommended."""
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.wanted)
+
+
+def exam_of(fold: Fold, asked: Interactions, *, repeat: bool) -> Exam:
+    """Return the questions of a data set put to a state.
+
+    Cost: one ``Moment`` a question.
+    """
+    questions = questions_of(asked)
+    rows = questions.rows
+    item_index = fold.tables[Vocabulary].item_indices(rows.item_id.tolist())
+    # What a query may send along is what the state keeps of an open session.
+    given_max = fold.settings.limits.session_items_max
+    return Exam(
+        moments=[fold.moment(query_of(questions, number, given_max), _NO_MODELS) for number in range(len(questions))],
+        wanted=item_index[questions.last + 1],
+        later=[
+            item_index[last + 1 : end]
+            for last, end in zip(questions.last.tolist(), questions.end.tolist(), strict=True)
+        ],
+        last=item_index[questions.last],
+        session=questions.first,
+        place=questions.last - questions.first,
+        session_ids=rows.session_id[questions.first].tolist(),
+        repeat=repeat,
+    )
+
+
+def answers(source: Source, exam: Exam, k: int = LIST_LENGTH) -> Index:
+    """Return a source's lists, shape (n, k), filled up with -1.
+
+    The last item is taken out where it may not be recommended, and the next one moves up: a source must propose one
+    item more than is asked for.
+
+    Raises:
+        SourceUnavailable: The source cannot propose.
+    """
+    lists = np.full((len(exam), k), -1, dtype=np.int32)
+    for row, moment in enumerate(exam.moments):
+        proposed = source.retrieve(moment).item_index
+        lists[row, : len(proposed)] = listed(proposed, int(exam.last[row]), k, repeat=exam.repeat)
+    return lists
+
+
+def listed(proposed: Index, last: int, k: int, *, repeat: bool) -> Index:
+    """Return the first k items, without the last act's where it may not come again."""
+    return proposed[:k] if repeat else proposed[: k + 1][proposed[: k + 1] != last][:k]
+
+
+def lists_of(
+    published: Mapping[tuple[str, int], tuple[str, ...]], exam: Exam, fold: Fold, k: int
+) -> tuple[Rows, Index]:
+    """Return the questions that published lists answer, as rows of the exam, and the first k items of each list."""
+    vocabulary = fold.tables[Vocabulary]
+    rows: list[int] = []
+    lists: list[Index] = []
+    for row, (session_id, place) in enumerate(zip(exam.session_ids, exam.place.tolist(), strict=True)):
+        found = published.get((session_id, place))
+        if found is not None:
+            rows.append(row)
+            lists.append(vocabulary.item_indices(found[:k]))
+    return np.array(rows, dtype=np.intp), np.array(lists, dtype=np.int32).reshape(len(rows), -1)

@@ -1,0 +1,196 @@
+"""Test, then learn: each act of a data set is first guessed, then folded, in the order of time.
+
+So every method is judged on acts that it could not know, by a state that knows all acts before: the way a live engine
+is judged. All methods answer the same questions from the same state.
+
+Reference: J. Vinagre, A. M. Jorge, J. Gama, "Evaluation of recommender systems in streaming environments", 2014.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from midstream.core.protocols import Source
+from midstream.core.types import Index, LogPosition, Models, Query, TimestampMs
+from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
+from midstream.evaluation.interactions import Interactions, Rows, events
+from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.protocols import LIST_LENGTH, listed
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+from midstream.state.vocabulary import Vocabulary
+
+Method = Callable[[Fold, Query], Awaitable[Index]]
+"""Items for a query, best first; one more than asked for, as the last act's item may be taken out."""
+_NO_MODELS = Models({})
+_ADVANCE_ROWS = 1_000
+"""Rows between two reports of progress."""
+
+
+def asking_source(source: Source) -> Method:
+    """Return the method that asks one source alone."""
+
+    async def ask(fold: Fold, query: Query) -> Index:
+        return source.retrieve(fold.moment(query, _NO_MODELS)).item_index
+
+    return ask
+
+
+def asking_plan(plan: Plan) -> Method:
+    """Return the method that asks everything that answers a placement: sources, filters, scorers, selector."""
+
+    async def ask(fold: Fold, query: Query) -> Index:
+        served = await recommend(plan, lambda asked: fold.moment(asked, plan.models), query, lambda: math.inf)
+        return served.candidates.item_index[served.selection.chosen]
+
+    return ask
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How a replay is run."""
+
+    k: int = LIST_LENGTH
+    fold: FoldSettings = DATA_SETTINGS
+    repeat: bool = False
+    """The item of the last act may be recommended again."""
+    rows_max: int | None = None
+    """Only so many rows, from the beginning."""
+    parts: int = 10
+    """Into how many parts of equally many questions the figures over time are cut."""
+    resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
+    advance: Callable[[int], None] | None = None
+    """Told the number of rows replayed since it was last told."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodFigures:
+    """What one method reached."""
+
+    name: str
+    hit_rate: Estimate
+    mrr: Estimate
+    hit_rate_over_time: tuple[float, ...]
+    """Of each part of the questions, in order."""
+    hit_rate_difference: Difference
+    """This method less the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """The figures of one data set in time order."""
+
+    data: str
+    k: int
+    repeat: bool
+    rows: int
+    questions: int
+    sessions: int
+    dropped: Mapping[str, int]
+    """Rows of the file that were not replayed, by reason."""
+    methods: tuple[MethodFigures, ...]
+    digest: str
+    """Of the state at the end."""
+
+    def builtins(self) -> dict[str, object]:
+        """Return the report as what JSON can hold."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
+def run_replay(
+    name: str, interactions: Interactions, methods: Mapping[str, Method], options: ReplayOptions | None = None
+) -> ReplayReport:
+    """Replay a data set: before each act but the first of its session every method is asked, then the act is folded.
+
+    Args:
+        name: Of the data set, for the report.
+        interactions: By time, with sessions.
+        methods: By name; the first is what the others are compared with.
+        options: List length, fold settings, how much, resampling.
+
+    Cost: a fold of one row and one answer a method for each question.
+    """
+    used = options or ReplayOptions()
+    rows = interactions if used.rows_max is None else interactions.take(slice(0, used.rows_max))
+    fold = Fold(fitted(used.fold, room_for(rows)))
+    asked = _asked(rows)
+    ranks = asyncio.run(_replay(rows, asked, methods, fold, used))
+    session = np.unique(rows.session_id, return_inverse=True)[1][asked]
+    first = next(iter(ranks.values()))
+    return ReplayReport(
+        data=name,
+        k=used.k,
+        repeat=used.repeat,
+        rows=len(rows),
+        questions=len(asked),
+        sessions=len(np.unique(rows.session_id)),
+        dropped=rows.dropped,
+        methods=tuple(_figures(method, rank, first, session, used) for method, rank in ranks.items()),
+        digest=fold.digest(),
+    )
+
+
+def _asked(rows: Interactions) -> Rows:
+    """Return the rows that are guessed: all but the first of each session."""
+    is_first = np.zeros(len(rows), dtype=np.bool_)
+    is_first[np.unique(rows.session_id, return_index=True)[1]] = True
+    return np.flatnonzero(~is_first)
+
+
+async def _replay(
+    rows: Interactions, asked: Rows, methods: Mapping[str, Method], fold: Fold, options: ReplayOptions
+) -> dict[str, Ranks]:
+    """Return the ranks of each method."""
+    ranks = {name: np.full(len(asked), -1, dtype=np.int32) for name in methods}
+    folded = told = 0
+    for number, row in enumerate(asked.tolist()):
+        # Rows that nobody is asked about are folded together: however the rows are cut, the state is the same.
+        fold.apply(LogPosition(folded), events(rows.take(slice(folded, row)), folded))
+        folded = row
+        query = _query(rows, row, options)
+        moment = fold.moment(query, _NO_MODELS)
+        wanted = moment.table(Vocabulary).item_index(str(rows.item_id[row]))
+        last = int(moment.recent_item_index[-1]) if len(moment.recent_item_index) else -1
+        for name, ask in methods.items():
+            found = listed(await ask(fold, query), last, options.k, repeat=options.repeat) == wanted
+            if wanted >= 0 and found.any():
+                ranks[name][number] = found.argmax()
+        if options.advance is not None and folded - told >= _ADVANCE_ROWS:
+            options.advance(folded - told)
+            told = folded
+    fold.apply(LogPosition(folded), events(rows.take(slice(folded, len(rows))), folded))
+    return ranks
+
+
+def _query(rows: Interactions, row: int, options: ReplayOptions) -> Query:
+    """Return the question about one row, asked at its time."""
+    return Query(
+        request_id="",
+        placement="",
+        user_id=str(rows.user_id[row]) or None,
+        session_id=str(rows.session_id[row]) or None,
+        slate_size=options.k + 1,
+        now_ms=TimestampMs(int(rows.time_ms[row])),
+        seed=0,
+    )
+
+
+def _figures(name: str, rank: Ranks, first: Ranks, session: Rows, options: ReplayOptions) -> MethodFigures:
+    """Return the figures of one method."""
+    hits = hit(rank, options.k)
+    parts = np.array_split(hits, min(options.parts, max(1, len(hits))))
+    return MethodFigures(
+        name=name,
+        hit_rate=estimate(hits, session, options.resampling),
+        mrr=estimate(reciprocal_rank(rank, options.k), session, options.resampling),
+        hit_rate_over_time=tuple(float(part.mean()) for part in parts if len(part)),
+        hit_rate_difference=difference(hits, hit(first, options.k), session, options.resampling),
+    )

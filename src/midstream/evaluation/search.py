@@ -1,0 +1,166 @@
+"""Settings chosen on a validation part, and the file that says so before any test is read.
+
+Options are tried one after another, each at the best of the others found so far, until a round changes nothing: with
+few options that hardly depend on each other this finds what a full grid finds, in a small part of its trials.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.protocols import Source
+from midstream.evaluation.metrics import hit, rank_of, reciprocal_rank
+from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers
+
+Value = int | float | bool | str
+Grid = Mapping[str, Sequence[Value]]
+PAGE = "docs/quality.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One set of options and what it reached on the validation part."""
+
+    options: dict[str, Value]
+    """What differs from the source's defaults."""
+    hit_rate: float
+    mrr: float
+
+    @property
+    def worth(self) -> float:
+        """Product of both figures: a percent more of either is worth the same."""
+        return self.hit_rate * self.mrr
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen, where, and all that was tried: the content of a settings file."""
+
+    data: str
+    chosen_on: str
+    questions: int
+    k: int
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLimits:
+    """When a search ends."""
+
+    rounds_max: int = 3
+    trials_max: int = 100
+
+
+def search(
+    source: Source,
+    exam: Exam,
+    grid: Grid,
+    limits: SearchLimits | None = None,
+    advance: Callable[[Trial], None] | None = None,
+) -> tuple[Trial, ...]:
+    """Return everything that was tried, in order; the first trial is the source as it is.
+
+    Args:
+        source: A frozen msgspec type whose options the grid names.
+        exam: The validation part's questions.
+        grid: Values to try for each option, in the order in which the options are tried.
+        limits: When to stop.
+        advance: Told each trial.
+
+    Raises:
+        Invalid: The grid names an option that the source does not have; each is named.
+    """
+    _check(source, grid)
+    stop = limits or SearchLimits()
+    seen: dict[tuple[tuple[str, Value], ...], Trial] = {}
+
+    def tried(options: dict[str, Value]) -> Trial:
+        key = tuple(sorted(options.items()))
+        if key not in seen:
+            seen[key] = _trial(source, options, exam)
+            if advance is not None:
+                advance(seen[key])
+        return seen[key]
+
+    best = tried({})
+    for _ in range(stop.rounds_max):
+        before = best
+        for name, values in grid.items():
+            for value in values:
+                if len(seen) >= stop.trials_max:
+                    return tuple(seen.values())
+                new = tried({**best.options, name: value})
+                best = max(best, new, key=lambda trial: trial.worth)
+        if best is before:
+            break
+    return tuple(seen.values())
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """Return the trial that is worth most, the earliest of equal ones."""
+    return max(trials, key=lambda trial: trial.worth)
+
+
+def with_options(source: Source, options: Mapping[str, Value]) -> Source:
+    """Return the source with other options.
+
+    Raises:
+        Invalid: It has no such option, or the value is of another type.
+    """
+    struct = _check(source, options)
+    types = {each.name: each.type for each in msgspec.structs.fields(struct)}
+    changed: dict[str, object] = {}
+    for name, value in options.items():
+        try:
+            changed[name] = msgspec.convert(value, types[name])
+        except msgspec.ValidationError as error:
+            right = "a value of the option's type"
+            raise Invalid((Fault(f"options.{name}", f"{value!r}: {error}", right, PAGE),)) from error
+    return cast("Source", msgspec.structs.replace(struct, **changed))
+
+
+def write_choice(path: Path, choice: Choice) -> None:
+    """Write a settings file; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
+
+
+def read_choice(path: Path) -> Choice:
+    """Read a settings file.
+
+    Raises:
+        NotFound: There is none.
+        Invalid: It is not one.
+    """
+    if not path.is_file():
+        raise NotFound(str(path))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Choice)
+    except msgspec.DecodeError as error:
+        raise Invalid((Fault(path.name, str(error), "a file that an evaluation wrote", PAGE),)) from error
+
+
+def _trial(source: Source, options: dict[str, Value], exam: Exam) -> Trial:
+    """Answer the exam with these options."""
+    rank = rank_of(answers(with_options(source, options), exam, LIST_LENGTH), exam.wanted)
+    if len(rank) == 0:
+        return Trial(options, 0.0, 0.0)
+    return Trial(options, float(np.mean(hit(rank, LIST_LENGTH))), float(np.mean(reciprocal_rank(rank, LIST_LENGTH))))
+
+
+def _check(source: Source, options: Mapping[str, object]) -> msgspec.Struct:
+    """Return the source as the frozen type that it is, or raise ``Invalid`` for options that it does not have."""
+    if not isinstance(source, msgspec.Struct):
+        came = f"{source.name} is a {type(source).__name__}"
+        raise Invalid((Fault("options", came, "a msgspec.Struct, whose options can be read", PAGE),))
+    known = source.__struct_fields__
+    if unknown := [name for name in options if name not in known]:
+        right = "one of " + ", ".join(known)
+        raise Invalid(tuple(Fault("options", f'{source.name} has no option "{name}"', right, PAGE) for name in unknown))
+    return source
