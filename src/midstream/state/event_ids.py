@@ -5,11 +5,7 @@ the same and that includes a time. Remembered are the newest ``event_ids_max`` i
 time, whichever is fewer. The same id with other content is the same event: the first wins, and it is
 counted.
 
-The table is open addressing with linear probing at a load of 0.6 at most; deletion shifts entries back
-instead of leaving marks, so a full ring stays as fast as a fresh one. 20 bytes an id in the ring and 4 to 8
-in the table.
-
-Reference: D. Knuth, The Art of Computer Programming 3, 6.4, algorithm R.
+20 bytes an id in the ring and 4 to 8 in the table over it.
 """
 
 from collections.abc import Mapping
@@ -22,13 +18,13 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import TIME_SENT
+from midstream.state.hash_table import fill, remove, table_size
 from midstream.state.hashing import CHECK_SEED, combine, hash_check, hash_id, xxh64
 from midstream.state.kernel import frozen_columns, kernel, signed
 
 SPAN_S = 86_400
 """Seconds of log time for which an id is remembered: 24 h, to the second."""
 _SECOND_MS = 1_000
-_TABLE_LOAD = 0.6
 _CHECK_SEED = np.uint64(CHECK_SEED)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _NONE = np.uint64(0)
@@ -150,16 +146,7 @@ class EventIds:
         self._second[:count] = arrays["second"]
         self._meta["head"] = 0
         self._meta["count"] = count
-        self._table[:] = 0
-        _rebuild(self._id_hash, self._table, count)
-
-
-def table_size(entries_max: int) -> int:
-    """Return the length of a hash table for this many entries: a power of two, at most 0.6 full."""
-    size = 8
-    while size * _TABLE_LOAD < entries_max:
-        size *= 2
-    return size
+        fill(self._id_hash, count, self._table)
 
 
 @kernel
@@ -293,7 +280,7 @@ def _admit(
             head = 0
             count = 0
         while count > 0 and signed(ring_second[head]) < oldest:
-            _forget(head, ring_id, table)
+            remove(head, ring_id, table)
             head = (head + 1) % ids_max
             count -= 1
         found[i] = _NEW
@@ -304,7 +291,7 @@ def _admit(
             found[i] = _DUPLICATE if ring_content[table[at] - 1] == content[i] else _CONFLICT
             continue
         if count == ids_max:
-            _forget(head, ring_id, table)
+            remove(head, ring_id, table)
             head = (head + 1) % ids_max
             count -= 1
             at = _slot_of(id_hash[i], check[i], ring_id, ring_check, table)
@@ -317,34 +304,3 @@ def _admit(
         count += 1
     meta[0]["head"] = head
     meta[0]["count"] = count
-
-
-@kernel
-def _forget(place: int, ring_id: NDArray[np.uint64], table: NDArray[np.int32]) -> None:
-    """Take one place of the ring out of the table, and shift back what probed past it."""
-    mask = len(table) - 1
-    hole = signed(ring_id[place]) & mask
-    while table[hole] != place + 1:
-        hole = (hole + 1) & mask
-    at = hole
-    while True:
-        at = (at + 1) & mask
-        if table[at] == 0:
-            break
-        home = signed(ring_id[table[at] - 1]) & mask
-        # It may move back unless its home lies behind the hole, going round.
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            table[hole] = table[at]
-            hole = at
-    table[hole] = 0
-
-
-@kernel
-def _rebuild(ring_id: NDArray[np.uint64], table: NDArray[np.int32], count: int) -> None:
-    """Fill an empty table with the first ``count`` places."""
-    mask = len(table) - 1
-    for place in range(count):
-        at = signed(ring_id[place]) & mask
-        while table[at] != 0:
-            at = (at + 1) & mask
-        table[at] = place + 1

@@ -113,17 +113,6 @@ def find_items(
 
 
 @kernel
-def fill_items(item_hash: NDArray[np.uint64], count: int, table: NDArray[np.int32]) -> None:
-    """Fill an empty table with the first ``count`` items."""
-    mask = len(table) - 1
-    for index in range(count):
-        at = signed(item_hash[index]) & mask
-        while table[at] != 0:
-            at = (at + 1) & mask
-        table[at] = index + 1
-
-
-@kernel
 def _has_room(
     is_catalogue: bool,  # noqa: FBT001  # kernels take no keywords
     id_length: int,

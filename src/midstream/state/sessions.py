@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask
-from midstream.state.event_ids import table_size
+from midstream.state.hash_table import find, insert, remove, table_size
 from midstream.state.hashing import combine
 from midstream.state.kernel import kernel, signed
 from midstream.state.settings import FoldSettings
@@ -146,7 +146,7 @@ class Sessions:
         key = _key(np.uint64(session_hash), np.uint64(user_hash))
         if not key:
             return None
-        slot = _find(np.uint64(key), self._sessions, self._table)
+        slot = find(np.uint64(key), self._sessions["key"], self._table)
         if slot < 0 or now_ms - int(self._sessions["last_ms"][slot]) > int(self._meta["gap_ms"][0]):
             return None
         return Open(int(self._sessions["number"][slot]), self._items_of(slot))
@@ -242,7 +242,7 @@ def _number(
         key = _key(session_hash[i], user_hash[i])
         if key == _NONE:
             continue
-        slot = _find(key, sessions, table)
+        slot = find(key, sessions["key"], table)
         if slot < 0:
             slot = _open(key, sessions, table, user_heads, meta)
         else:
@@ -277,17 +277,6 @@ def _key(session_hash: np.uint64, user_hash: np.uint64) -> np.uint64:
 
 
 @kernel
-def _find(key: np.uint64, sessions: NDArray[np.void], table: NDArray[np.int32]) -> int:
-    mask = len(table) - 1
-    at = signed(key) & mask
-    while table[at] != 0:
-        if sessions[table[at] - 1]["key"] == key:
-            return signed(table[at] - 1)
-        at = (at + 1) & mask
-    return -1
-
-
-@kernel
 def _open(
     key: np.uint64,
     sessions: NDArray[np.void],
@@ -312,7 +301,7 @@ def _open(
     meta[0]["next_number"] += 1
     meta[0]["open"] += 1
     _append(slot, sessions, meta)
-    _enter(slot, sessions, table)
+    insert(slot, sessions["key"], table)
     return slot
 
 
@@ -326,7 +315,7 @@ def _close(
 ) -> None:
     """Take a session out of the list, the table and its user's chain, and free its place."""
     _unlink(slot, sessions, meta)
-    _leave(slot, sessions, table)
+    remove(slot, sessions["key"], table)
     if sessions[slot]["user"] != _NONE:
         _leave_user(slot, sessions, user_heads)
     sessions[slot]["newer"] = meta[0]["free"]
@@ -358,34 +347,6 @@ def _append(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> No
     else:
         meta[0]["oldest"] = slot
     meta[0]["newest"] = slot
-
-
-@kernel
-def _enter(slot: int, sessions: NDArray[np.void], table: NDArray[np.int32]) -> None:
-    mask = len(table) - 1
-    at = signed(sessions[slot]["key"]) & mask
-    while table[at] != 0:
-        at = (at + 1) & mask
-    table[at] = slot + 1
-
-
-@kernel
-def _leave(slot: int, sessions: NDArray[np.void], table: NDArray[np.int32]) -> None:
-    """Take a session out of the table, and shift back what probed past it."""
-    mask = len(table) - 1
-    hole = signed(sessions[slot]["key"]) & mask
-    while table[hole] != slot + 1:
-        hole = (hole + 1) & mask
-    at = hole
-    while True:
-        at = (at + 1) & mask
-        if table[at] == 0:
-            break
-        home = signed(sessions[table[at] - 1]["key"]) & mask
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            table[hole] = table[at]
-            hole = at
-    table[hole] = 0
 
 
 @kernel
@@ -433,6 +394,6 @@ def _link(
     """Put the first ``count`` places into the list, in this order, the table and the chains."""
     for slot in range(count):
         _append(slot, sessions, meta)
-        _enter(slot, sessions, table)
+        insert(slot, sessions["key"], table)
         if sessions[slot]["user"] != _NONE:
             _join_user(slot, sessions, user_heads)

@@ -8,22 +8,11 @@ million visits.
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.state.hash_table import find, insert, remove
 from midstream.state.kernel import kernel, signed
 
 USER_ROW = np.dtype([("hash", "u8"), ("older", "i4"), ("newer", "i4")])
 USER_META = np.dtype([("users", "i8"), ("oldest", "i8"), ("newest", "i8"), ("evicted", "i8")])
-
-
-@kernel
-def find_user(user_hash: np.uint64, users: NDArray[np.void], table: NDArray[np.int32]) -> int:
-    """Return the slot of a user, -1 when it has none."""
-    mask = len(table) - 1
-    at = signed(user_hash) & mask
-    while table[at] != 0:
-        if users[table[at] - 1]["hash"] == user_hash:
-            return signed(table[at] - 1)
-        at = (at + 1) & mask
-    return -1
 
 
 @kernel
@@ -34,7 +23,7 @@ def take_user(
     meta: NDArray[np.void],
 ) -> tuple[int, bool]:
     """Return the slot of a user, now the most recently seen, and whether it starts cold."""
-    slot = find_user(user_hash, users, table)
+    slot = find(user_hash, users["hash"], table)
     if slot >= 0:
         touch(slot, users, meta)
         return slot, False
@@ -44,15 +33,11 @@ def take_user(
     else:
         slot = signed(meta[0]["oldest"])
         _unlink(slot, users, meta)
-        _forget_user(slot, users, table)
+        remove(slot, users["hash"], table)
         meta[0]["evicted"] += 1
     users[slot]["hash"] = user_hash
     _append(slot, users, meta)
-    mask = len(table) - 1
-    at = signed(user_hash) & mask
-    while table[at] != 0:
-        at = (at + 1) & mask
-    table[at] = slot + 1
+    insert(slot, users["hash"], table)
     return slot, True
 
 
@@ -83,17 +68,6 @@ def read_order(order: NDArray[np.int32], users: NDArray[np.void], meta: NDArray[
 
 
 @kernel
-def fill_users(users: NDArray[np.void], count: int, table: NDArray[np.int32]) -> None:
-    """Fill an empty table with the first ``count`` slots."""
-    mask = len(table) - 1
-    for slot in range(count):
-        at = signed(users[slot]["hash"]) & mask
-        while table[at] != 0:
-            at = (at + 1) & mask
-        table[at] = slot + 1
-
-
-@kernel
 def _unlink(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
     older = users[slot]["older"]
     newer = users[slot]["newer"]
@@ -117,22 +91,3 @@ def _append(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
     else:
         meta[0]["oldest"] = slot
     meta[0]["newest"] = slot
-
-
-@kernel
-def _forget_user(slot: int, users: NDArray[np.void], table: NDArray[np.int32]) -> None:
-    """Take a slot out of the table, and shift back what probed past it."""
-    mask = len(table) - 1
-    hole = signed(users[slot]["hash"]) & mask
-    while table[hole] != slot + 1:
-        hole = (hole + 1) & mask
-    at = hole
-    while True:
-        at = (at + 1) & mask
-        if table[at] == 0:
-            break
-        home = signed(users[table[at] - 1]["hash"]) & mask
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            table[hole] = table[at]
-            hole = at
-    table[hole] = 0

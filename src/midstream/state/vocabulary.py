@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT
-from midstream.state.event_ids import table_size
+from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import hash_id, id_hash
-from midstream.state.item_slots import ITEM_META, fill_items, find_items, item_slot, take_item
+from midstream.state.item_slots import ITEM_META, find_items, item_slot, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import (
     USER_META,
     USER_ROW,
-    fill_users,
-    find_user,
     read_order,
     take_user,
     touch,
@@ -209,7 +207,7 @@ class Vocabulary:
 
     def user_index(self, user_id: str) -> int:
         """Return the slot of a user, -1 when it is not known. Changes nothing, not even who goes next."""
-        return find_user(np.uint64(id_hash(user_id)), self._users, self._user_table) if user_id else -1
+        return find(np.uint64(id_hash(user_id)), self._users["hash"], self._user_table) if user_id else -1
 
     def user_hash(self, user_index: int) -> int:
         """Return the 64-bit hash of the id of the user in a slot."""
@@ -271,11 +269,9 @@ class Vocabulary:
         self._meta["items"] = items
         self._meta["click_items"] = items - np.count_nonzero(arrays["in_catalogue"])
         self._meta["text_used"] = len(arrays["item_text"])
-        self._user_table[:] = 0
-        self._item_table[:] = 0
         read_order(arrays["user_order"].astype(np.int32), self._users, self._user_meta)
-        fill_users(self._users, users, self._user_table)
-        fill_items(self._item_hash, items, self._item_table)
+        fill(self._users["hash"], users, self._user_table)
+        fill(self._item_hash, items, self._item_table)
 
 
 @kernel
@@ -353,7 +349,7 @@ def _index(
             if acts or kind == _USER:
                 indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
             else:
-                indices[0, i] = find_user(hashes[0, i], users, user_table)
+                indices[0, i] = find(hashes[0, i], users["hash"], user_table)
                 if kind == _IMPRESSION and indices[0, i] >= 0:
                     touch(signed(indices[0, i]), users, user_meta)
         if hashes[1, i] != _NONE and (kind == _ITEM or acts):
