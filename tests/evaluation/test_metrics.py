@@ -83,9 +83,7 @@ def test_coverage_counts_each_item_once(case):
 def test_precision_and_recall_equal_sets(case, data):
     """Precision divides by the length asked for, recall by the distinct right items; none right is NaN."""
     lists, _ = case
-    wanted = [
-        np.array(data.draw(st.lists(st.integers(-1, 8), max_size=4)), dtype=np.int32) for _ in range(len(lists))
-    ]
+    wanted = [np.array(data.draw(st.lists(st.integers(-1, 8), max_size=4)), dtype=np.int32) for _ in range(len(lists))]
     precision, recall = precision_and_recall(lists, wanted)
     for row, (line, right) in enumerate(zip(lists.tolist(), wanted, strict=True)):
         common = {item for item in line if item >= 0} & set(right.tolist())

@@ -215,7 +215,7 @@ def eshop(folder: Path) -> Interactions:
         user_id=np.full(len(rows), "", dtype=np.str_),
         session_id=session_id[order],
         item_id=np.array([row["page 2 (clothing model)"] for row in rows], dtype=np.str_)[order],
-        action=np.full(len(rows), "click", dtype=np.str_),
+        action=np.full(len(rows), "click"),
         time_ms=day * DAY_MS + place * DAY_MS // np.repeat(counts, counts),
     )
 
