@@ -98,7 +98,7 @@ class App:
         if path is None:
             reply = problem_reply(self._unknown(sent))
         elif method == HTTPMethod.OPTIONS:
-            reply = Reply(204, b"", headers=((b"allow", ", ".join(sorted(path.methods)).encode()),))
+            reply = Reply(200, b"", headers=((b"allow", ", ".join(sorted(path.methods)).encode()),))
         elif method not in path.methods:
             reply = problem_reply(MethodNotAllowed(method, path.methods))
         if reply is not None:

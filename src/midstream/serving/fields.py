@@ -25,6 +25,15 @@ _PARTS = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$([^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?", re.DOTALL)
+_TYPE = re.compile(r"[a-z]+")
+_WORDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str, ...]) -> T:
@@ -53,7 +62,7 @@ def _fault(error: Exception, body: bytes, fields: tuple[str, ...]) -> RequestInv
     if unknown is not None:
         return NameUnknown(f"{pointer}/{_escape(unknown[1])}", "field of this request", unknown[1], fields)
     expected = _EXPECTED.fullmatch(text)
-    right = f"{expected[1].replace('`', '')}." if expected else text
+    right = _in_words(expected[1]) if expected else text
     return _invalid(pointer, _what_came(body, pointer, expected[2] if expected else None), right)
 
 
@@ -61,7 +70,7 @@ def invalid_value(error: msgspec.ValidationError, came: Mapping[str, object]) ->
     """Return the fault of a query field whose value does not have the right type or range."""
     text, pointer = _message_and_pointer(str(error))
     expected = _EXPECTED.fullmatch(text)
-    right = f"{expected[1].replace('`', '')}." if expected else text
+    right = _in_words(expected[1]) if expected else text
     name = pointer.removeprefix("/").partition("/")[0]
     return _invalid(name, f"{_shown(came.get(name))} came.", right)
 
@@ -96,6 +105,12 @@ def _shown(value: object) -> str:
     except UNREADABLE:
         text = str(type(value).__name__)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+def _in_words(expected: str) -> str:
+    """Return what msgspec expected, such as ``str | null``, in words: ``Text.``."""
+    words = _TYPE.sub(lambda found: _WORDS.get(found[0], found[0]), expected.replace(" | null", "").replace("`", ""))
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _escape(step: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Overloaded
-from midstream.core.types import EventBatch, Index
+from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.decode import Decoded, Rejected, decode
@@ -279,10 +279,11 @@ def _answer(taken: Taken, outcome: NDArray[np.uint8], log_position: str | None, 
     )
 
 
-def _cannot_be_told_apart(batch: EventBatch) -> NDArray[np.bool_]:
+def _cannot_be_told_apart(batch: EventBatch) -> Mask:
     """Return which rows have neither an event id nor a time, and so count again when they are sent again."""
-    nameless = np.equal(batch.rows["event_id_length"], 0)
-    return nameless & np.equal(batch.rows["flags"] & TIME_SENT, 0)
+    nameless: Mask = batch.rows["event_id_length"] == 0
+    undated: Mask = (batch.rows["flags"] & TIME_SENT) == 0
+    return nameless & undated
 
 
 def _rejection(rejected: Rejected) -> Rejection:

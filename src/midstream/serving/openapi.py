@@ -1,6 +1,5 @@
 """The OpenAPI document: FastAPI's own, and the hot routes that FastAPI does not know, from their msgspec types."""
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -33,7 +32,7 @@ _CHANGE: Document = {
 
 def add_hot_routes(app: FastAPI) -> None:
     """Make the document of ``app`` hold the hot routes and the types of all answers."""
-    cold: Callable[[], Document] = app.openapi
+    cold = app.openapi
 
     def document() -> Document:
         if app.openapi_schema is None:

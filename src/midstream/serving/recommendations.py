@@ -6,7 +6,7 @@ for are left out, and scores are cut to the seven digits that a float32 holds.
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -46,7 +46,7 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     session_id: Text | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
     items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
-    events: msgspec.Raw = msgspec.Raw()
+    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
     filter: Annotated[str, msgspec.Meta(min_length=1, max_length=FILTER_CHARS_MAX)] | None = None
     exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
@@ -61,7 +61,8 @@ class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     id: str
     score: float
     position: int
-    fields: Mapping[str, object] | None = None
+    # Attributes are any JSON; ``object`` is no type of a schema.
+    fields: Mapping[str, Any] | None = None
 
 
 class FailedPart(msgspec.Struct, frozen=True, gc=False):
@@ -83,8 +84,10 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     config_hash: str
     read_your_writes: bool | None = None
     failures: tuple[FailedPart, ...] = ()
-    events: EventsAnswer | Problem | None = None
-    """What became of the events that came with the question; a problem = they are not acknowledged."""
+    events: EventsAnswer | None = None
+    """What became of the events that came with the question."""
+    events_problem: Problem | None = None
+    """Instead: why they are not acknowledged. The slate was made without them."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -121,7 +124,7 @@ class Recommendations:
     async def _answer(self, question: RecommendationBody) -> Reply:
         ask = self._ask(question)
         events: EventsAnswer | Problem | None = None
-        if question.events:
+        if question.events is not msgspec.UNSET:
             events = await self._record(bytes(question.events))
         try:
             answer = await self._engine.recommend(ask)
@@ -226,5 +229,6 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         answer.config_hash,
         read_your_writes,
         tuple(FailedPart(each.component, each.reason) for each in answer.failures),
-        events,
+        events if isinstance(events, EventsAnswer) else None,
+        events if isinstance(events, Problem) else None,
     )

@@ -1,0 +1,192 @@
+"""An engine made of dicts, for tests of what stands in front of an engine.
+
+It keeps the promises that a caller sees (each id once, acknowledged means visible, the newest items come first) and
+none of those that need a disk. ``failure`` makes it refuse the way a real one does.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from midstream.core.errors import Fault, MidstreamError, NotFound, RequestInvalid
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.tokens import RequestIds, parse_position, position_token
+from midstream.engine.types import Answer, AnswerItem, Ask, Health, Outcome, Recorded
+from midstream.events.schema import Event, event_at
+from midstream.events.wire import Accept
+from midstream.monitoring.metrics import EventOutcome, Metrics
+
+Document: TypeAlias = dict[str, object]
+ACTIONS = frozenset({"view", "click", "cart", "purchase"})
+NOW_MS = 1_767_225_600_000
+"""2026-01-01T00:00:00Z: the fake's clock stands still."""
+
+
+@dataclass(frozen=True, slots=True)
+class FakePlan:
+    """What is shown of a plan."""
+
+    name: str
+    config_hash: str = "fake"
+    sources: tuple[()] = ()
+    floor: tuple[()] = ()
+    filters: tuple[()] = ()
+    scorers: tuple[()] = ()
+    slate_size: int = 20
+    deadline_ms: int = 50
+
+
+@dataclass(slots=True)
+class FakeFold:
+    """How far the fake has come."""
+
+    log_position: LogPosition = field(default=LogPosition(0))
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """Events in, the newest items out."""
+
+    failure: MidstreamError | None = None
+    """Raised by ``record`` while it is set."""
+    unknown_items_are_refused: bool = False
+    plans: Mapping[str, FakePlan] = field(default_factory=lambda: {"default": FakePlan("default")})
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+    fold: FakeFold = field(default_factory=FakeFold)
+    events: list[Event] = field(default_factory=list[Event])
+    _by_id: dict[str, Event] = field(default_factory=dict[str, Event])
+    _documents: dict[tuple[int, str], dict[str, object]] = field(
+        default_factory=dict[tuple[int, str], dict[str, object]]
+    )
+    _served: dict[str, Answer] = field(default_factory=dict[str, Answer])
+
+    async def record(self, batch: EventBatch) -> Recorded:
+        """Take each event once."""
+        if self.failure is not None:
+            raise self.failure
+        outcome = [self._take(event_at(batch, row)) for row in range(len(batch))]
+        for each, count in Counter(outcome).items():
+            self.metrics.count_events(_NAMES[each], count)
+        self.fold.log_position = LogPosition(len(self.events))
+        return Recorded(self.fold.log_position, np.array(outcome, np.uint8))
+
+    async def recommend(self, ask: Ask) -> Answer:
+        """Return the newest items that are known, less those that are not wanted."""
+        plan = self.plans.get(ask.placement)
+        if plan is None:
+            message = f"placement {ask.placement!r} is not configured"
+            raise NotFound(message)
+        if ask.filter is not None and "item." not in ask.filter:
+            raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "docs/filters.md"),))
+        if ask.min_log_position is not None:
+            parse_position(ask.min_log_position, 1, len(self.events))
+        newest = dict.fromkeys(each.item_id for each in reversed(self.events) if each.item_id)
+        ids = [each for each in newest if each not in ask.exclude][: ask.n or plan.slate_size]
+        request_id, _ = _IDS.make()
+        answer = Answer(
+            request_id=request_id,
+            placement=plan.name,
+            items=tuple(self._answer_item(each, place, ask) for place, each in enumerate(ids)),
+            tier="full",
+            applied_log_position=self.token(self.fold.log_position),
+            read_your_writes=None if ask.min_log_position is None else True,
+            state_age_ms=0,
+            config_hash="fake",
+            failures=(),
+        )
+        self._served[request_id] = answer
+        self.metrics.observe_answer(plan.name, answer.tier, len(ids))
+        return answer
+
+    def served(self, request_id: str) -> Answer | None:
+        """Return an answer given before."""
+        return self._served.get(request_id)
+
+    def item(self, item_id: str) -> Mapping[str, object] | None:
+        """Return an item's attributes."""
+        return self._view(Kind.ITEM, "item_id", item_id)
+
+    def user(self, user_id: str) -> Mapping[str, object] | None:
+        """Return a user's attributes."""
+        return self._view(Kind.USER, "user_id", user_id)
+
+    def token(self, position: LogPosition) -> str:
+        """Return the text of a log position."""
+        return position_token(1, position)
+
+    def request_id_is_ours(self, request_id: str) -> bool:
+        """Return whether the tag is right."""
+        return _IDS.are_ours(request_id)
+
+    def health(self) -> Health:
+        """Return what the fake can do."""
+        position = self.fold.log_position
+        reason = str(self.failure or "")
+        return Health(
+            ready=True,
+            accepts_events=not reason,
+            reason=reason,
+            log_position=position,
+            applied_log_position=position,
+            queued_events=0,
+        )
+
+    def refresh_metrics(self) -> None:
+        """Set the positions."""
+        self.metrics.set_positions(self.fold.log_position, self.fold.log_position)
+
+    def clock(self) -> TimestampMs:
+        """Return the time at which the fake's clock stands."""
+        return TimestampMs(NOW_MS)
+
+    def accept(self) -> Accept:
+        """Return the terms on which events are taken."""
+        return Accept(ACTIONS, NOW_MS, attributes={"price": "number", "available": "boolean"})
+
+    def _take(self, event: Event) -> Outcome:
+        if event.event_id in self._by_id:
+            same = self._by_id[event.event_id] == event or repr(self._by_id[event.event_id]) == repr(event)
+            return Outcome.DUPLICATE if same else Outcome.CONFLICT
+        if self.unknown_items_are_refused and event.kind == Kind.INTERACTION and self.item(event.item_id) is None:
+            return Outcome.REFUSED
+        if event.event_id:
+            self._by_id[event.event_id] = event
+        self.events.append(event)
+        if event.kind in {Kind.ITEM, Kind.USER}:
+            self._change(event)
+        return Outcome.RECORDED
+
+    def _change(self, event: Event) -> None:
+        key = (event.kind, event.item_id or event.user_id)
+        before = self._documents.pop(key, {}) if event.operation == Operation.PATCH else {}
+        if event.operation == Operation.DELETE:
+            self._documents.pop(key, None)
+            return
+        after = before | msgspec.json.decode(event.body or b"{}", type=dict[str, object])
+        self._documents[key] = {name: value for name, value in after.items() if value is not None}
+
+    def _view(self, kind: Kind, id_field: str, name: str) -> Mapping[str, object] | None:
+        document = self._documents.get((kind, name))
+        return None if document is None else {id_field: name, "attributes": document}
+
+    def _answer_item(self, item_id: str, place: int, ask: Ask) -> AnswerItem:
+        known = self._documents.get((Kind.ITEM, item_id), {})
+        fields = {name: known[name] for name in ask.fields if name in known} if ask.fields else None
+        return AnswerItem(item_id, float(np.float32(1 / (60 + place))), place, fields)
+
+
+_entropy = itertools.count(1)
+_IDS = RequestIds(b"fake" * 8, lambda size: next(_entropy).to_bytes(size, "big"))
+_NAMES: Mapping[Outcome, EventOutcome] = {
+    Outcome.RECORDED: "recorded",
+    Outcome.DUPLICATE: "duplicate",
+    Outcome.CONFLICT: "conflict",
+    Outcome.REFUSED: "refused",
+}

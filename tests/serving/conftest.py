@@ -1,0 +1,44 @@
+import json
+
+import anyio
+import httpx
+import pytest
+
+from midstream.serving.app import asgi
+from midstream.serving.options import ServerOptions
+from midstream.testing.engine import FakeEngine
+
+
+class Client:
+    """Asks an app in process, one request after another."""
+
+    def __init__(self, engine, options=None, dead_letters=None):
+        self.engine = engine
+        self.app = asgi(engine, engine.accept, options or ServerOptions(), dead_letters)
+
+    def ask(self, method, path, *, raises=True, **options):
+        async def go():
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=raises)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, path, **options)
+
+        return anyio.run(go)
+
+    def get(self, path, **options):
+        return self.ask("GET", path, **options)
+
+    def post(self, path, body=None, **options):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.ask("POST", path, content=content, **options)
+
+
+@pytest.fixture
+def engine():
+    """An engine made of dicts."""
+    return FakeEngine()
+
+
+@pytest.fixture
+def client(engine):
+    """An app in front of it."""
+    return Client(engine)
