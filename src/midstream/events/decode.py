@@ -7,7 +7,7 @@ cannot be split (no JSON, too large, too many, too deep) refuses the whole body.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,6 +30,8 @@ _ENVELOPE = re.compile(rb'\s*\{\s*"events"\s*:')
 _NEXT_LINE = re.compile(rb"\}[ \t\r]*\n\s*\{")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KEPT = (bytes, bytearray, memoryview)
+"""Python types that are refused as they are: msgspec would make base64 of them."""
 _LOOSE_DIGITS_MAX = 300
 """Longer whole numbers are read as infinite where only words are made of them: Python refuses those of 4,300 digits."""
 
@@ -92,22 +94,18 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
     """
     if len(body) > accept.limits.body_bytes_max:
         raise TooLarge((_fault("body", f"{len(body)} bytes.", f"At most {accept.limits.body_bytes_max} a request."),))
-    if body.startswith(_BOM):
-        body = body[len(_BOM) :]
+    body = body.removeprefix(_BOM)
     as_lines = "ndjson" in content_type or "jsonl" in content_type
     try:
         events = _decode_typed(body, as_lines=as_lines)
-        if len(events) <= accept.limits.events_max:
-            rows = Rows(accept)
-            for index, event in enumerate(events):
-                rows.add(event, index)
-            return Decoded(rows.batch(), rows.event_index(), (), len(events))
+        _check_count(len(events), accept)
+        rows = Rows(accept)
+        for index, event in enumerate(events):
+            rows.add(event, index)
+        return Decoded(rows.batch(), rows.event_index(), (), len(events))
     except _FAILURES:
         parts = _split(body, accept, as_lines=as_lines)
-        if len(parts) > accept.limits.events_max:
-            raise _too_many(len(parts), accept) from None
         return _judge(parts, lambda part: _decode_event(part.raw), accept)
-    raise _too_many(len(events), accept)
 
 
 def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> Decoded:
@@ -122,8 +120,7 @@ def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> D
     Raises:
         TooLarge: More events than ``accept.limits.events_max``.
     """
-    if len(objects) > accept.limits.events_max:
-        raise _too_many(len(objects), accept)
+    _check_count(len(objects), accept)
     parts = [_part_of_object(number, each) for number, each in enumerate(objects)]
     return _judge(parts, lambda part: msgspec.convert(part.loose, WireEvent), accept)
 
@@ -131,15 +128,23 @@ def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> D
 def _decode_typed(body: bytes, *, as_lines: bool) -> list[WireEvent]:
     """Return all events of a body in one of its four forms; whatever is wrong raises."""
     if as_lines:
-        return _decode_lines(body)
+        return _decode_lines_typed(body)
     if body[:64].lstrip()[:1] == b"[":
         return _decode_list(body)
     if _ENVELOPE.match(body):
         return _decode_envelope(body).events
     # An object that ends a line and one that begins the next cannot be within one JSON document.
     if _NEXT_LINE.search(body):
-        return _decode_lines(body)
+        return _decode_lines_typed(body)
     return [_decode_event(body)]
+
+
+def _decode_lines_typed(body: bytes) -> list[WireEvent]:
+    """Return the events of NDJSON. msgspec would take several in a line, or one that spans lines; this does not."""
+    events = _decode_lines(body)
+    if len(events) != sum(1 for line in body.split(b"\n") if line.strip()):
+        raise Refused((), "One event a line.")
+    return events
 
 
 def _judge(parts: Sequence[_Part], read: Callable[[_Part], WireEvent], accept: Accept) -> Decoded:
@@ -161,44 +166,45 @@ def _judge(parts: Sequence[_Part], read: Callable[[_Part], WireEvent], accept: A
 
 
 def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[_Part]:
-    """Return the events of a body one by one, or raise ``RequestInvalid`` where it cannot be split."""
+    """Return the events of a body one by one, or raise ``RequestInvalid`` or ``TooLarge``."""
     if as_lines:
         return _split_lines(body, accept)
-    text = body.decode("utf-8", "surrogateescape")
+    text = _text_of(body)
     levels = _nesting(body)
     try:
         if levels <= _BODY_NESTING_MAX:
-            return _split_document(text)
+            return _split_document(text, accept)
     except json.JSONDecodeError as failure:
         if not _begins_as_lines(body):
-            raise RequestInvalid((_not_json(text, failure),)) from None
+            raise RequestInvalid((_fault("body", _not_json(text, failure), _RIGHT_BODY),)) from None
     if _begins_as_lines(body):
         return _split_lines(body, accept)
     right = f"At most {accept.limits.nesting_max} in one event."
     raise RequestInvalid((_fault("body", f"{levels} levels of objects and lists.", right),))
 
 
-def _split_document(text: str) -> list[_Part]:
+def _split_document(text: str, accept: Accept) -> list[_Part]:
     """Return the events of one JSON document, or raise ``JSONDecodeError`` or ``RequestInvalid``."""
     start = _skip(text, 0)
     if start == len(text):
         raise RequestInvalid((_fault("body", "Nothing was sent.", _RIGHT_BODY),))
-    value, stop = _scan(text, start)
-    if _skip(text, stop) != len(text):
-        message = "More follows the end"
-        raise json.JSONDecodeError(message, text, stop)
+    value = _scan_whole(text)
     if isinstance(value, list):
+        _check_count(len(cast("list[object]", value)), accept)
         return list(_split_list(text, start, ""))
     if not isinstance(value, dict):
         raise RequestInvalid((_fault("body", f"{shown(value)}.", _RIGHT_BODY),))
-    if "events" not in value:
-        return [_part("", text, start, stop, cast("object", value))]
-    for name in cast("dict[str, object]", value):
+    fields = cast("dict[str, object]", value)
+    if "events" not in fields:
+        return [_Part("", _bytes_of(text).strip(), fields)]
+    for name in fields:
         if name != "events":
             came = f'{shown(name)} is not a field beside "events".{nearest(name, ["events"])}'
             raise RequestInvalid((_fault("body", came, _RIGHT_BODY),))
-    if not isinstance(value["events"], list):
-        raise RequestInvalid((_fault("/events", f"{shown(cast('object', value['events']))}.", "A list of events."),))
+    events = fields["events"]
+    if not isinstance(events, list):
+        raise RequestInvalid((_fault("/events", f"{shown(events)}.", "A list of events."),))
+    _check_count(len(cast("list[object]", events)), accept)
     return list(_split_list(text, _events_start(text, start), "/events"))
 
 
@@ -219,7 +225,7 @@ def _split_list(text: str, start: int, prefix: str) -> Iterator[_Part]:
     number = 0
     while text[position] != "]":
         value, stop = _scan(text, position)
-        yield _part(f"{prefix}/{number}", text, position, stop, value)
+        yield _Part(f"{prefix}/{number}", _bytes_of(text[position:stop]), value)
         number += 1
         position = _skip(text, stop)
         if text[position] == ",":
@@ -228,8 +234,10 @@ def _split_list(text: str, start: int, prefix: str) -> Iterator[_Part]:
 
 def _split_lines(body: bytes, accept: Accept) -> list[_Part]:
     """Return the events of NDJSON; lines without anything are passed by, but counted in the line numbers."""
-    lines = enumerate(body.split(b"\n"), start=1)
-    return [_part_of_line(number, raw, accept) for number, line in lines if (raw := line.strip(b" \t\r"))]
+    lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(body.split(b"\n"), start=1)]
+    filled = [(number, line) for number, line in lines if line]
+    _check_count(len(filled), accept)
+    return [_part_of_line(number, line, accept) for number, line in filled]
 
 
 def _part_of_line(number: int, raw: bytes, accept: Accept) -> _Part:
@@ -238,61 +246,51 @@ def _part_of_line(number: int, raw: bytes, accept: Accept) -> _Part:
     if levels > _BODY_NESTING_MAX:
         right = f"At most {accept.limits.nesting_max} in one event."
         return _Part(prefix, raw, None, Refused((), right, f"{levels} levels of objects and lists."))
-    text = raw.decode("utf-8", "surrogateescape")
+    text = _text_of(raw)
     try:
-        loose, stop = _scan(text, 0)
-        if stop != len(text):
-            message = "More follows the end"
-            raise json.JSONDecodeError(message, text, stop)
+        return _Part(prefix, raw, _scan_whole(text))
     except json.JSONDecodeError as failure:
-        fault = _not_json(text, failure)
-        return _Part(prefix, raw, None, Refused((), "One event in JSON a line.", fault.came))
-    return _Part(prefix, raw, loose)
+        return _Part(prefix, raw, None, Refused((), "One event in JSON a line.", _not_json(text, failure)))
 
 
 def _part_of_object(number: int, event: Mapping[str, object]) -> _Part:
     """Return an event that is a Python object in the values that JSON has, NaN included."""
     prefix = f"/{number}"
     try:
-        loose = msgspec.to_builtins(dict(event), enc_hook=_builtin)
+        loose = msgspec.to_builtins(dict(event), builtin_types=_KEPT, enc_hook=_builtin)
         return _Part(prefix, _raw_of(loose), loose)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as failure:
         right = "A dict of texts, numbers, booleans, lists and dicts."
-        return _Part(prefix, b"", None, Refused((), right, f"{shown(str(failure))}."))
+        return _Part(prefix, b"", None, Refused((), right, f"{failure}."))
 
 
 def _builtin(value: object) -> object:
     """Return what JSON has in the place of a NumPy value or a mapping that is no dict."""
     if isinstance(value, np.generic):
-        return value.item()
+        return cast("object", value.item())
     if isinstance(value, np.ndarray):
-        return cast("object", value.tolist())
+        return list(cast("Iterable[object]", value))
     if isinstance(value, Mapping):
         return dict(cast("Mapping[object, object]", value))
-    raise NotImplementedError(type(value).__name__)
+    message = f"a value of type {type(value).__name__}"
+    raise NotImplementedError(message)
 
 
 def _raw_of(loose: object) -> bytes:
-    return json.dumps(loose, separators=(",", ":")).encode()
+    return json.dumps(loose, separators=(",", ":"), default=repr).encode()
 
 
 def _begins_as_lines(body: bytes) -> bool:
-    """Say whether the first or the second line that holds anything is a JSON object on its own, and another follows."""
-    lines = [line for line in body.split(b"\n") if line.strip()][:3]
-    if len(lines) < 2 or body.lstrip()[:1] == b"[":
-        return False
-    return any(_is_object(line.strip()) for line in lines[:2])
+    """Say whether a body that is not one document has a JSON object alone on one of its first two lines."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    return len(lines) > 1 and body.lstrip()[:1] != b"[" and any(_is_object(line) for line in lines[:2])
 
 
 def _is_object(raw: bytes) -> bool:
-    if _nesting(raw) > _BODY_NESTING_MAX:
-        return False
-    text = raw.decode("utf-8", "surrogateescape")
     try:
-        value, stop = _scan(text, 0)
+        return _nesting(raw) <= _BODY_NESTING_MAX and isinstance(_scan_whole(_text_of(raw)), dict)
     except json.JSONDecodeError:
         return False
-    return isinstance(value, dict) and stop == len(text)
 
 
 def _nesting(raw: bytes) -> int:
@@ -307,7 +305,7 @@ def _loose_int(digits: str) -> float:
     return int(digits) if len(digits) <= _LOOSE_DIGITS_MAX else float("inf")
 
 
-_scan = json.JSONDecoder(strict=False, parse_int=_loose_int).raw_decode  # type: ignore[arg-type]
+_scan = json.JSONDecoder(strict=False, parse_int=_loose_int).raw_decode
 
 
 def _skip(text: str, position: int) -> int:
@@ -316,17 +314,33 @@ def _skip(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _part(prefix: str, text: str, start: int, stop: int, value: object) -> _Part:
-    return _Part(prefix, text[start:stop].encode("utf-8", "surrogateescape"), value)
+def _scan_whole(text: str) -> object:
+    """Return the one value that a text holds, or raise ``JSONDecodeError``."""
+    value, stop = _scan(text, _skip(text, 0))
+    if _skip(text, stop) != len(text):
+        message = "More follows the end"
+        raise json.JSONDecodeError(message, text, stop)
+    return value
 
 
-def _not_json(text: str, failure: json.JSONDecodeError) -> Fault:
-    byte = len(text[: failure.pos].encode("utf-8", "surrogateescape"))
-    return _fault("body", f"Not JSON: {failure.msg} (byte {byte}).", _RIGHT_BODY)
+def _text_of(raw: bytes) -> str:
+    """Return bytes as text; those that are no UTF-8 become halves of surrogate pairs, which no event may hold."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
-def _too_many(count: int, accept: Accept) -> TooLarge:
-    return TooLarge((_fault("body", f"{count} events.", f"At most {accept.limits.events_max} a request."),))
+def _bytes_of(text: str) -> bytes:
+    """Return the bytes that a text was decoded from, those that are no UTF-8 included."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _not_json(text: str, failure: json.JSONDecodeError) -> str:
+    return f"Not JSON: {failure.msg} (byte {len(_bytes_of(text[: failure.pos]))})."
+
+
+def _check_count(count: int, accept: Accept) -> None:
+    """Raise ``TooLarge`` for more events than one request may hold."""
+    if count > accept.limits.events_max:
+        raise TooLarge((_fault("body", f"{count} events.", f"At most {accept.limits.events_max} a request."),))
 
 
 def _fault(where: str, came: str, right: str) -> Fault:

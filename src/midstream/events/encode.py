@@ -17,11 +17,16 @@ from midstream.events.values import compact, nests_within
 from midstream.events.wire import CONTENT_NESTING_MAX
 
 _ENCODER = msgspec.json.Encoder()
-_BODY_FIELDS = {Kind.INTERACTION: "context", Kind.IMPRESSION: "context", Kind.ITEM: "attributes", Kind.USER: "attributes"}
+_BODY_FIELDS = {
+    Kind.INTERACTION: "context",
+    Kind.IMPRESSION: "context",
+    Kind.ITEM: "attributes",
+    Kind.USER: "attributes",
+}
 
 
 def to_object(event: Event, *, log_time: bool = False) -> dict[str, object]:
-    """Return an event as a JSON object with the fields of docs/events.md, in their order; what was not sent is left out.
+    """Return an event as a JSON object of the fields in docs/events.md; what was not sent is left out.
 
     Args:
         event: Any event of the log.
@@ -79,9 +84,13 @@ def _canonical(body: bytes) -> object | None:
         content: object = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not isinstance(content, dict) or not nests_within(content, CONTENT_NESTING_MAX):
+    if not _is_dict(content) or not nests_within(content, CONTENT_NESTING_MAX):
         return None
     return content if compact(content, ()).encode() == body else None
+
+
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _short_float32(value: float) -> float:

@@ -7,7 +7,7 @@ reason is said in the same four parts, shows what came, and names the nearest fi
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from math import isfinite
+from math import isfinite, isinf
 from typing import cast
 
 import msgspec
@@ -59,19 +59,31 @@ _OTHER_NAMES = {
 
 def shown(value: object) -> str:
     """Return a value as one short line of ASCII: what an error may repeat of what came."""
-    if isinstance(value, dict):
-        return f"an object of {len(cast('dict[object, object]', value))} fields"
-    if isinstance(value, list):
-        return f"a list of {len(cast('list[object]', value))}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        digits = value.bit_length() * 3 // 10
-        return str(value) if digits < _DIGITS_MAX else f"a whole number of about {digits} digits"
-    if not isinstance(value, str):
-        return json.dumps(value) if value is None or isinstance(value, bool | float) else type(value).__name__
-    text = json.dumps(value[:_SHOWN_CHARS_MAX])
-    if len(text) > _SHOWN_CHARS_MAX + 2 or len(value) > _SHOWN_CHARS_MAX:
-        return f'{text[: _SHOWN_CHARS_MAX + 1].rstrip(chr(92))}…" ({len(value)} characters)'
-    return text
+    match value:
+        case dict():
+            words = f"an object of {len(cast('dict[object, object]', value))} fields"
+        case list() | tuple():
+            words = f"a list of {len(cast('list[object]', value))}"
+        case str():
+            words = _shown_text(value)
+        case None | bool():
+            words = json.dumps(value)
+        case int():
+            digits = value.bit_length() * 3 // 10
+            words = str(value) if digits < _DIGITS_MAX else f"a whole number of about {digits} digits"
+        case float():
+            words = "an infinity, or a number too large to be one" if isinf(value) else repr(value)
+        case _:
+            words = f"a value of type {type(value).__name__}"
+    return words
+
+
+def _shown_text(text: str) -> str:
+    """Return text in quotes, cut so that the escapes of its odd characters fit and stay whole."""
+    count = min(len(text), _SHOWN_CHARS_MAX)
+    while len(quoted := json.dumps(text[:count])) > _SHOWN_CHARS_MAX + len('""'):
+        count -= 1
+    return quoted if count == len(text) else f'{quoted[:-1]}..." ({len(text)} characters)'
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -83,7 +83,9 @@ class Rows:
 
     def batch(self) -> EventBatch:
         """Return the rows so far, in the order in which they were added."""
-        return EventBatch(np.frombuffer(b"".join(self._rows), dtype=ROW), "".join(self._texts).encode("utf-8", "surrogateescape"))
+        return EventBatch(
+            np.frombuffer(b"".join(self._rows), dtype=ROW), "".join(self._texts).encode("utf-8", "surrogateescape")
+        )
 
     def event_index(self) -> Index:
         """Return for each row the number of its event, shape (n,)."""
@@ -296,7 +298,7 @@ def time_of(time: float | str, accept: Accept) -> int:
     """
     if isinstance(time, str):
         return _within_years(_parse_iso(time, accept), time, accept)
-    if not isfinite(time) or time != int(time):
+    if not isinstance(time, int) and not time.is_integer():
         raise Refused(("time",), right_of("time", accept))
     if time < TIME_SECONDS_END:
         raise Refused(("time",), right_of("time", accept), f"{shown(time)} looks like seconds.")

@@ -22,11 +22,14 @@ _CHAR_BYTES_MAX = 4
 
 
 def compact(value: object, path: Path) -> str:
-    """Return compact JSON with sorted keys, or raise ``Refused`` at ``path`` for text that has no UTF-8 form."""
+    """Return compact JSON with sorted keys, or raise ``Refused`` at ``path`` for what has no such form."""
     try:
         return _ENCODER.encode(value).decode()
     except UnicodeEncodeError:
         raise Refused(path, "Valid Unicode.", "Text with half of a surrogate pair.") from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # Only Python callers get here: names that are no text, whole numbers of thousands of digits, endless nesting.
+        raise Refused(path, "What JSON can say, with names that are text.") from None
 
 
 def context_body(context: Mapping[str, object], accept: Accept) -> str:
@@ -58,14 +61,17 @@ def attributes_body(attributes: Mapping[str, object], operation: int, *, of_item
             if operation != Operation.PATCH:
                 raise Refused(path, "A value: null removes an attribute, which only a patch does.")
         elif kind is None:
-            # The event and its attributes are the first two levels.
-            check_json(value, path, accept.limits.nesting_max - 2)
             free[name] = value
         else:
             _check_kind(value, kind, path, accept)
     body = compact(attributes, ("attributes",))
-    if free and len(body) * _CHAR_BYTES_MAX > accept.limits.free_bytes_max:
-        _check_bytes(compact(free, ("attributes",)), "attributes", accept)
+    if free:
+        # First the size, so that looking into each value is bounded.
+        if len(body) * _CHAR_BYTES_MAX > accept.limits.free_bytes_max:
+            _check_bytes(compact(free, ("attributes",)), "attributes", accept)
+        for name, value in free.items():
+            # The event and its attributes are the first two levels.
+            check_json(value, ("attributes", name), accept.limits.nesting_max - 2)
     return body
 
 
@@ -97,6 +103,8 @@ def check_json(value: object, path: Path, levels_max: int) -> None:
     if levels_max < 1:
         raise Refused(path, "Fewer levels of objects and lists in one event.", "One level too many.")
     for key, each in entries:
+        if isinstance(value, dict) and not isinstance(key, str):
+            raise Refused(path, "Names that are text.")
         check_json(each, (*path, key), levels_max - 1)
 
 
@@ -104,7 +112,8 @@ def _entries(value: object) -> Iterable[tuple[str | int, object]] | None:
     """Return what an object or a list holds, each with its key or place; None for anything else."""
     if isinstance(value, dict):
         return cast("dict[str, object]", value).items()
-    if isinstance(value, list):
+    # A tuple comes from Python callers, and is a list in JSON.
+    if isinstance(value, list | tuple):
         return enumerate(cast("list[object]", value))
     return None
 
@@ -125,11 +134,11 @@ def _check_kind(value: object, kind: AttributeKind, path: Path, accept: Accept) 
     elif kind == "category":
         _check_label(value, path, accept)
     else:
-        entries = _entries(value) if isinstance(value, list) else None
-        if entries is None or len(cast("list[object]", value)) > accept.limits.tags_max:
+        tags = cast("list[object]", value) if isinstance(value, list | tuple) else None
+        if tags is None or len(tags) > accept.limits.tags_max:
             raise Refused(path, f"A list of at most {accept.limits.tags_max} texts: it is declared as tags.")
-        for key, each in entries:
-            _check_label(each, (*path, key), accept)
+        for key, tag in enumerate(tags):
+            _check_label(tag, (*path, key), accept)
 
 
 def _check_label(value: object, path: Path, accept: Accept) -> None:
