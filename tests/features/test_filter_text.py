@@ -342,7 +342,11 @@ def test_any_text_is_a_rule_or_faults(text):
         ("item.price < context.budget", {"budget": 9, "other": "x"}, []),
         ("item.price < context.budget", {}, []),
         ("item.category == context.kind", {"kind": 3.0}, ["$.context.kind"]),
-        ("context.wants and item.category == context.kind", {"wants": 1.0, "kind": 1}, ["$.context.wants", "$.context.kind"]),
+        (
+            "context.wants and item.category == context.kind",
+            {"wants": 1.0, "kind": 1},
+            ["$.context.wants", "$.context.kind"],
+        ),
     ],
 )
 def test_context_values_are_type_checked(text, context, wrong):

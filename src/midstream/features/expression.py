@@ -12,8 +12,9 @@ comparison and its opposite are both false for a missing value), so that one mas
 Reference: S. C. Kleene, "Introduction to Metamathematics", 1952, section 64: strong three-valued logic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -95,6 +96,8 @@ class AnyOf:
 
 
 Condition: TypeAlias = Comparison | AllOf | AnyOf
+Column: TypeAlias = Any
+"""An array of numbers, or one value that is compared with each of an array."""
 Truth: TypeAlias = Mask | bool
 """A mask of the candidates, or one answer for all of them."""
 
@@ -185,7 +188,7 @@ def _scalar(operand: Operand, rows: _Rows) -> Value | None:
     return cast("Constant", operand).value
 
 
-def _column(operand: Operand, rows: _Rows) -> Any:
+def _column(operand: Operand, rows: _Rows) -> Column:
     """Return a column of numbers, or one value; NaN = missing."""
     if isinstance(operand, Attribute):
         return rows.items.number(operand.name)[rows.item_index]
@@ -193,24 +196,19 @@ def _column(operand: Operand, rows: _Rows) -> Any:
     return np.nan if value is None else value
 
 
-def _order(operator: Operator, left: Any, right: Any) -> Truth:
+def _order(operator: Operator, left: Column, right: Column) -> Truth:
     """Compare numbers, or two single texts or truths. NaN makes every operator false, so ``!=`` is spelled out."""
-    match operator:
-        case "==":
-            return cast("Truth", left == right)
-        case "!=" if isinstance(left, str) or isinstance(right, str):
-            # A missing context name is NaN here: unequal to every text, yet unknown.
-            return isinstance(left, str) and isinstance(right, str) and left != right
-        case "!=":
-            return cast("Truth", (left < right) | (left > right))
-        case "<":
-            return cast("Truth", left < right)
-        case "<=":
-            return cast("Truth", left <= right)
-        case ">":
-            return cast("Truth", left > right)
-        case _:
-            return cast("Truth", left >= right)
+    if operator != "!=":
+        return cast("Truth", _ORDERS[operator](left, right))
+    if isinstance(left, str) or isinstance(right, str):
+        # A missing context name is NaN here: unequal to every text, yet unknown.
+        return isinstance(left, str) and isinstance(right, str) and left != right
+    return cast("Truth", (left < right) | (left > right))
+
+
+_ORDERS: Mapping[Operator, Callable[[Column, Column], Column]] = {
+    "==": eq, "<": lt, "<=": le, ">": gt, ">=": ge,
+}  # fmt: skip
 
 
 def _code_is(name: str, text: Value | None, rows: _Rows, *, wanted: bool) -> Truth:

@@ -8,6 +8,7 @@ import ast
 import math
 import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import cast
 
 from midstream.core.errors import Fault
@@ -117,7 +118,7 @@ class _Reader:
                 sides = [self._operand(each) for each in (left, *comparators)]
                 parts = [
                     self._comparison(node, op, *pair, wanted=wanted)
-                    for op, pair in zip(ops, zip(sides, sides[1:], strict=False), strict=True)
+                    for op, pair in zip(ops, pairwise(sides), strict=True)
                 ]
                 return self._joined(parts, every=wanted)
             case _:
@@ -140,7 +141,8 @@ class _Reader:
             return None
         operand = self._as(operand, "boolean")
         if _kind(operand) != "boolean":
-            return self._refuse(node, f"{_say(operand)} is not a condition.", "Compare it with something.")
+            self._refuse(node, f"{_say(operand)} is not a condition.", "Compare it with something.")
+            return None
         return Comparison("==", operand, Constant(wanted))
 
     def _comparison(
@@ -151,7 +153,8 @@ class _Reader:
             return None
         operator = OPERATORS.get(type(op))
         if operator is None:
-            return self._refuse(node, "`is` compares nothing here.", "Use == or !=.")
+            self._refuse(node, "`is` compares nothing here.", "Use == or !=.")
+            return None
         fault = len(self.faults)
         if operator in ORDERS:
             left, right = self._ordered(node, left, right)
@@ -205,7 +208,7 @@ class _Reader:
             self._refuse(node, f"{_say(left)} == {_say(right)}", "Two attributes are compared as numbers only.")
         return left, right
 
-    def _operand(self, node: ast.expr) -> Operand | None:
+    def _operand(self, node: ast.expr) -> Operand | None:  # noqa: PLR0911  one return a form, all in a row
         """Return what a value of the text stands for, or None with a fault noted."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() as value):
@@ -223,9 +226,9 @@ class _Reader:
             case ast.Name(id=name):
                 known = [*(f"item.{each}" for each in self._attributes), *_TRUTHS]
                 came = f'"{name}" is not a name.{nearest(f"item.{name}", known)}'
-                return self._refuse(node, came, "Names: item.<attribute>, item.available, context.<name>.")
+                return self._no_operand(node, came, "Names: item.<attribute>, item.available, context.<name>.")
             case _:
-                return self._refuse(node, f"`{ast.unparse(node)[:60]}` is not allowed.", _LANGUAGE)
+                return self._no_operand(node, f"`{ast.unparse(node)[:60]}` is not allowed.", _LANGUAGE)
 
     def _constant(self, node: ast.expr, value: Value) -> Operand | None:
         """Return a constant; a number must fit into 64 bits."""
@@ -235,7 +238,9 @@ class _Reader:
             number = float(value)
         except OverflowError:
             number = math.inf
-        return Constant(number) if math.isfinite(number) else self._refuse(node, "The number is too large.", _LANGUAGE)
+        return (
+            Constant(number) if math.isfinite(number) else self._no_operand(node, "The number is too large.", _LANGUAGE)
+        )
 
     def _attribute(self, node: ast.expr, name: str) -> Operand | None:
         """Return a declared attribute."""
@@ -244,7 +249,9 @@ class _Reader:
             return Attribute(name, kind)
         known = [f"item.{each}" for each in self._attributes]
         came = f'"item.{name}" is not a declared attribute.{nearest(f"item.{name}", known)}'
-        return self._refuse(node, came, f"Attributes: {', '.join(self._attributes)}. Declare it in [items.attributes].")
+        return self._no_operand(
+            node, came, f"Attributes: {', '.join(self._attributes)}. Declare it in [items.attributes]."
+        )
 
     def _several(self, node: ast.expr, elements: list[ast.expr]) -> Operand | None:
         """Return a list of constants that are all numbers or all texts."""
@@ -254,7 +261,7 @@ class _Reader:
         constants = tuple(each.value for each in values if isinstance(each, Constant))
         kinds = {type(value) for value in constants}
         if len(constants) < len(values) or len(kinds) > 1 or bool in kinds:
-            return self._refuse(node, "The list mixes things.", "A list holds numbers only, or texts only.")
+            return self._no_operand(node, "The list mixes things.", "A list holds numbers only, or texts only.")
         return Several(constants)
 
     def _as(self, operand: Operand, kind: Kind) -> Operand:
@@ -263,6 +270,11 @@ class _Reader:
             known = self.context.setdefault(operand.name, kind)
             return Context(operand.name, known)
         return operand
+
+    def _no_operand(self, node: ast.expr, came: str, right: str) -> Operand | None:
+        """Note a fault, and return what stands for the operand that cannot be read."""
+        self._refuse(node, came, right)
+        return None
 
     def _refuse(self, node: ast.expr, came: str, right: str) -> None:
         """Note a fault with the column of the node in the text."""

@@ -1,0 +1,1 @@
+"""Comes from retrieval, goes to engine: filters, scorers and selectors, and the pipeline that runs a plan of them."""

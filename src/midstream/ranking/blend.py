@@ -1,0 +1,43 @@
+"""The scorer that cannot fail: a weighted sum over the sources' ranks.
+
+Ranks, not scores, because the scores of two sources have nothing in common. With 60 in the denominator the first and
+the tenth place of one source are worth about the same, so an item that two sources propose comes before one that only
+a single source puts first.
+
+Reference: G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual
+rank learning methods", SIGIR 2009.
+"""
+
+import msgspec
+import numpy as np
+
+from midstream.core.types import FeatureFrame, Models, Query, Score
+
+RANK_OFFSET = 60.0
+DEFAULT_WEIGHTS = {"session_knn": 1.0, "trending": 0.2, "popular": 0.1, "editorial": 0.1, "catalogue": 0.01}
+"""A session's own neighbours come first: the 200th of them is worth 1 / 259, more than the first of trending with
+0.2 / 60 = 1 / 300; trending comes before popular, both before what only fills up."""
+OTHER_WEIGHT = 1.0
+
+
+class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="blend"):
+    """Sum over the sources of weight / (60 + rank), rank 0 = the source's best."""
+
+    name: str = "blend"
+    weights: dict[str, float] = {}
+    """By the source's name; over the default of 1.0 for session_knn, 0.2 for trending, 0.1 for popular and
+    editorial, 0.01 for what fills up, and 1.0 for any other."""
+
+    def weight(self, source: str) -> float:
+        """Return the weight of a source."""
+        return self.weights.get(source, DEFAULT_WEIGHTS.get(source, OTHER_WEIGHT))
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        """Return a number a row; never NaN, because each candidate was proposed by one source at least."""
+        total = np.zeros(len(features.values), dtype=np.float64)
+        for column, name in enumerate(features.names):
+            if name.startswith("rank."):
+                part = self.weight(name[5:]) / (RANK_OFFSET + features.values[:, column].astype(np.float64))
+                part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
+                total += part
+        return total.astype(np.float32)

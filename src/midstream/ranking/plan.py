@@ -1,0 +1,75 @@
+"""What answers a placement: one immutable value. Any change makes a new one and swaps one reference."""
+
+from dataclasses import dataclass, replace
+
+from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
+from midstream.core.types import Candidates, Fetch, Mask, Models, Moment
+
+SELECTOR = "selector"
+"""Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Stands for a filter that failed: nothing passes, because nobody can say what may."""
+
+    name: str
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        """Return False for each candidate."""
+        return candidates.item_index < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parts of a request in the order in which they run."""
+
+    name: str
+    """The placement's."""
+    config_hash: str
+    fetches: tuple[tuple[str, Fetch], ...]
+    sources: tuple[Source, ...]
+    floor: tuple[Source, ...]
+    """Popular, editorial: run in every request, so the last resort is always warm and always tested."""
+    fill: Source
+    """Everything that may be asked for, best guess first: read on when the filters leave less than a slate."""
+    filters: tuple[Filter, ...]
+    features: tuple[Feature, ...]
+    scorers: tuple[Scorer, ...]
+    """A ladder, best first. The last one blends the sources' own ranks: arithmetic, cannot fail."""
+    selectors: tuple[Selector, ...]
+    """A ladder, best first; the last one takes the highest scores."""
+    models: Models
+    instant: frozenset[str] = frozenset()
+    """Names of the scorers that never wait, and so need no timer (which costs 10 µs)."""
+    slate_size: int = 20
+    """Of a request that does not say."""
+    slate_size_max: int = 100
+    deadline_ms: int = 50
+    fold_version: str = ""
+    """Of the state that it reads."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of all parts that may stand in a failure, in the order in which they run."""
+        sources = (source.name for source in (*self.sources, *self.floor, self.fill))
+        filters = (rule.name for rule in self.filters)
+        scorers = (scorer.name for scorer in self.scorers)
+        return (*(name for name, _ in self.fetches), *sources, *filters, *scorers, SELECTOR)
+
+    def without(self, names: frozenset[str]) -> "Plan":
+        """Return the plan less what failed: with it and the state of then, the slate comes out the same.
+
+        Outside systems are not asked again, whether they answered (the query holds it) or not. A filter that failed
+        is not left out but let nothing pass.
+        """
+        return replace(
+            self,
+            fetches=(),
+            sources=tuple(source for source in self.sources if source.name not in names),
+            floor=tuple(source for source in self.floor if source.name not in names),
+            filters=tuple(Closed(rule.name) if rule.name in names else rule for rule in self.filters),
+            features=tuple(block for block in self.features if block.names[0] not in names),
+            scorers=tuple(scorer for scorer in self.scorers if scorer.name not in names),
+            selectors=self.selectors[-1:] if SELECTOR in names else self.selectors,
+        )

@@ -1,0 +1,23 @@
+"""One request again: the same function, on the state of then, less what failed then."""
+
+import math
+from collections.abc import Callable
+
+from midstream.core.types import Moment, Query, Served
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.ranking.served import ServedRecord
+
+
+async def rerun(plan: Plan, observe: Callable[[Query], Moment], record: ServedRecord) -> Served:
+    """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
+
+    Args:
+        plan: Of the record's ``config_hash``.
+        observe: The state at the record's log position, of its ``fold_version``.
+        record: What was served then.
+
+    Raises:
+        RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
+    """
+    return await recommend(plan, observe, record.query, lambda: math.inf, record.failures)

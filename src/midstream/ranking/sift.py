@@ -1,0 +1,62 @@
+"""Filters over candidates: for each candidate the first filter that says no."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import ShapeMismatch
+from midstream.core.protocols import Filter
+from midstream.core.types import Candidates, Failure, Mask, Moment
+from midstream.ranking.boundary import boundary
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """What the filters said of each candidate."""
+
+    names: tuple[str, ...]
+    """Of the filters, in the order in which they ran."""
+    removed_by: NDArray[np.intp]
+    """Number of the first filter that said no, ``len(names)`` = all said yes, shape (n,)."""
+    is_closed: bool
+    """A filter failed, so nothing passes."""
+
+    @property
+    def kept(self) -> Mask:
+        """True for the candidates that may be served."""
+        return cast("Mask", self.removed_by == len(self.names))
+
+    def removed(self, upto: int | None = None) -> Mapping[str, int]:
+        """Return how many each filter removed, of the first ``upto`` candidates."""
+        counts = np.bincount(self.removed_by[:upto], minlength=len(self.names) + 1)
+        return dict(zip(self.names, counts.tolist(), strict=False))
+
+
+def sift(filters: tuple[Filter, ...], moment: Moment, candidates: Candidates, failures: list[Failure]) -> Verdicts:
+    """Ask every filter about every candidate; the first no counts.
+
+    Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
+    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing.
+    """
+    verdict = np.full(len(candidates), len(filters), dtype=np.intp)
+    is_closed = False
+    for number, rule in enumerate(filters):
+        keep = np.zeros(len(candidates), dtype=np.bool_)
+        before = len(failures)
+        with boundary(rule.name, failures):
+            keep = _row_for_row(rule.keep(moment, candidates), len(candidates))
+        is_closed |= len(failures) > before
+        if not keep.all():
+            verdict[~keep & (verdict == len(filters))] = number
+    return Verdicts(tuple(rule.name for rule in filters), verdict, is_closed)
+
+
+def _row_for_row(keep: Mask, count: int) -> Mask:
+    """Return a mask with one truth a candidate, or raise ``ShapeMismatch``."""
+    if keep.shape != (count,) or keep.dtype != np.bool_:
+        message = f"{keep.dtype} of shape {keep.shape} came where bool of shape ({count},) is right"
+        raise ShapeMismatch(message)
+    return keep

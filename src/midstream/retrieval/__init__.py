@@ -1,0 +1,1 @@
+"""Comes from state and features, goes to ranking: the sources, each of which proposes items."""

@@ -1,0 +1,22 @@
+"""What the shop puts forward itself."""
+
+import msgspec
+import numpy as np
+
+from midstream.core.types import Index, Moment, Proposal
+from midstream.state.vocabulary import Vocabulary
+
+
+class Editorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="editorial"):
+    """A fixed list of items, in its order. A floor source; ids that are not known yet are passed over."""
+
+    name: str = "editorial"
+    items: tuple[str, ...] = ()
+    """Ids, the most wanted first, at most 1,000."""
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return the known items of the list, in its order; the score falls from 1 to nearly 0."""
+        found = moment.table(Vocabulary).item_indices(self.items)
+        item_index: Index = np.array(list(dict.fromkeys(found[found >= 0].tolist())), dtype=np.int32)
+        count = len(item_index)
+        return Proposal(item_index, (np.arange(count, 0, -1) / max(count, 1)).astype(np.float32))

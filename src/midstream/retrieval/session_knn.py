@@ -1,0 +1,57 @@
+"""What sessions like this one went on to: VMIS-kNN over the newest sessions, this request's own session included.
+
+Reference: B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in
+e-Commerce at Scale", SIGMOD 2022.
+"""
+
+import numpy as np
+
+from midstream.core.types import Index, Moment, Proposal
+from midstream.state.session_index import SessionIndex
+from midstream.state.session_query import SessionQuery
+from midstream.state.sessions import Sessions
+from midstream.state.users import Users
+
+
+class SessionKnn(
+    SessionQuery, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="session_knn", kw_only=True
+):
+    """Items of the sessions most similar to the asking one.
+
+    The session's items are those of the log up to this moment and those that the request sends along. Without any, the
+    last items of the user stand in; without those, nothing is proposed. Its options are those of the query, so that
+    each stands in one place; which items may come again is the placement's ``repeats`` alone.
+    """
+
+    name: str = "session_knn"
+    exclude_last_item: bool = False
+    history_items_max: int = 5
+    """Last items of the user that stand in for a session that has none yet; 0 = none."""
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return the items of the neighbours, the best first."""
+        recent = moment.recent_item_index
+        if len(recent) == 0:
+            recent = self._history(moment)
+        if len(recent) == 0:
+            return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+        return Proposal(*moment.table(SessionIndex).score(self, recent, _own_sessions(moment)))
+
+    def _history(self, moment: Moment) -> Index:
+        """Return the user's last items on which an act was no act against them, oldest first."""
+        if moment.user_index < 0 or self.history_items_max == 0:
+            return np.empty(0, dtype=np.int32)
+        users = moment.table(Users)
+        recent = users.recent(moment.user_index)
+        return recent.item_index[users.is_positive[recent.action]][-self.history_items_max :]
+
+
+def _own_sessions(moment: Moment) -> list[int]:
+    """Return the numbers of the asking session and of the same user's open ones: they are no neighbours."""
+    sessions = moment.table(Sessions)
+    now_ms = moment.query.now_ms
+    numbers: list[int] = sessions.open_of_user(moment.user_hash, now_ms).tolist()
+    asking = sessions.find(moment.session_hash, moment.user_hash, now_ms)
+    if asking is not None and asking.number not in numbers:
+        numbers.append(asking.number)
+    return numbers

@@ -1,0 +1,19 @@
+"""What most people act on now."""
+
+import msgspec
+
+from midstream.core.durations import Duration
+from midstream.core.types import Moment, Proposal
+from midstream.state.items import Items
+
+
+class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
+    """Items with the highest sum of action weights, each act counting half as much after ``half_life``."""
+
+    name: str = "trending"
+    limit: int = 50
+    half_life: Duration = Duration("6h")
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return the hottest items, the hottest first; none before the first interaction."""
+        return Proposal(*moment.table(Items).hottest(self.half_life.ms, self.limit))

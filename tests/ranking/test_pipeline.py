@@ -1,0 +1,426 @@
+"""The request path: nothing disappears, a broken part is named and answered without, a rerun is the same."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import RequestInvalid, SourceUnavailable
+from midstream.core.types import (
+    Candidates,
+    Failure,
+    FeatureFrame,
+    Mask,
+    Models,
+    Moment,
+    Proposal,
+    Query,
+    Score,
+    Selection,
+    Served,
+)
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.ranking.available import Available
+from midstream.ranking.blend import Blend
+from midstream.ranking.excluded import Excluded
+from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.ranking.rerun import rerun
+from midstream.ranking.served import decode_served, encode_served
+from midstream.ranking.top_k import TopK
+from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.popular import Popular
+from midstream.testing.still import SMALL, StillShop
+
+ATTRIBUTES = tuple(SMALL.attributes.items())
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Proposes given items, or does something else."""
+
+    name: str
+    item_index: tuple[int, ...] = ()
+    error: Exception | None = None
+    makes: Callable[[], Proposal] | None = None
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        if self.error is not None:
+            raise self.error
+        if self.makes is not None:
+            return self.makes()
+        count = len(self.item_index)
+        return Proposal(np.array(self.item_index, dtype=np.int32), np.arange(count, 0, -1).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Keeps:
+    """Keeps items whose index leaves a rest, or does something else."""
+
+    name: str
+    modulus: int = 1
+    rest: int = 0
+    error: Exception | None = None
+    mask: Mask | None = None
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        if self.error is not None:
+            raise self.error
+        return candidates.item_index % self.modulus == self.rest if self.mask is None else self.mask
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in a given way."""
+
+    name: str
+    score_of: Callable[[int], Score]
+    wait_s: float = 0.0
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        await asyncio.sleep(self.wait_s)
+        return self.score_of(len(features.values))
+
+
+@dataclass(frozen=True)
+class Chooses:
+    """Chooses in a given way."""
+
+    selection: Callable[[], Selection]
+
+    def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
+        return self.selection()
+
+
+def shop_of(item_count: int) -> StillShop:
+    """A shop with a catalogue, and some acts that make the first ones popular."""
+    shop = StillShop()
+    for number in range(item_count):
+        shop.put(f"i{number}", price=float(number), category="even" if number % 2 == 0 else "odd")
+    for number in range(min(item_count, 4)):
+        shop.act("view", "bob", *[f"i{number}"] * (5 - number))
+    return shop
+
+
+def plan_of(sources=(), *, filters=(), scorers=(), selectors=(), floor=(Popular(limit=10),)) -> Plan:
+    """A plan around given parts."""
+    return Plan(
+        name="default",
+        config_hash="c0ffee",
+        fetches=(),
+        sources=tuple(sources),
+        floor=tuple(floor),
+        fill=Catalogue(),
+        filters=(Available(), Excluded(), *filters, RequestFilter(ATTRIBUTES)),
+        features=(),
+        scorers=(*scorers, Blend()),
+        selectors=(*selectors, TopK()),
+        models=Models({}),
+        instant=frozenset(("blend",)),
+        fold_version="f01d",
+    )
+
+
+def answer(shop: StillShop, plan: Plan, query: Query | None = None, remaining_s: float = math.inf, **changes) -> Served:
+    """Answer a query at rest."""
+    asked = replace(shop.query(query), **changes)
+    return asyncio.run(recommend(plan, shop.moment, asked, lambda: remaining_s))
+
+
+def slate(shop: StillShop, served: Served) -> list[str]:
+    """The ids of what was served."""
+    return shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
+
+
+def require_conserved(served: Served) -> None:
+    """retrieved = removed + not selected + served, and no item twice."""
+    assert served.retrieved_count == sum(served.removed.values()) + len(served.candidates)
+    assert len(served.selection.chosen) <= min(len(served.candidates), served.query.slate_size)
+    assert len(np.unique(served.candidates.item_index)) == len(served.candidates)
+    assert sum(served.retrieved.values()) >= served.retrieved_count
+    assert set(served.removed.values()) <= set(range(served.retrieved_count + 1))
+
+
+indices = st.lists(st.integers(0, 29), unique=True, max_size=25).map(tuple)
+SHOP = shop_of(30)
+
+
+@given(
+    proposals=st.lists(indices, max_size=4),
+    modulus=st.integers(1, 7),
+    slate_size=st.integers(1, 20),
+    exclude=st.lists(st.integers(0, 40), max_size=10),
+    broken=st.sets(st.sampled_from(("s0", "s1", "scorer", "selector", "keeps", "popular")), max_size=3),
+)
+def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_size, exclude, broken):
+    """Whatever fails: each retrieved item is removed, not selected or served; the failed parts are named;
+    the slate is full as far as there are eligible items; the logged record answered again gives the same."""
+    error = ValueError("broken")
+    sources = [Fixed(f"s{n}", each, error if f"s{n}" in broken else None) for n, each in enumerate(proposals)]
+    bad_score = Scores("scorer", lambda count: np.full(count + 1, 1.0, np.float32))
+    bad_choice = Chooses(lambda: Selection(np.array([0, 0]), np.ones(2, np.float32)))
+    plan = plan_of(
+        sources,
+        filters=(Keeps("keeps", modulus, 0, error if "keeps" in broken else None),),
+        scorers=(bad_score,) if "scorer" in broken else (),
+        selectors=(bad_choice,) if "selector" in broken else (),
+        floor=(Fixed("popular", (), error),) if "popular" in broken else (Popular(limit=10),),
+    )
+    excluded = tuple(f"i{number}" for number in exclude)
+    served = answer(SHOP, plan, slate_size=slate_size, exclude=excluded)
+    require_conserved(served)
+    there = {*(source.name for source in sources), "scorer", "selector", "keeps", "popular"}
+    assert {failure.component for failure in served.failures} == broken & there
+    assert served.tier == "full" if not served.failures else served.tier in ("reduced", "floor")
+    eligible = {number for number in range(30) if number % modulus == 0} - set(exclude)
+    expected = 0 if "keeps" in broken else min(slate_size, len(eligible))
+    assert len(served.selection.chosen) == expected
+
+    record = decode_served(encode_served(served, SHOP.fold.vocabulary.item_ids))
+    again = asyncio.run(rerun(plan, SHOP.moment, record))
+    assert slate(SHOP, again) == [item.id for item in record.items] == slate(SHOP, served)
+    assert again.score.tolist() == served.score.tolist()
+    assert replace_arrays(again) == replace_arrays(served)
+
+
+def replace_arrays(served: Served) -> tuple[object, ...]:
+    """What of an answer can be compared with ==."""
+    return (
+        served.query,
+        served.log_position,
+        served.scorer,
+        dict(served.retrieved),
+        served.retrieved_count,
+        dict(served.removed),
+        served.failures,
+        served.config_hash,
+        served.tier,
+        served.selection.chosen.tolist(),
+        served.candidates.source_rank.tolist(),
+    )
+
+
+def test_a_failing_source_is_named_and_answered_without():
+    """The others answer; the failure is in the answer by name and reason."""
+    plan = plan_of([Fixed("good", (5, 6)), Fixed("bad", error=SourceUnavailable("its index is not loaded"))])
+    served = answer(SHOP, plan)
+    assert served.failures == (Failure("bad", "SourceUnavailable: its index is not loaded"),)
+    assert served.tier == "reduced"
+    assert "bad" not in served.retrieved
+    assert slate(SHOP, served)[:2] == ["i5", "i6"]
+
+
+def test_only_the_floor_answers_when_all_others_fail():
+    """The tier says so; what is popular is served."""
+    served = answer(SHOP, plan_of([Fixed("bad", error=ValueError("x"))]), slate_size=3)
+    assert served.tier == "floor"
+    assert slate(SHOP, served) == ["i0", "i1", "i2"]
+
+
+def test_a_source_with_nothing_to_say_has_not_failed():
+    """Nobody known, nothing proposed: that is the full answer."""
+    assert answer(SHOP, plan_of([Fixed("shy")])).tier == "full"
+
+
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        Proposal(np.array([30], np.int32), np.ones(1, np.float32)),
+        Proposal(np.array([-1], np.int32), np.ones(1, np.float32)),
+        Proposal(np.array([1, 2], np.int32), np.ones(1, np.float32)),
+        Proposal(np.array([1], np.int64), np.ones(1, np.float32)),
+        Proposal(np.array([[1]], np.int32), np.ones((1, 1), np.float32)),
+        Proposal(np.array([1], np.int32), np.ones(1, np.float64)),
+    ],
+)
+def test_a_malformed_proposal_is_a_failed_source(proposal):
+    """Items that do not exist and columns that do not go together reach no filter."""
+    served = answer(SHOP, plan_of([Fixed("bad", makes=lambda: proposal)]))
+    assert [failure.component for failure in served.failures] == ["bad"]
+    require_conserved(served)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Keeps("broken", error=ValueError("x")),
+        Keeps("broken", mask=np.ones(1, dtype=np.bool_)),
+        Keeps("broken", mask=np.ones(400, dtype=np.float32)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_failing_filter_lets_nothing_pass(rule):
+    """Eligibility fails closed: no item is served that a filter could not be asked about."""
+    served = answer(SHOP, plan_of([Fixed("good", (5, 6))], filters=(rule,)))
+    assert [failure.component for failure in served.failures] == ["broken"]
+    assert len(served.selection.chosen) == 0
+    assert served.removed["broken"] == served.retrieved_count > 0
+    require_conserved(served)
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        Scores("bad", lambda count: np.full(count, np.nan, np.float32)),
+        Scores("bad", lambda count: np.full(count - 1, 1.0, np.float32)),
+        Scores("bad", lambda count: np.full(count, 1 / 0, np.float32)),
+    ],
+)
+def test_a_failing_scorer_is_followed_by_the_next(scorer):
+    """Ranking fails open: the ladder goes on to the blend, and says so."""
+    served = answer(SHOP, plan_of([Fixed("good", (5, 6))], scorers=(scorer,)))
+    assert (served.scorer, served.tier) == ("blend", "reduced")
+    assert [failure.component for failure in served.failures] == ["bad"]
+    assert slate(SHOP, served)[:2] == ["i5", "i6"]
+
+
+def test_a_late_scorer_is_cut_off():
+    """What is awaited has a time-out: the next one answers."""
+    late = Scores("late", lambda count: np.ones(count, np.float32), wait_s=60.0)
+    served = answer(SHOP, plan_of([Fixed("good", (5, 6))], scorers=(late,)), remaining_s=0.02)
+    assert served.scorer == "blend"
+    assert [failure.component for failure in served.failures] == ["late"]
+
+
+def test_what_could_not_begin_in_time_is_left_out_and_named():
+    """The budget is checked before each part; the floor and the last scorer run whatever the time."""
+    first = Scores("first", lambda count: np.ones(count, np.float32))
+    served = answer(SHOP, plan_of([Fixed("good", (5, 6))], scorers=(first,)), remaining_s=0.0)
+    assert [failure.component for failure in served.failures] == ["good", "first"]
+    assert served.tier == "floor"
+    assert slate(SHOP, served)[:2] == ["i0", "i1"]
+
+
+def test_a_row_that_a_scorer_cannot_score_is_not_served():
+    """NaN is no score: the row counts as not selected."""
+
+    def odd_ones(count: int) -> Score:
+        score = np.arange(count, dtype=np.float32)
+        score[::2] = np.nan
+        return score
+
+    served = answer(SHOP, plan_of([Fixed("good", tuple(range(10)))], scorers=(Scores("half", odd_ones),)))
+    assert served.scorer == "half"
+    assert (served.selection.chosen % 2 == 1).all()
+    require_conserved(served)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        lambda: Selection(np.array([0, 0]), np.ones(2, np.float32)),
+        lambda: Selection(np.arange(6), np.ones(6, np.float32)),
+        lambda: Selection(np.array([99]), np.ones(1, np.float32)),
+        lambda: Selection(np.array([-1]), np.ones(1, np.float32)),
+        lambda: Selection(np.array([0]), np.zeros(1, np.float32)),
+        lambda: Selection(np.array([0]), np.full(1, np.nan, np.float32)),
+        lambda: Selection(np.array([0]), np.ones(2, np.float32)),
+        lambda: 1 / 0,
+    ],
+)
+def test_an_improper_choice_is_made_again(selection):
+    """A selector that breaks its promise is named; the highest scores are served."""
+    served = answer(SHOP, plan_of([Fixed("good", (5, 6))], selectors=(Chooses(selection),)))
+    assert [failure.component for failure in served.failures] == ["selector"]
+    assert slate(SHOP, served)[:2] == ["i5", "i6"]
+
+
+def test_the_slate_is_filled_from_the_catalogue():
+    """Where the filters leave less than a slate, the rest of the catalogue is read on, the newest first."""
+    rule = parse("item.price > 20", dict(ATTRIBUTES), "$")
+    assert isinstance(rule, Rule)
+    served = answer(SHOP, plan_of([Fixed("good", (21, 2, 3))], filters=(ExpressionFilter(rule),)), slate_size=4)
+    assert slate(SHOP, served) == ["i21", "i29", "i28", "i27"]
+    assert served.retrieved["catalogue"] == 3  # what lay behind the last item needed was not looked at
+    assert served.tier == "full"
+    require_conserved(served)
+
+
+def test_the_fill_reads_on_over_many_steps():
+    """One eligible item at the far end of the catalogue is found."""
+    shop = StillShop()
+    for number in range(1_500):
+        shop.put(f"i{number}", price=float(number))
+    rule = parse("item.price < 1", dict(ATTRIBUTES), "$")
+    assert isinstance(rule, Rule)
+    served = answer(shop, plan_of(filters=(ExpressionFilter(rule),)))
+    assert slate(shop, served) == ["i0"]
+    assert served.retrieved_count == 1_500
+    require_conserved(served)
+
+
+def test_nothing_recorded_gives_the_newest_of_the_catalogue():
+    """Before the first interaction there is an answer."""
+    shop = StillShop()
+    for number in range(8):
+        shop.put(f"i{number}")
+    assert slate(shop, answer(shop, plan_of())) == ["i7", "i6", "i5", "i4", "i3"]
+
+
+def test_an_empty_catalogue_gives_an_empty_slate():
+    """Nothing to serve is no error."""
+    shop = StillShop()
+    served = answer(shop, plan_of([Fixed("good")]))
+    assert slate(shop, served) == []
+    assert served.tier == "full"
+    require_conserved(served)
+
+
+def test_the_request_filter_holds_beside_the_placement_s():
+    """Both must be true."""
+    rule = parse("item.price >= context.floor", dict(ATTRIBUTES), "$")
+    assert isinstance(rule, Rule)
+    plan = plan_of([Fixed("good", tuple(range(30)))], filters=(ExpressionFilter(rule),))
+    served = answer(SHOP, plan, filter='item.category == "odd"', context={"floor": 20.0}, slate_size=20)
+    assert slate(SHOP, served) == ["i21", "i23", "i25", "i27", "i29"]
+    assert answer(SHOP, plan, filter='item.category == "odd"').selection.chosen.size == 0  # no floor was sent
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filter": "item.prize < 3"},
+        {"filter": "item.price < context.budget", "context": {"budget": "9"}},
+        {"context": {"floor": True}},
+    ],
+)
+def test_an_unusable_filter_is_the_caller_s_error(changes):
+    """It is refused with its faults, not answered with nothing."""
+    rule = parse("item.price >= context.floor", dict(ATTRIBUTES), "$")
+    assert isinstance(rule, Rule)
+    with pytest.raises(RequestInvalid) as caught:
+        answer(SHOP, plan_of(filters=(ExpressionFilter(rule),)), **changes)
+    assert len(caught.value.faults) == 1
+
+
+@dataclass
+class Outside:
+    """An outside system."""
+
+    answers: dict[str, float]
+    wait_s: float = 0.0
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, query: Query) -> dict[str, float]:
+        self.asked.append(query.request_id)
+        await asyncio.sleep(self.wait_s)
+        return self.answers
+
+
+def test_a_rerun_asks_no_outside_system():
+    """What was fetched travels in the record."""
+    weather, slow = Outside({"rain": 0.25}), Outside({"wind": 1.0}, wait_s=60.0)
+    plan = replace(plan_of([Fixed("good", (5, 6))]), fetches=(("weather", weather), ("slow", slow)))
+    served = answer(SHOP, plan, remaining_s=0.05)
+    assert served.query.fetched == {"rain": 0.25}
+    assert [failure.component for failure in served.failures] == ["slow"]
+    record = decode_served(encode_served(served, SHOP.fold.vocabulary.item_ids))
+    again = asyncio.run(rerun(plan, SHOP.moment, record))
+    assert replace_arrays(again) == replace_arrays(served)
+    assert len(weather.asked) == len(slow.asked) == 1
