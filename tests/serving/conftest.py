@@ -32,6 +32,12 @@ class Client:
         return self.ask("POST", path, content=content, **options)
 
 
+@pytest.fixture(scope="session")
+def make_client():
+    """Make an app in front of an engine, with options and dead letters."""
+    return Client
+
+
 @pytest.fixture
 def engine():
     """An engine made of dicts."""

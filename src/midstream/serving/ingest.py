@@ -148,7 +148,10 @@ class Ingest:
         outcome = np.zeros(len(taken.batch), np.uint8)
         if how.dry_run:
             return _answer(taken, outcome, None, how)
-        self._bury(taken.rejected)
+        if taken.rejected:
+            # Those that the engine refuses are counted by the engine.
+            self._engine.metrics.count_events("rejected", len(taken.rejected))
+            self._bury(taken.rejected)
         if not len(taken.batch):
             return _answer(taken, outcome, self._engine.token(self._engine.fold.log_position), how)
         recorded = await self._record(taken.batch)
@@ -160,10 +163,7 @@ class Ingest:
         return _answer(taken, recorded.outcome, self._engine.token(recorded.log_position), how)
 
     def _bury(self, rejected: Sequence[Rejected]) -> None:
-        """Count what was rejected, and keep it where an operator finds it."""
-        if not rejected:
-            return
-        self._engine.metrics.count_events("rejected", len({each.index for each in rejected}))
+        """Keep what was rejected where an operator finds it."""
         if self._dead_letters is None:
             return
         now_ms = self._engine.clock()

@@ -1,0 +1,135 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from midstream.core.errors import DiskFull
+from midstream.testing.engine import FakeEngine
+
+EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
+
+
+def requests_of(client):
+    """Return how many requests were counted, by route and status."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [each for family in families for each in family.samples]
+    return {
+        (each.labels["route"], each.labels["status"]): each.value
+        for each in samples
+        if each.name == "midstream_requests_total"
+    }
+
+
+def test_served_request_can_be_looked_up(client):
+    """What was answered is found under its request id; another id is 404."""
+    slate = client.post("/v1/recommendations", {"events": [EVENT]}).json()
+    found = client.get(f"/v1/requests/{slate['request_id']}").json()
+    assert [each["id"] for each in found["items"]] == ["mug"]
+    assert client.get("/v1/requests/none").status_code == 404
+
+
+def test_placements_are_listed(client):
+    """Each placement with the names of its parts."""
+    (placement,) = client.get("/v1/placements").json()["placements"]
+    assert (placement["placement"], placement["slate_size"]) == ("default", 20)
+
+
+def test_health_says_what_works(make_client):
+    """Live while the process runs; ready while requests can be answered, though a full disk takes no events."""
+    client = make_client(FakeEngine(failure=DiskFull("no room")))
+    assert client.get("/health/live").json() == {"status": "live"}
+    health = client.get("/health/ready")
+    assert (health.status_code, health.json()["accepts_events"], health.json()["reason"]) == (200, False, "no room")
+
+
+def test_every_answer_is_measured_under_its_route(client):
+    """Hot routes, FastAPI's routes, refusals and unknown paths: by template, so that ids make no time series."""
+    client.post("/v1/events", EVENT)
+    client.post("/v1/recommendations", {"n": 0})
+    for name in "abc":
+        client.get(f"/v1/items/{name}")
+        client.get(f"/nowhere/{name}")
+    client.ask("DELETE", "/v1/events")
+    assert requests_of(client) == {
+        ("/v1/events", "200"): 1,
+        ("/v1/events", "405"): 1,
+        ("/v1/recommendations", "400"): 1,
+        ("/v1/items/{item_id}", "404"): 3,
+        ("unknown", "404"): 3,
+    }
+
+
+def test_failure_that_nobody_expects_is_loud_and_counted(make_client, monkeypatch):
+    """A bug ends the request with its exception, and is counted as 500."""
+
+    async def broken(_self, _ask):
+        message = "a bug"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(FakeEngine, "recommend", broken)
+    client = make_client(FakeEngine())
+    with pytest.raises(ZeroDivisionError):
+        client.post("/v1/recommendations", {})
+    assert requests_of(client)["/v1/recommendations", "500"] == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/events/", "/v1/items/", "/V1/EVENTS", "//v1/events", "/v1/items/a/b"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
+def test_unknown_path_is_a_problem_document(client, path, method):
+    """404 with a problem document, whatever the method."""
+    answer = client.ask(method, path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert method == "HEAD" or answer.json()["type"] == "urn:midstream:route-unknown"
+
+
+def test_unknown_path_names_the_nearest(client):
+    """A typing error in a path is answered with the path that was meant."""
+    assert '"/v1/events"' in client.get("/v1/event").json()["came"]
+
+
+@pytest.mark.parametrize(
+    "path,allowed",
+    [
+        ("/v1/events", {"POST", "OPTIONS"}),
+        ("/v1/recommendations", {"GET", "POST", "OPTIONS"}),
+        ("/v1/items/a", {"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"}),
+        ("/metrics", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_methods_of_a_path_are_said(client, path, allowed):
+    """OPTIONS and 405 name all methods of a path, not only those of one of its routes."""
+    answer = client.ask("OPTIONS", path)
+    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (200, allowed)
+    refused = client.ask("TRACE", path)
+    assert refused.status_code == 405
+    assert set(refused.headers["allow"].split(", ")) == allowed == set(refused.json()["allowed"])
+
+
+def test_head_is_get_without_the_body(client):
+    """HEAD has the headers of GET and no body."""
+    head, get = client.ask("HEAD", "/v1/placements"), client.get("/v1/placements")
+    assert (head.status_code, head.content, head.headers) == (200, b"", get.headers)
+
+
+def test_openapi_document_has_every_route(client):
+    """The document holds the hot routes and FastAPI's, and every reference in it leads somewhere."""
+    document = client.get("/openapi.json").json()
+    operations = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert {("/v1/events", "post"), ("/v1/recommendations", "get"), ("/v1/recommendations", "post")} <= operations
+    assert {
+        (f"/v1/{noun}s/{{{noun}_id}}", method) for noun in ("item", "user") for method in ("get", "put", "patch")
+    } <= (operations)
+    references = set(_references(document))
+    assert references == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} & references
+
+
+def _references(node):
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        for each in node.values():
+            yield from _references(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from _references(each)
