@@ -67,4 +67,5 @@ def _items_of(users: Users, moment: Moment, exclusion: Exclusion) -> Index:
         item_index, count = np.unique(recent.item_index[mine], return_counts=True)
         often: Index = item_index[count >= exclusion.count]
         return often
-    return recent.item_index[mine & (recent.event_time_ms >= since_ms)]
+    lately: Index = recent.item_index[mine & (recent.event_time_ms >= since_ms)]
+    return lately

@@ -157,6 +157,11 @@ class Users:
         high = row["ring_time_high"][held].astype(np.int64) << 32
         return Recent(row["ring_item"][held], row["ring_action"][held].astype(np.int16), high | low)
 
+    @property
+    def is_positive(self) -> Mask:
+        """Whether each configured action speaks for the item (weight above 0), by the action's number."""
+        return self._weights > 0.0
+
     def acted(self, user_index: int, action: str, since_ms: int) -> Index:
         """Return the distinct items, rising, of a user's last interactions with this action from a time on."""
         if action not in self._names:

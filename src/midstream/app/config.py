@@ -1,0 +1,126 @@
+"""What ``midstream.toml`` may say: the sum of the components' own options. Every field has a default.
+
+An empty file is a working engine with one placement ``default``. Reading a file is ``app.reading``; relations between
+values are ``app.relations``; the file with every default and what it means is ``app.template``.
+"""
+
+from hashlib import sha256
+from typing import Any, Literal
+
+import msgspec
+
+from midstream.core.durations import Duration
+from midstream.events.segments import SEGMENT_BYTES
+from midstream.ranking.repeats import Repeat
+from midstream.ranking.top_k import TopK
+from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+from midstream.serving.options import ServerOptions
+from midstream.state.settings import AttributeKind, EventType, FoldSettings, Limits, UnknownItems
+
+
+class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
+    """A component of one's own: ``path = "components:Shelf"`` and the options that its type declares."""
+
+    path: str
+    options: dict[str, Any] = {}
+
+
+AnySource = SessionKnn | Trending | Popular | Editorial | Custom
+AnySelector = TopK | Custom
+
+
+class EventsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[events]``."""
+
+    types: dict[str, EventType] = msgspec.field(default_factory=lambda: dict(FoldSettings().types))
+
+
+class ItemsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[items]``."""
+
+    attributes: dict[str, AttributeKind] = {}
+    unknown_items: UnknownItems = "accept"
+
+
+class SessionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[sessions]``."""
+
+    gap: Duration = Duration("30m")
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``."""
+
+    segment_bytes_max: int = SEGMENT_BYTES
+
+
+class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[snapshots]``."""
+
+    interval: Duration = Duration("10m")
+    keep: int = 2
+    mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
+
+
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[placements]]``: where a slate goes, and what fills it."""
+
+    name: str = "default"
+    sources: tuple[AnySource, ...] = (SessionKnn(), Trending(), Popular())
+    weights: dict[str, float] = {}
+    filter: str | None = None
+    filters: tuple[Custom, ...] = ()
+    exclude: dict[str, str | int] = {}
+    repeats: Repeat = "not_last"
+    editorial: tuple[str, ...] = ()
+    scorers: tuple[Custom, ...] = ()
+    selector: AnySelector = TopK()
+    slate_size: int = 20
+    slate_size_max: int = 100
+    deadline: Duration = Duration("50ms")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it. An empty file is this default."""
+
+    events: EventsSection = EventsSection()
+    items: ItemsSection = ItemsSection()
+    sessions: SessionsSection = SessionsSection()
+    limits: Limits = Limits()
+    log: LogSection = LogSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
+    server: ServerOptions = ServerOptions()
+    placements: tuple[Placement, ...] = (Placement(),)
+
+    def half_lives(self) -> tuple[Duration, ...]:
+        """Return the half-lives for which a list of the hottest items is kept: the default ones and those in use.
+
+        Ordered by length, so that the order of placements in the file does not change the fold.
+        """
+        used = {
+            source.half_life
+            for placement in self.placements
+            for source in placement.sources
+            if isinstance(source, Popular | Trending)
+        }
+        return tuple(sorted({*FoldSettings().half_lives, *used}, key=lambda each: each.ms))
+
+    def fold_settings(self) -> FoldSettings:
+        """Return what decides the state."""
+        return FoldSettings(
+            types=self.events.types,
+            attributes=self.items.attributes,
+            unknown_items=self.items.unknown_items,
+            session_gap=self.sessions.gap,
+            half_lives=self.half_lives(),
+            limits=self.limits,
+        )
+
+    @property
+    def config_hash(self) -> str:
+        """16 hex digits of a hash of the effective configuration, defaults included; on every served record."""
+        text = msgspec.json.encode(self, enc_hook=str, order="deterministic")
+        return sha256(text).hexdigest()[:16]

@@ -1,0 +1,128 @@
+"""Components of one's own, by dotted path, from the folder of the configuration file or from what is installed."""
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import msgspec
+import xxhash
+
+from midstream.app.config import Custom
+from midstream.core.durations import Duration
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.nearest import nearest
+
+Component: TypeAlias = Any
+"""Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
+PAGE = "docs/sources.md"
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "source": ("name", "retrieve"),
+    "filter": ("name", "keep"),
+    "scorer": ("name", "score"),
+    "selector": ("select",),
+}
+"""What a component of each kind must have; ``midstream check`` then runs it."""
+
+
+def load(part: object, kind: str, where: str, folder: Path) -> Component:
+    """Return ``part``, or for a ``Custom`` the component that it names, its options decoded by its type.
+
+    Args:
+        part: A component, or a ``Custom``.
+        kind: One of ``NEEDS``.
+        where: Pointer to the part in the configuration.
+        folder: Of the configuration file: ``components:Shelf`` is ``Shelf`` in its ``components.py``.
+
+    Raises:
+        ConfigInvalid: There is no such module or name, its options are wrong, or it is no component of that kind.
+    """
+    if not isinstance(part, Custom):
+        return part
+    module_name, _, name = part.path.partition(":")
+    right = 'A path such as "components:Shelf": a module beside midstream.toml, or installed, and a name in it.'
+    if not name or not module_name:
+        raise ConfigInvalid((Fault(f"{where}.path", f"{part.path!r} came.", right, PAGE),))
+    module = _module(module_name, where, folder)
+    found = getattr(module, name, None)
+    if not isinstance(found, type):
+        known = [each for each, value in vars(module).items() if isinstance(value, type) and not each.startswith("_")]
+        came = f"{module_name} has no type {name!r}.{nearest(name, known)}"
+        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
+    component = _decoded(part, found, where)
+    if missing := [each for each in NEEDS[kind] if not hasattr(component, each)]:
+        came = f"{part.path} has no {' and no '.join(missing)}."
+        needed = f"A {kind} has {', '.join(NEEDS[kind])}: see core/protocols.py."
+        raise ConfigInvalid((Fault(f"{where}.path", came, needed, PAGE),))
+    return component
+
+
+def read_custom(kind: type, value: object) -> object:
+    """Decode the types that msgspec does not know: the ``dec_hook`` of every configuration."""
+    if kind is Duration and isinstance(value, str):
+        return Duration(value)
+    message = f'expected a duration such as "30m", got {value!r}'
+    raise ValueError(message)
+
+
+def _decoded(part: Custom, kind: type, where: str) -> Component:
+    """Return a component made of the options."""
+    try:
+        return msgspec.convert(part.options, kind, dec_hook=read_custom)
+    except msgspec.ValidationError as error:
+        right = f"What the fields of {part.path} say."
+        raise ConfigInvalid((Fault(f"{where}.options", f"{error}", right, PAGE),)) from error
+    except TypeError as error:
+        came = f"{part.path} cannot be made of options: {error}"
+        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
+        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),)) from error
+
+
+def _module(name: str, where: str, folder: Path) -> ModuleType:
+    """Import the module beside the configuration file, or else an installed one."""
+    path = folder.joinpath(*name.split(".")).with_suffix(".py").resolve()
+    with _importable(folder):
+        try:
+            return _from_file(name, path) if path.is_file() else importlib.import_module(name)
+        except ImportError as error:
+            came = f"{name!r} cannot be imported: {error}"
+        except SyntaxError as error:
+            came = f"{name!r} cannot be read: {error}"
+    right = f"A module {path.name} in {folder}, or one that is installed."
+    raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
+
+
+def _from_file(name: str, path: Path) -> ModuleType:
+    """Run a file as a module under a name of its own, so that two folders may each have a ``components.py``.
+
+    The file's content is part of the name: after an edit the next plan has the new code.
+    """
+    unique = f"midstream_custom_{xxhash.xxh3_64_hexdigest(str(path).encode() + path.read_bytes())}_{name}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    spec = spec_from_file_location(unique, path)
+    if spec is None or spec.loader is None:
+        message = f"{path} is no Python file"
+        raise ImportError(message)
+    module = module_from_spec(spec)
+    sys.modules[unique] = module  # types look their annotations up there
+    with ExitStack() as undo:
+        undo.callback(sys.modules.pop, unique)
+        spec.loader.exec_module(module)
+        undo.pop_all()
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Put a folder on the search path for as long as an import takes."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)

@@ -1,0 +1,187 @@
+"""A configuration file to a ``Config``: every fault found is reported, not the first one.
+
+The file is walked beside the types: each table is a struct, each value is decoded on its own. Where all of it can be
+decoded, ``app.relations`` checks what no single value can say.
+"""
+
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from midstream.app.config import Config
+from midstream.app.load import read_custom
+from midstream.app.relations import relation_faults
+from midstream.core.durations import Duration
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.nearest import nearest
+
+TypeForm: TypeAlias = Any
+"""What an annotation may be: a class, a choice, a parametrised type. Python 3.11 has no type for that."""
+FILE_NAME = "midstream.toml"
+FILE_BYTES_MAX = 1_048_576
+"""1 MiB: 1,000 placements of 1 kB."""
+_DURATION = 'A duration such as "30m": a whole number and one of ms, s, m, h, d.'
+_WORDS: Mapping[object, str] = {
+    str: "A text.",
+    int: "A whole number.",
+    float: "A number.",
+    bool: "true or false.",
+    Duration: _DURATION,
+    str | None: "A text.",
+    str | int: 'A duration such as "30d", or a whole number.',
+}
+_PAGES = {
+    "sources": "sources",
+    "weights": "sources",
+    "editorial": "sources",
+    "filter": "filters",
+    "filters": "filters",
+    "exclude": "filters",
+    "repeats": "filters",
+}
+"""Pages of the settings of a placement."""
+_SHOWN_CHARACTERS = 60
+_NOUNS = {"sources": "source", "filters": "filter", "scorers": "scorer", "selector": "selector"}
+
+
+def read_config(path: Path) -> Config:
+    """Return what a file says; a file that is not there is the default.
+
+    Raises:
+        ConfigInvalid: All faults that were found.
+    """
+    if not path.exists():
+        return Config()
+    if path.stat().st_size > FILE_BYTES_MAX:
+        came = f"The file has {path.stat().st_size} bytes."
+        raise ConfigInvalid((Fault(path.name, came, f"At most {FILE_BYTES_MAX}.", "docs/configuration.md"),))
+    return parse_config(path.read_bytes(), path.name)
+
+
+def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
+    """Return what the content of a file says.
+
+    Args:
+        content: TOML.
+        name: Of the file, which begins each pointer: ``midstream.toml: $.placements[0].filter``.
+
+    Raises:
+        ConfigInvalid: All faults that were found.
+    """
+    try:
+        told = tomllib.loads(content.decode() if isinstance(content, bytes) else content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
+        raise ConfigInvalid((fault,)) from error
+    faults = tuple(_walk(told, Config, "$"))
+    if not faults:
+        config = msgspec.convert(told, Config, dec_hook=read_custom)
+        faults = tuple(relation_faults(config))
+        if not faults:
+            return config
+    raise ConfigInvalid(tuple(Fault(f"{name}: {each.where}", each.came, each.right, each.page) for each in faults))
+
+
+def _walk(value: object, kind: TypeForm, where: str) -> Iterator[Fault]:
+    """Yield everything that is wrong with a value and with what is inside it."""
+    structs = _structs(kind)
+    origin = _origin(kind)
+    if structs and (len(structs) > 1 or structs[0].__struct_config__.tag_field):
+        yield from _tagged(value, structs, where)
+    elif structs:
+        yield from _table(value, structs[0], where)
+    elif origin is tuple and isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _walk(each, get_args(kind)[0], f"{where}[{number}]")
+    elif origin is dict and isinstance(value, dict):
+        for key, each in value.items():
+            yield from _walk(each, get_args(kind)[1], f"{where}.{key}")
+    else:
+        yield from _leaf(value, kind, where)
+
+
+def _origin(kind: TypeForm) -> object:
+    """Return what a parametrised type is made of: ``tuple`` of ``tuple[int, ...]``."""
+    return get_origin(kind)
+
+
+def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
+    """Return the struct types that a type is, or is a choice of; empty when it is something else."""
+    choice = get_args(kind) if _origin(kind) in (types.UnionType, Union) else (kind,)
+    if all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in choice):
+        return choice
+    return ()
+
+
+def _tagged(value: object, structs: tuple[type[msgspec.Struct], ...], where: str) -> Iterator[Fault]:
+    """Yield the faults of a component, whose ``kind`` says which struct it is."""
+    by_kind = {str(each.__struct_config__.tag): each for each in structs}
+    field = where.rpartition(".")[2].partition("[")[0]
+    noun = _NOUNS.get(field, field)
+    right = f"{noun.capitalize()}s: {', '.join(sorted(by_kind))}"
+    if not isinstance(value, dict) or "kind" not in value:
+        example = f'{{ kind = "{min(by_kind)}" }}'
+        yield Fault(where, f"{_show(value)} is no {noun}.", f"A table such as {example}. {right}", _page(where))
+    elif value["kind"] not in by_kind:
+        came = f"{_show(value['kind'])} is not a {noun}.{nearest(str(value['kind']), by_kind)}"
+        yield Fault(f"{where}.kind", came, right, _page(where))
+    else:
+        told = {key: each for key, each in value.items() if key != "kind"}
+        yield from _table(told, by_kind[value["kind"]], where)
+
+
+def _table(value: object, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
+    """Yield the faults of a table: keys that it has not, keys that it lacks, and those of each value."""
+    hints = get_type_hints(struct, include_extras=True)
+    if not isinstance(value, dict):
+        yield Fault(where, f"{_show(value)} came.", f"A table with {', '.join(hints)}.", _page(where))
+        return
+    for key, each in value.items():
+        if key in hints:
+            yield from _walk(each, hints[key], f"{where}.{key}")
+        else:
+            came = f'"{key}" is not a setting.{nearest(key, hints)}'
+            yield Fault(f"{where}.{key}", came, f"Settings: {', '.join(hints)}", _page(where))
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.encode_name not in value:
+            yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
+
+
+def _leaf(value: object, kind: TypeForm, where: str) -> Iterator[Fault]:
+    """Yield the fault of a single value, if it has one."""
+    try:
+        msgspec.convert(value, kind, dec_hook=read_custom)
+    except msgspec.ValidationError:
+        near = nearest(value, get_args(kind)) if isinstance(value, str) and _origin(kind) is Literal else ""
+        yield Fault(where, f"{_show(value)} came.{near}", _words(kind), _page(where))
+
+
+def _words(kind: TypeForm) -> str:
+    """Return in words what a value should be."""
+    if _origin(kind) is Annotated:
+        plain, bounds = get_args(kind)
+        ends = [f" {word} {getattr(bounds, name)}" for word, name in (("from", "ge"), ("to", "le"))]
+        return f"{_words(plain).rstrip('.')}{''.join(each for each in ends if not each.endswith('None'))}."
+    if _origin(kind) is Literal:
+        return f"One of: {', '.join(get_args(kind))}."
+    if _origin(kind) is tuple:
+        return "A list: [ … ]."
+    if _origin(kind) is dict:
+        return "A table: { … }."
+    return _WORDS.get(kind, "See the page.")
+
+
+def _show(value: object) -> str:
+    """Return a value as the file has it, shortened."""
+    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _page(where: str) -> str:
+    """Return the page that explains a setting."""
+    part = where.partition("].")[2].partition("[")[0].partition(".")[0]
+    return f"docs/{_PAGES.get(part, 'configuration')}.md"

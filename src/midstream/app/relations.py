@@ -1,0 +1,209 @@
+"""What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
+
+import math
+from collections.abc import Iterator
+from keyword import iskeyword
+
+from midstream.app.config import Config, Custom, Placement
+from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import Fault
+from midstream.core.kinds import RESERVED_TYPES
+from midstream.core.nearest import nearest
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.ranking.acted import IMPRESSION
+from midstream.ranking.blend import DEFAULT_WEIGHTS
+from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+
+PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
+TYPES_MAX = 16
+"""Interactions: a user's row has as many counters."""
+NAME_CHARACTERS_MAX = 64
+ATTRIBUTES_MAX = 64
+PLACEMENTS_MAX = 1_000
+SOURCES_MAX = 8
+"""Of a placement: each adds about 30 µs, and a bit to the record of each item."""
+SLATE_SIZE_MAX = 100
+"""Items of one answer; a served record of 20 takes up to 1.5 kB."""
+EDITORIAL_MAX = 1_000
+DEADLINE_MS_MAX = 60_000
+WINDOW_MS_MAX = 365 * 86_400_000
+HALF_LIVES_MAX = 8
+"""Each keeps counters of all items: 8 B an action and item."""
+
+
+def relation_faults(config: Config) -> Iterator[Fault]:
+    """Yield everything that is wrong with a configuration whose single values are right."""
+    yield from _sections(config)
+    yield from _limits(config)
+    yield from _events(config)
+    yield from _attributes(config)
+    yield from _placements(config)
+
+
+def _within(where: str, value: float, low: float, high: float, page: str = PAGE) -> Iterator[Fault]:
+    """Yield a fault unless a number lies within bounds; NaN does not."""
+    if not low <= value <= high:
+        yield Fault(where, f"{value} came.", f"From {low:,} to {high:,}.", page)
+
+
+def _sections(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong in the sections with a value each."""
+    yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
+    yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, 1_048_576, 1 << 30)
+    yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
+    # Two at least: one that turns out to be damaged must not be the only one.
+    yield from _within("$.snapshots.keep", config.snapshots.keep, 2, 100)
+    yield from _within("$.server.port", config.server.port, 0, 65_535)
+    half_lives = config.half_lives()
+    if len(half_lives) > HALF_LIVES_MAX:
+        came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."
+        yield Fault("$.placements", came, f"At most {HALF_LIVES_MAX}, 6h and 7d among them.", SOURCES)
+
+
+def _limits(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with the maxima."""
+    limits = config.limits
+    for name in limits.__struct_fields__:
+        # Indices are 32 bits wide.
+        yield from _within(f"$.limits.{name}", getattr(limits, name), 1, 2**31 - 1)
+    if limits.click_items_max > limits.items_max:
+        came = f"{limits.click_items_max} is more than items_max, {limits.items_max}."
+        yield Fault("$.limits.click_items_max", came, "At most items_max: they are a part of it.", PAGE)
+    if limits.hot_items_max > limits.items_max:
+        came = f"{limits.hot_items_max} is more than items_max, {limits.items_max}."
+        yield Fault("$.limits.hot_items_max", came, "At most items_max: a list holds an item once.", PAGE)
+
+
+def _events(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with the configured interactions."""
+    types = config.events.types
+    if not 1 <= len(types) <= TYPES_MAX:
+        yield Fault("$.events.types", f"{len(types)} types came.", f"From 1 to {TYPES_MAX}.", PAGE)
+    for name, each in types.items():
+        where = f"$.events.types.{name}"
+        if name in RESERVED_TYPES:
+            yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
+        yield from _name(where, name)
+        yield from _within(f"{where}.weight", each.weight, -1e6, 1e6)
+
+
+def _attributes(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with the declared attributes."""
+    attributes = config.items.attributes
+    if len(attributes) > ATTRIBUTES_MAX:
+        yield Fault("$.items.attributes", f"{len(attributes)} came.", f"At most {ATTRIBUTES_MAX}.", PAGE)
+    for name in attributes:
+        where = f"$.items.attributes.{name}"
+        yield from _name(where, name)
+        if name == "available":
+            yield Fault(where, '"available" is always there.', "Leave it out.", PAGE)
+        elif not (name.isascii() and name.isidentifier()) or iskeyword(name):
+            right = "Letters, digits and _, no digit first, no word of Python: filters say item.<name>."
+            yield Fault(where, f'"{name}" cannot be written in a filter.', right, FILTERS)
+
+
+def _name(where: str, name: str) -> Iterator[Fault]:
+    """Yield a fault unless a name has a usable length."""
+    if not 1 <= len(name) <= NAME_CHARACTERS_MAX:
+        yield Fault(where, f"The name has {len(name)} characters.", f"From 1 to {NAME_CHARACTERS_MAX}.", PAGE)
+
+
+def _placements(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with the placements."""
+    if not 1 <= len(config.placements) <= PLACEMENTS_MAX:
+        yield Fault("$.placements", f"{len(config.placements)} came.", f"From 1 to {PLACEMENTS_MAX}.", PAGE)
+    names: set[str] = set()
+    for number, placement in enumerate(config.placements):
+        where = f"$.placements[{number}]"
+        yield from _name(f"{where}.name", placement.name)
+        if placement.name in names:
+            yield Fault(f"{where}.name", f'"{placement.name}" is there already.', "A name of its own.", PAGE)
+        names.add(placement.name)
+        yield from _sizes(placement, where)
+        yield from _sources(config, placement, where)
+        yield from _weights(placement, where)
+        yield from _eligibility(config, placement, where)
+
+
+def _sizes(placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the numbers of a placement."""
+    yield from _within(f"{where}.slate_size_max", placement.slate_size_max, 1, SLATE_SIZE_MAX)
+    if not 1 <= placement.slate_size <= placement.slate_size_max:
+        right = f"From 1 to slate_size_max, {placement.slate_size_max}."
+        yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
+    yield from _within(f"{where}.deadline", placement.deadline.ms, 1, DEADLINE_MS_MAX)
+    yield from _within(f"{where}.editorial", len(placement.editorial), 0, EDITORIAL_MAX, SOURCES)
+
+
+def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the sources of a placement."""
+    if len(placement.sources) > SOURCES_MAX:
+        yield Fault(f"{where}.sources", f"{len(placement.sources)} came.", f"At most {SOURCES_MAX}.", SOURCES)
+    names: set[str] = set()
+    for number, source in enumerate(placement.sources):
+        place = f"{where}.sources[{number}]"
+        if isinstance(source, Custom):
+            continue  # its name and bounds are its own; wiring looks at them
+        if source.name in names or source.name == "catalogue":
+            yield Fault(f"{place}.name", f'"{source.name}" is there already.', "A name of its own.", SOURCES)
+        names.add(source.name)
+        yield from _name(f"{place}.name", source.name)
+        yield from _source(config, source, place)
+
+
+def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with the options of one source."""
+    limits = config.limits
+    match source:
+        case Popular() | Trending():
+            yield from _within(f"{place}.limit", source.limit, 1, limits.hot_items_max, SOURCES)
+            yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+        case Editorial():
+            yield from _within(f"{place}.items", len(source.items), 0, EDITORIAL_MAX, SOURCES)
+        case SessionKnn():
+            yield from _within(f"{place}.entries_max", source.entries_max, 1, limits.index_entries_max, SOURCES)
+            yield from _within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
+        case _:
+            return
+
+
+def _weights(placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the weights: each names a source and is a finite number of 0 or more."""
+    known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
+    is_open = any(isinstance(each, Custom) for each in placement.sources)
+    for name, weight in placement.weights.items():
+        if name not in known and not is_open:
+            came = f'"{name}" is not a source of this placement.{nearest(name, known)}'
+            yield Fault(f"{where}.weights.{name}", came, f"Sources: {', '.join(sorted(known))}", SOURCES)
+        if not 0 <= weight < math.inf:
+            yield Fault(f"{where}.weights.{name}", f"{weight} came.", "0 or more.", SOURCES)
+
+
+def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the filter text and with what is excluded."""
+    if placement.filter is not None:
+        rule = parse(placement.filter, config.items.attributes, f"{where}.filter")
+        if not isinstance(rule, Rule):
+            yield from rule
+    known = {*config.events.types, IMPRESSION}
+    for name, told in placement.exclude.items():
+        place = f"{where}.exclude.{name}"
+        if name not in known:
+            came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
+            yield Fault(place, came, f"Interactions: {', '.join(sorted(known))}", FILTERS)
+        yield from _excluded(place, told)
+
+
+def _excluded(place: str, told: str | int) -> Iterator[Fault]:
+    """Yield a fault unless an exclusion is an age or a count."""
+    if isinstance(told, int):
+        yield from _within(place, told, 1, 1_000_000, FILTERS)
+        return
+    try:
+        yield from _within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
+    except ValueError as error:
+        yield Fault(place, f"{error}.", 'An age such as "30d", or a count such as 5.', FILTERS)

@@ -1,0 +1,199 @@
+"""The file that ``midstream init`` writes: every setting with its default and what it means.
+
+Values are taken from the default ``Config``, so a default stands in one place; only the words stand here. A test
+holds that the text reads back as the default, and that it states every setting.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from midstream.app.config import Config
+
+HEAD = """\
+# midstream: the configuration. Every setting is here with its default; a line that is left out means the same.
+# A length of time is a whole number and one of ms, s, m, h, d. docs/configuration.md explains each part.
+"""
+GROUPED_FROM = 10_000
+"""Numbers from here on are written in groups of three digits."""
+SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "events.types": (
+        """Interactions that events may have as their type, and what one is worth to trending and popular. A weight
+below 0 is an act against the item. Change of a type or weight rebuilds the state from the log.""",
+        {},
+    ),
+    "items": (
+        "The catalogue.",
+        {
+            "unknown_items": "An interaction with an id that no item event named: accept (the item may be served),\n"
+            "hold (it counts, and is not served before the catalogue has it) or reject.",
+        },
+    ),
+    "items.attributes": (
+        """Attributes that filters may read: "number", "category" (one text), "tags" (several) or "boolean", such as
+price = "number". `available` is always there: an item with available = false is not served.""",
+        {},
+    ),
+    "sessions": (
+        "Events without a session_id belong to a session of their user until there is silence for:",
+        {"gap": ""},
+    ),
+    "limits": (
+        "Maxima, from which memory follows: `midstream size` prints the bytes of each.",
+        {
+            "users_max": "Users with a row; then the one seen longest ago starts cold.",
+            "items_max": "Items, those known only from interactions included.",
+            "click_items_max": "Items known only from interactions, so that made-up ids cannot fill the catalogue.",
+            "sessions_max": "Open sessions.",
+            "session_items_max": "Items kept of an open session, the newest ones.",
+            "index_sessions_max": "Newest sessions that session_knn looks for neighbours in.",
+            "index_items_max": "Distinct items of a session that session_knn sees, the first ones.",
+            "index_entries_max": "Newest sessions kept for each item: the largest m of session_knn.",
+            "user_ring_max": "Last interactions kept of each user, and items with counted impressions.",
+            "event_ids_max": "Event ids remembered to tell duplicates, for 24 h at most.",
+            "requests_max": "Newest answers that can be looked up by request id.",
+            "hot_items_max": "Length of each list of the hottest items: the largest limit of popular and trending.",
+            "attribute_values_max": "Distinct values of each category or tags attribute; later ones are unknown.",
+            "item_tags_max": "Tags kept of one item.",
+            "document_bytes_max": "Bytes of the attributes of all items as text, and again of all users.",
+        },
+    ),
+    "log": (
+        "The event log.",
+        {"segment_bytes_max": "Size from which a segment file is sealed and the next one begun."},
+    ),
+    "snapshots": (
+        "Snapshots of the state make a start fast; without any it is folded from the log.",
+        {
+            "interval": "Time between two.",
+            "keep": "Newest ones kept, 2 at least.",
+            "mode": "while_serving (a child process needs the state's memory once more), at_stop or off.",
+        },
+    ),
+    "server": (
+        "HTTP.",
+        {
+            "host": "Address to listen on. Anything but loopback needs insecure = true while no key is asked for.",
+            "port": "0 = any free port.",
+            "insecure": "Listen on more than loopback, because something in front keeps strangers out.",
+            "body_bytes_max": "Largest body of a request.",
+            "body_wait_max": "Longest wait for a body.",
+            "head_wait_max": "Longest wait for a connection's first request's headers.",
+            "head_bytes_max": "Largest request line with headers.",
+            "commit_wait_max": "Longest wait for events to be durable.",
+            "connections_max": "Open connections.",
+            "bulk_decodes_max": "Large bodies waiting to be decoded.",
+            "keep_alive": "An idle connection is closed after this.",
+            "stop_wait_max": "Time for requests in flight when the server stops.",
+        },
+    ),
+    "placements": (
+        "One table for each place where recommendations are shown.",
+        {
+            "name": "What a request asks for.",
+            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.2,\n"
+            "popular 0.1, editorial 0.1, any other 1.0.",
+            "filter": "Which items may be served (docs/filters.md), such as:\n"
+            'filter = "item.available and item.price <= context.budget"',
+            "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
+            "exclude": 'Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the\n'
+            "last 30 days, seen 5 times or more.",
+            "repeats": "Items of the asking session: not_last (all but the last one and a basket's), none or any.",
+            "editorial": "Items that the shop puts forward, the most wanted first.",
+            "scorers": "Scorers of one's own, best first; behind them always the blend of the sources.",
+            "selector": "What chooses and orders: top_k or custom.",
+            "slate_size": "Items of an answer when the request does not say.",
+            "slate_size_max": "The most that a request may ask for.",
+            "deadline": "Time for an answer; parts that would be late are left out and named.",
+        },
+    ),
+}
+
+
+SOURCES = "What proposes items for it (docs/sources.md): session_knn, trending, popular, editorial, custom."
+SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
+    "session_knn": {
+        "kind": "What sessions like the asking one went on to.",
+        "last_items_max": "Last distinct items of the session that are looked up.",
+        "entries_max": "Newest sessions looked at for each of them.",
+        "neighbours_max": "Most similar sessions, whose items are proposed; it decides the cost.",
+        "position_decay": "How fast an item of the session loses weight with each later one, in the similarity.",
+        "match_decay": "How fast a neighbour loses weight with each item since the latest shared one.",
+        "distance_decay": "How fast an item of a neighbour loses weight with each place from the shared one.",
+        "same_item": "Weight of the shared item itself.",
+        "sharpness": 'Power of the similarity: "1", "1.5" or "2".',
+        "allow_session_items": "Whether items of the session may be proposed; `repeats` says what may be served.",
+        "exclude_last_item": "Whether the last one is left out all the same.",
+        "limit": "Items proposed at most.",
+        "history_items_max": "Last items of the user that stand in for a session that has none yet; 0 = none.",
+    },
+    "trending": {
+        "kind": "What most people act on now.",
+        "half_life": "An act counts half as much after this. Each half-life in use keeps a list of its own.",
+    },
+    "popular": {
+        "kind": "What most people act on over a longer time; the last resort, so it runs in every request.",
+    },
+}
+
+
+def template() -> str:
+    """Return the commented file."""
+    default = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
+    sources = default["placements"][0].pop("sources")
+    return "\n".join((HEAD, *_tables(default), *_sources(sources)))
+
+
+def _tables(default: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the text of each table but the sources."""
+    for path, (meaning, words) in SECTIONS.items():
+        value: Any = default
+        for part in path.split("."):
+            value = value[part]
+        if isinstance(value, list):
+            yield _table(meaning, f"[[{path}]]", value[0], words)
+        else:
+            own = {key: each for key, each in value.items() if f"{path}.{key}" not in SECTIONS}
+            yield _table(meaning, f"[{path}]", own, words)
+
+
+def _sources(sources: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table for each source, its kind first."""
+    for number, source in enumerate(sources):
+        named = {"kind": source["kind"], "name": source["name"], **source}
+        yield _table("" if number else SOURCES, "[[placements.sources]]", named, SOURCE_WORDS[source["kind"]])
+
+
+def _table(meaning: str, header: str, table: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    """Return a table with what it and each of its settings means; one without a default stands in its comment."""
+    lines = [*_comment(meaning), header]
+    for key, value in table.items():
+        lines.extend(_comment(words.get(key, "")))
+        if value is not None:
+            lines.append(f"{key} = {_toml(value)}")
+    return "\n".join((*lines, ""))
+
+
+def _comment(text: str) -> Iterator[str]:
+    """Yield a text as comment lines."""
+    yield from (f"# {line}" for line in text.splitlines())
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML in one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | float():
+            return msgspec.json.encode(value).decode()
+        case int():
+            return f"{value:_}" if value >= GROUPED_FROM else str(value)
+        case list():
+            return f"[{', '.join(_toml(each) for each in value)}]"
+        case dict():
+            inside = ", ".join(f"{key} = {_toml(each)}" for key, each in value.items())
+            return f"{{ {inside} }}" if inside else "{}"
+        case _:
+            message = f"{type(value).__name__} cannot be written as TOML"
+            raise TypeError(message)

@@ -1,0 +1,128 @@
+"""What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
+
+from pathlib import Path
+from typing import Any
+
+from midstream.app.config import Config, Placement
+from midstream.app.load import load
+from midstream.app.relations import SOURCES
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.protocols import Filter, Source
+from midstream.core.types import Models
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.ranking.acted import Acted, Exclusion
+from midstream.ranking.available import Available
+from midstream.ranking.blend import Blend
+from midstream.ranking.excluded import Excluded
+from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.plan import Plan
+from midstream.ranking.repeats import Repeats
+from midstream.ranking.top_k import TopK
+from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.popular import Popular
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+
+HERE = Path()
+
+
+def fold(config: Config) -> Fold:
+    """Return the empty state."""
+    return Fold(config.fold_settings())
+
+
+def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> dict[str, Plan]:
+    """Return what answers each placement, by name.
+
+    Args:
+        config: Of ``app.reading``: its relations hold.
+        folder: Of the configuration file: components of one's own are looked for there.
+        models: The loaded artifacts.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded; those of all placements are named.
+    """
+    settings = config.fold_settings()
+    found: dict[str, Plan] = {}
+    faults: list[Fault] = []
+    for placement in config.placements:
+        try:
+            found[placement.name] = plan(config, placement, settings, models or Models({}), folder)
+        except ConfigInvalid as error:
+            faults.extend(error.faults)
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    return found
+
+
+def plan(config: Config, placement: Placement, settings: FoldSettings, models: Models, folder: Path = HERE) -> Plan:
+    """Return what answers a placement. To change a rule, a model or an experiment, call it again."""
+    where = f"$.placements[{config.placements.index(placement)}]"
+    sources, floor = _sources(placement, where, folder)
+    blend = Blend(weights=placement.weights)
+    scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
+    selector = load(placement.selector, "selector", f"{where}.selector", folder)
+    made = Plan(
+        name=placement.name,
+        config_hash=config.config_hash,
+        fetches=(),
+        sources=sources,
+        floor=floor,
+        fill=Catalogue(),
+        filters=_filters(config, placement, settings, where, folder),
+        features=(),
+        scorers=(*scorers, blend),
+        selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
+        models=models,
+        instant=frozenset((blend.name,)),
+        slate_size=placement.slate_size,
+        slate_size_max=placement.slate_size_max,
+        deadline_ms=placement.deadline.ms,
+        fold_version=settings.version(),
+    )
+    _require_names(made, where)
+    return made
+
+
+def _sources(placement: Placement, where: str, folder: Path) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """Return the sources, and those of the floor: wherever popular and editorial are listed, they run in any case."""
+    every: list[Any] = [
+        load(each, "source", f"{where}.sources[{n}]", folder) for n, each in enumerate(placement.sources)
+    ]
+    if not any(isinstance(each, Popular) for each in every):
+        every.append(Popular())
+    if placement.editorial:
+        every.append(Editorial(items=placement.editorial))
+    floor = tuple(each for each in every if isinstance(each, Popular | Editorial))
+    return tuple(each for each in every if not isinstance(each, Popular | Editorial)), floor
+
+
+def _filters(
+    config: Config, placement: Placement, settings: FoldSettings, where: str, folder: Path
+) -> tuple[Filter, ...]:
+    """Return the filters, the cheap ones first; the first that says no is the one that is named."""
+    attributes = config.items.attributes
+    found: list[Filter] = [Available(), Excluded()]
+    if placement.repeats != "any":
+        found.append(Repeats(allow=placement.repeats))
+    if placement.exclude:
+        found.append(Acted(exclusions=tuple(Exclusion.read(*each, settings) for each in placement.exclude.items())))
+    if placement.filter is not None:
+        rule = parse(placement.filter, attributes, f"{where}.filter")
+        if not isinstance(rule, Rule):
+            raise ConfigInvalid(rule)
+        found.append(ExpressionFilter(rule))
+    found.extend(load(each, "filter", f"{where}.filters[{n}]", folder) for n, each in enumerate(placement.filters))
+    return (*found, RequestFilter(tuple(attributes.items())))
+
+
+def _require_names(made: Plan, where: str) -> None:
+    """Refuse two parts of one name: a failure, a rerun and a metric name a part, and must mean one."""
+    names = made.part_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        came = f"Two parts are called {', '.join(twice)}."
+        right = f"A name of its own for each. In use: {', '.join(sorted(set(names)))}"
+        raise ConfigInvalid((Fault(where, came, right, SOURCES),))

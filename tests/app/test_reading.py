@@ -1,0 +1,194 @@
+"""The configuration file: defaults, faults in four parts, all of them together."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from midstream.app.config import Config, Placement
+from midstream.app.reading import parse_config, read_config
+from midstream.app.template import template
+from midstream.core.durations import Duration
+from midstream.core.errors import ConfigInvalid
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+from midstream.state.settings import FoldSettings
+
+
+def faults_of(text: str) -> dict[str, str]:
+    """Where → the whole fault as text."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(text)
+    return {fault.where: str(fault) for fault in caught.value.faults}
+
+
+def test_an_empty_file_and_no_file_are_the_default(tmp_path: Path):
+    """A working engine with one placement."""
+    assert parse_config("") == Config() == read_config(tmp_path / "midstream.toml")
+    assert [placement.name for placement in Config().placements] == ["default"]
+    assert Config().fold_settings() == FoldSettings()
+
+
+def test_the_template_reads_back_as_the_default():
+    """What init writes changes nothing."""
+    assert parse_config(template()) == Config()
+
+
+def test_the_template_states_every_setting():
+    """Each setting stands in the file with its default; those without one stand in a comment."""
+
+    def stated(told: object, default: object, where: str) -> None:
+        if isinstance(default, dict):
+            assert isinstance(told, dict), where
+            for key, each in default.items():
+                if each is None:
+                    assert f"{key} = " in template(), f"{where}.{key}"
+                else:
+                    assert key in told, f"{where}.{key}"
+                    stated(told[key], each, f"{where}.{key}")
+        elif isinstance(default, list):
+            for number, each in enumerate(default):
+                stated(told[number], each, f"{where}[{number}]")  # type: ignore[index]
+
+    stated(tomllib.loads(template()), msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str)), "$")
+
+
+def test_every_setting_of_the_template_has_a_comment():
+    """A line that says what a setting does stands above each, its own or its table's."""
+    lines = template().splitlines()
+    for number, line in enumerate(lines):
+        if " = " in line and not line.startswith(("#", "view", "click", "cart", "purchase", "dismiss", "name", "limit")):
+            assert lines[number - 1].startswith(("#", "[")), line
+
+
+def test_the_example_of_an_error():
+    """A wrong source is one fault of four parts with the nearest name."""
+    found = faults_of('[[placements]]\nsources = [{ kind = "trending" }, { kind = "sesion_knn" }]')
+    assert found == {
+        "midstream.toml: $.placements[0].sources[1].kind": (
+            "midstream.toml: $.placements[0].sources[1].kind\n"
+            '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
+            "  Sources: custom, editorial, popular, session_knn, trending\n"
+            "  docs/sources.md"
+        )
+    }
+
+
+def test_all_faults_are_reported_together():
+    """Each wrong value anywhere in the file is named at once."""
+    found = faults_of(
+        """
+        unheard = 1
+        [events.types]
+        view = { wight = 2.0 }
+        [items.attributes]
+        price = "numbr"
+        [sessions]
+        gap = "30"
+        [limits]
+        users_max = "many"
+        [snapshots]
+        mode = "while_servin"
+        [[placements]]
+        name = 3
+        sources = [{ kind = "session_knn", neighbours_max = 0 }, { limit = 3 }, "popular", { kind = "custom" }]
+        selector = { kind = "topk" }
+        """
+    )
+    assert [where.removeprefix("midstream.toml: ") for where in found] == [
+        "$.unheard",
+        "$.events.types.view.wight",
+        "$.items.attributes.price",
+        "$.sessions.gap",
+        "$.limits.users_max",
+        "$.snapshots.mode",
+        "$.placements[0].name",
+        "$.placements[0].sources[0].neighbours_max",
+        "$.placements[0].sources[1]",
+        "$.placements[0].sources[2]",
+        "$.placements[0].sources[3].path",
+        "$.placements[0].selector.kind",
+    ]
+    text = "\n".join(found.values())
+    for says in (
+        'Nearest: "weight"',
+        'Nearest: "number"',
+        'A duration such as "30m"',
+        "A whole number.",
+        'Nearest: "while_serving"',
+        "A text.",
+        "A whole number from 1 to 1000.",
+        'Nearest: "top_k"',
+    ):
+        assert says in text
+
+
+@pytest.mark.parametrize(
+    "text, where, says",
+    [
+        ('[[placements]]\nname = "a"\n[[placements]]\nname = "a"', "placements[1].name", "there already"),
+        ('[[placements]]\nsources = [{kind="trending"},{kind="trending"}]', "placements[0].sources[1].name", "there"),
+        ("[[placements]]\nslate_size = 30\nslate_size_max = 20", "placements[0].slate_size", "slate_size_max, 20"),
+        ("[[placements]]\nslate_size_max = 101", "placements[0].slate_size_max", "From 1 to 100"),
+        ("[[placements]]\nweights = { trendng = 1.0 }", "placements[0].weights.trendng", 'Nearest: "trending"'),
+        ("[[placements]]\nweights = { trending = nan }", "placements[0].weights.trending", "0 or more"),
+        ("[[placements]]\nweights = { trending = -1.0 }", "placements[0].weights.trending", "0 or more"),
+        ('[[placements]]\nexclude = { purchse = "30d" }', "placements[0].exclude.purchse", 'Nearest: "purchase"'),
+        ('[[placements]]\nexclude = { purchase = "30" }', "placements[0].exclude.purchase", 'An age such as "30d"'),
+        ("[[placements]]\nexclude = { impression = 0 }", "placements[0].exclude.impression", "From 1"),
+        ('[[placements]]\nfilter = "item.prize < 3"', "placements[0].filter", "column 1"),
+        ('[[placements]]\nsources = [{kind="popular", limit=1001}]', "placements[0].sources[0].limit", "1,000"),
+        (
+            '[[placements]]\nsources = [{kind="session_knn", entries_max=501}]',
+            "placements[0].sources[0].entries_max",
+            "500",
+        ),
+        ('[[placements]]\ndeadline = "0ms"', "placements[0].deadline", "From 1"),
+        ("placements = []", "placements", "From 1"),
+        ("[events.types]\nserved = {}", "events.types.served", "another kind of event"),
+        ("[events.types]\nview = { weight = nan }", "events.types.view.weight", "nan came"),
+        ('[items.attributes]\navailable = "boolean"', "items.attributes.available", "always there"),
+        ('[items.attributes]\nclass = "category"', "items.attributes.class", "cannot be written in a filter"),
+        ('[items.attributes]\n"a-b" = "category"', "items.attributes.a-b", "cannot be written in a filter"),
+        ("[snapshots]\nkeep = 1", "snapshots.keep", "From 2"),
+        ("[limits]\nclick_items_max = 300000", "limits.click_items_max", "items_max"),
+        ("[limits]\nusers_max = 0", "limits.users_max", "From 1"),
+        ("[server]\nport = 70000", "server.port", "From 0 to 65,535"),
+    ],
+)
+def test_relations_between_values_are_checked(text, where, says):
+    """What no single value can say is a fault of four parts as well."""
+    (fault,) = [each for place, each in faults_of(text).items() if place == f"midstream.toml: $.{where}"]
+    assert says in fault
+    assert fault.splitlines()[-1].startswith("  docs/")
+
+
+@pytest.mark.parametrize("text", ["[", "a = ", b"\xff", "a = 1\na = 2"])
+def test_what_is_not_toml_is_one_fault(text):
+    """With what the parser says of it."""
+    with pytest.raises(ConfigInvalid, match="It is not TOML"):
+        parse_config(text)
+
+
+def test_a_half_life_in_use_gets_its_list():
+    """Lists are kept for the default half-lives and for all in use, whatever the order of the file."""
+    text = '[[placements]]\nsources = [{kind="trending", half_life="1h"}, {kind="popular", half_life="30d"}]'
+    expected = tuple(Duration(each) for each in ("1h", "6h", "7d", "30d"))
+    assert parse_config(text).fold_settings().half_lives == expected
+
+
+def test_the_hash_is_of_the_effective_configuration():
+    """A default that is spelled out changes nothing, another value does."""
+    assert parse_config(template()).config_hash == Config().config_hash
+    assert parse_config('[sessions]\ngap = "1800s"').config_hash == Config().config_hash
+    assert parse_config('[sessions]\ngap = "31m"').config_hash != Config().config_hash
+    assert parse_config("[[placements]]\nslate_size = 9").fold_settings() == Config().fold_settings()
+
+
+def test_options_reach_the_component():
+    """What the file says is what the component holds."""
+    text = '[[placements]]\nsources = [{kind="session_knn", limit=50, sharpness="1"}, {kind="trending", name="hot"}]'
+    assert parse_config(text).placements == (
+        Placement(sources=(SessionKnn(limit=50, sharpness="1"), Trending(name="hot"))),
+    )
