@@ -179,24 +179,28 @@ class SegmentLog:
     def _resume(self) -> None:
         """Find the end, drop a torn tail, and make durable what is there."""
         firsts = segment_firsts(self._folder, self._disk)
-        if not firsts:
-            return
-        self._check_links(firsts)
-        found = self._scan_last(firsts)
-        tail = self._tail = found.tail
-        self.recovered = found.torn
+        if firsts:
+            self._check_links(firsts)
+            found = self._scan_last(firsts)
+            self.recovered = found.torn
+            self._tail = found.tail
+        try:
+            self._disk.sync_folder(self._folder)  # an earlier process may have ended before it did
+            if firsts:
+                self._secure(self._tail)
+        except OSError as error:
+            raise self._refuse("what was found could not be made durable", error) from error
+
+    def _secure(self, tail: Tail) -> None:
+        """Open the last segment, cut off a torn tail, and write the last frame again, so that the sync is of it."""
         path = self._folder / segment_name(tail.segment)
         start = tail.last_start if tail.last_start > OPENING_BYTES else 0  # the opening belongs to the first frame
         last = self._disk.read(path, start, tail.size - start)
         self._file = self._disk.open(path)
-        try:
-            if found.torn is not None:
-                self._disk.truncate(self._file, tail.size)
-            self._disk.write(self._file, [last], start)
-            self._disk.sync(self._file)
-            self._disk.sync_folder(self._folder)
-        except OSError as error:
-            raise self._refuse("what was found could not be made durable", error) from error
+        if self.recovered is not None:
+            self._disk.truncate(self._file, tail.size)
+        self._disk.write(self._file, [last], start)
+        self._disk.sync(self._file)
 
     def _check_links(self, firsts: Sequence[int]) -> None:
         """Check that no segment is missing or cut short, by what each says of the one before it."""

@@ -2,7 +2,7 @@
 
 ``ForgetfulDisk`` is a file system in memory that knows, for each file and each name in a folder, what is durable and
 what is still only in the cache. It records every call, and ``crash_states`` gives the disks that a power loss after
-any of them may leave. ``FailingDisk`` stands in front of any disk and raises at the n-th call of a kind.
+any of them may leave. ``FailingDisk`` stands in front of one and raises at the n-th call of a kind.
 
 The model is the weakest that POSIX allows a log to rely on: unsynced writes of a file survive up to any point, the
 last one torn at a sector or anywhere, or with sectors missing; unsynced names survive in any prefix, or all but one;
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from midstream.core.errors import FolderLocked
-from midstream.events.disk import Bytes, Disk
+from midstream.events.disk import Bytes
 
 SECTOR_BYTES = 512
 """The smallest unit that a disk writes whole."""
@@ -54,7 +54,7 @@ class _Name(NamedTuple):
 
 @dataclass(eq=False)
 class _File:
-    durable: bytes = b""
+    durable: bytearray = field(default_factory=bytearray)
     cache: bytearray = field(default_factory=bytearray)
     pending: list[_Change] = field(default_factory=list[_Change])
 
@@ -67,7 +67,7 @@ class ForgetfulDisk:
         self.calls: list[Call] = []
         """Every call, oldest first, those that read included."""
         self._folders = set(folders)
-        self._names = {path: _File(data, bytearray(data)) for path, data in (contents or {}).items()}
+        self._names = {path: _File(bytearray(data), bytearray(data)) for path, data in (contents or {}).items()}
         self._durable_names = dict(self._names)
         self._pending_names: list[_Name] = []
         self._open: dict[int, _File] = {}
@@ -137,7 +137,8 @@ class ForgetfulDisk:
         """Make durable what was written since the last sync, as far as the cache still knows that it was not."""
         self._note("sync", file)
         opened = self._open[file]
-        opened.durable = _content(opened.durable, opened.pending)
+        for change in opened.pending:
+            _apply(opened.durable, change)
         opened.pending.clear()
 
     def lose(self, file: int) -> None:
@@ -164,7 +165,7 @@ class ForgetfulDisk:
     def damage(self, path: Path, content: bytes) -> None:
         """Put other bytes into a file, durably, as rot or a stranger would. Not recorded."""
         file = self._names[path]
-        file.durable, file.cache = content, bytearray(content)
+        file.durable, file.cache = bytearray(content), bytearray(content)
         file.pending.clear()
 
     def contents(self) -> dict[Path, bytes]:
@@ -181,7 +182,7 @@ class ForgetfulDisk:
         seen: set[tuple[tuple[Path, bytes], ...]] = set()
         for names in _names_left(self._durable_names, self._pending_names):
             for contents in _contents_left(list(dict.fromkeys(self._names.values())), tear):
-                left = {path: contents.get(file, file.durable) for path, file in names.items()}
+                left = {path: contents.get(file, bytes(file.durable)) for path, file in names.items()}
                 key = tuple(sorted(left.items()))
                 if key not in seen:
                     seen.add(key)
@@ -210,41 +211,47 @@ class ForgetfulDisk:
 
     def _change(self, file: int, change: _Change) -> None:
         opened = self._open[file]
-        opened.cache[:] = _content(bytes(opened.cache), [change])
+        _apply(opened.cache, change)
         opened.pending.append(change)
 
 
+@dataclass(frozen=True, slots=True)
+class DiskFault:
+    """Which call fails, and how."""
+
+    kind: str
+    """Name of the method."""
+    nth: int = 1
+    """Which of its calls from now on, the first is 1."""
+    error: int = errno.EIO
+    """Error number."""
+    written: float = 0.5
+    """Share of the bytes of a failing write that still arrive: a short write."""
+    for_good: bool = False
+    """All later calls of the kind fail too, until ``heal``."""
+
+
 class FailingDisk:
-    """Stands in front of a disk and raises at the n-th call of one kind, once or from then on."""
+    """Stands in front of a forgetful disk and raises where it is told to."""
 
-    def __init__(
-        self, inner: Disk, kind: str, nth: int, error: int = errno.EIO, *, written: float = 0.5, for_good: bool = False
-    ) -> None:
-        """Fail at the ``nth`` (from 1) call of ``kind``.
-
-        Args:
-            inner: Does all else. A ``ForgetfulDisk`` also loses what a failed sync was to make durable.
-            kind: Name of the method.
-            nth: Which of its calls fails, from 1.
-            error: Error number.
-            written: Share of the bytes of a failing write that still arrive: a short write.
-            for_good: All later calls of that kind fail too, until ``heal``.
-        """
+    def __init__(self, inner: ForgetfulDisk) -> None:
+        """Let everything pass until ``fail``."""
         self._inner = inner
-        self._kind = kind
-        self._nth = nth
-        self._error = error
-        self._written = written
-        self._for_good = for_good
-        self.count = 0
-        """Number of calls of the kind so far."""
+        self._fault: DiskFault | None = None
+        self._then: DiskFault | None = None
+        self._count = 0
         self.failed = 0
         """Number of calls that were made to fail."""
 
+    def fail(self, fault: DiskFault, then: DiskFault | None = None) -> None:
+        """Fail as told, counting calls from now; once it was met, fail as told by ``then``."""
+        self._fault = fault
+        self._then = then
+        self._count = 0
+
     def heal(self) -> None:
         """Fail no more."""
-        self._nth = 0
-        self._for_good = False
+        self._fault = self._then = None
 
     def make_folder(self, folder: Path) -> None:
         """Create a folder, or fail."""
@@ -288,10 +295,11 @@ class FailingDisk:
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all; or only the first share of it, and fail."""
-        if self._is_due("write"):
+        fault = self._due("write")
+        if fault is not None:
             data = b"".join(parts)
-            self._inner.write(file, [data[: int(len(data) * self._written)]], start)
-            self._fail()
+            self._inner.write(file, [data[: int(len(data) * fault.written)]], start)
+            raise self._error(fault)
         self._inner.write(file, parts, start)
 
     def truncate(self, file: int, length: int) -> None:
@@ -301,10 +309,10 @@ class FailingDisk:
 
     def sync(self, file: int) -> None:
         """Sync; or fail, and with it lose what was to become durable."""
-        if self._is_due("sync"):
-            if isinstance(self._inner, ForgetfulDisk):
-                self._inner.lose(file)
-            self._fail()
+        fault = self._due("sync")
+        if fault is not None:
+            self._inner.lose(file)
+            raise self._error(fault)
         self._inner.sync(file)
 
     def close(self, file: int) -> None:
@@ -316,19 +324,27 @@ class FailingDisk:
         self._meet("lock")
         return self._inner.lock(path)
 
-    def _is_due(self, kind: str) -> bool:
-        if kind != self._kind:
-            return False
-        self.count += 1
-        return self.count == self._nth or (self._for_good and self.count > self._nth)
+    def _due(self, kind: str) -> DiskFault | None:
+        """Count a call; return the fault when it is this call that fails."""
+        fault = self._fault
+        if fault is None or kind != fault.kind:
+            return None
+        self._count += 1
+        is_due = self._count == fault.nth or (fault.for_good and self._count > fault.nth)
+        if not is_due:
+            return None
+        if self._then is not None:
+            self.fail(self._then)
+        return fault
+
+    def _error(self, fault: DiskFault) -> OSError:
+        self.failed += 1
+        return OSError(fault.error, os.strerror(fault.error))
 
     def _meet(self, kind: str) -> None:
-        if self._is_due(kind):
-            self._fail()
-
-    def _fail(self) -> None:
-        self.failed += 1
-        raise OSError(self._error, os.strerror(self._error))
+        fault = self._due(kind)
+        if fault is not None:
+            raise self._error(fault)
 
 
 def replayed(calls: Sequence[Call]) -> Iterator[tuple[int, ForgetfulDisk]]:
@@ -355,17 +371,23 @@ def _folders_of(change: _Name) -> set[Path]:
     return {path.parent for path in (change.removed, change.linked) if path is not None}
 
 
-def _content(durable: bytes, changes: Sequence[_Change]) -> bytes:
-    """Return a file's bytes after the changes; what lies between its end and a later write reads as zeros."""
+def _content(durable: Bytes, changes: Sequence[_Change]) -> bytes:
+    """Return a file's bytes after the changes."""
     content = bytearray(durable)
-    for start, data in changes:
-        if len(content) < start:
-            content.extend(bytes(start - len(content)))
-        if data is None:
-            del content[start:]
-        else:
-            content[start : start + len(data)] = data
+    for change in changes:
+        _apply(content, change)
     return bytes(content)
+
+
+def _apply(content: bytearray, change: _Change) -> None:
+    """Make one change; what lies between the end of the file and a later write reads as zeros."""
+    start, data = change
+    if len(content) < start:
+        content.extend(bytes(start - len(content)))
+    if data is None:
+        del content[start:]
+    else:
+        content[start : start + len(data)] = data
 
 
 def _names_left(durable: dict[Path, _File], pending: Sequence[_Name]) -> Iterator[dict[Path, _File]]:
@@ -383,7 +405,7 @@ def _contents_left(files: Sequence[_File], tear: int) -> Iterator[dict[_File, by
     """Yield what may be left in the files: all of it, or of one file less, the others whole or not at all."""
     # What a failed sync lost shows in the cache and is in no pending change: durable is all there is of it.
     whole = {file: _content(file.durable, file.pending) for file in files}
-    lost = {file: file.durable for file in files}
+    lost = {file: bytes(file.durable) for file in files}
     yield whole
     yield lost
     for file in files:
