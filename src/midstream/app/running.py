@@ -1,4 +1,4 @@
-"""Opens a data folder: the log, the newest good snapshot, the rest of the log, and the engine that goes on from there."""
+"""Opens a data folder: the log, the newest good snapshot, the rest of the log, the engine that goes on from there."""
 
 import os
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from midstream.app.config import Config
@@ -13,17 +14,20 @@ from midstream.app.reading import read_config
 from midstream.app.wiring import plans
 from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine import snapshots
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import catch_up
 from midstream.engine.running import Running, Started
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
+from midstream.engine.writer import FRAME_EVENTS_MAX
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, identity_of
 from midstream.events.segments import SegmentLog
+from midstream.events.wire import Accept, Limits
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.plan import Plan
 
 CONFIG_NAME = "midstream.toml"
 DATA_NAME = "data"
@@ -76,7 +80,7 @@ def open_running(
         snapshot_position = fold.log_position
         folded = catch_up(fold, log.read, log.end)
         host = Host(outside.clock, outside.monotonic, RequestIds(data.key(outside.entropy), outside.entropy))
-        engine = Engine(log, fold, plans(config, folder), host, metrics, options)
+        engine = Engine(log, fold, _answering(config, folder), host, metrics, options)
     except BaseException:
         log.close()
         raise
@@ -89,10 +93,16 @@ def open_running(
         outside.monotonic,
     )
     torn = "" if log.recovered is None else str(log.recovered)
-    started = Started(
-        LogPosition(snapshot_position), folded, loaded.refused, torn, outside.monotonic() - began
-    )
+    started = Started(LogPosition(snapshot_position), folded, loaded.refused, torn, outside.monotonic() - began)
     return Running(engine, snapshotter, started)
+
+
+def _answering(config: Config, folder: Path) -> dict[str, Plan]:
+    """Return the plans; while no placement is configured the default one answers under any name."""
+    found = plans(config, folder)
+    if config.placements == Config().placements:
+        found[ANY_PLACEMENT] = found[config.placements[0].name]
+    return found
 
 
 def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
@@ -110,4 +120,22 @@ def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     used = config or config_of(root)
-    return Shop(open_running(root, used), accept_of(used))
+    accept = accept_of(used)
+    return Shop(open_running(root, used), lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()))
+
+
+def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = False) -> Accept:
+    """Return the terms on which events are taken; ``now_ms`` is 0 until a caller sets it.
+
+    Args:
+        config: Names the interactions and the item attributes.
+        limits: Without them those of a program that embeds the engine, which sends as much as fits into a commit.
+        trusted: Take the kinds that only the engine writes, and log times: an import of an export.
+    """
+    return Accept(
+        actions=frozenset(config.events.types),
+        now_ms=0,
+        limits=limits or Limits(events_max=FRAME_EVENTS_MAX),
+        attributes=config.items.attributes,
+        trusted=trusted,
+    )

@@ -28,6 +28,8 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.served import ServedRecord, encode_served
 from midstream.state.fold import Fold
 
+ANY_PLACEMENT = "*"
+"""Name of the plan that answers every name that is not configured."""
 TICK_MS = 60_000
 """At most one tick a minute, and only while an open session waits for log time to move."""
 _OUTCOMES: tuple[tuple[Outcome, EventOutcome], ...] = (
@@ -173,12 +175,12 @@ class Engine:
         return answer
 
     def plan(self, placement: str) -> Plan:
-        """Return what answers a placement; ``*`` answers any name while no placement is configured.
+        """Return what answers a placement.
 
         Raises:
             NotFound: There is no such placement.
         """
-        found = self.plans.get(placement) or self.plans.get("*")
+        found = self.plans.get(placement) or self.plans.get(ANY_PLACEMENT)
         if found is None:
             message = f"placement {placement!r} is not configured; there are {', '.join(sorted(self.plans))}"
             raise NotFound(message)
