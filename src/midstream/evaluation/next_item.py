@@ -136,7 +136,8 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
         used.search,
         lambda trial: used.say(f"{data.name}: HR {trial.hit_rate:.4f} MRR {trial.mrr:.4f} {trial.options}"),
     )
-    choice = Choice(data.name, "validation", len(exam), LIST_LENGTH, best_of(trials), trials)
+    fold_settings: dict[str, object] = msgspec.to_builtins(used.fold, enc_hook=str)
+    choice = Choice(data.name, "validation", len(exam), LIST_LENGTH, fold_settings, best_of(trials), trials)
     write_choice(settings_path, choice)
     return read_choice(settings_path)
 

@@ -13,7 +13,6 @@ from midstream.core.protocols import Source
 from midstream.core.types import Index, Models, Moment, Query, TimestampMs
 from midstream.evaluation.interactions import Interactions, Rows, by_session
 from midstream.state.fold import Fold
-from midstream.state.vocabulary import Vocabulary
 
 LIST_LENGTH = 20
 _NO_MODELS = Models({})
@@ -103,7 +102,7 @@ def exam_of(fold: Fold, asked: Interactions, *, repeat: bool) -> Exam:
     """
     questions = questions_of(asked)
     rows = questions.rows
-    item_index = fold.tables[Vocabulary].item_indices(rows.item_id.tolist())
+    item_index = fold.vocabulary.item_indices(rows.item_id.tolist())
     # What a query may send along is what the state keeps of an open session.
     given_max = fold.settings.limits.session_items_max
     return Exam(
@@ -132,8 +131,8 @@ def answers(source: Source, exam: Exam, k: int = LIST_LENGTH) -> Index:
     """
     lists = np.full((len(exam), k), -1, dtype=np.int32)
     for row, moment in enumerate(exam.moments):
-        proposed = source.retrieve(moment).item_index
-        lists[row, : len(proposed)] = listed(proposed, int(exam.last[row]), k, repeat=exam.repeat)
+        items = listed(source.retrieve(moment).item_index, int(exam.last[row]), k, repeat=exam.repeat)
+        lists[row, : len(items)] = items
     return lists
 
 
@@ -146,7 +145,7 @@ def lists_of(
     published: Mapping[tuple[str, int], tuple[str, ...]], exam: Exam, fold: Fold, k: int
 ) -> tuple[Rows, Index]:
     """Return the questions that published lists answer, as rows of the exam, and the first k items of each list."""
-    vocabulary = fold.tables[Vocabulary]
+    vocabulary = fold.vocabulary
     rows: list[int] = []
     lists: list[Index] = []
     for row, (session_id, place) in enumerate(zip(exam.session_ids, exam.place.tolist(), strict=True)):

@@ -25,7 +25,6 @@ from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import Vocabulary
 
 Method = Callable[[Fold, Query], Awaitable[Index]]
 """Items for a query, best first; one more than asked for, as the last act's item may be taken out."""
@@ -157,7 +156,7 @@ async def _replay(
         folded = row
         query = _query(rows, row, options)
         moment = fold.moment(query, _NO_MODELS)
-        wanted = moment.table(Vocabulary).item_index(str(rows.item_id[row]))
+        wanted = fold.vocabulary.item_index(str(rows.item_id[row]))
         last = int(moment.recent_item_index[-1]) if len(moment.recent_item_index) else -1
         for name, ask in methods.items():
             found = listed(await ask(fold, query), last, options.k, repeat=options.repeat) == wanted

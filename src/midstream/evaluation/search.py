@@ -20,6 +20,15 @@ from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers
 Value = int | float | bool | str
 Grid = Mapping[str, Sequence[Value]]
 PAGE = "docs/quality.md"
+SESSION_KNN_GRID: Grid = {
+    "position_decay": (0.2, 0.35, 0.5, 0.7),
+    "match_decay": (0.2, 0.3, 0.45, 0.6, 0.8),
+    "distance_decay": (0.35, 0.5, 0.7),
+    "same_item": (1.0, 2.0, 3.0, 4.0),
+    "sharpness": ("1", "1.5", "2"),
+    "neighbours_max": (50, 100, 200, 300),
+}
+"""Values for the options of session kNN that change its lists most, around its defaults: about 40 trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class Choice:
     chosen_on: str
     questions: int
     k: int
+    fold: dict[str, object]
+    """Settings of the fold; the maxima for ids were fitted to the data."""
     best: Trial
     trials: tuple[Trial, ...]
 
