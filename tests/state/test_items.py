@@ -4,13 +4,12 @@ import json
 import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from midstream.state.vocabulary import Vocabulary
 
 from midstream.core.durations import Duration
 from midstream.core.errors import NotFound
@@ -20,6 +19,9 @@ from midstream.events.schema import Event, build
 from midstream.state.decay import TABLE
 from midstream.state.items import IMPRESSION, Items
 from midstream.state.settings import EventType, FoldSettings, Limits
+
+if TYPE_CHECKING:
+    from midstream.state.vocabulary import Vocabulary
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 ACTIONS = ("buy", "dismiss", "view")
@@ -131,8 +133,8 @@ class Plain:
             landmark = act.log_time // (32 * half_life) * (32 * half_life)
             factor = power((self.landmarks[h] - landmark) // half_life)
             self.landmarks[h] = landmark
-            for sums in (self.counters, self.heat):
-                sums.update({key: value * factor for key, value in sums.items() if key[0] == h})
+            self.counters.update({key: value * factor for key, value in self.counters.items() if key[0] == h})
+            self.heat.update({key: value * factor for key, value in self.heat.items() if key[0] == h})
         if act.item < 0:
             return
         if act.kind == Kind.ITEM:
@@ -153,7 +155,8 @@ class Plain:
 
     def document(self, item):
         """Fields from all changes of the item in the order of their times, and whether it is deleted."""
-        document, deleted = {}, False
+        document: dict[str, object] = {}
+        deleted = False
         for act in sorted(self.changes.get(item, []), key=lambda act: act.event_time):
             deleted = act.operation == Operation.DELETE
             if act.operation != Operation.PATCH:
@@ -356,8 +359,14 @@ def test_a_deletion_that_cannot_be_kept_still_hides():
         table.apply(batch_of([change]))
         assert not table.available[0]
         assert len(table.hottest(small.half_lives[0].ms, 9)[0]) == 0
+
+
+def test_attributes_that_cannot_be_kept_do_not_hide():
+    """An item is served without the attributes for which there was no room."""
+    table = items_of(FoldSettings(limits=Limits(items_max=ITEMS, document_bytes_max=0)))
     table.apply(batch_of([put(0, {"price": 3})]))
     assert table.available[0]
+    assert table.refused_documents_count == 1
 
 
 def test_names_that_are_not_kept_are_refused():

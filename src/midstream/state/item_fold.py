@@ -34,6 +34,31 @@ Columns = NDArray[np.float64]
 
 
 @kernel
+def move_landmarks(
+    half_lives: NDArray[np.int64],
+    clock: NDArray[np.int64],
+    counters: Columns,
+    available: Mask,
+    heat: Columns,
+    list_values: Columns,
+    list_items: Index,
+    list_states: NDArray[np.int64],
+    item_hash: NDArray[np.uint64],
+) -> None:
+    """Move every landmark that log time has passed on to the next, and all sums with it."""
+    count = clock[COUNT]
+    for h in range(len(half_lives)):
+        landmark = landmark_at(clock[LOG_TIME], half_lives[h])
+        if landmark != clock[LANDMARKS_START + h]:
+            factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
+            clock[LANDMARKS_START + h] = landmark
+            counters[:count, h] *= factor
+            heat[h, :count] *= factor
+            # Sums that were apart may now both be 0, so the order is found anew.
+            build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
+
+
+@kernel
 def fold_events(
     start: int,
     stop: int,
@@ -69,16 +94,9 @@ def fold_events(
         now = log_time_ms[event]
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
-            for h in range(len(half_lives)):
-                landmark = landmark_at(now, half_lives[h])
-                if landmark != clock[LANDMARKS_START + h]:
-                    factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
-                    clock[LANDMARKS_START + h] = landmark
-                    count = clock[COUNT]
-                    counters[:count, h] *= factor
-                    heat[h, :count] *= factor
-                    # Sums that were apart may now both be 0, so the order is found anew.
-                    build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
+            move_landmarks(
+                half_lives, clock, counters, available, heat, list_values, list_items, list_states, item_hash
+            )
         item = item_index[event]
         if item < 0:
             continue

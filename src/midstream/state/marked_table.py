@@ -1,0 +1,66 @@
+"""Hash tables that are free again with every query, without being cleared, and as large as the query needs.
+
+A cell holds a stamp, (number of the query << 32 | key), and the place of what belongs to the key, -1 = to be left
+out. What earlier queries left has another number and counts as free. Open addressing; at most half of the cells
+are taken.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Index
+from midstream.state.kernel import kernel
+
+STAMP: Final = 0
+PLACE: Final = 1
+EPOCH_MAX: Final = 2**31 - 2
+_BITS_MIN: Final = 6
+
+Table = NDArray[np.int64]
+
+
+@kernel
+def table_bits(entries: int) -> int:
+    """Return the bits of a table that stays at most half full."""
+    bits = _BITS_MIN
+    while 1 << bits < 2 * entries:
+        bits += 1
+    return bits
+
+
+def table_size(entries: int) -> int:
+    """Return the cells of a table for at most so many entries."""
+    return int(1 << table_bits(entries))
+
+
+@kernel
+def cell_of(table: Table, bits: int, stamp: int) -> int:
+    """Return the cell that holds a stamp, or the free one where it belongs."""
+    epoch = stamp >> 32
+    cell = (((stamp & 0xFFFFFFFF) * 0x9E3779B1) & 0xFFFFFFFF) >> (32 - bits)
+    while table[cell, STAMP] != stamp and table[cell, STAMP] >> 32 == epoch:
+        cell = (cell + 1) & ((1 << bits) - 1)
+    return cell
+
+
+@kernel
+def next_epoch(epoch: Table, sessions: Table, items: Table) -> int:
+    """Return the number of a new query; what earlier ones left in the tables is free from now on."""
+    if epoch[0] >= EPOCH_MAX:
+        sessions[:, STAMP] = 0
+        items[:, STAMP] = 0
+        epoch[0] = 0
+    epoch[0] += 1
+    return int(epoch[0])
+
+
+@kernel
+def leave_out(places: Index, epoch: int, bits: int, table: Table) -> None:
+    """Mark slots or items so that they are met but not taken."""
+    for place in places:
+        if place >= 0:
+            cell = cell_of(table, bits, epoch << 32 | place)
+            table[cell, STAMP] = epoch << 32 | place
+            table[cell, PLACE] = -1
