@@ -104,6 +104,7 @@ def test_example_has_what_was_asked_for():
     assert {each["item_id"] for each in acts} <= {each["item_id"] for each in items}
     times = [int(str(each["time"])) for each in events]
     assert times == sorted(times)
+    assert times[-1] == START_MS
     assert all(each["session_id"] for each in acts)
     assert any("user_id" not in each for each in acts)
 

@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 
 from midstream.simulation.shop import Shop, ShopOptions, open_shop
 from midstream.simulation.visitor import Act, Visit, VisitorOptions, meet
@@ -49,20 +50,32 @@ def act_event(shop: Shop, visit: Visit, act: Act) -> dict[str, object]:
 def act_events(shop: Shop, some: Sequence[Visit]) -> list[dict[str, object]]:
     """Return all acts of visits as events, oldest first; at the same moment in the order of the visits."""
     every = [(act.time_ms, act_event(shop, visit, act)) for visit in some for act in visit.acts]
-    return [event for _, event in sorted(every, key=lambda pair: pair[0])]
+    return [event for _, event in sorted(every, key=itemgetter(0))]
 
 
-def example_events(seed: int, start_ms: int, item_count: int, act_count: int) -> list[dict[str, object]]:
+def example_events(seed: int, end_ms: int, item_count: int, act_count: int) -> list[dict[str, object]]:
     """Return a small shop's first days: its catalogue, then the first ``act_count`` acts of its visitors.
 
     Args:
         seed: Which shop it is.
-        start_ms: When it opens: the time of the catalogue; the first act comes later.
+        end_ms: Time of the last act; the catalogue is as old as the shop, some days.
         item_count: All are for sale from the start.
         act_count: Whole visits are made until there are so many acts; the last visit may be cut.
     """
+    _, acts = _first_days(seed, 0, item_count, act_count)
+    shop, acts = _first_days(seed, end_ms - acts[-1][0], item_count, act_count)
+    return [*(shop.put_event(product) for product in range(item_count)), *(event for _, event in acts)]
+
+
+def _first_days(
+    seed: int, start_ms: int, item_count: int, act_count: int
+) -> tuple[Shop, list[tuple[int, dict[str, object]]]]:
+    """Return a shop that opens at a time, and its first acts with their times."""
     world = World(ShopOptions(seed, start_ms, opening_count=item_count, launch_count=0), visitor_count=25)
     shop = open_shop(world.shop)
     # Each visit has at least one act, so as many visits as acts are always enough.
-    acts = act_events(shop, list(islice(visits(world, shop), act_count)))
-    return [*(shop.put_event(product) for product in range(item_count)), *acts[:act_count]]
+    some = list(islice(visits(world, shop), act_count))
+    acts = sorted(
+        ((act.time_ms, act_event(shop, visit, act)) for visit in some for act in visit.acts), key=itemgetter(0)
+    )
+    return shop, acts[:act_count]

@@ -1,0 +1,38 @@
+"""The program: its commands, and how a failure leaves it.
+
+Exit status 0: done. 1: an expected failure, printed as where, what came, what would be right, page. 2: wrong use.
+Anything else that is raised is a bug and ends with its traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from midstream.cli import import_file, init
+from midstream.cli.console import say
+from midstream.core.errors import Invalid, MidstreamError
+
+app = typer.Typer(
+    help="A real-time recommendation engine: the next request sees the last click.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (init, import_file):
+    app.add_typer(command.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status.
+
+    Args:
+        arguments: Without the program's name; None = those of the process.
+    """
+    try:
+        app(args=arguments, prog_name="midstream")
+    except MidstreamError as error:
+        name = "" if isinstance(error, Invalid) else f"{type(error).__name__}: "
+        say(f"{name}{error}")
+        sys.exit(1)

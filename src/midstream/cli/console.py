@@ -1,0 +1,95 @@
+"""What all commands share: the options that several have, and how something is printed.
+
+Results go to standard output, words about them to standard error, so that a pipe gets results alone. Where standard
+output is no terminal rich leaves colours out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, cast
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+
+Folder = Annotated[
+    Path, typer.Option("--folder", "-f", file_okay=False, help="Where midstream.toml and data are; default: here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+HERE = Path()
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    out.print(msgspec.json.encode(value, enc_hook=str).decode(), markup=False)
+
+
+def say(text: str) -> None:
+    """Print words about a result to standard error."""
+    err.print(text, markup=False)
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
+    """Return a table; numbers stand right, text is printed as it is."""
+    table = Table(title=title, title_justify="left")
+    cells = [[("" if cell is None else cell) for cell in row] for row in rows]
+    for number, name in enumerate(columns):
+        is_number = bool(cells) and all(isinstance(row[number], int | float) for row in cells)
+        table.add_column(name, justify="right" if is_number else "left")
+    for row in cells:
+        table.add_row(*(escape(_text(cell)) for cell in row))
+    return table
+
+
+def print_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Print named facts, one a line, or as JSON."""
+    if as_json:
+        print_json(facts)
+        return
+    width = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        out.print(f"{name.replace('_', ' '):<{width}}  {_text(value)}", markup=False)
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> bytes_text(1536)
+        '1.5 KiB'
+    """
+    unit = 0
+    while count >= _STEP and unit < len(UNITS) - 1:
+        count /= _STEP
+        unit += 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
+
+
+def progress() -> Progress:
+    """Return a progress bar on standard error, gone when it is done; use it in a ``with`` block."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        parts = cast("Sequence[object]", value)
+        return "\n".join(_text(each) for each in parts) or "none"
+    return str(value)

@@ -1,0 +1,82 @@
+"""``midstream import``: a file of events into the log, each row once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, progress, say
+
+if TYPE_CHECKING:
+    from midstream.app.import_columns import ColumnOptions
+    from midstream.app.importing import ImportSummary
+
+app = typer.Typer()
+Map = Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as user_id=visitor; may be repeated.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE for all rows; may be repeated.")]
+Types = Annotated[list[str] | None, typer.Option("--types", help="VALUE=TYPE, such as click=view; may be repeated.")]
+
+
+@app.command("import")
+def command(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON or Parquet.")],
+    columns: Map = None,
+    constants: Set = None,
+    type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,
+    types: Types = None,
+    time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Record every row of a file once; run again, it records what is missing and nothing twice."""
+    options = _options(columns or [], [*(constants or []), *([f"type={type_name}"] if type_name else [])], types or [])
+    summary = run_import(folder, file, replace(options, time_format=time_format))
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+def _options(columns: list[str], constants: list[str], types: list[str]) -> "ColumnOptions":
+    from midstream.app.import_columns import ColumnOptions, parse_pairs
+
+    return ColumnOptions(parse_pairs(columns, "--map"), parse_pairs(constants, "--set"), parse_pairs(types, "--types"))
+
+
+def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
+    """Import with a progress bar."""
+    from midstream.app.importing import import_file
+    from midstream.app.running import config_of
+
+    with progress() as bar:
+        task = bar.add_task("starting", total=None)
+        return import_file(
+            folder,
+            config_of(folder),
+            file,
+            columns,
+            lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+        )
+
+
+def print_summary(summary: "ImportSummary") -> None:
+    """Say what became of the rows."""
+    through = f" through {summary.through}" if summary.through else ""
+    rate = summary.recorded / max(summary.seconds, 1e-9)
+    out.print(f"{summary.file}: {summary.recorded} recorded{through} in {summary.seconds:.1f} s ({rate:,.0f}/s)")
+    if summary.known:
+        all_of_it = " Nothing is new in this file." if not summary.recorded else ""
+        out.print(f"{summary.known} were in the log before and were left out.{all_of_it}")
+    if summary.conflicts:
+        out.print(f"{summary.conflicts} ids were in the log before with other content; the first ones stay.")
+    if summary.refused:
+        out.print(f"{summary.refused} refused: their items are unknown, or there is no room for more.")
+    if summary.unused_columns:
+        say(f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in")
+    if summary.late:
+        say(f"{summary.late} are more than 24 h older than the log's end: a history is best imported first")
+    if summary.rejected:
+        say(f"{summary.rejected} rows rejected, all of them in data/{summary.rejected_file}; the first:")
+        for fault in summary.faults:
+            say(str(fault))
