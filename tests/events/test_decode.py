@@ -92,7 +92,7 @@ bad_events: st.SearchStrategy[Any] = st.sampled_from(
         {},
         {"type": "view"},
         {**VIEW, "type": "served"},
-        {**VIEW, "type": "veiw"},
+        {**VIEW, "type": "viewed"},
         {**VIEW, "time": 1_750_000_000},
         {**VIEW, "user_id": ""},
         {**VIEW, "user_id": "a\ud800"},
@@ -219,7 +219,7 @@ def test_a_bad_line_takes_no_other_down(drawn):
 
 LONG = "x" * 129
 REFUSED = [
-    ({**VIEW, "type": "veiw"}, "/type", 'Nearest: "view"'),
+    ({**VIEW, "type": "viewed"}, "/type", 'Nearest: "view"'),
     ({**VIEW, "type": "served"}, "/type", "reserved"),
     ({**VIEW, "type": 3}, "/type", "3."),
     ({"user_id": "ann", "item_id": "lamp"}, "/type", "Nothing was sent"),
@@ -229,6 +229,7 @@ REFUSED = [
     ({**VIEW, "content": {}}, "/content", "does not belong"),
     ({**VIEW, "attributes": {}}, "/attributes", "does not belong"),
     ({**VIEW, "operation": "put"}, "/operation", "does not belong"),
+    ({**VIEW, "operation": "\ud800"}, "/operation", "ud800"),
     ({**VIEW, "user_id": 7}, "/user_id", "7."),
     ({**VIEW, "user_id": ""}, "/user_id", '"".'),
     ({**VIEW, "item_id": LONG}, "/item_id", "129 characters"),
@@ -244,7 +245,7 @@ REFUSED = [
     ({**VIEW, "time": 4_133_980_800_000}, "/time", "outside the years"),
     ({**VIEW, "time": NOW_MS * 1000}, "/time", "outside the years"),
     ({**VIEW, "time": 10**30}, "/time", "outside the years"),
-    ({**VIEW, "time": 10**999}, "/time", "too large"),
+    ({**VIEW, "time": 10**999}, "/time", "outside the years"),
     ({**VIEW, "time": NOW_MS + 0.5}, "/time", ".5"),
     ({**VIEW, "time": True}, "/time", "true"),
     ({**VIEW, "time": "yesterday"}, "/time", "yesterday"),
@@ -392,7 +393,7 @@ def test_only_a_trusted_caller_may_send_what_the_engine_writes():
         b"3",
         b'"view"',
         b"null",
-        b"tru",
+        b"nul",
         b"{",
         b"[{}",
         b"[{},]",
@@ -513,7 +514,7 @@ def test_hostile_bodies_cost_little(name):
 
 def test_of_a_name_sent_twice_the_last_counts():
     """JSON leaves it open; here it is the same in the typed and in the loose reading."""
-    body = b'{"type":"veiw","user_id":"a","user_id":"b","item_id":"c","type":"view"}'
+    body = b'{"type":"viewed","user_id":"a","user_id":"b","item_id":"c","type":"view"}'
     assert event_at(decode(body, ACCEPT).batch, 0).user_id == "b"
     twice = b'{"events":[3],"events":[' + body + b",3]}"
     decoded = decode(twice, ACCEPT)
@@ -523,6 +524,9 @@ def test_of_a_name_sent_twice_the_last_counts():
 
 def test_python_values_are_taken_for_what_they_mean():
     """NumPy numbers and tuples are numbers and lists; what JSON cannot say is refused, not guessed."""
+    deep: list[object] = []
+    for _ in range(500):
+        deep = [deep]
     circle: list[object] = []
     circle.append(circle)
     sent: list[dict[str, object]] = [
@@ -539,6 +543,7 @@ def test_python_values_are_taken_for_what_they_mean():
         {"type": "item", "item_id": "a", "attributes": {"x": circle}},
         {"type": "item", "item_id": "a", "attributes": {"x": float("nan")}},
         {**VIEW, "user_id": b"ann"},
+        {"type": "item", "item_id": "a", "user_id": 3, "attributes": {"x": deep}},
         {**VIEW, "value": float("nan")},
     ]
     decoded = decode_objects(sent, ACCEPT)
@@ -546,7 +551,7 @@ def test_python_values_are_taken_for_what_they_mean():
     first, second = event_at(decoded.batch, 0), event_at(decoded.batch, 1)
     assert (first.position, first.value, first.quantity, first.user_id) == (3, 2.5, 2.0, "ann")
     assert second.body == b'{"free":[0,1],"new":true,"tags":["x","y"]}'
-    assert [each.index for each in decoded.rejected] == [2, 3, 4, 5, 6, 7]
+    assert [each.index for each in decoded.rejected] == [2, 3, 4, 5, 6, 7, 8]
 
 
 def test_an_order_with_one_wrong_line_leaves_no_row():

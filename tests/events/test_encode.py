@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
@@ -103,8 +103,11 @@ def test_an_export_without_log_times_needs_no_trust():
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+@example(float(np.finfo(np.float32).max))
 def test_a_quantity_is_short_and_exact(value):
     """A float32 is written with no more digits than it needs and read back as the same one."""
     written_value: Any = to_object(Event(int(Kind.INTERACTION), quantity=value))["quantity"]
     assert np.float32(written_value).tobytes() == np.float32(value).tobytes()
+    sent = {"type": "view", "user_id": "a", "item_id": "b", "quantity": written_value}
+    assert decode(json.dumps(sent).encode(), TRUSTED).batch.rows["quantity"][0] == np.float32(value)
     assert len(repr(written_value).strip("-").replace(".", "").split("e")[0].strip("0")) <= 9

@@ -18,6 +18,7 @@ from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.core.types import EventBatch, Index
 from midstream.events.faults import fault_of, find_refusal, nearest, shown
 from midstream.events.rows import Rows
+from midstream.events.values import nests_within
 from midstream.events.wire import PAGE, Accept, Refused, WireEnvelope, WireEvent
 
 _BODY_NESTING_MAX = 64
@@ -30,6 +31,7 @@ _ENVELOPE = re.compile(rb'\s*\{\s*"events"\s*:')
 _NEXT_LINE = re.compile(rb"\}[ \t\r]*\n\s*\{")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_CAME_CHARS_MAX = 200
 _KEPT = (bytes, bytearray, memoryview)
 """Python types that are refused as they are: msgspec would make base64 of them."""
 _LOOSE_DIGITS_MAX = 300
@@ -258,10 +260,13 @@ def _part_of_object(number: int, event: Mapping[str, object]) -> _Part:
     prefix = f"/{number}"
     try:
         loose = msgspec.to_builtins(dict(event), builtin_types=_KEPT, enc_hook=_builtin)
-        return _Part(prefix, _raw_of(loose), loose)
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as failure:
-        right = "A dict of texts, numbers, booleans, lists and dicts."
-        return _Part(prefix, b"", None, Refused((), right, f"{failure}."))
+        if nests_within(loose, _BODY_NESTING_MAX):
+            return _Part(prefix, _raw_of(loose), loose)
+        failure: Exception = RecursionError(f"More than {_BODY_NESTING_MAX} levels")
+    except (TypeError, ValueError, RecursionError, NotImplementedError) as raised:
+        failure = raised
+    right = "A dict of texts, numbers, booleans, lists and dicts."
+    return _Part(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
 
 
 def _builtin(value: object) -> object:

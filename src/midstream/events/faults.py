@@ -166,7 +166,7 @@ def _is_right(name: str, value: object, kind: type[WireEvent | WireItem], requir
         return True
     try:
         msgspec.convert({required: "x", name: value}, kind)
-    except (msgspec.ValidationError, RecursionError):
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
         return False
     return True
 

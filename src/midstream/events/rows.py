@@ -41,7 +41,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _ISO_CHARS_MAX = 40
 """``2026-01-31T12:00:00.123456+05:30`` has 32; the rest is room for what a wrong one shows."""
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_END = (2 - 2**-24) * 2.0**127
+"""Halfway between the largest float32 and the next power of two: from here on rounding gives an infinity."""
 _RESERVED = {name: int(Kind[name.upper()]) for name in RESERVED_TYPES}
 _OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete")}
 _OPEN_TYPES = frozenset({"impression", "item", "user"})
@@ -161,7 +162,7 @@ class Rows:
         if value is not None and not isfinite(value):
             raise Refused((*path, "value"), right_of("value", self._accept))
         # Written so that NaN, which compares with nothing, is refused too.
-        if quantity is not None and not abs(quantity) <= _FLOAT32_MAX:
+        if quantity is not None and not abs(quantity) < _FLOAT32_END:
             raise Refused((*path, "quantity"), right_of("quantity", self._accept))
         event_id_bytes, action_bytes, user_bytes, item_bytes, session_bytes, request_bytes, body_bytes = lengths
         self._rows.append(
