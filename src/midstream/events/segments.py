@@ -200,7 +200,7 @@ class SegmentLog:
         if self.recovered is not None:
             self._disk.truncate(self._file, tail.size)
         self._disk.write(self._file, [last], start)
-        self._disk.sync(self._file)
+        self._disk.sync(self._file)  # from here on it is durable whatever became of the sync before
 
     def _check_links(self, firsts: Sequence[int]) -> None:
         """Check that no segment is missing or cut short, by what each says of the one before it."""
@@ -258,7 +258,7 @@ class SegmentLog:
             self._disk.close(self._file)
         self._file = file
         try:
-            self._disk.sync_folder(self._folder)
+            self._disk.sync_folder(self._folder)  # a file without a name is lost, however well it is synced
         except OSError as error:
             raise self._refuse("the name of a segment could not be made durable", error) from error
         self._before = (tail.segment, tail.size)
@@ -278,7 +278,7 @@ class SegmentLog:
         except OSError as error:
             self._take_back(file, error)
         try:
-            self._disk.sync(file)
+            self._disk.sync(file)  # only now may the commit be acknowledged
         except OSError as error:
             raise self._refuse(f"a commit of {bytes_of(parts)} bytes could not be synced", error) from error
 

@@ -8,7 +8,7 @@ import numpy as np
 from midstream.core.kinds import Kind, Operation
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition
-from midstream.events.schema import Event, build, concat, event_at
+from midstream.events.schema import ROW, Event, build, concat, text_lengths
 
 _SIZES = (1, 1, 3, 7, 1, 40, 2)
 """Events a batch: single ones between larger ones, so that reads begin and end inside and between batches."""
@@ -41,8 +41,16 @@ def events_in(pairs: Sequence[tuple[LogPosition, EventBatch]]) -> list[bytes]:
     """
     found: list[bytes] = []
     for position, batch in pairs:
+        _promise(batch.rows.dtype == ROW, "rows are of the schema's type")
         _promise(position == pairs[0][0] + len(found), "each batch begins where the one before it ended")
-        found.extend(repr(event_at(batch, index)).encode() for index in range(len(batch)))
+        rows = batch.rows.copy()
+        rows["text_start"] = 0  # where a text lies is no part of the event
+        starts = batch.rows["text_start"].tolist()
+        lengths = text_lengths(batch).sum(axis=1).tolist()
+        found.extend(
+            row.tobytes() + batch.text[start : start + length]
+            for row, start, length in zip(rows, starts, lengths, strict=True)
+        )
     return found
 
 
