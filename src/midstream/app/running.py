@@ -86,11 +86,7 @@ def open_running(
         raise
     each = config.snapshots
     snapshotter = Snapshotter(
-        data,
-        SnapshotOptions(each.interval.ms, each.keep, each.mode),
-        lambda: engine.fold,
-        metrics,
-        outside.monotonic,
+        data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, LogPosition(snapshot_position)
     )
     torn = "" if log.recovered is None else str(log.recovered)
     started = Started(LogPosition(snapshot_position), folded, loaded.refused, torn, outside.monotonic() - began)

@@ -7,6 +7,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from midstream.engine.lookups import item_view, served_record, user_view
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, Health, Outcome, Recorded
+from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import EventOutcome, Metrics
@@ -100,7 +102,8 @@ class Engine:
         return self.host.clock()
 
     async def start(self) -> None:
-        """Begin to take turns on the running event loop."""
+        """Warm the kernels up, then begin to take turns on the running event loop."""
+        await warm_up(self.fold.settings, self.plans.values())
         self._loop = asyncio.get_running_loop()
         self._writer.start()
         self._folding.start()
@@ -242,7 +245,7 @@ class Engine:
         return await self._folding.reached(position, until - self.host.monotonic())
 
     def _observer(self, plan: Plan) -> Callable[[Query], Moment]:
-        return lambda query: self.fold.moment(query, plan.models)
+        return partial(self.fold.moment, models=plan.models)
 
     def _append_served(self, served: Served) -> None:
         """Queue the served record; when there is no room for it the answer goes out all the same, and it is counted."""
@@ -285,7 +288,8 @@ class Engine:
         while True:
             await asyncio.sleep(TICK_MS / 1_000)
             now_ms = self.clock()
-            if self._refusal is None and self.fold.is_due(now_ms) and now_ms - self.log.last_log_time_ms >= TICK_MS:
+            is_due = len(self.fold.sessions) > 0
+            if self._refusal is None and is_due and now_ms - self.log.last_log_time_ms >= TICK_MS:
                 self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
 
 

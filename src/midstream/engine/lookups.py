@@ -24,7 +24,6 @@ def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, obj
         return None
     items = fold.items
     one = np.array([index], dtype=np.int32)
-    actions = fold.settings.action_names()
     return {
         "item_id": item_id,
         "available": bool(items.available[index]),
@@ -32,9 +31,9 @@ def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, obj
         "attributes": items.document(index),
         "counts": {
             name: {
-                window: int(items.window_count(action, parse_duration_ms(window), now_ms, one)[0]) for window in WINDOWS
+                window: int(items.window_count(name, parse_duration_ms(window), now_ms, one)[0]) for window in WINDOWS
             }
-            for action, name in enumerate(actions)
+            for name in fold.settings.action_names()
         },
     }
 
@@ -47,7 +46,9 @@ def user_view(fold: Fold, user_id: str) -> Mapping[str, object] | None:
     names = fold.settings.action_names()
     recent = fold.users.recent(index)
     ids = fold.vocabulary.item_ids(recent.item_index)
-    acts = zip(ids, recent.action.tolist(), recent.event_time_ms.tolist(), strict=True)
+    actions: list[int] = recent.action.tolist()
+    times: list[int] = recent.event_time_ms.tolist()
+    acts = zip(ids, actions, times, strict=True)
     return {
         "user_id": user_id,
         "attributes": fold.users.document(index),

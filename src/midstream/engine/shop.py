@@ -9,7 +9,8 @@ from typing import Self, TypedDict, TypeVar, Unpack
 from midstream.core.errors import RequestInvalid
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask, Recorded, Value
-from midstream.events.decode import Accept, decode_objects
+from midstream.events.decode import decode_objects
+from midstream.events.wire import Accept
 
 T = TypeVar("T")
 

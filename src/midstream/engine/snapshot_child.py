@@ -15,7 +15,7 @@ from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import catch_up
 from midstream.events.disk import RealDisk
-from midstream.events.segments import SegmentReader
+from midstream.events.segment_reader import SegmentReader
 from midstream.state.settings import decode_settings
 
 NICENESS = 10

@@ -2,20 +2,20 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from midstream.core.types import LogPosition
+from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshot_child import Order, Report
-from midstream.monitoring.metrics import Metrics
-from midstream.state.fold import Fold
 from midstream.state.settings import encode_settings
 
 COMPARE_BYTES_MAX = 32 * 1024 * 1024
 """A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
+AT_STOP_EVENTS_MIN = 50_000
+"""Fewer new events than this fold in 0.1 s at the next start: less than the child takes to begin."""
 CHILD_S_MAX = 3_600
 """A fold of 1,000 M events at 300,000 a second; a child that takes longer hangs."""
 
@@ -37,20 +37,19 @@ class Snapshotter:
         self,
         folder: DataFolder,
         options: SnapshotOptions,
-        fold: Callable[[], Fold],
-        metrics: Metrics,
-        monotonic: Callable[[], float],
+        engine: Engine,
+        newest: LogPosition,
     ) -> None:
-        """Snapshot what ``fold`` returns into ``folder``."""
+        """Snapshot the state of ``engine`` into ``folder``, whose newest snapshot stands at ``newest``."""
         self.mismatch = ""
         """Says which snapshot differed from the live state, empty while none did."""
         self._folder = folder
         self._options = options
-        self._fold = fold
-        self._metrics = metrics
-        self._monotonic = monotonic
-        self._written = LogPosition(-1)
-        self._written_at = monotonic()
+        self._engine = engine
+        self._metrics = engine.metrics
+        self._monotonic = engine.host.monotonic
+        self._written = newest
+        self._written_at = self._monotonic()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -59,11 +58,11 @@ class Snapshotter:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-snapshot")
 
     async def stop(self) -> None:
-        """Write the last snapshot, compared whatever its size, so that the next start reads no log."""
+        """Write the last snapshot, compared whatever its size, unless the next start would hardly notice."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
-        if self._options.mode != "off":
+        if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
             await self.write(compare=True)
 
     async def write(self, *, compare: bool) -> Report | None:
@@ -72,9 +71,9 @@ class Snapshotter:
         Args:
             compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
         """
-        fold = self._fold()
+        fold = self._engine.fold
         position = fold.log_position
-        if position in {0, self._written}:
+        if position == self._written:
             return None
         expected = fold.digest() if compare else None
         began = self._monotonic()
@@ -90,18 +89,17 @@ class Snapshotter:
 
     def refresh_metrics(self) -> None:
         """Set the gauges of the newest snapshot."""
-        if self._written >= 0:
-            self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
+        self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._options.interval_ms / 1_000)
-            used = sum(size.bytes_now for size in self._fold().sizes().values())
+            used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
             await self.write(compare=used <= COMPARE_BYTES_MAX)
 
     async def _child(self, position: LogPosition) -> Report | None:
         """Run the child; None when it failed, which the metric and its standard error say."""
-        order = Order(str(self._folder.root), position, encode_settings(self._fold().settings), self._options.keep)
+        order = Order(str(self._folder.root), position, encode_settings(self._engine.fold.settings), self._options.keep)
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
