@@ -228,10 +228,10 @@ def parts(batch: IndexedBatch) -> Iterator[IndexedBatch]:
 
     So attributes as they stand after a part's item events are those that hold at all its other events.
     """
-    is_item = batch.kind == Kind.ITEM
-    if not is_item.any():
+    if len(batch) == 1:
         yield batch
         return
+    is_item = batch.kind == Kind.ITEM
     cuts = np.flatnonzero(is_item[1:] & ~is_item[:-1]) + 1
     if not len(cuts):
         yield batch

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import EventBatch
+from midstream.core.types import EventBatch, IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
+from midstream.state.event_ids import Admission, EventIds
 from midstream.state.settings import FoldSettings, Limits
+from midstream.state.vocabulary import Vocabulary
 
 START_MS = 1_700_000_000_000
 """Log time of the first event: November 2023."""
@@ -90,6 +92,13 @@ def stamp(events: Sequence[Event], log_times_ms: Sequence[int]) -> EventBatch:
     """Return the events as a batch with these log times."""
     pairs = zip(events, log_times_ms, strict=True)
     return build([event._replace(log_time_ms=time_ms) for event, time_ms in pairs])
+
+
+def indexed(batch: EventBatch, settings: FoldSettings) -> IndexedBatch:
+    """Return a whole log as the tables are given it: deduplicated and with indices, from an empty state."""
+    ids = EventIds(settings.limits.event_ids_max)
+    found = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy())
+    return Vocabulary(settings).index(LogPosition(0), batch, found == Admission.NEW)
 
 
 class _Generator:

@@ -1,0 +1,116 @@
+"""A document says of each field what the newest event said of it, in whatever order the events came."""
+
+import json
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Operation
+from midstream.state.documents import OVERHEAD_BYTES, Documents
+
+FIELDS = st.sampled_from(["a", "b", "c", "ä"])
+VALUES = st.sampled_from([None, 1, "x", [1, 2], {"k": {"z": 0.5}}, True])
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from([Operation.PUT, Operation.PATCH, Operation.DELETE]),
+        st.dictionaries(FIELDS, VALUES, max_size=3),
+        st.integers(0, 5),
+        st.integers(0, 1),
+    ),
+    max_size=12,
+)
+
+
+def apply_all(documents, changes):
+    """Apply the changes; return the documents."""
+    for operation, fields, time_ms, index in changes:
+        documents.apply(index, operation, json.dumps(fields).encode(), time_ms)
+    return documents
+
+
+def newest(changes, concerns):
+    """Return the last of the newest changes that concern something."""
+    found = [(time_ms, place) for place, (op, fields, time_ms, _) in enumerate(changes) if concerns(op, fields)]
+    return changes[max(found)[1]] if found else None
+
+
+def twin(changes):
+    """Return the document: for each field the newest event that says anything about it decides."""
+    document = {}
+    for name in ("a", "b", "c", "ä"):
+        change = newest(changes, lambda op, fields, name=name: op != Operation.PATCH or name in fields)
+        if change is not None and change[0] != Operation.DELETE and change[1].get(name) is not None:
+            document[name] = change[1][name]
+    return document
+
+
+@given(CHANGES)
+def test_for_each_field_the_newest_event_decides(changes):
+    """Of equal times the later in the log; ``PUT`` and ``DELETE`` say something about every field."""
+    documents = apply_all(Documents(10**6), changes)
+    for index in (0, 1):
+        mine = [change for change in changes if change[3] == index]
+        assert documents.get(index) == twin(mine)
+        last = newest(mine, lambda *_: True)
+        assert documents.is_deleted(index) == (last is not None and last[0] == Operation.DELETE)
+        assert (index in documents) == bool(mine)
+
+
+@given(CHANGES, CHANGES)
+def test_restored_documents_go_on_as_the_old_ones(before, after):
+    """The arrays hold everything that later changes can depend on."""
+    documents = apply_all(Documents(400), before)
+    restored = Documents(400)
+    restored.apply(7, Operation.PUT, b'{"was": "here"}', 1)
+    restored.restore(documents.arrays())
+    apply_all(documents, after)
+    apply_all(restored, after)
+    assert documents.bytes_used == restored.bytes_used
+    for name, array in documents.arrays().items():
+        assert array.tobytes() == restored.arrays()[name].tobytes(), name
+
+
+@given(CHANGES, st.integers(0, 600))
+def test_memory_is_bounded_and_refusals_change_nothing(changes, bytes_max):
+    """What does not fit is refused whole, counted, and the document stays as it was."""
+    documents = Documents(bytes_max)
+    for change in changes:
+        before = {name: array.tobytes() for name, array in documents.arrays().items() if name != "refused"}
+        refused = documents.refused_count
+        apply_all(documents, [change])
+        if documents.refused_count > refused:
+            after = {name: array.tobytes() for name, array in documents.arrays().items() if name != "refused"}
+            assert after == before
+        assert documents.bytes_used <= bytes_max
+        texts = len(documents.arrays()["text"])
+        assert documents.bytes_used == texts + OVERHEAD_BYTES * len(documents)
+
+
+@given(st.sampled_from([b"[1]", b"3", b"{", b'{"a": 1e999}', b'{"a": "\xff"}', b"{" * 5_000, b'{"a":' * 5_000]))
+def test_what_is_no_object_is_refused(body):
+    """It is counted, and nothing is raised in the fold."""
+    documents = Documents(10**6)
+    assert not documents.apply(0, Operation.PUT, body, 1)
+    assert documents.refused_count == 1
+    assert 0 not in documents
+
+
+def test_a_dropped_document_leaves_nothing():
+    """Its memory is free, and an older event counts again."""
+    documents = Documents(10**6)
+    documents.apply(0, Operation.DELETE, b"", 9)
+    documents.drop(0)
+    documents.drop(0)
+    assert documents.bytes_used == 0
+    assert documents.apply(0, Operation.PUT, b'{"a": 1}', 3)
+    assert documents.get(0) == {"a": 1}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, width=32)))
+def test_numbers_come_back_as_they_were_sent(fields):
+    """Values rest as text, so long integers and floats lose nothing."""
+    documents = Documents(10**6)
+    body = json.dumps({name: value for name, value in fields.items() if abs(value) < 1e300}).encode()
+    documents.apply(0, Operation.PUT, body, 1)
+    assert documents.get(0) == msgspec.json.decode(body)

@@ -1,0 +1,283 @@
+"""User rows against plain dictionaries: rings, counts, impressions, affinities, profiles, slots that change hands."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build, texts_of
+from midstream.state.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
+from midstream.state.decay import TABLE
+from midstream.state.fold import part
+from midstream.state.settings import EventType, FoldSettings, Limits
+from midstream.state.users import ACTIONS_MAX, SEEN_COUNT_MAX, Users, row_dtype
+from midstream.state.vocabulary import Vocabulary
+from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events
+
+DAY_MS = 86_400_000
+ITEMS_MAX = 2_000
+CODES = {
+    "brand": (np.arange(ITEMS_MAX) * 7 % 41 - 1).astype(np.int32),
+    "category": (np.arange(ITEMS_MAX) % 4 - 1).astype(np.int32),
+}
+COLUMNS = (
+    "kind",
+    "operation",
+    "action",
+    "folded",
+    "user_index",
+    "user_is_new",
+    "item_index",
+    "event_time_ms",
+    "log_time_ms",
+)
+
+
+def settings_of(users_max=3, user_ring_max=3):
+    """Return settings with small maxima and two category attributes."""
+    limits = Limits(users_max=users_max, user_ring_max=user_ring_max, items_max=ITEMS_MAX, click_items_max=ITEMS_MAX)
+    attributes = {"category": "category", "price": "number", "brand": "category"}
+    return FoldSettings(attributes=attributes, limits=limits)
+
+
+def users_of(settings):
+    """Return an empty table that reads the fixed codes."""
+    return Users(settings, CODES.__getitem__)
+
+
+def weight_of(time_ms, landmark_ms):
+    """Return the decay weight by integers and ``math.ldexp``."""
+    exponent, place = divmod((time_ms - landmark_ms) * 4_096 // AFFINITY_HALF_LIFE_MS, 4_096)
+    return float(TABLE[place]) * math.ldexp(1.0, exponent) if exponent >= -1_022 else 0.0
+
+
+class Affinity:
+    """Sixteen places of code and float32 weight."""
+
+    def __init__(self):
+        """Start empty."""
+        self.landmark = 0
+        self.places = []
+
+    def add(self, code, weight, event_time_ms, log_time_ms):
+        """Add the decayed weight of one act."""
+        span = 32 * AFFINITY_HALF_LIFE_MS
+        landmark = log_time_ms // span * span
+        if landmark != self.landmark:
+            exponent = (self.landmark - landmark) // AFFINITY_HALF_LIFE_MS
+            factor = math.ldexp(1.0, exponent) if exponent >= -1_022 else 0.0
+            self.places = [(each, np.float32(float(held) * factor)) for each, held in self.places]
+            self.landmark = landmark
+        added = weight * weight_of(event_time_ms, landmark)
+        codes = [each for each, _ in self.places]
+        if code in codes:
+            place = codes.index(code)
+            self.places[place] = (code, np.float32(float(self.places[place][1]) + added))
+        elif len(self.places) < AFFINITIES_MAX:
+            self.places.append((code, np.float32(added)))
+        else:
+            smallest = min(range(AFFINITIES_MAX), key=lambda place: abs(self.places[place][1]))
+            if abs(np.float32(added)) >= abs(self.places[smallest][1]):
+                self.places[smallest] = (code, np.float32(added))
+
+    def read(self, now_ms):
+        """Return codes and weights, strongest first."""
+        factor = weight_of(self.landmark, now_ms)
+        found = [(code, np.float32(float(weight) * factor)) for code, weight in self.places]
+        return sorted(found, key=lambda each: (-each[1], each[0]))
+
+
+class Row:
+    """What is known of one user."""
+
+    def __init__(self):
+        """Start cold."""
+        self.recent = []
+        self.counts = {}
+        self.seen = {}
+        self.first = self.last = 0
+        self.affinities = {name: Affinity() for name in CODES}
+        self.profile = []
+
+
+class Twin:
+    """Rows by slot."""
+
+    def __init__(self, settings):
+        """Start empty."""
+        self.settings = settings
+        self.rows = {}
+
+    def apply(self, batch):
+        """Fold a batch, event by event."""
+        columns = [getattr(batch, name).tolist() for name in COLUMNS]
+        for place, row in enumerate(zip(*columns, strict=True)):
+            event = dict(zip(COLUMNS, row, strict=True))
+            if event["folded"] and event["user_index"] >= 0:
+                self.fold(event, texts_of(batch.source, place)[-1])
+
+    def fold(self, event, body):
+        """Fold one event of a known user."""
+        if event["user_is_new"]:
+            self.rows[event["user_index"]] = Row()
+        row, item, now = self.rows[event["user_index"]], event["item_index"], event["log_time_ms"]
+        if event["kind"] == Kind.USER:
+            row.profile.append((event["event_time_ms"], event["operation"], json.loads(body or b"{}")))
+        acts = event["kind"] == Kind.INTERACTION and event["action"] >= 0
+        if acts and item >= 0:
+            self.lean(row, event)
+        if not (acts or event["kind"] == Kind.IMPRESSION) or now - event["event_time_ms"] > DAY_MS:
+            return
+        row.first, row.last = row.first or now, now
+        if acts:
+            name = self.settings.action_names()[event["action"]]
+            row.counts[name] = row.counts.get(name, 0) + 1
+        ring_max = self.settings.limits.user_ring_max
+        if acts and item >= 0:
+            row.recent = [*row.recent, (item, event["action"], event["event_time_ms"])][-ring_max:]
+        elif item >= 0:
+            count, _ = row.seen.pop(item, (0, 0))
+            if len(row.seen) == ring_max:
+                del row.seen[next(iter(row.seen))]
+            row.seen[item] = (count + 1, event["event_time_ms"] // 1_000 * 1_000)
+
+    def lean(self, row, event):
+        """Add an act to the affinities."""
+        weight = self.settings.types[self.settings.action_names()[event["action"]]].weight
+        for name, affinity in row.affinities.items():
+            code = int(CODES[name][event["item_index"]])
+            if code >= 0 and weight:
+                affinity.add(code, weight, event["event_time_ms"], event["log_time_ms"])
+
+
+def document_of(profile):
+    """Return the fields of a profile: for each the newest event that says anything about it decides."""
+    document = {}
+    for name in {name for _, _, body in profile for name in body}:
+        told = [
+            (time, place)
+            for place, (time, operation, body) in enumerate(profile)
+            if operation != Operation.PATCH or name in body
+        ]
+        _, operation, body = profile[max(told)[1]]
+        if operation != Operation.DELETE and body.get(name) is not None:
+            document[name] = body[name]
+    return document
+
+
+def check(users, twin, now_ms):
+    """Compare everything that can be read of every user."""
+    for slot, row in twin.rows.items():
+        recent, seen = users.recent(slot), users.impressions(slot)
+        columns = (recent.item_index, recent.action, recent.event_time_ms)
+        assert list(zip(*(column.tolist() for column in columns), strict=True)) == row.recent
+        columns = (seen.item_index, seen.count, seen.event_time_ms)
+        assert list(zip(*(column.tolist() for column in columns), strict=True)) == [
+            (item, *each) for item, each in row.seen.items()
+        ]
+        names = twin.settings.action_names()
+        assert users.counts(slot) == {name: row.counts.get(name, 0) for name in names}
+        assert (users.first_seen_ms(slot), users.last_seen_ms(slot)) == (row.first, row.last)
+        for number, name in enumerate(names):
+            for since in (0, now_ms - 60_000):
+                acted = {item for item, action, time in row.recent if action == number and time >= since}
+                assert users.acted(slot, name, since).tolist() == sorted(acted)
+        for name, affinity in row.affinities.items():
+            code, weight = users.affinities(slot, name, now_ms)
+            assert list(zip(code.tolist(), weight.tolist(), strict=True)) == affinity.read(now_ms)
+        assert users.document(slot) == document_of(row.profile)
+        newest = max((time, place, operation) for place, (time, operation, _) in enumerate(row.profile or [(0, 0, 0)]))
+        assert users.exists(slot) == (bool(row.profile) and newest[2] != Operation.DELETE)
+
+
+@given(event_batches(), st.integers(1, 4), st.integers(1, 4), st.data())
+def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max, user_ring_max, data):
+    """Slots change hands in the middle of batches; in parts or whole, and restored on the way."""
+    settings = settings_of(users_max, user_ring_max)
+    users, twin = users_of(settings), Twin(settings)
+    whole = indexed(batch, settings)
+    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+        piece = part(whole, start, stop)
+        users.apply(piece)
+        twin.apply(piece)
+        if stop > start:
+            check(users, twin, int(piece.log_time_ms[-1]))
+        fresh = users_of(settings)
+        fresh.restore({name: array.copy() for name, array in users.arrays().items()})
+        users = fresh
+
+
+@pytest.mark.parametrize("users_max, user_ring_max", [(5, 7), (400, 50)])
+def test_a_long_stream_agrees_too(users_max, user_ring_max):
+    """Rings go round, lists and affinities overflow; landmarks move, as steps are days."""
+    settings = settings_of(users_max, user_ring_max)
+    batch = indexed(random_events(6_000, seed=21, stream=Stream(users=60, step_ms=30_000_000)), settings)
+    users, twin = users_of(settings), Twin(settings)
+    for start in range(0, 6_000, 700):
+        users.apply(part(batch, start, min(start + 700, 6_000)))
+    twin.apply(batch)
+    check(users, twin, int(batch.log_time_ms[-1]))
+    landmarks = {affinity.landmark for row in twin.rows.values() for affinity in row.affinities.values()}
+    assert len(landmarks - {0}) > 1
+
+
+@given(event_batches())
+def test_reading_changes_nothing(batch):
+    """Not the row, and nothing else either."""
+    settings = settings_of()
+    users = users_of(settings)
+    users.apply(indexed(batch, settings))
+    before = {name: array.tobytes() for name, array in users.arrays().items()}
+    for slot in range(3):
+        users.recent(slot).item_index[:] = 99
+        users.impressions(slot).item_index[:] = 99
+        users.affinities(slot, "brand", 2**45)
+        users.document(slot)
+    assert {name: array.tobytes() for name, array in users.arrays().items()} == before
+
+
+def test_counts_of_impressions_stop_at_their_largest():
+    """Two bytes do not overflow to 0."""
+    settings = settings_of()
+    one = Event(Kind.IMPRESSION, user_id="a", item_id="x", log_time_ms=10)
+    first = Event(Kind.INTERACTION, action="view", user_id="a", item_id="x", log_time_ms=10)
+    batch = build([first, *[one] * (SEEN_COUNT_MAX + 2)])
+    users = users_of(settings)
+    folded = np.ones(len(batch), dtype=np.bool_)
+    users.apply(Vocabulary(settings).index(LogPosition(0), batch, folded))
+    assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
+
+
+@pytest.mark.parametrize("ring_max, attributes", [(1, 0), (3, 1), (50, 3)])
+def test_a_row_is_what_its_layout_says(ring_max, attributes):
+    """No field overlaps another or straddles its own size, and rows keep words whole."""
+    dtype = row_dtype(ring_max, attributes)
+    assert dtype.itemsize % 8 == 0
+    end = 0
+    for name in dtype.names:
+        kind, offset = dtype.fields[name][:2]
+        assert offset == end
+        assert offset % kind.base.itemsize == 0
+        end += kind.itemsize
+    assert end == dtype.itemsize
+
+
+def test_more_actions_than_a_row_has_counts_for_are_refused():
+    """The text says how many there may be."""
+    types = {f"act-{number}": EventType() for number in range(ACTIONS_MAX + 1)}
+    with pytest.raises(ValueError, match=str(ACTIONS_MAX)):
+        Users(FoldSettings(types=types), CODES.__getitem__)
+
+
+def test_bytes_are_those_of_the_arrays():
+    """What is said is what is reserved."""
+    settings = settings_of(users_max=1_000)
+    users = users_of(settings)
+    assert users.bytes_max == users._rows.nbytes + settings.limits.document_bytes_max
+    assert users.bytes_now == 0

@@ -1,0 +1,243 @@
+"""Ids to indices against plain dictionaries, with maxima small enough that everything is refused or evicted."""
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build, cut, event_at
+from midstream.state.hashing import id_hash
+from midstream.state.item_slots import ITEM_ID_BYTES_MAX
+from midstream.state.settings import FoldSettings, Limits
+from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN, Count, Vocabulary
+from midstream.testing.events import START_MS, cuts, event_batches, random_events
+
+MINUTES_5, HOURS_24 = 300_000, 86_400_000
+
+
+def settings_of(users_max=3, items_max=4, click_items_max=2, unknown_items="accept"):
+    """Return settings with small maxima."""
+    limits = Limits(users_max=users_max, items_max=items_max, click_items_max=click_items_max)
+    return FoldSettings(unknown_items=unknown_items, limits=limits)
+
+
+class Twin:
+    """The vocabulary as dictionaries."""
+
+    def __init__(self, settings):
+        """Start empty."""
+        self.settings = settings
+        self.slots = OrderedDict()
+        self.items = {}
+        self.catalogue = set()
+        self.counts = dict.fromkeys(Count, 0)
+
+    def index(self, event, folded):
+        """Return the columns that depend on the state: user, is new, item, action, event time."""
+        names = self.settings.action_names()
+        action = names.index(event.action) if event.kind == Kind.INTERACTION and event.action in names else -1
+        time = self.time_of(event, folded)
+        if not folded:
+            self.counts[Count.DUPLICATE] += 1
+            return -1, False, -1, action, time
+        if event.kind == Kind.INTERACTION and action < 0:
+            self.counts[Count.UNKNOWN_ACTION] += 1
+        user, is_new = self.user(event, acts=action >= 0)
+        return user, is_new, self.item(event, acts=action >= 0), action, time
+
+    def time_of(self, event, folded):
+        """Return the event time by the rule of lateness."""
+        if event.event_time_ms is None:
+            return event.log_time_ms
+        ahead = event.event_time_ms - event.log_time_ms
+        if ahead > MINUTES_5:
+            self.counts[Count.FUTURE] += folded
+            return event.log_time_ms
+        if ahead < -HOURS_24:
+            self.counts[Count.TOO_LATE] += folded
+        elif ahead < -MINUTES_5:
+            self.counts[Count.LATE] += folded
+        return event.event_time_ms
+
+    def user(self, event, *, acts):
+        """Return the slot of the user and whether it starts cold."""
+        if not event.user_id:
+            return -1, False
+        if event.user_id in self.slots:
+            if acts or event.kind in {Kind.USER, Kind.IMPRESSION}:
+                self.slots.move_to_end(event.user_id)
+            return self.slots[event.user_id], False
+        if not (acts or event.kind == Kind.USER):
+            return -1, False
+        slot = len(self.slots)
+        if slot == self.settings.limits.users_max:
+            _, slot = self.slots.popitem(last=False)
+            self.counts[Count.USER_EVICTED] += 1
+        self.slots[event.user_id] = slot
+        return slot, True
+
+    def item(self, event, *, acts):
+        """Return the index of the item, -1 = none or refused."""
+        limits = self.settings.limits
+        makes = event.kind == Kind.ITEM or acts
+        if not event.item_id:
+            return -1
+        if event.item_id not in self.items:
+            if not makes:
+                return -1
+            clicked = len(self.items) - len(self.catalogue)
+            allowed = event.kind == Kind.ITEM or (
+                self.settings.unknown_items != "reject" and clicked < limits.click_items_max
+            )
+            if not allowed or len(self.items) == limits.items_max:
+                self.counts[Count.ITEM_REFUSED] += 1
+                return -1
+            self.items[event.item_id] = len(self.items)
+        if event.kind == Kind.ITEM:
+            self.catalogue.add(event.item_id)
+        return self.items[event.item_id]
+
+
+@given(
+    event_batches(),
+    st.sampled_from(["accept", "hold", "reject"]),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(0, 3),
+    st.data(),
+)
+def test_indices_are_those_of_dictionaries_however_the_log_is_cut(  # noqa: PLR0913  # what Hypothesis draws
+    batch, unknown_items, users_max, items_max, click_items_max, data
+):
+    """Users leave by exact recency, items never; in parts or whole, and restored on the way."""
+    settings = settings_of(users_max, items_max, min(click_items_max, items_max), unknown_items)
+    vocabulary, twin = Vocabulary(settings), Twin(settings)
+    folded = np.array(data.draw(st.lists(st.booleans(), min_size=len(batch), max_size=len(batch))), dtype=np.bool_)
+    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+        part = cut(batch, start, stop)
+        found = vocabulary.index(LogPosition(start), part, folded[start:stop])
+        columns = (found.user_index, found.user_is_new, found.item_index, found.action, found.event_time_ms)
+        expected = [twin.index(event_at(part, i), bool(folded[start + i])) for i in range(len(part))]
+        assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
+        fresh = Vocabulary(settings)
+        fresh.restore(vocabulary.arrays())
+        vocabulary = fresh
+        check_reads(vocabulary, twin)
+
+
+def check_reads(vocabulary, twin):
+    """Compare all that can be read."""
+    assert vocabulary.user_count == len(twin.slots)
+    assert vocabulary.item_count == len(twin.items)
+    assert vocabulary.click_item_count == len(twin.items) - len(twin.catalogue)
+    assert dict(enumerate(vocabulary.counts.tolist())) == twin.counts
+    assert vocabulary.arrays()["user_order"].tolist() == list(twin.slots.values())
+    for user_id in ("a", "b", "c", "d", "é", "nobody", ""):
+        assert vocabulary.user_index(user_id) == twin.slots.get(user_id, -1)
+    for user_id, slot in twin.slots.items():
+        assert vocabulary.user_hash(slot) == id_hash(user_id)
+    ids = list(twin.items)
+    assert vocabulary.item_indices([*ids, "nothing", ""]).tolist() == [*range(len(ids)), -1, -1]
+    assert vocabulary.item_ids(np.arange(len(ids), dtype=np.int32)) == ids
+    assert [vocabulary.item_id(index) for index in range(len(ids))] == ids
+    assert vocabulary.item_hash.tolist() == [id_hash(each) for each in ids]
+    assert vocabulary.in_catalogue.tolist() == [each in twin.catalogue for each in ids]
+
+
+def test_a_long_stream_agrees_too():
+    """Thousands of evictions leave no entry of the table behind or lost."""
+    settings = settings_of(users_max=40, items_max=60, click_items_max=20)
+    vocabulary, twin = Vocabulary(settings), Twin(settings)
+    batch = random_events(6_000, seed=5)
+    found = vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
+    expected = [twin.index(event_at(batch, index), folded=True) for index in range(len(batch))]
+    assert found.user_index.tolist() == [each[0] for each in expected]
+    assert found.item_index.tolist() == [each[2] for each in expected]
+    assert twin.counts[Count.USER_EVICTED] > 1_000
+
+
+@given(event_batches())
+def test_every_column_says_what_was_sent(batch):
+    """Hashes are those of the texts; times, values and kinds are copied."""
+    found = Vocabulary(settings_of()).index(LogPosition(5), batch, np.ones(len(batch), dtype=np.bool_))
+    assert found.first == 5
+    assert len(found) == len(batch)
+    for index in range(len(batch)):
+        event = event_at(batch, index)
+        assert found.kind[index] == event.kind
+        assert found.operation[index] == event.operation
+        assert found.log_time_ms[index] == event.log_time_ms
+        for name in ("user", "item", "session", "request"):
+            assert getattr(found, f"{name}_hash")[index] == id_hash(getattr(event, f"{name}_id")), name
+    assert np.array_equal(found.value, batch.rows["value"], equal_nan=True)
+    assert np.array_equal(found.quantity, batch.rows["quantity"], equal_nan=True)
+
+
+@given(event_batches(), st.lists(st.text(max_size=2), max_size=9))
+def test_reading_changes_nothing(batch, ids):
+    """Not even who is evicted next."""
+    vocabulary = Vocabulary(settings_of())
+    vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
+    before = {name: array.tobytes() for name, array in vocabulary.arrays().items()}
+    vocabulary.item_indices(ids)
+    for each in (*ids, "a", "b"):
+        vocabulary.user_index(each)
+    assert {name: array.tobytes() for name, array in vocabulary.arrays().items()} == before
+
+
+def put(item_id):
+    """Return an event that puts an item into the catalogue."""
+    return Event(Kind.ITEM, Operation.PUT, item_id=item_id, log_time_ms=START_MS)
+
+
+@pytest.mark.parametrize("events_max", [1, 50])
+def test_made_up_ids_leave_the_catalogue_its_room(events_max):
+    """However many unknown ids are clicked, every catalogue item finds its place."""
+    settings = settings_of(items_max=100, click_items_max=10)
+    vocabulary = Vocabulary(settings)
+    clicks = [Event(Kind.INTERACTION, action="view", item_id=f"junk-{each}") for each in range(500)]
+    events = clicks + [put(f"item-{each}") for each in range(90)] + clicks
+    for start in range(0, len(events), events_max):
+        part = build(events[start : start + events_max])
+        vocabulary.index(LogPosition(start), part, np.ones(len(part), dtype=np.bool_))
+    assert vocabulary.click_item_count == 10
+    assert int(vocabulary.in_catalogue.sum()) == 90
+    assert (vocabulary.item_indices([f"item-{each}" for each in range(90)]) >= 0).all()
+
+
+def test_items_are_refused_when_their_text_has_no_room():
+    """The arena is the mean length times the maximum; a longer id than any limit allows is refused alone."""
+    settings = settings_of(items_max=8, click_items_max=0)
+    vocabulary = Vocabulary(settings)
+    longest = "x" * ITEM_ID_BYTES_MAX
+    batch = build([put(longest + "y"), put(longest + "x"), *(put(f"{n}" * ITEM_ID_BYTES_MAX) for n in range(6))])
+    found = vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
+    assert found.item_index.tolist() == [-1, -1, 0, 1, -1, -1, -1, -1]
+    assert vocabulary.counts[Count.ITEM_REFUSED] == 6
+    assert 2 * ITEM_ID_BYTES_MAX == 8 * ITEM_ID_BYTES_MEAN
+
+
+def test_items_of_one_hash_are_told_apart_by_their_text():
+    """The hash of one item is set to that of another, as if somebody had found two ids that collide."""
+    vocabulary = Vocabulary(settings_of(items_max=9, click_items_max=9))
+    batch = build([put("first"), put("other")])
+    vocabulary.index(LogPosition(0), batch, np.ones(2, dtype=np.bool_))
+    arrays = vocabulary.arrays()
+    arrays["item_hash"] = np.array([id_hash("other"), id_hash("other")], dtype=np.uint64)
+    vocabulary.restore(arrays)
+    assert vocabulary.item_index("other") == 1
+    assert vocabulary.item_index("first") == -1
+
+
+def test_bytes_are_those_of_the_arrays():
+    """What is said is what is reserved."""
+    vocabulary = Vocabulary(settings_of(users_max=1_000, items_max=500))
+    held = [each for each in vars(vocabulary).values() if isinstance(each, np.ndarray)]
+    small = vocabulary._actions.nbytes + vocabulary._meta.nbytes + vocabulary._user_meta.nbytes + 8 * len(Count)
+    assert vocabulary.bytes_max == sum(each.nbytes for each in held) - small
+    assert vocabulary.bytes_now == 0
