@@ -51,15 +51,12 @@ class Path:
 class App:
     """The ASGI application. Use ``asgi`` to make one."""
 
-    def __init__(
-        self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics, ingest: Ingest
-    ) -> None:
+    def __init__(self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics) -> None:
         """Dispatch to ``hot`` first, then to ``cold``."""
         self._hot = hot
         self._cold = cold
         self._paths = _paths(hot, cold)
         self._metrics = metrics
-        self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
@@ -132,7 +129,6 @@ class App:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._ingest.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -166,7 +162,7 @@ def asgi(
     add_operation_routes(cold, engine)
     add_hot_routes(cold)
     hot = hot_routes(ingest, Recommendations(engine, ingest), limits)
-    return App(hot, cold, engine.metrics, ingest)
+    return App(hot, cold, engine.metrics)
 
 
 async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:

@@ -115,6 +115,7 @@ class Ingest:
         self._commit_s_max = options.commit_wait_max.ms / 1_000
         self._bulk_decodes_max = options.bulk_decodes_max
         self._bulk_decodes = 0
+        # Starts its thread when it is first needed, and ends it when nobody holds this object any more.
         self._thread = ThreadPoolExecutor(1, "midstream-decode")
 
     @property
@@ -124,10 +125,6 @@ class Ingest:
         # What a route wraps around the events of a body that has the full size is not the client's doing.
         limits = msgspec.structs.replace(accept.limits, body_bytes_max=2 * self._body_bytes_max)
         return msgspec.structs.replace(accept, limits=limits)
-
-    def close(self) -> None:
-        """End the decoding thread; what it was given is decoded first."""
-        self._thread.shutdown()
 
     async def take(self, body: bytes, how: How = PLAINLY) -> EventsAnswer:
         """Record the events of a body; return when all that is acknowledged is durable and applied.

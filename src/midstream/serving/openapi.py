@@ -51,7 +51,7 @@ def read_operation(what: str, id_field: str) -> Document:
     """Describe a route that reads one thing by its id."""
     return {
         "parameters": [_in_path(id_field)],
-        "responses": _responses(f"What is known of the {what}.", {"type": "object"}, 400, 404),
+        "responses": _responses(f"What is known of the {what}.", {"type": "object"}, 400, 404, 413),
     }
 
 
@@ -91,7 +91,7 @@ def bulk_operation(what: str, id_field: str) -> Document:
 def plain_operation(text: str, *statuses: int, media: str = "application/json") -> Document:
     """Describe a route without parameters."""
     schema: Document = {"type": "string"} if media.startswith("text/") else {"type": "object"}
-    found = _responses(text, schema, 400, media=media)
+    found = _responses(text, schema, 400, 413, media=media)
     return {"responses": found | {str(status): {"description": "Not so; why."} for status in statuses}}
 
 
@@ -131,7 +131,7 @@ def _get_recommendations() -> Document:
         "summary": "Recommend, with everything in the query string",
         "operationId": "get_recommendations",
         "parameters": parameters,
-        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 503),
+        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 413, 503),
     }
 
 

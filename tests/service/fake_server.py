@@ -1,0 +1,37 @@
+"""Serves the fake engine until it is told to stop; prints its address and, when it stopped well, a last word."""
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from midstream.core.durations import Duration
+from midstream.serving.options import ServerOptions
+from midstream.serving.run import Opened, serve
+from midstream.testing.engine import FakeEngine
+
+
+class SlowEngine(FakeEngine):
+    """Takes a while to record, as a disk does."""
+
+    async def record(self, batch):
+        await asyncio.sleep(0.3)
+        return await super().record(batch)
+
+
+@asynccontextmanager
+async def opening():
+    """Make an engine; say how many events it had in the end."""
+    engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
+    yield Opened(engine, engine.accept)
+    print(f"stopped with {len(engine.events)} events", flush=True)
+
+
+if __name__ == "__main__":
+    options = msgspec.convert(
+        {"port": 0, "body_wait_max": "500ms", "head_wait_max": "500ms", "connections_max": 64},
+        ServerOptions,
+        dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
+    )
+    serve(opening, options, lambda url: print(url, flush=True))

@@ -1,0 +1,197 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
+SERVER = Path(__file__).with_name("fake_server.py")
+
+
+@contextmanager
+def running(*flags):
+    """Start a server in a process of its own on a free port; stop it at the end, whatever happened."""
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER), *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        yield process, process.stdout.readline().strip()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def url():
+    """Address of a server that all tests of this module share."""
+    with running() as (_, address):
+        yield address
+
+
+def connect(url):
+    """Open a bare connection."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def read_all(connection):
+    """Return what comes until the server closes."""
+    pieces = []
+    while piece := connection.recv(65_536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_events_and_slates_over_one_connection(url):
+    """An event, then a slate that has seen it, over a kept connection."""
+    with httpx.Client(base_url=url) as client:
+        token = client.post("/v1/events", json=EVENT).json()["log_position"]
+        slate = client.post("/v1/recommendations", json={"min_log_position": token}).json()
+    assert [each["id"] for each in slate["items"]] == ["mug"]
+    assert slate["read_your_writes"] is True
+
+
+def test_answers_name_no_server_software(url):
+    """No header says what the server is made of."""
+    answer = httpx.get(f"{url}/health/live")
+    assert set(answer.headers) == {"date", "content-type", "content-length", "cache-control"}
+
+
+def test_id_with_a_slash_survives_the_way(url):
+    """``%2F`` in a path belongs to the id, over the wire too."""
+    with httpx.Client(base_url=url) as client:
+        client.put("/v1/items/a%2Fb%20c", json={"price": 1})
+        assert client.get("/v1/items/a%2Fb%20c").json()["item_id"] == "a/b c"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        + b"".join(b"8000\r\n" + b"x" * 0x8000 + b"\r\n" for _ in range(9)),
+    ],
+    ids=["announced", "chunked"],
+)
+def test_body_beyond_the_maximum_ends_the_connection(url, head):
+    """413, then the connection is closed instead of the rest being read; chunks without a length are counted too."""
+    with connect(url) as connection:
+        connection.sendall(head)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    "sent,status",
+    [
+        (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{", b"HTTP/1.1 408 "),
+        (b"GET /health/li", b""),
+        (b"", b""),
+    ],
+    ids=["body", "head", "nothing"],
+)
+def test_slow_client_is_given_up(url, sent, status):
+    """A body that stops is 408; a head that does not come is closed without a word."""
+    with connect(url) as connection:
+        connection.sendall(sent)
+        assert read_all(connection)[: len(status) or None] == status
+
+
+def test_second_head_that_stops_is_given_up(url):
+    """The wait for a head holds for every request of a connection."""
+    with connect(url) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nho")
+        assert read_all(connection) == b""
+
+
+def test_endless_head_is_refused(url):
+    """A header without an end is 431 before it fills the memory."""
+    with connect(url) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nx: " + b"y" * 40_000)
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_slow_clients_do_not_hold_up_others(url):
+    """With thirty bodies half sent, others are answered before the slow ones are given up."""
+    slow = [connect(url) for _ in range(30)]
+    try:
+        for each in slow:
+            each.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{")
+        with httpx.Client(base_url=url) as client:
+            assert {client.post("/v1/recommendations", json={}).status_code for _ in range(50)} == {200}
+        # None of them was given up meanwhile: their answers have not come yet.
+        slow[-1].setblocking(False)  # noqa: FBT003  the socket's own method
+        with pytest.raises(BlockingIOError):
+            slow[-1].recv(1)
+    finally:
+        for each in slow:
+            each.close()
+
+
+def test_pipelined_requests_are_answered_in_order(url):
+    """Two requests sent at once get two answers, first the first."""
+    with connect(url) as connection:
+        first = b"GET /v1/placements HTTP/1.1\r\nhost: x\r\n\r\n"
+        connection.sendall(first + b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answer = read_all(connection)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert answer.index(b"placements") < answer.index(b"live")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_stop_answers_what_is_in_flight(sign):
+    """After the order to stop, requests in flight are answered, the engine is stopped last, and the exit is 0."""
+    with running("--slow") as (process, url):
+        body = {"event_id": "1"} | EVENT
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(httpx.post, f"{url}/v1/events", json=body | {"event_id": str(n)}) for n in range(4)]
+            until_in_flight(url)
+            process.send_signal(sign)
+            answers = [each.result() for each in waiting]
+        assert [each.json()["recorded"] for each in answers] == [1] * 4
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest.strip(), errors) == (0, "stopped with 4 events", "")
+
+
+def until_in_flight(url):
+    """Wait until the requests that were sent are with the engine: it takes 0.3 s for each."""
+    time.sleep(0.15)
+    assert httpx.get(f"{url}/health/live").status_code == 200
+
+
+def test_connections_have_a_maximum(url):
+    """Beyond ``connections_max`` a request is sent away with 503 at once; when others leave it is served again."""
+    held = [connect(url) for _ in range(70)]
+    try:
+        with connect(url) as one_more:
+            one_more.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert one_more.recv(100).startswith(b"HTTP/1.1 503 ")
+    finally:
+        for each in held:
+            each.close()
+    for _ in range(50):
+        with httpx.Client(base_url=url) as client:
+            if client.get("/health/live").status_code == 200:
+                return
+        time.sleep(0.02)
+    pytest.fail("no request was served after the others had left")
+
+
+def test_message_of_a_problem_is_json_over_the_wire(url):
+    """A problem document arrives whole, with its type."""
+    answer = httpx.post(f"{url}/v1/events", content=b"[")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.content)["status"] == answer.status_code == 400
