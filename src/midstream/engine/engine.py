@@ -141,9 +141,11 @@ class Engine:
             ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
             try:
                 self._writer.submit(Entry(admitted.batch, ticket))
-            except Overloaded as error:
+            except Overloaded:
                 self.metrics.count_overload("events")
-                ticket.set_exception(error)
+                ticket.cancel()
+                self._intake.release(admitted, ticket)
+                raise
             await asyncio.shield(ticket)
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)

@@ -1,0 +1,79 @@
+"""An engine on a log in memory or any other, with a clock that a test moves, run for the length of one coroutine."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from midstream.app.config import Config
+from midstream.app.running import accept_of
+from midstream.app.wiring import plans
+from midstream.core.protocols import EventLog
+from midstream.core.types import EventBatch, TimestampMs
+from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.tokens import RequestIds
+from midstream.events.decode import decode_objects
+from midstream.events.memory import MemoryLog
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.state.settings import Limits
+
+T = TypeVar("T")
+START_MS = 1_750_000_000_000
+SMALL = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
+
+
+@dataclass(slots=True)
+class Rig:
+    """An engine and what it was made of."""
+
+    log: EventLog = field(default_factory=MemoryLog)
+    config: Config = SMALL
+    options: EngineOptions = field(default_factory=EngineOptions)
+    now_ms: int = START_MS
+    engine: Engine = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Wire the engine; request ids and seeds count up."""
+        numbers = itertools.count(1)
+        host = Host(
+            clock=lambda: TimestampMs(self.now_ms),
+            monotonic=time.monotonic,
+            request_ids=RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "little")),
+        )
+        metrics = Metrics(CollectorRegistry())
+        fold = Fold(self.config.fold_settings())
+        self.engine = Engine(self.log, fold, plans(self.config), host, metrics, self.options)
+
+    def run(self, work: Callable[["Rig"], Awaitable[T]]) -> T:
+        """Start the engine, do the work, stop the engine."""
+
+        async def main() -> T:
+            await self.engine.start()
+            try:
+                return await work(self)
+            finally:
+                await self.engine.stop()
+
+        return asyncio.run(main())
+
+    def batch(self, *events: dict[str, object]) -> EventBatch:
+        """Return events of the form on the wire as a batch.
+
+        Raises:
+            ValueError: One of them is not well formed.
+        """
+        decoded = decode_objects(events, msgspec.structs.replace(accept_of(self.config), now_ms=self.now_ms))
+        if decoded.rejected:
+            raise ValueError(decoded.rejected[0].fault)
+        return decoded.batch
+
+
+def view(item: str, user: str = "ann", **more: object) -> dict[str, object]:
+    """Return a view of an item as a client sends it."""
+    return {"type": "view", "user_id": user, "item_id": item, **more}

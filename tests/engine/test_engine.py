@@ -1,0 +1,286 @@
+"""What the engine promises: durable and applied once when acknowledged; read your writes; one position an answer."""
+
+import asyncio
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
+from midstream.core.kinds import Kind
+from midstream.engine import turns, writer
+from midstream.engine.types import Ask, Outcome
+from midstream.events.memory import MemoryLog
+from midstream.events.schema import event_at
+from midstream.testing.rig import SMALL, Rig, view
+
+
+def test_an_acknowledged_event_is_applied() -> None:
+    """When ``record`` returns the state has the event, and the next slate has seen it."""
+
+    async def work(rig: Rig) -> None:
+        recorded = await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        assert recorded.outcome.tolist() == [Outcome.RECORDED]
+        assert recorded.log_position == rig.log.end == rig.engine.fold.log_position == 1
+        answer = await rig.engine.recommend(Ask(user_id="bob"))
+        assert [item.id for item in answer.items] == ["mug"]
+
+    Rig().run(work)
+
+
+def test_the_second_copy_is_a_duplicate() -> None:
+    """One id is applied once, whether its first copy is applied, pending, or in the same batch."""
+
+    async def work(rig: Rig) -> None:
+        event = view("mug", event_id="1")
+        both = [rig.engine.record(rig.batch(event, event)), rig.engine.record(rig.batch(event))]
+        first, second = await asyncio.gather(*both)
+        assert first.outcome.tolist() == [Outcome.RECORDED, Outcome.DUPLICATE]
+        assert second.outcome.tolist() == [Outcome.DUPLICATE]
+        assert second.log_position >= 1
+        late = await rig.engine.record(rig.batch(event, view("cup", event_id="1")))
+        assert late.outcome.tolist() == [Outcome.DUPLICATE, Outcome.CONFLICT]
+        assert rig.log.end == 1
+
+    Rig().run(work)
+
+
+def test_a_duplicate_waits_for_its_first_copy() -> None:
+    """A duplicate of an event that cannot be made durable fails as its first copy does."""
+
+    async def work(rig: Rig) -> None:
+        event = view("mug", event_id="1")
+        calls = [rig.engine.record(rig.batch(event)) for _ in range(2)]
+        assert [type(each) for each in await asyncio.gather(*calls, return_exceptions=True)] == [DiskFull, DiskFull]
+
+    Rig(log=MemoryLog(events_max=0)).run(work)
+
+
+def test_a_full_disk_refuses_events_and_goes_on_answering() -> None:
+    """Events are refused with ``DiskFull``, slates are served, and events are taken again without a restart."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(view("mug", event_id="1"), view("cup", event_id="2")))
+        with pytest.raises(DiskFull):
+            await rig.engine.record(rig.batch(view("pot", event_id="3"), view("pan", event_id="4")))
+        assert not rig.engine.health().accepts_events
+        answer = await rig.engine.recommend(Ask(user_id="bob"))
+        assert {item.id for item in answer.items} == {"mug", "cup"}
+        rig.log._events_max = 100
+        again = await rig.engine.record(rig.batch(view("pot", event_id="3")))
+        assert again.outcome.tolist() == [Outcome.RECORDED]
+        assert rig.engine.health().accepts_events
+
+    Rig(log=MemoryLog(events_max=3)).run(work)
+
+
+def test_a_failed_log_takes_nothing_more() -> None:
+    """After ``AppendFailed`` every event is refused, health says why, and slates are still served."""
+
+    class Failing(MemoryLog):
+        def append(self, batch):
+            message = "sync failed"
+            raise AppendFailed(message)
+
+    async def work(rig: Rig) -> None:
+        for _ in range(2):
+            with pytest.raises(AppendFailed, match="sync failed"):
+                await rig.engine.record(rig.batch(view("mug")))
+        assert "sync failed" in rig.engine.health().reason
+        assert rig.engine.health().ready
+        assert (await rig.engine.recommend(Ask())).items == ()
+
+    Rig(log=Failing()).run(work)
+
+
+def test_read_your_writes() -> None:
+    """A token of an acknowledged write is seen; one of the future or of another log is refused."""
+
+    async def work(rig: Rig) -> None:
+        recorded = await rig.engine.record(rig.batch(view("mug")))
+        token = rig.engine.token(recorded.log_position)
+        assert (await rig.engine.recommend(Ask(min_log_position=token))).read_your_writes is True
+        assert (await rig.engine.recommend(Ask())).read_your_writes is None
+        with pytest.raises(RequestInvalid, match="future"):
+            await rig.engine.recommend(Ask(min_log_position=rig.engine.token(10_000)))
+
+    Rig().run(work)
+
+
+def test_the_deadline_ends_the_wait_for_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the position is not applied in time the answer comes all the same and says so."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(view("mug")))
+        monkeypatch.setattr(rig.engine._folding, "_turn", lambda _: None)
+        ticket = asyncio.ensure_future(rig.engine.record(rig.batch(view("cup"))))
+        while rig.log.end < 2:  # noqa: ASYNC110  the log thread sets no event
+            await asyncio.sleep(0.001)
+        token = rig.engine.token(2)
+        answer = await rig.engine.recommend(Ask(min_log_position=token, deadline_ms=20))
+        assert answer.read_your_writes is False
+        assert len(answer.items) == 1
+        monkeypatch.undo()
+        rig.engine._folding._work.set()
+        await ticket
+
+    Rig().run(work)
+
+
+def test_waiters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More waiting requests than may wait are refused, not queued without end."""
+    monkeypatch.setattr(turns, "WAITERS_MAX", 0)
+
+    async def work(rig: Rig) -> None:
+        with pytest.raises(Overloaded):
+            await rig.engine._folding.reached(5, 1.0)
+
+    Rig().run(work)
+
+
+def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many events wait, a batch is refused whole and can be sent again."""
+
+    async def work(rig: Rig) -> None:
+        monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 1)
+        two = rig.batch(view("mug", event_id="1"), view("cup", event_id="2"))
+        with pytest.raises(Overloaded):
+            await rig.engine.record(two)
+        monkeypatch.undo()
+        assert (await rig.engine.record(two)).outcome.tolist() == [Outcome.RECORDED] * 2
+
+    Rig().run(work)
+
+
+def test_every_answer_is_a_served_record() -> None:
+    """What was served can be looked up by its request id, with the log position of the state that it saw."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(view("mug"), view("cup")))
+        answer = await rig.engine.recommend(Ask(user_id="bob", n=1))
+        while rig.engine.fold.log_position < 3:  # noqa: ASYNC110  as a client would
+            await asyncio.sleep(0.001)
+        record = rig.engine.served(answer.request_id)
+        assert record is not None
+        assert [item.id for item in record.items] == [item.id for item in answer.items]
+        assert record.log_position == 2
+        assert rig.engine.served("unknown") is None
+        assert rig.engine.request_id_is_ours(answer.request_id)
+
+    Rig().run(work)
+
+
+def test_requests_share_a_commit() -> None:
+    """Events that arrive while another commit is under way go into the log together (group commit)."""
+
+    class Counting(MemoryLog):
+        commits = 0
+
+        def append(self, batch):
+            Counting.commits += 1
+            return super().append(batch)
+
+    async def work(rig: Rig) -> None:
+        calls = [rig.engine.record(rig.batch(view("mug", event_id=str(n)))) for n in range(200)]
+        done = await asyncio.gather(*calls)
+        assert sum(int((each.outcome == Outcome.RECORDED).sum()) for each in done) == 200
+        assert Counting.commits < 200
+
+    Rig(log=Counting()).run(work)
+
+
+def test_stop_acknowledges_what_was_taken() -> None:
+    """What was accepted before a stop is durable, applied and acknowledged by it."""
+
+    async def main() -> None:
+        rig = Rig()
+        await rig.engine.start()
+        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view(f"i{n}")))) for n in range(20)]
+        await asyncio.sleep(0)
+        await rig.engine.stop()
+        done = await asyncio.gather(*calls)
+        assert {int(each.outcome[0]) for each in done} == {Outcome.RECORDED}
+        assert rig.engine.fold.log_position == rig.log.end == 20
+
+    asyncio.run(main())
+
+
+def test_unknown_items_are_refused_when_so_configured() -> None:
+    """With ``unknown_items = "reject"`` an act on an item that is not in the catalogue is refused, by name."""
+    config = msgspec.structs.replace(SMALL, items=msgspec.structs.replace(SMALL.items, unknown_items="reject"))
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch({"type": "item", "item_id": "mug", "operation": "put", "attributes": {}}))
+        outcome = (await rig.engine.record(rig.batch(view("mug"), view("cup")))).outcome
+        assert outcome.tolist() == [Outcome.RECORDED, Outcome.REFUSED]
+
+    Rig(config=config).run(work)
+
+
+def test_log_time_never_goes_back() -> None:
+    """When the wall clock jumps back, log time stands still until it has caught up."""
+
+    async def work(rig: Rig) -> None:
+        for now in (0, -3_600_000, 5):
+            rig.now_ms += now
+            await rig.engine.record(rig.batch(view("mug")))
+        times = [event_at(batch, 0).log_time_ms for _, batch in rig.log.read(0, 10)]
+        assert times == sorted(times)
+
+    Rig().run(work)
+
+
+def test_a_bug_in_a_table_ends_the_turns_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that raises is a bug: nothing is acknowledged after it, and health says so."""
+
+    async def work(rig: Rig) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(rig.engine.fold, "apply", broken)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await rig.engine.record(rig.batch(view("mug")))
+        assert not rig.engine.health().ready
+
+    Rig().run(work)
+
+
+def test_an_unknown_placement_and_a_wrong_size_are_named() -> None:
+    """What cannot be answered says what is there and what would be right."""
+
+    async def work(rig: Rig) -> None:
+        with pytest.raises(NotFound, match="default"):
+            await rig.engine.recommend(Ask("nowhere"))
+        for size in (0, 101, -5):
+            with pytest.raises(RequestInvalid, match="1 to 100"):
+                await rig.engine.recommend(Ask(n=size))
+
+    Rig().run(work)
+
+
+def test_nobody_reads_what_a_crash_could_take_back() -> None:
+    """A slate never names a log position beyond the durable end."""
+
+    async def work(rig: Rig) -> None:
+        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view(f"i{n}")))) for n in range(50)]
+        for _ in range(50):
+            await rig.engine.recommend(Ask())
+            assert rig.engine.fold.log_position <= rig.log.end
+        await asyncio.gather(*calls)
+
+    Rig().run(work)
+
+
+def test_served_records_are_events() -> None:
+    """The log holds a served event for each answer, in order, after the events that it saw."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(view("mug")))
+        for _ in range(3):
+            await rig.engine.recommend(Ask())
+
+    rig = Rig()
+    rig.run(work)
+    kinds = np.concatenate([batch.rows["kind"] for _, batch in rig.log.read(0, 10)])
+    assert kinds.tolist() == [Kind.INTERACTION, *[Kind.SERVED] * 3]

@@ -1,0 +1,51 @@
+"""Tokens say nothing to a caller, come back as they went, and cannot be made up."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import RequestInvalid
+from midstream.engine.tokens import RequestIds, parse_position, position_token
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**63 - 1))
+def test_a_position_comes_back(generation: int, position: int) -> None:
+    """Every position of every generation reads back, in 16 characters."""
+    token = position_token(generation, position)
+    assert len(token) == 16
+    assert parse_position(token, generation, position) == position
+
+
+@given(st.text(max_size=40))
+def test_other_texts_are_refused(text: str) -> None:
+    """Whatever is no token is refused by name, never by another exception."""
+    with pytest.raises(RequestInvalid, match="min_log_position"):
+        parse_position(text, 2**31, -1)
+
+
+def test_another_generation_and_the_future_are_refused() -> None:
+    """A token of rewritten history or of the future is a mistake of the caller."""
+    with pytest.raises(RequestInvalid, match="generation"):
+        parse_position(position_token(1, 5), 2, 9)
+    with pytest.raises(RequestInvalid, match="future"):
+        parse_position(position_token(2, 10), 2, 9)
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 191))
+def test_a_request_id_cannot_be_made_up(random: bytes, bit: int) -> None:
+    """An id is known by its own key alone, and no flipped bit of it is."""
+    ids = RequestIds(b"a" * 32, lambda _: random)
+    request_id, seed = ids.make()
+    assert 0 <= seed < 2**63
+    assert ids.are_ours(request_id)
+    assert not RequestIds(b"b" * 32, lambda _: random).are_ours(request_id)
+    place, flip = divmod(bit, 6)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = alphabet[alphabet.index(request_id[place]) ^ (1 << flip)]
+    assert not ids.are_ours(request_id[:place] + other + request_id[place + 1 :])
+
+
+@given(st.text(max_size=50))
+def test_any_text_may_be_asked(text: str) -> None:
+    """Asking about a text that is no request id says no."""
+    assert not RequestIds(b"a" * 32, bytes).are_ours(text)
