@@ -1,0 +1,80 @@
+"""A data folder read without opening it: beside a running server, without its lock, changing nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.app.running import DATA_NAME
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import snapshots
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches, catch_up
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdentity, identity_of
+from midstream.events.log_repair import survey_log
+from midstream.events.segment_reader import SegmentReader
+from midstream.state.fold import Fold
+
+
+class LogView:
+    """The sound events of a folder's log, as they were when it was made; an empty log where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        """Check every byte of the log. Cost: about 1 s for 2 GB.
+
+        Raises:
+            LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
+            LogUnreadable: It is of another schema version.
+        """
+        log = DataFolder(folder / DATA_NAME).log
+        self.survey = None if not (log / IDENTITY_NAME).exists() else survey_log(log, RealDisk())
+        self._reader: SegmentReader | None = None
+        if self.survey is not None:
+            if self.survey.damage is not None:
+                raise self.survey.damage.error(log)
+            self._reader = SegmentReader(log, RealDisk())
+
+    @property
+    def end(self) -> LogPosition:
+        """Position after the last event."""
+        return LogPosition(0 if self.survey is None else self.survey.end)
+
+    @property
+    def identity(self) -> LogIdentity:
+        """Which log, and which writing of its history."""
+        return identity_of(bytes(LOG_ID_BYTES), 0) if self._reader is None else self._reader.identity
+
+    def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
+        """Return batches of the events at and after a position, as ``EventLog.read`` does."""
+        return () if self._reader is None else self._reader.read(after, limit, self.end)
+
+    def batches(self) -> Iterator[EventBatch]:
+        """Yield all events, oldest first."""
+        return (batch for _, batch in batches(self.read, LogPosition(0), self.end))
+
+
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """The state that a folder's log gives."""
+
+    fold: Fold
+    snapshot_position: LogPosition
+    """Where the snapshot stood that it began with; 0 = none."""
+    refused_snapshots: tuple[str, ...]
+
+
+def state_of(folder: Path, config: Config, log: LogView) -> StateView:
+    """Return the state at the end of a log: newest good snapshot, then the rest of the log."""
+    data = DataFolder(folder / DATA_NAME)
+    loaded = snapshots.load_newest(data.snapshots, config.fold_settings(), log.identity, log.end)
+    position = loaded.fold.log_position
+    catch_up(loaded.fold, log.read, log.end)
+    return StateView(loaded.fold, position, loaded.refused)
+
+
+def state_from_the_beginning(config: Config, log: LogView) -> Fold:
+    """Return the state at the end of a log, folded from its first event. Cost: about 2 µs an event."""
+    fold = Fold(config.fold_settings())
+    catch_up(fold, log.read, log.end)
+    return fold

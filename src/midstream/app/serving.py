@@ -1,0 +1,115 @@
+"""A data folder behind HTTP: opened before the port is bound, closed after the last answer was sent."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config import Config
+from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
+from midstream.app.server_address import publish, withdraw
+from midstream.core.types import LogPosition
+from midstream.engine import snapshots
+from midstream.engine.folder import DataFolder
+from midstream.engine.running import Running, Started
+from midstream.events.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
+from midstream.events.wire import Limits
+from midstream.serving.options import ServerOptions
+from midstream.serving.run import Opened, serve
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a server that takes requests can say of itself."""
+
+    url: str
+    log_position: LogPosition
+    started: Started
+    placements: tuple[str, ...]
+    item_id: str | None
+    """An item that may be asked about, None = none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a server left behind."""
+
+    log_position: LogPosition
+    recorded: int
+    """Events that the log has gained, served records included."""
+    snapshot_position: LogPosition
+    """Log position of the newest snapshot; 0 = there is none."""
+    mismatch: str
+    """How the last snapshot differed from the live state; empty as it should be."""
+
+
+def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None]) -> Stopped:
+    """Serve a folder until a signal asks to stop; return what was left behind.
+
+    Args:
+        folder: Its data is served; made if it is not there.
+        config: Of that folder.
+        options: Where and how to serve.
+        on_ready: Called once requests are taken.
+
+    Raises:
+        FolderLocked: Another process has the folder open.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server.
+        OSError: The address cannot be bound.
+    """
+    data = DataFolder(folder / DATA_NAME)
+    stopped: list[Stopped] = []
+    opened: list[Running] = []
+
+    def ready(url: str) -> None:
+        publish(data.root, url)
+        on_ready(_ready(url, opened[0]))
+
+    try:
+        serve(lambda: _opening(folder, config, opened, stopped.append), options, ready)
+    finally:
+        withdraw(data.root)
+    return stopped[0]
+
+
+def _opening(
+    folder: Path, config: Config, opened: list[Running], on_stopped: Callable[[Stopped], None]
+) -> AbstractAsyncContextManager[Opened]:
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[Opened]:
+        data = DataFolder(folder / DATA_NAME)
+        running = open_running(folder, config)
+        began = running.engine.log.end
+        accept = accept_of(config, Limits())
+        letters = DeadLetters(data.dead_letters, RealDisk())
+        await running.start()
+        opened.append(running)
+        try:
+            yield Opened(
+                running.engine,
+                lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()),
+                letters,
+            )
+        finally:
+            await running.stop()
+            letters.close()
+            on_stopped(_stopped(running, data, began))
+
+    return opening()
+
+
+def _ready(url: str, running: Running) -> Ready:
+    fold = running.engine.fold
+    item_id = fold.vocabulary.item_id(0) if fold.vocabulary.item_count else None
+    return Ready(url, running.engine.log.end, running.started, tuple(running.engine.plans), item_id)
+
+
+def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
+    newest = snapshots.names(data.snapshots)[:1]
+    position = LogPosition(int(newest[0].partition("-")[0])) if newest else LogPosition(0)
+    end = running.engine.fold.log_position
+    mismatch = running.snapshotter.mismatch if running.snapshotter is not None else ""
+    return Stopped(end, end - began, position, mismatch)

@@ -1,0 +1,95 @@
+"""``midstream recommend``: one slate, and on demand why."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+
+if TYPE_CHECKING:
+    from midstream.app.asking import Answered
+
+app = typer.Typer()
+Items = Annotated[list[str] | None, typer.Option("--item", help="An item of the basket or session; repeatable.")]
+
+
+@app.command("recommend")
+def command(
+    placement: Annotated[str, typer.Argument(help="As in midstream.toml.")] = "default",
+    user: Annotated[str | None, typer.Option(help="User id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
+    items: Items = None,
+    n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: the placement's.")] = None,
+    item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what proposed, removed and failed.")] = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one question from the log, recording nothing; a server may have the folder open."""
+    from midstream.app.asking import ask_folder
+    from midstream.app.running import config_of
+    from midstream.engine.types import Ask
+
+    ask = Ask(placement, user_id=user, session_id=session, n=n, items=tuple(items or ()), filter=item_filter)
+    answered = ask_folder(folder, config_of(folder), ask)
+    if as_json:
+        print_json(as_object(answered, explain=explain))
+    else:
+        print_answer(answered, explain=explain)
+
+
+def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
+    """Return an answer for ``--json``."""
+    served = answered.served
+    items = [
+        {"id": item_id, "score": score, "position": position, "sources": _sources(answered, position)}
+        for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
+    ]
+    found: dict[str, object] = {"placement": served.query.placement, "items": items, "tier": served.tier}
+    if explain:
+        found |= {
+            "recent": answered.recent_ids,
+            "retrieved": served.retrieved,
+            "removed": served.removed,
+            "candidates": len(served.candidates),
+            "failures": {failure.component: failure.reason for failure in served.failures},
+            "log_position": served.log_position,
+        }
+    return found
+
+
+def print_answer(answered: "Answered", *, explain: bool) -> None:
+    """Print a slate as a table, and below it what led to it."""
+    columns = ["#", "item", "score", "sources"]
+    rows: list[list[object]] = [
+        [position + 1, item_id, f"{score:.5f}", _places(_sources(answered, position))]
+        for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
+    ]
+    out.print(table_of(columns, rows))
+    if not rows:
+        say("no item may be served; what the log has of items shows: midstream size")
+    if explain:
+        served = answered.served
+        selected = f"{len(served.candidates)} candidates left, {len(rows)} served"
+        say(f"session: {' → '.join(answered.recent_ids) or 'nothing'}")
+        say(f"proposed: {_counts(served.retrieved)}")
+        say(f"removed: {_counts(served.removed)}; {selected} by {served.scorer}; tier {served.tier}")
+        for failure in served.failures:
+            say(f"failed: {failure.component}: {failure.reason}")
+
+
+def _sources(answered: "Answered", position: int) -> dict[str, int]:
+    """Return the place of an item in the list of each source that proposed it, from 0."""
+    pairs = zip(answered.source_names, answered.ranks[position], strict=True)
+    return {name: rank for name, rank in pairs if rank is not None}
+
+
+def _places(sources: Mapping[str, int]) -> str:
+    """Return the sources of an item as text, each with the item's place in its list, from 1."""
+    return ", ".join(f"{name} {rank + 1}" for name, rank in sources.items())
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """Return counts by name as text."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing"

@@ -1,0 +1,89 @@
+"""``midstream serve``: a folder behind HTTP until Ctrl-C."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from midstream.cli.console import HERE, Folder, out, say
+
+if TYPE_CHECKING:
+    from midstream.app.config import Config
+    from midstream.app.serving import Ready, Stopped
+    from midstream.serving.options import ServerOptions
+
+app = typer.Typer()
+EXAMPLE = "example.ndjson"
+Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one; default: the configuration's.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
+
+
+@app.command("serve")
+def command(folder: Folder = HERE, host: Host = None, port: Port = None, insecure: Insecure = False) -> None:
+    """Take events and answer with recommendations over HTTP until Ctrl-C, which loses nothing acknowledged."""
+    from midstream.app.running import config_of
+    from midstream.app.serving import serve_folder
+
+    config = config_of(folder)
+    options = _options(config, host, port, insecure=insecure)
+    say("starting; the first start on a machine compiles for about a minute")
+    print_stopped(serve_folder(folder, config, options, lambda ready: print_ready(ready, folder)))
+
+
+def _options(config: "Config", host: str | None, port: int | None, *, insecure: bool) -> "ServerOptions":
+    """Return the configuration's options with what was said instead."""
+    said = {"host": host, "port": port, "insecure": insecure or None}
+    return msgspec.structs.replace(config.server, **{name: value for name, value in said.items() if value is not None})
+
+
+def print_ready(ready: "Ready", folder: Path) -> None:
+    """Say where the server is and what to try."""
+    out.print(f"serving {folder.resolve().name} at {ready.url}, docs at {ready.url}/docs", markup=False)
+    out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)
+    if ready.started.torn_tail:
+        say(f"an interrupted write was dropped, nothing acknowledged was in it: {ready.started.torn_tail}")
+    for reason in ready.started.refused_snapshots:
+        say(f"a snapshot was passed by: {reason}")
+    if ready.log_position == 0:
+        out.print(f"\nnothing is in the log yet; in another terminal:\n  midstream import {EXAMPLE}", markup=False)
+    item_id = ready.item_id or first_item_of_example(folder) or "lamp"
+    placement = "" if "default" in ready.placements else f"&placement={ready.placements[0]}"
+    event = f'{{"type": "view", "session_id": "s1", "item_id": "{item_id}"}}'
+    out.print(f"\nan event:\n  curl -s {ready.url}/v1/events -d '{event}'", markup=False)
+    query = f"session_id=s1&n=5{placement}"
+    out.print(f"a recommendation:\n  curl -s '{ready.url}/v1/recommendations?{query}'\n", markup=False)
+    out.print("Ctrl-C stops", markup=False)
+
+
+def first_item_of_example(folder: Path) -> str | None:
+    """Return an item that the example knows; None where it is not there."""
+    path = folder / EXAMPLE
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        line = file.readline()
+    try:
+        return str(msgspec.json.decode(line, type=dict[str, object])["item_id"])
+    except (msgspec.MsgspecError, KeyError):
+        return None
+
+
+def print_stopped(stopped: "Stopped") -> None:
+    """Say what was saved."""
+    out.print(
+        f"stopped at log position {stopped.log_position}: {stopped.recorded} events since the start, all of them "
+        f"durable; the next start begins with {_start(stopped)}",
+        markup=False,
+    )
+    if stopped.mismatch:
+        say(f"the last snapshot differs from the live state, which is a bug: {stopped.mismatch}")
+
+
+def _start(stopped: "Stopped") -> str:
+    """Return what the next start reads."""
+    rest = stopped.log_position - stopped.snapshot_position
+    if not stopped.snapshot_position:
+        return f"the log, {rest} events"
+    return f"the snapshot at {stopped.snapshot_position}" + (f" and {rest} events" if rest else "")
