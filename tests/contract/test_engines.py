@@ -1,0 +1,159 @@
+"""The engine and the fake that stands for it in tests keep the same promises to whoever asks them."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from midstream.app.config import Config
+from midstream.app.wiring import plans
+from midstream.core.errors import NotFound, RequestInvalid
+from midstream.core.kinds import Kind, Operation
+from midstream.engine.engine import Engine, Host
+from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Ask, Outcome
+from midstream.events.memory import MemoryLog
+from midstream.events.schema import Event, build
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.state.settings import Limits
+from midstream.testing.engine import NOW_MS, FakeEngine
+
+SMALL = Limits(
+    users_max=100,
+    items_max=100,
+    click_items_max=50,
+    sessions_max=100,
+    index_sessions_max=100,
+    event_ids_max=1_000,
+    requests_max=100,
+    hot_items_max=10,
+    document_bytes_max=100_000,
+)
+VIEW = Event(Kind.INTERACTION, event_id="1", action="view", user_id="ann", item_id="mug", event_time_ms=NOW_MS)
+
+
+def real():
+    """An engine over a log in memory, with a clock that stands still."""
+    config = Config(limits=SMALL)
+    numbers = iter(range(1, 1_000))
+    ids = RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "big"))
+    host = Host(lambda: NOW_MS, lambda: next(numbers) / 1e6, ids)
+    return Engine(
+        MemoryLog(), Fold(config.fold_settings()), plans(config, Path()), host, Metrics(CollectorRegistry()), None
+    )
+
+
+@pytest.fixture(params=[real, FakeEngine], ids=["engine", "fake"])
+def make_engine(request):
+    """One of the two."""
+    return request.param
+
+
+def run(make_engine, play):
+    """Start an engine, let ``play`` ask it, stop it."""
+
+    async def go():
+        engine = make_engine()
+        if isinstance(engine, Engine):
+            await engine.start()
+        try:
+            return await play(engine)
+        finally:
+            if isinstance(engine, Engine):
+                await engine.stop()
+
+    return asyncio.run(go())
+
+
+def test_each_event_is_recorded_once(make_engine):
+    """New, sent again, sent again with other content, and both within one batch: each gets its outcome."""
+
+    async def play(engine):
+        first = await engine.record(build([VIEW, VIEW, VIEW._replace(item_id="pot")]))
+        second = await engine.record(build([VIEW, VIEW._replace(event_id="2")]))
+        return [*first.outcome, *second.outcome], engine.fold.log_position, second.log_position
+
+    outcome, applied, acknowledged = run(make_engine, play)
+    new, again, other = Outcome.RECORDED, Outcome.DUPLICATE, Outcome.CONFLICT
+    assert outcome == [new, again, other, again, new]
+    assert applied == acknowledged == 2
+
+
+def test_what_is_acknowledged_is_seen(make_engine):
+    """A slate asked for with the token of an acknowledgement has seen it; without a token nothing is said."""
+
+    async def play(engine):
+        recorded = await engine.record(build([VIEW]))
+        token = engine.token(recorded.log_position)
+        return await engine.recommend(Ask(min_log_position=token, user_id="bob")), await engine.recommend(Ask())
+
+    asked, plain = run(make_engine, play)
+    assert [each.id for each in asked.items] == ["mug"]
+    assert (asked.read_your_writes, plain.read_your_writes) == (True, None)
+    assert asked.request_id != plain.request_id
+
+
+def test_own_request_ids_are_known(make_engine):
+    """An engine knows the request ids that it made, and no others."""
+
+    async def play(engine):
+        made = (await engine.recommend(Ask())).request_id
+        forged = ("B" if made[0] == "A" else "A") + made[1:]
+        return [engine.request_id_is_ours(each) for each in (made, forged, "", "x", "ö", "A" * 32)]
+
+    assert run(make_engine, play) == [True, False, False, False, False, False]
+
+
+def test_documents_follow_their_events(make_engine):
+    """Items and users come, change and go with their events; nothing known is None."""
+
+    async def play(engine):
+        put = Event(Kind.ITEM, Operation.PUT, event_id="1", item_id="a", body=b'{"x":1}', event_time_ms=NOW_MS)
+        before = engine.item("a")
+        await engine.record(build([put]))
+        patch = replace_event(put, operation=Operation.PATCH, event_id="2", body=b'{"y":2}')
+        await engine.record(build([patch]))
+        return before, engine.item("a")["attributes"], engine.item("b"), engine.user("a")
+
+    assert run(make_engine, play) == (None, {"x": 1, "y": 2}, None, None)
+
+
+def replace_event(event, **changes):
+    """Return the event with other fields, a little later."""
+    return event._replace(event_time_ms=event.event_time_ms + 1, **changes)
+
+
+def test_what_cannot_be_answered_is_refused(make_engine):
+    """A token that was never given out is a fault at its pointer."""
+
+    async def play(engine):
+        with pytest.raises(RequestInvalid) as found:
+            await engine.recommend(Ask(min_log_position="nonsense"))
+        return found.value.faults[0].where
+
+    assert run(make_engine, play) == "/min_log_position"
+
+
+def test_unknown_placement_is_not_found(make_engine):
+    """A placement that is not configured has no plan."""
+
+    async def play(engine):
+        engine.plans = {name: plan for name, plan in engine.plans.items() if name != "*"}
+        with pytest.raises(NotFound):
+            await engine.recommend(Ask(placement="nowhere"))
+
+    run(make_engine, play)
+
+
+def test_health_is_that_of_the_log(make_engine):
+    """Ready, taking events, nothing queued, and both positions at the end."""
+
+    async def play(engine):
+        await engine.record(build([VIEW]))
+        return engine.health()
+
+    health = run(make_engine, play)
+    assert (health.ready, health.accepts_events, health.reason, health.queued_events) == (True, True, "", 0)
+    assert health.log_position == health.applied_log_position == 1
