@@ -64,15 +64,15 @@ def numpy_peer(index, query, recent):
         ranks.append(np.full(len(places), rank))
     slot, rank = np.concatenate(slots), np.concatenate(ranks)
     met, latest, inverse = np.unique(slot, return_index=True, return_inverse=True)
-    similarity = np.bincount(inverse, (weights.position[: len(asked)] * rarity[asked])[rank])
+    similarity = np.bincount(inverse, (weights[: len(asked)] * rarity[asked])[rank])
     age = (index._state[0] - met) % len(rows)
     best = np.lexsort((age, -similarity))[: query.neighbours_max]
     near, latest_rank = rows[met[best]], rank[latest[best]]
     held = np.arange(rows.shape[1]) < index._lengths[met[best]][:, None]
     shared = np.argmax(near == asked[latest_rank][:, None], axis=1)
-    strength = similarity[best] ** weights.power * weights.match[latest_rank]
+    strength = similarity[best] ** float(query.sharpness) * weights[PLACES + latest_rank]
     distance = np.clip(np.arange(rows.shape[1]) - shared[:, None], 1 - PLACES, PLACES - 1)
-    votes = strength[:, None] * weights.around[PLACES - 1 + distance]
+    votes = strength[:, None] * weights[3 * PLACES - 1 + distance]
     items, place = np.unique(near[held], return_inverse=True)
     score = np.bincount(place, votes[held]) * rarity[items]
     score[items == recent[-1]] = 0.0

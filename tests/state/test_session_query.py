@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.state.best_first import sort_best_first
+from midstream.state.best_first import BINS, best_keys, key_of, place_of, value_of
 from midstream.state.logarithm import log2_of
 from midstream.state.marked_table import EPOCH_MAX
 from midstream.state.session_index import SessionIndex
@@ -85,15 +85,15 @@ def plain_answer(query, sessions, entries, recent, excluded):
         for number in holders[item][: min(entries, query.entries_max)]:
             if number not in excluded:
                 latest.setdefault(number, rank)
-                similarity[number] = similarity.get(number, 0.0) + weights.position[rank] * rarity[item]
+                similarity[number] = similarity.get(number, 0.0) + weights[rank] * rarity[item]
     ranked = sorted(similarity, key=lambda number: (np.float32(similarity[number]), number), reverse=True)
     neighbours = set(ranked[: query.neighbours_max])
     score: dict[int, float] = {}
     for number in (each for each in similarity if each in neighbours):
-        strength = sharpened(similarity[number], query.sharpness) * weights.match[latest[number]]
+        strength = sharpened(similarity[number], query.sharpness) * weights[PLACES + latest[number]]
         shared = sessions[number].index(asked[latest[number]])
         for place, item in enumerate(sessions[number]):
-            vote = strength * weights.around[PLACES - 1 + place - shared]
+            vote = strength * weights[3 * PLACES - 1 + place - shared]
             score[item] = score.get(item, 0.0) + vote
     hidden = set(recent if not query.allow_session_items else recent[-1:] if query.exclude_last_item else [])
     final = {item: np.float32(value * rarity[item]) for item, value in score.items() if item not in hidden}
@@ -167,26 +167,29 @@ def test_tables_are_cleared_when_query_numbers_run_out():
     index, sessions = index_of(HISTORY)
     query = SessionQuery()
     expected = plain_answer(query, sessions, 3, [0, 1], ())
-    index._scratch.epoch[0] = EPOCH_MAX - 2
+    index._epoch = EPOCH_MAX - 2
     for _ in range(5):
         assert answer_of(index, query, [0, 1]) == expected
-    assert index._scratch.epoch[0] == 3
+    assert index._epoch == 3
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, ITEMS - 1)), max_size=200), st.booleans())
-def test_sorting_is_complete_and_keeps_every_entry(entries, spread):
-    """Best first over any number of entries, by key, id hash and index."""
-    keys = np.zeros((2, 200), dtype=np.uint64)
-    items = np.zeros((2, 200), dtype=np.int32)
-    for place, (key, item) in enumerate(entries):
-        keys[0, place], items[0, place] = (key << 40) if spread else key, item
-    row = sort_best_first(keys, items, len(entries), HASHES)
-    result = list(zip(keys[row, : len(entries)].tolist(), items[row, : len(entries)].tolist(), strict=True))
-    expected = sorted(
-        (((key << 40) if spread else key, item) for key, item in entries),
-        key=lambda each: (-each[0], int(HASHES[each[1]]), each[1]),
-    )
-    assert result == expected
+VALUES = st.one_of(st.sampled_from((0.0, 1.0, 1.5)), st.floats(0.0, 1e30))
+
+
+@given(st.lists(VALUES, max_size=300), st.integers(1, 300), st.data())
+def test_best_keys_are_the_largest_in_order(values, limit, data):
+    """Highest values first, equal ones by id hash, then index; none of value 0; none lost, whatever the number."""
+    count = len(values)
+    hashes = data.draw(st.lists(st.sampled_from(HASHES.tolist()), min_size=count, max_size=count))
+    item_hash = np.array(hashes, dtype=np.uint64)
+    items = np.random.default_rng(count).permutation(count).astype(np.int32)
+    keys = np.array([key_of(value, place) for place, value in enumerate(values)], dtype=np.uint64)
+    found, spare = np.zeros(count, dtype=np.uint64), np.zeros(count, dtype=np.uint64)
+    length = best_keys(keys, count, limit, items, item_hash, np.zeros(BINS, dtype=np.int32), found, spare)
+    triples = [(-np.float32(value), hashes[item], item) for value, item in zip(values, items.tolist(), strict=True)]
+    expected = sorted(each for each in triples if each[0] < 0.0)[:limit]
+    assert [items[place_of(key)] for key in found[:length]] == [item for _, _, item in expected]
+    assert [value_of(key) for key in found[:length]] == [-value for value, _, _ in expected]
 
 
 def test_options_beyond_their_maximum_are_refused():

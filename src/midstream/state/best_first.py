@@ -1,7 +1,7 @@
-"""Choose and sort the best of many by one unsigned key: a score in the upper half, what breaks ties in the lower.
+"""Choose and sort the best of many by one unsigned key: a score in the upper half, its place in the lower.
 
-The order is total and every method here takes a bounded number of steps: a heap to find the k-th largest key, merging
-to sort. Nothing recurses.
+The order is total and every method here takes a bounded number of steps: a heap to find the k-th largest key, bins and
+merging to sort. Nothing recurses.
 """
 
 from typing import Final
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from midstream.core.types import Index
 from midstream.state.kernel import kernel
 
-_RUN: Final = 8
+BINS: Final = 2_048
+"""Bins of scores: by sign, exponent and the first three bits after it."""
+_BIN_SHIFT: Final = 52
+_HALF_SHIFT: Final = 32
+_LOW_HALF: Final = 0xFFFFFFFF
+_RUN: Final = 16
 
 Keys = NDArray[np.uint64]
 
@@ -20,21 +25,19 @@ Keys = NDArray[np.uint64]
 @kernel
 def key_of(value: float, low: int) -> np.uint64:
     """Return a key in the order of a value of at least 0 as float32, then of the 32 bits ``low``."""
-    return (np.uint64(np.float32(value).view(np.uint32)) << np.uint64(32)) | np.uint64(low)
+    return (np.uint64(np.float32(value).view(np.uint32)) << np.uint64(_HALF_SHIFT)) | np.uint64(low)
 
 
 @kernel
-def largest_key(keys: Keys, count: int, rank: int, heap: Keys) -> np.uint64:
-    """Return the key of which ``rank`` keys are at least as large, 0 if there are fewer. Keys are distinct."""
-    if count <= rank:
-        return np.uint64(0)
-    heap[:rank] = keys[:rank]
-    for start in range(rank // 2 - 1, -1, -1):
-        sink_key(heap, start, rank, heap[start])
-    for place in range(rank, count):
-        if keys[place] > heap[0]:
-            sink_key(heap, 0, rank, keys[place])
-    return np.uint64(heap[0])
+def value_of(key: np.uint64) -> np.float32:
+    """Return the value of a key."""
+    return np.float32(np.uint32(key >> np.uint64(_HALF_SHIFT)).view(np.float32))
+
+
+@kernel
+def place_of(key: np.uint64) -> int:
+    """Return the lower half of a key."""
+    return int(key & np.uint64(_LOW_HALF))
 
 
 @kernel
@@ -54,55 +57,134 @@ def sink_key(heap: Keys, position: int, stop: int, key: np.uint64) -> None:
 
 
 @kernel
-def is_ahead(key: np.uint64, item: int, other_key: np.uint64, other: int, item_hash: Keys) -> bool:
-    """Return whether an item comes before another: higher key, lower id hash, lower index."""
-    if key != other_key:
-        return bool(key > other_key)
-    if item_hash[item] != item_hash[other]:
-        return bool(item_hash[item] < item_hash[other])
-    return item < other
+def largest_key(keys: Keys, count: int, rank: int, heap: Keys) -> np.uint64:
+    """Return the key of which ``rank`` keys are at least as large, 0 if there are fewer. Keys are distinct."""
+    if count <= rank:
+        return np.uint64(0)
+    heap[:rank] = keys[:rank]
+    for start in range(rank // 2 - 1, -1, -1):
+        sink_key(heap, start, rank, heap[start])
+    for place in range(rank, count):
+        if keys[place] > heap[0]:
+            sink_key(heap, 0, rank, keys[place])
+    return np.uint64(heap[0])
 
 
 @kernel
-def sort_runs(keys: Keys, items: Index, count: int, item_hash: Keys) -> None:
-    """Sort each run of 8, best first."""
-    for start in range(0, count, _RUN):
-        for position in range(start + 1, min(start + _RUN, count)):
-            key = keys[position]
-            item = items[position]
-            place = position
-            while place > start and is_ahead(key, item, keys[place - 1], items[place - 1], item_hash):
-                keys[place] = keys[place - 1]
-                items[place] = items[place - 1]
-                place -= 1
-            keys[place] = key
-            items[place] = item
+def insert_keys(keys: Keys, start: int, stop: int) -> None:
+    """Sort a few keys in place, largest first."""
+    for position in range(start + 1, stop):
+        key = keys[position]
+        place = position
+        while place > start and keys[place - 1] < key:
+            keys[place] = keys[place - 1]
+            place -= 1
+        keys[place] = key
 
 
 @kernel
-def sort_best_first(keys: Keys, items: Index, count: int, item_hash: Keys) -> int:
-    """Sort keys (2, n) and items (2, n) of row 0 by merging runs to and fro; return the row with the result."""
-    sort_runs(keys[0], items[0], count, item_hash)
-    row = 0
+def sort_keys(keys: Keys, spare: Keys, start: int, stop: int) -> None:
+    """Sort keys in place, largest first: runs by insertion, then merged. ``spare`` is as long as ``keys``."""
+    for run_start in range(start, stop, _RUN):
+        insert_keys(keys, run_start, min(run_start + _RUN, stop))
     run = _RUN
-    while run < count:
-        for start in range(0, count, 2 * run):
-            left = start
-            middle = min(start + run, count)
+    while run < stop - start:
+        for left_start in range(start, stop, 2 * run):
+            middle = min(left_start + run, stop)
+            end = min(left_start + 2 * run, stop)
+            left = left_start
             right = middle
-            stop = min(start + 2 * run, count)
-            for place in range(start, stop):
-                takes_right = right < stop and (
-                    left == middle
-                    or is_ahead(keys[row, right], items[row, right], keys[row, left], items[row, left], item_hash)
-                )
-                source = right if takes_right else left
-                keys[1 - row, place] = keys[row, source]
-                items[1 - row, place] = items[row, source]
-                if takes_right:
-                    right += 1
-                else:
+            for place in range(left_start, end):
+                if right >= end or (left < middle and keys[left] >= keys[right]):
+                    spare[place] = keys[left]
                     left += 1
-        row = 1 - row
+                else:
+                    spare[place] = keys[right]
+                    right += 1
+        keys[start:stop] = spare[start:stop]
         run *= 2
-    return row
+
+
+@kernel
+def break_ties(keys: Keys, spare: Keys, count: int, items: Index, item_hash: Keys) -> None:
+    """Put sorted keys of equal value in the order of the hash, then of the index, of the item at each key's place."""
+    start = 0
+    while start < count:
+        half = keys[start] >> np.uint64(_HALF_SHIFT)
+        stop = start + 1
+        while stop < count and keys[stop] >> np.uint64(_HALF_SHIFT) == half:
+            stop += 1
+        if stop - start > 1:
+            for position in range(start, stop):
+                place = keys[position] & np.uint64(_LOW_HALF)
+                rest = np.uint64(_LOW_HALF) - (item_hash[items[place]] >> np.uint64(_HALF_SHIFT))
+                keys[position] = rest << np.uint64(_HALF_SHIFT) | place
+            sort_keys(keys, spare, start, stop)
+            order_by_hash(keys, start, stop, items, item_hash)
+            for position in range(start, stop):
+                keys[position] = half << np.uint64(_HALF_SHIFT) | (keys[position] & np.uint64(_LOW_HALF))
+        start = stop
+
+
+@kernel
+def order_by_hash(keys: Keys, start: int, stop: int, items: Index, item_hash: Keys) -> None:
+    """Order keys that are sorted by the upper half of their items' hashes by all of it, then by index.
+
+    Nothing moves unless 32 bits of two hashes are equal.
+    """
+    for position in range(start + 1, stop):
+        key = keys[position]
+        item = items[place_of(key)]
+        place = position
+        while place > start and keys[place - 1] >> np.uint64(_HALF_SHIFT) == key >> np.uint64(_HALF_SHIFT):
+            other = items[place_of(keys[place - 1])]
+            if item_hash[other] < item_hash[item] or (item_hash[other] == item_hash[item] and other < item):
+                break
+            keys[place] = keys[place - 1]
+            place -= 1
+        keys[place] = key
+
+
+@kernel
+def best_keys(
+    keys: Keys, count: int, limit: int, items: Index, item_hash: Keys, bins: Index, found: Keys, spare: Keys
+) -> int:
+    """Write the largest keys to ``found``, best first, equal values by id hash; return how many, at most ``limit``.
+
+    Args:
+        keys: Value and place in ``items``; keys of value 0 are left out.
+        count: Number of keys.
+        limit: Number of keys wanted.
+        items: Item at each place.
+        item_hash: By item index.
+        bins: Room for ``BINS`` counts.
+        found: Room for ``count`` keys.
+        spare: Room for as many.
+    """
+    bins[:] = 0
+    highest = np.int64(0)
+    for place in range(count):
+        bin_number = np.int64(keys[place] >> np.uint64(_BIN_SHIFT))
+        bins[bin_number] += 1
+        highest = max(highest, bin_number)
+    # From the highest bin down, counts become the positions at which each bin begins.
+    kept = 0
+    least = highest + 1
+    while kept < limit and least > 0:
+        least -= 1
+        size = bins[least]
+        bins[least] = kept
+        kept += size
+    for place in range(count):
+        bin_number = np.int64(keys[place] >> np.uint64(_BIN_SHIFT))
+        if bin_number >= least:
+            found[bins[bin_number]] = keys[place]
+            bins[bin_number] += 1
+    start = 0
+    for filled in range(highest, least - 1, -1):
+        sort_keys(found, spare, start, bins[filled])
+        start = bins[filled]
+    while kept > 0 and found[kept - 1] >> np.uint64(_HALF_SHIFT) == 0:
+        kept -= 1
+    break_ties(found, spare, kept, items, item_hash)
+    return min(kept, limit)

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Index
 from midstream.state.kernel import kernel
 
 STAMP: Final = 0
@@ -46,21 +45,8 @@ def cell_of(table: Table, bits: int, stamp: int) -> int:
 
 
 @kernel
-def next_epoch(epoch: Table, sessions: Table, items: Table) -> int:
-    """Return the number of a new query; what earlier ones left in the tables is free from now on."""
-    if epoch[0] >= EPOCH_MAX:
-        sessions[:, STAMP] = 0
-        items[:, STAMP] = 0
-        epoch[0] = 0
-    epoch[0] += 1
-    return int(epoch[0])
-
-
-@kernel
-def leave_out(places: Index, epoch: int, bits: int, table: Table) -> None:
-    """Mark slots or items so that they are met but not taken."""
-    for place in places:
-        if place >= 0:
-            cell = cell_of(table, bits, epoch << 32 | place)
-            table[cell, STAMP] = epoch << 32 | place
-            table[cell, PLACE] = -1
+def leave_out(key: int, epoch: int, bits: int, table: Table) -> None:
+    """Mark a key so that it is met but not taken."""
+    cell = cell_of(table, bits, epoch << 32 | key)
+    table[cell, STAMP] = epoch << 32 | key
+    table[cell, PLACE] = -1

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Index, IndexedBatch, Score
 from midstream.state.kernel import kernel
+from midstream.state.marked_table import EPOCH_MAX
 from midstream.state.session_query import (
     EXCLUDED_MAX,
+    POWERS,
     RECENT_MAX,
     Scratch,
     SessionQuery,
@@ -182,6 +184,7 @@ class SessionIndex:
         self._postings = np.zeros((limits.items_max, limits.index_entries_max), dtype=np.int32)
         self._heads = np.zeros((limits.items_max, 2), dtype=np.int32)
         self._state = np.array([-1, 0], dtype=np.int64)
+        self._epoch = 0
         self._scratch: Scratch = make_scratch(row, limits.index_entries_max)
 
     def apply(self, batch: IndexedBatch, session_number: Numbers) -> None:
@@ -231,13 +234,15 @@ class SessionIndex:
         answer_items = np.empty(query.limit, dtype=np.int32)
         answer_scores = np.empty(query.limit, dtype=np.float32)
         found = run_query(
+            self._next_epoch(),
             recent,
             np.array(excluded[-EXCLUDED_MAX:], dtype=np.int64),
+            hidden if query.allow_session_items else recent,
             query.last_items_max,
             query.entries_max,
             query.neighbours_max,
-            hidden if query.allow_session_items else recent,
             weights_of(query),
+            POWERS[query.sharpness],
             self._items,
             self._lengths,
             self._postings,
@@ -249,6 +254,15 @@ class SessionIndex:
             answer_scores,
         )
         return answer_items[:found], answer_scores[:found]
+
+    def _next_epoch(self) -> int:
+        """Return the number of a new query. When numbers run out all marks go, so that none is taken for a new one."""
+        if self._epoch >= EPOCH_MAX:
+            self._scratch.sessions[:] = 0
+            self._scratch.items[:] = 0
+            self._epoch = 0
+        self._epoch += 1
+        return self._epoch
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return number of the newest session, length of each held one, oldest first, and their items end to end."""

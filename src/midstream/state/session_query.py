@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, Score
-from midstream.state.best_first import Keys, key_of, largest_key, sort_best_first
+from midstream.state.best_first import BINS, Keys, best_keys, key_of, largest_key, place_of, value_of
 from midstream.state.kernel import kernel
 from midstream.state.logarithm import fading, log2_of
-from midstream.state.marked_table import PLACE, STAMP, Table, cell_of, leave_out, next_epoch, table_bits, table_size
+from midstream.state.marked_table import PLACE, STAMP, Table, cell_of, leave_out, table_bits, table_size
 
 LAST_ITEMS_MAX: Final = 50
 NEIGHBOURS_MAX: Final = 1_000
@@ -46,10 +46,14 @@ _NEWEST: Final = 0
 _LIVE: Final = 1
 _SLOT: Final = 0
 _LATEST: Final = 1
-_BINS: Final = 2_048
-_BIN_SHIFT: Final = 52
+_CHOSEN_START: Final = LAST_ITEMS_MAX
+_LENGTHS_START: Final = _CHOSEN_START + NEIGHBOURS_MAX
+_BINS_START: Final = _LENGTHS_START + NEIGHBOURS_MAX
+_SCORED_START: Final = _BINS_START + BINS
 
 Values = NDArray[np.float64]
+POWERS: Final = {"1": 1.0, "1.5": 1.5, "2": 2.0}
+"""Values of ``sharpness``. Others would need ``pow``, which differs between mathematical libraries."""
 Decay = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 
 
@@ -81,69 +85,50 @@ class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Length of the answer at most."""
 
 
-class Weights(NamedTuple):
-    """The options as tables, made once for each ``SessionQuery``."""
-
-    position: Values
-    match: Values
-    around: Values
-    """Weight by distance + PLACES - 1, from PLACES - 1 places before the shared item to as many after it."""
-    power: float
-
-
 class Scratch(NamedTuple):
-    """Room to work in; holds nothing from one query to the next but the query's number."""
+    """Room to work in; holds nothing from one query to the next but marks with the query's number."""
 
-    epoch: Table
     sessions: Table
-    """Hash table: (epoch << 32 | slot, place in ``touched`` or -1)."""
+    """Hash table from slot to place in ``touched``."""
     items: Table
-    """Hash table: (epoch << 32 | item, place in ``scored`` or -1)."""
-    asked: Index
+    """Hash table from item to place in ``scored``."""
     touched: Index
     """(slot, rank of the latest shared item) of each session met."""
-    similarity: Values
-    heap: Keys
-    chosen: Index
     rows: Index
-    scored: Index
-    score: Values
+    """Items of each neighbour."""
+    numbers: Index
+    """One after another: items asked for, neighbours' places in ``touched``, their lengths, bins, scored items."""
+    values: Values
+    """Similarity by place in ``touched``; score by place in ``scored``."""
     keys: Keys
-    sort_keys: Keys
-    sort_places: Index
-    bins: Index
+    """Keys, and room to choose and to sort."""
 
 
 @lru_cache(maxsize=64)
-def weights_of(query: SessionQuery) -> Weights:
-    """Return the tables of a query's options."""
+def weights_of(query: SessionQuery) -> Values:
+    """Return the decays of a query as tables, one after another.
+
+    ``PLACES`` weights by position in the asking session, as many by rank of the latest shared item, and 2 * PLACES - 1
+    by distance + PLACES - 1, from PLACES - 1 places before the shared item to as many after it.
+    """
     fade = fading(query.distance_decay, PLACES)
-    around = np.concatenate([fade[:0:-1], [query.same_item], fade[:-1]])
-    return Weights(
-        fading(query.position_decay, PLACES), fading(query.match_decay, PLACES), around, float(query.sharpness)
-    )
+    position, match = fading(query.position_decay, PLACES), fading(query.match_decay, PLACES)
+    return np.concatenate([position, match, fade[:0:-1], [query.same_item], fade[:-1]])
 
 
 def make_scratch(row: int, entries_max: int) -> Scratch:
     """Reserve room for the largest query over sessions of ``row`` items and lists of ``entries_max``."""
     touched_max = LAST_ITEMS_MAX * entries_max
     scored_max = NEIGHBOURS_MAX * row
+    most = max(touched_max, scored_max)
     return Scratch(
-        epoch=np.zeros(1, dtype=np.int64),
         sessions=np.zeros((table_size(touched_max + EXCLUDED_MAX), 2), dtype=np.int64),
         items=np.zeros((table_size(scored_max + RECENT_MAX), 2), dtype=np.int64),
-        asked=np.zeros(LAST_ITEMS_MAX, dtype=np.int32),
         touched=np.zeros((touched_max, 2), dtype=np.int32),
-        similarity=np.zeros(touched_max, dtype=np.float64),
-        heap=np.zeros(NEIGHBOURS_MAX, dtype=np.uint64),
-        chosen=np.zeros(NEIGHBOURS_MAX, dtype=np.int32),
         rows=np.zeros((NEIGHBOURS_MAX, row), dtype=np.int32),
-        scored=np.zeros(scored_max, dtype=np.int32),
-        score=np.zeros(scored_max, dtype=np.float64),
-        keys=np.zeros(max(touched_max, scored_max), dtype=np.uint64),
-        sort_keys=np.zeros((2, scored_max), dtype=np.uint64),
-        sort_places=np.zeros((2, scored_max), dtype=np.int32),
-        bins=np.zeros(_BINS, dtype=np.int32),
+        numbers=np.zeros(_SCORED_START + scored_max, dtype=np.int32),
+        values=np.zeros((2, most), dtype=np.float64),
+        keys=np.zeros((3, most), dtype=np.uint64),
     )
 
 
@@ -171,7 +156,7 @@ def choose_asked(recent: Index, heads: Index, last_items_max: int, asked: Index)
 def touch_sessions(
     asked: Index,
     entries_max: int,
-    position_weight: Values,
+    weights: Values,
     sessions_log2: float,
     postings: Index,
     heads: Index,
@@ -190,7 +175,7 @@ def touch_sessions(
     for rank in range(len(asked)):
         item = asked[rank]
         held = heads[item, _COUNT]
-        weight = position_weight[rank] * (sessions_log2 - log2_of(float(held)))
+        weight = weights[rank] * (sessions_log2 - log2_of(float(held)))
         size = min(held, ring)
         place = heads[item, _FIRST] + size - 1
         if place >= ring:
@@ -218,11 +203,12 @@ def choose_neighbours(
     neighbours_max: int,
     newest_slot: int,
     items: Index,
+    lengths: NDArray[np.uint8],
     touched: Index,
     similarity: Values,
     keys: Keys,
-    heap: Keys,
     chosen: Index,
+    chosen_lengths: Index,
     rows: Index,
 ) -> int:
     """Write the most similar sessions to ``chosen``, in the order they were met, and their items to ``rows``."""
@@ -231,16 +217,17 @@ def choose_neighbours(
         age = newest_slot - touched[place, _SLOT]
         if age < 0:
             age += slots
-        keys[place] = key_of(similarity[place], slots - 1 - age)
-    least = largest_key(keys, count, neighbours_max, heap)
+        keys[0, place] = key_of(similarity[place], slots - 1 - age)
+    least = largest_key(keys[0], count, neighbours_max, keys[1])
     found = 0
     for place in range(count):
-        if keys[place] >= least:
+        if keys[0, place] >= least:
             chosen[found] = place
             found += 1
     # Rows lie far apart: copied in a loop without branches, the waits for memory overlap.
     for neighbour in range(found):
         slot = touched[chosen[neighbour], _SLOT]
+        chosen_lengths[neighbour] = lengths[slot]
         for place in range(items.shape[1]):
             rows[neighbour, place] = items[slot, place]
     return found
@@ -250,13 +237,12 @@ def choose_neighbours(
 def vote(
     found: int,
     asked: Index,
-    match_weight: Values,
-    around: Values,
+    weights: Values,
     power: float,
-    lengths: NDArray[np.uint8],
     touched: Index,
     similarity: Values,
     chosen: Index,
+    chosen_lengths: Index,
     rows: Index,
     epoch: int,
     bits: int,
@@ -274,19 +260,20 @@ def vote(
             strength *= strength
         elif power == 1.5:  # noqa: PLR2004  # as above
             strength *= np.sqrt(strength)
-        strength *= match_weight[latest]
+        strength *= weights[PLACES + latest]
         shared = 0
         while rows[neighbour, shared] != asked[latest]:
             shared += 1
-        for position in range(lengths[touched[place, _SLOT]]):
+        for position in range(chosen_lengths[neighbour]):
             distance = min(max(position - shared, 1 - PLACES), PLACES - 1)
-            weight = strength * around[PLACES - 1 + distance]
-            stamp = epoch << 32 | rows[neighbour, position]
+            weight = strength * weights[3 * PLACES - 1 + distance]
+            item = int(rows[neighbour, position])
+            stamp = epoch << 32 | item
             cell = cell_of(table, bits, stamp)
             if table[cell, STAMP] != stamp:
                 table[cell, STAMP] = stamp
                 table[cell, PLACE] = count
-                scored[count] = rows[neighbour, position]
+                scored[count] = item
                 score[count] = weight
                 count += 1
             elif table[cell, PLACE] >= 0:
@@ -295,59 +282,16 @@ def vote(
 
 
 @kernel
-def best_items(
-    count: int,
-    limit: int,
-    sessions_log2: float,
-    heads: Index,
-    item_hash: Keys,
-    scored: Index,
-    score: Values,
-    keys: Keys,
-    sort_keys: Keys,
-    sort_places: Index,
-    bins: Index,
-    answer_items: Index,
-    answer_scores: Score,
-) -> int:
-    """Write the items with the highest scores to the answer, best first; return how many.
-
-    Keys are counted in bins by their first bits; only what may be among the best is sorted.
-    """
-    bins[:] = 0
-    for place in range(count):
-        item = scored[place]
-        value = score[place] * (sessions_log2 - log2_of(float(heads[item, _COUNT])))
-        keys[place] = key_of(value, 0xFFFFFFFF - int(item_hash[item] >> np.uint64(32)))
-        bins[keys[place] >> np.uint64(_BIN_SHIFT)] += 1
-    least = _BINS
-    kept = 0
-    while kept < limit and least > 0:
-        least -= 1
-        kept += bins[least]
-    found = 0
-    for place in range(count):
-        if np.int64(keys[place] >> np.uint64(_BIN_SHIFT)) >= least and keys[place] >> np.uint64(32) > 0:
-            sort_keys[0, found] = keys[place]
-            sort_places[0, found] = scored[place]
-            found += 1
-    row = sort_best_first(sort_keys, sort_places, found, item_hash)
-    found = min(found, limit)
-    for place in range(found):
-        answer_items[place] = sort_places[row, place]
-        answer_scores[place] = np.uint32(sort_keys[row, place] >> np.uint64(32)).view(np.float32)
-    return found
-
-
-@kernel
 def run_query(
+    epoch: int,
     recent: Index,
     excluded: Table,
+    hidden: Index,
     last_items_max: int,
     entries_max: int,
     neighbours_max: int,
-    hidden: Index,
-    weights: Weights,
+    weights: Values,
+    power: float,
     items: Index,
     lengths: NDArray[np.uint8],
     postings: Index,
@@ -358,39 +302,47 @@ def run_query(
     answer_items: Index,
     answer_scores: Score,
 ) -> int:
-    """Write the answer; return its length. ``hidden`` are items to leave out, -1 allowed."""
+    """Write the answer to query number ``epoch``; return its length. ``hidden`` are items to leave out, -1 allowed."""
     slots = items.shape[0]
-    asked = scratch.asked[: choose_asked(recent, heads, last_items_max, scratch.asked)]
+    asked = scratch.numbers[: choose_asked(recent, heads, last_items_max, scratch.numbers)]
     if len(asked) == 0:
         return 0
-    epoch = next_epoch(scratch.epoch, scratch.sessions, scratch.items)
+    chosen = scratch.numbers[_CHOSEN_START:_LENGTHS_START]
+    chosen_lengths = scratch.numbers[_LENGTHS_START:_BINS_START]
+    scored = scratch.numbers[_SCORED_START:]
+    similarity = scratch.values[0]
+    score = scratch.values[1]
     entries = len(excluded)
     for item in asked:
         entries += min(heads[item, _COUNT], postings.shape[1], entries_max)
     bits = table_bits(entries)
     for number in excluded:
         if state[_NEWEST] - slots < number <= state[_NEWEST] and number >= 0:
-            stamp = epoch << 32 | number % slots
-            cell = cell_of(scratch.sessions, bits, stamp)
-            scratch.sessions[cell, STAMP] = stamp
-            scratch.sessions[cell, PLACE] = -1
+            leave_out(number % slots, epoch, bits, scratch.sessions)
     sessions_log2 = log2_of(float(state[_LIVE] + 1))
     count = touch_sessions(
-        asked, entries_max, weights.position, sessions_log2, postings, heads, epoch, bits,
-        scratch.sessions, scratch.touched, scratch.similarity,
+        asked, entries_max, weights, sessions_log2, postings, heads, epoch, bits,
+        scratch.sessions, scratch.touched, similarity,
     )  # fmt: skip
     found = choose_neighbours(
-        count, neighbours_max, state[_NEWEST] % slots, items, scratch.touched, scratch.similarity,
-        scratch.keys, scratch.heap, scratch.chosen, scratch.rows,
+        count, neighbours_max, state[_NEWEST] % slots, items, lengths, scratch.touched, similarity,
+        scratch.keys, chosen, chosen_lengths, scratch.rows,
     )  # fmt: skip
-    bits = table_bits(found * items.shape[1] + len(hidden))
-    leave_out(hidden, epoch, bits, scratch.items)
+    bits = table_bits(chosen_lengths[:found].sum() + len(hidden))
+    for item in hidden:
+        if item >= 0:
+            leave_out(item, epoch, bits, scratch.items)
     count = vote(
-        found, asked, weights.match, weights.around, weights.power, lengths, scratch.touched,
-        scratch.similarity, scratch.chosen, scratch.rows, epoch, bits, scratch.items, scratch.scored,
-        scratch.score,
+        found, asked, weights, power, scratch.touched, similarity, chosen, chosen_lengths, scratch.rows,
+        epoch, bits, scratch.items, scored, score,
     )  # fmt: skip
-    return best_items(
-        count, len(answer_items), sessions_log2, heads, item_hash, scratch.scored, scratch.score, scratch.keys,
-        scratch.sort_keys, scratch.sort_places, scratch.bins, answer_items, answer_scores,
-    )  # fmt: skip
+    keys = scratch.keys
+    for place in range(count):
+        rarity = sessions_log2 - log2_of(float(heads[scored[place], _COUNT]))
+        keys[0, place] = key_of(score[place] * rarity, place)
+    bins = scratch.numbers[_BINS_START:_SCORED_START]
+    count = best_keys(keys[0], count, len(answer_items), scored, item_hash, bins, keys[1], keys[2])
+    for place in range(count):
+        answer_items[place] = scored[place_of(keys[1, place])]
+        answer_scores[place] = value_of(keys[1, place])
+    return count
