@@ -118,13 +118,25 @@ def read(path: Path) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
     Raises:
         SnapshotInvalid: A file is missing, superfluous, unreadable or does not match its hash.
     """
-    manifest = _unseal(path / _MANIFEST)
-    present = {each.name for each in path.iterdir()} - {_MANIFEST}
+    try:
+        return parse({each.name: each.read_bytes() for each in path.iterdir()})
+    except OSError as error:
+        message = f"it cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+
+
+def parse(files: Mapping[str, bytes]) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+    """Return a snapshot from the content of its files, by name; every byte is under a checksum.
+
+    Raises:
+        SnapshotInvalid: A file is missing, superfluous or does not match its hash.
+    """
+    manifest = _unseal(files.get(_MANIFEST, b""))
     expected = {f"{key}.npy" for key in manifest.files}
-    if present != expected:
-        message = f"the files are not those of the manifest: {sorted(present ^ expected)[:3]}"
+    if files.keys() - {_MANIFEST} != expected:
+        message = f"its files are not those of the manifest: {sorted((files.keys() - {_MANIFEST}) ^ expected)[:3]}"
         raise SnapshotInvalid(message)
-    return manifest, {key: _read_array(path / f"{key}.npy", digest) for key, digest in manifest.files.items()}
+    return manifest, {key: _parse_array(key, files[f"{key}.npy"], digest) for key, digest in manifest.files.items()}
 
 
 def prune(folder: Path, keep: int) -> Sequence[str]:
@@ -164,18 +176,18 @@ def _require_fit(manifest: Manifest, settings: FoldSettings, identity: LogIdenti
 
 def _seal(manifest: Manifest) -> bytes:
     body = msgspec.json.encode(manifest)
-    return sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+    return sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def _unseal(path: Path) -> Manifest:
+def _unseal(content: bytes) -> Manifest:
+    seal, _, body = content.partition(b"\n")
+    if sha256(body).hexdigest().encode() != seal:
+        message = "its manifest is missing or does not match its checksum"
+        raise SnapshotInvalid(message)
     try:
-        seal, body, rest = path.read_bytes().split(b"\n")
-        if rest or sha256(body).hexdigest().encode() != seal:
-            message = "its manifest does not match its checksum"
-            raise SnapshotInvalid(message)
         manifest = msgspec.json.decode(body, type=Manifest)
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
-        message = f"its manifest cannot be read: {error}"
+    except msgspec.MsgspecError as error:
+        message = f"its manifest is of another release: {error}"
         raise SnapshotInvalid(message) from error
     if manifest.format_version != FORMAT_VERSION:
         message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
@@ -190,14 +202,9 @@ def _write_array(path: Path, array: NDArray[np.generic]) -> str:
     return sha256(buffer.getbuffer()).hexdigest()
 
 
-def _read_array(path: Path, digest: str) -> NDArray[np.generic]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        message = f"{path.name} cannot be read: {error}"
-        raise SnapshotInvalid(message) from error
+def _parse_array(key: str, content: bytes, digest: str) -> NDArray[np.generic]:
     if sha256(content).hexdigest() != digest:
-        message = f"{path.name} does not match its SHA-256"
+        message = f"{key} does not match its SHA-256"
         raise SnapshotInvalid(message)
     array: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
     return array

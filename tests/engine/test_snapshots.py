@@ -1,0 +1,146 @@
+"""A snapshot is whole and right, or it is refused and an older one serves."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from midstream.core.errors import SnapshotInvalid
+from midstream.core.types import LogPosition
+from midstream.engine import snapshots
+from midstream.events.log_identity import identity_of
+from midstream.events.schema import cut
+from midstream.state.fold import Fold
+from midstream.testing.events import random_events, tiny_settings
+
+IDENTITY = identity_of(b"l" * 16, 3)
+SETTINGS = tiny_settings()
+EVENTS = random_events(600, seed=5)
+
+
+def folded(count: int) -> Fold:
+    """Return the fold of the first events."""
+    fold = Fold(SETTINGS)
+    fold.apply(LogPosition(0), cut(EVENTS, 0, count))
+    return fold
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """Return the content of each file of a folder."""
+    return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    """A restored fold has the digest of the written one and goes on to the same state."""
+    whole = folded(400)
+    snapshots.write(tmp_path, whole, IDENTITY)
+    loaded = snapshots.load_newest(tmp_path, SETTINGS, IDENTITY, LogPosition(400))
+    assert loaded.refused == ()
+    assert loaded.fold.log_position == 400
+    rest = cut(EVENTS, 400, 600)
+    for fold in (whole, loaded.fold):
+        fold.apply(LogPosition(400), rest)
+    assert loaded.fold.digest() == whole.digest() == folded(600).digest()
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """No single bit of any file of a snapshot, manifest included, can be wrong without the snapshot being refused."""
+    manifest = snapshots.write(tmp_path, folded(40), IDENTITY)
+    files = files_of(tmp_path / snapshots.names(tmp_path)[0])
+    checks = {f"{key}.npy": partial(snapshots._parse_array, key, digest=each) for key, each in manifest.files.items()}
+    checks["manifest.json"] = snapshots._unseal
+    assert checks.keys() == files.keys()
+    accepted = [f"bit {bit} of {name}" for name, check in checks.items() for bit in unnoticed(files[name], check)]
+    assert sum(len(content) for content in files.values()) > 4_096
+    assert accepted == []
+
+
+def unnoticed(content: bytes, check: Callable[[bytes], object]) -> list[int]:
+    """Return the bits whose flip ``check`` lets pass."""
+    found = []
+    damaged = bytearray(content)
+    for bit in range(len(content) * 8):
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            check(bytes(damaged))
+        except SnapshotInvalid:
+            damaged[bit // 8] ^= 1 << bit % 8
+        else:
+            found.append(bit)
+    return found
+
+
+def test_missing_extra_and_short_files_are_found(tmp_path: Path) -> None:
+    """A file less, a file more or a file cut short makes a snapshot refused."""
+    snapshots.write(tmp_path, folded(40), IDENTITY)
+    files = files_of(tmp_path / snapshots.names(tmp_path)[0])
+    for name in files:
+        with pytest.raises(SnapshotInvalid):
+            snapshots.parse({key: content for key, content in files.items() if key != name})
+        with pytest.raises(SnapshotInvalid):
+            snapshots.parse({**files, name: files[name][:-1]})
+    with pytest.raises(SnapshotInvalid):
+        snapshots.parse({**files, "more.npy": b""})
+
+
+def test_an_older_snapshot_serves_when_the_newest_is_damaged(tmp_path: Path) -> None:
+    """The newest good one is taken, and the refused one is named with its reason."""
+    for count in (200, 400):
+        snapshots.write(tmp_path, folded(count), IDENTITY)
+    newest = tmp_path / snapshots.names(tmp_path)[0]
+    (newest / "fold.place.npy").write_bytes(b"")
+    loaded = snapshots.load_newest(tmp_path, SETTINGS, IDENTITY, LogPosition(600))
+    assert loaded.fold.log_position == 200
+    assert len(loaded.refused) == 1
+    assert "fold.place" in loaded.refused[0]
+
+
+@pytest.mark.parametrize(
+    "identity, end, reason",
+    [
+        (identity_of(b"o" * 16, 3), 600, "another log"),
+        (identity_of(b"l" * 16, 4), 600, "generation"),
+        (IDENTITY, 399, "the log ends"),
+    ],
+)
+def test_a_snapshot_of_another_log_is_refused(tmp_path: Path, identity: object, end: int, reason: str) -> None:
+    """A snapshot belongs to one log, one generation, and cannot stand beyond the log's end."""
+    snapshots.write(tmp_path, folded(400), IDENTITY)
+    loaded = snapshots.load_newest(tmp_path, SETTINGS, identity, LogPosition(end))
+    assert loaded.fold.log_position == 0
+    assert reason in loaded.refused[0]
+
+
+def test_a_snapshot_that_is_not_finished_is_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the writer dies, only whole snapshots have a snapshot's name, and the next prune removes the rest."""
+    snapshots.write(tmp_path, folded(200), IDENTITY)
+    real = snapshots._write_synced
+    files = len(files_of(tmp_path / snapshots.names(tmp_path)[0]))
+    for survive in range(0, files, 5):
+        left = survive
+
+        def dying(path: Path, content: bytes | memoryview) -> None:
+            nonlocal left
+            if left == 0:
+                raise OSError(5, "gone")
+            left -= 1
+            real(path, content)
+
+        monkeypatch.setattr(snapshots, "_write_synced", dying)
+        with pytest.raises(OSError, match="gone"):
+            snapshots.write(tmp_path, folded(400), IDENTITY)
+        assert len(snapshots.names(tmp_path)) == 1
+        for name in snapshots.names(tmp_path):
+            snapshots.read(tmp_path / name)
+    monkeypatch.undo()
+    snapshots.prune(tmp_path, 2)
+    assert [each.name for each in tmp_path.iterdir()] == snapshots.names(tmp_path)
+
+
+def test_prune_keeps_two_at_least(tmp_path: Path) -> None:
+    """The newest may turn out damaged, so one before it is always kept."""
+    for count in (100, 200, 300):
+        snapshots.write(tmp_path, folded(count), IDENTITY)
+    assert len(snapshots.prune(tmp_path, 0)) == 1
+    assert [int(name[:20]) for name in snapshots.names(tmp_path)] == [300, 200]
