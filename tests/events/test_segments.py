@@ -344,6 +344,42 @@ def test_damage_is_refused_and_repaired(name):
         assert len(rest) == len(before[path]) or kept[path].startswith(before[path][: len(before[path]) - len(rest)])
 
 
+FOUND_BY_READING = {"middle of a sealed segment", "end of a sealed segment"}
+"""Opening reads the last segment alone; of the others it sees names, sizes and openings."""
+
+
+@pytest.mark.parametrize("name", DAMAGED.keys() - FOUND_BY_READING)
+def test_damage_of_names_and_sizes_is_refused_at_the_start(name):
+    """A log with a segment missing, cut short, grown or misplaced, or with damage in the last one, is not opened."""
+    damaged, _ = DAMAGED[name]
+    with pytest.raises(LogDamaged, match="midstream doctor --repair"):
+        log_on(with_content(damaged, FOLDER / "other", b""), 900)
+
+
+def test_two_histories_do_not_mix():
+    """Commits of a copy of the log that went on otherwise are refused, though id, positions and sizes are the same."""
+    logs: list[bytes] = []
+    disk = ForgetfulDisk()
+    for name in ("a", "b"):
+        disk = ForgetfulDisk()
+        log = log_on(disk)
+        for number in range(6):
+            log.append(build([Event(1, event_id=name if number == 3 else "c", log_time_ms=number)]))
+        log.close()
+        logs.append(disk.contents()[segments_of(disk)[0]])
+    one, other = logs
+    assert len(one) == len(other)
+    ends = frame_ends(one)
+    for frame in (4, 5):
+        mixed = one[: ends[frame]] + other[ends[frame] :]
+        left = with_content(disk, segments_of(disk)[0], mixed)
+        with pytest.raises(LogDamaged, match=f"log position {frame} to"):
+            log_on(left)
+        with pytest.raises(LogDamaged, match="does not follow"):
+            SegmentReader(FOLDER, left).read(LogPosition(0), 10, LogPosition(6))
+        assert SegmentReader(FOLDER, left).read(LogPosition(0), 1, LogPosition(6))
+
+
 def test_identity_lost_or_damaged():
     """Without its identity, or with a single bit of it flipped, a log is refused; a repair takes it from the
     segments and raises the generation above all that was ever used.
