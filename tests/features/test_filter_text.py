@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Rule
+from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Kind, Rule
 from midstream.features.filter_text import parse
 
-ATTRIBUTES = {"price": "number", "stock": "number", "category": "category", "tags": "tags", "fresh": "boolean"}
+ATTRIBUTES: dict[str, Kind] = {
+    "price": "number",
+    "stock": "number",
+    "category": "category",
+    "tags": "tags",
+    "fresh": "boolean",
+}
 CATEGORIES = ("shoes", "coats", "é")
 TAGS = ("sale", "new")
 CONTEXT = {"budget": "number", "floor": "number", "kind": "category", "wants": "boolean"}
@@ -52,7 +58,8 @@ def passes(text: str, documents: list[dict[str, Any]], context: Mapping[str, Any
     rule = parse(text, ATTRIBUTES, "$")
     assert isinstance(rule, Rule), rule
     items: Any = PlainItems(documents)
-    return rule.passes(items, np.arange(len(documents), dtype=np.int32), context).tolist()
+    found: list[bool] = rule.passes(items, np.arange(len(documents), dtype=np.int32), context).tolist()
+    return found
 
 
 # A condition is (text, function of document and context giving True, False or None = unknown).
@@ -67,15 +74,18 @@ def leaf(text: str, left, right, compare):
 
 
 def of_item(name: str):
-    return lambda document, context: document.get(name)
+    """An attribute."""
+    return lambda document, _: document.get(name)
 
 
 def of_context(name: str):
-    return lambda document, context: context.get(name)
+    """A value of the request."""
+    return lambda _, context: context.get(name)
 
 
 def constant(value: object):
-    return lambda document, context: value
+    """Always the same."""
+    return lambda *_: value
 
 
 ORDERS = {
@@ -101,8 +111,14 @@ texts = st.one_of(
 )
 
 
+def tags_of(document, _):
+    """No tags are no tags, not something unknown."""
+    return document.get("tags", [])
+
+
 @st.composite
-def comparisons(draw):
+def comparisons(draw):  # noqa: PLR0911  one return a form
+    """One comparison of any form."""
     match draw(st.integers(0, 5)):
         case 0:
             (left, a), (right, b) = draw(numbers), draw(numbers)
@@ -120,8 +136,7 @@ def comparisons(draw):
         case 3:
             left = draw(st.sampled_from((*TAGS, "unheard of")))
             name = draw(st.sampled_from(sorted(MEMBER)))
-            tags = lambda document, context: document.get("tags", [])  # noqa: E731
-            return leaf(f"{json.dumps(left)} {name} item.tags", constant(left), tags, MEMBER[name])
+            return leaf(f"{json.dumps(left)} {name} item.tags", constant(left), tags_of, MEMBER[name])
         case 4:
             chosen = draw(st.lists(st.sampled_from((0.0, 1.0, 2.5)), max_size=3))
             name = draw(st.sampled_from(sorted(MEMBER)))
@@ -132,11 +147,12 @@ def comparisons(draw):
                 return name, constant(name == "true")
             side, _, short = name.partition(".")
             if short == "available":
-                return name, lambda document, context: document.get("available", True)
+                return name, lambda document, _: document.get("available", True)
             return name, of_item(short) if side == "item" else of_context(short)
 
 
 def negated(part):
+    """Its opposite; unknown stays unknown."""
     text, truth = part
 
     def opposite(document, context):
@@ -261,13 +277,14 @@ def test_a_text_may_go_over_lines_and_hold_comments():
 
 
 def faults_of(text: str) -> list[str]:
+    """What is wrong with a text."""
     rule = parse(text, ATTRIBUTES, "$.placements[0].filter")
     assert not isinstance(rule, Rule), rule
     return [str(fault) for fault in rule]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    "text, says",
     [
         ("item.prize < 3", 'column 1: "item.prize" is not a declared attribute. Nearest: "item.price".'),
         ('"é" == item.category and item.prize < 3', 'column 26: "item.prize"'),
@@ -335,7 +352,7 @@ def test_any_text_is_a_rule_or_faults(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "context", "wrong"),
+    "text, context, wrong",
     [
         ("item.price < context.budget", {"budget": "9"}, ["$.context.budget"]),
         ("item.price < context.budget", {"budget": True}, ["$.context.budget"]),

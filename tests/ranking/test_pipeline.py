@@ -39,6 +39,7 @@ from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
 from midstream.testing.still import SMALL, StillShop
 
+POPULAR = Popular(limit=10)
 ATTRIBUTES = tuple(SMALL.attributes.items())
 
 
@@ -109,7 +110,7 @@ def shop_of(item_count: int) -> StillShop:
     return shop
 
 
-def plan_of(sources=(), *, filters=(), scorers=(), selectors=(), floor=(Popular(limit=10),)) -> Plan:
+def plan_of(sources=(), *, filters=(), scorers=(), selectors=(), floor=(POPULAR,)) -> Plan:
     """A plan around given parts."""
     return Plan(
         name="default",
@@ -140,7 +141,7 @@ def slate(shop: StillShop, served: Served) -> list[str]:
 
 
 def require_conserved(served: Served) -> None:
-    """retrieved = removed + not selected + served, and no item twice."""
+    """Retrieved = removed + not selected + served, and no item twice."""
     assert served.retrieved_count == sum(served.removed.values()) + len(served.candidates)
     assert len(served.selection.chosen) <= min(len(served.candidates), served.query.slate_size)
     assert len(np.unique(served.candidates.item_index)) == len(served.candidates)
@@ -161,7 +162,8 @@ SHOP = shop_of(30)
 )
 def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_size, exclude, broken):
     """Whatever fails: each retrieved item is removed, not selected or served; the failed parts are named;
-    the slate is full as far as there are eligible items; the logged record answered again gives the same."""
+    the slate is full as far as there are eligible items; the logged record answered again gives the same.
+    """
     error = ValueError("broken")
     sources = [Fixed(f"s{n}", each, error if f"s{n}" in broken else None) for n, each in enumerate(proposals)]
     bad_score = Scores("scorer", lambda count: np.full(count + 1, 1.0, np.float32))
@@ -171,7 +173,7 @@ def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_si
         filters=(Keeps("keeps", modulus, 0, error if "keeps" in broken else None),),
         scorers=(bad_score,) if "scorer" in broken else (),
         selectors=(bad_choice,) if "selector" in broken else (),
-        floor=(Fixed("popular", (), error),) if "popular" in broken else (Popular(limit=10),),
+        floor=(Fixed("popular", (), error),) if "popular" in broken else (POPULAR,),
     )
     excluded = tuple(f"i{number}" for number in exclude)
     served = answer(SHOP, plan, slate_size=slate_size, exclude=excluded)
@@ -252,7 +254,7 @@ def test_a_malformed_proposal_is_a_failed_source(proposal):
     [
         Keeps("broken", error=ValueError("x")),
         Keeps("broken", mask=np.ones(1, dtype=np.bool_)),
-        Keeps("broken", mask=np.ones(400, dtype=np.float32)),  # type: ignore[arg-type]
+        Keeps("broken", mask=np.ones(400, dtype=np.float32)),
     ],
 )
 def test_a_failing_filter_lets_nothing_pass(rule):

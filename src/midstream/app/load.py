@@ -2,8 +2,9 @@
 
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -69,17 +70,17 @@ def read_custom(kind: type, value: object) -> object:
     raise ValueError(message)
 
 
-def _decoded(part: Custom, kind: type, where: str) -> Component:
+def _decoded(part: Custom, kind: type[Component], where: str) -> Component:
     """Return a component made of the options."""
+    if not (issubclass(kind, msgspec.Struct) or is_dataclass(kind)):
+        came = f"{part.path} says nothing about its options."
+        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
+        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
     try:
         return msgspec.convert(part.options, kind, dec_hook=read_custom)
     except msgspec.ValidationError as error:
         right = f"What the fields of {part.path} say."
-        raise ConfigInvalid((Fault(f"{where}.options", f"{error}", right, PAGE),)) from error
-    except TypeError as error:
-        came = f"{part.path} cannot be made of options: {error}"
-        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
-        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),)) from error
+        raise ConfigInvalid((Fault(f"{where}.options", str(error), right, PAGE),)) from error
 
 
 def _module(name: str, where: str, folder: Path) -> ModuleType:
@@ -118,7 +119,7 @@ def _from_file(name: str, path: Path) -> ModuleType:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def _importable(folder: Path) -> Generator[None]:
     """Put a folder on the search path for as long as an import takes."""
     entry = str(folder.resolve())
     sys.path.insert(0, entry)

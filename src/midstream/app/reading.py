@@ -8,7 +8,7 @@ import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -19,6 +19,8 @@ from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
 
+Told: TypeAlias = Any
+"""A value as TOML gives it."""
 TypeForm: TypeAlias = Any
 """What an annotation may be: a class, a choice, a parametrised type. Python 3.11 has no type for that."""
 FILE_NAME = "midstream.toml"
@@ -86,25 +88,35 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     raise ConfigInvalid(tuple(Fault(f"{name}: {each.where}", each.came, each.right, each.page) for each in faults))
 
 
-def _walk(value: object, kind: TypeForm, where: str) -> Iterator[Fault]:
+def is_table(value: Told) -> TypeGuard[dict[str, Told]]:
+    """Return whether a value is a table."""
+    return isinstance(value, dict)
+
+
+def is_list(value: Told) -> TypeGuard[list[Told]]:
+    """Return whether a value is a list."""
+    return isinstance(value, list)
+
+
+def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield everything that is wrong with a value and with what is inside it."""
     structs = _structs(kind)
     origin = _origin(kind)
-    if structs and (len(structs) > 1 or structs[0].__struct_config__.tag_field):
+    if any(each.__struct_config__.tag_field for each in structs):
         yield from _tagged(value, structs, where)
-    elif structs:
+    elif len(structs) == 1:
         yield from _table(value, structs[0], where)
-    elif origin is tuple and isinstance(value, list):
+    elif origin is tuple and is_list(value):
         for number, each in enumerate(value):
             yield from _walk(each, get_args(kind)[0], f"{where}[{number}]")
-    elif origin is dict and isinstance(value, dict):
+    elif origin is dict and is_table(value):
         for key, each in value.items():
             yield from _walk(each, get_args(kind)[1], f"{where}.{key}")
     else:
         yield from _leaf(value, kind, where)
 
 
-def _origin(kind: TypeForm) -> object:
+def _origin(kind: TypeForm) -> TypeForm:
     """Return what a parametrised type is made of: ``tuple`` of ``tuple[int, ...]``."""
     return get_origin(kind)
 
@@ -117,13 +129,13 @@ def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
     return ()
 
 
-def _tagged(value: object, structs: tuple[type[msgspec.Struct], ...], where: str) -> Iterator[Fault]:
+def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) -> Iterator[Fault]:
     """Yield the faults of a component, whose ``kind`` says which struct it is."""
     by_kind = {str(each.__struct_config__.tag): each for each in structs}
     field = where.rpartition(".")[2].partition("[")[0]
     noun = _NOUNS.get(field, field)
     right = f"{noun.capitalize()}s: {', '.join(sorted(by_kind))}"
-    if not isinstance(value, dict) or "kind" not in value:
+    if not is_table(value) or "kind" not in value:
         example = f'{{ kind = "{min(by_kind)}" }}'
         yield Fault(where, f"{_show(value)} is no {noun}.", f"A table such as {example}. {right}", _page(where))
     elif value["kind"] not in by_kind:
@@ -134,10 +146,10 @@ def _tagged(value: object, structs: tuple[type[msgspec.Struct], ...], where: str
         yield from _table(told, by_kind[value["kind"]], where)
 
 
-def _table(value: object, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
+def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
     """Yield the faults of a table: keys that it has not, keys that it lacks, and those of each value."""
     hints = get_type_hints(struct, include_extras=True)
-    if not isinstance(value, dict):
+    if not is_table(value):
         yield Fault(where, f"{_show(value)} came.", f"A table with {', '.join(hints)}.", _page(where))
         return
     for key, each in value.items():
@@ -151,7 +163,7 @@ def _table(value: object, struct: type[msgspec.Struct], where: str) -> Iterator[
             yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
 
 
-def _leaf(value: object, kind: TypeForm, where: str) -> Iterator[Fault]:
+def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield the fault of a single value, if it has one."""
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
@@ -175,7 +187,7 @@ def _words(kind: TypeForm) -> str:
     return _WORDS.get(kind, "See the page.")
 
 
-def _show(value: object) -> str:
+def _show(value: Told) -> str:
     """Return a value as the file has it, shortened."""
     text = msgspec.json.encode(value, enc_hook=str).decode()
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."

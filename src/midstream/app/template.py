@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from midstream.app.config import Config
+from midstream.app.reading import Told, is_list, is_table
 
 HEAD = """\
 # midstream: the configuration. Every setting is here with its default; a line that is left out means the same.
@@ -112,6 +113,11 @@ price = "number". `available` is always there: an item with available = false is
 
 
 SOURCES = "What proposes items for it (docs/sources.md): session_knn, trending, popular, editorial, custom."
+COMMON_WORDS: Mapping[str, str] = {
+    "name": "Stands in answers, metrics and weights.",
+    "limit": "Items proposed at most.",
+    "half_life": "An act counts half as much after this. Each half-life in use keeps a list of its own.",
+}
 SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
     "session_knn": {
         "kind": "What sessions like the asking one went on to.",
@@ -125,12 +131,10 @@ SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
         "sharpness": 'Power of the similarity: "1", "1.5" or "2".',
         "allow_session_items": "Whether items of the session may be proposed; `repeats` says what may be served.",
         "exclude_last_item": "Whether the last one is left out all the same.",
-        "limit": "Items proposed at most.",
         "history_items_max": "Last items of the user that stand in for a session that has none yet; 0 = none.",
     },
     "trending": {
         "kind": "What most people act on now.",
-        "half_life": "An act counts half as much after this. Each half-life in use keeps a list of its own.",
     },
     "popular": {
         "kind": "What most people act on over a longer time; the last resort, so it runs in every request.",
@@ -140,7 +144,7 @@ SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
 
 def template() -> str:
     """Return the commented file."""
-    default = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
+    default: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
     sources = default["placements"][0].pop("sources")
     return "\n".join((HEAD, *_tables(default), *_sources(sources)))
 
@@ -151,7 +155,7 @@ def _tables(default: Mapping[str, Any]) -> Iterator[str]:
         value: Any = default
         for part in path.split("."):
             value = value[part]
-        if isinstance(value, list):
+        if is_list(value):
             yield _table(meaning, f"[[{path}]]", value[0], words)
         else:
             own = {key: each for key, each in value.items() if f"{path}.{key}" not in SECTIONS}
@@ -162,7 +166,8 @@ def _sources(sources: list[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table for each source, its kind first."""
     for number, source in enumerate(sources):
         named = {"kind": source["kind"], "name": source["name"], **source}
-        yield _table("" if number else SOURCES, "[[placements.sources]]", named, SOURCE_WORDS[source["kind"]])
+        words = {**COMMON_WORDS, **SOURCE_WORDS[source["kind"]]}
+        yield _table("" if number else SOURCES, "[[placements.sources]]", named, words)
 
 
 def _table(meaning: str, header: str, table: Mapping[str, Any], words: Mapping[str, str]) -> str:
@@ -180,20 +185,14 @@ def _comment(text: str) -> Iterator[str]:
     yield from (f"# {line}" for line in text.splitlines())
 
 
-def _toml(value: object) -> str:
+def _toml(value: Told) -> str:
     """Return a value as TOML in one line."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str() | float():
-            return msgspec.json.encode(value).decode()
-        case int():
-            return f"{value:_}" if value >= GROUPED_FROM else str(value)
-        case list():
-            return f"[{', '.join(_toml(each) for each in value)}]"
-        case dict():
-            inside = ", ".join(f"{key} = {_toml(each)}" for key, each in value.items())
-            return f"{{ {inside} }}" if inside else "{}"
-        case _:
-            message = f"{type(value).__name__} cannot be written as TOML"
-            raise TypeError(message)
+    if is_list(value):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    if is_table(value):
+        inside = ", ".join(f"{key} = {_toml(each)}" for key, each in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= GROUPED_FROM:
+        return f"{value:_}"
+    # Texts, numbers and truths look the same in both.
+    return msgspec.json.encode(value).decode()

@@ -1,7 +1,6 @@
 """The boundary around a component on the request path."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 
 from midstream.core.types import Failure
 
@@ -9,10 +8,29 @@ REASON_CHARACTERS_MAX = 120
 """Of a failure's text: it goes into the served record, which is to stay below 1.5 kB."""
 
 
-@contextmanager
-def boundary(component: str, failures: list[Failure]) -> Generator[None]:
-    """Turn whatever a component raises into a named failure: the one place that catches ``Exception``."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  named in the served event, counted, and answered without
-        failures.append(Failure(component, f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX]))
+class boundary:  # noqa: N801  reads as a statement: with boundary(name, failures)
+    """Turns whatever a component raises into a named failure: the one place that catches ``Exception``.
+
+    What ends a task (cancellation, exit) goes through. A class, because a generator costs 1 µs more, ten times a
+    request.
+    """
+
+    __slots__ = ("_component", "_failures")
+
+    def __init__(self, component: str, failures: list[Failure]) -> None:
+        """Name the component; what it raises is added to ``failures``, answered without, logged and counted."""
+        self._component = component
+        self._failures = failures
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Note an exception and go on behind the block."""
+        if not isinstance(error, Exception):
+            return False
+        reason = f"{type(error).__name__}: {error}"
+        self._failures.append(Failure(self._component, reason[:REASON_CHARACTERS_MAX]))
+        return True

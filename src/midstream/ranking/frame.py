@@ -1,13 +1,17 @@
 """Columns of the candidates: proposals merged, and what is known of each candidate side by side."""
 
+import threading
 from collections.abc import Mapping
 
 import numpy as np
 
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Feature
-from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Moment, Proposal, Score
+from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
 from midstream.ranking.boundary import boundary
+
+_NO_ITEMS: Index = np.empty(0, dtype=np.int32)
+_room = threading.local()
 
 
 def checked(proposal: Proposal, item_count: int) -> Proposal:
@@ -30,60 +34,77 @@ def checked(proposal: Proposal, item_count: int) -> Proposal:
     return proposal
 
 
-def merge(proposals: Mapping[str, Proposal]) -> Candidates:
+def merge(proposals: Mapping[str, Proposal], item_count: int) -> Candidates:
     """Return distinct items in order of first proposal, with one score and one rank column a source.
 
-    Cost: about 30 µs for 450 proposals of three sources. Item and place are sorted as one 64-bit number, which is
-    faster than ``np.unique`` with its indices, and needs no scratch that would outlive the request.
+    Args:
+        proposals: By source, ``checked``.
+        item_count: Number of items there are.
+
+    Cost: about 20 µs for 450 proposals of three sources.
     """
     names = tuple(proposals)
     each = list(proposals.values())
     counts = [len(proposal.item_index) for proposal in each]
-    total = sum(counts)
-    if total == 0:
-        return Candidates(
-            np.empty(0, np.int32), names, np.empty((0, len(names)), np.float32), np.empty((0, len(names)), np.int32)
-        )
-    stacked = np.concatenate([proposal.item_index for proposal in each])
-    place = np.arange(total)
-    key = (stacked.astype(np.int64) << 32) | place
-    key.sort()
-    by_item = key & 0xFFFFFFFF
-    item = key >> 32
-    is_first = np.empty(total, dtype=np.bool_)
-    is_first[0] = True
-    np.not_equal(item[1:], item[:-1], out=is_first[1:])
-    first_place = by_item[is_first]
-    is_new = np.zeros(total, dtype=np.bool_)
-    is_new[first_place] = True
-    # Rows are numbered by first proposal; every place of an item gets the row of its first one.
-    row = np.empty(total, dtype=np.int64)
-    row[by_item] = (np.cumsum(is_new) - 1)[first_place][np.cumsum(is_first) - 1]
-    distinct = stacked[is_new]
-    score = np.full((len(distinct), len(names)), np.nan, dtype=np.float32)
-    rank = np.full((len(distinct), len(names)), -1, dtype=np.int32)
+    stacked = np.concatenate([_NO_ITEMS, *(proposal.item_index for proposal in each)])
+    place = np.arange(len(stacked), dtype=np.int32)
+    # Written from the back, each item's cell ends up with the place of its first proposal.
+    first_place = _scratch(item_count)
+    first_place[stacked[::-1]] = place[::-1]
+    first = first_place.take(stacked)
+    is_new = first == place
+    row = is_new.cumsum(dtype=np.int32).take(first) - 1
+    distinct = stacked.compress(is_new)
+    # A row a source: writing to one is twice as fast as to a column.
+    score = np.full((len(names), len(distinct)), np.nan, dtype=np.float32)
+    rank = np.full((len(names), len(distinct)), -1, dtype=np.int32)
     start = 0
     for column, (proposal, count) in enumerate(zip(each, counts, strict=True)):
         rows = row[start : start + count]
-        score[rows, column] = proposal.score
-        rank[rows, column] = place[:count]
+        score[column][rows] = proposal.score
+        rank[column][rows] = place[:count]
         start += count
-    return Candidates(distinct, names, score, rank)
+    return Candidates(distinct, names, score.T, rank.T)
+
+
+def take(candidates: Candidates, keep: Mask) -> Candidates:
+    """Return the kept candidates, in order: as ``where``, in a third of its time, and nothing is copied if all are."""
+    if np.count_nonzero(keep) == len(keep):
+        return candidates
+    rows = np.flatnonzero(keep)
+    return Candidates(
+        candidates.item_index.take(rows),
+        candidates.source_names,
+        candidates.source_score.T.take(rows, axis=1).T,
+        candidates.source_rank.T.take(rows, axis=1).T,
+    )
+
+
+def _scratch(item_count: int) -> Index:
+    """Return room for a number an item, with whatever was left there; each thread has its own.
+
+    It is no state: a cell is read only after it was written for the same request. Made anew for each request it would
+    cost a page fault an item.
+    """
+    cells: Index | None = getattr(_room, "cells", None)
+    if cells is None or len(cells) < item_count:
+        cells = np.empty(max(2 * item_count, 1_024), dtype=np.int32)
+        _room.cells = cells
+    return cells
 
 
 def extend(candidates: Candidates, name: str, item_index: Index, first_rank: int) -> Candidates:
     """Return the candidates with further items behind them that only ``name`` proposes, in order, from a rank on."""
-    column = len(candidates.source_names)
     old, new = len(candidates), len(item_index)
-    score = np.full((old + new, column + 1), np.nan, dtype=np.float32)
-    score[:old, :column] = candidates.source_score
-    score[old:, column] = 0.0
-    rank = np.full((old + new, column + 1), -1, dtype=np.int32)
-    rank[:old, :column] = candidates.source_rank
-    rank[old:, column] = np.arange(first_rank, first_rank + new)
-    return Candidates(
-        np.concatenate([candidates.item_index, item_index]), (*candidates.source_names, name), score, rank
-    )
+    column = len(candidates.source_names)
+    score = np.full((column + 1, old + new), np.nan, dtype=np.float32)
+    score[:column, :old] = candidates.source_score.T
+    score[column, old:] = 0.0
+    rank = np.full((column + 1, old + new), -1, dtype=np.int32)
+    rank[:column, :old] = candidates.source_rank.T
+    rank[column, old:] = np.arange(first_rank, first_rank + new)
+    names = (*candidates.source_names, name)
+    return Candidates(np.concatenate([candidates.item_index, item_index]), names, score.T, rank.T)
 
 
 def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, failures: list[Failure]) -> FeatureFrame:
@@ -93,12 +114,13 @@ def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, fa
     """
     sources = candidates.source_names
     names = (*(f"score.{name}" for name in sources), *(f"rank.{name}" for name in sources))
-    rank = candidates.source_rank.astype(np.float32)
+    rank = candidates.source_rank.T.astype(np.float32)
     rank[rank < 0] = np.nan
-    values: list[Score] = [candidates.source_score, rank]
+    values: list[Score] = [candidates.source_score.T, rank]
     for block in blocks:
         names += block.names
-        values.append(np.full((len(candidates), len(block.names)), np.nan, dtype=np.float32))
+        values.append(np.full((len(block.names), len(candidates)), np.nan, dtype=np.float32))
         with boundary(block.names[0], failures):
-            values[-1][:] = block.read(moment, candidates)
-    return FeatureFrame(names, np.concatenate(values, axis=1))
+            values[-1][:] = block.read(moment, candidates).T
+    # One row a column: scorers read columns.
+    return FeatureFrame(names, np.concatenate(values).T)

@@ -21,7 +21,7 @@ from midstream.core.types import (
 )
 from midstream.ranking.boundary import boundary
 from midstream.ranking.expression_filter import request_faults
-from midstream.ranking.frame import checked, extend, merge, read
+from midstream.ranking.frame import checked, extend, merge, read, take
 from midstream.ranking.plan import SELECTOR, Closed, Plan
 from midstream.ranking.sift import sift
 from midstream.state.vocabulary import Vocabulary
@@ -71,11 +71,11 @@ async def recommend(
     moment = observe(query)
     proposals = propose(plan, moment, remaining_s, failures)
     retrieved = {name: len(proposal.item_index) for name, proposal in proposals.items()}
-    candidates = merge(proposals)
+    candidates = merge(proposals, moment.table(Vocabulary).item_count)
     retrieved_count = len(candidates)
     verdicts = sift(plan.filters, moment, candidates, failures)
     removed = dict(verdicts.removed())
-    candidates = candidates.where(verdicts.kept)
+    candidates = take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
     if len(candidates) < query.slate_size and not is_closed:
         asked = _all_of(proposals)

@@ -44,12 +44,13 @@ def sift(filters: tuple[Filter, ...], moment: Moment, candidates: Candidates, fa
     verdict = np.full(len(candidates), len(filters), dtype=np.intp)
     is_closed = False
     for number, rule in enumerate(filters):
-        keep = np.zeros(len(candidates), dtype=np.bool_)
-        before = len(failures)
+        keep: Mask | None = None
         with boundary(rule.name, failures):
             keep = _row_for_row(rule.keep(moment, candidates), len(candidates))
-        is_closed |= len(failures) > before
-        if not keep.all():
+        if keep is None:
+            is_closed = True
+            verdict[verdict == len(filters)] = number
+        elif np.count_nonzero(keep) < len(keep):
             verdict[~keep & (verdict == len(filters))] = number
     return Verdicts(tuple(rule.name for rule in filters), verdict, is_closed)
 

@@ -7,7 +7,7 @@ of one's own. Each check raises ``NotConforming`` with what was promised and wha
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,8 +208,8 @@ def _rows(candidates: Candidates, rows: NDArray[np.intp]) -> Candidates:
 
 def _state(moment: Moment) -> dict[str, Arrays]:
     """Return a copy of all state that the moment can reach."""
-    found = {kind.__name__: getattr(table, "arrays", None) for kind, table in moment.tables.items()}
-    return {name: _copies(arrays()) for name, arrays in found.items() if callable(arrays)}
+    tables = ((kind.__name__, cast("StateTable", table)) for kind, table in moment.tables.items())
+    return {name: _copies(table.arrays()) for name, table in tables}
 
 
 def _copies(arrays: Arrays) -> Arrays:

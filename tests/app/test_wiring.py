@@ -1,0 +1,225 @@
+"""From a configuration to plans that answer, components of one's own among them."""
+
+import asyncio
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from midstream.app.config import Config
+from midstream.app.reading import parse_config
+from midstream.app.wiring import fold, plans
+from midstream.core.errors import ConfigInvalid
+from midstream.core.types import Served
+from midstream.ranking.pipeline import recommend
+from midstream.testing.still import StillShop
+
+COMPONENTS = """
+import msgspec, numpy as np
+from midstream.core.durations import Duration
+from midstream.core.types import Proposal, Selection
+import beside
+
+class Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str = "shelf"
+    limit: int = 2
+    every: Duration = Duration("1h")
+    def retrieve(self, moment):
+        return Proposal(np.arange(self.limit, dtype=np.int32), beside.falling(self.limit))
+
+class First(msgspec.Struct, frozen=True):
+    name: str = "first"
+    def keep(self, moment, candidates):
+        return candidates.item_index < 3
+
+class Backwards(msgspec.Struct, frozen=True):
+    name: str = "backwards"
+    async def score(self, query, features, models):
+        return np.arange(len(features.values), dtype=np.float32)
+
+class One(msgspec.Struct, frozen=True):
+    def select(self, query, features, score):
+        return Selection(np.array([score.argmax()]), np.full(1, 0.5, np.float32))
+
+class Nameless(msgspec.Struct, frozen=True):
+    x: int = 0
+
+class Plain:
+    def __init__(self, x):
+        self.x = x
+
+def function():
+    pass
+"""
+BESIDE = "import numpy as np\ndef falling(n): return np.arange(n, 0, -1).astype(np.float32)\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with components of one's own."""
+    (tmp_path / "components.py").write_text(COMPONENTS)
+    (tmp_path / "beside.py").write_text(BESIDE)
+    (tmp_path / "broken.py").write_text("def (")
+    (tmp_path / "lacking.py").write_text("import not_installed_anywhere")
+    yield tmp_path
+    sys.modules.pop("beside", None)
+
+
+def answer(shop: StillShop, text: str, folder: Path, **asked) -> Served:
+    """Answer with the first placement of a configuration."""
+    (plan, *_) = plans(parse_config(text), folder).values()
+    return asyncio.run(recommend(plan, shop.moment, replace(shop.query(), **asked), lambda: math.inf))
+
+
+def slate(shop: StillShop, served: Served) -> list[str]:
+    """Ids of what was served."""
+    return shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
+
+
+@pytest.fixture
+def shop() -> StillShop:
+    """A catalogue of six, two of them acted on."""
+    shop = StillShop()
+    for name in "abcdef":
+        shop.put(name)
+    shop.act("view", "bob", "e", "f", "e", session_id="s1")
+    return shop
+
+
+def test_the_default_plan(shop, tmp_path):
+    """One placement; popular is of the floor, the rest are sources; the blend is the last scorer."""
+    plan = plans(Config())["default"]
+    assert [source.name for source in plan.sources] == ["session_knn", "trending"]
+    assert [source.name for source in plan.floor] == ["popular"]
+    assert [rule.name for rule in plan.filters] == ["available", "excluded", "repeats", "request_filter"]
+    assert [scorer.name for scorer in plan.scorers] == ["blend"]
+    assert (plan.slate_size, plan.slate_size_max, plan.deadline_ms) == (20, 100, 50)
+    assert plan.config_hash == Config().config_hash
+    assert plan.fold_version == Config().fold_settings().version()
+    served = answer(shop, "", tmp_path)
+    assert slate(shop, served) == ["e", "f", "d", "c", "b"]
+    assert served.tier == "full"
+
+
+def test_who_asks_gets_a_sensible_answer(shop, tmp_path):
+    """Unknown user, unknown item, anonymous session, basket only: never an error, never nothing."""
+    for asked in (
+        {"user_id": "unknown"},
+        {"session_id": "unknown"},
+        {"items": ("unknown",)},
+        {"items": ("e",)},
+        {"user_id": "bob"},
+        {"session_id": "s1"},
+        {"exclude": ("unknown",)},
+    ):
+        served = answer(shop, "", tmp_path, **asked)
+        assert len(served.selection.chosen) == 5
+        assert served.failures == ()
+    assert slate(shop, answer(shop, "", tmp_path, items=("e",)))[0] == "f"  # what bob's session went on to
+    assert "e" not in slate(shop, answer(shop, "", tmp_path, session_id="s1"))  # the item in view
+    empty = StillShop()
+    assert slate(empty, answer(empty, "", tmp_path)) == []
+
+
+def test_every_setting_of_a_placement_reaches_the_plan(tmp_path):
+    """Filter text, exclusions, editorial, weights, repeats, sizes, deadline."""
+    text = """
+        [items.attributes]
+        price = "number"
+        [[placements]]
+        name = "home"
+        sources = [{ kind = "trending", half_life = "1h", limit = 3 }]
+        weights = { trending = 0.0 }
+        filter = "item.price < context.budget"
+        exclude = { purchase = "30d", impression = 5 }
+        repeats = "any"
+        editorial = ["c"]
+        slate_size = 3
+        slate_size_max = 7
+        deadline = "20ms"
+        """
+    plan = plans(parse_config(text), tmp_path)["home"]
+    assert [source.name for source in plan.floor] == ["popular", "editorial"]
+    assert [rule.name for rule in plan.filters] == ["available", "excluded", "acted", "filter", "request_filter"]
+    assert (plan.slate_size, plan.slate_size_max, plan.deadline_ms) == (3, 7, 20)
+    assert plan.scorers[-1].weight("trending") == 0.0  # type: ignore[attr-defined]
+
+
+def test_the_fold_keeps_the_lists_that_sources_read(tmp_path):
+    """A half-life of a source has its list."""
+    config = parse_config(
+        '[[placements]]\nsources = [{ kind = "trending", half_life = "1h" }]\n[limits]\nusers_max = 9'
+    )
+    state = fold(config)
+    assert state.settings == config.fold_settings()
+    (plan,) = plans(config, tmp_path).values()
+    shop = StillShop(config.fold_settings())
+    served = asyncio.run(recommend(plan, shop.moment, shop.query(), lambda: math.inf))
+    assert served.failures == ()
+
+
+CUSTOM = """
+[[placements]]
+sources = [{ kind = "custom", path = "components:Shelf", options = { limit = 4, every = "2h" } }]
+filters = [{ kind = "custom", path = "components:First" }]
+scorers = [{ kind = "custom", path = "components:Backwards" }]
+selector = { kind = "custom", path = "components:One" }
+"""
+
+
+def test_components_of_one_s_own(shop, folder):
+    """Each kind is loaded from the file beside the configuration, with its options, and takes part."""
+    path = list(sys.path)
+    served = answer(shop, CUSTOM, folder)
+    assert served.failures == ()
+    assert served.scorer == "backwards"
+    assert served.retrieved["shelf"] == 4
+    assert served.removed["first"] > 0
+    assert served.selection.propensity.tolist() == [0.5]
+    assert sys.path == path
+
+
+def test_an_edited_component_is_loaded_anew(shop, folder):
+    """The next plan has the new code; two folders may each have a module of the same name."""
+    assert answer(shop, CUSTOM, folder).retrieved["shelf"] == 4
+    (folder / "components.py").write_text(COMPONENTS.replace("self.limit", "1"))
+    assert answer(shop, CUSTOM, folder).retrieved["shelf"] == 1
+
+
+@pytest.mark.parametrize(
+    "part, says",
+    [
+        ('path = "components:Shelv"', 'Nearest: "Shelf"'),
+        ('path = "components:function"', "has no type 'function'"),
+        ('path = "components"', "'components' came"),
+        ('path = "componets:Shelf"', "cannot be imported"),
+        ('path = "broken:Shelf"', "cannot be read"),
+        ('path = "lacking:Shelf"', "not_installed_anywhere"),
+        ('path = "components:Nameless"', "has no name and no retrieve"),
+        ('path = "components:Plain"', "says nothing about its options"),
+        ('path = "components:Shelf", options = { limt = 4 }', "limt"),
+        ('path = "components:Shelf", options = { limit = "4" }', "limit"),
+        ('path = "components:Shelf", options = { every = "4" }', "every"),
+    ],
+)
+def test_a_component_that_cannot_be_loaded_is_a_fault(folder, part, says):
+    """With the place in the file, what came and what would be right."""
+    config = parse_config(f'[[placements]]\nsources = [{{ kind = "trending" }}, {{ kind = "custom", {part} }}]')
+    with pytest.raises(ConfigInvalid) as caught:
+        plans(config, folder)
+    (fault,) = caught.value.faults
+    assert fault.where.startswith("$.placements[0].sources[1].")
+    assert says in str(fault)
+    assert not any(name.startswith("midstream_custom") and name.endswith("lacking") for name in sys.modules)
+
+
+def test_two_parts_of_one_name_are_a_fault(folder):
+    """A failure names a part: it must mean one."""
+    config = parse_config(
+        '[[placements]]\nsources = [{ kind = "custom", path = "components:Shelf", options = { name = "blend" } }]'
+    )
+    with pytest.raises(ConfigInvalid, match="Two parts are called blend"):
+        plans(config, folder)

@@ -1,0 +1,326 @@
+"""Every source, filter, scorer and selector runs the same checks; a component that breaks a promise is caught."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from midstream.core.types import (
+    Candidates,
+    FeatureFrame,
+    IndexedBatch,
+    Mask,
+    Models,
+    Moment,
+    Proposal,
+    Query,
+    Score,
+    Selection,
+)
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.ranking.acted import Acted, Exclusion
+from midstream.ranking.available import Available
+from midstream.ranking.blend import Blend
+from midstream.ranking.excluded import Excluded
+from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.frame import merge, read
+from midstream.ranking.repeats import Repeats
+from midstream.ranking.top_k import TopK
+from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+from midstream.state.vocabulary import Vocabulary
+from midstream.testing.conformance import (
+    NotConforming,
+    check_filter,
+    check_scorer,
+    check_selector,
+    check_source,
+    check_state_table,
+)
+from midstream.testing.still import SMALL, StillShop
+
+
+def busy_shop() -> StillShop:
+    """A shop where every table holds something."""
+    shop = StillShop()
+    rng = np.random.default_rng(3)
+    for number in range(40):
+        shop.put(f"i{number}", price=float(number), category="even" if number % 2 else "odd", tags=["sale"])
+    for session in range(30):
+        items = [f"i{number}" for number in rng.integers(0, 45, 6)]
+        shop.act(
+            ["view", "cart", "purchase", "dismiss"][session % 4], f"u{session % 7}", *items, session_id=f"s{session}"
+        )
+        shop.see(f"u{session % 7}", *items)
+    return shop
+
+
+SHOP = busy_shop()
+QUERIES = (
+    SHOP.query(),
+    replace(SHOP.query(), user_id="u1"),
+    replace(SHOP.query(), user_id="u1", session_id="s29", exclude=("i1", "nobody")),
+    replace(SHOP.query(), user_id="unknown", items=("i1", "i2", "nobody"), filter="item.price < 20"),
+    replace(SHOP.query(), session_id="s28", context={"budget": 12.0}),
+)
+ATTRIBUTES = tuple(SMALL.attributes.items())
+RULE = parse('item.price <= context.budget and "sale" in item.tags', dict(ATTRIBUTES), "$")
+assert isinstance(RULE, Rule)
+SOURCES = (
+    *(Popular(), Popular(limit=1), Trending(), Catalogue(), SessionKnn(), SessionKnn(limit=3)),
+    *(Editorial(), Editorial(items=("i3", "nobody", "i1", "i3"))),
+)
+FILTERS = (
+    Available(),
+    Excluded(),
+    *(Repeats(allow=allow) for allow in ("any", "not_last", "none")),
+    Acted(),
+    Acted(exclusions=(Exclusion.read("view", "1d", SMALL), Exclusion.read("cart", 2, SMALL))),
+    Acted(exclusions=(Exclusion.read("impression", 2, SMALL),)),
+    ExpressionFilter(RULE),
+    RequestFilter(ATTRIBUTES),
+)
+
+
+def candidates_of(moment: Moment) -> Candidates:
+    """Candidates of several sources."""
+    proposals = {source.name: source.retrieve(moment) for source in (SessionKnn(), Trending(), Catalogue())}
+    return merge(proposals, moment.table(Vocabulary).item_count)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_every_source_conforms(source, query):
+    """Distinct, existing, best first, at most its limit, the same each time, without a trace in the state."""
+    check_source(source, SHOP.fold.moment(query, Models({})))
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
+@pytest.mark.parametrize("rule", FILTERS, ids=lambda rule: rule.name)
+def test_every_filter_conforms(rule, query):
+    """One answer a candidate, which depends on the item alone."""
+    moment = SHOP.fold.moment(query, Models({}))
+    check_filter(rule, moment, candidates_of(moment))
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
+def test_the_scorer_and_the_selector_conform(query):
+    """One number a row; distinct rows with a finite score, each with a propensity."""
+    moment = SHOP.fold.moment(query, Models({}))
+    frame = read((), moment, candidates_of(moment), [])
+    score = check_scorer(Blend(), query, frame, Models({}))
+    assert score is not None
+    check_selector(TopK(), query, frame, score)
+
+
+MOMENT = SHOP.fold.moment(QUERIES[2], Models({}))
+FRAME = read((), MOMENT, candidates_of(MOMENT), [])
+SCORE = np.linspace(1, 0, len(FRAME.values)).astype(np.float32)
+
+
+def items(*values: int, scores: Score | None = None, dtype: type = np.int32) -> Proposal:
+    """A proposal."""
+    falling = np.arange(len(values), 0, -1).astype(np.float32)
+    return Proposal(np.array(values, dtype=dtype), falling if scores is None else scores)
+
+
+@dataclass
+class AnySource:
+    """A source that does what it is told."""
+
+    act: Callable[[Moment], Proposal]
+    name: str = "mine"
+    limit: int = 3
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        return self.act(moment)
+
+
+CHANGES = iter(range(10_000))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        AnySource(lambda _: items(1, 1)),
+        AnySource(lambda _: items(10_000)),
+        AnySource(lambda _: items(-1)),
+        AnySource(lambda _: items(1, 2, 3, 4)),
+        AnySource(lambda _: items(1, dtype=np.int64)),
+        AnySource(lambda _: items(1, scores=np.ones(2, np.float32))),
+        AnySource(lambda _: items(1, scores=np.ones(1, np.float64))),
+        AnySource(lambda _: items(1, scores=np.full(1, np.nan, np.float32))),
+        AnySource(lambda _: items(1, 2, scores=np.array([0, 1], np.float32))),
+        AnySource(lambda _: items(next(CHANGES) % 40)),
+        AnySource(lambda _: items(1), name="Not a name"),
+    ],
+)
+def test_a_source_that_breaks_a_promise_is_caught(source):
+    """Each promise has a component that only breaks this one."""
+    with pytest.raises(NotConforming):
+        check_source(source, MOMENT)
+
+
+def test_a_source_that_writes_or_lends_state_is_caught():
+    """Reading never writes, and what is returned is a copy."""
+    kept = np.arange(3, dtype=np.int32)
+    with pytest.raises(NotConforming, match="copy"):
+        check_source(AnySource(lambda _: Proposal(kept, np.ones(3, np.float32))), MOMENT)
+
+    shop = busy_shop()
+
+    def writes(_: Moment) -> Proposal:
+        shop.act("view", "ann", "i1")
+        return items(1)
+
+    with pytest.raises(NotConforming, match="as it was"):
+        check_source(AnySource(writes), shop.moment())
+
+
+@dataclass
+class AnyFilter:
+    """A filter that does what it is told."""
+
+    act: Callable[[Candidates], Mask]
+    name: str = "mine"
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        return self.act(candidates)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda _: np.ones(3, dtype=np.bool_),
+        lambda candidates: np.ones(len(candidates), dtype=np.int8),
+        lambda candidates: np.arange(len(candidates)) < 3,
+        lambda candidates: np.full(len(candidates), len(candidates) > 30),
+    ],
+)
+def test_a_filter_that_breaks_a_promise_is_caught(act):
+    """Wrong shape, wrong type, by place, by company."""
+    with pytest.raises(NotConforming):
+        check_filter(AnyFilter(act), MOMENT, candidates_of(MOMENT))
+
+
+@dataclass
+class AnyScorer:
+    """A scorer that does what it is told."""
+
+    act: Callable[[FeatureFrame], Score]
+    name: str = "mine"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        return self.act(features)
+
+
+def spoils(frame: FeatureFrame) -> Score:
+    """Writes to what it reads."""
+    frame.values[:] = 1.0
+    return np.ones(len(frame.values), np.float32)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda frame: np.ones(len(frame.values) + 1, np.float32),
+        lambda frame: np.ones(len(frame.values), np.float64),
+        lambda frame: np.full(len(frame.values), np.inf, np.float32),
+        lambda frame: np.full(len(frame.values), next(CHANGES), np.float32),
+        spoils,
+    ],
+)
+def test_a_scorer_that_breaks_a_promise_is_caught(act):
+    """Wrong length, wrong type, infinity, another answer each time, features written to."""
+    frame = FeatureFrame(FRAME.names, FRAME.values.copy())
+    with pytest.raises(NotConforming):
+        check_scorer(AnyScorer(act), QUERIES[0], frame, Models({}))
+
+
+@dataclass
+class AnySelector:
+    """A selector that does what it is told."""
+
+    act: Callable[[Query, Score], Selection]
+
+    def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
+        return self.act(query, score)
+
+
+def of(rows, propensity: float = 1.0) -> Selection:
+    """A choice of rows."""
+    chosen = np.array(rows, dtype=np.intp)
+    return Selection(chosen, np.full(len(chosen), propensity, np.float32))
+
+
+def best(query: Query, score: Score) -> list[int]:
+    """A proper choice."""
+    return [row for row in np.argsort(-score).tolist() if np.isfinite(score[row])][: query.slate_size]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda query, score: of(best(replace(query, slate_size=query.slate_size + 1), score)),
+        lambda query, score: of((best(query, score) * 2)[: query.slate_size]),
+        lambda query, score: of(np.arange(min(query.slate_size, len(score)))),
+        lambda query, score: of(best(query, score), 0.0),
+        lambda query, score: of(best(query, score), 1.5),
+        lambda query, score: of(best(query, score)[::-1] if next(CHANGES) % 2 else best(query, score)),
+        lambda *_: of([]),
+    ],
+)
+def test_a_selector_that_breaks_a_promise_is_caught(act):
+    """Too many, twice, without a score, an impossible propensity, another choice each time, nothing."""
+    check_selector(AnySelector(lambda query, score: of(best(query, score))), QUERIES[0], FRAME, SCORE)
+    with pytest.raises(NotConforming):
+        check_selector(AnySelector(act), QUERIES[0], FRAME, SCORE)
+
+
+class Tally:
+    """A small table: events by kind, and something wrong with it."""
+
+    def __init__(self, wrong: str = "") -> None:
+        self.wrong = wrong
+        self.count = np.zeros(10, dtype=np.int64)
+
+    def apply(self, batch) -> None:
+        for kind in batch.kind.tolist():
+            self.count[kind] += 1
+        if self.wrong == "counts batches":
+            self.count[0] += 1
+
+    def arrays(self):
+        if self.wrong == "reading writes":
+            self.count[9] += 1
+        return {"count": self.count.copy()}
+
+    def restore(self, arrays) -> None:
+        if self.wrong != "restores nothing":
+            self.count = arrays["count"].copy()
+
+
+def batches():
+    """Indexed events of several kinds."""
+    shop = StillShop()
+    found: list[IndexedBatch] = []
+    shop.fold.items.apply = found.append  # type: ignore[assignment, method-assign]
+    for number in range(6):
+        shop.put(f"i{number}")
+        shop.act("view", "ann", *[f"i{number}"] * 9)
+    return found
+
+
+def test_a_table_conforms_or_is_caught():
+    """Cut anyhow, read any time, restored: the same."""
+    events = batches()
+    assert check_state_table(Tally, events)["count"].sum() == 60
+    for wrong in ("counts batches", "reading writes", "restores nothing"):
+        with pytest.raises(NotConforming):
+            check_state_table(partial(Tally, wrong), events)

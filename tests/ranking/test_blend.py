@@ -1,0 +1,63 @@
+"""The scorer that cannot fail and the selector of the highest scores."""
+
+import asyncio
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
+from midstream.ranking.blend import DEFAULT_WEIGHTS, Blend
+from midstream.ranking.top_k import TopK
+
+ranks = st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 300))] * 3), max_size=30)
+
+
+def query(slate_size: int) -> Query:
+    """A query of some size."""
+    return Query("r", "default", None, None, slate_size, TimestampMs(0), 7)
+
+
+@given(ranks, st.dictionaries(st.sampled_from(("session_knn", "trending", "shelf")), st.floats(0, 10)))
+def test_blend_is_the_sum_of_weight_by_place(rows, weights):
+    """Sum of weight / (60 + rank) over the sources that proposed the item; without a weight given, the default."""
+    names = ("session_knn", "trending", "shelf")
+    values = np.array([[np.nan if rank is None else rank for rank in row] for row in rows], dtype=np.float32)
+    values = values.reshape(len(rows), 3)
+    frame = FeatureFrame(
+        (*(f"score.{n}" for n in names), *(f"rank.{n}" for n in names)), np.hstack([values + 1_000, values])
+    )
+    score = asyncio.run(Blend(weights=weights).score(query(5), frame, Models({})))
+    default = {**DEFAULT_WEIGHTS, "shelf": 1.0}
+    expected = [
+        sum(
+            weights.get(name, default[name]) / (60 + rank)
+            for name, rank in zip(names, row, strict=True)
+            if rank is not None
+        )
+        for row in rows
+    ]
+    np.testing.assert_allclose(score, np.array(expected, dtype=np.float32), rtol=1e-6)
+    assert np.isfinite(score).all()
+
+
+def test_the_default_weights_put_the_session_first():
+    """The last of 200 neighbours' items comes before the first of trending, its last before the first of popular."""
+    assert DEFAULT_WEIGHTS["session_knn"] / (60 + 199) > DEFAULT_WEIGHTS["trending"] / 60
+    assert DEFAULT_WEIGHTS["trending"] / (60 + 49) > DEFAULT_WEIGHTS["popular"] / 60
+    assert DEFAULT_WEIGHTS["popular"] / (60 + 199) > DEFAULT_WEIGHTS["catalogue"] / 60
+
+
+@given(
+    st.lists(st.one_of(st.just(float("nan")), st.sampled_from((0.0, 0.5, 1.0, -1.0))), max_size=40),
+    st.integers(1, 50),
+)
+def test_top_k_takes_the_highest_in_order(scores, slate_size):
+    """Best first, equal ones in their order, NaN never, each with certainty."""
+    score = np.array(scores, dtype=np.float32)
+    frame = FeatureFrame((), np.empty((len(scores), 0), dtype=np.float32))
+    selection = TopK().select(query(slate_size), frame, score)
+    usable = [row for row, each in enumerate(scores) if each == each]  # noqa: PLR0124  NaN alone differs from itself
+    expected = sorted(usable, key=lambda row: (-scores[row], row))[:slate_size]
+    assert selection.chosen.tolist() == expected
+    assert selection.propensity.tolist() == [1.0] * len(expected)

@@ -1,0 +1,72 @@
+"""Merging proposals, beside a plain twin."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.types import Proposal
+from midstream.ranking.among import among
+from midstream.ranking.frame import extend, merge, read, take
+
+proposals = st.dictionaries(
+    st.sampled_from(("a", "b", "c", "d")),
+    st.lists(st.integers(0, 60), unique=True, max_size=40).map(
+        lambda items: Proposal(
+            np.array(items, dtype=np.int32), np.arange(len(items), 0, -1, dtype=np.int64).astype(np.float32)
+        )
+    ),
+    max_size=4,
+)
+
+
+def twin(given: dict[str, Proposal]):
+    """Row by row, with dictionaries."""
+    rows: dict[int, dict[str, tuple[float, int]]] = {}
+    for name, proposal in given.items():
+        for rank, (item, score) in enumerate(zip(proposal.item_index.tolist(), proposal.score.tolist(), strict=True)):
+            rows.setdefault(item, {})[name] = (score, rank)
+    return rows
+
+
+@given(proposals, st.lists(st.booleans(), min_size=160, max_size=160), st.lists(st.integers(61, 80), unique=True))
+def test_merge_take_extend_and_read_are_what_the_twin_says(given, keeps, more):
+    """Distinct items in order of first proposal, with each source's score and rank, through every step."""
+    candidates = merge(given, 61)
+    rows = twin(given)
+    assert candidates.item_index.tolist() == list(rows)
+    assert candidates.item_index.dtype == np.int32
+    keep = np.array(keeps[: len(rows)], dtype=np.bool_)
+    kept = take(candidates, keep)
+    longer = extend(kept, "more", np.array(more, dtype=np.int32), 5)
+    expected = [(item, said) for (item, said), stays in zip(rows.items(), keep, strict=True) if stays]
+    expected += [(item, {"more": (0.0, 5 + rank)}) for rank, item in enumerate(more)]
+    assert longer.item_index.tolist() == [item for item, _ in expected]
+    frame = read((), None, longer, [])  # type: ignore[arg-type]
+    names = (*given, "more")
+    assert longer.source_names == names
+    assert frame.names == (*(f"score.{name}" for name in names), *(f"rank.{name}" for name in names))
+    for row, (_, said) in enumerate(expected):
+        for column, name in enumerate(names):
+            score, rank = said.get(name, (None, None))
+            assert longer.source_rank[row, column] == (-1 if rank is None else rank)
+            for value, found in ((score, column), (rank, column + len(names))):
+                np.testing.assert_equal(frame.values[row, found], np.nan if value is None else value)
+
+
+def test_merging_leaves_nothing_for_the_next_request():
+    """The scratch is no state: a smaller or larger request after another gives its own."""
+    one = {"a": Proposal(np.array([5, 3], np.int32), np.ones(2, np.float32))}
+    two = {"a": Proposal(np.array([3, 9_000, 5], np.int32), np.ones(3, np.float32))}
+    for asked, expected in ((one, [5, 3]), (two, [3, 9_000, 5]), (one, [5, 3]), ({}, [])):
+        assert merge(asked, 10_000).item_index.tolist() == expected
+
+
+@pytest.mark.parametrize("given_max", [0, 1, 2, 50, 3_000])
+def test_among_is_membership(given_max):
+    """However many are asked for; -1 is no item."""
+    rng = np.random.default_rng(given_max)
+    for _ in range(20):
+        items = rng.integers(0, 100, 40).astype(np.int32)
+        asked = rng.integers(-1, 100, rng.integers(0, given_max + 1)).astype(np.int32)
+        assert among(items, asked).tolist() == [item in set(asked.tolist()) for item in items.tolist()]
