@@ -505,11 +505,13 @@ def test_second_opener_is_refused(tmp_path):
     ready, done = spawn.Queue(), spawn.Queue()
     holder = spawn.Process(target=_hold, args=(folder, ready, done))
     holder.start()
-    pid = ready.get(timeout=60)
-    with pytest.raises(FolderLocked, match=f"process {pid};"):
-        SegmentLog(folder, RealDisk(), LOG_ID)
-    done.put(None)
-    holder.join(60)
+    try:
+        pid = ready.get(timeout=60)
+        with pytest.raises(FolderLocked, match=f"process {pid};"):
+            SegmentLog(folder, RealDisk(), LOG_ID)
+    finally:
+        done.put(None)
+        holder.join(60)
     log = SegmentLog(folder, RealDisk(), LOG_ID)
     with pytest.raises(FolderLocked, match=f"process {os.getpid()};"):
         SegmentLog(folder, RealDisk(), LOG_ID)
