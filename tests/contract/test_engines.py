@@ -10,6 +10,7 @@ from midstream.app.config import Config
 from midstream.app.wiring import plans
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
+from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask, Outcome
@@ -39,7 +40,7 @@ def real():
     config = Config(limits=SMALL)
     numbers = iter(range(1, 1_000))
     ids = RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "big"))
-    host = Host(lambda: NOW_MS, lambda: next(numbers) / 1e6, ids)
+    host = Host(lambda: TimestampMs(NOW_MS), lambda: next(numbers) / 1e6, ids)
     return Engine(
         MemoryLog(), Fold(config.fold_settings()), plans(config, Path()), host, Metrics(CollectorRegistry()), None
     )

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -10,6 +11,9 @@ from midstream.core.durations import Duration
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Opened, serve
 from midstream.testing.engine import FakeEngine
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
 
 
 class SlowEngine(FakeEngine):
@@ -24,7 +28,7 @@ class SlowEngine(FakeEngine):
 async def opening():
     """Make an engine; say how many events it had in the end."""
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
-    yield Opened(engine, engine.accept)
+    yield Opened(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 import httpx
@@ -9,12 +10,16 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis.specs.openapi import checks as openapi_checks
 
 from midstream.serving.app import asgi
 from midstream.testing.engine import FakeEngine
 
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
 ENGINE = FakeEngine()
-APP = asgi(ENGINE, ENGINE.accept)
+APP = asgi(cast("Engine", ENGINE), ENGINE.accept)
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 """For each of some twenty operations."""
@@ -62,13 +67,13 @@ near_json = st.recursive(
 )
 
 
-def ask(method, path, content=b""):
+def ask(where, content=b""):
     """Ask the app in process; an exception that leaves it fails the test."""
 
     async def go():
         transport = httpx.ASGITransport(APP)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await asyncio.wait_for(client.request(method, path, content=content), timeout=5)
+            return await asyncio.wait_for(client.request(*where, content=content), timeout=5)
 
     return asyncio.run(go())
 
@@ -90,9 +95,9 @@ def test_document_and_server_agree(case):
     case.call_and_validate(
         checks=[
             schemathesis.checks.not_a_server_error,
-            schemathesis.specs.openapi.checks.status_code_conformance,
-            schemathesis.specs.openapi.checks.content_type_conformance,
-            schemathesis.specs.openapi.checks.response_schema_conformance,
+            openapi_checks.status_code_conformance,
+            openapi_checks.content_type_conformance,
+            openapi_checks.response_schema_conformance,
         ]
     )
 
@@ -100,13 +105,13 @@ def test_document_and_server_agree(case):
 @given(at, st.binary(max_size=300))
 def test_random_bytes(where, content):
     """Bytes without any sense."""
-    require_readable(ask(*where, content))
+    require_readable(ask(where, content))
 
 
 @given(at, near_json)
 def test_almost_the_right_json(where, value):
     """JSON made of the right names and wrong values; NaN, infinity and lone surrogates as Python writes them."""
-    require_readable(ask(*where, json.dumps(value).encode()))
+    require_readable(ask(where, json.dumps(value).encode()))
 
 
 @given(at, near_json, st.data())
@@ -118,7 +123,7 @@ def test_cut_and_changed_json(where, value, data):
         content[place] = data.draw(st.integers(0, 255))
     else:
         del content[place:]
-    require_readable(ask(*where, bytes(content)))
+    require_readable(ask(where, bytes(content)))
 
 
 @pytest.mark.parametrize("where", BODIES_AT, ids=" ".join)
@@ -148,7 +153,7 @@ def test_cut_and_changed_json(where, value, data):
 )
 def test_hostile_bodies(where, content):
     """Bodies made to be expensive or to break a parser."""
-    require_readable(ask(*where, content))
+    require_readable(ask(where, content))
 
 
 names = st.sampled_from(["user_id", "n", "items", "context.a", "context.", "filter", "deadline", "x", "", "placement"])
@@ -158,7 +163,7 @@ query = st.lists(st.tuples(names, st.text(max_size=20)), max_size=5)
 @given(query)
 def test_any_query_string(fields):
     """Query fields with any text, unknown ones too."""
-    require_readable(ask("GET", f"/v1/recommendations?{httpx.QueryParams(fields)}"))
+    require_readable(ask(("GET", f"/v1/recommendations?{httpx.QueryParams(fields)}")))
 
 
 def status_of(path, query_string=b""):

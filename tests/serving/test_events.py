@@ -21,20 +21,22 @@ good = st.builds(
 bad = st.sampled_from(
     [{"type": "vieew"}, 5, {"type": "view"}, EVENT | {"colour": "red"}, EVENT | {"request_id": "forged"}]
 )
-wrap = st.sampled_from(
+forms = st.sampled_from(
     [
-        json.dumps,
-        lambda events: json.dumps({"events": events}),
-        lambda events: "\n".join(map(json.dumps, events)),
+        (json.dumps, "application/json"),
+        (lambda events: json.dumps({"events": events}), ""),
+        (lambda events: "\n".join(map(json.dumps, events)), "application/x-ndjson"),
     ]
 )
 
 
-@given(st.lists(good | bad, min_size=2, max_size=8), wrap)
-def test_no_event_disappears(make_client, events, wrapped):
+@given(st.lists(good | bad, min_size=2, max_size=8), forms)
+def test_no_event_disappears(make_client, events, form):
     """Recorded, duplicates, conflicts and rejected ones are as many as came; a rejected one is alone in that."""
     client = make_client(FakeEngine())
-    answer = client.post("/v1/events?results=all", wrapped(events).encode()).json()
+    wrapped, media_type = form
+    body = wrapped(events).encode()
+    answer = client.post("/v1/events?results=all", body, headers={"content-type": media_type}).json()
     rejected = {each["index"] for each in answer["rejected"]}
     counted = answer["recorded"] + answer["duplicates"] + answer.get("conflicts", 0) + len(rejected)
     assert counted == len(events) == len(answer["results"])

@@ -133,3 +133,17 @@ def _references(node):
     elif isinstance(node, list):
         for each in node:
             yield from _references(each)
+
+
+def test_docs_page_needs_no_other_server(client):
+    """The page names every route and type of the document, links only to itself, and runs no script."""
+    page = client.get("/docs").text
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f"<b>{method.upper()}</b> <code>{path}</code>" in page
+    for name in document["components"]["schemas"]:
+        assert f"id='{name}'" in page
+    assert "<script" not in page
+    assert "http:" not in page
+    assert "https:" not in page

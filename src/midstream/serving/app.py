@@ -22,7 +22,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.serving.catalogue import add_catalogue_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
-from midstream.serving.openapi import add_hot_routes
+from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import add_operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
@@ -153,14 +153,15 @@ def asgi(
         title="midstream",
         version=version("midstream"),
         description="The next request sees the last click.",
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
     cold.add_exception_handler(MidstreamError, _problem_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine)
     add_hot_routes(cold)
+    add_docs_page(cold)
     hot = hot_routes(ingest, Recommendations(engine, ingest), limits)
     return App(hot, cold, engine.metrics)
 

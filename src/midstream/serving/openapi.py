@@ -4,8 +4,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from midstream.events.wire import WireEvent
+from midstream.serving.docs_page import docs_page
 from midstream.serving.hot import EVENTS_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.problems import Problem
@@ -45,6 +47,15 @@ def add_hot_routes(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def add_docs_page(app: FastAPI) -> None:
+    """Show the document as a page at ``/docs``."""
+
+    @app.get("/docs", include_in_schema=False)
+    async def get_docs() -> HTMLResponse:
+        """Every route, its parameters and its answers."""
+        return HTMLResponse(docs_page(app.openapi()))
 
 
 def read_operation(what: str, id_field: str) -> Document:
