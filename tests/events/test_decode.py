@@ -512,6 +512,30 @@ def test_hostile_bodies_cost_little(name):
     judge(HOSTILE[name], "application/x-ndjson")
 
 
+def test_white_space_is_free_where_one_event_is_bad():
+    """A body that is split into its events may be laid out as freely as any JSON."""
+    view = body_of(VIEW)
+    for body in (
+        b" [\n" + view + b" ,\n 3\t, " + view + b" ] ",
+        b'{ "events" : [ ' + view + b" , 3 , " + view + b" ] }\n",
+    ):
+        decoded = decode(body, ACCEPT)
+        assert decoded.event_index.tolist() == [0, 2]
+        assert [each.raw for each in decoded.rejected] == [b"3"]
+    alone = decode(b"\n" + body_of({**VIEW, "x": 1}) + b"\n", ACCEPT)
+    assert [(each.fault.where, each.raw) for each in alone.rejected] == [("/x", body_of({**VIEW, "x": 1}))]
+
+
+def test_a_line_holds_one_event():
+    """In NDJSON two events in a line, or one over two lines, are refused, whatever the other lines hold."""
+    view = body_of(VIEW)
+    two = decode(view + b"\n" + view + view + b"\n" + view, ACCEPT)
+    assert two.event_index.tolist() == [0, 2]
+    assert [each.fault.where for each in two.rejected] == ["line 2"]
+    broken = decode(view + b"\n" + view.replace(b", ", b",\n"), ACCEPT)
+    assert broken.event_index.tolist() == [0]
+
+
 def test_of_a_name_sent_twice_the_last_counts():
     """JSON leaves it open; here it is the same in the typed and in the loose reading."""
     body = b'{"type":"viewed","user_id":"a","user_id":"b","item_id":"c","type":"view"}'
