@@ -1,6 +1,5 @@
 """``midstream import``: a file of events into the log, each row once."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,18 +29,27 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Record every row of a file once; run again, it records what is missing and nothing twice."""
-    options = _options(columns or [], [*(constants or []), *([f"type={type_name}"] if type_name else [])], types or [])
-    summary = run_import(folder, file, replace(options, time_format=time_format))
+    more = [f"type={type_name}"] if type_name else []
+    options = options_of(columns, [*(constants or []), *more], types, time_format)
+    summary = run_import(folder, file, options)
     if as_json:
         print_json(summary)
     else:
         print_summary(summary)
 
 
-def _options(columns: list[str], constants: list[str], types: list[str]) -> "ColumnOptions":
+def options_of(
+    columns: list[str] | None, constants: list[str] | None, types: list[str] | None, time_format: str
+) -> "ColumnOptions":
+    """Return what the options of a command say of a file's columns."""
     from midstream.app.import_columns import ColumnOptions, parse_pairs
 
-    return ColumnOptions(parse_pairs(columns, "--map"), parse_pairs(constants, "--set"), parse_pairs(types, "--types"))
+    return ColumnOptions(
+        parse_pairs(columns or (), "--map"),
+        parse_pairs(constants or (), "--set"),
+        parse_pairs(types or (), "--types"),
+        time_format,
+    )
 
 
 def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":

@@ -55,11 +55,15 @@ class Shop:
             "operation": "put",
             "item_id": self.item_ids[product],
             "time": int(self.released_ms[product]),
-            "attributes": {
-                "category": CATEGORIES[self.category[product]],
-                "price": float(self.price[product]),
-                "colour": COLOURS[self.colour[product]],
-            },
+            "attributes": self.attributes(product),
+        }
+
+    def attributes(self, product: int) -> dict[str, object]:
+        """Return what a catalogue says of a product."""
+        return {
+            "category": CATEGORIES[self.category[product]],
+            "price": float(self.price[product]),
+            "colour": COLOURS[self.colour[product]],
         }
 
 

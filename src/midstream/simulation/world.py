@@ -71,7 +71,9 @@ def _first_days(
     seed: int, start_ms: int, item_count: int, act_count: int
 ) -> tuple[Shop, list[tuple[int, dict[str, object]]]]:
     """Return a shop that opens at a time, and its first acts with their times."""
-    world = World(ShopOptions(seed, start_ms, opening_count=item_count, launch_count=0), visitor_count=25)
+    shop_options = ShopOptions(seed, start_ms, opening_count=item_count, launch_count=0)
+    # People who come back within hours: 300 acts take less than the day that events may be late by.
+    world = World(shop_options, VisitorOptions(return_ms_mean=4 * 3_600_000), visitor_count=25)
     shop = open_shop(world.shop)
     # Each visit has at least one act, so as many visits as acts are always enough.
     some = list(islice(visits(world, shop), act_count))

@@ -1,0 +1,161 @@
+"""The demo's replay over HTTP: before each click the engine is asked, then it is told the click; visitors side by side.
+
+The frozen engine is the same pipeline, plan and configuration over the state that the log gave at half time. It is
+asked in this process about the same sessions, clicks included, and never learns; so the difference is the learning.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.app.inspection import LogView, state_from_the_beginning
+from midstream.app.wiring import plans
+from midstream.cli.demo_client import Connection
+from midstream.cli.demo_data import DemoData, DemoSession
+from midstream.cli.demo_score import TOP, Popularity, Score, Shown
+from midstream.core.types import Moment, Query, TimestampMs
+from midstream.engine.answers import query_of
+from midstream.engine.types import Ask
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+
+VISITORS = 8
+"""At once: enough to share syncs, few enough that two cores also have time for this side."""
+ITEMS_A_REQUEST = 200
+SHOWN_CLICKS = range(4, 9)
+"""Sessions of that many clicks fit a screen and have something to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The engine as it was at half time."""
+
+    fold: Fold
+    plan: Plan
+
+    async def top(self, session: DemoSession, clicks: list[str]) -> list[str]:
+        """Return what it recommends to somebody who has clicked these."""
+        ask = Ask(self.plan.name, user_id=session.user_id, session_id=session.session_id, n=TOP)
+        query = query_of(ask, self.plan, "", 0, TimestampMs(self.fold.log_time_ms))
+        recent = self.fold.vocabulary.item_indices(clicks)
+
+        def observe(each: Query) -> Moment:
+            moment = self.fold.moment(each, self.plan.models)
+            return replace(moment, recent_item_index=recent[recent >= 0])
+
+        served = await recommend(self.plan, observe, query, lambda: 60.0)
+        return self.fold.vocabulary.item_ids(served.candidates.item_index[served.selection.chosen])
+
+
+@dataclass(slots=True)
+class Replay:
+    """One run: what is replayed, where to, what came of it so far."""
+
+    data: DemoData
+    url: str
+    folder: Path
+    config: Config
+    until: float
+    """On the monotonic clock: no session begins later."""
+    score: Score = field(default_factory=Score)
+    shown: deque[Shown] = field(default_factory=lambda: deque[Shown](maxlen=3))
+    stage: str = "starting"
+    began: float = 0.0
+    seconds: float = 0.0
+    """Spent replaying, without the pause at half time."""
+    popularity: Popularity = field(default_factory=Popularity)
+    frozen: Frozen | None = None
+
+    async def run(self, draw: Callable[[], None], every_s: float) -> None:
+        """Replay all of it; ``draw`` is called every so often."""
+        drawing = asyncio.create_task(_repeat(draw, every_s))
+        try:
+            await self._put_items()
+            half = len(self.data.sessions) // 2
+            began = time.monotonic()
+            await self._play(self.data.sessions[:half], began + (self.until - began) / 2)
+            self.stage = "half time: freezing a copy of the engine"
+            self.frozen = await asyncio.to_thread(self._freeze)
+            await self._play(self.data.sessions[half:], self.until)
+            self.stage = "done"
+        finally:
+            drawing.cancel()
+            draw()
+
+    async def _put_items(self) -> None:
+        self.stage = "putting items into the catalogue"
+        events = [
+            {"type": "item", "operation": "put", "item_id": item_id, "attributes": attributes}
+            for item_id, attributes in self.data.items.items()
+        ]
+        connection = Connection(self.url)
+        try:
+            for start in range(0, len(events), ITEMS_A_REQUEST):
+                await connection.tell(events[start : start + ITEMS_A_REQUEST])
+        finally:
+            await connection.close()
+
+    async def _play(self, sessions: tuple[DemoSession, ...], until: float) -> None:
+        """Replay sessions in their order, some side by side."""
+        self.stage = "replaying"
+        self.began = time.monotonic()
+        waiting = deque(sessions)
+        await asyncio.gather(*(self._visitor(waiting, until) for _ in range(VISITORS)))
+        self.seconds += time.monotonic() - self.began
+        self.began = 0.0
+
+    async def _visitor(self, waiting: deque[DemoSession], until: float) -> None:
+        connection = Connection(self.url)
+        try:
+            while waiting and time.monotonic() < until:
+                await self._visit(connection, waiting.popleft())
+        finally:
+            await connection.close()
+
+    async def _visit(self, connection: Connection, session: DemoSession) -> None:
+        """Replay one session: ask, then tell, click by click."""
+        score, shown = self.score, Shown(session.session_id)
+        who = {"session_id": session.session_id, **({"user_id": session.user_id} if session.user_id else {})}
+        token: dict[str, str] = {}
+        acknowledged = 0.0
+        for number, click in enumerate(session.clicks):
+            asked = time.perf_counter()
+            slate = await connection.ask({**who, "n": TOP, **token})
+            answered = time.perf_counter()
+            score.ask_ms.append((answered - asked) * 1e3)
+            if slate.read_your_writes is not None:
+                score.fresh_ms.append((answered - acknowledged) * 1e3)
+                score.unseen += not slate.read_your_writes
+            engine = [item.id for item in slate.items]
+            if number:
+                frozen = None if self.frozen is None else await self.frozen.top(session, shown.clicks)
+                score.count(click, engine, self.popularity.top(shown.clicks[-1:]), frozen)
+            sent = time.perf_counter()
+            told = await connection.tell({"type": session.action, **who, "item_id": click})
+            acknowledged = time.perf_counter()
+            score.tell_ms.append((acknowledged - sent) * 1e3)
+            score.events += told.recorded
+            token = {"min_log_position": told.log_position}
+            self.popularity.learn(click)
+            shown.clicks.append(click)
+            shown.recommended.append(engine)
+        score.sessions += 1
+        if len(shown.clicks) in SHOWN_CLICKS:
+            self.shown.append(shown)
+
+    def _freeze(self) -> Frozen:
+        """Fold the log as it is now; the server has it open and goes on."""
+        fold = state_from_the_beginning(self.config, LogView(self.folder))
+        plan = plans(self.config, self.folder)["default"]
+        return Frozen(fold, plan)
+
+
+async def _repeat(draw: Callable[[], None], every_s: float) -> None:
+    while True:
+        draw()
+        await asyncio.sleep(every_s)
