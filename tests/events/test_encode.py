@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -50,8 +51,19 @@ MEASURED = {
     "body": st.just(b"") | objects.map(compact),
 }
 DOCUMENT = {"operation": st.sampled_from([1, 2]), "body": st.just(b"{}") | objects.map(compact)}
-odd_bodies = st.sampled_from([b"{}", b"[1]", b'{"b":1,"a":2}', b"[" * 40 + b"]" * 40, b"3", b'{"a":1.50}'])
-contents = objects.map(compact) | st.binary(min_size=1, max_size=20) | odd_bodies
+ODD_BODIES = (
+    b"{}",
+    b"[1]",
+    b'{"b":1,"a":2}',
+    b'{"a":1.50}',
+    b'{"a":1,"a":2}',
+    b'{"seed":18446744073709551615}',
+    b'{"a":' + b"[" * 40 + b"]" * 40 + b"}",
+    b"[" * 5_000,
+    b"3",
+    b"\xff\x00",
+)
+contents = objects.map(compact) | st.binary(min_size=1, max_size=20) | st.sampled_from(ODD_BODIES)
 events = st.one_of(
     made(Kind.INTERACTION, action=st.sampled_from(["view", "cart"]), user_id=ids, item_id=ids, **MEASURED),
     made(Kind.IMPRESSION, item_id=ids, session_id=ids, **MEASURED),
@@ -73,6 +85,14 @@ def test_import_of_an_export_gives_the_same_rows(sent):
     assert decoded.rejected == ()
     assert decoded.batch.text == batch.text
     assert decoded.batch.rows.tobytes() == batch.rows.tobytes()
+
+
+@pytest.mark.parametrize("body", ODD_BODIES)
+def test_a_body_that_is_no_canonical_json_comes_back_byte_for_byte(body):
+    """What the engine wrote in another form than decoding writes is exported as bytes."""
+    batch = build([Event(int(Kind.SERVED), request_id="r", body=body)])
+    again = decode(encode_lines(batch), TRUSTED).batch
+    assert event_at(again, 0).body == body
 
 
 def test_rows_of_an_order_come_back_as_they_are():
