@@ -1,0 +1,229 @@
+"""kill -9 of the real server under load: the oracle is the client's own list of acknowledged ids, and plain dicts.
+
+A killed process loses no page cache, so this proves restart and dedupe; power loss is ``tests/events/test_power_loss``.
+``MIDSTREAM_KILLS=50 scripts/test tests/crash`` runs it longer.
+"""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midstream.app.running import config_of, open_running
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine.replay import batches
+from midstream.events.schema import Event, event_at
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+from midstream.testing.reference import Reference
+
+KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
+CLIENTS = 3
+START_S_MAX = 90.0
+CONFIG = '[snapshots]\ninterval = "1s"\n'
+ACTIONS = ("view", "view", "view", "cart", "purchase", "dismiss")
+
+
+@dataclass
+class Client:
+    """Sends events of its own ids, one request after another, and knows which of them were acknowledged."""
+
+    number: int
+    port: int
+    random: random.Random
+    acknowledged: set[str] = field(default_factory=set)
+    sent: dict[str, dict[str, object]] = field(default_factory=dict)
+    doubtful: list[dict[str, object]] = field(default_factory=list)
+    """Sent, and the connection broke before an answer came: sent again, with the same ids."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Send until the server is gone or the test says stop."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            while not stop.is_set() and self.send(connection):
+                continue
+
+    def send(self, connection: http.client.HTTPConnection) -> bool:
+        """Send what is in doubt, or something new; return False when the connection broke."""
+        events = self.doubtful[:50] or [self.event() for _ in range(self.random.choice((1, 1, 2, 5)))]
+        self.doubtful = self.doubtful or list(events)
+        try:
+            connection.request("POST", "/v1/events", json.dumps({"events": events}))
+            answer = connection.getresponse()
+            content = json.loads(answer.read())
+        except (OSError, http.client.HTTPException):
+            return False
+        assert answer.status == 200, content
+        assert content["recorded"] + content["duplicates"] == len(events), content
+        self.acknowledged.update(str(event["event_id"]) for event in events)
+        self.doubtful = self.doubtful[len(events) :]
+        return True
+
+    def event(self) -> dict[str, object]:
+        """Return a new event with an id of its own."""
+        event_id = f"{self.number}-{len(self.sent)}"
+        event: dict[str, object] = {
+            "event_id": event_id,
+            "type": self.random.choice(ACTIONS),
+            "user_id": f"u{self.random.randrange(40)}",
+            "item_id": f"i{self.random.randrange(60)}",
+            "time": int(time.time() * 1_000) - self.random.randrange(10_000),
+        }
+        if self.random.random() < 0.5:
+            event["session_id"] = f"s{self.random.randrange(30)}"
+        self.sent[event_id] = event
+        return event
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server until the block ends, and kill it then if it still lives."""
+    command = [sys.executable, "-m", "midstream", "serve", "--folder", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            wait_until_ready(process, port)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    """Return when the server answers; fail when it ends or takes too long."""
+    until = time.monotonic() + START_S_MAX
+    while time.monotonic() < until:
+        assert process.poll() is None, process.stderr.read().decode()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    pytest.fail(f"not ready after {START_S_MAX} s")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(60 + 30 * KILLS)
+def test_no_acknowledged_event_is_lost_and_none_is_applied_twice(tmp_path: Path) -> None:
+    """Whenever the server is killed: acknowledged ids exactly once, others at most once, state = plain reference."""
+    (tmp_path / "midstream.toml").write_text(CONFIG)
+    seed = int(os.environ.get("MIDSTREAM_SEED", str(random.SystemRandom().randrange(2**32))))
+    print(f"MIDSTREAM_SEED={seed}")
+    chance = random.Random(seed)  # noqa: S311  a load, no secret
+    clients = [Client(number, 0, random.Random(chance.random())) for number in range(CLIENTS)]  # noqa: S311
+    for _ in range(KILLS):
+        cycle(tmp_path, clients, chance.uniform(0.1, 1.5))
+    events, fold = read_back(tmp_path)
+    interactions = [event for event in events if event.kind == Kind.INTERACTION]
+    times = Counter(event.event_id for event in interactions)
+    acknowledged = set().union(*(client.acknowledged for client in clients))
+    assert len(acknowledged) > 10 * KILLS
+    assert {event_id: times[event_id] for event_id in acknowledged if times[event_id] != 1} == {}
+    assert {event_id: count for event_id, count in times.items() if count > 1} == {}
+    require_equal(fold, interactions)
+
+
+def cycle(folder: Path, clients: list[Client], seconds: float) -> None:
+    """Serve under load for a while, then kill -9."""
+    port = free_port()
+    with serving(folder, port) as server:
+        stop = threading.Event()
+        threads = []
+        for client in clients:
+            client.port = port
+            threads.append(threading.Thread(target=client.run, args=(stop,)))
+            threads[-1].start()
+        time.sleep(seconds)
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def read_back(folder: Path) -> tuple[list[Event], Fold]:
+    """Return all events of the log, and the state after snapshot and tail."""
+    running = open_running(folder, config_of(folder))
+    log, fold = running.engine.log, running.engine.fold
+    pairs = list(batches(log.read, LogPosition(0), log.end))
+    events = [event_at(batch, index) for _, batch in pairs for index in range(len(batch))]
+    log.close()
+    assert fold.log_position == len(events)
+    whole = Fold(fold.settings)
+    for first, batch in pairs:
+        whole.apply(first, batch)
+    assert whole.digest() == fold.digest(), "snapshot + tail is another state than the fold from the beginning"
+    return events, fold
+
+
+def require_equal(fold: Fold, events: list[Event]) -> None:
+    """Compare counters, rings and sessions with the plain reference over the same events."""
+    settings = fold.settings
+    weights = {name: kind.weight for name, kind in settings.types.items()}
+    limits = settings.limits
+    reference = Reference(weights, settings.session_gap.ms, limits.user_ring_max, limits.session_items_max)
+    reference.fold(events)
+    names = settings.action_names()
+    items = {event.item_id for event in events}
+    one_by_one = {
+        (item, name): int(
+            fold.items.window_count(
+                name, 30 * 86_400_000, fold.log_time_ms, np.array([fold.vocabulary.item_index(item)], dtype=np.int32)
+            )[0]
+        )
+        for item in items
+        for name in names
+    }
+    assert {key: count for key, count in one_by_one.items() if count} == dict(reference.item_counts)
+    for user in {event.user_id for event in events}:
+        index = fold.vocabulary.user_index(user)
+        recent = fold.users.recent(index)
+        ring = list(
+            zip(
+                fold.vocabulary.item_ids(recent.item_index),
+                [names[action] for action in recent.action.tolist()],
+                recent.event_time_ms.tolist(),
+                strict=True,
+            )
+        )
+        assert ring == reference.rings[user]
+        assert {(user, name): count for name, count in fold.users.counts(index).items() if count} == {
+            key: count for key, count in reference.user_counts.items() if key[0] == user
+        }
+    assert fold.sessions.next_number == reference.session_count
+    for (kind, name), expected in reference.sessions.items():
+        session, user = (name, "") if kind == "session" else ("", name)
+        if fold.log_time_ms - expected.last_log_time_ms > settings.session_gap.ms:
+            continue
+        found = fold.sessions.find(*hashes(session, user), fold.log_time_ms)
+        assert found is not None
+        assert found.number == expected.number
+        assert fold.vocabulary.item_ids(found.item_index) == expected.items
+
+
+def hashes(session_id: str, user_id: str) -> tuple[int, int]:
+    """Return what ``Sessions.find`` is asked with."""
+    return id_hash(session_id), id_hash(user_id)
