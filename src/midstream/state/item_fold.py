@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
-from midstream.state.decay import decay_weight, landmark_at, rebase_factor
+from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.hot_list import build_list, drop_item, raise_item
 from midstream.state.kernel import kernel
 from midstream.state.windows import Cells, count_in_windows
@@ -48,8 +48,8 @@ def move_landmarks(
     """Move every landmark that log time has passed on to the next, and all sums with it."""
     count = clock[COUNT]
     for h in range(len(half_lives)):
-        landmark = landmark_at(clock[LOG_TIME], half_lives[h])
-        if landmark != clock[LANDMARKS_START + h]:
+        if clock[LOG_TIME] - clock[LANDMARKS_START + h] >= half_lives[h] * LANDMARK_HALF_LIVES:
+            landmark = landmark_at(clock[LOG_TIME], half_lives[h])
             factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
             clock[LANDMARKS_START + h] = landmark
             counters[:count, h] *= factor

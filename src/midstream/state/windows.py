@@ -40,6 +40,22 @@ Counts = NDArray[np.float64]
 
 
 @kernel
+def count_in_ring(
+    cells: Cells, start: int, size: int, head_cell: int, width_ms: int, event_time_ms: int, log_time_ms: int
+) -> None:
+    """Count one event in one ring, if the ring still holds its bucket."""
+    head = log_time_ms // width_ms + 1
+    held = int(cells[head_cell])
+    if head > held:
+        for bucket in range(max(held + 1, head - size + 1), head + 1):
+            cells[start + bucket % size] = 0
+        cells[head_cell] = head
+    bucket = event_time_ms // width_ms
+    if bucket > head - size:
+        cells[start + bucket % size] += 1
+
+
+@kernel
 def count_in_windows(cells: Cells, event_time_ms: int, log_time_ms: int) -> None:
     """Count one event in a row of cells, shape (ROW_CELLS,).
 
@@ -48,19 +64,10 @@ def count_in_windows(cells: Cells, event_time_ms: int, log_time_ms: int) -> None
     """
     if log_time_ms - event_time_ms > LATE_MS_MAX:
         return
-    for ring in range(3):
-        width = BUCKET_MS[ring]
-        size = BUCKETS[ring]
-        start = STARTS[ring]
-        head = log_time_ms // width + 1
-        held = int(cells[HEADS_START + ring])
-        if head > held:
-            for bucket in range(max(held + 1, head - size + 1), head + 1):
-                cells[start + bucket % size] = 0
-            cells[HEADS_START + ring] = head
-        bucket = event_time_ms // width
-        if bucket > head - size:
-            cells[start + bucket % size] += 1
+    # Three calls and no loop: a division by a constant costs a tenth of another.
+    count_in_ring(cells, STARTS[0], BUCKETS[0], HEADS_START, BUCKET_MS[0], event_time_ms, log_time_ms)
+    count_in_ring(cells, STARTS[1], BUCKETS[1], HEADS_START + 1, BUCKET_MS[1], event_time_ms, log_time_ms)
+    count_in_ring(cells, STARTS[2], BUCKETS[2], HEADS_START + 2, BUCKET_MS[2], event_time_ms, log_time_ms)
 
 
 @kernel
