@@ -55,10 +55,10 @@ def exam(wanted=(30,), *, repeat=True, last=5):
 def test_options_are_tried_from_the_best_so_far():
     """The start that puts the wanted item first wins over its default, and the second option is tried on top of it."""
     trials = search(Guess(), exam(), {"start": (10, 20, 30), "step": (1.0, 2.0)})
-    assert trials[0].options == {}
+    assert trials[0].options == {"start": 0, "step": 1.0}
     assert {"start": 30, "step": 2.0} in [trial.options for trial in trials]
     best = best_of(trials)
-    assert best.options == {"start": 30}
+    assert best.options == {"start": 30, "step": 1.0}
     assert (best.hit_rate, best.mrr) == (1.0, 1.0)
 
 
@@ -66,7 +66,7 @@ def test_options_are_tried_from_the_best_so_far():
 def test_a_search_ends_at_its_maximum(trials_max):
     """No more is tried than is allowed, nothing is tried twice, and the best never falls when more is tried."""
     grid = {"start": (5, 11, 20, 30, 29), "step": (0.5, 1.0, 2.0)}
-    told = []
+    told: list[Trial] = []
     trials = search(Guess(), exam((30, 12, 7)), grid, SearchLimits(trials_max=trials_max), told.append)
     assert len(trials) <= trials_max
     assert told == list(trials)

@@ -15,7 +15,7 @@ import numpy as np
 
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
-from midstream.evaluation.tables import PAGE, Columns, read_table
+from midstream.evaluation.tables import PAGE, Columns, read_table, whole_table
 
 DATA_VARIABLE = "MIDSTREAM_DATA"
 DAY_MS = 86_400_000
@@ -232,8 +232,9 @@ def online_retail(folder: Path) -> Interactions:
         item="StockCode", time="InvoiceDate", session="InvoiceNo", user="CustomerID", default_action="purchase"
     )
     rows = read_table(path, columns)
-    extra = read_table(path, replace(columns, user="UnitPrice", action="Quantity"))
-    price, quantity = extra.user_id.astype(np.float64), extra.action.astype(np.int64)
+    table = whole_table(path)
+    price = np.array(table.column("UnitPrice").to_pylist(), dtype=np.float64)
+    quantity = np.array(table.column("Quantity").to_pylist(), dtype=np.int64)
     is_product = np.array([code[:5].isdecimal() and len(code) >= 5 for code in rows.item_id.tolist()])  # noqa: PLR2004  digits of a product's code
     left = np.ones(len(rows), dtype=np.bool_)
     for reason, is_bad in {

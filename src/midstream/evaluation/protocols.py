@@ -144,13 +144,11 @@ def listed(proposed: Index, last: int, k: int, *, repeat: bool) -> Index:
 def lists_of(
     published: Mapping[tuple[str, int], tuple[str, ...]], exam: Exam, fold: Fold, k: int
 ) -> tuple[Rows, Index]:
-    """Return the questions that published lists answer, as rows of the exam, and the first k items of each list."""
-    vocabulary = fold.vocabulary
-    rows: list[int] = []
-    lists: list[Index] = []
-    for row, (session_id, place) in enumerate(zip(exam.session_ids, exam.place.tolist(), strict=True)):
-        found = published.get((session_id, place))
-        if found is not None:
-            rows.append(row)
-            lists.append(vocabulary.item_indices(found[:k]))
-    return np.array(rows, dtype=np.intp), np.array(lists, dtype=np.int32).reshape(len(rows), -1)
+    """Return the questions that published lists answer, as rows of the exam, and the first k items of each."""
+    keys = zip(exam.session_ids, exam.place.tolist(), strict=True)
+    answered = [(row, published[key]) for row, key in enumerate(keys) if key in published]
+    lists = np.full((len(answered), k), -1, dtype=np.int32)
+    for line, (_, items) in zip(lists, answered, strict=True):
+        found = fold.vocabulary.item_indices(items[:k])
+        line[: len(found)] = found
+    return np.array([row for row, _ in answered], dtype=np.intp), lists

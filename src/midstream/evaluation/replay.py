@@ -166,6 +166,8 @@ async def _replay(
             options.advance(folded - told)
             told = folded
     fold.apply(LogPosition(folded), events(rows.take(slice(folded, len(rows))), folded))
+    if options.advance is not None:
+        options.advance(len(rows) - told)
     return ranks
 
 

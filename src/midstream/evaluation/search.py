@@ -24,7 +24,7 @@ SESSION_KNN_GRID: Grid = {
     "position_decay": (0.2, 0.35, 0.5, 0.7),
     "match_decay": (0.2, 0.3, 0.45, 0.6, 0.8),
     "distance_decay": (0.35, 0.5, 0.7),
-    "same_item": (1.0, 2.0, 3.0, 4.0),
+    "same_item": (0.3, 1.0, 2.0, 3.0, 4.0),
     "sharpness": ("1", "1.5", "2"),
     "neighbours_max": (50, 100, 200, 300),
 }
@@ -36,7 +36,7 @@ class Trial:
     """One set of options and what it reached on the validation part."""
 
     options: dict[str, Value]
-    """What differs from the source's defaults."""
+    """Every option of the grid, so that a change of defaults does not change what a file means."""
     hit_rate: float
     mrr: float
 
@@ -99,7 +99,7 @@ def search(
                 advance(seen[key])
         return seen[key]
 
-    best = tried({})
+    best = tried({name: getattr(source, name) for name in grid})
     for _ in range(stop.rounds_max):
         before = best
         for name, values in grid.items():

@@ -67,8 +67,7 @@ def read_table(path: Path, columns: Columns) -> Interactions:
 def _read(path: Path, columns: Columns) -> pa.Table:
     """Return a file's table; of a text file every column that is used comes as text."""
     if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as file:
-            return file.read()  # pyright: ignore[reportUnknownMemberType]  its stub leaves a list's type open
+        return whole_table(path)
     is_tab = columns.delimiter is None and ".tsv" in path.suffixes
     delimiter = "\t" if is_tab else (columns.delimiter or ",")
     return pa_csv.read_csv(
@@ -76,6 +75,12 @@ def _read(path: Path, columns: Columns) -> pa.Table:
         parse_options=pa_csv.ParseOptions(delimiter=delimiter),
         convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in columns.used()}),
     )
+
+
+def whole_table(path: Path) -> pa.Table:
+    """Return all of a Parquet file."""
+    with pq.ParquetFile(path) as file:
+        return file.read()  # pyright: ignore[reportUnknownMemberType]  its stub leaves a list's type open
 
 
 def _interactions(cells: Mapping[str, Sequence[object]], columns: Columns, where: str) -> Interactions:
