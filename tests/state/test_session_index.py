@@ -119,6 +119,7 @@ def test_a_restored_index_goes_on_as_the_one_it_was_taken_from(others, before, d
         fold(index, after[:size], 3)
         fold(restored, after[:size], 3)
         assert arrays_of(restored) == arrays_of(index)
+        assert restored.session_count == index.session_count
         assert [entries_of(restored, item) for item in range(ITEMS)] == [
             entries_of(index, item) for item in range(ITEMS)
         ]
