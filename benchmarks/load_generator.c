@@ -100,7 +100,11 @@ static void put(connection *c) {
 }
 
 static void take_request(connection *c) {
-    c->request = next_request++ % request_count;
+    if (c->second) c->request++;
+    else {
+        c->request = next_request % request_count;
+        next_request += pair ? 2 : 1;
+    }
     c->out = requests[c->request];
     c->length = lengths[c->request];
 }
@@ -136,7 +140,7 @@ static void follow(connection *c) {
 }
 
 static void finish(connection *c) {
-    if (strncmp(c->answer + 9, "200", 3)) errors++;
+    if (strncmp(c->answer + 9, "200", 3) && !errors++) fprintf(stderr, "first error: %.600s\n", c->answer);
     if (pair && !c->second) { follow(c); return; }
     c->busy = 0;
     if (done < latencies_max) latencies[done] = now() - c->scheduled;

@@ -1,0 +1,364 @@
+"""The rows of the design's table that go through HTTP: saturation, event + recommendation, ingest, restart, snapshots.
+
+Makes a data folder of the named size once (a log written by columns and its snapshot), serves it with the real server
+pinned to one core, and loads it with the compiled generator on the other. Prints one table, and JSON with ``--json``.
+Needs a C compiler. About 4 minutes at full size.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from world import World, batches, zipf_items
+
+from midstream.app.running import DATA_NAME, config_of
+from midstream.engine import snapshots
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import catch_up
+from midstream.engine.snapshot_child import Order
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import identity_of
+from midstream.events.segments import SegmentLog
+from midstream.state.fold import Fold
+from midstream.state.settings import encode_settings
+
+HERE = Path(__file__).parent
+CONFIG = '[snapshots]\nmode = "off"\n[limits]\nclick_items_max = 200000\n'
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    what: str
+    value: str
+    floor: str
+    target: str
+
+
+def main() -> None:
+    """Run what was asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    world = World(items=options.items, sessions=options.sessions, events=options.events)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        root = Path(folder)
+        generator = compile_generator(root)
+        rows = [*prepare(root, world), *disk_rows(root)]
+        with serving(root) as server:
+            rows += saturation(server, generator, root, world, options.seconds)
+            rows += event_then_slate(server, generator, root, world, options.seconds)
+            rows += ingest(server, generator, root, world, options.seconds)
+            rows += while_snapshot(server, generator, root, options.seconds)
+        rows += restart(root)
+    machine = (
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    print(table(rows, machine))
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
+
+
+def table(rows: list[Row], machine: str) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [
+        f"{machine}; fdatasync beside it, see its row",
+        "",
+        "| what | measured | floor | target |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(f"| {row.what} | {row.value} | {row.floor} | {row.target} |" for row in rows)])
+
+
+def compile_generator(folder: Path) -> Path:
+    """Return the load generator, compiled."""
+    program = folder / "load_generator"
+    source = HERE / "load_generator.c"
+    subprocess.run(["cc", "-O2", "-o", str(program), str(source), "-lm"], check=True)
+    return program
+
+
+def prepare(root: Path, world: World) -> Iterator[Row]:
+    """Write the log and its snapshot; yield what that took."""
+    (root / "midstream.toml").write_text(CONFIG)
+    data = DataFolder(root / DATA_NAME)
+    began = time.perf_counter()
+    log = SegmentLog(data.log, RealDisk(), b"b" * 16)
+    for batch in batches(world):
+        log.append(batch)
+    yield Row("log of the world, written by 10,000", rate(world.events, began), "", "")
+    fold = Fold(config_of(root).fold_settings())
+    began = time.perf_counter()
+    catch_up(fold, log.read, log.end)
+    yield Row("fold of it, all tables, compile or cache load included", rate(world.events, began), "", "")
+    began = time.perf_counter()
+    snapshots.write(data.snapshots, fold, identity_of(bytes.fromhex(log.log_id), log.generation))
+    used = sum(size.bytes_now for size in fold.sizes().values())
+    yield Row(f"snapshot of {used / 1e6:,.0f} MB", f"{time.perf_counter() - began:.1f} s", "", "")
+    log.close()
+
+
+def disk_rows(root: Path) -> Iterator[Row]:
+    """Yield how long the disk takes to sync 4 KiB."""
+    path, times = root / "sync", []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(300):
+            began = time.perf_counter()
+            file.write(b"x" * 4_096)
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - began) * 1e3)
+    path.unlink()
+    yield Row("fdatasync of 4 KiB, p50 / p99 ms", f"{quantile(times, 50):.2f} / {quantile(times, 99):.2f}", "", "")
+
+
+@dataclass
+class Server:
+    """The server under load."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    started_s: float
+
+    def cpu_s(self) -> float:
+        """Return user and system time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mb(self) -> float:
+        """Return resident memory."""
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) / 1_024 if found else float("nan")
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Server]:
+    """Serve the folder on core 0 until the block ends."""
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        port = each.getsockname()[1]
+    command = [sys.executable, "-m", "midstream", "serve", "--folder", str(root), "--port", str(port)]
+    if shutil.which("taskset"):
+        command = ["taskset", "-c", "0", *command]
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until_ready(port)
+            yield Server(process, port, time.perf_counter() - began)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def wait_until_ready(port: int) -> None:
+    """Return when the server answers."""
+    for _ in range(1_200):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError
+
+
+def request(path: str, body: object) -> bytes:
+    """Return the bytes of a request."""
+    content = json.dumps(body, separators=(",", ":")).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: m\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def write_requests(path: Path, requests: list[bytes]) -> Path:
+    """Write requests as the generator reads them."""
+    path.write_bytes(b"".join(b"%d\n%s" % (len(each), each) for each in requests))
+    return path
+
+
+def load(
+    server: Server, generator: Path, file: Path, connections: int, rate_s: float, seconds: float, mode: str
+) -> dict:
+    """Run the generator on core 1; return what it measured and the server's CPU time."""
+    command = [str(generator), str(server.port), str(file), str(connections), str(rate_s), str(seconds), mode]
+    if shutil.which("taskset"):
+        command = ["taskset", "-c", "1", *command]
+    before = server.cpu_s()
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return {**found, "cpu_s": server.cpu_s() - before}
+
+
+def asks(world: World, count: int, seed: int) -> list[dict[str, object]]:
+    """Return requests for slates: sessions that are open and users, with the last items sent along."""
+    rng = np.random.default_rng(seed)
+    items = zipf_items(rng, world, count * 3).reshape(count, 3)
+    users = rng.integers(0, world.users, count)
+    return [
+        {"user_id": f"u{user:07d}", "items": [f"i{item:07d}" for item in row], "n": 20}
+        for user, row in zip(users.tolist(), items.tolist(), strict=True)
+    ]
+
+
+def saturation(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """Recommendations as fast as they go, then at half of that."""
+    requests = [request("/v1/recommendations", ask) for ask in asks(world, 20_000, 1)]
+    file = write_requests(root / "slates", requests)
+    load(server, generator, file, 16, 0, 2, "single")
+    runs = [load(server, generator, file, 16, 0, seconds / 2, "single") for _ in range(3)]
+    full = statistics.median(run["per_second"] for run in runs)
+    half = load(server, generator, file, 32, full / 2, seconds, "single")
+    cpu = statistics.median(run["cpu_s"] / run["count"] * 1e6 for run in runs)
+    return [
+        Row("recommendations/s at saturation, one process, served records on", f"{full:,.0f}", "2,000", "3,500"),
+        Row("CPU of the server for one, µs", f"{cpu:.0f}", "", ""),
+        Row("recommendation at half of it, p50 / p99 ms", f"{ms(half, 50)} / {ms(half, 99)}", "", ""),
+        Row("errors in those runs", str(sum(run["errors"] for run in [*runs, half])), "0", "0"),
+        Row("resident memory of the server, MB", f"{server.rss_mb():,.0f}", "", ""),
+    ]
+
+
+def event_then_slate(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """An event, then a recommendation that has seen it, on one connection."""
+    requests: list[bytes] = []
+    for number, ask in enumerate(asks(world, 20_000, 2)):
+        session, items = f"live{number % 3_000}", ask.pop("items")
+        event = {"type": "view", "user_id": ask["user_id"], "item_id": items[0], "session_id": session}
+        requests.append(request("/v1/events", {**event, "event_id": f"b{time.time_ns()}-{number}"}))
+        requests.append(request("/v1/recommendations", {**ask, "session_id": session, "min_log_position": "@" * 16}))
+    file = write_requests(root / "pairs", requests)
+    run = load(server, generator, file, 32, 500, seconds, "pair")
+    value = f"{ms(run, 50)} / {ms(run, 99)}"
+    errors = f", {run['errors']} errors" if run["errors"] else ""
+    return [
+        Row(
+            "event then recommendation with min_log_position at 500/s, both, p50 / p99 ms",
+            value + errors,
+            "4 / 15",
+            "2 / 7",
+        ),
+        Row(
+            "event sent → in the next answer, session and item-to-item alike, ms p50",
+            ms(run, 50),
+            "20; 1,000",
+            "2; 100",
+        ),
+    ]
+
+
+def ingest(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """JSON events of 100 a request as fast as they go, all tables on."""
+    rng = np.random.default_rng(3)
+    size, count = 100, 4_000
+    items, users = zipf_items(rng, world, size * count), rng.integers(0, world.users, size * count)
+    now = int(time.time() * 1_000)
+    requests = [
+        request(
+            "/v1/events",
+            [
+                {
+                    "event_id": f"e{now}{at:07d}",
+                    "type": "view",
+                    "user_id": f"u{users[at]:07d}",
+                    "item_id": f"i{items[at]:07d}",
+                    "session_id": f"n{at // 5}",
+                    "time": now,
+                    "context": {"page": "list", "device": "phone"},
+                }
+                for at in range(start, start + size)
+            ],
+        )
+        for start in range(0, size * count, size)
+    ]
+    file = write_requests(root / "events", requests)
+    # Every request once: a second round would be duplicates, which cost less.
+    run = load(server, generator, file, 8, 0, min(seconds, 2.0), "single")
+    sent = min(run["count"], count) * size
+    per_cpu = sent / run["cpu_s"] * (1 if run["count"] <= count else count / run["count"])
+    return [
+        Row(
+            "durable ingest over HTTP, events per CPU-second of the server, JSON by 100",
+            f"{per_cpu:,.0f}",
+            "100,000",
+            "300,000",
+        ),
+        Row("the same, events a second", f"{run['per_second'] * size:,.0f}", "", ""),
+    ]
+
+
+def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) -> list[Row]:
+    """p99 of slates at 300/s alone, and while a child process writes a snapshot of the same folder."""
+    file = root / "slates"
+    alone = load(server, generator, file, 32, 300, seconds, "single")
+    copy = root / "copy"
+    shutil.copytree(root / DATA_NAME, copy / DATA_NAME, ignore=shutil.ignore_patterns("lock"))
+    settings = config_of(root).fold_settings()
+    log = SegmentLog(copy / DATA_NAME / "log", RealDisk(), b"b" * 16)
+    end = log.end
+    log.close()
+    import msgspec
+
+    from midstream.engine.snapshot_child import Order
+    from midstream.state.settings import encode_settings
+
+    order = msgspec.json.encode(Order(str(copy / DATA_NAME), end, encode_settings(settings), 2))
+    with subprocess.Popen(
+        [sys.executable, "-m", "midstream.engine.snapshot_child"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as child:
+        child.stdin.write(order)
+        child.stdin.close()
+        beside = load(server, generator, file, 32, 300, seconds, "single")
+        child.wait()
+    shutil.rmtree(copy)
+    value = f"{ms(alone, 99)} / {ms(beside, 99)} ({(beside['p99_us'] / alone['p99_us'] - 1) * 100:+.0f} %)"
+    return [Row("slate p99 ms at 300/s: alone / while a snapshot is written", value, "+50 %", "")]
+
+
+def restart(root: Path) -> list[Row]:
+    """From the start of the process to the first answer, with snapshot and tail."""
+    times = []
+    for _ in range(3):
+        with serving(root) as server:
+            times.append(server.started_s)
+    return [Row("restart, snapshot + tail, s", f"{statistics.median(times):.1f}", "10", "3")]
+
+
+def rate(count: int, began: float) -> str:
+    """Return events a second since."""
+    return f"{count / (time.perf_counter() - began):,.0f}/s"
+
+
+def ms(run: dict, percentile: int) -> str:
+    """Return a latency of a run in milliseconds."""
+    return f"{run[f'p{percentile}_us'] / 1e3:.2f}"
+
+
+def quantile(values: list[float], percentile: int) -> float:
+    """Return a percentile."""
+    return float(np.percentile(values, percentile))
+
+
+if __name__ == "__main__":
+    main()
