@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from midstream.cli import demo, export, import_file, init, rebuild, recommend, serve, size
+from midstream.cli import check, demo, doctor, export, import_file, init, rebuild, recommend, serve, size
 from midstream.cli.console import say
 from midstream.core.errors import Invalid, MidstreamError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, serve, import_file, export, recommend, rebuild, size, demo):
+for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, demo):
     app.add_typer(command.app)
 
 

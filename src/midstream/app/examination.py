@@ -1,0 +1,120 @@
+"""What an operator wants to know of a data folder that does not start, or before it does not."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.app.running import DATA_NAME
+from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, SnapshotInvalid
+from midstream.engine import snapshots
+from midstream.engine.folder import DataFolder
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import IDENTITY_NAME
+from midstream.events.log_repair import Repaired, repair, survey_log
+from midstream.events.segments import LOCK_NAME
+
+DISK_FREE_MIN = 1 << 30
+"""1 GiB: sixteen segments."""
+_LIBRARIES = ("midstream", "numpy", "numba", "pyarrow", "msgspec", "uvicorn", "fastapi")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Facts by name, and what of them keeps the folder from working."""
+
+    facts: dict[str, object]
+    problems: tuple[str, ...]
+
+
+def examine(folder: Path, config: Config) -> Examined:
+    """Look at everything, change nothing. Cost: reads all of the log and all snapshots."""
+    data = DataFolder(folder / DATA_NAME)
+    problems: list[str] = []
+    facts: dict[str, object] = {
+        "folder": "midstream.toml and data" if data.root.exists() else "no data yet",
+        "lock": _lock(data),
+        "log": _log(data, problems),
+        "snapshots": _snapshots(data, config, problems),
+        "disk": _disk(folder, problems),
+        "cpu": f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}",
+        "versions": _versions(),
+        "config_hash": config.config_hash,
+        "fold_version": config.fold_settings().version(),
+    }
+    return Examined(facts, tuple(problems))
+
+
+def repair_log(folder: Path) -> Repaired:
+    """Cut a damaged log to its last good position and keep the rest in files beside it.
+
+    Raises:
+        FolderLocked: A process has the log open.
+        LogUnreadable: It is of another schema version.
+    """
+    return repair(DataFolder(folder / DATA_NAME).log, RealDisk())
+
+
+def _lock(data: DataFolder) -> str:
+    if not (data.log / LOCK_NAME).exists():
+        return "free"
+    disk = RealDisk()
+    try:
+        disk.close(disk.lock(data.log / LOCK_NAME))
+    except FolderLocked as error:
+        return str(error).partition(" is ")[2]
+    return "free"
+
+
+def _log(data: DataFolder, problems: list[str]) -> str:
+    if not (data.log / IDENTITY_NAME).exists() and not data.log.exists():
+        return "none yet"
+    try:
+        found = survey_log(data.log, RealDisk())
+    except (LogDamaged, LogUnreadable) as error:
+        problems.append(str(error))
+        return "cannot be read"
+    if found.damage is not None:
+        problems.append(str(found.damage.error(data.log)))
+    torn = f", torn tail of {found.torn.dropped_bytes} bytes (dropped at the next start)" if found.torn else ""
+    health = "damaged" if found.damage else "sound"
+    size = f"{found.sound_bytes} bytes in {found.segment_count} segments"
+    return f"{health}, {found.end} events, {size}, generation {found.generation}{torn}"
+
+
+def _snapshots(data: DataFolder, config: Config, problems: list[str]) -> list[str]:
+    wanted = config.fold_settings().version()
+    found: list[str] = []
+    for name in snapshots.names(data.snapshots):
+        try:
+            manifest, _ = snapshots.read(data.snapshots / name)
+        except SnapshotInvalid as error:
+            problems.append(f"snapshot {name}: {error}; the next start passes it by")
+            found.append(f"{name}: bad")
+            continue
+        fit = "good" if manifest.fold_version == wanted else f"of fold version {manifest.fold_version}, so not used now"
+        found.append(f"at log position {manifest.log_position}: {fit}")
+    return found
+
+
+def _disk(folder: Path, problems: list[str]) -> str:
+    usage = shutil.disk_usage(folder if folder.exists() else folder.absolute().parent)
+    if usage.free < DISK_FREE_MIN:
+        problems.append(f"only {usage.free >> 20} MiB are free on the disk")
+    return f"{usage.free >> 20} MiB free of {usage.total >> 20} MiB"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or "unknown"
+    lines = info.read_text("utf-8", "replace").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _versions() -> str:
+    parts = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
+    return ", ".join(parts)

@@ -1,0 +1,159 @@
+"""``midstream check``: does the configuration hold, do components keep their promises, does each placement answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+
+if TYPE_CHECKING:
+    from midstream.core.types import Failure, FeatureFrame, Moment, Proposal, Score
+    from midstream.ranking.plan import Plan
+    from midstream.state.fold import Fold
+
+app = typer.Typer()
+_SEED = 20
+_ITEM_COUNT, _ACT_COUNT = 40, 300
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one part."""
+
+    placement: str
+    part: str
+    problem: str
+    """Empty = it keeps its promises."""
+
+
+@app.command("check")
+def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Check midstream.toml, every component of every placement, and ask each placement once; changes nothing."""
+    with err.status("checking"):
+        findings, state = check_folder(folder)
+    problems = [each for each in findings if each.problem]
+    if as_json:
+        print_json({"state": state, "findings": findings})
+    else:
+        out.print(table_of(("placement", "part", "result"), [_row(each) for each in findings]))
+        say(f"checked on {state}")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    return finding.placement, finding.part, finding.problem or "good"
+
+
+def check_folder(folder: Path) -> tuple[list[Finding], str]:
+    """Return what came of every part, and on what state it was tried.
+
+    Raises:
+        ConfigInvalid: The configuration cannot be used; every fault is named.
+    """
+    from midstream.app.inspection import LogView, state_of
+    from midstream.app.running import config_of
+    from midstream.app.wiring import plans
+
+    config = config_of(folder)
+    found = plans(config, folder)
+    log = LogView(folder)
+    fold, state = state_of(folder, config, log).fold, f"the folder's state at log position {log.end}"
+    if log.end == 0 or fold.vocabulary.item_count == 0:
+        fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
+    return [finding for plan in found.values() for finding in _check_plan(plan, fold)], state
+
+
+def _example_fold(empty: "Fold") -> "Fold":
+    """Return a small simulated shop's state under the same settings."""
+    from midstream.core.types import LogPosition
+    from midstream.engine.writer import stamp
+    from midstream.events.decode import decode_objects
+    from midstream.events.wire import Accept
+    from midstream.simulation.world import example_events
+
+    events = example_events(_SEED, 1_700_000_000_000, _ITEM_COUNT, _ACT_COUNT)
+    settings = empty.settings
+    known = [each for each in events if each["type"] in settings.types or each["type"] == "item"]
+    accept = Accept(frozenset(settings.types), 0, attributes={})
+    empty.apply(LogPosition(0), stamp(decode_objects(known, accept).batch, 0, None))
+    return empty
+
+
+def _check_plan(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
+    """Yield what came of each part of a plan, over moments of several kinds; the first problem of a part counts."""
+    problems: dict[str, str] = {}
+    for moment in _moments(plan, fold):
+        failures = _check_moment(plan, moment)
+        for part in plan.part_names:
+            problems[part] = problems.get(part) or failures.get(part, "")
+    for part, problem in problems.items():
+        if part != plan.fill.name:
+            yield Finding(plan.name, part, problem)
+    yield Finding(plan.name, "a dry query", _dry_query(plan, fold))
+
+
+def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
+    """Return an anonymous moment, one with a basket, and one of a stranger."""
+    from midstream.core.types import Query, TimestampMs
+
+    basket = tuple(fold.vocabulary.item_id(index) for index in range(min(2, fold.vocabulary.item_count)))
+    now_ms = TimestampMs(fold.log_time_ms)
+    queries = [
+        Query("", plan.name, user, session, plan.slate_size, now_ms, _SEED, items=items)
+        for user, session, items in ((None, None, ()), (None, "check", basket), ("nobody", None, basket[:1]))
+    ]
+    return [fold.moment(query, plan.models) for query in queries]
+
+
+def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
+    """Return the problem of each part that has one, at one moment; a part of one's own may raise anything."""
+    from midstream.ranking.boundary import boundary
+    from midstream.ranking.frame import merge, read
+    from midstream.state.vocabulary import Vocabulary
+    from midstream.testing import conformance
+
+    failures: list[Failure] = []
+    proposals: dict[str, Proposal] = {}
+    for source in (*plan.sources, *plan.floor):
+        with boundary(source.name, failures):
+            proposal = conformance.check_source(source, moment)
+            if proposal is not None:
+                proposals[source.name] = proposal
+    candidates = merge(proposals, moment.table(Vocabulary).item_count)
+    for rule in plan.filters:
+        with boundary(rule.name, failures):
+            conformance.check_filter(rule, moment, candidates)
+    features = read(plan.features, moment, candidates, failures)
+    for scorer in plan.scorers:
+        with boundary(scorer.name, failures):
+            score = conformance.check_scorer(scorer, moment.query, features, plan.models)
+            if score is not None:
+                _check_selectors(plan, moment, features, score, failures)
+    return {failure.component: failure.reason for failure in failures}
+
+
+def _check_selectors(
+    plan: "Plan", moment: "Moment", features: "FeatureFrame", score: "Score", failures: "list[Failure]"
+) -> None:
+    from midstream.ranking.boundary import boundary
+    from midstream.ranking.plan import SELECTOR
+    from midstream.testing.conformance import check_selector
+
+    for selector in plan.selectors:
+        with boundary(SELECTOR, failures):
+            check_selector(selector, moment.query, features, score)
+
+
+def _dry_query(plan: "Plan", fold: "Fold") -> str:
+    """Ask a placement once; return what is wrong with the answer, empty = nothing."""
+    from midstream.app.asking import ask_fold
+    from midstream.engine.types import Ask
+
+    answered = ask_fold(fold, plan, Ask(plan.name))
+    failed = [f"{failure.component} failed: {failure.reason}" for failure in answered.served.failures]
+    if not answered.item_ids:
+        failed.append(f"no item was served; removed: {dict(answered.served.removed)}")
+    return "; ".join(failed)
