@@ -146,14 +146,15 @@ def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> Event
         batch: Not empty.
         last_log_time_ms: Of the event before.
         now_ms: The writer's clock; None = each event's own time, as an import into an empty log and a replay with a
-            clock of its own have it.
+            clock of its own have it: the log time that it brings, as from an export, else its event time.
 
     Returns:
         Rows with ``log_time_ms`` = max(last, now), or the running maximum of the events' times.
     """
     rows = batch.rows.copy()
     if now_ms is None:
-        own = np.where(rows["flags"] & TIME_SENT, rows["event_time_ms"], last_log_time_ms)
+        sent = np.where(rows["flags"] & TIME_SENT, rows["event_time_ms"], last_log_time_ms)
+        own = np.where(rows["log_time_ms"] > 0, rows["log_time_ms"], sent)
         rows["log_time_ms"] = np.maximum.accumulate(np.maximum(own, last_log_time_ms))
     else:
         rows["log_time_ms"] = max(last_log_time_ms, now_ms)
