@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,8 +127,10 @@ def test_fingerprints_differ_when_what_was_sent_differs(batch):
 def test_text_that_moves_to_the_next_field_is_other_content(field):
     """The texts lie end to end, so their lengths must count."""
     other = FIELDS[FIELDS.index(field) - 1]
-    first = Event(Kind.INTERACTION, event_time_ms=1, **{field: "x"})
-    second = Event(Kind.INTERACTION, event_time_ms=1, **{other: "x"})
+    bare = Event(Kind.INTERACTION, event_time_ms=1)
+    one: dict[str, Any] = {field: "x"}
+    two: dict[str, Any] = {other: "x"}
+    first, second = bare._replace(**one), bare._replace(**two)
     prints = fingerprints(build([first, second]))
     assert other == "event_id" or prints.content[0] != prints.content[1]
     assert prints.id_hash[0] != prints.id_hash[1]

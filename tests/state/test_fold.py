@@ -43,7 +43,9 @@ print(fold.digest())
 
 def roomy_settings():
     """Return settings under which nothing is evicted, with the attributes of the streams."""
-    limits = Limits(users_max=1_000, items_max=1_000, click_items_max=500, event_ids_max=50_000, index_sessions_max=9_000)
+    limits = Limits(
+        users_max=1_000, items_max=1_000, click_items_max=500, event_ids_max=50_000, index_sessions_max=9_000
+    )
     return FoldSettings(attributes=tiny_settings().attributes, limits=limits)
 
 
@@ -159,8 +161,7 @@ def test_duplicates_touch_nothing_but_their_count(log, settings):
     """A log in which events come again folds to the state of the log in which they do not."""
     events = [event_at(log, index) for index in range(3_000)]
     once = [event._replace(event_id=event.event_id or f"own-{place}") for place, event in enumerate(events)]
-    seen = set()
-    once = [event for event in once if not (event.event_id in seen or seen.add(event.event_id))]
+    once = list({event.event_id: event for event in reversed(once)}.values())[::-1]
     rng = np.random.default_rng(6)
     twice = []
     for place, event in enumerate(once):
@@ -181,17 +182,16 @@ def test_counters_are_those_of_the_distinct_events(log):
     settings = roomy_settings()
     fold = fold_in(settings, log, every(333, COUNT))
     batch = indexed(log, settings)
-    users, total = Counter(), Counter()
+    users: Counter[tuple[str, str]] = Counter()
     for index in np.flatnonzero(batch.folded & (batch.action >= 0)).tolist():
         event = event_at(log, index)
         if event.log_time_ms - int(batch.event_time_ms[index]) <= 86_400_000:
             users[event.user_id, event.action] += 1
-        total[event.action] += 1
     for user_id in {event_at(log, index).user_id for index in range(2_000)} - {""}:
         slot = fold.vocabulary.user_index(user_id)
         for action, count in fold.users.counts(slot).items():
             assert count == users[user_id, action]
-    assert sum(total.values()) == int((batch.folded & (batch.action >= 0)).sum())
+    assert sum(users.values()) > COUNT / 3
 
 
 def test_the_clock_of_this_machine_does_not_matter(log, monkeypatch):
@@ -199,12 +199,12 @@ def test_the_clock_of_this_machine_does_not_matter(log, monkeypatch):
     settings = tiny_settings()
     short = cut(log, 0, 3_000)
     digests = set()
-    for shift in (0.0, 1e9, -1e9):
+    for shift_s in (0, 10**9, -(10**9)):
+        now_ns = time.time_ns() + shift_s * 10**9
         with monkeypatch.context() as patch:
-            for name, step in (("time", 1), ("monotonic", 1), ("perf_counter", 1)):
-                patch.setattr(time, name, lambda now=getattr(time, name)() + shift * step: now)
-            for name in ("time_ns", "monotonic_ns", "perf_counter_ns"):
-                patch.setattr(time, name, lambda now=getattr(time, name)() + int(shift) * 10**9: now)
+            for name in ("time", "monotonic", "perf_counter"):
+                patch.setattr(time, name, lambda now=now_ns / 1e9: now)
+                patch.setattr(time, f"{name}_ns", lambda now=now_ns: now)
             digests.add(fold_in(settings, short, every(500, 3_000)).digest())
     assert len(digests) == 1
 
@@ -333,7 +333,6 @@ def test_a_shuffled_import_loses_nothing(log):
 def test_events_of_the_generator_are_the_same_for_a_seed():
     """A failure can be run again from its seed."""
     stream = Stream(users=5)
-    assert random_event_list(50, 1, stream) == random_event_list(50, 1, stream) or True
     assert build(random_event_list(50, 1, stream)).text == build(random_event_list(50, 1, stream)).text
     assert build(random_event_list(50, 1, stream)).text != build(random_event_list(50, 2, stream)).text
 
@@ -344,4 +343,4 @@ def test_a_part_shares_the_texts_of_the_whole(log):
     whole = indexed(cut(log, 0, 200), settings)
     piece = part(whole, 50, 90)
     assert piece.source.text is whole.source.text
-    assert event_at(piece.source, 3) == event_at(whole.source, 53) or piece.value[3] != piece.value[3]
+    assert str(event_at(piece.source, 3)) == str(event_at(whole.source, 53))

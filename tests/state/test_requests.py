@@ -37,7 +37,8 @@ def check(requests, held, batch):
 def test_requests_are_those_of_a_dictionary_however_the_log_is_cut(batch, requests_max, data):
     """The newest are found, at the position of their first answer; restored on the way."""
     settings = FoldSettings(limits=Limits(requests_max=requests_max))
-    requests, held = Requests(settings), OrderedDict()
+    requests = Requests(settings)
+    held: OrderedDict[int, int] = OrderedDict()
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
@@ -55,7 +56,8 @@ def test_a_long_stream_agrees_too(requests_max):
     """The ring goes round many times."""
     settings = FoldSettings(limits=Limits(requests_max=requests_max))
     batch = indexed(random_events(5_000, seed=9, stream=Stream(other_share=0.8)), settings)
-    requests, held = Requests(settings), OrderedDict()
+    requests = Requests(settings)
+    held: OrderedDict[int, int] = OrderedDict()
     requests.apply(batch)
     fold(held, batch, requests_max)
     check(requests, held, batch)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build
 from midstream.state.fold import part
 from midstream.state.hashing import id_hash
 from midstream.state.sessions import Sessions
@@ -168,19 +168,9 @@ def test_reading_changes_nothing(batch):
 def test_a_session_without_an_id_is_not_the_one_of_that_id():
     """A user called ``a`` and a session called ``a`` have nothing in common."""
     sessions = Sessions(settings_of())
-    hashes = np.array([0, id_hash("a")], dtype=np.uint64)
-    batch = indexed(random_events(2, seed=1), settings_of())
-    columns = {
-        "kind": np.ones(2, dtype=np.uint8),
-        "action": np.full(2, settings_of().action_names().index("view"), dtype=np.int16),
-        "folded": np.ones(2, dtype=np.bool_),
-        "item_index": np.zeros(2, dtype=np.int32),
-        "session_hash": hashes,
-        "user_hash": hashes[::-1].copy(),
-        "event_time_ms": batch.log_time_ms,
-    }
-    fields = {name: columns.get(name, getattr(batch, name)) for name in type(batch).__slots__}
-    assert sessions.number(type(batch)(**{**fields, "first": LogPosition(0)})).tolist() == [0, 1]
+    click = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
+    batch = build([click._replace(user_id="a"), click._replace(session_id="a")])
+    assert sessions.number(indexed(batch, settings_of())).tolist() == [0, 1]
 
 
 def test_bytes_are_those_of_the_arrays():

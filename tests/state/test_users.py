@@ -42,8 +42,7 @@ COLUMNS = (
 def settings_of(users_max=3, user_ring_max=3):
     """Return settings with small maxima and two category attributes."""
     limits = Limits(users_max=users_max, user_ring_max=user_ring_max, items_max=ITEMS_MAX, click_items_max=ITEMS_MAX)
-    attributes = {"category": "category", "price": "number", "brand": "category"}
-    return FoldSettings(attributes=attributes, limits=limits)
+    return FoldSettings(attributes={"category": "category", "price": "number", "brand": "category"}, limits=limits)
 
 
 def users_of(settings):
@@ -259,8 +258,7 @@ def test_a_row_is_what_its_layout_says(ring_max, attributes):
     dtype = row_dtype(ring_max, attributes)
     assert dtype.itemsize % 8 == 0
     end = 0
-    for name in dtype.names:
-        kind, offset = dtype.fields[name][:2]
+    for kind, offset in (field[:2] for field in (dtype.fields or {}).values()):
         assert offset == end
         assert offset % kind.base.itemsize == 0
         end += kind.itemsize

@@ -111,7 +111,7 @@ class Twin:
     st.integers(0, 3),
     st.data(),
 )
-def test_indices_are_those_of_dictionaries_however_the_log_is_cut(  # noqa: PLR0913  # what Hypothesis draws
+def test_indices_are_those_of_dictionaries_however_the_log_is_cut(  # what Hypothesis draws
     batch, unknown_items, users_max, items_max, click_items_max, data
 ):
     """Users leave by exact recency, items never; in parts or whole, and restored on the way."""
