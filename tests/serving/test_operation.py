@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,6 +57,20 @@ def test_every_answer_is_measured_under_its_route(client):
         ("/v1/items/{item_id}", "404"): 3,
         ("unknown", "404"): 3,
     }
+
+
+def test_failure_of_a_cold_route_is_counted_under_its_template(make_client, monkeypatch):
+    """A bug behind an id is a 500 of the route, not a time series of the id."""
+
+    def broken(_self, _item_id):
+        message = "a bug"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(FakeEngine, "item", broken)
+    client = make_client(FakeEngine())
+    with pytest.raises(ZeroDivisionError):
+        client.get("/v1/items/secret")
+    assert requests_of(client) == {("/v1/items/{item_id}", "500"): 1}
 
 
 def test_failure_that_nobody_expects_is_loud_and_counted(make_client, monkeypatch):
@@ -147,3 +163,35 @@ def test_docs_page_needs_no_other_server(client):
     assert "<script" not in page
     assert "http:" not in page
     assert "https:" not in page
+
+
+def test_client_that_went_away_is_counted(client):
+    """A request whose body ends with the connection gets no answer, and is counted as 499."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/events", "query_string": b"", "headers": []}
+    asyncio.run(client.app(scope, receive, send))
+    assert sent == []
+    assert requests_of(client)["/v1/events", "499"] == 1
+
+
+def test_client_that_goes_away_from_a_cold_route_is_counted(client):
+    """The same where FastAPI answers."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/v1/items/a", "query_string": b"", "headers": []}
+    asyncio.run(client.app(scope, receive, send))
+    assert [each.get("status") for each in sent if each["type"] == "http.response.start"] == [499]
+    assert requests_of(client)["/v1/items/{item_id}", "499"] == 1

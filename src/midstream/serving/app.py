@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 UNKNOWN_ROUTE = "unknown"
 """Label of requests whose path is no route's: paths that callers make up must not become time series."""
 CLIENT_GONE = 499
-"""Status under which a request is counted that nobody waits for any more; it is never sent."""
+"""Status under which a request is counted that nobody waits for any more; no client sees it."""
 UNEXPECTED = 500
 
 
@@ -71,39 +71,45 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
         route: str = scope["path"]
+        methods = self._hot.get(route)
+        handler = methods.get(scope["method"]) if methods else None
+        path = None
+        if handler is None:
+            path = self._path_of(scope)
+            route = UNKNOWN_ROUTE if path is None else path.template
         status = UNEXPECTED
         try:
-            methods = self._hot.get(route)
-            handler = methods.get(scope["method"]) if methods else None
             if handler is not None:
                 reply = await _replied(handler, scope, receive)
                 status = reply.status
                 await send_reply(send, reply)
             else:
-                route, status = await self._dispatch(scope, receive, send)
+                status = await self._answer_cold(path, scope, receive, send)
         except Disconnected:
             status = CLIENT_GONE
         finally:
             self._metrics.observe_request(route, status, perf_counter() - began)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
-        """Answer what is not hot; return the route's template and the status."""
+    def _path_of(self, scope: Scope) -> Path | None:
         sent = _sent_path(scope)
-        path = next((each for each in self._paths if each.pattern.match(sent)), None)
+        return next((each for each in self._paths if each.pattern.match(sent)), None)
+
+    async def _answer_cold(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer what is not hot; return the status."""
         method: str = scope["method"]
         reply: Reply | None = None
         if path is None:
-            reply = problem_reply(self._unknown(sent))
+            reply = problem_reply(self._unknown(_sent_path(scope)))
         elif method == HTTPMethod.OPTIONS:
             reply = Reply(200, b"", headers=((b"allow", ", ".join(sorted(path.methods)).encode()),))
         elif method not in path.methods:
             reply = problem_reply(MethodNotAllowed(method, path.methods))
-        if reply is not None:
-            await send_reply(send, reply)
-        template = UNKNOWN_ROUTE if path is None else path.template
-        return template, reply.status if reply else await self._ask_cold({**scope, "path": sent}, receive, send)
+        if reply is None:
+            return await self._ask_fastapi({**scope, "path": _sent_path(scope)}, receive, send)
+        await send_reply(send, reply)
+        return reply.status
 
-    async def _ask_cold(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _ask_fastapi(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Let FastAPI answer; HEAD is GET without the body. Return the status."""
         head = scope["method"] == HTTPMethod.HEAD
         status = UNEXPECTED
@@ -158,6 +164,7 @@ def asgi(
         redirect_slashes=False,
     )
     cold.add_exception_handler(MidstreamError, _problem_response)
+    cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine)
     add_hot_routes(cold)
@@ -178,6 +185,11 @@ async def _problem_response(_request: Request, error: Exception) -> Response:
     if isinstance(error, MidstreamError):
         return to_response(problem_reply(error))
     raise error
+
+
+async def _no_response(_request: Request, _error: Exception) -> Response:
+    """FastAPI has to send something; the client that is gone does not get it."""
+    return Response(status_code=CLIENT_GONE)
 
 
 def _sent_path(scope: Scope) -> str:

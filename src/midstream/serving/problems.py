@@ -53,7 +53,6 @@ class RouteUnknown(Invalid):
     """No route has this path."""
 
 
-@dataclass(frozen=True, slots=True)
 class Disconnected(Exception):
     """The client is gone; there is no one to answer."""
 
