@@ -8,7 +8,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -62,8 +63,6 @@ class _Rows:
     header: tuple[str, ...] | None
     records: Iterator[tuple[int, Record | RowRefused]]
     bytes_read: Callable[[], int]
-    text: io.TextIOWrapper | None = None
-    """Held until the end, because it closes the file when nobody holds it."""
 
 
 def format_of(path: Path) -> str:
@@ -91,8 +90,7 @@ def read_chunks(path: Path, options: ColumnOptions, attribute_kinds: Mapping[str
     Raises:
         Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
     """
-    with _open(path) as opened:
-        rows = _rows_of(path, opened)
+    with _rows_of(path) as rows:
         convert = converter(options, rows.header, attribute_kinds)
         lines: list[int] = []
         events: list[dict[str, object]] = []
@@ -114,23 +112,27 @@ def read_chunks(path: Path, options: ColumnOptions, attribute_kinds: Mapping[str
 
 def header_of(path: Path) -> tuple[str, ...]:
     """Return the columns of a file, none where each record has its own."""
-    with _open(path) as opened:
-        return _rows_of(path, opened).header or ()
+    with _rows_of(path) as rows:
+        return rows.header or ()
 
 
-def _open(path: Path) -> io.BufferedReader:
-    return path.open("rb")
-
-
-def _rows_of(path: Path, opened: io.BufferedReader) -> _Rows:
+@contextmanager
+def _rows_of(path: Path) -> Generator[_Rows]:
+    """Open a file, and close it at the end of the block."""
     kind = format_of(path)
-    if kind == "parquet":
-        return _parquet_rows(opened)
-    packed = gzip.GzipFile(fileobj=opened) if path.suffix.lower() == ".gz" else opened
-    text = io.TextIOWrapper(cast("io.BufferedReader", packed), "utf-8-sig", "surrogateescape", newline="")
-    if kind == "csv":
-        return _csv_rows(text, path.name, opened.tell)
-    return _Rows(None, _ndjson_records(text), opened.tell, text)
+    with ExitStack() as stack:
+        opened = stack.enter_context(path.open("rb"))
+        if kind == "parquet":
+            yield _parquet_rows(opened)
+            return
+        packed = stack.enter_context(gzip.GzipFile(fileobj=opened)) if path.suffix.lower() == ".gz" else opened
+        text = io.TextIOWrapper(cast("io.BufferedReader", packed), "utf-8-sig", "surrogateescape", newline="")
+        stack.enter_context(text)
+        yield (
+            _csv_rows(text, path.name, opened.tell)
+            if kind == "csv"
+            else _Rows(None, _ndjson_records(text), opened.tell)
+        )
 
 
 def _csv_rows(text: io.TextIOWrapper, name: str, bytes_read: Callable[[], int]) -> _Rows:
@@ -142,7 +144,7 @@ def _csv_rows(text: io.TextIOWrapper, name: str, bytes_read: Callable[[], int]) 
     if not header or len(set(header)) < len(header):
         came = f"The header has {len(header)} columns, {len(set(header))} of them distinct."
         raise Invalid((Fault(f"{name} line 1", came, "A header line with a name of its own for each column.", PAGE),))
-    return _Rows(header, _csv_records(text, header, delimiter), bytes_read, text)
+    return _Rows(header, _csv_records(text, header, delimiter), bytes_read)
 
 
 def _csv_records(

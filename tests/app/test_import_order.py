@@ -1,0 +1,117 @@
+"""What of a file is new, and in what order it goes into a log."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.app.import_order import Known, gather, own_time_ms, parts, plan_of
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.events.memory import MemoryLog
+from midstream.events.schema import Event, build, event_at
+
+NOW_MS = 1_700_000_000_000
+
+
+def make(kind, event_id, item_id, time_ms):
+    """Return an event that may lack an id and a time."""
+    return Event(kind, event_id=event_id, item_id=item_id, event_time_ms=time_ms)
+
+
+events = st.lists(
+    st.builds(
+        make,
+        st.sampled_from([Kind.INTERACTION, Kind.ITEM]),
+        st.sampled_from(["", "a", "b", "c", "d", "e"]),
+        st.text(st.characters(codec="utf-8"), max_size=3),
+        st.none() | st.integers(NOW_MS - 100, NOW_MS),
+    ),
+    max_size=30,
+)
+
+
+def all_of(batch):
+    """Return the events of a batch."""
+    return [event_at(batch, index) for index in range(len(batch))]
+
+
+@given(events, st.data())
+def test_gather_takes_each_row_with_its_texts(some, data):
+    """Whatever rows are chosen in whatever order, each has its own texts, and they lie end to end."""
+    batch = build(some)
+    chosen = data.draw(st.lists(st.integers(0, max(0, len(some) - 1)), max_size=10)) if some else []
+    found = gather(batch, np.array(chosen, np.intp))
+    assert repr(all_of(found)) == repr([event_at(batch, index) for index in chosen])
+    assert np.array_equal(found.rows["text_start"], np.sort(found.rows["text_start"]))
+
+
+@given(events)
+def test_an_id_is_recorded_once(some):
+    """Of events with the same id one is recorded, the first; those without an id or time are all."""
+    plan = plan_of([build(some)], Known.of(MemoryLog().read, LogPosition(0)), 0, NOW_MS)
+    ids = [each.event_id for part in parts(plan, 7) for each in all_of(part) if each.event_id]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {each.event_id for each in some if each.event_id}
+    assert len(plan.order) + plan.known_count + plan.conflict_count == len(some)
+
+
+@given(events, st.integers(0, 30))
+def test_what_a_log_holds_is_left_out(some, count):
+    """After a first part was recorded, the same file adds only the rest, and a third time nothing."""
+    with_ids = [each._replace(event_id=f"id{number}") for number, each in enumerate(some)]
+    log = MemoryLog()
+    if with_ids[:count]:
+        log.append(build([each._replace(log_time_ms=NOW_MS) for each in with_ids[:count]]))
+    plan = plan_of([build(with_ids)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
+    found = [each.event_id for part in parts(plan, 5) for each in all_of(part)]
+    assert sorted(found) == sorted(each.event_id for each in with_ids[count:])
+    for part in parts(plan, 5):
+        log.append(type(part)(stamped(part.rows), part.text))
+    again = plan_of([build(with_ids)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
+    assert len(again.order) == 0
+    assert again.known_count == len(with_ids)
+
+
+def stamped(rows):
+    """Return rows with a log time."""
+    rows = rows.copy()
+    rows["log_time_ms"] = NOW_MS
+    return rows
+
+
+@given(events)
+def test_history_goes_in_by_time(some):
+    """Into an empty log, where every act has a time, rows go in by time, and as they stood where times are equal."""
+    timed = [
+        each._replace(event_id=f"id{number}", event_time_ms=each.event_time_ms or NOW_MS)
+        for number, each in enumerate(some)
+    ]
+    plan = plan_of([build(timed)], Known.of(MemoryLog().read, LogPosition(0)), 0, NOW_MS)
+    assert plan.keeps_event_time
+    found = [each for part in parts(plan, 4) for each in all_of(part)]
+    assert [each.event_id for each in found] == [each.event_id for each in sorted(timed, key=lambda e: e.event_time_ms)]
+
+
+def test_history_beside_live_events_goes_in_as_it_stands():
+    """Where the log is newer than the file, log time is now, and what is a day late is counted."""
+    old = [Event(Kind.INTERACTION, item_id="a", event_time_ms=NOW_MS - day * 86_400_000) for day in (0, 3, 2)]
+    log = MemoryLog()
+    log.append(build([Event(Kind.INTERACTION, item_id="b", log_time_ms=NOW_MS)]))
+    plan = plan_of([build(old)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
+    assert not plan.keeps_event_time
+    assert plan.order.tolist() == [0, 1, 2]
+    assert plan.late_count == 2
+
+
+def test_acts_without_a_time_are_of_now():
+    """A file whose acts have no time cannot bring its own log time; a catalogue without times can."""
+    act, item = Event(Kind.INTERACTION, event_id="1"), Event(Kind.ITEM, event_id="2")
+    empty = Known.of(MemoryLog().read, LogPosition(0))
+    assert not plan_of([build([item, act])], empty, 0, NOW_MS).keeps_event_time
+    assert plan_of([build([item])], empty, 0, NOW_MS).keeps_event_time
+
+
+def test_log_time_of_an_export_goes_before_event_time():
+    """What comes from an export keeps its place in log time."""
+    batch = build([Event(Kind.TICK, log_time_ms=7), Event(Kind.ITEM, event_time_ms=5, log_time_ms=9), Event(Kind.ITEM)])
+    assert own_time_ms(batch).tolist() == [7, 9, 0]

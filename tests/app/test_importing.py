@@ -1,0 +1,198 @@
+"""A file goes into a log once, whatever its format, however often, wherever it was interrupted; and comes out again."""
+
+import csv
+import gzip
+import json
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from midstream.app import importing
+from midstream.app.config import Config, ItemsSection
+from midstream.app.exporting import FORMATS, ExportOptions, export_events
+from midstream.app.import_columns import ColumnOptions
+from midstream.app.importing import import_file
+from midstream.app.inspection import LogView, state_of
+from midstream.core.errors import FolderLocked, Invalid
+from midstream.core.kinds import Kind
+from midstream.events.disk import RealDisk
+from midstream.events.schema import Event, build
+from midstream.events.segments import SegmentLog
+from midstream.simulation.world import example_events
+
+START_MS = 1_700_000_000_000
+CONFIG = Config(items=ItemsSection(attributes={"price": "number", "category": "category"}))
+ACTS = [
+    {
+        "event_id": f"e{n}",
+        "type": "view",
+        "user_id": f"u{n % 3}",
+        "item_id": f"i{n % 5}",
+        "time": START_MS + n % 7 * 60_000,
+    }
+    for n in range(40)
+]
+
+
+@pytest.fixture
+def example(tmp_path):
+    """Write a shop's catalogue and 120 acts as NDJSON."""
+    path = tmp_path / "example.ndjson"
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in example_events(3, START_MS, 20, 120)))
+    return path
+
+
+def digest_of(folder):
+    """Return the digest of the state that a folder's log gives."""
+    return state_of(folder, CONFIG, LogView(folder)).fold.digest()
+
+
+def test_a_second_import_adds_nothing(tmp_path, example):
+    """The first run records all rows, the second none and says that they were known."""
+    first = import_file(tmp_path, CONFIG, example)
+    assert (first.rows, first.recorded, first.known, first.log_time) == (140, 140, 0, "event time")
+    second = import_file(tmp_path, CONFIG, example)
+    assert (second.rows, second.recorded, second.known) == (140, 0, 140)
+    assert LogView(tmp_path).end == 140
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_an_interrupted_import_goes_on(tmp_path, example, monkeypatch, after):
+    """Broken off in the middle and run again, every row is there once, in the state of a run without interruption."""
+    monkeypatch.setattr(importing, "RECORD_ROWS", 10)
+    parts = 0
+
+    def interrupt(stage, _done, _total):
+        nonlocal parts
+        parts += stage == "recording"
+        if parts == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_file(tmp_path / "broken", CONFIG, example, notify=interrupt)
+    begun = LogView(tmp_path / "broken").end
+    assert 0 < begun < 140
+    rest = import_file(tmp_path / "broken", CONFIG, example)
+    assert (rest.recorded, rest.known, rest.log_time) == (140 - begun, begun, "event time")
+    import_file(tmp_path / "whole", CONFIG, example)
+    assert digest_of(tmp_path / "broken") == digest_of(tmp_path / "whole")
+
+
+def test_every_format_gives_the_same_state(tmp_path):
+    """CSV, TSV, packed CSV, NDJSON and Parquet of the same rows fold to the same state."""
+    names = list(ACTS[0])
+    for name, delimiter in (("a.csv", ";"), ("a.tsv", "\t")):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(ACTS)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    (tmp_path / "a.ndjson").write_text("".join(f"{json.dumps(each)}\n\n" for each in ACTS))
+    pq.write_table(pa.Table.from_pylist(ACTS), tmp_path / "a.parquet")
+    digests = set()
+    for name in ("a.csv", "a.tsv", "a.csv.gz", "a.ndjson", "a.parquet"):
+        summary = import_file(tmp_path / f"{name}-folder", CONFIG, tmp_path / name)
+        assert (summary.recorded, summary.rejected) == (40, 0), (name, summary.faults)
+        digests.add(digest_of(tmp_path / f"{name}-folder"))
+    assert len(digests) == 1
+
+
+def test_rejected_rows_have_their_line(tmp_path):
+    """Each row that is no event is named by line, and stands whole in the file of rejected rows; others go in."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "type,user_id,item_id,time\n"
+        f"view,ann,lamp,{START_MS}\n"
+        "view,ann,lamp\n"
+        "view,ann,lamp,soon\n"
+        f"viuw,ann,lamp,{START_MS}\n"
+        f"view,,lamp,{START_MS}\n"
+        "view,ann,lamp,4000000000000\n"
+        f'view,"b\nb",lamp,{START_MS}\n'
+        f"view,bob,mug,{START_MS}\n"
+    )
+    summary = import_file(tmp_path, CONFIG, path)
+    assert (summary.rows, summary.recorded, summary.rejected) == (8, 2, 6)
+    lines = (tmp_path / "data" / summary.rejected_file).read_text().splitlines()
+    where = [json.loads(line)["reason"]["where"] for line in lines]
+    assert [each.split(":")[0] for each in where] == ["line 3", "line 4", "line 5", "line 6", "line 7", "line 9"]
+    assert len(summary.faults) == importing.FAULTS_SHOWN
+    assert "viuw" in lines[2]
+    assert "later than now" in lines[4]
+
+
+def test_bad_options_record_nothing(tmp_path):
+    """A mapping that does not fit the file is told before anything is recorded."""
+    path = tmp_path / "a.csv"
+    path.write_text("visitor,item_id\nann,lamp\n")
+    with pytest.raises(Invalid):
+        import_file(tmp_path, CONFIG, path, ColumnOptions(columns={"user_id": "vistor"}))
+    assert not (tmp_path / "data" / "log").exists()
+
+
+def test_a_locked_folder_without_a_server_is_told(tmp_path, example):
+    """Where another process holds the folder and nobody listens, the import says who, and changes nothing."""
+    log = SegmentLog(tmp_path / "data" / "log", RealDisk(), bytes(16))
+    try:
+        with pytest.raises(FolderLocked):
+            import_file(tmp_path, CONFIG, example)
+    finally:
+        log.close()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_imports_to_the_same_state(tmp_path, example, name):
+    """What was exported in any format folds to the same state in another folder, log time included."""
+    import_file(tmp_path / "a", CONFIG, example)
+    log = SegmentLog(tmp_path / "a" / "data" / "log", RealDisk(), bytes(16))
+    later = log.last_log_time_ms + 1_000
+    log.append(
+        build(
+            [
+                Event(Kind.INTERACTION, action="view", user_id="ann", item_id="x", log_time_ms=later, quantity=2.5),
+                Event(Kind.SERVED, request_id="r", body=b"\x93\x01\x02\xff", log_time_ms=later),
+                Event(Kind.TICK, log_time_ms=later + 60_000),
+            ]
+        )
+    )
+    log.close()
+    file = tmp_path / f"export.{name}"
+    assert export_events(tmp_path / "a", CONFIG, file, ExportOptions(name)).events == 143
+    summary = import_file(tmp_path / "b", CONFIG, file)
+    assert (summary.recorded, summary.rejected) == (143, 0), summary.faults
+    assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
+    # Beside the ids that an import gives to events that had none.
+    one, other = (state_of(tmp_path / name, CONFIG, LogView(tmp_path / name)).fold.arrays() for name in "ab")
+    assert one.keys() == other.keys()
+    for key, array in one.items():
+        assert key.startswith("event_ids.") or array.tobytes() == other[key].tobytes(), key
+
+
+def rows_of(folder):
+    """Return what of the events of a log no import may change, as text, in which NaN is like NaN."""
+    rows = np.concatenate([batch.rows for batch in LogView(folder).batches()])
+    return repr(rows[["kind", "event_time_ms", "log_time_ms", "value", "quantity"]].tolist())
+
+
+def test_an_export_holds_each_event_once(tmp_path):
+    """A second copy that a crash left in the log is left out, of a conflict the first stays; kinds can be chosen."""
+    log = SegmentLog(tmp_path / "data" / "log", RealDisk(), bytes(16))
+    event = Event(Kind.INTERACTION, event_id="1", action="view", user_id="ann", item_id="x", log_time_ms=START_MS)
+    other = event._replace(item_id="y")
+    log.append(build([event, event._replace(event_id="2"), Event(Kind.TICK, log_time_ms=START_MS)]))
+    log.append(build([event, other]))
+    log.close()
+    file = tmp_path / "all.ndjson"
+    summary = export_events(tmp_path, CONFIG, file)
+    assert (summary.events, summary.duplicates, summary.left_out) == (3, 2, 0)
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each.get("event_id") for each in found] == ["1", "2", None]
+    assert found[0]["item_id"] == "x"
+    only = export_events(tmp_path, CONFIG, file, ExportOptions(kinds=("tick",)))
+    assert (only.events, only.left_out) == (1, 2)
+    with pytest.raises(Invalid):
+        export_events(tmp_path, CONFIG, file, replace(ExportOptions(), format="xml"))
