@@ -19,6 +19,7 @@ _HALF_SHIFT: Final = 32
 _LOW_HALF: Final = 0xFFFFFFFF
 _RUN: Final = 16
 
+
 Keys = NDArray[np.uint64]
 
 
@@ -71,22 +72,28 @@ def largest_key(keys: Keys, count: int, rank: int, heap: Keys) -> np.uint64:
 
 
 @kernel
-def insert_keys(keys: Keys, start: int, stop: int) -> None:
-    """Sort a few keys in place, largest first."""
-    for position in range(start + 1, stop):
-        key = keys[position]
-        place = position
-        while place > start and keys[place - 1] < key:
-            keys[place] = keys[place - 1]
-            place -= 1
-        keys[place] = key
+def rank_keys(keys: Keys, spare: Keys, start: int, stop: int) -> None:
+    """Sort a few distinct keys in place, largest first.
+
+    Each goes where the number of larger ones says: more comparisons than insertion, but none that has to be guessed.
+    """
+    part = keys[start:stop]
+    sorted_part = spare[start:stop]
+    for position in range(len(part)):
+        key = part[position]
+        rank = 0
+        for other in range(len(part)):
+            rank += part[other] > key
+        sorted_part[rank] = key
+    for position in range(len(part)):
+        part[position] = sorted_part[position]
 
 
 @kernel
 def sort_keys(keys: Keys, spare: Keys, start: int, stop: int) -> None:
-    """Sort keys in place, largest first: runs by insertion, then merged. ``spare`` is as long as ``keys``."""
+    """Sort distinct keys in place, largest first: short runs, then merged. ``spare`` is as long as ``keys``."""
     for run_start in range(start, stop, _RUN):
-        insert_keys(keys, run_start, min(run_start + _RUN, stop))
+        rank_keys(keys, spare, run_start, min(run_start + _RUN, stop))
     run = _RUN
     while run < stop - start:
         for left_start in range(start, stop, 2 * run):
@@ -101,7 +108,8 @@ def sort_keys(keys: Keys, spare: Keys, start: int, stop: int) -> None:
                 else:
                     spare[place] = keys[right]
                     right += 1
-        keys[start:stop] = spare[start:stop]
+        for place in range(start, stop):
+            keys[place] = spare[place]
         run *= 2
 
 
@@ -163,27 +171,28 @@ def best_keys(
     """
     bins[:] = 0
     highest = np.int64(0)
+    lowest = np.int64(BINS)
     for place in range(count):
         bin_number = np.int64(keys[place] >> np.uint64(_BIN_SHIFT))
         bins[bin_number] += 1
         highest = max(highest, bin_number)
-    # From the highest bin down, counts become the positions at which each bin begins.
-    kept = 0
-    least = highest + 1
-    while kept < limit and least > 0:
-        least -= 1
-        size = bins[least]
-        bins[least] = kept
-        kept += size
+        lowest = min(lowest, bin_number)
+    # From the highest bin down, counts become the positions at which each bin begins, and then ends.
+    start = 0
+    for number in range(highest, lowest - 1, -1):
+        size = bins[number]
+        bins[number] = start
+        start += size
     for place in range(count):
         bin_number = np.int64(keys[place] >> np.uint64(_BIN_SHIFT))
-        if bin_number >= least:
-            found[bins[bin_number]] = keys[place]
-            bins[bin_number] += 1
-    start = 0
-    for filled in range(highest, least - 1, -1):
-        sort_keys(found, spare, start, bins[filled])
-        start = bins[filled]
+        found[bins[bin_number]] = keys[place]
+        bins[bin_number] += 1
+    kept = 0
+    for number in range(highest, lowest - 1, -1):
+        if kept >= limit:
+            break
+        sort_keys(found, spare, kept, bins[number])
+        kept = bins[number]
     while kept > 0 and found[kept - 1] >> np.uint64(_HALF_SHIFT) == 0:
         kept -= 1
     break_ties(found, spare, kept, items, item_hash)
