@@ -38,7 +38,7 @@ def take_item(
     table: NDArray[np.int32],
     meta: NDArray[np.void],
 ) -> int:
-    """Return the index of an item, made if it may be; -1 when it may not."""
+    """Return the index of an item, made if it is not there and may be; else -1."""
     at = item_slot(wanted, text, start, length, item_hash, item_start, item_text, table)
     if at >= 0:
         index = signed(table[at] - 1)

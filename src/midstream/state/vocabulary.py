@@ -20,7 +20,7 @@ from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, M
 from midstream.events.schema import TIME_SENT
 from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import hash_id, id_hash
-from midstream.state.item_slots import ITEM_META, find_items, item_slot, take_item
+from midstream.state.item_slots import ITEM_META, find_items, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import (
@@ -162,17 +162,16 @@ class Vocabulary:
         value = np.empty(n, dtype=np.float64)
         quantity = np.empty(n, dtype=np.float32)
         rows, text = frozen_columns(batch)
-        _copy_columns(rows, codes, times, value, quantity)
+        _read_columns(rows, text, self._actions, codes, hashes, action, times, value, quantity)
         _index(
             rows,
             text,
             folded,
-            self._actions,
             self._makes_items,
             hashes,
+            action,
             times,
             indices,
-            action,
             is_new,
             self._users,
             self._user_table,
@@ -275,13 +274,18 @@ class Vocabulary:
 
 
 @kernel
-def _copy_columns(
+def _read_columns(
     rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    actions: NDArray[np.uint64],
     codes: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+    action: NDArray[np.int16],
     times: NDArray[np.int64],
     value: NDArray[np.float64],
     quantity: NDArray[np.float32],
 ) -> None:
+    """Write the columns that depend on the event alone."""
     for i in range(len(rows)):
         row = rows[i]
         codes[0, i] = row["kind"]
@@ -289,6 +293,20 @@ def _copy_columns(
         times[1, i] = row["log_time_ms"]
         value[i] = row["value"]
         quantity[i] = row["quantity"]
+        start = signed(row["text_start"]) + signed(row["event_id_length"])
+        length = signed(row["action_length"])
+        action[i] = _action_of(hash_id(text, start, length), actions) if row["kind"] == _INTERACTION else -1
+        start += length
+        length = signed(row["user_id_length"])
+        hashes[0, i] = hash_id(text, start, length)
+        start += length
+        length = signed(row["item_id_length"])
+        hashes[1, i] = hash_id(text, start, length)
+        start += length
+        length = signed(row["session_id_length"])
+        hashes[2, i] = hash_id(text, start, length)
+        start += length
+        hashes[3, i] = hash_id(text, start, signed(row["request_id_length"]))
 
 
 @kernel
@@ -296,12 +314,11 @@ def _index(
     rows: NDArray[np.void],
     text: NDArray[np.uint8],
     folded: Mask,
-    actions: NDArray[np.uint64],
     makes_items: bool,  # noqa: FBT001  # kernels take no keywords
     hashes: NDArray[np.uint64],
+    action: NDArray[np.int16],
     times: NDArray[np.int64],
     indices: NDArray[np.int32],
-    action: NDArray[np.int16],
     is_new: Mask,
     users: NDArray[np.void],
     user_table: NDArray[np.int32],
@@ -318,33 +335,15 @@ def _index(
     for i in range(len(rows)):
         row = rows[i]
         kind = row["kind"]
-        start = signed(row["text_start"]) + signed(row["event_id_length"])
-        action_start = start
-        start += signed(row["action_length"])
-        user_length = signed(row["user_id_length"])
-        hashes[0, i] = hash_id(text, start, user_length)
-        start += user_length
-        id_start = start
-        id_length = signed(row["item_id_length"])
-        hashes[1, i] = hash_id(text, id_start, id_length)
-        start += id_length
-        session_length = signed(row["session_id_length"])
-        hashes[2, i] = hash_id(text, start, session_length)
-        start += session_length
-        hashes[3, i] = hash_id(text, start, signed(row["request_id_length"]))
-        indices[0, i] = -1
-        indices[1, i] = -1
+        indices[:, i] = -1
         is_new[i] = False
-        action[i] = -1
-        if kind == _INTERACTION:
-            action[i] = _action_of(hash_id(text, action_start, signed(row["action_length"])), actions)
         times[0, i] = _event_time(row, folded[i], counts)
         if not folded[i]:
             counts[_DUPLICATES] += 1
             continue
-        if kind == _INTERACTION and action[i] < 0:
+        acts = action[i] >= 0
+        if kind == _INTERACTION and not acts:
             counts[_UNKNOWN_ACTION] += 1
-        acts = kind == _INTERACTION and action[i] >= 0
         if hashes[0, i] != _NONE:
             if acts or kind == _USER:
                 indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
@@ -352,14 +351,16 @@ def _index(
                 indices[0, i] = find(hashes[0, i], users["hash"], user_table)
                 if kind == _IMPRESSION and indices[0, i] >= 0:
                     touch(signed(indices[0, i]), users, user_meta)
-        if hashes[1, i] != _NONE and (kind == _ITEM or acts):
+        if hashes[1, i] != _NONE:
+            start = signed(row["text_start"]) + signed(row["event_id_length"])
+            start += signed(row["action_length"]) + signed(row["user_id_length"])
             indices[1, i] = take_item(
                 kind == _ITEM,
-                makes_items,
+                acts and makes_items,
                 hashes[1, i],
                 text,
-                id_start,
-                id_length,
+                start,
+                signed(row["item_id_length"]),
                 item_hash,
                 item_start,
                 in_catalogue,
@@ -367,12 +368,8 @@ def _index(
                 item_table,
                 meta,
             )
-            if indices[1, i] < 0:
+            if indices[1, i] < 0 and (acts or kind == _ITEM):
                 counts[_ITEM_REFUSED] += 1
-        elif hashes[1, i] != _NONE:
-            at = item_slot(hashes[1, i], text, id_start, id_length, item_hash, item_start, item_text, item_table)
-            if at >= 0:
-                indices[1, i] = item_table[at] - 1
     counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
 
 
