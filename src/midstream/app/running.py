@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config import Config
 from midstream.app.reading import read_config
 from midstream.app.wiring import plans
-from midstream.core.types import Clock, LogPosition, TimestampMs
+from midstream.core.types import Clock, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
@@ -70,27 +72,22 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    metrics = Metrics(CollectorRegistry())
-    settings = config.fold_settings()
     log = SegmentLog(data.log, RealDisk(), outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
-    try:
+    with ExitStack() as undo:
+        undo.callback(log.close)
         identity = identity_of(bytes.fromhex(log.log_id), log.generation)
-        loaded = snapshots.load_newest(data.snapshots, settings, identity, log.end)
-        fold = loaded.fold
-        snapshot_position = fold.log_position
-        folded = catch_up(fold, log.read, log.end)
+        loaded = snapshots.load_newest(data.snapshots, config.fold_settings(), identity, log.end)
+        position = loaded.fold.log_position
+        folded = catch_up(loaded.fold, log.read, log.end)
         host = Host(outside.clock, outside.monotonic, RequestIds(data.key(outside.entropy), outside.entropy))
-        engine = Engine(log, fold, _answering(config, folder), host, metrics, options)
-    except BaseException:
-        log.close()
-        raise
+        metrics = Metrics(CollectorRegistry())
+        metrics.set_versions(version("midstream"), config.config_hash, config.fold_settings().version())
+        engine = Engine(log, loaded.fold, _answering(config, folder), host, metrics, options)
+        undo.pop_all()
     each = config.snapshots
-    snapshotter = Snapshotter(
-        data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, LogPosition(snapshot_position)
-    )
+    snapshotter = Snapshotter(data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, position)
     torn = "" if log.recovered is None else str(log.recovered)
-    started = Started(LogPosition(snapshot_position), folded, loaded.refused, torn, outside.monotonic() - began)
-    return Running(engine, snapshotter, started)
+    return Running(engine, snapshotter, Started(position, folded, loaded.refused, torn, outside.monotonic() - began))
 
 
 def _answering(config: Config, folder: Path) -> dict[str, Plan]:

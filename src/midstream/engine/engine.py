@@ -91,6 +91,8 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
+        self.beside: list[Callable[[], None]] = []
+        """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
 
     @property
     def fold(self) -> Fold:
@@ -236,6 +238,9 @@ class Engine:
         self.metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
         self.metrics.set_state_age(max(0, self.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
         self.metrics.set_fold_counts(fold.counts())
+        self.metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+        for refresh in self.beside:
+            refresh()
         for table, size in fold.sizes().items():
             self.metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
 

@@ -51,6 +51,7 @@ class Snapshotter:
         self._written = newest
         self._written_at = self._monotonic()
         self._task: asyncio.Task[None] | None = None
+        engine.beside.append(self._set_gauges)
 
     def start(self) -> None:
         """Begin to write snapshots while serving, if that is asked for."""
@@ -87,8 +88,7 @@ class Snapshotter:
             self._metrics.count_snapshot_mismatch()
         return report
 
-    def refresh_metrics(self) -> None:
-        """Set the gauges of the newest snapshot."""
+    def _set_gauges(self) -> None:
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
     async def _run(self) -> None:
