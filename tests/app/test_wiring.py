@@ -15,6 +15,7 @@ from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Served
 from midstream.ranking.pipeline import recommend
+from midstream.testing.conformance import check_source
 from midstream.testing.still import StillShop
 
 COMPONENTS = """
@@ -223,3 +224,31 @@ def test_two_parts_of_one_name_are_a_fault(folder):
     )
     with pytest.raises(ConfigInvalid, match="Two parts are called blend"):
         plans(config, folder)
+
+
+def test_the_example_of_the_docs_works(tmp_path):
+    """The source of docs/sources.md, written into components.py and named as there, proposes and conforms."""
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text("utf-8")
+    (tmp_path / "components.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    line = page.rpartition("```toml\n")[2].partition("```")[0]
+    attributes = '[items.attributes]\nprice = "number"\n'
+    config = parse_config(f"{attributes}[[placements]]\n{line}")
+    (plan,) = plans(config, tmp_path).values()
+    shop = StillShop()
+    for number in range(9):
+        shop.put(f"i{number}", price=float(number % 5))
+    shop.put("no price")
+    (source,) = plan.sources
+    proposal = check_source(source, shop.moment())
+    assert proposal is not None
+    assert shop.ids(proposal.item_index.tolist()) == ["i4", "i3", "i8", "i2", "i7"]
+
+
+@pytest.mark.parametrize("page", ["filters", "sources", "configuration"])
+def test_the_toml_of_the_docs_can_be_read(page, folder):
+    """Each block of the pages is a configuration, or the part of a placement."""
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text("utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
+    for block in blocks:
+        whole = block if "[[placements]]" in block else f"[[placements]]\n{block}"
+        plans(parse_config(whole), folder)

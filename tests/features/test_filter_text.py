@@ -258,6 +258,23 @@ def test_what_does_not_depend_on_the_missing_passes():
     assert passes("not (item.price < 3 and not item.available)", [{}], {}) == [True]
 
 
+@pytest.mark.parametrize("operator", sorted(ORDERS))
+@pytest.mark.parametrize("price", [1.0, 2.0, 3.0])
+def test_not_is_the_opposite_on_either_side_of_the_border(operator, price):
+    """Where the value is known, a comparison or its ``not`` passes, never both."""
+    expected = ORDERS[operator](price, 2.0)
+    assert passes(f"item.price {operator} 2", [{"price": price}], {}) == [expected]
+    assert passes(f"not item.price {operator} 2", [{"price": price}], {}) == [not expected]
+
+
+@pytest.mark.parametrize("price", [0.0, 1.0, 2.0, 3.0, 4.0])
+def test_a_chain_is_each_of_its_comparisons(price):
+    """As in mathematics; ``not`` of a chain is ``not`` of all of it."""
+    assert passes("1 <= item.price < 3", [{"price": price}], {}) == [1 <= price < 3]
+    assert passes("not 1 <= item.price < 3", [{"price": price}], {}) == [not 1 <= price < 3]
+    assert passes("not 1 <= item.price < 3", [{}], {}) == [False]
+
+
 def test_no_tags_is_a_known_answer():
     """An item without tags has none of them."""
     assert passes('"sale" in item.tags', [{}], {}) == [False]

@@ -78,11 +78,11 @@ def _tree(text: str, where: str) -> ast.expr | Fault:
             warnings.simplefilter("error")  # what Python only warns of is refused
             # The bracket lets a text go on in the next line; the line break ends a comment at its end.
             tree = ast.parse(f"({text}\n)", mode="eval").body
-            # A text such as "a) or (b" must not close that bracket.
-            outside = ast.parse(f"[\n{text}\n]", mode="eval").body
+            # A text such as "a) or (b" must not close that bracket: then it does not fit into another kind.
+            ast.parse(f"[\n{text}\n]", mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError, Warning) as error:
         return Fault(where, _syntax(error), right, PAGE)
-    if isinstance(tree, ast.Tuple) or not isinstance(outside, ast.List) or len(outside.elts) != 1:
+    if isinstance(tree, ast.Tuple):
         return Fault(where, f"{text!r} is not one condition.", right, PAGE)
     return tree
 

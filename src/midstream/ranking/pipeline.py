@@ -134,8 +134,8 @@ def fill(
 
     Returns:
         The candidates with what was found behind them, how many items were looked at, how many of those each
-        filter removed. Usually one step of 0.1 ms; at worst, when almost nothing is eligible, every item of the
-        catalogue is asked about (3 ms at 200,000).
+        filter removed. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
+        At 200,000 items: 0.4 ms, at worst 6 ms.
     """
     wanted = moment.query.slate_size - len(candidates)
     proposal = None
@@ -143,12 +143,12 @@ def fill(
         proposal = checked(plan.fill.retrieve(moment), moment.table(Vocabulary).item_count)
     if proposal is None:
         return candidates, 0, {}
-    rest = proposal.item_index[~np.isin(proposal.item_index, asked)]
     found: list[Index] = [np.empty(0, np.int32)]
     removed: dict[str, int] = {}
-    start, step = 0, _FILL_ITEMS
-    while start < len(rest) and wanted > 0:
-        block = extend(_NOTHING, plan.fill.name, rest[start : start + step], start)
+    looked_at, start, step = 0, 0, _FILL_ITEMS
+    while start < len(proposal.item_index) and wanted > 0:
+        more = proposal.item_index[start : start + step]
+        block = extend(_NOTHING, plan.fill.name, more[~np.isin(more, asked)], looked_at)
         verdicts = sift(plan.filters, moment, block, failures)
         rows = np.flatnonzero(verdicts.kept)[:wanted]
         wanted -= len(rows)
@@ -157,11 +157,12 @@ def fill(
         for name, count in verdicts.removed(upto).items():
             removed[name] = removed.get(name, 0) + count
         found.append(block.item_index[rows])
-        start += upto
+        looked_at += upto
+        start += step
         step *= 2
         if verdicts.is_closed:
             break
-    return extend(candidates, plan.fill.name, np.concatenate(found), 0), start, removed
+    return extend(candidates, plan.fill.name, np.concatenate(found), 0), looked_at, removed
 
 
 _NOTHING = Candidates(np.empty(0, np.int32), (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
