@@ -1,6 +1,7 @@
 """Files of any shop: the same rows from CSV, TSV, compressed text and Parquet, and errors that say where."""
 
 import gzip
+import time
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -48,8 +49,19 @@ def test_times_of_every_unit_mean_the_same(tmp_path, unit, written):
     assert found.time_ms.tolist() == [1592337718250]
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """The machine's clock is nine hours ahead of UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_parquet_timestamp_needs_no_unit(tmp_path):
-    """A column of type timestamp is read as what it says, without a zone as UTC."""
+    """A column of type timestamp is read as what it says, without a zone as UTC, wherever the machine stands."""
     path = tmp_path / "clicks.parquet"
     moment = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
     pq.write_table(pa.table({"what": ["a"], "when": [moment.replace(tzinfo=None)], "who": [7]}), path)
