@@ -318,10 +318,7 @@ def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) 
     log = SegmentLog(copy / DATA_NAME / "log", RealDisk(), b"b" * 16)
     end = log.end
     log.close()
-    import msgspec
 
-    from midstream.engine.snapshot_child import Order
-    from midstream.state.settings import encode_settings
 
     order = msgspec.json.encode(Order(str(copy / DATA_NAME), end, encode_settings(settings), 2))
     with subprocess.Popen(

@@ -1,0 +1,211 @@
+"""Bugs that the suite must catch: each is put into a copy of the project, and the tests named beside it must fail.
+
+A test that nobody has seen fail says little. ``tests/test_seeded_bugs.py`` checks that every edit still fits.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FAILED_TESTS = 1
+"""Exit status of pytest when tests ran and some failed; a copy that does not even import ends with another one."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One text for another, in a file of the package."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """What is done wrong, and the tests that must notice."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+POWER_LOSS = ("tests/events/test_power_loss.py",)
+LOG = ("tests/events",)
+FOLD = ("tests/state/test_fold.py",)
+ENGINE = ("tests/engine",)
+SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
+
+BUGS = (
+    Bug("no_sync", (Edit("events/segments.py", SYNC, "            _ = file"),), POWER_LOSS),
+    Bug(
+        "every_second_sync_late",
+        (Edit("events/segments.py", SYNC, "            _ = self._tail.position % 2 and self._disk.sync(file)"),),
+        POWER_LOSS,
+    ),
+    Bug(
+        "no_folder_sync",
+        (
+            Edit(
+                "events/segments.py",
+                "            self._disk.sync_folder(self._folder)  # a file without a name is lost, however well it is synced",  # noqa: E501  the line as it is
+                "            _ = file",
+            ),
+        ),
+        POWER_LOSS,
+    ),
+    Bug(
+        "acknowledge_before_sync",
+        (
+            Edit(
+                "engine/engine.py", "            await asyncio.shield(ticket)\n", "            await asyncio.sleep(0)\n"
+            ),
+        ),
+        ENGINE,
+    ),
+    Bug(
+        "no_checksum",
+        (Edit("events/frames.py", "    return summed.digest() == frame.checksum", "    return True"),),
+        LOG,
+    ),
+    Bug(
+        "truncation_in_mid_log",
+        (
+            Edit(
+                "events/segment_scan.py",
+                "        flaw = _Flaw(flaw.reason, None if later is None else later.first, later is not None or not is_last)",  # noqa: E501  the line as it is
+                "        flaw = _Flaw(flaw.reason, None, is_damage=False)",
+            ),
+        ),
+        LOG,
+    ),
+    Bug(
+        "second_sync_after_a_failed_one",
+        (
+            Edit(
+                "events/segments.py",
+                '            raise self._refuse(f"a commit of {bytes_of(parts)} bytes could not be synced", error) from error',  # noqa: E501  the line as it is
+                "            self._disk.sync(file)",
+            ),
+        ),
+        LOG,
+    ),
+    Bug(
+        "no_dedupe",
+        (Edit("state/fold.py", "found == Admission.NEW)", "found >= Admission.NEW)"),),
+        ("tests/state/test_fold.py", "tests/state/test_vocabulary.py", "tests/state/test_event_ids.py"),
+    ),
+    Bug(
+        "no_dedupe_in_the_intake",
+        (Edit("engine/intake.py", "            if known:\n", "            if known > Outcome.CONFLICT:\n"),),
+        ENGINE,
+    ),
+    Bug(
+        "snapshot_without_rename",
+        (
+            Edit(
+                "engine/snapshots.py",
+                '    temporary = folder / f"{_TEMPORARY}{name}"\n',
+                "    temporary = folder / name\n",
+            ),
+            Edit(
+                "engine/snapshots.py", "    shutil.rmtree(final, ignore_errors=True)\n    temporary.rename(final)\n", ""
+            ),
+        ),
+        ENGINE,
+    ),
+    Bug(
+        "wall_clock_in_the_fold",
+        (
+            Edit(
+                "state/fold.py",
+                '        self._log_time_ms = int(batch.rows["log_time_ms"][-1])\n',
+                '        self._log_time_ms = __import__("time").time_ns()\n',
+            ),
+        ),
+        FOLD,
+    ),
+    Bug(
+        "set_order_in_the_fold",
+        (
+            Edit(
+                "state/settings.py", "        return tuple(sorted(self.types))", "        return tuple(set(self.types))"
+            ),
+        ),
+        FOLD,
+    ),
+    Bug(
+        "pre_sum_of_a_batch",
+        (
+            Edit(
+                "state/item_fold.py",
+                "    impressions = len(weights)\n    for event in",
+                "    impressions = len(weights)\n    extra = np.zeros(counters.shape)\n    for event in",
+            ),
+            Edit(
+                "state/item_fold.py",
+                "            counters[item, h, row] += weight\n",
+                "            extra[item, h, row] += weight\n",
+            ),
+            Edit(
+                "state/item_fold.py",
+                "\n\n@kernel\ndef switch_item(",
+                "    counters += extra\n\n\n@kernel\ndef switch_item(",
+            ),
+        ),
+        FOLD,
+    ),
+)
+
+
+def main() -> int:
+    """Run the bugs that are named, or all; return how many were not caught."""
+    wanted = set(sys.argv[1:])
+    unknown = wanted - {bug.name for bug in BUGS}
+    if unknown:
+        print(f"no such bug: {', '.join(sorted(unknown))}; there are {', '.join(bug.name for bug in BUGS)}")
+        return 2
+    missed = [bug.name for bug in BUGS if (not wanted or bug.name in wanted) and not is_caught(bug)]
+    print(f"not caught: {', '.join(missed)}" if missed else "every bug was caught")
+    return len(missed)
+
+
+def is_caught(bug: Bug) -> bool:
+    """Return whether the tests fail with the bug in."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("src", "tests", "scripts"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for edit in bug.edits:
+            path = copy / "src" / "midstream" / edit.file
+            path.write_text(path.read_text().replace(edit.old, edit.new, 1))
+        began = time.monotonic()
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+            *bug.tests,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    caught = run.returncode == FAILED_TESTS
+    lines = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    reason = lines[0] if lines else run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-200:]
+    print(f"{'caught' if caught else 'MISSED'} {bug.name} ({time.monotonic() - began:.0f} s): {reason}", flush=True)
+    return caught
+
+
+if __name__ == "__main__":
+    sys.exit(main())
