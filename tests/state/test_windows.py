@@ -13,14 +13,21 @@ WIDTHS = {HOUR: 5 * MINUTE, DAY: HOUR, 7 * DAY: DAY, 30 * DAY: DAY}
 START = 1_700_000_000_000
 ONE = np.zeros(1, dtype=np.int32)
 
-EVENTS = st.lists(
-    st.tuples(
-        st.one_of(st.integers(0, 10 * MINUTE), st.integers(0, 3 * HOUR), st.integers(0, 40 * DAY)),
-        st.one_of(st.integers(-5 * MINUTE, HOUR), st.integers(0, 2 * DAY), st.sampled_from((DAY, DAY + 1))),
-    ),
-    max_size=60,
+# Times at and near the edges of buckets of one width, about as many as a ring has, so that buckets come round again.
+EVENTS = st.sampled_from(tuple(WIDTHS.values())).flatmap(
+    lambda width: st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 16).map(lambda count: count * width), st.integers(0, 3 * width)),
+            st.one_of(
+                st.sampled_from((0, 0, 0, -5 * MINUTE, DAY, DAY + 1)),
+                st.integers(0, 14).map(lambda count: count * width),
+                st.integers(-5 * MINUTE, 2 * DAY),
+            ),
+        ),
+        max_size=40,
+    )
 )
-LATER = st.one_of(st.integers(0, 2 * HOUR), st.integers(0, 60 * DAY))
+LATER = st.one_of(st.just(0), st.integers(0, 2 * HOUR), st.integers(0, 60 * DAY))
 
 
 def counted(events):
@@ -75,3 +82,18 @@ def test_unknown_items_have_no_count_and_unknown_windows_none_at_all():
     assert counts[1] == 1.0
     with pytest.raises(NotFound, match="2h is not kept"):
         count_window(cells, 0, ONE, 2 * HOUR, START)
+
+
+@pytest.mark.parametrize("window", WINDOWS_MS)
+@pytest.mark.parametrize("ahead", [0, 5 * MINUTE])
+def test_the_oldest_bucket_is_kept_until_log_time_leaves_it(window, ahead):
+    """Also when an event ahead of log time begins the next bucket; one bucket later it is gone."""
+    width = WIDTHS[window]
+    start = START // DAY * DAY
+    buckets = window // width
+    for passed, expected in ((buckets - 1, 2), (buckets, 1)):
+        cells = np.zeros((1, 1, ROW_CELLS), dtype=np.uint32)
+        count_in_windows(cells[0, 0], start, start)
+        now = start + passed * width
+        count_in_windows(cells[0, 0], now + ahead, now)
+        assert count_window(cells, 0, ONE, window, now).tolist() == [expected]
