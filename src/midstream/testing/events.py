@@ -33,7 +33,13 @@ _TAGS = ("red", "blue", "new", "sale", "wool", "café")
 def tiny_settings() -> FoldSettings:
     """Return settings whose every maximum is reached within some hundred events of ``random_events``."""
     return FoldSettings(
-        attributes={"price": "number", "category": "category", "tags": "tags", "fresh": "boolean"},
+        attributes={
+            "price": "number",
+            "category": "category",
+            "brand": "category",
+            "tags": "tags",
+            "fresh": "boolean",
+        },
         session_gap=Duration("2m"),
         half_lives=(Duration("10m"), Duration("1h")),
         limits=Limits(
@@ -213,6 +219,7 @@ class _Generator:
         possible: dict[str, object] = {
             "price": float(rng.integers(1, 10_000)) / 100,
             "category": _CATEGORIES[self._zipf(len(_CATEGORIES))],
+            "brand": f"brand-{self._zipf(9)}",
             "tags": [_TAGS[int(each)] for each in rng.integers(0, len(_TAGS), size=int(rng.integers(0, 5)))],
             "fresh": bool(self._chance(0.5)),
             "available": bool(self._chance(0.8)),
