@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -96,7 +96,10 @@ def find_eshop() -> Path | None:
 
 def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoData:
     """Return the first sessions of a file, in the order in which they begin."""
-    is_eshop = ESHOP_ITEM in header_of(path)
+    header = header_of(path)
+    is_eshop = ESHOP_ITEM in header
+    if header and "type" not in {*header, *columns.columns, *columns.constants}:
+        columns = replace(columns, constants={**columns.constants, "type": "view"})
     events = list(islice(_events(path, ESHOP if is_eshop else columns), ROWS_MAX))
     items = {str(each["item_id"]): _attributes(each, is_eshop=is_eshop) for each in events if "item_id" in each}
     sessions = tuple(islice(sessions_of(events), session_count))

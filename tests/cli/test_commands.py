@@ -1,0 +1,220 @@
+"""Every command does its one thing, leaves with 0, 1 or 2, and says what is wrong in four parts."""
+
+import csv
+import json
+import sys
+
+import pytest
+
+from midstream.app.examination import examine
+from midstream.app.running import config_of
+from midstream.cli.app import main
+from midstream.core.kinds import Kind
+from midstream.events.disk import RealDisk
+from midstream.events.schema import Event, build
+from midstream.events.segments import SegmentLog
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs a command and gives its exit status, standard output and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(each) for each in arguments])
+        said = capfd.readouterr()
+        return left.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def shop(tmp_path, run):
+    """Return a folder with the starter files, its example imported."""
+    folder = tmp_path / "shop"
+    assert run("init", folder)[0] == 0
+    status, out, err = run("import", folder / "example.ndjson", "-f", folder, "--json")
+    assert (status, json.loads(out)["recorded"]) == (0, 340), err
+    return folder
+
+
+def test_init_writes_files_that_work_and_overwrites_none(tmp_path, run):
+    """The starter's configuration is read, its component checks, and a second init changes nothing and says why."""
+    assert run("init", tmp_path)[0] == 0
+    assert {each.name for each in tmp_path.iterdir()} == {"midstream.toml", "components.py", "example.ndjson"}
+    assert [each.name for each in config_of(tmp_path).placements] == ["default", "shelf"]
+    assert len((tmp_path / "example.ndjson").read_text().splitlines()) == 340
+    before = (tmp_path / "components.py").read_text()
+    (tmp_path / "midstream.toml").unlink()
+    status, _, err = run("init", tmp_path)
+    assert status == 1
+    assert "components.py" in err
+    assert (tmp_path / "components.py").read_text() == before
+    assert not (tmp_path / "midstream.toml").exists()
+
+
+def test_check_tries_components_of_ones_own(tmp_path, run):
+    """A good component passes; one that repeats an item, and one that raises, are named and the status is 1."""
+    run("init", tmp_path)
+    status, out, _ = run("check", "-f", tmp_path, "--json")
+    findings = {(each["placement"], each["part"]): each["problem"] for each in json.loads(out)["findings"]}
+    assert (status, set(findings.values())) == (0, {""})
+    assert ("shelf", "shelf") in findings
+    good = (tmp_path / "components.py").read_text()
+    for wrong, sign in (
+        ("return Proposal(item_index[[0, 0]], score[[0, 0]])", "distinct"),
+        ("return Proposal(item_index[:1], undefined)", "NameError"),
+    ):
+        at = good.index("        items = moment")
+        (tmp_path / "components.py").write_text(
+            good[:at]
+            + "        item_index, score = moment.table(Items).hottest(HALF_LIFE_MS, 5)\n        "
+            + wrong
+            + "\n"
+        )
+        status, out, _ = run("check", "-f", tmp_path, "--json")
+        problems = {
+            each["part"]: each["problem"] for each in json.loads(out)["findings"] if each["placement"] == "shelf"
+        }
+        assert status == 1
+        assert sign in problems["shelf"]
+
+
+def test_a_wrong_configuration_is_told_in_four_parts(tmp_path, run):
+    """Where, what came, what would be right, page; no traceback, status 1."""
+    (tmp_path / "midstream.toml").write_text('[[placements]]\nsources = [{ kind = "sesion_knn" }]\n')
+    status, _, err = run("check", "-f", tmp_path)
+    assert status == 1
+    assert "$.placements[0].sources[0].kind" in err
+    assert 'Nearest: "session_knn"' in err
+    assert "docs/sources.md" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [("recommend", "--nope"), ("nope",), ("import",), ("import", "/no/such/file")])
+def test_wrong_use_is_2(run, arguments):
+    """Options, commands and files that are not there."""
+    assert run(*arguments)[0] == 2
+
+
+def test_recommend_answers_and_explains(shop, run):
+    """The slate has items with their sources; an unknown placement is an expected failure that names the nearest."""
+    item = json.loads((shop / "example.ndjson").read_text().splitlines()[0])["item_id"]
+    status, out, _ = run(
+        "recommend", "shelf", "--session", "new", "--item", item, "-n", 4, "--json", "-f", shop, "--explain"
+    )
+    answer = json.loads(out)
+    assert status == 0
+    assert [each["position"] for each in answer["items"]] == [0, 1, 2, 3]
+    assert item not in {each["id"] for each in answer["items"]}
+    assert any("shelf" in each["sources"] for each in answer["items"])
+    assert answer["recent"] == [item]
+    assert run("recommend", "shelf", "-f", shop)[0] == 0
+    status, _, err = run("recommend", "shelv", "-f", shop)
+    assert status == 1
+    assert 'Nearest: "shelf"' in err
+
+
+def test_reading_commands_record_nothing(shop, run):
+    """Recommend, check, size, doctor, export and verify leave every byte of the folder as it was."""
+
+    def content():
+        return {path: path.read_bytes() for path in sorted((shop / "data").rglob("*")) if path.is_file()}
+
+    before = content()
+    for arguments in (("recommend",), ("check",), ("size",), ("doctor",), ("export",), ("rebuild", "--verify")):
+        assert run(*arguments, "-f", shop)[0] == 0, arguments
+    assert content() == before
+
+
+def test_rebuild_writes_a_snapshot_that_verifies(shop, run):
+    """After a rebuild both ways give one digest, and a flipped bit of the snapshot makes it be passed by."""
+    assert run("rebuild", "-f", shop)[0] == 0
+    status, out, _ = run("rebuild", "--verify", "--json", "-f", shop)
+    told = json.loads(out)
+    assert (status, told["snapshot_position"]) == (0, 340)
+    assert told["from_the_beginning"] == told["from_snapshot"]
+    array = max((shop / "data" / "snapshots").rglob("*.npy"), key=lambda path: path.stat().st_size)
+    content = bytearray(array.read_bytes())
+    content[-1] ^= 1
+    array.write_bytes(content)
+    status, out, _ = run("rebuild", "--verify", "--json", "-f", shop)
+    assert (status, json.loads(out)["snapshot_position"]) == (0, 0)
+    status, _, err = run("doctor", "-f", shop)
+    assert status == 1
+    assert "SHA-256" in err
+
+
+def test_doctor_finds_and_repairs_damage(shop, run):
+    """A flipped byte in the middle of the log is found; the repair cuts there, keeps the rest aside, and all works."""
+    log = SegmentLog(shop / "data" / "log", RealDisk(), bytes(16))
+    for _ in range(2):
+        log.append(build([Event(Kind.TICK, log_time_ms=log.last_log_time_ms)]))
+    log.close()
+    segment = next((shop / "data" / "log").glob("*.segment"))
+    content = bytearray(segment.read_bytes())
+    content[200] ^= 1
+    segment.write_bytes(content)
+    status, _, err = run("doctor", "-f", shop)
+    assert status == 1
+    assert "doctor --repair" in err
+    assert run("recommend", "-f", shop)[0] == 1
+    status, out, _ = run("doctor", "--repair", "-f", shop)
+    assert status == 0
+    assert "kept aside" in out
+    assert run("recommend", "-f", shop)[0] == 0
+
+
+def test_doctor_says_who_holds_the_lock(shop):
+    """While a process has the folder open, its number is told."""
+    log = SegmentLog(shop / "data" / "log", RealDisk(), bytes(16))
+    try:
+        assert "process" in str(examine(shop, config_of(shop)).facts["lock"])
+    finally:
+        log.close()
+    assert examine(shop, config_of(shop)).facts["lock"] == "free"
+
+
+def test_size_counts_every_table(shop, run):
+    """Bytes now are within bytes at the maximum, and the sum is the sum."""
+    sizes = json.loads(run("size", "--json", "-f", shop)[1])
+    total = sizes.pop("all tables")
+    assert {"users", "items", "session_index"} <= sizes.keys()
+    assert all(0 <= each["bytes_now"] <= each["bytes_max"] for each in sizes.values())
+    assert total["bytes_max"] == sum(each["bytes_max"] for each in sizes.values())
+
+
+def test_import_options_reach_the_file(tmp_path, run):
+    """Columns, types, constants and times are taken from the command line."""
+    file = tmp_path / "a.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows(
+            [("visitor", "sku", "what", "at", "page"), ("7", "lamp", "CLICK", "2024-01-02 03:04", "x")]
+        )
+    status, out, err = run(
+        *(
+            "import",
+            file,
+            "-f",
+            tmp_path,
+            "--map",
+            "user_id=visitor,item_id=sku",
+            "--map",
+            "type=what",
+            "--map",
+            "time=at",
+        ),
+        *("--types", "CLICK=view", "--time-format", "%Y-%m-%d %H:%M", "--set", "session_id=s"),
+    )
+    assert (status, "1 recorded" in out) == (0, True), err
+    assert "page" in err
+    event = json.loads(run("export", "-f", tmp_path)[1])
+    assert (event["type"], event["user_id"], event["session_id"]) == ("view", "7", "s")
+    assert event["time"] == event["log_time"] == 1_704_164_640_000
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    """What is no expected failure comes out as it is."""
+    monkeypatch.setitem(sys.modules, "midstream.app.inspection", None)
+    with pytest.raises(ImportError):
+        main(["size"])

@@ -1,0 +1,107 @@
+"""The demo replays what it says, counts what it says, and runs through a real server."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.app.config import Config
+from midstream.app.import_columns import ColumnOptions
+from midstream.app.importing import import_file
+from midstream.app.inspection import LogView
+from midstream.cli import demo_data, demo_score
+from midstream.cli.app import main
+from midstream.cli.demo_server import running_server
+from midstream.core.errors import Invalid, StoreUnavailable
+
+
+@given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=200), st.integers(11, 14))
+def test_popularity_is_exact(clicks, kept):
+    """The list is that of a full count of the clicks before, though only so many items are kept."""
+    before = demo_score._KEPT_MAX
+    demo_score._KEPT_MAX = kept
+    try:
+        popularity = demo_score.Popularity()
+        counts: Counter[str] = Counter()
+        for click in clicks:
+            best = popularity.top(())
+            wanted = sorted(counts.values(), reverse=True)[: demo_score.TOP]
+            assert [counts[item] for item in best] == wanted
+            popularity.learn(click)
+            counts[click] += 1
+    finally:
+        demo_score._KEPT_MAX = before
+
+
+def test_sessions_follow_time_and_silence():
+    """Sessions come in the order in which they begin; without session ids half an hour of silence ends one."""
+    minute = 60_000
+    events = [
+        {"type": "view", "user_id": "u", "item_id": "c", "time": 100 * minute},
+        {"type": "view", "user_id": "u", "item_id": "a", "time": 0},
+        {"type": "view", "user_id": "u", "item_id": "b", "time": 29 * minute},
+        {"type": "view", "session_id": "s", "item_id": "x", "time": 50 * minute},
+        {"type": "item", "item_id": "x", "time": 1},
+        {"type": "view", "item_id": "nobody", "time": 1},
+    ]
+    sessions = list(demo_data.sessions_of(events))
+    assert [each.clicks for each in sessions] == [("a", "b"), ("x",), ("c",)]
+    assert [each.user_id for each in sessions] == ["u", None, "u"]
+
+
+def test_eshop_file_is_known_by_its_header(tmp_path):
+    """The e-shop's own columns are mapped without a word, with names for its codes."""
+    file = tmp_path / "eshop.csv"
+    file.write_text(
+        "year;month;day;order;country;session ID;page 1 (main category);page 2 (clothing model);colour;price\n"
+        "2008;4;2;1;29;2;2;B4;10;52\n2008;4;1;1;29;1;1;A13;1;28\n2008;4;1;2;29;1;1;A16;1;33\n"
+    )
+    data = demo_data.find_data(file, ColumnOptions(), 10)
+    assert [each.clicks for each in data.sessions] == [("A13", "A16"), ("B4",)]
+    assert data.label("A13") == "A13 (beige trousers, $28)"
+
+
+def test_a_file_without_sessions_is_told(tmp_path):
+    """A file whose columns are not mapped says what to map."""
+    file = tmp_path / "a.csv"
+    file.write_text("visitor,sku\n1,2\n")
+    with pytest.raises(Invalid, match="item_id=COLUMN"):
+        demo_data.find_data(file, ColumnOptions(), 10)
+    mapped = ColumnOptions(columns={"user_id": "visitor", "item_id": "sku"})
+    assert demo_data.find_data(file, mapped, 10).sessions[0].clicks == ("2",)
+
+
+def test_demo_runs_without_data(monkeypatch, capsys):
+    """Where no data is found the simulator takes its place, says so, and all of the demo runs."""
+    monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        main(["demo", "--sessions", "40", "--no-pause"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0, said
+    assert "simulated" in said
+    assert "40 of 40" in said
+    assert "frozen at half time" in said
+    assert "0 answers had not seen it" in said
+    assert "midstream import" in said
+    assert said.count("recommended before") == 3
+
+
+def test_import_goes_through_the_server_that_has_the_folder(tmp_path):
+    """An import beside a running server is recorded by it, once; the server's folder has every event."""
+    file = tmp_path / "a.csv"
+    file.write_text("type,user_id,item_id\n" + "".join(f"view,u{n},i{n % 7}\n" for n in range(1_200)))
+    with running_server(tmp_path, lambda _: None) as url:
+        first = import_file(tmp_path, Config(), file)
+        assert (first.recorded, first.through) == (1_200, url)
+        again = import_file(tmp_path, Config(), file)
+        assert (again.recorded, again.known) == (0, 1_200)
+    assert LogView(tmp_path).end == 1_200
+    assert not (tmp_path / "data" / "server.url").exists()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path):
+    """What it said last is in the error."""
+    (tmp_path / "midstream.toml").write_text("nonsense = 1\n")
+    with pytest.raises(StoreUnavailable, match="nonsense"), running_server(tmp_path, lambda _: None):
+        pytest.fail("it started")
