@@ -76,6 +76,7 @@ def numpy_peer(index, query, recent):
     items, place = np.unique(near[held], return_inverse=True)
     score = np.bincount(place, votes[held]) * rarity[items]
     score[items == recent[-1]] = 0.0
+    items, score = items[score > 0.0], score[score > 0.0]
     order = np.lexsort((index._vocabulary.item_hash[items], -score))[: query.limit]
     return items[order], score[order]
 
