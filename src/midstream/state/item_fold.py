@@ -1,4 +1,4 @@
-"""The kernels of the items table: one call folds the interactions and impressions between two catalogue changes.
+"""The kernels of the items table: one call folds the interactions and impressions of a batch.
 
 Rows are actions: row a is the configured interaction a, the last row is the impressions. Everything is added to one
 event at a time in log order.
@@ -60,8 +60,6 @@ def move_landmarks(
 
 @kernel
 def fold_events(
-    start: int,
-    stop: int,
     kind: NDArray[np.uint8],
     action: NDArray[np.int16],
     folded: Mask,
@@ -82,13 +80,13 @@ def fold_events(
     list_states: NDArray[np.int64],
     item_hash: NDArray[np.uint64],
 ) -> None:
-    """Fold the events from ``start`` to before ``stop``.
+    """Fold the interactions and impressions of a batch.
 
     Shapes, with i items, r rows, h half-lives: counters (i, h, r), windows (i, r, ROW_CELLS), heat (h, i),
-    lists (h, capacity), list states (h, 2). An item event moves the clock alone; the caller folds the rest of it.
+    lists (h, capacity), list states (h, 2). Every other event moves the clock alone.
     """
     impressions = len(weights)
-    for event in range(start, stop):
+    for event in range(len(kind)):
         if not folded[event]:
             continue
         now = log_time_ms[event]
