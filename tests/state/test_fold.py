@@ -30,7 +30,7 @@ from midstream.testing.events import (
     tiny_settings,
 )
 
-COUNT = 20_000
+COUNT = 100_000
 SEED = 4
 HAND_OVER = """
 from midstream.state.fold import Fold
