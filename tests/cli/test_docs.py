@@ -14,6 +14,13 @@ SHARED = {"--folder", "--json", "--help"}
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # a group, since there are several commands
 
 
+def options_of(name: str) -> set[str]:
+    """Return the options of a command and of those below it."""
+    command = COMMANDS[name]
+    every = [command, *getattr(command, "commands", {}).values()]
+    return {text for one in every for each in one.params for text in each.opts if text.startswith("--")}
+
+
 def section(name: str) -> str:
     """Return what the page says of a command."""
     return PAGE.read_text("utf-8").split(f"\n## {name}\n")[1].split("\n## ")[0]
@@ -22,15 +29,14 @@ def section(name: str) -> str:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_is_explained(name):
     """An option that is not on the page does not exist for a reader."""
-    options = {text for each in COMMANDS[name].params for text in each.opts if text.startswith("--")}
-    missing = {option for option in options - SHARED if option not in section(name)} - {"--n"}
+    missing = {option for option in options_of(name) - SHARED if option not in section(name)} - {"--n"}
     assert not missing
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_no_option_is_made_up(name):
     """What the page says of a command is what it has."""
-    options = {text for each in COMMANDS[name].params for text in each.opts} | SHARED
+    options = options_of(name) | SHARED
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section(name)))
     assert used <= options | {"--repair", "--verify", "--host", "--data"}
 

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 
 import typer
 
-from midstream.cli import check, demo, doctor, export, import_file, init, rebuild, recommend, serve, size
+from midstream.cli import (
+    bench,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    import_file,
+    init,
+    rebuild,
+    recommend,
+    serve,
+    size,
+)
 from midstream.cli.console import say
 from midstream.core.errors import Invalid, MidstreamError
 
@@ -20,8 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, demo):
+for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, bench, demo):
     app.add_typer(command.app)
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

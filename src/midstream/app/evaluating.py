@@ -1,0 +1,132 @@
+"""Accuracy of this configuration on data sets: the known ones by name, any other file by its columns."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
+
+from midstream.app.config import Config
+from midstream.app.wiring import plans
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.nearest import nearest
+from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, NextItemData, data_folder, of_file
+from midstream.evaluation.interactions import Interactions, by_time, with_sessions
+from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
+from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
+from midstream.evaluation.search import SESSION_KNN_GRID
+from midstream.evaluation.tables import Columns, TimeUnit, read_table
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
+GAP_MS = 1_800_000
+"""Silence that ends a session where a file has none, as in the engine."""
+_PAGE = "docs/quality.md"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What a file's columns mean, and how much is replayed."""
+
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    """``item_id``, ``session_id``, ``user_id``, ``time`` or ``type`` → column."""
+    time_unit: str = "ms"
+    """``ms``, ``s`` or ``iso``."""
+    repeat: bool = False
+    """The last item may be recommended again."""
+    rows_max: int | None = None
+
+
+def evaluate_next_item(
+    name: str, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
+) -> NextItemReport:
+    """Answer a data set's test part with session kNN; its options were chosen on the validation part before.
+
+    Args:
+        name: Of a known data set, or a file.
+        settings: What was chosen; made if it is not there. None = of a known set what this checkout has.
+        options: Of a file.
+        tell: Told what is being done.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit.
+    """
+    data = _next_item_data(name, options)
+    kept = SETTINGS_FOLDER / f"{data.name}.json"
+    path = settings or (kept if kept.is_file() else Path(f"evaluation-{data.name}.json"))
+    return run_next_item(data, SessionKnn(), path, NextItemOptions(grid=SESSION_KNN_GRID, advance=tell))
+
+
+def evaluate_replay(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
+) -> ReplayReport:
+    """Replay a data set in time order: popularity, session kNN alone, and every placement of the configuration.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit.
+    """
+    methods: dict[str, Method] = {
+        "popular": asking_source(Popular()),
+        "session_knn": asking_source(SessionKnn()),
+        **{f"placement {each}": asking_plan(plan) for each, plan in plans(config, folder).items()},
+    }
+    told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
+    return run_replay(Path(name).name, _interactions(name, options), methods, told)
+
+
+def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:
+    if name in NEXT_ITEM_SETS:
+        return NEXT_ITEM_SETS[name](_known(name))
+    return of_file(_file(name, NEXT_ITEM_SETS), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
+
+
+def _interactions(name: str, options: EvaluationOptions) -> Interactions:
+    if name in REPLAY_SETS:
+        return REPLAY_SETS[name](_known(name))
+    columns = _columns(options)
+    rows = by_time(read_table(_file(name, REPLAY_SETS), columns))
+    return rows if columns.session else with_sessions(rows, GAP_MS)
+
+
+def _known(name: str) -> Path:
+    """Return the folder of data sets, if it holds this one."""
+    folder = data_folder(os.environ, CHECKOUT)
+    if folder is None or not (folder / name).is_dir():
+        message = f"{name} is not at hand: {DATA_VARIABLE} names the folder that holds the folder {name}"
+        raise NotFound(message)
+    return folder
+
+
+def _file(name: str, known: Mapping[str, object]) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        message = f"{name!r} is no file and no known set.{nearest(name, known)} Sets: {', '.join(known)}"
+        raise NotFound(message)
+    return path
+
+
+def _columns(options: EvaluationOptions) -> Columns:
+    names = ("item_id", "session_id", "user_id", "time", "type")
+    faults = [
+        Fault(f"--map {each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)
+        for each in options.columns
+        if each not in names
+    ]
+    units: tuple[str, ...] = get_args(TimeUnit)
+    if options.time_unit not in units:
+        faults.append(Fault("--time-format", f"{options.time_unit!r}", ", ".join(units), _PAGE))
+    if faults:
+        raise Invalid(tuple(faults))
+    told = options.columns
+    return Columns(
+        item=told.get("item_id", "item_id"),
+        time=told.get("time", "time"),
+        session=told.get("session_id", None if "user_id" in told else "session_id"),
+        user=told.get("user_id"),
+        action=told.get("type"),
+        time_unit=cast("TimeUnit", options.time_unit),
+    )

@@ -1,0 +1,109 @@
+"""``midstream evaluate``: accuracy on data sets, by protocols that others published figures for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, progress, say, table_of
+from midstream.cli.import_file import Map
+
+if TYPE_CHECKING:
+    from midstream.app.evaluating import EvaluationOptions
+    from midstream.evaluation.next_item import NextItemReport
+    from midstream.evaluation.replay import ReplayReport
+
+app = typer.Typer(help="Accuracy on data sets, with settings that were chosen before the test was read.")
+Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
+Settings = Annotated[Path | None, typer.Option(help="What was chosen on the validation part; made if not there.")]
+TimeFormat = Annotated[str, typer.Option(help="ms, s or iso.")]
+Repeat = Annotated[bool, typer.Option("--repeat", help="The last item may be recommended again.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Only so many, from the beginning.")]
+
+
+@app.command("next-item")
+def next_item_command(
+    data: Data,
+    settings: Settings = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of session_knn."""
+    from midstream.app.evaluating import EvaluationOptions, evaluate_next_item
+    from midstream.app.import_columns import parse_pairs
+
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    with err.status("reading") as status:
+        report = evaluate_next_item(data, settings, options, status.update)
+    if as_json:
+        print_json(report.builtins())
+    else:
+        print_next_item(report)
+
+
+@app.command("replay")
+def replay_command(
+    data: Data,
+    rows: Rows = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Guess each act, then learn it, in time order: popularity, session_knn and every placement of midstream.toml."""
+    from midstream.app.evaluating import EvaluationOptions
+    from midstream.app.import_columns import parse_pairs
+
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows)
+    report = run_replay(data, folder, options)
+    if as_json:
+        print_json(report.builtins())
+    else:
+        print_replay(report)
+
+
+def run_replay(data: str, folder: Path, options: "EvaluationOptions") -> "ReplayReport":
+    """Replay with a progress bar."""
+    from midstream.app.evaluating import evaluate_replay
+    from midstream.app.running import config_of
+
+    with progress() as bar:
+        task = bar.add_task("rows", total=options.rows_max)
+        return evaluate_replay(data, config_of(folder), folder, options, lambda rows: bar.advance(task, rows))
+
+
+def print_next_item(report: "NextItemReport") -> None:
+    """Print figures with their intervals, and published lists beside."""
+    rows = [
+        (name, str(estimate))
+        for name, estimate in (
+            (f"HR@{report.k}", report.hit_rate),
+            (f"MRR@{report.k}", report.mrr),
+            (f"NDCG@{report.k}", report.ndcg),
+        )
+    ]
+    title = f"{report.data}: {report.questions} questions, {report.learned} acts learned, source {report.source}"
+    out.print(table_of(("figure", "mean (95 % interval)"), rows, title))
+    beside = [(each.name, str(each.hit_rate_difference), str(each.mrr_difference)) for each in report.comparisons]
+    if beside:
+        out.print(table_of(("published list", "HR, ours less theirs", "MRR"), beside))
+    if report.empty:
+        say(f"{report.empty} questions got no answer")
+
+
+def print_replay(report: "ReplayReport") -> None:
+    """Print each method's figures, as a whole and over time."""
+    rows = [
+        (
+            each.name,
+            str(each.hit_rate),
+            str(each.mrr),
+            " ".join(f"{part:.2f}" for part in each.hit_rate_over_time),
+        )
+        for each in report.methods
+    ]
+    title = f"{report.data}: {report.questions} of {report.rows} acts guessed before they were learned"
+    out.print(table_of(("method", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} over time"), rows, title))
