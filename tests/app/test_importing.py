@@ -130,7 +130,7 @@ def test_bad_options_record_nothing(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("visitor,item_id\nann,lamp\n")
     with pytest.raises(Invalid):
-        import_file(tmp_path, CONFIG, path, ColumnOptions(columns={"user_id": "vistor"}))
+        import_file(tmp_path, CONFIG, path, ColumnOptions(columns={"user_id": "nobody"}))
     assert not (tmp_path / "data" / "log").exists()
 
 
