@@ -215,7 +215,9 @@ class Items:
         Raises:
             NotFound: No such action or window.
         """
-        return count_window(self._windows, self._row_number(action), item_index, window_ms, now_ms)
+        # A copy, because numba compiles anew for an array that is read-only or of another type.
+        items = np.array(item_index, dtype=np.int32)
+        return count_window(self._windows, self._row_number(action), items, window_ms, now_ms)
 
     def decayed_count(self, action: str, half_life_ms: int, now_ms: int, item_index: Index) -> NDArray[np.float64]:
         """Return how often each item was acted on, or seen, each event weighing 2^(-age / half-life), shape (n,).
@@ -232,7 +234,8 @@ class Items:
         h = self._list_number(half_life_ms)
         factor = decay_weight(int(self._clock[LANDMARKS_START + h]), now_ms, half_life_ms)
         counts = np.empty(len(item_index), dtype=np.float64)
-        read_decayed(self._counters, h, self._row_number(action), item_index, factor, counts)
+        items = np.array(item_index, dtype=np.int32)
+        read_decayed(self._counters, h, self._row_number(action), items, factor, counts)
         return counts
 
     def number(self, name: str) -> NDArray[np.float64]:

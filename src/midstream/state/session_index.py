@@ -229,7 +229,8 @@ class SessionIndex:
             At most ``query.limit`` distinct items and their scores, which compare within one answer only. Nothing
             when no held session has one of the items.
         """
-        recent = recent[-RECENT_MAX:]
+        # A copy, because numba compiles anew for an array that is read-only or of another type.
+        recent = np.array(recent[-RECENT_MAX:], dtype=np.int32)
         hidden = recent[-1:] if query.exclude_last_item else recent[:0]
         answer_items = np.empty(query.limit, dtype=np.int32)
         answer_scores = np.empty(query.limit, dtype=np.float32)
