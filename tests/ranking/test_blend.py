@@ -61,3 +61,11 @@ def test_top_k_takes_the_highest_in_order(scores, slate_size):
     expected = sorted(usable, key=lambda row: (-scores[row], row))[:slate_size]
     assert selection.chosen.tolist() == expected
     assert selection.propensity.tolist() == [1.0] * len(expected)
+
+
+def test_equal_scores_keep_their_order_in_long_lists_too():
+    """500 rows of three scores: the first of the highest, whatever sort a machine has for long lists."""
+    score = (np.arange(500) * 7 % 3).astype(np.float32)
+    frame = FeatureFrame((), np.empty((500, 0), dtype=np.float32))
+    chosen = TopK().select(query(300), frame, score).chosen.tolist()
+    assert chosen == sorted(range(500), key=lambda row: (-score[row], row))[:300]
