@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(args=arguments, prog_name="midstream")
-    except MidstreamError as error:
+    except (MidstreamError, OSError) as error:
+        # What the machine refuses (a port in use, a file that may not be read) is as expected as what we refuse.
         name = "" if isinstance(error, Invalid) else f"{type(error).__name__}: "
         say(f"{name}{error}")
         sys.exit(1)

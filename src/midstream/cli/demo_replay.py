@@ -76,12 +76,12 @@ class Replay:
         drawing = asyncio.create_task(_repeat(draw, every_s))
         try:
             await self._put_items()
-            half = len(self.data.sessions) // 2
+            waiting = deque(self.data.sessions)
             began = time.monotonic()
-            await self._play(self.data.sessions[:half], began + (self.until - began) / 2)
+            await self._play(waiting, len(waiting) // 2, began + (self.until - began) / 2)
             self.stage = "half time: freezing a copy of the engine"
             self.frozen = await asyncio.to_thread(self._freeze)
-            await self._play(self.data.sessions[half:], self.until)
+            await self._play(waiting, 0, self.until)
             self.stage = "done"
         finally:
             drawing.cancel()
@@ -100,19 +100,18 @@ class Replay:
         finally:
             await connection.close()
 
-    async def _play(self, sessions: tuple[DemoSession, ...], until: float) -> None:
-        """Replay sessions in their order, some side by side."""
+    async def _play(self, waiting: deque[DemoSession], leave: int, until: float) -> None:
+        """Replay sessions in their order, some side by side, until so many are left or it is time."""
         self.stage = "replaying"
         self.began = time.monotonic()
-        waiting = deque(sessions)
-        await asyncio.gather(*(self._visitor(waiting, until) for _ in range(VISITORS)))
+        await asyncio.gather(*(self._visitor(waiting, leave, until) for _ in range(VISITORS)))
         self.seconds += time.monotonic() - self.began
         self.began = 0.0
 
-    async def _visitor(self, waiting: deque[DemoSession], until: float) -> None:
+    async def _visitor(self, waiting: deque[DemoSession], leave: int, until: float) -> None:
         connection = Connection(self.url)
         try:
-            while waiting and time.monotonic() < until:
+            while len(waiting) > leave and time.monotonic() < until:
                 await self._visit(connection, waiting.popleft())
         finally:
             await connection.close()
