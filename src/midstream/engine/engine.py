@@ -18,6 +18,7 @@ from midstream.core.types import Clock, EventBatch, LogPosition, Moment, Query, 
 from midstream.engine.answers import answer_of, query_of
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, Health, Outcome, Recorded
@@ -88,6 +89,7 @@ class Engine:
         self._writer = Writer(
             log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
         )
+        self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
@@ -115,6 +117,7 @@ class Engine:
         """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
         if self._ticker is not None:
             self._ticker.cancel()
+        self._outbox.flush()
         await asyncio.to_thread(self._writer.close)
         await asyncio.sleep(0)  # the last frame comes through the loop
         await self._folding.stop()
@@ -135,12 +138,13 @@ class Engine:
         """
         if self._folding.failure is not None:
             raise self._folding.failure
-        if self._refusal is not None and not isinstance(self._refusal, DiskFull):
+        if self._refusal is not None and self._takes_nothing():
             raise self._refusal
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
+            self._outbox.flush()  # what was served comes before what followed from it
             try:
                 self._writer.submit(Entry(admitted.batch, ticket))
             except Overloaded:
@@ -255,7 +259,7 @@ class Engine:
         return partial(self.fold.moment, models=plan.models)
 
     def _append_served(self, served: Served) -> None:
-        """Queue the served record; when there is no room for it the answer goes out all the same, and it is counted."""
+        """Hand the served record over; when there is no room for it the answer goes out all the same."""
         query = served.query
         event = Event(
             Kind.SERVED,
@@ -266,13 +270,11 @@ class Engine:
             body=encode_served(served, self.fold.vocabulary.item_ids),
             event_time_ms=query.now_ms,
         )
-        if self._refusal is not None and not isinstance(self._refusal, DiskFull):
-            self.metrics.count_overload("served")
-            return
-        try:
-            self._writer.submit(Entry(build((event,)), None))
-        except Overloaded:
-            self.metrics.count_overload("served")
+        self._outbox.add(event)
+
+    def _takes_nothing(self) -> bool:
+        """Whether the log is closed to every event; a full disk is not, it is tried again."""
+        return self._refusal is not None and not isinstance(self._refusal, DiskFull)
 
     def _hand_back(self, written: Written) -> None:
         """Called on the log thread: go on on the owner's."""

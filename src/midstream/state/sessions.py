@@ -208,7 +208,8 @@ class Sessions:
         kept = self._items.shape[1]
         if added <= kept:
             return self._items[slot, :added].copy()
-        return np.roll(self._items[slot], -(added % kept))
+        start = added % kept
+        return np.concatenate((self._items[slot, start:], self._items[slot, :start]))
 
 
 @kernel
