@@ -6,6 +6,8 @@ Anything else that is raised is a bug and ends with its traceback.
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -23,11 +25,10 @@ from midstream.cli import (
     serve,
     size,
 )
-from midstream.cli.console import say
+from midstream.cli.console import out, say
 from midstream.core.errors import Invalid, MidstreamError
 
 app = typer.Typer(
-    help="A real-time recommendation engine: the next request sees the last click.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +37,21 @@ app = typer.Typer(
 for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, bench, demo):
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"midstream {version('midstream')}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """A real-time recommendation engine: the next request sees the last click."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

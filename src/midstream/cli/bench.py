@@ -21,7 +21,10 @@ def command(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="One of them; default: all, one after another.")] = None,
 ) -> None:
-    """Run benchmarks; what follows the name is theirs, such as --json."""
+    """Run the benchmarks of a checkout.
+
+    What follows the name is handed on, such as --json.
+    """
     paths = chosen(name)
     raise typer.Exit(max(run(path, context.args) for path in paths))
 

@@ -31,7 +31,10 @@ class Finding:
 
 @app.command("check")
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Check midstream.toml, every component of every placement, and ask each placement once; changes nothing."""
+    """Check configuration and components.
+
+    Every component of every placement keeps its promises, and each placement answers. Changes nothing.
+    """
     with err.status("checking"):
         findings, state = check_folder(folder)
     problems = [each for each in findings if each.problem]

@@ -41,7 +41,10 @@ def command(
     types: Types = None,
     time_format: Annotated[str, typer.Option(help="As `midstream import` takes.")] = "auto",
 ) -> None:
-    """Replay sessions through a real server: recommend before each click, then learn from it."""
+    """Replay real sessions through a real server.
+
+    Before each click it is asked for recommendations, then it learns from the click.
+    """
     from midstream.cli.demo_data import find_data
 
     began = time.monotonic()

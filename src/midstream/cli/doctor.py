@@ -13,7 +13,10 @@ Repair = Annotated[bool, typer.Option("--repair", help="Cut a damaged log; what 
 
 @app.command("doctor")
 def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Look at folder, lock, log, snapshots, disk and versions; with --repair cut a damaged log."""
+    """Say what is wrong with a data folder.
+
+    Looks at lock, log, snapshots, disk and versions; with --repair cuts a damaged log.
+    """
     from midstream.app.examination import examine
     from midstream.app.running import config_of
 

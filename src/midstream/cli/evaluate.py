@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
 
-app = typer.Typer(help="Accuracy on data sets, with settings that were chosen before the test was read.")
+app = typer.Typer(help="Measure accuracy on data sets.")
 Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
 Settings = Annotated[Path | None, typer.Option(help="What was chosen on the validation part; made if not there.")]
 TimeFormat = Annotated[str, typer.Option(help="ms, s or iso.")]

@@ -22,7 +22,10 @@ _SUFFIXES = {".csv": "csv", ".parquet": "parquet"}
 def command(
     file: Target = None, file_format: Format = None, kinds: Kinds = None, folder: Folder = HERE, as_json: AsJson = False
 ) -> None:
-    """Write every event exactly once, oldest first; a server may have the folder open."""
+    """Write every event exactly once.
+
+    Oldest first. A server may have the folder open.
+    """
     from midstream.app.exporting import KINDS, ExportOptions
 
     chosen = file_format or _SUFFIXES.get(file.suffix if file else "", "ndjson")

@@ -28,7 +28,10 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Record every row of a file once; run again, it records what is missing and nothing twice."""
+    """Record every row of a file once.
+
+    Run again, it records what is missing and nothing twice.
+    """
     more = [f"type={type_name}"] if type_name else []
     options = options_of(columns, [*(constants or []), *more], types, time_format)
     summary = run_import(folder, file, options)
@@ -88,3 +91,5 @@ def print_summary(summary: "ImportSummary") -> None:
         say(f"{summary.rejected} rows rejected, all of them in data/{summary.rejected_file}; the first:")
         for fault in summary.faults:
             say(str(fault))
+        if any("looks like seconds" in fault.came for fault in summary.faults):
+            say("times in seconds are read with --time-format s")

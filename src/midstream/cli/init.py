@@ -29,7 +29,10 @@ sources = [
 def command(
     folder: Annotated[Path, typer.Argument(help="Made if it is not there.", file_okay=False)] = Path(),
 ) -> None:
-    """Write midstream.toml, components.py and example.ndjson; a file that is there is never overwritten."""
+    """Write the first files of a shop.
+
+    These are midstream.toml, components.py and example.ndjson. A file that is there is never overwritten.
+    """
     files = starter_files(int(time.time() * 1_000))
     write_new(folder, files)
     for name, content in files.items():

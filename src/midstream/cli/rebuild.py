@@ -18,7 +18,10 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Fold the log from the beginning and write a snapshot; with --verify compare with snapshot and tail."""
+    """Make the state anew from the log, or prove it.
+
+    Folds from the beginning and writes a snapshot; with --verify compares that with the newest snapshot and the rest.
+    """
     from midstream.app import rebuilding
     from midstream.app.running import config_of
 

@@ -26,7 +26,10 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one question from the log, recording nothing; a server may have the folder open."""
+    """Answer one question, and say why.
+
+    From the log, recording nothing. A server may have the folder open.
+    """
     from midstream.app.asking import ask_folder
     from midstream.app.running import config_of
     from midstream.engine.types import Ask

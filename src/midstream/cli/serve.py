@@ -22,7 +22,10 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this m
 
 @app.command("serve")
 def command(folder: Folder = HERE, host: Host = None, port: Port = None, insecure: Insecure = False) -> None:
-    """Take events and answer with recommendations over HTTP until Ctrl-C, which loses nothing acknowledged."""
+    """Take events and answer over HTTP until Ctrl-C.
+
+    What was acknowledged is durable; stopping loses nothing of it.
+    """
     from midstream.app.running import config_of
     from midstream.app.serving import serve_folder
 

@@ -11,7 +11,10 @@ app = typer.Typer()
 
 @app.command("size")
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print the bytes of each table as the log fills it now, and at the maxima of midstream.toml."""
+    """Print the memory of each table.
+
+    As the log fills it now, and at the maxima of midstream.toml.
+    """
     sizes = sizes_of(folder)
     if as_json:
         print_json(sizes)

@@ -1,0 +1,33 @@
+"""What ``midstream serve`` prints on an empty folder works as it is printed."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from midstream.cli.app import main
+from midstream.cli.demo_server import running_server
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="what is printed sends with curl")
+
+
+def test_what_serve_prints_works(tmp_path):
+    """On an empty folder it offers the example; after that import both commands work, and the slate is not empty."""
+    with pytest.raises(SystemExit):
+        main(["init", str(tmp_path)])
+    with running_server(tmp_path, lambda _: None):
+        said = (tmp_path / "server.txt").read_text()
+        assert "midstream import example.ndjson" in said
+        commands = [line.strip() for line in said.splitlines() if line.strip().startswith("curl ")]
+        with pytest.raises(SystemExit) as left:
+            main(["import", str(tmp_path / "example.ndjson"), "-f", str(tmp_path)])
+        assert left.value.code == 0
+        event, slate = (
+            json.loads(subprocess.run(each, shell=True, capture_output=True, check=True, timeout=60).stdout)  # noqa: S602  as a reader does
+            for each in commands
+        )
+        assert event["recorded"] == 1
+        assert len(slate["items"]) == 5
+        assert slate["tier"] == "full"
+    assert "all of them durable" in (tmp_path / "server.txt").read_text()
