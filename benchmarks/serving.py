@@ -319,7 +319,6 @@ def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) 
     end = log.end
     log.close()
 
-
     order = msgspec.json.encode(Order(str(copy / DATA_NAME), end, encode_settings(settings), 2))
     with subprocess.Popen(
         [sys.executable, "-m", "midstream.engine.snapshot_child"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

@@ -172,9 +172,7 @@ def module_is_short(module: Module) -> Iterator[Finding]:
 
 def parameters_are_few(module: Module) -> Iterator[Finding]:
     """A function has at most 6 parameters; a kernel takes its arrays, a command its options."""
-    methods = {
-        child for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) for child in node.body
-    }
+    methods = {child for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) for child in node.body}
     for function in functions(module):
         names = set(decorators(function))
         if "kernel" in names or ("command" in names and module.folder == "cli"):
@@ -280,8 +278,7 @@ def no_error_disappears(module: Module) -> Iterator[Finding]:
     """No handler that does nothing."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ExceptHandler) and all(
-            isinstance(step, ast.Pass)
-            or (isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant))
+            isinstance(step, ast.Pass) or (isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant))
             for step in node.body
         ):
             yield node.lineno, "an error disappears"
@@ -291,11 +288,7 @@ def nothing_is_pickled(module: Module) -> Iterator[Finding]:
     """No pickle is written or loaded, by whatever name."""
     yield from ((line, f"imports {name}") for line, name in imports(module.tree) if name in PICKLES)
     for node in ast.walk(module.tree):
-        if (
-            isinstance(node, ast.keyword)
-            and node.arg == "allow_pickle"
-            and ast.unparse(node.value) != "False"
-        ):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
             yield node.lineno, "allow_pickle"
 
 

@@ -34,6 +34,6 @@ def open(folder: str | Path, config: Config | None = None) -> Shop:  # noqa: A00
         LogDamaged: The log cannot be trusted; nothing was changed.
     """
     # Here, because every module of the package imports this one first.
-    from midstream.app.running import open_shop  # noqa: PLC0415
+    from midstream.app.running import open_shop
 
     return open_shop(folder, config)

@@ -1,5 +1,7 @@
 """Test, then learn: no method sees the future, and the state at the end is that of an import."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -123,3 +125,23 @@ def test_a_replay_may_end_early():
     rows = [("a", "w", 1), ("a", "x", 2), ("a", "y", 3)]
     report = run_replay("rows", interactions(rows), {"nothing": knows_nothing}, ReplayOptions(rows_max=2))
     assert (report.rows, report.questions) == (2, 1)
+
+
+@settings(max_examples=15)
+@given(ROWS, st.integers(0, 30))
+def test_rows_before_the_first_asked_are_only_learned(rows, asked_from):
+    """Nobody is asked about them, all the others are asked as ever, and the state at the end is that of all rows."""
+    columns = interactions(rows)
+    seen: list[int] = []
+
+    async def watch(fold, _):
+        seen.append(fold.log_position)
+        return np.empty(0, np.int32)
+
+    run_replay("rows", columns, {"watch": watch}, QUICK)
+    expected = [row for row in seen if row >= asked_from]
+    seen.clear()
+    report = run_replay("rows", columns, {"watch": watch}, replace(QUICK, asked_from=asked_from))
+    assert seen == expected
+    assert (report.rows, report.asked_from, report.questions) == (len(rows), asked_from, len(expected))
+    assert report.digest == folded(columns, DATA_SETTINGS).digest()

@@ -217,7 +217,7 @@ class Served:
     tier: str
     """``full``, ``reduced`` or ``floor``."""
     fold_version: str = ""
-    """Hash of the kernels' version and of every setting that changes the fold; a rerun needs a state of this version."""
+    """Hash of the kernels and of every setting that changes the fold; a rerun needs a state of this version."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -9,9 +9,6 @@ from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.items import Items
 
-SLATE_SIZE_MAX = 100
-"""Items of one answer: what fits on any page, at 1.5 kB of served record for 20."""
-
 
 def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: TimestampMs) -> Query:
     """Return the query of an ask, complete with id, seed and time.
@@ -20,8 +17,8 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         RequestInvalid: The size is out of bounds.
     """
     size = plan.slate_size if ask.n is None else ask.n
-    if not 1 <= size <= SLATE_SIZE_MAX:
-        right = f"A whole number from 1 to {SLATE_SIZE_MAX}."
+    if not 1 <= size <= plan.slate_size_max:
+        right = f"A whole number from 1 to {plan.slate_size_max}."
         raise RequestInvalid((Fault("/n", f"{size} came.", right, "docs/http.md"),))
     return Query(
         request_id=request_id,

@@ -48,7 +48,7 @@ class Snapshotter:
         self._engine = engine
         self._metrics = engine.metrics
         self._monotonic = engine.host.monotonic
-        self._written = newest
+        self._written: LogPosition = newest
         self._written_at = self._monotonic()
         self._task: asyncio.Task[None] | None = None
         engine.beside.append(self._set_gauges)
@@ -73,7 +73,7 @@ class Snapshotter:
             compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
         """
         fold = self._engine.fold
-        position = fold.log_position
+        position: LogPosition = fold.log_position
         if position == self._written:
             return None
         expected = fold.digest() if compare else None
@@ -102,6 +102,7 @@ class Snapshotter:
         order = Order(str(self._folder.root), position, encode_settings(self._engine.fold.settings), self._options.keep)
         child = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # nothing of the current folder is imported
             "-m",
             "midstream.engine.snapshot_child",
             stdin=asyncio.subprocess.PIPE,

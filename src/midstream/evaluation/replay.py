@@ -62,6 +62,9 @@ class ReplayOptions:
     """The item of the last act may be recommended again."""
     rows_max: int | None = None
     """Only so many rows, from the beginning."""
+    asked_from: int = 0
+    """Number of the first row that may be guessed, from 0; those before it are only learned, as when settings were
+    chosen on them."""
     parts: int = 10
     """Into how many parts of equally many questions the figures over time are cut."""
     resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
@@ -90,6 +93,8 @@ class ReplayReport:
     k: int
     repeat: bool
     rows: int
+    asked_from: int
+    """Number of the first row that may be guessed."""
     questions: int
     sessions: int
     dropped: Mapping[str, int]
@@ -120,7 +125,7 @@ def run_replay(
     used = options or ReplayOptions()
     rows = interactions if used.rows_max is None else interactions.take(slice(0, used.rows_max))
     fold = Fold(fitted(used.fold, room_for(rows)))
-    asked = _asked(rows)
+    asked = _asked(rows, used.asked_from)
     ranks = asyncio.run(_replay(rows, asked, methods, fold, used))
     session = np.unique(rows.session_id, return_inverse=True)[1][asked]
     first = next(iter(ranks.values()))
@@ -129,6 +134,7 @@ def run_replay(
         k=used.k,
         repeat=used.repeat,
         rows=len(rows),
+        asked_from=used.asked_from,
         questions=len(asked),
         sessions=len(np.unique(rows.session_id)),
         dropped=rows.dropped,
@@ -137,11 +143,12 @@ def run_replay(
     )
 
 
-def _asked(rows: Interactions) -> Rows:
-    """Return the rows that are guessed: all but the first of each session."""
-    is_first = np.zeros(len(rows), dtype=np.bool_)
-    is_first[np.unique(rows.session_id, return_index=True)[1]] = True
-    return np.flatnonzero(~is_first)
+def _asked(rows: Interactions, asked_from: int) -> Rows:
+    """Return the rows that are guessed: from one row on, all but the first of each session."""
+    is_asked = np.ones(len(rows), dtype=np.bool_)
+    is_asked[np.unique(rows.session_id, return_index=True)[1]] = False
+    is_asked[:asked_from] = False
+    return np.flatnonzero(is_asked)
 
 
 async def _replay(

@@ -79,9 +79,7 @@ class Metrics:
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
         return Gauge(f"midstream_{name}", documentation, labels, registry=self.registry)
 
-    def _histogram(
-        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"midstream_{name}", documentation, labels, buckets=buckets, registry=self.registry)
 
     def _describe_events(self) -> None:

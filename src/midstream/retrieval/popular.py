@@ -14,7 +14,7 @@ class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """
 
     name: str = "popular"
-    limit: int = 200
+    limit: int = 50
     half_life: Duration = Duration("7d")
 
     def retrieve(self, moment: Moment) -> Proposal:

@@ -6,11 +6,11 @@ from typing import Literal
 import msgspec
 
 from midstream.core.durations import Duration
+from midstream.events.wire import AttributeKind
 
 KERNEL_VERSION = 1
 """Raised by whoever changes what any table holds after the same events."""
 
-AttributeKind = Literal["number", "category", "tags", "boolean"]
 UnknownItems = Literal["accept", "hold", "reject"]
 
 
@@ -82,7 +82,7 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sha256(text).hexdigest()[:16]
 
     def action_names(self) -> tuple[str, ...]:
-        """Return the configured interactions in the order of their numbers: by name, so that order in a file is free."""
+        """Return the configured interactions in the order of their numbers: by name, however a file has them."""
         return tuple(sorted(self.types))
 
 
