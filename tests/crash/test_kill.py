@@ -146,8 +146,23 @@ def test_no_acknowledged_event_is_lost_and_none_is_applied_twice(tmp_path: Path)
     require_equal(fold, interactions)
 
 
-def cycle(folder: Path, clients: list[Client], seconds: float) -> None:
-    """Serve under load for a while, then kill -9."""
+@pytest.mark.crash
+def test_a_graceful_stop_loses_nothing_and_ends_well(tmp_path: Path) -> None:
+    """On SIGTERM under load what was acknowledged is in the log once, the snapshot is good and the exit status is 0."""
+    (tmp_path / "midstream.toml").write_text(CONFIG)
+    clients = [Client(number, 0, random.Random(number)) for number in range(CLIENTS)]  # noqa: S311  a load, no secret
+    assert cycle(tmp_path, clients, 1.0, signal.SIGTERM) == 0
+    events, fold = read_back(tmp_path)
+    interactions = [event for event in events if event.kind == Kind.INTERACTION]
+    times = Counter(event.event_id for event in interactions)
+    acknowledged = set().union(*(client.acknowledged for client in clients))
+    assert len(acknowledged) > 10
+    assert {times[event_id] for event_id in acknowledged} == {1}
+    require_equal(fold, interactions)
+
+
+def cycle(folder: Path, clients: list[Client], seconds: float, end: signal.Signals = signal.SIGKILL) -> int:
+    """Serve under load for a while, then end the server; return its exit status."""
     port = free_port()
     with serving(folder, port) as server:
         stop = threading.Event()
@@ -157,11 +172,12 @@ def cycle(folder: Path, clients: list[Client], seconds: float) -> None:
             threads.append(threading.Thread(target=client.run, args=(stop,)))
             threads[-1].start()
         time.sleep(seconds)
-        server.send_signal(signal.SIGKILL)
+        server.send_signal(end)
         server.wait()
         stop.set()
         for thread in threads:
             thread.join()
+    return server.returncode
 
 
 def read_back(folder: Path) -> tuple[list[Event], Fold]:

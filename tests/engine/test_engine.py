@@ -8,6 +8,7 @@ import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
+from midstream.engine import engine as engine_module
 from midstream.engine import turns, writer
 from midstream.engine.types import Ask, Outcome
 from midstream.events.memory import MemoryLog
@@ -270,6 +271,23 @@ def test_nobody_reads_what_a_crash_could_take_back() -> None:
         await asyncio.gather(*calls)
 
     Rig().run(work)
+
+
+def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing arrives a tick is appended, at most one a minute of log time, and none once no session is open."""
+    real_sleep = asyncio.sleep
+
+    async def work(rig: Rig) -> list[int]:
+        monkeypatch.setattr(engine_module.asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
+        await rig.engine.record(rig.batch(view("mug")))
+        ends = []
+        for minutes in (0, 1, 1, 40, 5, 5):
+            rig.now_ms += minutes * 60_000
+            await real_sleep(0.05)
+            ends.append(int(rig.log.end))
+        return ends
+
+    assert Rig().run(work) == [1, 2, 3, 4, 4, 4]
 
 
 def test_served_records_are_events() -> None:

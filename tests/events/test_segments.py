@@ -1,8 +1,9 @@
 """The segment log: rotation, torn tails, damage, repair, readers, the lock."""
 
-import multiprocessing
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -491,27 +492,28 @@ def test_reader_remembers_a_bounded_number_of_places():
     assert len(disk.calls) - calls <= 3
 
 
-def _hold(folder, ready, done):
-    log = SegmentLog(folder, RealDisk(), LOG_ID)
-    ready.put(os.getpid())
-    done.get(timeout=60)
-    log.close()
+HOLD = """
+import sys
+from pathlib import Path
+from midstream.events.disk import RealDisk
+from midstream.events.segments import SegmentLog
+log = SegmentLog(Path(sys.argv[1]), RealDisk(), b"other process id")
+print("open", flush=True)
+sys.stdin.read()
+log.close()
+"""
 
 
 def test_second_opener_is_refused(tmp_path):
     """One process has a log open; another, and a second log in the same one, are told whose it is."""
     folder = tmp_path / "shop" / "log"
-    spawn = multiprocessing.get_context("spawn")
-    ready, done = spawn.Queue(), spawn.Queue()
-    holder = spawn.Process(target=_hold, args=(folder, ready, done))
-    holder.start()
-    try:
-        pid = ready.get(timeout=60)
-        with pytest.raises(FolderLocked, match=f"process {pid};"):
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(FolderLocked, match=f"process {holder.pid};"):
             SegmentLog(folder, RealDisk(), LOG_ID)
-    finally:
-        done.put(None)
-        holder.join(60)
+        holder.communicate()
+    assert holder.returncode == 0
     log = SegmentLog(folder, RealDisk(), LOG_ID)
     with pytest.raises(FolderLocked, match=f"process {os.getpid()};"):
         SegmentLog(folder, RealDisk(), LOG_ID)
