@@ -1,6 +1,7 @@
 """What the engine promises: durable and applied once when acknowledged; read your writes; one position an answer."""
 
 import asyncio
+import time
 
 import msgspec
 import numpy as np
@@ -245,6 +246,34 @@ def test_a_bug_in_a_table_ends_the_turns_loudly(monkeypatch: pytest.MonkeyPatch)
         assert not rig.engine.health().ready
 
     Rig().run(work)
+
+
+def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that was on its way into the log when a table broke is answered, and nothing piles up behind it."""
+
+    class Slow(MemoryLog):
+        def append(self, batch):
+            time.sleep(0.05)
+            return super().append(batch)
+
+    async def work(rig: Rig) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(rig.engine.fold, "apply", broken)
+        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view("mug"))))]
+        await asyncio.sleep(0.02)  # the first one is being written
+        calls.append(asyncio.ensure_future(rig.engine.record(rig.batch(view("cup")))))
+        done, waiting = await asyncio.wait(calls, timeout=5)
+        assert not waiting
+        assert {type(each.exception()) for each in done} == {ZeroDivisionError}
+        await rig.engine.recommend(Ask())
+        while rig.log.end < 3:  # noqa: ASYNC110  the log thread sets no event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert not rig.engine._folding._durable
+
+    Rig(log=Slow()).run(work)
 
 
 def test_an_unknown_placement_and_a_wrong_size_are_named() -> None:

@@ -82,8 +82,11 @@ class Folding:
 
     def add(self, first: LogPosition, batch: EventBatch, tickets: Iterable[tuple[LogPosition, Ticket]]) -> None:
         """Queue durable events; each ticket is resolved when the state stands at its position, in order."""
-        self._durable.append(Durable(first, batch))
         self._tickets.extend(tickets)
+        if self.failure is not None:
+            self._give_up()
+            return
+        self._durable.append(Durable(first, batch))
         self._idle.clear()
         self._work.set()
 
@@ -157,6 +160,11 @@ class Folding:
             return
         self.failure = task.exception()
         self._idle.set()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Keep nothing that will never be applied, and tell everyone who waits for it."""
+        self._durable.clear()
         while self._tickets:
             ticket = self._tickets.popleft()[1]
             if not ticket.done() and self.failure is not None:
