@@ -154,6 +154,31 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     Rig().run(work)
 
 
+def test_a_refused_batch_takes_no_later_copy_out_of_the_dedupe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a batch was refused and is sent again at once, a third copy is still seen to be one."""
+
+    async def work(rig: Rig) -> None:
+        batch = rig.batch(view("mug", event_id="1"))
+
+        async def refused() -> None:
+            monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 0)
+            with pytest.raises(Overloaded):
+                await rig.engine.record(batch)
+            monkeypatch.undo()
+
+        first = asyncio.ensure_future(refused())
+        second = asyncio.ensure_future(rig.engine.record(batch))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        third = await rig.engine.record(batch)
+        await first
+        assert (await second).outcome.tolist() == [Outcome.RECORDED]
+        assert third.outcome.tolist() == [Outcome.DUPLICATE]
+        assert rig.log.end == 1
+
+    Rig().run(work)
+
+
 def test_every_answer_is_a_served_record() -> None:
     """What was served can be looked up by its request id, with the log position of the state that it saw."""
 

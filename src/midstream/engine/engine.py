@@ -143,7 +143,6 @@ class Engine:
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
-            ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
             self._outbox.flush()  # what was served comes before what followed from it
             try:
                 self._writer.submit(Entry(admitted.batch, ticket))
@@ -152,6 +151,7 @@ class Engine:
                 ticket.cancel()
                 self._intake.release(admitted, ticket)
                 raise
+            ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
             await asyncio.shield(ticket)
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)
