@@ -344,6 +344,24 @@ def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.Mo
     assert Rig().run(work) == [1, 2, 3, 4, 4, 4]
 
 
+def test_ticks_go_on_after_the_queue_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick that found no room is left out, and the next one comes when there is room again."""
+    real_sleep = asyncio.sleep
+
+    async def work(rig: Rig) -> None:
+        monkeypatch.setattr(engine_module.asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
+        await rig.engine.record(rig.batch(view("mug")))
+        monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 0)
+        rig.now_ms += 60_000
+        await real_sleep(0.05)
+        assert rig.log.end == 1
+        monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 10)
+        await real_sleep(0.05)
+        assert rig.log.end == 2
+
+    Rig().run(work)
+
+
 def test_served_records_are_events() -> None:
     """The log holds a served event for each answer, in order, after the events that it saw."""
 

@@ -6,6 +6,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -299,7 +300,8 @@ class Engine:
             now_ms = self.clock()
             is_due = len(self.fold.sessions) > 0
             if self._refusal is None and is_due and now_ms - self.log.last_log_time_ms >= TICK_MS:
-                self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
+                with suppress(Overloaded):  # what waits for the log moves log time on as well
+                    self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
 
 
 def _positions(written: Written) -> list[tuple[LogPosition, asyncio.Future[None]]]:
