@@ -95,6 +95,27 @@ def test_a_failed_log_takes_nothing_more() -> None:
     Rig(log=Failing()).run(work)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_on_the_log_thread_is_told_to_everyone() -> None:
+    """What waits for a log thread that broke is refused, and so is what comes later; slates are still served."""
+
+    class Broken(MemoryLog):
+        def append(self, batch):
+            raise ZeroDivisionError
+
+    async def work(rig: Rig) -> None:
+        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view(f"i{n}")))) for n in range(3)]
+        done, waiting = await asyncio.wait(calls, timeout=5)
+        assert not waiting
+        assert {type(each.exception()) for each in done} == {AppendFailed}
+        with pytest.raises(AppendFailed):
+            await rig.engine.record(rig.batch(view("late")))
+        assert not rig.engine.health().accepts_events
+        await rig.engine.recommend(Ask())
+
+    Rig(log=Broken()).run(work)
+
+
 def test_read_your_writes() -> None:
     """A token of an acknowledged write is seen; one of the future or of another log is refused."""
 

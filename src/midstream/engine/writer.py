@@ -109,8 +109,23 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while entries := self._take():
-            self._deliver(self._append(entries))
+        entries: tuple[Entry, ...] = ()
+        try:
+            while entries := self._take():
+                self._deliver(self._append(entries))
+        finally:
+            if entries:
+                self._give_up(entries)
+
+    def _give_up(self, entries: tuple[Entry, ...]) -> None:
+        """A bug ends the thread loudly: take nothing more, and let nobody wait for what will not be written."""
+        with self._wake:
+            self._closing = True
+            left = (*entries, *self._queue)
+            self._queue.clear()
+            self._queued = 0
+        error = AppendFailed("the log thread ended by a bug; its standard error says which")
+        self._deliver(Written(self._log.end, entries[0].batch, left, error, 0.0))
 
     def _take(self) -> tuple[Entry, ...]:
         """Return the entries of the next frame; empty when the writer is closed and nothing is left."""
