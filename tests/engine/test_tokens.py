@@ -1,5 +1,7 @@
 """Tokens say nothing to a caller, come back as they went, and cannot be made up."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,16 @@ def test_a_request_id_cannot_be_made_up(random: bytes, bit: int) -> None:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     other = alphabet[alphabet.index(request_id[place]) ^ (1 << flip)]
     assert not ids.are_ours(request_id[:place] + other + request_id[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: f"{text[:5]}!{text[5:]}", "{}====".format, "{}\n".format, " {}".format]
+)
+def test_a_request_id_has_one_spelling(change: Callable[[str], str]) -> None:
+    """A text that only decodes to a request id is none: the answer that it should name would not be found."""
+    ids = RequestIds(b"a" * 32, bytes)
+    request_id, _ = ids.make()
+    assert not ids.are_ours(change(request_id))
 
 
 @given(st.text(max_size=50))
