@@ -144,9 +144,8 @@ class Engine:
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
-            self._outbox.flush()  # what was served comes before what followed from it
             try:
-                self._writer.submit(Entry(admitted.batch, ticket))
+                self._writer.submit(*self._outbox.take(), Entry(admitted.batch, ticket))
             except Overloaded:
                 self.metrics.count_overload("events")
                 ticket.cancel()

@@ -8,14 +8,14 @@ from midstream.engine.writer import Entry, Writer
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 
-LINGER_S = 0.005
-"""A record waits this long for others: at 1,000 answers a second five share one commit and one folding step."""
-LOT_EVENTS_MAX = 64
-"""38 kB at 600 bytes a record: goes at once."""
+LINGER_S = 0.02
+"""A record waits this long for others, or for the next event: at 1,000 answers a second 20 share one sync."""
+LOT_EVENTS_MAX = 256
+"""150 kB at 600 bytes a record: goes at once."""
 
 
 class Outbox:
-    """Collects served records, and hands them to the writer before any later event of a caller."""
+    """Collects served records; they reach the log before any later event of a caller."""
 
     def __init__(self, writer: Writer, is_refused: Callable[[], bool], metrics: Metrics) -> None:
         """Hand over to ``writer`` unless the log takes nothing more, as ``is_refused`` says."""
@@ -33,19 +33,23 @@ class Outbox:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LINGER_S, self.flush)
 
-    def flush(self) -> None:
-        """Hand over what was collected; where there is no room for it, it is lost and counted."""
+    def take(self) -> tuple[Entry, ...]:
+        """Return what was collected, to be submitted before an event that may follow from it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         events, self._events = self._events, []
-        if not events:
+        return (Entry(build(events), None),) if events else ()
+
+    def flush(self) -> None:
+        """Hand over what was collected; where there is no room for it, it is lost and counted."""
+        lot = self.take()
+        if not lot:
+            return
+        if self._is_refused():
+            self._metrics.count_append_failure("append_failed")
             return
         try:
-            if not self._is_refused():
-                self._writer.submit(Entry(build(events), None))
-                return
+            self._writer.submit(*lot)
         except Overloaded:
             self._metrics.count_overload("served")
-            return
-        self._metrics.count_append_failure("append_failed")

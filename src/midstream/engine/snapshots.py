@@ -60,13 +60,26 @@ def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
     Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
 
     Raises:
-        OSError: The disk; what was begun is left under a temporary name, for ``prune``.
+        OSError: The disk; what was begun is removed. What a killed writer leaves has a temporary name, for ``prune``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{fold.log_position:020d}-{fold.settings.version()}"
     temporary = folder / f"{_TEMPORARY}{name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    try:
+        manifest = _write_files(temporary, fold, identity)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
+        raise
+    final = folder / name
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _sync_folder(folder)
+    return manifest
+
+
+def _write_files(temporary: Path, fold: Fold, identity: LogIdentity) -> Manifest:
     files = {key: _write_array(temporary / f"{key}.npy", array) for key, array in fold.arrays().items()}
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -80,10 +93,6 @@ def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
     )
     _write_synced(temporary / _MANIFEST, _seal(manifest))
     _sync_folder(temporary)
-    final = folder / name
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    _sync_folder(folder)
     return manifest
 
 

@@ -84,21 +84,22 @@ class Writer:
         """Start the log thread."""
         self._thread.start()
 
-    def submit(self, entry: Entry) -> None:
-        """Queue an entry; its fate comes through ``deliver``.
+    def submit(self, *entries: Entry) -> None:
+        """Queue entries, in order and for one commit; their fate comes through ``deliver``.
 
         Raises:
             Overloaded: The queue is at its maximum; nothing was queued.
         """
+        count = sum(len(entry.batch) for entry in entries)
         with self._wake:
             if self._closing:
                 message = "the log is closing"
                 raise Overloaded(message)
-            if self._queued + len(entry.batch) > QUEUE_EVENTS_MAX:
+            if self._queued + count > QUEUE_EVENTS_MAX:
                 message = f"{self._queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
                 raise Overloaded(message)
-            self._queue.append(entry)
-            self._queued += len(entry.batch)
+            self._queue.extend(entries)
+            self._queued += count
             self._wake.notify()
 
     def close(self) -> None:
