@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from midstream.app.running import open_shop
+from midstream.app.server_address import publish, read_address
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
 
@@ -31,3 +33,22 @@ def test_what_serve_prints_works(tmp_path):
         assert len(slate["items"]) == 5
         assert slate["tier"] == "full"
     assert "all of them durable" in (tmp_path / "server.txt").read_text()
+
+
+def test_a_second_server_leaves_the_first_ones_address(tmp_path, capfd):
+    """A server that finds the folder locked says so and does not take away where the first one listens."""
+    with running_server(tmp_path, lambda _: None) as url:
+        with pytest.raises(SystemExit) as left:
+            main(["serve", "-f", str(tmp_path), "--port", "0"])
+        assert left.value.code == 1
+        assert "in use by process" in capfd.readouterr().err
+        assert read_address(tmp_path / "data") == url
+    assert read_address(tmp_path / "data") is None
+
+
+def test_the_address_of_a_dead_server_is_not_used(tmp_path):
+    """Whoever opens the folder next takes away what a killed server left, so no import is sent there."""
+    (tmp_path / "data").mkdir()
+    publish(tmp_path / "data", "http://127.0.0.1:9")
+    with open_shop(tmp_path):
+        assert read_address(tmp_path / "data") is None

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.config import Config
 from midstream.app.reading import read_config
+from midstream.app.server_address import withdraw
 from midstream.app.wiring import plans
 from midstream.core.types import Clock, TimestampMs
 from midstream.engine import snapshots
@@ -75,6 +76,7 @@ def open_running(
     log = SegmentLog(data.log, RealDisk(), outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
     with ExitStack() as undo:
         undo.callback(log.close)
+        withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
         identity = identity_of(bytes.fromhex(log.log_id), log.generation)
         loaded = snapshots.load_newest(data.snapshots, config.fold_settings(), identity, log.end)
         position = loaded.fold.log_position

@@ -1,6 +1,7 @@
 """Where the server of a data folder listens: a small file beside the lock, while it runs.
 
-So ``midstream import`` in another terminal finds the server that has the folder open and sends through it.
+So ``midstream import`` in another terminal finds the server that has the folder open and sends through it. Only who
+holds the folder's lock writes it or takes it away.
 """
 
 from pathlib import Path

@@ -68,10 +68,7 @@ def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready:
         publish(data.root, url)
         on_ready(_ready(url, opened[0]))
 
-    try:
-        serve(lambda: _opening(folder, config, opened, stopped.append), options, ready)
-    finally:
-        withdraw(data.root)
+    serve(lambda: _opening(folder, config, opened, stopped.append), options, ready)
     return stopped[0]
 
 
@@ -94,6 +91,7 @@ def _opening(
                 letters,
             )
         finally:
+            withdraw(data.root)  # while the lock is held: after that it may be another server's
             await running.stop()
             letters.close()
             on_stopped(_stopped(running, data, began))
