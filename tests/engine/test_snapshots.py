@@ -138,7 +138,7 @@ def test_a_snapshot_that_is_not_finished_is_no_snapshot(tmp_path: Path, monkeypa
         for name in snapshots.names(tmp_path):
             snapshots.read(tmp_path / name)
     monkeypatch.undo()
-    snapshots.prune(tmp_path, 2)
+    snapshots.prune(tmp_path, 2, IDENTITY)
     assert [each.name for each in tmp_path.iterdir()] == snapshots.names(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_prune_keeps_two_at_least(tmp_path: Path) -> None:
     """The newest may turn out damaged, so one before it is always kept."""
     for count in (100, 200, 300):
         snapshots.write(tmp_path, folded(count), IDENTITY)
-    assert len(snapshots.prune(tmp_path, 0)) == 1
+    assert len(snapshots.prune(tmp_path, 0, IDENTITY)) == 1
     assert [int(name[:20]) for name in snapshots.names(tmp_path)] == [300, 200]
 
 
@@ -164,3 +164,13 @@ def test_a_snapshot_that_found_no_room_leaves_none_taken(tmp_path: Path, monkeyp
         with pytest.raises(OSError, match="no room"):
             snapshots.write(tmp_path, folded(count), IDENTITY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_repair_the_new_snapshots_are_kept(tmp_path: Path) -> None:
+    """Snapshots of a generation that was cut off stand at higher positions; not the new ones but they are removed."""
+    for count in (400, 500):
+        snapshots.write(tmp_path, folded(count), IDENTITY)
+    repaired = identity_of(IDENTITY.id_bytes, IDENTITY.generation + 1)
+    snapshots.write(tmp_path, folded(300), repaired)
+    assert len(snapshots.prune(tmp_path, 2, repaired)) == 2
+    assert snapshots.load_newest(tmp_path, SETTINGS, repaired, LogPosition(300)).fold.log_position == 300

@@ -73,7 +73,7 @@ def rebuild(folder: Path, config: Config) -> Rebuilt:
         if log.end == 0:
             return Rebuilt(log.end, fold.digest(), ())
         manifest = snapshots.write(data.snapshots, fold, log.identity)
-        removed = snapshots.prune(data.snapshots, config.snapshots.keep)
+        removed = snapshots.prune(data.snapshots, config.snapshots.keep, log.identity)
     finally:
         disk.close(lock)
     return Rebuilt(log.end, manifest.digest, tuple(removed))

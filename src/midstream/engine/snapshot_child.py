@@ -58,7 +58,7 @@ def run(order: Order) -> Report:
     fold = loaded.fold
     folded = catch_up(fold, lambda after, limit: reader.read(after, limit, position), position)
     manifest = snapshots.write(folder.snapshots, fold, reader.identity)
-    snapshots.prune(folder.snapshots, order.keep)
+    snapshots.prune(folder.snapshots, order.keep, reader.identity)
     return Report(manifest.log_position, manifest.digest, folded, loaded.refused)
 
 

@@ -148,15 +148,29 @@ def parse(files: Mapping[str, bytes]) -> tuple[Manifest, Mapping[str, NDArray[np
     return manifest, {key: _parse_array(key, files[f"{key}.npy"], digest) for key, digest in manifest.files.items()}
 
 
-def prune(folder: Path, keep: int) -> Sequence[str]:
-    """Remove all but the newest snapshots and what an interrupted writer left; return the names removed."""
+def prune(folder: Path, keep: int, identity: LogIdentity) -> Sequence[str]:
+    """Remove all but the newest snapshots of a log's generation and what an interrupted writer left; return the names.
+
+    Those of another generation go first: their log positions may be higher, and none of them can ever serve again.
+    """
     removed: list[str] = []
     if folder.is_dir():
         leftovers = [each.name for each in folder.iterdir() if each.name.startswith(_TEMPORARY)]
-        for name in [*names(folder)[max(keep, KEEP_MIN) :], *leftovers]:
+        foreign = [name for name in names(folder) if not _may_be_of(folder / name, identity)]
+        own = [name for name in names(folder) if name not in foreign]
+        for name in [*own[max(keep, KEEP_MIN) :], *foreign, *leftovers]:
             shutil.rmtree(folder / name)
             removed.append(name)
     return removed
+
+
+def _may_be_of(path: Path, identity: LogIdentity) -> bool:
+    """Return whether a snapshot is of this generation of this log, as far as it can be read."""
+    try:
+        manifest = _unseal((path / _MANIFEST).read_bytes())
+    except (OSError, SnapshotInvalid):
+        return True
+    return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
 def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> Fold:
