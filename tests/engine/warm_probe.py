@@ -1,0 +1,65 @@
+"""Prints kernels that the first events, questions and look-ups of a new process compiled, after its warm-up."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from numba.core.registry import CPUDispatcher
+
+from midstream.app.running import accept_of, config_of, open_running
+from midstream.cli.init import starter_files, write_new
+from midstream.engine.types import Ask
+from midstream.events.decode import decode
+
+NOW_MS = 1_790_000_000_000
+MORE = b"""\
+{"type": "user", "user_id": "ann", "attributes": {"language": "en"}}
+{"type": "user", "operation": "delete", "user_id": "ann"}
+{"type": "item", "operation": "delete", "item_id": "lamp-012"}
+{"type": "item", "item_id": "rug-008", "attributes": {"available": false, "price": null, "tags": ["soft"]}}
+{"type": "impression", "user_id": "ann", "items": [{"item_id": "rug-008"}, {"item_id": "new"}]}
+"""
+QUESTIONS = (
+    Ask("default", session_id="s"),
+    Ask("default", user_id="ann", exclude=("rug-008",)),
+    Ask("default", items=("rug-008", "lamp-012"), filter='item.price < 30 and item.category in ["lamps", "rugs"]'),
+    Ask("shelf", session_id="s", items=("rug-008",)),
+)
+
+
+def compiled() -> set[str]:
+    """Return every kernel with the types it is compiled for, in this process."""
+    return {
+        f"{each.py_func.__module__}.{each.py_func.__name__} {types}"
+        for module in [value for name, value in sys.modules.items() if name.startswith("midstream.")]
+        for each in vars(module).values()
+        if isinstance(each, CPUDispatcher)
+        for types in each.signatures
+    }
+
+
+async def main(folder: Path) -> None:
+    """Open a new shop, use it, print what was compiled only then."""
+    files = starter_files(NOW_MS)
+    write_new(folder, files)
+    config = config_of(folder)
+    running = open_running(folder, config)
+    await running.start()
+    before = compiled()
+    accept = accept_of(config)
+    for body in (files["example.ndjson"].encode(), MORE):
+        for part in (body, body.splitlines()[0]):
+            decoded = decode(part, accept)
+            assert not decoded.rejected
+            await running.engine.record(decoded.batch)
+    for question in QUESTIONS:
+        await running.engine.recommend(question)
+    assert running.engine.item("rug-008")
+    assert running.engine.user("ann")
+    await running.stop()
+    for each in sorted(compiled() - before):
+        print(each)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
