@@ -93,8 +93,8 @@ price = "number". `available` is always there: an item with available = false is
         "One table for each place where recommendations are shown.",
         {
             "name": "What a request asks for.",
-            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.2,\n"
-            "popular 0.1, editorial 0.1, any other 1.0.",
+            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.05,\n"
+            "popular 0.02, editorial 0.02, any other 1.0.",
             "filter": "Which items may be served (docs/filters.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
             "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
@@ -127,7 +127,7 @@ SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
         "position_decay": "How fast an item of the session loses weight with each later one, in the similarity.",
         "match_decay": "How fast a neighbour loses weight with each item since the latest shared one.",
         "distance_decay": "How fast an item of a neighbour loses weight with each place from the shared one.",
-        "same_item": "Weight of the shared item itself.",
+        "same_item": "Weight of the shared item itself: about 3 where visitors often come back to an item.",
         "sharpness": 'Power of the similarity: "1", "1.5" or "2".',
         "allow_session_items": "Whether items of the session may be proposed; `repeats` says what may be served.",
         "exclude_last_item": "Whether the last one is left out all the same.",
