@@ -97,7 +97,7 @@ BUGS = (
     ),
     Bug(
         "no_dedupe",
-        (Edit("state/fold.py", "found == Admission.NEW)", "found >= Admission.NEW)"),),
+        (Edit("state/fold.py", "found == _NEW)", "found >= _NEW)"),),
         ("tests/state/test_fold.py", "tests/state/test_vocabulary.py", "tests/state/test_event_ids.py"),
     ),
     Bug(

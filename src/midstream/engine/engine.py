@@ -36,11 +36,11 @@ ANY_PLACEMENT = "*"
 """Name of the plan that answers every name that is not configured."""
 TICK_MS = 60_000
 """At most one tick a minute, and only while an open session waits for log time to move."""
-_OUTCOMES: tuple[tuple[Outcome, EventOutcome], ...] = (
-    (Outcome.RECORDED, "recorded"),
-    (Outcome.DUPLICATE, "duplicate"),
-    (Outcome.CONFLICT, "conflict"),
-    (Outcome.REFUSED, "refused"),
+_OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
+    (int(Outcome.RECORDED), "recorded"),
+    (int(Outcome.DUPLICATE), "duplicate"),
+    (int(Outcome.CONFLICT), "conflict"),
+    (int(Outcome.REFUSED), "refused"),
 )
 
 
@@ -155,9 +155,10 @@ class Engine:
             await asyncio.shield(ticket)
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)
+        counts = np.bincount(admitted.outcome, minlength=len(_OUTCOMES)).tolist()
         for outcome, name in _OUTCOMES:
-            if count := int(np.count_nonzero(admitted.outcome == outcome)):
-                self.metrics.count_events(name, count)
+            if counts[outcome]:
+                self.metrics.count_events(name, counts[outcome])
         return Recorded(self.fold.log_position, admitted.outcome)
 
     async def recommend(self, ask: Ask) -> Answer:
