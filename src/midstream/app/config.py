@@ -11,6 +11,7 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.events.segments import SEGMENT_BYTES
+from midstream.events.wire import AttributeKind
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.editorial import Editorial
@@ -18,7 +19,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
-from midstream.state.settings import AttributeKind, EventType, FoldSettings, Limits, UnknownItems
+from midstream.state.settings import EventType, FoldSettings, Limits, UnknownItems
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
