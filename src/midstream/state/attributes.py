@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Index
-from midstream.state.settings import AttributeKind, Limits
+from midstream.events.wire import AttributeKind
+from midstream.state.settings import Limits
 
 VALUE_BYTES_MAX = 256
 """Bytes of a category or tag; a longer one counts as not known. So 65,536 values have 16 MiB of text at most."""
