@@ -82,6 +82,23 @@ def test_forged_request_id_is_a_fault_of_its_event(client, body, pointer):
     assert len(client.engine.events) == answer["recorded"]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'[{"type": "view", "value": NaN}, %b]',
+        b'[{"type": "view", "item_id": "a\n"}, %b]',
+        b'{"events": [{"type": "view", "item_id": "\\ud800"}, %b]}',
+        b'{"\\u0065vents": [{"type": "x"}, %b]}',
+        b'{"events": 1}\n%b',
+    ],
+)
+def test_request_id_is_judged_beside_any_other_fault(client, form):
+    """An event that no strict parser reads does not keep a made-up request id beside it from being named."""
+    answer = client.post("/v1/events", form % json.dumps(EVENT | {"request_id": "forged"}).encode())
+    assert answer.status_code == 422
+    assert [each["index"] for each in answer.json()["rejected"]] == [0, 1]
+
+
 def test_own_request_id_is_taken(client):
     """An impression may name the request that served it."""
     request_id = client.post("/v1/recommendations", {}).json()["request_id"]

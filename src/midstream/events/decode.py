@@ -68,8 +68,8 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One event of a request that is judged alone."""
+class Part:
+    """One event of a request by itself, to be judged or named alone."""
 
     prefix: str
     """Where it is in what was sent."""
@@ -97,7 +97,7 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
     if len(body) > accept.limits.body_bytes_max:
         raise TooLarge((_fault("body", f"{len(body)} bytes.", f"At most {accept.limits.body_bytes_max} a request."),))
     body = body.removeprefix(_BOM)
-    as_lines = "ndjson" in content_type or "jsonl" in content_type
+    as_lines = _is_ndjson(content_type)
     try:
         events = _decode_typed(body, as_lines=as_lines)
         _check_count(len(events), accept)
@@ -108,6 +108,23 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
     except _FAILURES:
         parts = _split(body, accept, as_lines=as_lines)
         return _judge(parts, lambda part: _decode_event(part.raw), accept)
+
+
+def parts_of(body: bytes, accept: Accept, content_type: str = "") -> Sequence[Part]:
+    """Return the events of a body that ``decode`` could split, one by one: to name one that is refused later.
+
+    Args:
+        body: As ``decode`` was given it, and so are the others.
+        accept: The terms on which events are taken.
+        content_type: Of the request.
+
+    Cost: about 20 µs an event.
+    """
+    return _split(body.removeprefix(_BOM), accept, as_lines=_is_ndjson(content_type))
+
+
+def _is_ndjson(content_type: str) -> bool:
+    return "ndjson" in content_type or "jsonl" in content_type
 
 
 def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> Decoded:
@@ -149,7 +166,7 @@ def _decode_lines_typed(body: bytes) -> list[WireEvent]:
     return events
 
 
-def _judge(parts: Sequence[_Part], read: Callable[[_Part], WireEvent], accept: Accept) -> Decoded:
+def _judge(parts: Sequence[Part], read: Callable[[Part], WireEvent], accept: Accept) -> Decoded:
     """Take or refuse each event for itself."""
     rows = Rows(accept)
     rejected: list[Rejected] = []
@@ -167,7 +184,7 @@ def _judge(parts: Sequence[_Part], read: Callable[[_Part], WireEvent], accept: A
     return Decoded(rows.batch(), rows.event_index(), tuple(rejected), len(parts))
 
 
-def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[_Part]:
+def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[Part]:
     """Return the events of a body one by one, or raise ``RequestInvalid`` or ``TooLarge``."""
     if as_lines:
         return _split_lines(body, accept)
@@ -185,7 +202,7 @@ def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[_Part]:
     raise RequestInvalid((_fault("body", f"{levels} levels of objects and lists.", right),))
 
 
-def _split_document(text: str, accept: Accept) -> list[_Part]:
+def _split_document(text: str, accept: Accept) -> list[Part]:
     """Return the events of one JSON document, or raise ``JSONDecodeError`` or ``RequestInvalid``."""
     start = _skip(text, 0)
     if start == len(text):
@@ -198,7 +215,7 @@ def _split_document(text: str, accept: Accept) -> list[_Part]:
         raise RequestInvalid((_fault("body", f"{shown(value)}.", _RIGHT_BODY),))
     fields = cast("dict[str, object]", value)
     if "events" not in fields:
-        return [_Part("", _bytes_of(text).strip(), fields)]
+        return [Part("", _bytes_of(text).strip(), fields)]
     for name in fields:
         if name != "events":
             came = f'{shown(name)} is not a field beside "events".{nearest(name, ["events"])}'
@@ -221,20 +238,20 @@ def _events_start(text: str, start: int) -> int:
     return found
 
 
-def _split_list(text: str, start: int, prefix: str) -> Iterator[_Part]:
+def _split_list(text: str, start: int, prefix: str) -> Iterator[Part]:
     """Return the elements of the valid JSON list that begins at ``start``."""
     position = _skip(text, start + 1)
     number = 0
     while text[position] != "]":
         value, stop = _scan(text, position)
-        yield _Part(f"{prefix}/{number}", _bytes_of(text[position:stop]), value)
+        yield Part(f"{prefix}/{number}", _bytes_of(text[position:stop]), value)
         number += 1
         position = _skip(text, stop)
         if text[position] == ",":
             position = _skip(text, position + 1)
 
 
-def _split_lines(body: bytes, accept: Accept) -> list[_Part]:
+def _split_lines(body: bytes, accept: Accept) -> list[Part]:
     """Return the events of NDJSON; lines without anything are passed by, but counted in the line numbers."""
     lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(body.split(b"\n"), start=1)]
     filled = [(number, line) for number, line in lines if line]
@@ -242,31 +259,31 @@ def _split_lines(body: bytes, accept: Accept) -> list[_Part]:
     return [_part_of_line(number, line, accept) for number, line in filled]
 
 
-def _part_of_line(number: int, raw: bytes, accept: Accept) -> _Part:
+def _part_of_line(number: int, raw: bytes, accept: Accept) -> Part:
     prefix = f"line {number}: "
     levels = _nesting(raw)
     if levels > _BODY_NESTING_MAX:
         right = f"At most {accept.limits.nesting_max} in one event."
-        return _Part(prefix, raw, None, Refused((), right, f"{levels} levels of objects and lists."))
+        return Part(prefix, raw, None, Refused((), right, f"{levels} levels of objects and lists."))
     text = _text_of(raw)
     try:
-        return _Part(prefix, raw, _scan_whole(text))
+        return Part(prefix, raw, _scan_whole(text))
     except json.JSONDecodeError as failure:
-        return _Part(prefix, raw, None, Refused((), "One event in JSON a line.", _not_json(text, failure)))
+        return Part(prefix, raw, None, Refused((), "One event in JSON a line.", _not_json(text, failure)))
 
 
-def _part_of_object(number: int, event: Mapping[str, object]) -> _Part:
+def _part_of_object(number: int, event: Mapping[str, object]) -> Part:
     """Return an event that is a Python object in the values that JSON has, NaN included."""
     prefix = f"/{number}"
     try:
         loose = msgspec.to_builtins(dict(event), builtin_types=_KEPT, enc_hook=_builtin)
         if nests_within(loose, _BODY_NESTING_MAX):
-            return _Part(prefix, _raw_of(loose), loose)
+            return Part(prefix, _raw_of(loose), loose)
         failure: Exception = RecursionError(f"More than {_BODY_NESTING_MAX} levels")
     except (TypeError, ValueError, RecursionError, NotImplementedError) as raised:
         failure = raised
     right = "A dict of texts, numbers, booleans, lists and dicts."
-    return _Part(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
+    return Part(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
 
 
 def _builtin(value: object) -> object:

@@ -18,10 +18,9 @@ from midstream.core.errors import Fault, Overloaded
 from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters import DeadLetters, dead_letter
-from midstream.events.decode import Decoded, Rejected, decode
+from midstream.events.decode import Decoded, Part, Rejected, decode, parts_of
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
 from midstream.events.wire import Accept
-from midstream.serving.body_form import BodyForm, form_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PAGE, CommitTooSlow
 
@@ -153,7 +152,7 @@ class Ingest:
             return _answer(taken, outcome, self._engine.token(self._engine.fold.log_position), how)
         recorded = await self._record(taken.batch)
         if (recorded.outcome == Outcome.REFUSED).any():
-            refused = _refused_items(taken, recorded.outcome, form_of(body, taken.event_count))
+            refused = _refused_items(taken, recorded.outcome, parts_of(body, self.accept, how.content_type))
             self._bury(refused)
             rejected = sorted((*taken.rejected, *refused), key=lambda each: each.index)
             taken = taken._replace(rejected=tuple(rejected))
@@ -189,9 +188,9 @@ class Ingest:
         decoded = decode(body, accept, content_type)
         if not decoded.batch.rows["request_id_length"].any():
             return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
-        return self._own_requests_only(body, decoded)
+        return self._own_requests_only(decoded, lambda: parts_of(body, accept, content_type))
 
-    def _own_requests_only(self, body: bytes, decoded: Decoded) -> Taken:
+    def _own_requests_only(self, decoded: Decoded, split: Callable[[], Sequence[Part]]) -> Taken:
         ids = column(decoded.batch, _REQUEST_ID)
         foreign = {each for each in set(ids) if each and not self._engine.request_id_is_ours(each)}
         if not foreign:
@@ -199,8 +198,9 @@ class Ingest:
         # All rows of an event have the same request id, so an event goes or stays as a whole.
         keep = np.array([each not in foreign for each in ids])
         wrong = dict(zip(decoded.event_index[~keep].tolist(), (each for each in ids if each in foreign), strict=True))
-        form = form_of(body, decoded.event_count)
-        rejected = [*decoded.rejected, *(_foreign_request(number, each, form) for number, each in wrong.items())]
+        parts = split()
+        refused = (_foreign_request(number, each, parts[number]) for number, each in wrong.items())
+        rejected = [*decoded.rejected, *refused]
         rejected.sort(key=lambda each: each.index)
         batch = pick(decoded.batch, np.flatnonzero(keep).tolist())
         return Taken(batch, decoded.event_index[keep], tuple(rejected), decoded.event_count)
@@ -230,13 +230,13 @@ def column(batch: EventBatch, text: int) -> list[str]:
     return [batch.text[start:stop].decode() for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
 
 
-def _foreign_request(index: int, request_id: str, form: BodyForm) -> Rejected:
+def _foreign_request(index: int, request_id: str, part: Part) -> Rejected:
     came = f'"{request_id[:40]}" was not made here.'
     right = "The request_id of an answer to /v1/recommendations, as it came; or none."
-    return Rejected(index, Fault(f"{form.prefix(index)}/request_id", came, right, PAGE), form.raw[index])
+    return Rejected(index, Fault(f"{part.prefix}/request_id", came, right, PAGE), part.raw)
 
 
-def _refused_items(taken: Taken, outcome: NDArray[np.uint8], form: BodyForm) -> list[Rejected]:
+def _refused_items(taken: Taken, outcome: NDArray[np.uint8], parts: Sequence[Part]) -> list[Rejected]:
     """Return a rejection for each row whose item the engine refused."""
     items = column(taken.batch, _ITEM_ID)
     numbers, first, count = np.unique(taken.event_index, return_index=True, return_counts=True)
@@ -247,8 +247,8 @@ def _refused_items(taken: Taken, outcome: NDArray[np.uint8], form: BodyForm) -> 
     for row in np.flatnonzero(outcome == Outcome.REFUSED).tolist():
         index = int(taken.event_index[row])
         path = f"/items/{row - began[index]}/item_id" if rows[index] > 1 else "/item_id"
-        fault = Fault(f"{form.prefix(index)}{path}", f'"{items[row]}" is not known here.', right, PAGE)
-        found.append(Rejected(index, fault, form.raw[index]))
+        fault = Fault(f"{parts[index].prefix}{path}", f'"{items[row]}" is not known here.', right, PAGE)
+        found.append(Rejected(index, fault, parts[index].raw))
     return found
 
 
