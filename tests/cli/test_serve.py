@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -52,3 +53,16 @@ def test_the_address_of_a_dead_server_is_not_used(tmp_path):
     publish(tmp_path / "data", "http://127.0.0.1:9")
     with open_shop(tmp_path):
         assert read_address(tmp_path / "data") is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
+def test_an_address_that_cannot_be_had_is_told(tmp_path, capfd, host):
+    """A port in use and a host of nobody are expected failures: what came, and what would be right."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        with pytest.raises(SystemExit) as left:
+            main(["serve", "-f", str(tmp_path), "--host", host, "--port", port, "--insecure"])
+    assert left.value.code == 1
+    said = capfd.readouterr().err
+    assert f"{host}:{port} cannot be listened on" in said
+    assert "port 0 takes any" in said

@@ -57,8 +57,8 @@ def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready:
 
     Raises:
         FolderLocked: Another process has the folder open.
-        ConfigInvalid: The host can be reached from outside and nothing protects the server.
-        OSError: The address cannot be bound.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the address cannot be
+            bound.
     """
     data = DataFolder(folder / DATA_NAME)
     stopped: list[Stopped] = []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
+from midstream.core.errors import ConfigInvalid, Fault
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.serving.app import App, asgi
@@ -54,8 +55,8 @@ def serve(
         on_ready: Called with the URL once requests are taken.
 
     Raises:
-        ConfigInvalid: The host can be reached from outside and nothing protects the server.
-        OSError: The address cannot be bound.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the address cannot be
+            bound.
     """
     require_safe_host(options)
 
@@ -109,6 +110,15 @@ def _settle() -> None:
 
 def _listening(options: ServerOptions) -> socket.socket:
     """Return a socket that takes connections from now on; they wait in its backlog until the loop accepts them."""
+    try:
+        return _bound(options)
+    except OSError as error:
+        came = f"{options.host}:{options.port} cannot be listened on: {error.strerror or error}."
+        right = "An address of this machine and a free port; port 0 takes any."
+        raise ConfigInvalid((Fault("--host, --port", came, right, "docs/cli.md"),)) from error
+
+
+def _bound(options: ServerOptions) -> socket.socket:
     family, kind, number, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, number)
     try:
