@@ -51,7 +51,7 @@ class RequestFilter:
 @lru_cache(maxsize=RULES_MAX)
 def request_rule(text: str, attributes: Attributes) -> Rule | tuple[Fault, ...]:
     """Parse a request's filter text. The result follows from the arguments alone, so keeping it is no state."""
-    return parse(text, dict(attributes), "$.filter")
+    return parse(text, dict(attributes), "/filter")
 
 
 def request_faults(filters: Sequence[Filter], query: Query) -> tuple[Fault, ...]:

@@ -128,7 +128,7 @@ class App:
     def _unknown(self, sent: str) -> RouteUnknown:
         known = sorted(path.template for path in self._paths)
         came = f'"{sent[:60]}" is no path here.{nearest(sent, known)}'
-        return RouteUnknown((Fault("path", came, "One of those in /openapi.json.", PAGE),))
+        return RouteUnknown((Fault("path", came, "A path of /docs, or of /openapi.json for programs.", PAGE),))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """The engine is started before the app is made, and stopped by whoever made it."""
