@@ -1,10 +1,9 @@
 """What of a file is new, and in what order it goes into a log."""
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.import_order import Known, gather, own_time_ms, parts, plan_of
+from midstream.app.import_order import Known, own_time_ms, parts, plan_of
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.events.memory import MemoryLog
@@ -33,16 +32,6 @@ events = st.lists(
 def all_of(batch):
     """Return the events of a batch."""
     return [event_at(batch, index) for index in range(len(batch))]
-
-
-@given(events, st.data())
-def test_gather_takes_each_row_with_its_texts(some, data):
-    """Whatever rows are chosen in whatever order, each has its own texts, and they lie end to end."""
-    batch = build(some)
-    chosen = data.draw(st.lists(st.integers(0, max(0, len(some) - 1)), max_size=10)) if some else []
-    found = gather(batch, np.array(chosen, np.intp))
-    assert repr(all_of(found)) == repr([event_at(batch, index) for index in chosen])
-    assert np.array_equal(found.rows["text_start"], np.sort(found.rows["text_start"]))
 
 
 @given(events)

@@ -104,7 +104,7 @@ def export_events(
             is_wanted = np.isin(batch.rows["kind"], wanted)
             chosen = np.flatnonzero(is_first & is_wanted)
             if len(chosen):
-                writer.write(batch if len(chosen) == len(batch) else pick(batch, chosen.tolist()))
+                writer.write(batch if len(chosen) == len(batch) else pick(batch, chosen))
             events += len(chosen)
             duplicates += int(np.count_nonzero(~is_first))
             left_out += int(np.count_nonzero(is_first & ~is_wanted))

@@ -12,7 +12,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.replay import Read
 from midstream.engine.replay import batches as log_batches
-from midstream.events.schema import TEXTS, TIME_SENT, concat
+from midstream.events.schema import TIME_SENT, concat, pick
 from midstream.state.event_ids import Fingerprints, fingerprints
 
 ROWS_MAX = 10_000_000
@@ -110,20 +110,7 @@ def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
 def parts(plan: Plan, rows_max: int) -> Iterator[EventBatch]:
     """Yield the new rows in their order, some at a time, each part with its texts alone."""
     for start in range(0, len(plan.order), rows_max):
-        yield gather(plan.batch, plan.order[start : start + rows_max])
-
-
-def gather(batch: EventBatch, chosen: Rows) -> EventBatch:
-    """Return the chosen rows with their texts end to end. Cost: 8 bytes of memory a byte of text."""
-    rows = batch.rows[chosen]
-    lengths = np.zeros(len(rows), np.int64)
-    for name in TEXTS:
-        lengths += rows[f"{name}_length"]
-    starts = np.cumsum(lengths) - lengths
-    place = np.repeat(rows["text_start"].astype(np.int64) - starts, lengths) + np.arange(int(lengths.sum()))
-    text = np.frombuffer(batch.text, np.uint8)[place]
-    rows["text_start"] = starts
-    return EventBatch(rows, text.tobytes())
+        yield pick(plan.batch, plan.order[start : start + rows_max])
 
 
 def require_room(rows: int, text_bytes: int, name: str) -> None:

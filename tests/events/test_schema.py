@@ -1,0 +1,52 @@
+"""Batches are built, cut, joined and picked without a text going to the wrong row."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.events.schema import Event, build, concat, cut, event_at, pick
+from midstream.testing.events import event_lists
+
+
+def events_of(batch) -> list[Event]:
+    return [event_at(batch, index) for index in range(len(batch))]
+
+
+def same(left: list[Event], right: list[Event]) -> bool:
+    """Compare events; a value that was not sent is NaN, which is not equal to itself."""
+    return [repr(each) for each in left] == [repr(each) for each in right]
+
+
+@given(event_lists())
+def test_what_was_built_reads_back(events: list[Event]) -> None:
+    """Every field and text of every event comes back."""
+    assert same(events_of(build(events)), events)
+
+
+@given(event_lists(), st.data())
+def test_cut_is_a_slice(events: list[Event], data: st.DataObject) -> None:
+    """A cut batch holds the events between, and their texts alone."""
+    start = data.draw(st.integers(0, len(events)))
+    stop = data.draw(st.integers(start, len(events)))
+    part = cut(build(events), start, stop)
+    assert same(events_of(part), events[start:stop])
+    assert part.text == build(events[start:stop]).text
+
+
+@given(st.lists(event_lists(), max_size=4))
+def test_concat_joins_in_order(lists: list[list[Event]]) -> None:
+    """Joined batches hold all events in order, and the bytes of one built at once."""
+    whole = [event for events in lists for event in events]
+    joined = concat([build(events) for events in lists])
+    assert same(events_of(joined), whole)
+    assert joined.text == build(whole).text
+    assert np.array_equal(joined.rows["text_start"], build(whole).rows["text_start"])
+
+
+@given(event_lists(), st.data())
+def test_pick_takes_any_rows_in_any_order(events: list[Event], data: st.DataObject) -> None:
+    """Rows may be left out, come twice and change places; each keeps its own texts."""
+    chosen = data.draw(st.lists(st.integers(0, len(events) - 1), max_size=20)) if events else []
+    picked = pick(build(events), chosen)
+    assert same(events_of(picked), [events[index] for index in chosen])
+    assert picked.text == build([events[index] for index in chosen]).text
