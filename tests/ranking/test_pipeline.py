@@ -385,20 +385,20 @@ def test_the_request_filter_holds_beside_the_placement_s():
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "changes,where",
     [
-        {"filter": "item.prize < 3"},
-        {"filter": "item.price < context.budget", "context": {"budget": "9"}},
-        {"context": {"floor": True}},
+        ({"filter": "item.prize < 3"}, "/filter"),
+        ({"filter": "item.price < context.budget", "context": {"budget": "9"}}, "/context/budget"),
+        ({"context": {"floor": True}}, "/context/floor"),
     ],
 )
-def test_an_unusable_filter_is_the_caller_s_error(changes):
-    """It is refused with its faults, not answered with nothing."""
+def test_an_unusable_filter_is_the_caller_s_error(changes, where):
+    """It is refused with its faults, each with a pointer into the request, not answered with nothing."""
     rule = parse("item.price >= context.floor", dict(ATTRIBUTES), "$")
     assert isinstance(rule, Rule)
     with pytest.raises(RequestInvalid) as caught:
         answer(SHOP, plan_of(filters=(ExpressionFilter(rule),)), **changes)
-    assert len(caught.value.faults) == 1
+    assert [each.where for each in caught.value.faults] == [where]
 
 
 @dataclass

@@ -116,7 +116,7 @@ class Rule:
         wrong = [name for name, kind in self.context.items() if name in context and not _fits(context[name], kind)]
         return tuple(
             Fault(
-                f"$.context.{name}",
+                f"/context/{name}",
                 f"{context[name]!r} was sent.",
                 f"The filter {self.text!r} compares it as {_CONTEXT_WORDS[self.context[name]]}.",
                 PAGE,
