@@ -265,6 +265,25 @@ def test_unknown_items_are_refused_when_so_configured() -> None:
     Rig(config=config).run(work)
 
 
+def test_an_item_is_known_from_its_own_event_on() -> None:
+    """An act on an item whose put goes before it, in the same batch or on its way into the log, is not refused."""
+    config = msgspec.structs.replace(SMALL, items=msgspec.structs.replace(SMALL.items, unknown_items="reject"))
+    put = {"type": "item", "operation": "put", "attributes": {}}
+
+    async def work(rig: Rig) -> None:
+        first = rig.batch(view("mug"), put | {"item_id": "mug"}, view("mug", "bob"))
+        calls = [rig.engine.record(each) for each in (first, rig.batch(view("mug", "cem"), view("cup", "cem")))]
+        outcomes = [each.outcome.tolist() for each in await asyncio.gather(*calls)]
+        assert outcomes == [
+            [Outcome.REFUSED, Outcome.RECORDED, Outcome.RECORDED],
+            [Outcome.RECORDED, Outcome.REFUSED],
+        ]
+        assert rig.engine.fold.counts()["item_refused"] == 0
+        assert not rig.engine._intake._coming
+
+    Rig(config=config).run(work)
+
+
 def test_log_time_never_goes_back() -> None:
     """When the wall clock jumps back, log time stands still until it has caught up."""
 

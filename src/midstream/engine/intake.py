@@ -5,6 +5,7 @@ applied once; here it keeps duplicates out of the log and gives each its answer.
 """
 
 from asyncio import Future
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ class Admitted:
     """Of duplicates of pending events: wait for these before answering."""
     hashes: tuple[int, ...]
     """Of the events to be appended; pending until ``release``."""
+    items: Counter[str]
+    """Named by the item events among them: coming until ``release``. Empty unless unknown items are refused."""
 
 
 class Intake:
@@ -42,6 +45,7 @@ class Intake:
         self._fold = fold
         self._event_ids = fold.event_ids
         self._pending: dict[int, tuple[int, Future[None]]] = {}
+        self._coming: Counter[str] = Counter()
 
     def admit(self, batch: EventBatch, ticket: Future[None]) -> Admitted:
         """Sort a batch into new events, duplicates and refusals; the new ones are pending under ``ticket``.
@@ -71,7 +75,9 @@ class Intake:
                 self._pending[event_hash] = (contents[index], ticket)
                 hashes.append(event_hash)
         fresh = batch if len(chosen) == len(batch) else pick(batch, chosen)
-        return Admitted(fresh, outcome, tuple(waits), tuple(hashes))
+        items = Counter(self._items_of(fresh).keys())
+        self._coming.update(items)
+        return Admitted(fresh, outcome, tuple(waits), tuple(hashes), items)
 
     def release(self, admitted: Admitted, ticket: Future[None]) -> None:
         """The events are applied, or were not stored: their ids are pending no more."""
@@ -79,6 +85,7 @@ class Intake:
             ticket.exception()  # seen here, for the case that its request was given up
         for event_hash in admitted.hashes:
             self._pending.pop(event_hash, None)
+        self._coming -= admitted.items
 
     def _refused(self, batch: EventBatch) -> list[int]:
         """Return rows of unknown items that may not become known: by configuration, or because there is no room."""
@@ -88,12 +95,27 @@ class Intake:
         refused: list[int] = []
         if self._fold.settings.unknown_items == "reject":
             acts = np.flatnonzero((kinds == Kind.INTERACTION) | (kinds == Kind.IMPRESSION))
-            refused.extend(self._unknown(vocabulary, batch, acts))
+            made = self._items_of(batch)
+            for row in self._unknown(vocabulary, batch, acts):
+                item = _item_id(batch, row)
+                if item not in self._coming and made.get(item, row) >= row:
+                    refused.append(row)
         if vocabulary.item_count >= limits.items_max:
             refused.extend(self._unknown(vocabulary, batch, np.flatnonzero(kinds == Kind.ITEM)))
         return refused
 
+    def _items_of(self, batch: EventBatch) -> dict[str, int]:
+        """Return the items that a batch itself makes known, each with its first row; none where all are taken."""
+        if self._fold.settings.unknown_items != "reject":
+            return {}
+        rows: list[int] = np.flatnonzero(batch.rows["kind"] == Kind.ITEM)[::-1].tolist()
+        return {_item_id(batch, row): row for row in rows}
+
     @staticmethod
     def _unknown(vocabulary: Vocabulary, batch: EventBatch, rows: NDArray[np.intp]) -> list[int]:
-        ids = [texts_of(batch, int(row))[_ITEM_TEXT].decode() for row in rows]
+        ids = [_item_id(batch, int(row)) for row in rows]
         return rows[vocabulary.item_indices(ids) < 0].tolist() if ids else []
+
+
+def _item_id(batch: EventBatch, row: int) -> str:
+    return texts_of(batch, row)[_ITEM_TEXT].decode()
