@@ -350,6 +350,11 @@ def test_an_unknown_placement_and_a_wrong_size_are_named() -> None:
         for size in (0, 101, -5):
             with pytest.raises(RequestInvalid, match="1 to 100"):
                 await rig.engine.recommend(Ask(n=size))
+        for wrong in (Ask(n=0), Ask(filter="item.nope == 1"), Ask(min_log_position="nonsense")):
+            with pytest.raises(RequestInvalid):
+                rig.engine.check(wrong)
+        with pytest.raises(NotFound):
+            rig.engine.check(Ask("nowhere"))
 
     Rig().run(work)
 

@@ -49,6 +49,16 @@ def test_bad_event_that_comes_along_does_not_take_the_slate_down(client):
     assert (slate["events"]["recorded"], slate["events"]["rejected"][0]["pointer"]) == (1, "/0/type")
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"filter": "nonsense"}, {"placement": "nowhere"}, {"min_log_position": "nonsense"}, {"n": 0}]
+)
+def test_question_that_cannot_be_answered_records_nothing(client, wrong):
+    """Events that come with it are not in the log, so the corrected request does not record them twice."""
+    event = {"type": "view", "user_id": "ann", "item_id": "mug"}
+    assert client.post("/v1/recommendations", {"events": [event]} | wrong).status_code in (400, 404)
+    assert client.engine.events == []
+
+
 def test_slate_goes_out_although_events_cannot_be_kept(make_client):
     """With a full disk the question is answered, and nothing is acknowledged."""
     client = make_client(FakeEngine(failure=DiskFull("full")))

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Moment, Query, Served, TimestampMs
@@ -27,6 +27,7 @@ from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.served import ServedRecord, encode_served
@@ -185,6 +186,19 @@ class Engine:
         for failure in served.failures:
             self.metrics.count_failure(failure.component)
         return answer
+
+    def check(self, ask: Ask) -> None:
+        """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: The filter, the context, the size or the token cannot be used.
+        """
+        plan = self.plan(ask.placement)
+        if ask.min_log_position is not None:
+            parse_position(ask.min_log_position, self.log.generation, self.log.end)
+        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, self.clock())):
+            raise RequestInvalid(faults)
 
     def plan(self, placement: str) -> Plan:
         """Return what answers a placement.

@@ -124,9 +124,10 @@ class Recommendations:
     async def _answer(self, question: RecommendationBody) -> Reply:
         ask = self._ask(question)
         events: EventsAnswer | Problem | None = None
-        if question.events is not msgspec.UNSET:
-            events = await self._record(bytes(question.events))
         try:
+            if question.events is not msgspec.UNSET:
+                self._engine.check(ask)  # a refused question must not leave its events behind
+                events = await self._record(bytes(question.events))
             answer = await self._engine.recommend(ask)
         except NotFound as error:
             raise self._placement_unknown(ask.placement) from error

@@ -77,16 +77,20 @@ class FakeEngine:
         self.fold.log_position = LogPosition(len(self.events))
         return Recorded(self.fold.log_position, np.array(outcome, np.uint8))
 
-    async def recommend(self, ask: Ask) -> Answer:
-        """Return the newest items that are known, less those that are not wanted."""
-        plan = self.plans.get(ask.placement)
-        if plan is None:
+    def check(self, ask: Ask) -> None:
+        """Refuse what ``recommend`` would refuse."""
+        if ask.placement not in self.plans:
             message = f"placement {ask.placement!r} is not configured"
             raise NotFound(message)
         if ask.filter is not None and "item." not in ask.filter:
             raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "docs/filters.md"),))
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, 1, len(self.events))
+
+    async def recommend(self, ask: Ask) -> Answer:
+        """Return the newest items that are known, less those that are not wanted."""
+        self.check(ask)
+        plan = self.plans[ask.placement]
         newest = dict.fromkeys(each.item_id for each in reversed(self.events) if each.item_id)
         ids = [each for each in newest if each not in ask.exclude][: ask.n or plan.slate_size]
         request_id, _ = _IDS.make()
