@@ -100,18 +100,25 @@ class Snapshotter:
     async def _child(self, position: LogPosition) -> Report | None:
         """Run the child; None when it failed, which the metric and its standard error say."""
         order = Order(str(self._folder.root), position, encode_settings(self._engine.fold.settings), self._options.keep)
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # nothing of the current folder is imported
-            "-m",
-            "midstream.engine.snapshot_child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # nothing of the current folder is imported
+                "-m",
+                "midstream.engine.snapshot_child",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+        except OSError:  # no memory or no process to be had now
+            return None
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 output, _ = await child.communicate(msgspec.json.encode(order))
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+            return None
+        except asyncio.CancelledError:
             child.kill()
             await child.wait()
             raise
