@@ -9,6 +9,8 @@ Vector = NDArray[np.float64]
 DIMENSIONS = 8
 """Of taste. Categories are eight directions at right angles, so each can be told from all others."""
 CATEGORIES = ("lamps", "chairs", "tables", "rugs", "shelves", "plants", "prints", "kitchen")
+_PRODUCTS = ("lamp", "chair", "table", "rug", "shelf", "plant", "print", "kitchen")
+"""How ids begin, a category each."""
 _TYPICAL_PRICE = (45.0, 120.0, 240.0, 90.0, 110.0, 18.0, 30.0, 25.0)
 COLOURS = ("black", "white", "oak", "green", "blue", "red")
 _SPREAD = 0.22
@@ -76,7 +78,7 @@ def open_shop(options: ShopOptions) -> Shop:
     price: Vector = np.array(_TYPICAL_PRICE)[category] * np.exp(stream.normal(scale=0.4, size=count))
     launch = np.maximum(np.arange(count) - options.opening_count + 1, 0)
     return Shop(
-        item_ids=tuple(f"{CATEGORIES[kind][:-1]}-{number:03d}" for number, kind in enumerate(category.tolist(), 1)),
+        item_ids=tuple(f"{_PRODUCTS[kind]}-{number:03d}" for number, kind in enumerate(category.tolist(), 1)),
         category=category,
         price=price.round(2),
         colour=stream.integers(len(COLOURS), size=count),
