@@ -1,6 +1,7 @@
 """The demo replays what it says, counts what it says, and runs through a real server."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,10 @@ def test_sessions_follow_time_and_silence():
     sessions = list(demo_data.sessions_of(events))
     assert [each.clicks for each in sessions] == [("a", "b"), ("x",), ("c",)]
     assert [each.user_id for each in sessions] == ["u", None, "u"]
+    written = [
+        {**each, "time": datetime.fromtimestamp(float(str(each["time"])) / 1_000, UTC).isoformat()} for each in events
+    ]
+    assert list(demo_data.sessions_of(written)) == sessions
 
 
 def test_eshop_file_is_known_by_its_header(tmp_path):
@@ -60,6 +65,8 @@ def test_eshop_file_is_known_by_its_header(tmp_path):
     data = demo_data.find_data(file, ColumnOptions(), 10)
     assert [each.clicks for each in data.sessions] == [("A13", "A16"), ("B4",)]
     assert data.label("A13") == "A13 (beige trousers, $28)"
+    priced = demo_data.DemoData("", "", (), {"a": {"price": 1_293.3}})
+    assert priced.label("a") == "a ($1,293.30)"
 
 
 def test_a_file_without_sessions_is_told(tmp_path):
@@ -80,6 +87,7 @@ def test_demo_runs_without_data(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert left.value.code == 0, said
     assert "simulated" in said
+    assert "compiles for about a minute" in said
     assert "40 of 40" in said
     assert "frozen at half time" in said
     assert "0 answers had not seen it" in said

@@ -20,6 +20,7 @@ TOTAL_S = 105.0
 """From the first line to the last session, so that all of it stays under two minutes."""
 PAUSE_S = 2.0
 File = Annotated[Path | None, typer.Option("--data", exists=True, dir_okay=False, help="As `midstream import` takes.")]
+_COMPILES = "the first start on a machine compiles for about a minute"
 _CONFIG = """\
 [items.attributes]
 price = "number"
@@ -59,7 +60,10 @@ def run(data: "DemoData", until: float) -> "Replay":
     from midstream.cli.demo_server import running_server
 
     clicks = sum(len(each.clicks) for each in data.sessions)
-    out.print(f"{data.name}: {data.note}; {len(data.sessions)} sessions, {clicks} clicks", markup=False)
+    out.print(f"{data.name}: {data.note}", markup=False)
+    out.print(f"{len(data.sessions):,} sessions, {clicks:,} clicks", markup=False)
+    if not err.is_terminal:
+        out.print(f"starting the engine; {_COMPILES}", markup=False)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midstream-demo-")))
         (folder / CONFIG_NAME).write_text(_CONFIG, "utf-8")
@@ -67,9 +71,7 @@ def run(data: "DemoData", until: float) -> "Replay":
             url = stack.enter_context(
                 running_server(
                     folder,
-                    lambda waited: status.update(
-                        f"starting the engine, {waited:.0f} s (the first start on a machine compiles about a minute)"
-                    ),
+                    lambda waited: status.update(f"starting the engine, {waited:.0f} s ({_COMPILES})"),
                 )
             )
         out.print(f"serving at {url}; {url}/docs while this runs", markup=False)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class DemoData:
         known = self.items.get(item_id, {})
         colour, category, price = (known.get(name) for name in ("colour", "category", "price"))
         words = " ".join(str(each) for each in (colour, category) if each is not None)
-        cost = f"${price:g}" if isinstance(price, int | float) else ""
+        cost = f"${price:,.2f}".removesuffix(".00") if isinstance(price, int | float) else ""
         about = ", ".join(each for each in (words, cost) if each)
         return f"{item_id} ({about})" if about else item_id
 
@@ -132,20 +133,21 @@ def _code(value: object) -> str:
 def sessions_of(events: list[dict[str, object]]) -> Iterator[DemoSession]:
     """Yield the sessions of events, in the order in which they begin; rows of other kinds are passed over."""
     rows = [each for each in events if "item_id" in each and str(each.get("type", "view")) not in RESERVED_TYPES]
-    if all(isinstance(each.get("time"), int) for each in rows):
-        rows.sort(key=lambda each: int(str(each["time"])))
+    timed = [(_time_ms(each.get("time")), each) for each in rows]
+    if all(time_ms is not None for time_ms, _ in timed):
+        timed.sort(key=lambda pair: pair[0] or 0)
     clicks: dict[str, list[str]] = {}
     users: dict[str, str] = {}
     last_ms: dict[str, int] = {}
     visit: dict[str, int] = {}
-    for each in rows:
+    for time_ms, each in timed:
         user = each.get("user_id")
         key = str(each.get("session_id") or "")
         if not key:
             if user is None:
                 continue
             name = str(user)
-            now_ms = int(str(each.get("time") or 0))
+            now_ms = time_ms or 0
             visit[name] = visit.get(name, 0) + (now_ms - last_ms.get(name, now_ms) > SESSION_GAP_MS)
             last_ms[name] = now_ms
             key = f"{name}/{visit[name]}"
@@ -154,6 +156,17 @@ def sessions_of(events: list[dict[str, object]]) -> Iterator[DemoSession]:
         clicks.setdefault(key, []).append(str(each["item_id"]))
     for key, items in clicks.items():
         yield DemoSession(key, users.get(key), tuple(items[:CLICKS_MAX]))
+
+
+def _time_ms(value: object) -> int | None:
+    """Return a time, as events may have it, in milliseconds; None = there is none."""
+    if isinstance(value, int | float):
+        return int(value)
+    try:
+        parsed = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
 def simulated(session_count: int) -> DemoData:
@@ -172,5 +185,5 @@ def simulated(session_count: int) -> DemoData:
         for visit in islice(visits(world, shop), session_count)
     )
     items = {item_id: shop.attributes(product) for product, item_id in enumerate(shop.item_ids)}
-    note = "no data was found, so visitors with hidden tastes are simulated"
+    note = "no data was found (the README says where it is to be had), so visitors with hidden tastes are simulated"
     return DemoData("simulated shop", note, sessions, items)

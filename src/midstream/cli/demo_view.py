@@ -26,8 +26,8 @@ def live(replay: Replay) -> Group:
     score = replay.score
     figures = Table.grid(padding=(0, 3))
     for name, value in (
-        ("sessions", f"{score.sessions} of {len(replay.data.sessions)}, {VISITORS} visitors at once"),
-        ("clicks", f"{score.events}, {_rate(replay):,.0f}/s, each asked before and learned after"),
+        ("sessions", f"{score.sessions:,} of {len(replay.data.sessions):,}, {VISITORS} visitors at once"),
+        ("clicks", f"{score.events:,}, {_rate(replay):,.0f}/s, each asked before and learned after"),
         ("recommendation", f"{quantiles_text(score.ask_ms)}  (p50 / p99)"),
         ("event, durable and applied", quantiles_text(score.tell_ms)),
         ("acknowledged → in an answer", f"{quantiles_text(score.fresh_ms)}, {score.unseen} answers had not seen it"),
