@@ -57,9 +57,12 @@ class Shop:
         """Stop gracefully; a second call does nothing."""
         if self._loop.is_closed():
             return
-        self._wait(self.running.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._wait(self.running.stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        else:  # it was never entered, so nothing was started
+            self.running.engine.log.close()
         self._loop.close()
 
     def record(self, events: Sequence[Mapping[str, object]]) -> Recorded:
