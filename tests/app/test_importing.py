@@ -196,3 +196,21 @@ def test_an_export_holds_each_event_once(tmp_path):
     assert (only.events, only.left_out) == (1, 2)
     with pytest.raises(Invalid):
         export_events(tmp_path, CONFIG, file, replace(ExportOptions(), format="xml"))
+
+
+@pytest.mark.parametrize(
+    "name,content,came",
+    [
+        ("a.csv.gz", b"item_id,user_id\n", "cannot be unpacked"),
+        ("a.ndjson.gz", gzip.compress(b'{"type": "view"}\n' * 9_000)[:-20], "cannot be unpacked"),
+        ("a.parquet", b"item_id,user_id\n", "no Parquet file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_is_called_is_told(tmp_path, name, content, came):
+    """Damaged packing and a wrong ending are expected failures that name the file."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Invalid) as caught:
+        import_file(tmp_path, CONFIG, tmp_path / name)
+    (fault,) = caught.value.faults
+    assert fault.where == name
+    assert came in fault.came

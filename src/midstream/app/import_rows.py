@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -128,11 +129,22 @@ def _rows_of(path: Path) -> Generator[_Rows]:
         packed = stack.enter_context(gzip.GzipFile(fileobj=opened)) if path.suffix.lower() == ".gz" else opened
         text = io.TextIOWrapper(cast("io.BufferedReader", packed), "utf-8-sig", "surrogateescape", newline="")
         stack.enter_context(text)
+        stack.enter_context(_unpacking(path.name))
         yield (
             _csv_rows(text, path.name, opened.tell)
             if kind == "csv"
             else _Rows(None, _ndjson_records(text), opened.tell)
         )
+
+
+@contextmanager
+def _unpacking(name: str) -> Generator[None]:
+    """Say which file cannot be unpacked, and that it is the packing."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        came = f"It cannot be unpacked: {error}."
+        raise Invalid((Fault(name, came, "A whole file as gzip makes it.", PAGE),)) from error
 
 
 def _csv_rows(text: io.TextIOWrapper, name: str, bytes_read: Callable[[], int]) -> _Rows:
@@ -191,7 +203,8 @@ def _parquet_rows(opened: io.BufferedReader) -> _Rows:
     try:
         file = pq.ParquetFile(opened)
     except pa.ArrowInvalid as error:
-        raise Invalid((Fault(opened.name, f"It is no Parquet file: {error}.", "A Parquet file.", PAGE),)) from error
+        came = f"It is no Parquet file: {str(error).rstrip('.')}."
+        raise Invalid((Fault(Path(opened.name).name, came, "A Parquet file.", PAGE),)) from error
 
     def records() -> Iterator[tuple[int, Record]]:
         line = 0
