@@ -1,5 +1,6 @@
 """``midstream init``: the files that a shop of one's own begins with."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,8 @@ def command(
     write_new(folder, files)
     for name, content in files.items():
         out.print(f"wrote {name}, {len(content.splitlines())} lines", markup=False)
-    out.print("next: midstream import example.ndjson, then midstream serve", markup=False)
+    there = f"cd {shlex.quote(str(folder))}, " if folder.resolve() != Path.cwd() else ""
+    out.print(f"next: {there}midstream import example.ndjson, then midstream serve", markup=False)
 
 
 def starter_files(now_ms: int) -> dict[str, str]:
