@@ -40,10 +40,12 @@ def shop(tmp_path, run):
 
 def test_init_writes_files_that_work_and_overwrites_none(tmp_path, run):
     """The starter's configuration is read, its component checks, and a second init changes nothing and says why."""
-    assert run("init", tmp_path)[0] == 0
+    status, out, _ = run("init", tmp_path)
+    assert status == 0
     assert {each.name for each in tmp_path.iterdir()} == {"midstream.toml", "components.py", "example.ndjson"}
     assert [each.name for each in config_of(tmp_path).placements] == ["default", "shelf"]
     assert len((tmp_path / "example.ndjson").read_text().splitlines()) == 340
+    assert f"cd {tmp_path}, midstream import" in out
     before = (tmp_path / "components.py").read_text()
     (tmp_path / "midstream.toml").unlink()
     status, _, err = run("init", tmp_path)
@@ -91,7 +93,19 @@ def test_a_wrong_configuration_is_told_in_four_parts(tmp_path, run):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [("recommend", "--nope"), ("nope",), ("import",), ("import", "/no/such/file")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recommend", "--nope"),
+        ("nope",),
+        ("import",),
+        ("import", "/no/such/file"),
+        *(
+            (command, "-f", "/no/such/folder")
+            for command in ("check", "doctor", "export", "rebuild", "recommend", "size")
+        ),
+    ],
+)
 def test_wrong_use_is_2(run, arguments):
     """Options, commands and files that are not there."""
     assert run(*arguments)[0] == 2
@@ -182,6 +196,18 @@ def test_size_counts_every_table(shop, run):
     assert {"users", "items", "session_index"} <= sizes.keys()
     assert all(0 <= each["bytes_now"] <= each["bytes_max"] for each in sizes.values())
     assert total["bytes_max"] == sum(each["bytes_max"] for each in sizes.values())
+
+
+def test_an_import_of_which_nothing_is_an_event_fails(tmp_path, run):
+    """One good row is enough for 0; with none the status is 1, and where is no terminal no progress is shown."""
+    file = tmp_path / "a.csv"
+    file.write_text("type,user_id,item_id\nvieew,ann,a\n")
+    status, out, err = run("import", file, "-f", tmp_path)
+    assert (status, out.splitlines()[0][:18]) == (1, "a.csv: 0 recorded ")
+    assert "no row of the file is an event" in err
+    assert err.startswith("1 rows rejected")
+    file.write_text("type,user_id,item_id\nvieew,ann,a\nview,ann,a\n")
+    assert run("import", file, "-f", tmp_path)[0] == 0
 
 
 def test_import_options_reach_the_file(tmp_path, run):

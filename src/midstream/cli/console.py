@@ -20,9 +20,12 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
-Folder = Annotated[
-    Path, typer.Option("--folder", "-f", file_okay=False, help="Where midstream.toml and data are; default: here.")
+_FOLDER_HELP = "Where midstream.toml and data are; default: here."
+Folder = Annotated[Path, typer.Option("--folder", "-f", exists=True, file_okay=False, help=_FOLDER_HELP)]
+NewFolder = Annotated[
+    Path, typer.Option("--folder", "-f", file_okay=False, help=f"{_FOLDER_HELP} Made if it is not there.")
 ]
+"""Of commands that write; one that only reads would call a misspelt folder an empty shop."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 HERE = Path()
 
@@ -74,7 +77,10 @@ def bytes_text(count: float) -> str:
 
 
 def progress() -> Progress:
-    """Return a progress bar on standard error, gone when it is done; use it in a ``with`` block."""
+    """Return a progress bar on standard error, gone when it is done; use it in a ``with`` block.
+
+    Where standard error is no terminal it prints nothing.
+    """
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -83,6 +89,7 @@ def progress() -> Progress:
         TimeElapsedColumn(),
         console=err,
         transient=True,
+        disable=not err.is_terminal,
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, out, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, NewFolder, out, print_json, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.import_columns import ColumnOptions
@@ -25,7 +25,7 @@ def command(
     type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,
     types: Types = None,
     time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
-    folder: Folder = HERE,
+    folder: NewFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Record every row of a file once.
@@ -34,11 +34,18 @@ def command(
     """
     more = [f"type={type_name}"] if type_name else []
     options = options_of(columns, [*(constants or []), *more], types, time_format)
-    summary = run_import(folder, file, options)
+    try:
+        summary = run_import(folder, file, options)
+    except KeyboardInterrupt:
+        say("interrupted; what was recorded stays, and the same command goes on from there")
+        raise
     if as_json:
         print_json(summary)
     else:
         print_summary(summary)
+    if summary.rows == summary.rejected > 0:
+        say("no row of the file is an event")
+        raise typer.Exit(1)
 
 
 def options_of(

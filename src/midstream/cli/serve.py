@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, Folder, out, say
+from midstream.cli.console import HERE, NewFolder, out, say
 
 if TYPE_CHECKING:
     from midstream.app.config import Config
@@ -21,7 +21,7 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this m
 
 
 @app.command("serve")
-def command(folder: Folder = HERE, host: Host = None, port: Port = None, insecure: Insecure = False) -> None:
+def command(folder: NewFolder = HERE, host: Host = None, port: Port = None, insecure: Insecure = False) -> None:
     """Take events and answer over HTTP until Ctrl-C.
 
     What was acknowledged is durable; stopping loses nothing of it.
