@@ -147,6 +147,7 @@ def test_all_faults_are_reported_together():
         ('[[placements]]\ndeadline = "0ms"', "placements[0].deadline", "From 1"),
         ("placements = []", "placements", "From 1"),
         ("[events.types]\nserved = {}", "events.types.served", "another kind of event"),
+        (f'[events.types]\n"{33 * "é"}" = {{}}', f"events.types.{33 * 'é'}", "66 bytes"),
         ("[events.types]\nview = { weight = nan }", "events.types.view.weight", "nan came"),
         ('[items.attributes]\navailable = "boolean"', "items.attributes.available", "always there"),
         ('[items.attributes]\nclass = "category"', "items.attributes.class", "cannot be written in a filter"),

@@ -21,7 +21,8 @@ from midstream.retrieval.trending import Trending
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
 TYPES_MAX = 16
 """Interactions: a user's row has as many counters."""
-NAME_CHARACTERS_MAX = 64
+NAME_BYTES_MAX = 64
+"""Of UTF-8: a row of the log has one byte for the length of an interaction's name."""
 ATTRIBUTES_MAX = 64
 PLACEMENTS_MAX = 1_000
 SOURCES_MAX = 8
@@ -108,8 +109,9 @@ def _attributes(config: Config) -> Iterator[Fault]:
 
 def _name(where: str, name: str) -> Iterator[Fault]:
     """Yield a fault unless a name has a usable length."""
-    if not 1 <= len(name) <= NAME_CHARACTERS_MAX:
-        yield Fault(where, f"The name has {len(name)} characters.", f"From 1 to {NAME_CHARACTERS_MAX}.", PAGE)
+    length = len(name.encode())
+    if not 1 <= length <= NAME_BYTES_MAX:
+        yield Fault(where, f"The name has {length} bytes.", f"From 1 to {NAME_BYTES_MAX}.", PAGE)
 
 
 def _placements(config: Config) -> Iterator[Fault]:
