@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from keyword import iskeyword
 
 from midstream.app.config import Config, Custom, Placement
-from midstream.core.durations import parse_duration_ms
+from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import RESERVED_TYPES
 from midstream.core.nearest import nearest
@@ -32,6 +32,16 @@ SLATE_SIZE_MAX = 100
 EDITORIAL_MAX = 1_000
 DEADLINE_MS_MAX = 60_000
 WINDOW_MS_MAX = 365 * 86_400_000
+SERVER_BOUNDS = {
+    "port": (0, 65_535),
+    "body_bytes_max": (1_024, 1 << 24),
+    "head_bytes_max": (1_024, 1 << 20),
+    "connections_max": (1, 65_535),
+    "bulk_decodes_max": (1, 10_000),
+    **dict.fromkeys(("body_wait_max", "head_wait_max", "commit_wait_max"), (1, 3_600_000)),
+    **dict.fromkeys(("keep_alive", "stop_wait_max"), (1_000, 3_600_000)),
+}
+"""Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -58,7 +68,9 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.
     yield from _within("$.snapshots.keep", config.snapshots.keep, 2, 100)
-    yield from _within("$.server.port", config.server.port, 0, 65_535)
+    for name, (low, high) in SERVER_BOUNDS.items():
+        value = getattr(config.server, name)
+        yield from _within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."
