@@ -134,6 +134,7 @@ def test_all_faults_are_reported_together():
         ("[[placements]]\nweights = { trendng = 1.0 }", "placements[0].weights.trendng", 'Nearest: "trending"'),
         ("[[placements]]\nweights = { trending = nan }", "placements[0].weights.trending", "0 or more"),
         ("[[placements]]\nweights = { trending = -1.0 }", "placements[0].weights.trending", "0 or more"),
+        ("[[placements]]\nweights = { trending = 1e300 }", "placements[0].weights.trending", "at most 1,000,000"),
         ('[[placements]]\nexclude = { purchse = "30d" }', "placements[0].exclude.purchse", 'Nearest: "purchase"'),
         ('[[placements]]\nexclude = { purchase = "30" }', "placements[0].exclude.purchase", 'An age such as "30d"'),
         ("[[placements]]\nexclude = { impression = 0 }", "placements[0].exclude.impression", "From 1"),

@@ -1,6 +1,5 @@
 """What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
 
-import math
 from collections.abc import Iterator
 from keyword import iskeyword
 
@@ -42,6 +41,8 @@ SERVER_BOUNDS = {
     **dict.fromkeys(("keep_alive", "stop_wait_max"), (1_000, 3_600_000)),
 }
 """Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""
+WEIGHT_MAX = 1_000_000
+"""Of a source or an interaction: sums of it stay finite as float32, and the last scorer cannot fail."""
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -101,7 +102,7 @@ def _events(config: Config) -> Iterator[Fault]:
         if name in RESERVED_TYPES:
             yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
         yield from _name(where, name)
-        yield from _within(f"{where}.weight", each.weight, -1e6, 1e6)
+        yield from _within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)
 
 
 def _attributes(config: Config) -> Iterator[Fault]:
@@ -186,15 +187,15 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
 
 
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the weights: each names a source and is a finite number of 0 or more."""
+    """Yield what is wrong with the weights: each names a source and is a number from 0 to ``WEIGHT_MAX``."""
     known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
     is_open = any(isinstance(each, Custom) for each in placement.sources)
     for name, weight in placement.weights.items():
         if name not in known and not is_open:
             came = f'"{name}" is not a source of this placement.{nearest(name, known)}'
             yield Fault(f"{where}.weights.{name}", came, f"Sources: {', '.join(sorted(known))}", SOURCES)
-        if not 0 <= weight < math.inf:
-            yield Fault(f"{where}.weights.{name}", f"{weight} came.", "0 or more.", SOURCES)
+        if not 0 <= weight <= WEIGHT_MAX:
+            yield Fault(f"{where}.weights.{name}", f"{weight} came.", f"0 or more, at most {WEIGHT_MAX:,}.", SOURCES)
 
 
 def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
