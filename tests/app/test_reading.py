@@ -138,6 +138,8 @@ def test_all_faults_are_reported_together():
         ('[[placements]]\nexclude = { purchse = "30d" }', "placements[0].exclude.purchse", 'Nearest: "purchase"'),
         ('[[placements]]\nexclude = { purchase = "30" }', "placements[0].exclude.purchase", 'An age such as "30d"'),
         ("[[placements]]\nexclude = { impression = 0 }", "placements[0].exclude.impression", "From 1"),
+        ("[[placements]]\nexclude = { view = 51 }", "placements[0].exclude.view", "From 1 to 50"),
+        ("[[placements]]\nexclude = { impression = 65536 }", "placements[0].exclude.impression", "65,535"),
         ('[[placements]]\nfilter = "item.prize < 3"', "placements[0].filter", "column 1"),
         ('[[placements]]\nsources = [{kind="popular", limit=1001}]', "placements[0].sources[0].limit", "1,000"),
         (

@@ -16,6 +16,7 @@ from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
+from midstream.state.users import SEEN_COUNT_MAX
 
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
 TYPES_MAX = 16
@@ -210,13 +211,14 @@ def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[F
         if name not in known:
             came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
             yield Fault(place, came, f"Interactions: {', '.join(sorted(known))}", FILTERS)
-        yield from _excluded(place, told)
+        # Of acts only those in the user's ring are counted, so a higher count would never be reached.
+        yield from _excluded(place, told, SEEN_COUNT_MAX if name == IMPRESSION else config.limits.user_ring_max)
 
 
-def _excluded(place: str, told: str | int) -> Iterator[Fault]:
+def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
     """Yield a fault unless an exclusion is an age or a count."""
     if isinstance(told, int):
-        yield from _within(place, told, 1, 1_000_000, FILTERS)
+        yield from _within(place, told, 1, count_max, FILTERS)
         return
     try:
         yield from _within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
