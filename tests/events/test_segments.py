@@ -139,6 +139,26 @@ def test_rotation():
     assert read_all(log_on(disk, 2_000)) == expected
 
 
+def test_a_full_segment_that_cannot_be_closed_stops_nothing():
+    """All of it was durable before, so the log goes on in the next one, and reads back whole."""
+
+    class Unclosing(ForgetfulDisk):
+        fails = False
+
+        def close(self, file):
+            super().close(file)
+            if self.fails:
+                raise OSError(5, "input/output error")
+
+    disk = Unclosing()
+    log = log_on(disk, 1_000)
+    disk.fails = True
+    batches = [sample_batch(number, 1, number) for number in range(20)]
+    for number, batch in enumerate(batches, 1):
+        assert log.append(batch) == number
+    assert read_all(log) == all_of(batches)
+
+
 def test_rows_are_aligned_and_not_copied():
     """Rows that were read lie at a multiple of 8 and are a view of what was read, so kernels take them as they are."""
     disk, _ = filled([1, 2, 3, 1, 5])

@@ -12,7 +12,7 @@ Reference: A. Rebello et al., Can Applications Recover from fsync Failures?, USE
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -255,7 +255,8 @@ class SegmentLog:
                 raise DiskFull(self._text("a segment could not be created", error)) from error
             raise self._refuse("a segment could not be created", error) from error
         if self._file is not None:
-            self._disk.close(self._file)
+            with suppress(OSError):  # what was written to it has been durable since its own sync
+                self._disk.close(self._file)
         self._file = file
         try:
             self._disk.sync_folder(self._folder)  # a file without a name is lost, however well it is synced
