@@ -105,7 +105,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     """Return when the server answers; fail when it ends or takes too long."""
     until = time.monotonic() + START_S_MAX
     while time.monotonic() < until:
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/health/ready")

@@ -9,7 +9,7 @@ import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.engine import engine as engine_module
+from midstream.core.types import LogPosition
 from midstream.engine import turns, writer
 from midstream.engine.types import Ask, Outcome
 from midstream.events.memory import MemoryLog
@@ -60,6 +60,7 @@ def test_a_duplicate_waits_for_its_first_copy() -> None:
 
 def test_a_full_disk_refuses_events_and_goes_on_answering() -> None:
     """Events are refused with ``DiskFull``, slates are served, and events are taken again without a restart."""
+    log = MemoryLog(events_max=3)
 
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(view("mug", event_id="1"), view("cup", event_id="2")))
@@ -68,12 +69,12 @@ def test_a_full_disk_refuses_events_and_goes_on_answering() -> None:
         assert not rig.engine.health().accepts_events
         answer = await rig.engine.recommend(Ask(user_id="bob"))
         assert {item.id for item in answer.items} == {"mug", "cup"}
-        rig.log._events_max = 100
+        log._events_max = 100
         again = await rig.engine.record(rig.batch(view("pot", event_id="3")))
         assert again.outcome.tolist() == [Outcome.RECORDED]
         assert rig.engine.health().accepts_events
 
-    Rig(log=MemoryLog(events_max=3)).run(work)
+    Rig(log=log).run(work)
 
 
 def test_a_failed_log_takes_nothing_more() -> None:
@@ -125,7 +126,7 @@ def test_read_your_writes() -> None:
         assert (await rig.engine.recommend(Ask(min_log_position=token))).read_your_writes is True
         assert (await rig.engine.recommend(Ask())).read_your_writes is None
         with pytest.raises(RequestInvalid, match="future"):
-            await rig.engine.recommend(Ask(min_log_position=rig.engine.token(10_000)))
+            await rig.engine.recommend(Ask(min_log_position=rig.engine.token(LogPosition(10_000))))
 
     Rig().run(work)
 
@@ -139,7 +140,7 @@ def test_the_deadline_ends_the_wait_for_writes(monkeypatch: pytest.MonkeyPatch) 
         ticket = asyncio.ensure_future(rig.engine.record(rig.batch(view("cup"))))
         while rig.log.end < 2:  # noqa: ASYNC110  the log thread sets no event
             await asyncio.sleep(0.001)
-        token = rig.engine.token(2)
+        token = rig.engine.token(LogPosition(2))
         answer = await rig.engine.recommend(Ask(min_log_position=token, deadline_ms=20))
         assert answer.read_your_writes is False
         assert len(answer.items) == 1
@@ -156,7 +157,7 @@ def test_waiters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work(rig: Rig) -> None:
         with pytest.raises(Overloaded):
-            await rig.engine._folding.reached(5, 1.0)
+            await rig.engine._folding.reached(LogPosition(5), 1.0)
 
     Rig().run(work)
 
@@ -171,6 +172,26 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             await rig.engine.record(two)
         monkeypatch.undo()
         assert (await rig.engine.record(two)).outcome.tolist() == [Outcome.RECORDED] * 2
+
+    Rig().run(work)
+
+
+def test_what_waits_for_the_fold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is faster than the fold does not pile events up in memory: further ones are refused for a while."""
+    monkeypatch.setattr(engine_module, "BEHIND_EVENTS_MAX", 3, raising=False)
+
+    async def work(rig: Rig) -> None:
+        with monkeypatch.context() as slow:
+            slow.setattr(rig.engine._folding, "_turn", lambda _: None)
+            taken = asyncio.ensure_future(rig.engine.record(rig.batch(*(view(f"i{n}") for n in range(5)))))
+            while rig.log.end < 5:  # noqa: ASYNC110  the log thread sets no event
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(5):
+                with pytest.raises(Overloaded, match="applied"):
+                    await rig.engine.record(rig.batch(view("late")))
+        rig.engine._folding._work.set()
+        await taken
+        assert (await rig.engine.record(rig.batch(view("late")))).log_position == 6
 
     Rig().run(work)
 
@@ -291,7 +312,7 @@ def test_log_time_never_goes_back() -> None:
         for now in (0, -3_600_000, 5):
             rig.now_ms += now
             await rig.engine.record(rig.batch(view("mug")))
-        times = [event_at(batch, 0).log_time_ms for _, batch in rig.log.read(0, 10)]
+        times = [event_at(batch, 0).log_time_ms for _, batch in rig.log.read(LogPosition(0), 10)]
         assert times == sorted(times)
 
     Rig().run(work)
@@ -377,7 +398,7 @@ def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.Mo
     real_sleep = asyncio.sleep
 
     async def work(rig: Rig) -> list[int]:
-        monkeypatch.setattr(engine_module.asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
+        monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
         await rig.engine.record(rig.batch(view("mug")))
         ends = []
         for minutes in (0, 1, 1, 40, 5, 5):
@@ -394,7 +415,7 @@ def test_ticks_go_on_after_the_queue_was_full(monkeypatch: pytest.MonkeyPatch) -
     real_sleep = asyncio.sleep
 
     async def work(rig: Rig) -> None:
-        monkeypatch.setattr(engine_module.asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
+        monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
         await rig.engine.record(rig.batch(view("mug")))
         monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 0)
         rig.now_ms += 60_000
@@ -417,5 +438,5 @@ def test_served_records_are_events() -> None:
 
     rig = Rig()
     rig.run(work)
-    kinds = np.concatenate([batch.rows["kind"] for _, batch in rig.log.read(0, 10)])
+    kinds = np.concatenate([batch.rows["kind"] for _, batch in rig.log.read(LogPosition(0), 10)])
     assert kinds.tolist() == [Kind.INTERACTION, *[Kind.SERVED] * 3]

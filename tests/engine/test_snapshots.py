@@ -9,7 +9,7 @@ import pytest
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
-from midstream.events.log_identity import identity_of
+from midstream.events.log_identity import LogIdentity, identity_of
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
 from midstream.testing.events import random_events, tiny_settings
@@ -52,7 +52,9 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     """No single bit of any file of a snapshot, manifest included, can be wrong without the snapshot being refused."""
     manifest = snapshots.write(tmp_path, folded(40), IDENTITY)
     files = files_of(tmp_path / snapshots.names(tmp_path)[0])
-    checks = {f"{key}.npy": partial(snapshots._parse_array, key, digest=each) for key, each in manifest.files.items()}
+    checks: dict[str, Callable[[bytes], object]] = {
+        f"{key}.npy": partial(snapshots._parse_array, key, digest=each) for key, each in manifest.files.items()
+    }
     checks["manifest.json"] = snapshots._unseal
     assert checks.keys() == files.keys()
     accepted = [f"bit {bit} of {name}" for name, check in checks.items() for bit in unnoticed(files[name], check)]
@@ -108,7 +110,7 @@ def test_an_older_snapshot_serves_when_the_newest_is_damaged(tmp_path: Path) -> 
         (IDENTITY, 399, "the log ends"),
     ],
 )
-def test_a_snapshot_of_another_log_is_refused(tmp_path: Path, identity: object, end: int, reason: str) -> None:
+def test_a_snapshot_of_another_log_is_refused(tmp_path: Path, identity: LogIdentity, end: int, reason: str) -> None:
     """A snapshot belongs to one log, one generation, and cannot stand beyond the log's end."""
     snapshots.write(tmp_path, folded(400), IDENTITY)
     loaded = snapshots.load_newest(tmp_path, SETTINGS, identity, LogPosition(end))

@@ -30,6 +30,7 @@ def main() -> None:
         fold.apply(fold.log_position, views(np.arange(start, start + STEP), items, START_MS + start // 10))
     vocabulary = fold.vocabulary
     resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert resident is not None
     known = vocabulary.item_indices([f"c{number}" for number in range(CATALOGUE)])
     print(
         json.dumps(

@@ -197,7 +197,8 @@ class Ingest:
             return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
         # All rows of an event have the same request id, so an event goes or stays as a whole.
         keep = np.array([each not in foreign for each in ids])
-        wrong = dict(zip(decoded.event_index[~keep].tolist(), (each for each in ids if each in foreign), strict=True))
+        numbers: list[int] = decoded.event_index[~keep].tolist()
+        wrong = dict(zip(numbers, (each for each in ids if each in foreign), strict=True))
         parts = split()
         refused = (_foreign_request(number, each, parts[number]) for number, each in wrong.items())
         rejected = [*decoded.rejected, *refused]

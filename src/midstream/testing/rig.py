@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -62,7 +62,7 @@ class Rig:
 
         return asyncio.run(main())
 
-    def batch(self, *events: dict[str, object]) -> EventBatch:
+    def batch(self, *events: Mapping[str, object]) -> EventBatch:
         """Return events of the form on the wire as a batch.
 
         Raises:
