@@ -37,6 +37,8 @@ ANY_PLACEMENT = "*"
 """Name of the plan that answers every name that is not configured."""
 TICK_MS = 60_000
 """At most one tick a minute, and only while an open session waits for log time to move."""
+BEHIND_EVENTS_MAX = 100_000
+"""Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
 _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
     (int(Outcome.RECORDED), "recorded"),
     (int(Outcome.DUPLICATE), "duplicate"),
@@ -142,6 +144,11 @@ class Engine:
             raise self._folding.failure
         if self._refusal is not None and self._takes_nothing():
             raise self._refusal
+        behind = self.log.end - self.fold.log_position
+        if behind > BEHIND_EVENTS_MAX:
+            self.metrics.count_overload("events")
+            message = f"{behind} durable events wait to be applied, at most {BEHIND_EVENTS_MAX} may"
+            raise Overloaded(message)
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
