@@ -529,6 +529,7 @@ def test_second_opener_is_refused(tmp_path):
     folder = tmp_path / "shop" / "log"
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         with pytest.raises(FolderLocked, match=f"process {holder.pid};"):
             SegmentLog(folder, RealDisk(), LOG_ID)
