@@ -44,7 +44,7 @@ class Shop:
     def __enter__(self) -> Self:
         """Start the engine."""
         self._thread.start()
-        self._wait(self.running.start())
+        self._wait(self.running.start)
         return self
 
     def __exit__(
@@ -58,25 +58,25 @@ class Shop:
         if self._loop.is_closed():
             return
         if self._thread.is_alive():
-            self._wait(self.running.stop())
+            self._wait(self.running.stop)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         else:  # it was never entered, so nothing was started
             self.running.engine.log.close()
         self._loop.close()
 
-    def record(self, events: Sequence[Mapping[str, object]]) -> Recorded:
-        """Record events of the same form as ``POST /v1/events`` takes; durable and applied on return.
+    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]]) -> Recorded:
+        """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
 
         Raises:
             RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
             AppendFailed: The log could not be made durable.
             Overloaded: Too many events wait.
         """
-        decoded = decode_objects(events, self._accept())
+        decoded = decode_objects([events] if isinstance(events, Mapping) else events, self._accept())
         if decoded.rejected:
             raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
-        return self._wait(self.running.engine.record(decoded.batch))
+        return self._wait(lambda: self.running.engine.record(decoded.batch))
 
     def recommend(self, placement: str = "default", **request: Unpack[Request]) -> Answer:
         """Answer with a slate that has seen everything recorded before.
@@ -85,7 +85,7 @@ class Shop:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context or the size cannot be used.
         """
-        return self._wait(self.running.engine.recommend(Ask(placement, **request)))
+        return self._wait(lambda: self.running.engine.recommend(Ask(placement, **request)))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
         """Return what is known of an item, None = nothing."""
@@ -95,9 +95,13 @@ class Shop:
         """Return what is known of a user, None = nothing."""
         return self._call(lambda: self.running.engine.user(user_id))
 
-    def _wait(self, work: Awaitable[T]) -> T:
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        if not self._thread.is_alive():
+            message = "the shop is not open: use it inside a with block"
+            raise RuntimeError(message)
+
         async def run() -> T:
-            return await work
+            return await work()
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
@@ -107,4 +111,4 @@ class Shop:
         async def run() -> T:
             return read()
 
-        return self._wait(run())
+        return self._wait(run)
