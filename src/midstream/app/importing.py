@@ -276,6 +276,7 @@ async def _record(running: Running, plan: Plan, notify: Notify) -> Mapping[int, 
         for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
+    notify("starting; the first time on a machine this compiles for about a minute", 0, total)
     await running.start()
     try:
         for batch in parts(plan, RECORD_ROWS):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
 
 if TYPE_CHECKING:
     from midstream.app.asking import Answered
@@ -35,7 +35,8 @@ def command(
     from midstream.engine.types import Ask
 
     ask = Ask(placement, user_id=user, session_id=session, n=n, items=tuple(items or ()), filter=item_filter)
-    answered = ask_folder(folder, config_of(folder), ask)
+    with err.status("reading the log; the first time on a machine this compiles for about a minute"):
+        answered = ask_folder(folder, config_of(folder), ask)
     if as_json:
         print_json(as_object(answered, explain=explain))
     else:
