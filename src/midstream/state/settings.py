@@ -50,8 +50,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Distinct values of each category or tags attribute; later ones count as unknown."""
     item_tags_max: int = 16
     """Tags kept of one item."""
-    document_bytes_max: int = 268_435_456
-    """Attributes of all items, and again of all users, as text: 200,000 items x 1.3 kB."""
+    document_bytes_max: int = 134_217_728
+    """Attributes of all items, and again of all users, as text: 128 MiB are 200,000 items x 670 bytes."""
 
 
 class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
