@@ -11,7 +11,7 @@ from midstream.app.config import Config
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.importing import import_file
 from midstream.app.inspection import LogView
-from midstream.cli import demo_data, demo_score
+from midstream.cli import demo, demo_data, demo_score
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
 from midstream.core.errors import Invalid, StoreUnavailable
@@ -93,6 +93,16 @@ def test_demo_runs_without_data(monkeypatch, capsys):
     assert "0 answers had not seen it" in said
     assert "midstream import" in said
     assert said.count("recommended before") == 3
+
+
+def test_a_slow_start_leaves_time_for_sessions(monkeypatch, capsys):
+    """Where the start took all of the time the demo still replays something."""
+    monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
+    monkeypatch.setattr(demo, "TOTAL_S", -10.0)
+    with pytest.raises(SystemExit) as left:
+        main(["demo", "--sessions", "20", "--no-pause"])
+    assert left.value.code == 0
+    assert "20 of 20" in capsys.readouterr().out
 
 
 def test_import_goes_through_the_server_that_has_the_folder(tmp_path):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 TOTAL_S = 105.0
 """From the first line to the last session, so that all of it stays under two minutes."""
+REPLAY_S_MIN = 20.0
+"""Even where the start took nearly all of that time: a demo without a session shows nothing."""
 PAUSE_S = 2.0
 File = Annotated[Path | None, typer.Option("--data", exists=True, dir_okay=False, help="As `midstream import` takes.")]
 _COMPILES = "the first start on a machine compiles for about a minute"
@@ -75,7 +77,7 @@ def run(data: "DemoData", until: float) -> "Replay":
                 )
             )
         out.print(f"serving at {url}; {url}/docs while this runs", markup=False)
-        return _replay(data, url, folder, until)
+        return _replay(data, url, folder, max(until, time.monotonic() + REPLAY_S_MIN))
 
 
 def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
