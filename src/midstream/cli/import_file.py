@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from midstream.app.importing import ImportSummary
 
 app = typer.Typer()
+RATE_ROWS_MIN = 10_000
 Map = Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as user_id=visitor; may be repeated.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE for all rows; may be repeated.")]
 Types = Annotated[list[str] | None, typer.Option("--types", help="VALUE=TYPE, such as click=view; may be repeated.")]
@@ -81,21 +82,22 @@ def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSum
 def print_summary(summary: "ImportSummary") -> None:
     """Say what became of the rows."""
     through = f" through {summary.through}" if summary.through else ""
-    rate = summary.recorded / max(summary.seconds, 1e-9)
-    out.print(f"{summary.file}: {summary.recorded} recorded{through} in {summary.seconds:.1f} s ({rate:,.0f}/s)")
+    # Of few rows it would be the rate of the start.
+    rate = f" ({summary.recorded / summary.seconds:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
+    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}")
     if summary.known:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
-        out.print(f"{summary.known} were in the log before and were left out.{all_of_it}")
+        out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}")
     if summary.conflicts:
-        out.print(f"{summary.conflicts} ids were in the log before with other content; the first ones stay.")
+        out.print(f"{summary.conflicts:,} ids were in the log before with other content; the first ones stay.")
     if summary.refused:
-        out.print(f"{summary.refused} refused: their items are unknown, or there is no room for more.")
+        out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
     if summary.unused_columns:
         say(f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in")
     if summary.late:
-        say(f"{summary.late} are more than 24 h older than the log's end: a history is best imported first")
+        say(f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first")
     if summary.rejected:
-        say(f"{summary.rejected} rows rejected, all of them in data/{summary.rejected_file}; the first:")
+        say(f"{summary.rejected:,} rows rejected, all of them in data/{summary.rejected_file}; the first:")
         for fault in summary.faults:
             say(str(fault))
         if any("looks like seconds" in fault.came for fault in summary.faults):
