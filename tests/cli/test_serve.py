@@ -66,3 +66,20 @@ def test_an_address_that_cannot_be_had_is_told(tmp_path, capfd, host):
     said = capfd.readouterr().err
     assert f"{host}:{port} cannot be listened on" in said
     assert "port 0 takes any" in said
+
+
+def test_a_snapshot_of_another_configuration_is_not_promised(tmp_path):
+    """What the next start begins with is said of snapshots that it can use."""
+    (tmp_path / "a.ndjson").write_text('{"type": "view", "user_id": "ann", "item_id": "a"}\n')
+    for arguments in (("import", str(tmp_path / "a.ndjson")), ("rebuild",)):
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, "-f", str(tmp_path)])
+        assert left.value.code == 0
+    for config, promised in (
+        ("", "the snapshot at 1"),
+        ("[events.types]\nview = { weight = 2.0 }\n", "the log, 1 events"),
+    ):
+        (tmp_path / "midstream.toml").write_text(config)
+        with running_server(tmp_path, lambda _: None):
+            pass
+        assert f"the next start begins with {promised}" in (tmp_path / "server.txt").read_text()

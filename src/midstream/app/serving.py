@@ -106,7 +106,8 @@ def _ready(url: str, running: Running) -> Ready:
 
 
 def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
-    newest = snapshots.names(data.snapshots)[:1]
+    version = running.engine.fold.settings.version()  # one of another configuration helps no start
+    newest = [each for each in snapshots.names(data.snapshots) if each.endswith(f"-{version}")][:1]
     position = LogPosition(int(newest[0].partition("-")[0])) if newest else LogPosition(0)
     end = running.engine.fold.log_position
     mismatch = running.snapshotter.mismatch if running.snapshotter is not None else ""
