@@ -235,6 +235,7 @@ def test_import_options_reach_the_file(tmp_path, run):
     assert (status, "1 recorded" in out) == (0, True), err
     assert "page" in err
     event = json.loads(run("export", "-f", tmp_path)[1])
+    assert json.loads(run("export", "-", "-f", tmp_path)[1]) == event
     assert (event["type"], event["user_id"], event["session_id"]) == ("view", "7", "s")
     assert event["time"] == event["log_time"] == 1_704_164_640_000
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from midstream.app.exporting import ExportOptions, ExportSummary
 
 app = typer.Typer()
-Target = Annotated[Path | None, typer.Argument(dir_okay=False, help="Written when it is whole; default: to the pipe.")]
+Target = Annotated[Path | None, typer.Argument(dir_okay=False, help="Written when whole; default, or -: to the pipe.")]
 Format = Annotated[str | None, typer.Option("--format", help="ndjson, csv or parquet; default: by the file's name.")]
 Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind, such as interaction; repeatable.")]
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet"}
@@ -28,6 +28,8 @@ def command(
     """
     from midstream.app.exporting import KINDS, ExportOptions
 
+    if file == Path("-"):
+        file = None
     chosen = file_format or _SUFFIXES.get(file.suffix if file else "", "ndjson")
     summary = run_export(folder, file, ExportOptions(chosen, tuple(kinds) if kinds else KINDS))
     if as_json and file is not None:
