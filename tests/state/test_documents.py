@@ -3,6 +3,7 @@
 import json
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ CHANGES = st.lists(
         st.dictionaries(FIELDS, VALUES, max_size=3),
         st.integers(0, 5),
         st.integers(0, 1),
+        st.booleans(),
     ),
     max_size=12,
 )
@@ -24,9 +26,18 @@ CHANGES = st.lists(
 
 def apply_all(documents, changes):
     """Apply the changes; return the documents."""
-    for operation, fields, time_ms, index in changes:
-        documents.apply(index, operation, json.dumps(fields).encode(), time_ms)
+    for operation, fields, time_ms, index, is_timed in changes:
+        documents.apply(index, operation, json.dumps(fields).encode(), time_ms, is_timed=is_timed)
     return documents
+
+
+def settled(changes):
+    """Return the changes of one document, those without a time with that of the newest before them."""
+    found = []
+    for operation, fields, time_ms, index, is_timed in changes:
+        newest_ms = max((change[2] for change in found), default=time_ms)
+        found.append((operation, fields, time_ms if is_timed else max(time_ms, newest_ms), index))
+    return found
 
 
 def newest(changes, concerns):
@@ -50,7 +61,7 @@ def test_for_each_field_the_newest_event_decides(changes):
     """Of equal times the later in the log; ``PUT`` and ``DELETE`` say something about every field."""
     documents = apply_all(Documents(10**6), changes)
     for index in (0, 1):
-        mine = [change for change in changes if change[3] == index]
+        mine = settled(change for change in changes if change[3] == index)
         assert documents.get(index) == twin(mine)
         last = newest(mine, lambda *_: True)
         assert documents.is_deleted(index) == (last is not None and last[0] == Operation.DELETE)
@@ -62,7 +73,7 @@ def test_restored_documents_go_on_as_the_old_ones(before, after):
     """The arrays hold everything that later changes can depend on."""
     documents = apply_all(Documents(400), before)
     restored = Documents(400)
-    restored.apply(7, Operation.PUT, b'{"was": "here"}', 1)
+    restored.apply(7, Operation.PUT, b'{"was": "here"}', 1, is_timed=True)
     restored.restore(documents.arrays())
     apply_all(documents, after)
     apply_all(restored, after)
@@ -91,19 +102,31 @@ def test_memory_is_bounded_and_refusals_change_nothing(changes, bytes_max):
 def test_what_is_no_object_is_refused(body):
     """It is counted, and nothing is raised in the fold."""
     documents = Documents(10**6)
-    assert not documents.apply(0, Operation.PUT, body, 1)
+    assert not documents.apply(0, Operation.PUT, body, 1, is_timed=True)
     assert documents.refused_count == 1
     assert 0 not in documents
+
+
+@pytest.mark.parametrize("operation", [Operation.PUT, Operation.PATCH, Operation.DELETE])
+def test_a_change_without_a_time_takes_effect(operation):
+    """The clock of whoever sent the change before it may have run ahead: what comes without a time is of now."""
+    documents = Documents(10**6)
+    documents.apply(0, Operation.PUT, b'{"a": 1}', 1_005, is_timed=True)
+    assert documents.apply(0, operation, b'{"a": 2}', 1_000, is_timed=False)
+    assert documents.is_deleted(0) == (operation == Operation.DELETE)
+    assert documents.get(0) == ({} if operation == Operation.DELETE else {"a": 2})
+    documents.apply(0, Operation.PUT, b'{"a": 3}', 1_004, is_timed=True)
+    assert documents.get(0) != {"a": 3}
 
 
 def test_a_dropped_document_leaves_nothing():
     """Its memory is free, and an older event counts again."""
     documents = Documents(10**6)
-    documents.apply(0, Operation.DELETE, b"", 9)
+    documents.apply(0, Operation.DELETE, b"", 9, is_timed=True)
     documents.drop(0)
     documents.drop(0)
     assert documents.bytes_used == 0
-    assert documents.apply(0, Operation.PUT, b'{"a": 1}', 3)
+    assert documents.apply(0, Operation.PUT, b'{"a": 1}', 3, is_timed=True)
     assert documents.get(0) == {"a": 1}
 
 
@@ -112,5 +135,5 @@ def test_numbers_come_back_as_they_were_sent(fields):
     """Values rest as text, so long integers and floats lose nothing."""
     documents = Documents(10**6)
     body = json.dumps({name: value for name, value in fields.items() if abs(value) < 1e300}).encode()
-    documents.apply(0, Operation.PUT, body, 1)
+    documents.apply(0, Operation.PUT, body, 1, is_timed=True)
     assert documents.get(0) == msgspec.json.decode(body)

@@ -45,6 +45,7 @@ class Act(NamedTuple):
     folded: bool = True
     operation: Operation = Operation.NONE
     body: dict[str, object] | None = None
+    is_timed: bool = True
 
 
 def settings(unknown_items="accept", hot_items_max=2):
@@ -69,7 +70,12 @@ def batch_of(acts):
     number = {name: row for row, name in enumerate(ACTIONS)}
     source = build(
         [
-            Event(act.kind, act.operation, body=b"" if act.body is None else json.dumps(act.body).encode())
+            Event(
+                act.kind,
+                act.operation,
+                body=b"" if act.body is None else json.dumps(act.body).encode(),
+                event_time_ms=act.event_time if act.is_timed else None,
+            )
             for act in acts
         ]
     )
@@ -138,7 +144,9 @@ class Plain:
         if act.item < 0:
             return
         if act.kind == Kind.ITEM:
-            self.changes.setdefault(act.item, []).append(act)
+            earlier = self.changes.setdefault(act.item, [])
+            newest = max((each.event_time for each in earlier), default=act.event_time)
+            earlier.append(act if act.is_timed else act._replace(event_time=max(act.event_time, newest)))
         name = IMPRESSION if act.kind == Kind.IMPRESSION else act.action
         if act.kind not in {Kind.INTERACTION, Kind.IMPRESSION} or name is None:
             return
@@ -210,16 +218,18 @@ def acts_of(draw):
         operation = Operation.NONE
         if kind == Kind.ITEM:
             operation = draw(st.sampled_from((Operation.PUT, Operation.PATCH, Operation.PATCH, Operation.DELETE)))
+        lateness = draw(LATENESS)
         acts.append(
             Act(
                 log_time,
-                log_time - draw(LATENESS),
+                log_time - lateness,
                 kind,
                 draw(st.sampled_from((*range(ITEMS), -1))),
                 draw(st.sampled_from((*ACTIONS, None))) if kind == Kind.INTERACTION else None,
                 draw(st.sampled_from((True, True, True, True, False))),
                 operation,
                 draw(BODIES) if operation in {Operation.PUT, Operation.PATCH} else None,
+                bool(lateness) or draw(st.booleans()),
             )
         )
     return acts

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
-from midstream.events.schema import Event, build, texts_of
+from midstream.events.schema import TIME_SENT, Event, build, texts_of
 from midstream.state.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.decay import TABLE
 from midstream.state.fold import part
@@ -119,15 +119,19 @@ class Twin:
         for place, row in enumerate(zip(*columns, strict=True)):
             event = dict(zip(COLUMNS, row, strict=True))
             if event["folded"] and event["user_index"] >= 0:
-                self.fold(event, texts_of(batch.source, place)[-1])
+                is_timed = bool(batch.source.rows["flags"][place] & TIME_SENT)
+                self.fold(event, texts_of(batch.source, place)[-1], is_timed=is_timed)
 
-    def fold(self, event, body):
+    def fold(self, event, body, *, is_timed):
         """Fold one event of a known user."""
         if event["user_is_new"]:
             self.rows[event["user_index"]] = Row()
         row, item, now = self.rows[event["user_index"]], event["item_index"], event["log_time_ms"]
         if event["kind"] == Kind.USER:
-            row.profile.append((event["event_time_ms"], event["operation"], json.loads(body or b"{}")))
+            time = event["event_time_ms"]
+            if not is_timed:
+                time = max(time, *(told for told, _, _ in row.profile), 0)
+            row.profile.append((time, event["operation"], json.loads(body or b"{}")))
         acts = event["kind"] == Kind.INTERACTION and event["action"] >= 0
         if acts and item >= 0:
             self.lean(row, event)

@@ -4,7 +4,8 @@ Events may come late or out of order, so a document is not what came last but, f
 newest by event time; of equal times the later in the log wins. ``PUT`` at T replaces every field that is
 not newer than T, ``PATCH`` at T is a JSON merge patch of the top level (``null`` removes a field and leaves
 a mark with its time, so that an older value cannot bring it back), ``DELETE`` at T voids everything that is
-not newer. What lies before the last ``PUT`` or ``DELETE`` (the floor) can thus never matter again.
+not newer. A change without a time of its own is one of now: it has log time, or that of the newest
+before it when a client's clock ran ahead, so that it wins. What lies before the last ``PUT`` or ``DELETE`` (the floor) can thus never matter again.
 
 A document rests as one JSON text ``[floor, changed, is_deleted, {field: [time, value]}]`` with sorted keys
 and each value as it was sent, so equal events give equal bytes.
@@ -66,7 +67,7 @@ class Documents:
         """Memory of all documents, by the sum that the maximum limits."""
         return self._bytes_used
 
-    def apply(self, index: int, operation: int, body: bytes, time_ms: int) -> bool:
+    def apply(self, index: int, operation: int, body: bytes, time_ms: int, *, is_timed: bool) -> bool:
         """Change a document; say whether it was changed.
 
         Args:
@@ -74,6 +75,7 @@ class Documents:
             operation: ``Operation`` of the event.
             body: JSON object of fields; empty counts as ``{}``.
             time_ms: Event time.
+            is_timed: The client sent that time; else it is log time, and the change wins over all before it.
 
         Returns:
             False when the event lies before the floor, or was refused and counted.
@@ -84,6 +86,8 @@ class Documents:
             return False
         before = self._texts.get(index)
         document = _EMPTY if before is None else _STORED.decode(before)
+        if not is_timed:
+            time_ms = max(time_ms, document.floor_ms, document.changed_ms)
         if time_ms < document.floor_ms:
             return False
         after = _ENCODE(_changed(document, operation, sent, time_ms))

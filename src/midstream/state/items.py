@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import NotFound
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
-from midstream.events.schema import texts_of
+from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.attributes import Attributes
 from midstream.state.decay import decay_weight
 from midstream.state.documents import Documents
@@ -123,7 +123,8 @@ class Items:
         operation = int(batch.operation[event])
         body = texts_of(batch.source, event)[-1]
         refused_count = self._documents.refused_count
-        self._documents.apply(index, operation, body, int(batch.event_time_ms[event]))
+        is_timed = bool(batch.source.rows["flags"][event] & TIME_SENT)
+        self._documents.apply(index, operation, body, int(batch.event_time_ms[event]), is_timed=is_timed)
         self._status[index] = CATALOGUED
         document = self._documents.get(index)
         self._attributes.set(index, document)

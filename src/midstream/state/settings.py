@@ -8,7 +8,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]

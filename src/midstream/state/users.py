@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask, Score
-from midstream.events.schema import texts_of
+from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.affinities import AFFINITIES_MAX, fold_affinities, read_affinities
 from midstream.state.documents import Documents
 from midstream.state.kernel import kernel, signed
@@ -239,7 +239,8 @@ class Users:
             if batch.kind[event] == _USER:
                 body = texts_of(batch.source, event)[_BODY]
                 time_ms = int(batch.event_time_ms[event])
-                self._documents.apply(index, int(batch.operation[event]), body, time_ms)
+                is_timed = bool(batch.source.rows["flags"][event] & TIME_SENT)
+                self._documents.apply(index, int(batch.operation[event]), body, time_ms, is_timed=is_timed)
 
 
 def row_dtype(ring_max: int, attribute_count: int) -> np.dtype[np.void]:
