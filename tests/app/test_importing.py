@@ -19,6 +19,7 @@ from midstream.app.importing import import_file
 from midstream.app.inspection import LogView, state_of
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
+from midstream.engine import writer
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
@@ -80,6 +81,14 @@ def test_an_interrupted_import_goes_on(tmp_path, example, monkeypatch, after):
     assert (rest.recorded, rest.known, rest.log_time) == (140 - begun, begun, "event time")
     import_file(tmp_path / "whole", CONFIG, example)
     assert digest_of(tmp_path / "broken") == digest_of(tmp_path / "whole")
+
+
+def test_parts_with_much_text_go_one_after_another(tmp_path, example, monkeypatch):
+    """Parts whose bytes do not fit beside others into what may wait for the log are recorded all the same."""
+    monkeypatch.setattr(importing, "RECORD_ROWS", 10)
+    for module in (importing, writer):
+        monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 1)
+    assert import_file(tmp_path, CONFIG, example).recorded == 140
 
 
 def test_every_format_gives_the_same_state(tmp_path):

@@ -1,6 +1,7 @@
 """What the engine promises: durable and applied once when acknowledged; read your writes; one position an answer."""
 
 import asyncio
+import threading
 import time
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition
+from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import engine as engine_module
 from midstream.engine import turns, writer
 from midstream.engine.types import Ask, Outcome
@@ -175,6 +176,36 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await rig.engine.record(two)).outcome.tolist() == [Outcome.RECORDED] * 2
 
     Rig().run(work)
+
+
+def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few events with much text are too many as well, while others wait; alone they are taken, and all are written."""
+    at_work, go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryLog):
+        def append(self, batch):
+            at_work.set()
+            assert go_on.wait(10)
+            return super().append(batch)
+
+    async def work(rig: Rig) -> None:
+        def event(number: int) -> EventBatch:
+            return rig.batch(view("mug", event_id=str(number), context={"text": "x" * 3_000}))
+
+        monkeypatch.setattr(writer, "QUEUE_BYTES_MAX", 2 * (event(1).rows.nbytes + len(event(1).text)))
+        taken = [asyncio.ensure_future(rig.engine.record(event(0)))]
+        await asyncio.wait_for(asyncio.to_thread(at_work.wait), 10)
+        taken += [asyncio.ensure_future(rig.engine.record(event(number))) for number in (1, 2)]
+        await asyncio.sleep(0)  # these wait behind the first one, which the log thread has
+        with pytest.raises(Overloaded, match="bytes"):
+            await rig.engine.record(event(3))
+        go_on.set()
+        await asyncio.gather(*taken)
+        monkeypatch.setattr(writer, "QUEUE_BYTES_MAX", 1)
+        assert (await rig.engine.record(event(3))).outcome.tolist() == [Outcome.RECORDED]
+        assert rig.log.end == 4
+
+    Rig(log=Slow()).run(work)
 
 
 def test_what_waits_for_the_fold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

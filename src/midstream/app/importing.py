@@ -28,6 +28,7 @@ from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.types import Outcome
+from midstream.engine.writer import QUEUE_BYTES_MAX
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.decode import Decoded, decode, decode_objects
 from midstream.events.disk import RealDisk
@@ -44,7 +45,7 @@ FAULTS_SHOWN = 5
 RECORD_ROWS = 5_000
 """Half a commit's maximum, so that the next part is ready while one is synced."""
 IN_FLIGHT_MAX = 4
-"""Parts on their way: 20,000 rows of the 100,000 that may wait for the log."""
+"""Parts on their way: 20,000 rows of the 100,000 that may wait for the log; fewer where their bytes would not fit."""
 AHEAD_MS_MAX = 300_000
 """As in the fold: clocks differ by less. A later time would move log time ahead of every live event for good."""
 _SENT_ROWS, _SENT_BYTES = 500, 200_000
@@ -261,14 +262,15 @@ async def _record(running: Running, plan: Plan, notify: Notify) -> Mapping[int, 
     """Record the new rows; return how many had each outcome."""
     counts: dict[int, int] = {}
     total = len(plan.order)
-    done = 0
-    flights: deque[tuple[asyncio.Task[object], int]] = deque()
+    done = bytes_count = 0
+    flights: deque[tuple[asyncio.Task[object], EventBatch]] = deque()
 
     async def land() -> None:
-        nonlocal done
-        flight, count = flights.popleft()
+        nonlocal done, bytes_count
+        flight, batch = flights.popleft()
         await flight
-        done += count
+        done += len(batch)
+        bytes_count -= _bytes_of(batch)
         notify("recording", done, total)
 
     async def record(batch: EventBatch) -> None:
@@ -280,7 +282,10 @@ async def _record(running: Running, plan: Plan, notify: Notify) -> Mapping[int, 
     await running.start()
     try:
         for batch in parts(plan, RECORD_ROWS):
-            flights.append((asyncio.create_task(record(batch)), len(batch)))
+            bytes_count += _bytes_of(batch)
+            while flights and bytes_count > QUEUE_BYTES_MAX:
+                await land()
+            flights.append((asyncio.create_task(record(batch)), batch))
             await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
             if len(flights) == IN_FLIGHT_MAX:
                 await land()
@@ -289,6 +294,10 @@ async def _record(running: Running, plan: Plan, notify: Notify) -> Mapping[int, 
     finally:
         await running.stop()
     return counts
+
+
+def _bytes_of(batch: EventBatch) -> int:
+    return batch.rows.nbytes + len(batch.text)
 
 
 def _through_server(

@@ -21,6 +21,8 @@ FRAME_EVENTS_MAX = 10_000
 """Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
 QUEUE_EVENTS_MAX = 100_000
 """Events that wait for the log: 20 MB at 200 B, and a second of work at the slowest measured rate."""
+QUEUE_BYTES_MAX = 64 << 20
+"""Bytes of those events, 64 MiB: three times 20 MB, and 16 of the largest requests, which are 4 MiB of text each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,11 @@ class Entry:
     """Not empty."""
     ticket: Future[None] | None
     """Resolved by the owner when the events are applied, or were not stored; None when nobody waits."""
+
+    @property
+    def bytes_count(self) -> int:
+        """Bytes of its rows and their texts."""
+        return self.batch.rows.nbytes + len(self.batch.text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +78,7 @@ class Writer:
         self._keeps_event_time = keeps_event_time
         self._queue: deque[Entry] = deque()
         self._queued = 0
+        self._queued_bytes = 0
         self._closing = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
@@ -87,10 +95,14 @@ class Writer:
     def submit(self, *entries: Entry) -> None:
         """Queue entries, in order and for one commit; their fate comes through ``deliver``.
 
+        Bytes that are too many by themselves (an import's) are taken when nothing else waits: sent again they would
+        not be fewer.
+
         Raises:
-            Overloaded: The queue is at its maximum; nothing was queued.
+            Overloaded: The queue is at its maximum, of events or of bytes; nothing was queued.
         """
         count = sum(len(entry.batch) for entry in entries)
+        bytes_count = sum(entry.bytes_count for entry in entries)
         with self._wake:
             if self._closing:
                 message = "the log is closing"
@@ -98,8 +110,12 @@ class Writer:
             if self._queued + count > QUEUE_EVENTS_MAX:
                 message = f"{self._queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
                 raise Overloaded(message)
+            if self._queue and self._queued_bytes + bytes_count > QUEUE_BYTES_MAX:
+                message = f"{self._queued_bytes} bytes of events wait for the log, at most {QUEUE_BYTES_MAX} may"
+                raise Overloaded(message)
             self._queue.extend(entries)
             self._queued += count
+            self._queued_bytes += bytes_count
             self._wake.notify()
 
     def close(self) -> None:
@@ -124,7 +140,7 @@ class Writer:
             self._closing = True
             left = (*entries, *self._queue)
             self._queue.clear()
-            self._queued = 0
+            self._queued = self._queued_bytes = 0
         error = AppendFailed("the log thread ended by a bug; its standard error says which")
         self._deliver(Written(self._log.end, entries[0].batch, left, error, 0.0))
 
@@ -140,6 +156,7 @@ class Writer:
                 taken.append(entry)
                 count += len(entry.batch)
             self._queued -= count
+            self._queued_bytes -= sum(entry.bytes_count for entry in taken)
             return tuple(taken)
 
     def _append(self, entries: tuple[Entry, ...]) -> Written:
