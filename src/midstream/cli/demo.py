@@ -22,7 +22,7 @@ REPLAY_S_MIN = 20.0
 """Even where the start took nearly all of that time: a demo without a session shows nothing."""
 PAUSE_S = 2.0
 File = Annotated[Path | None, typer.Option("--data", exists=True, dir_okay=False, help="As `midstream import` takes.")]
-_COMPILES = "the first start on a machine compiles for about a minute"
+_COMPILES = "compiles for about a minute the first time"
 _CONFIG = """\
 [items.attributes]
 price = "number"
@@ -65,7 +65,7 @@ def run(data: "DemoData", until: float) -> "Replay":
     out.print(f"{data.name}: {data.note}", markup=False)
     out.print(f"{len(data.sessions):,} sessions, {clicks:,} clicks", markup=False)
     if not err.is_terminal:
-        out.print(f"starting the engine; {_COMPILES}", markup=False)
+        out.print(f"starting the engine ({_COMPILES})", markup=False)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midstream-demo-")))
         (folder / CONFIG_NAME).write_text(_CONFIG, "utf-8")

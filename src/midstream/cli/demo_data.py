@@ -185,5 +185,5 @@ def simulated(session_count: int) -> DemoData:
         for visit in islice(visits(world, shop), session_count)
     )
     items = {item_id: shop.attributes(product) for product, item_id in enumerate(shop.item_ids)}
-    note = "no data was found (see the README), so visitors with hidden tastes are simulated"
+    note = "no data was found (see the README), so visitors are simulated"
     return DemoData("simulated shop", note, sessions, items)
