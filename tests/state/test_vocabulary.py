@@ -26,6 +26,11 @@ def settings_of(users_max=3, items_max=4, click_items_max=2, unknown_items="acce
     return FoldSettings(unknown_items=unknown_items, limits=limits)
 
 
+def puts(event, kind):
+    """Say whether an event tells anything of an item or user: a delete takes away what is there, and makes nothing."""
+    return event.kind == kind and event.operation != Operation.DELETE
+
+
 class Twin:
     """The vocabulary as dictionaries."""
 
@@ -69,10 +74,10 @@ class Twin:
         if not event.user_id:
             return -1, False
         if event.user_id in self.slots:
-            if acts or event.kind in {Kind.USER, Kind.IMPRESSION}:
+            if acts or event.kind == Kind.IMPRESSION or puts(event, Kind.USER):
                 self.slots.move_to_end(event.user_id)
             return self.slots[event.user_id], False
-        if not (acts or event.kind == Kind.USER):
+        if not (acts or puts(event, Kind.USER)):
             return -1, False
         slot = len(self.slots)
         if slot == self.settings.limits.users_max:
@@ -84,21 +89,21 @@ class Twin:
     def item(self, event, *, acts):
         """Return the index of the item, -1 = none or refused."""
         limits = self.settings.limits
-        makes = event.kind == Kind.ITEM or acts
+        makes = puts(event, Kind.ITEM) or acts
         if not event.item_id:
             return -1
         if event.item_id not in self.items:
             if not makes:
                 return -1
             clicked = len(self.items) - len(self.catalogue)
-            allowed = event.kind == Kind.ITEM or (
+            allowed = puts(event, Kind.ITEM) or (
                 self.settings.unknown_items != "reject" and clicked < limits.click_items_max
             )
             if not allowed or len(self.items) == limits.items_max:
                 self.counts[Count.ITEM_REFUSED] += 1
                 return -1
             self.items[event.item_id] = len(self.items)
-        if event.kind == Kind.ITEM:
+        if puts(event, Kind.ITEM):
             self.catalogue.add(event.item_id)
         return self.items[event.item_id]
 
@@ -193,6 +198,20 @@ def test_reading_changes_nothing(batch, ids):
 def put(item_id):
     """Return an event that puts an item into the catalogue."""
     return Event(Kind.ITEM, Operation.PUT, item_id=item_id, log_time_ms=START_MS)
+
+
+def test_a_delete_of_what_is_not_known_takes_nothing():
+    """Neither a place of the catalogue nor that of another user; and an item stays one known from acts alone."""
+    vocabulary = Vocabulary(settings_of(users_max=1, items_max=2, click_items_max=1))
+    act = Event(Kind.INTERACTION, action="view", user_id="ann", item_id="clicked", log_time_ms=START_MS)
+    gone = Event(Kind.ITEM, Operation.DELETE, log_time_ms=START_MS)
+    deletes = [gone._replace(item_id=each) for each in ("made-up", "clicked", "made-up-too")]
+    batch = build([act, *deletes, gone._replace(kind=Kind.USER, user_id="bob"), put("lamp")])
+    found = vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
+    assert found.item_index.tolist() == [0, -1, 0, -1, -1, 1]
+    assert found.user_index.tolist() == [0, -1, -1, -1, -1, -1]
+    assert (vocabulary.user_index("ann"), vocabulary.item_count, vocabulary.click_item_count) == (0, 2, 1)
+    assert not vocabulary.counts.any()
 
 
 @pytest.mark.parametrize("events_max", [1, 50])

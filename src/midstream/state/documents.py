@@ -1,11 +1,12 @@
 """Attributes of items and users: what is known of each field, and from which time.
 
-Events may come late or out of order, so a document is not what came last but, field by field, what is
-newest by event time; of equal times the later in the log wins. ``PUT`` at T replaces every field that is
-not newer than T, ``PATCH`` at T is a JSON merge patch of the top level (``null`` removes a field and leaves
-a mark with its time, so that an older value cannot bring it back), ``DELETE`` at T voids everything that is
-not newer. A change without a time of its own is one of now: it has log time, or that of the newest
-before it when a client's clock ran ahead, so that it wins. What lies before the last ``PUT`` or ``DELETE`` (the floor) can thus never matter again.
+Events may come late or out of order, so a document is not what came last but, field by field, what is newest
+by event time; of equal times the later in the log wins. ``PUT`` at T replaces every field that is not newer
+than T, ``PATCH`` at T is a JSON merge patch of the top level (``null`` removes a field and leaves a mark with
+its time, so that an older value cannot bring it back), ``DELETE`` at T voids everything that is not newer. A
+change without a time of its own is one of now: it has log time, or that of the newest before it when a
+client's clock ran ahead, so that it wins. What lies before the last ``PUT`` or ``DELETE`` (the floor) can
+thus never matter again.
 
 A document rests as one JSON text ``[floor, changed, is_deleted, {field: [time, value]}]`` with sorted keys
 and each value as it was sent, so equal events give equal bytes.

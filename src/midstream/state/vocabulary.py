@@ -6,7 +6,7 @@ for good. Items known only from interactions have a maximum of their own, so mad
 catalogue. Two item ids of one hash are told apart by their text; of users the hash is all that is kept.
 
 Only interactions with a configured action and user events make a user, only those interactions and item
-events make an item. Impressions and served slates look up what is there. Duplicates touch nothing.
+events make an item. Deletes, impressions and served slates look up what is there. Duplicates touch nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT
 from midstream.state.hash_table import fill, find, table_size
@@ -47,6 +47,7 @@ _INTERACTION = int(Kind.INTERACTION)
 _IMPRESSION = int(Kind.IMPRESSION)
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
+_DELETE = int(Operation.DELETE)
 _NONE = np.uint64(0)
 
 
@@ -342,10 +343,11 @@ def _index(
             counts[_DUPLICATES] += 1
             continue
         acts = action[i] >= 0
+        deletes = row["operation"] == _DELETE
         if kind == _INTERACTION and not acts:
             counts[_UNKNOWN_ACTION] += 1
         if hashes[0, i] != _NONE:
-            if acts or kind == _USER:
+            if acts or (kind == _USER and not deletes):
                 indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
             else:
                 indices[0, i] = find(hashes[0, i], users["hash"], user_table)
@@ -355,7 +357,7 @@ def _index(
             start = signed(row["text_start"]) + signed(row["event_id_length"])
             start += signed(row["action_length"]) + signed(row["user_id_length"])
             indices[1, i] = take_item(
-                kind == _ITEM,
+                kind == _ITEM and not deletes,
                 acts and makes_items,
                 hashes[1, i],
                 text,
@@ -368,7 +370,7 @@ def _index(
                 item_table,
                 meta,
             )
-            if indices[1, i] < 0 and (acts or kind == _ITEM):
+            if indices[1, i] < 0 and (acts or (kind == _ITEM and not deletes)):
                 counts[_ITEM_REFUSED] += 1
     counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
 
