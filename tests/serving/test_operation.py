@@ -140,6 +140,12 @@ def test_openapi_document_has_every_route(client):
     assert references == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} & references
 
 
+def test_openapi_document_says_that_metrics_are_text(client):
+    """Of the kinds of content that the answer really has, and of no other."""
+    answer = client.get("/openapi.json").json()["paths"]["/metrics"]["get"]["responses"]["200"]
+    assert list(answer["content"]) == ["text/plain"]
+
+
 def _references(node):
     if isinstance(node, dict):
         if "$ref" in node:

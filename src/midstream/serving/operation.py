@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from midstream.core.errors import NotFound
 from midstream.serving.catalogue import decoded
@@ -63,7 +64,12 @@ def add_operation_routes(app: FastAPI, engine: "Engine") -> None:
         health = engine.health()
         return to_response(Reply(200 if health.ready else 503, msgspec.json.encode(health), headers=NO_STORE))
 
-    @app.get("/metrics", name="get metrics", openapi_extra=plain_operation("Prometheus text.", media="text/plain"))
+    @app.get(
+        "/metrics",
+        name="get metrics",
+        response_class=PlainTextResponse,
+        openapi_extra=plain_operation("Prometheus text.", media="text/plain"),
+    )
     async def get_metrics() -> Response:
         """Every metric, in the Prometheus text format."""
         engine.refresh_metrics()
