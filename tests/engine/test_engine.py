@@ -472,3 +472,21 @@ def test_served_records_are_events() -> None:
     rig.run(work)
     kinds = np.concatenate([batch.rows["kind"] for _, batch in rig.log.read(LogPosition(0), 10)])
     assert kinds.tolist() == [Kind.INTERACTION, *[Kind.SERVED] * 3]
+
+
+def test_a_clock_that_jumped_ahead_is_named() -> None:
+    """When the clock comes back from the future, health says how far log time is ahead, and events are still taken."""
+
+    async def work(rig: Rig) -> None:
+        rig.now_ms += 400 * 86_400_000
+        await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        assert rig.engine.health().reason == ""
+        rig.now_ms -= 400 * 86_400_000
+        health = rig.engine.health()
+        assert "34560000 s ahead of the clock" in health.reason
+        assert health.ready
+        assert health.accepts_events
+        rig.now_ms += 400 * 86_400_000
+        assert rig.engine.health().reason == ""
+
+    Rig().run(work)

@@ -66,6 +66,7 @@ def test_every_method_reaches_the_text():
     metrics.observe_fold_turn(0.0005)
     metrics.set_positions(log_position=20, applied_log_position=19)
     metrics.set_state_age(1.5)
+    metrics.set_log_time_ahead(7.0)
     metrics.set_dedupe_span(3600.0)
     metrics.set_table_bytes("items", 100, 200)
     metrics.observe_answer("home", "full", 5)
@@ -91,6 +92,7 @@ def test_every_method_reaches_the_text():
         "midstream_log_position": 20,
         "midstream_applied_log_position": 19,
         "midstream_state_age_seconds": 1.5,
+        "midstream_log_time_ahead_seconds": 7.0,
         "midstream_dedupe_span_seconds": 3600,
         "midstream_table_bytes items": 100,
         "midstream_table_bytes_max items": 200,

@@ -37,6 +37,8 @@ ANY_PLACEMENT = "*"
 """Name of the plan that answers every name that is not configured."""
 TICK_MS = 60_000
 """At most one tick a minute, and only while an open session waits for log time to move."""
+AHEAD_MS_MAX = 300_000
+"""Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
 _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
@@ -97,6 +99,8 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
+        self.concerns: dict[str, str] = {}
+        """What an operator should look at while all goes on, by what it is about; health shows it."""
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
 
@@ -154,8 +158,9 @@ class Engine:
         if len(admitted.batch):
             try:
                 self._writer.submit(*self._outbox.take(), Entry(admitted.batch, ticket))
-            except Overloaded:
-                self.metrics.count_overload("events")
+            except (Overloaded, AppendFailed) as error:
+                if isinstance(error, Overloaded):
+                    self.metrics.count_overload("events")
                 ticket.cancel()
                 self._intake.release(admitted, ticket)
                 raise
@@ -247,10 +252,16 @@ class Engine:
             reason = f"folding ended: {type(failure).__name__}: {failure}"
         elif self._refusal is not None:
             reason = str(self._refusal)
+        accepts_events = not reason
+        ahead_ms = self.log.last_log_time_ms - self.clock()
+        if ahead_ms > AHEAD_MS_MAX:
+            self.concerns["clock"] = _clock_concern(ahead_ms)
+        else:
+            self.concerns.pop("clock", None)
         return Health(
             ready=failure is None,
-            accepts_events=not reason,
-            reason=reason,
+            accepts_events=accepts_events,
+            reason="; ".join([*([reason] if reason else []), *self.concerns.values()]),
             log_position=self.log.end,
             applied_log_position=self.fold.log_position,
             queued_events=self._writer.queued_events,
@@ -263,6 +274,7 @@ class Engine:
         self.metrics.set_queues(health.queued_events, self._folding.waiting)
         self.metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
         self.metrics.set_state_age(max(0, self.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
+        self.metrics.set_log_time_ahead(max(0, self.log.last_log_time_ms - self.clock()) / 1_000)
         self.metrics.set_fold_counts(fold.counts())
         self.metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
         for refresh in self.beside:
@@ -321,8 +333,18 @@ class Engine:
             now_ms = self.clock()
             is_due = len(self.fold.sessions) > 0
             if self._refusal is None and is_due and now_ms - self.log.last_log_time_ms >= TICK_MS:
-                with suppress(Overloaded):  # what waits for the log moves log time on as well
+                with suppress(
+                    Overloaded, AppendFailed
+                ):  # what waits moves log time on too; a dead log is told elsewhere
                     self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
+
+
+def _clock_concern(ahead_ms: int) -> str:
+    """Say what a clock that stood wrong does; log time never goes back, so only the clock can catch up."""
+    return (
+        f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
+        "Events that bring their own time count as late by as much; docs/http.md says what to do"
+    )
 
 
 def _positions(written: Written) -> list[tuple[LogPosition, asyncio.Future[None]]]:

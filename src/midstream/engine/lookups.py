@@ -41,7 +41,7 @@ def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, obj
 def user_view(fold: Fold, user_id: str) -> Mapping[str, object] | None:
     """Return what is known of a user: attributes, number of acts, the last ones oldest first; None = nothing."""
     index = fold.vocabulary.user_index(user_id)
-    if index < 0:
+    if index < 0 or fold.users.is_forgotten(index):
         return None
     names = fold.settings.action_names()
     recent = fold.users.recent(index)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from midstream.core.errors import Overloaded
+from midstream.core.errors import AppendFailed, Overloaded
 from midstream.engine.writer import Entry, Writer
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
@@ -53,3 +53,5 @@ class Outbox:
             self._writer.submit(*lot)
         except Overloaded:
             self._metrics.count_overload("served")
+        except AppendFailed:
+            self._metrics.count_append_failure("append_failed")

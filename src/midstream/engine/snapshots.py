@@ -28,6 +28,8 @@ KEEP_MIN = 2
 """The newest may turn out damaged; the one before it then saves a fold from the beginning."""
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
+_SET_ASIDE = ".differs-"
+"""Before the name of a snapshot that differed from the live state: kept to be looked into, never read at a start."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +96,14 @@ def _write_files(temporary: Path, fold: Fold, identity: LogIdentity) -> Manifest
     _write_synced(temporary / _MANIFEST, _seal(manifest))
     _sync_folder(temporary)
     return manifest
+
+
+def set_aside(folder: Path, log_position: int, fold_version: str) -> None:
+    """Take a snapshot out of use without losing it; the one set aside before goes."""
+    for old in folder.glob(f"{_SET_ASIDE}*"):
+        shutil.rmtree(old)
+    name = f"{log_position:020d}-{fold_version}"
+    (folder / name).rename(folder / f"{_SET_ASIDE}{name}")
 
 
 def names(folder: Path) -> list[str]:

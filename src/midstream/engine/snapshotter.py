@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.types import LogPosition
+from midstream.engine import snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshot_child import Order, Report
@@ -82,10 +83,13 @@ class Snapshotter:
         self._metrics.observe_snapshot(good=report is not None, seconds=self._monotonic() - began)
         if report is None:
             return None
-        self._written, self._written_at = position, self._monotonic()
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
+            self._engine.concerns["snapshot"] = f"{self.mismatch}; it was set aside"
             self._metrics.count_snapshot_mismatch()
+            snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
+            return report
+        self._written, self._written_at = position, self._monotonic()
         return report
 
     def _set_gauges(self) -> None:

@@ -80,6 +80,7 @@ class Writer:
         self._queued = 0
         self._queued_bytes = 0
         self._closing = False
+        self._failure: AppendFailed | None = None
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
 
@@ -104,6 +105,8 @@ class Writer:
         count = sum(len(entry.batch) for entry in entries)
         bytes_count = sum(entry.bytes_count for entry in entries)
         with self._wake:
+            if self._failure is not None:
+                raise self._failure
             if self._closing:
                 message = "the log is closing"
                 raise Overloaded(message)
@@ -141,8 +144,8 @@ class Writer:
             left = (*entries, *self._queue)
             self._queue.clear()
             self._queued = self._queued_bytes = 0
-        error = AppendFailed("the log thread ended by a bug; its standard error says which")
-        self._deliver(Written(self._log.end, entries[0].batch, left, error, 0.0))
+            self._failure = AppendFailed("the log thread ended by a bug; its standard error says which")
+        self._deliver(Written(self._log.end, entries[0].batch, left, self._failure, 0.0))
 
     def _take(self) -> tuple[Entry, ...]:
         """Return the entries of the next frame; empty when the writer is closed and nothing is left."""

@@ -100,6 +100,9 @@ class Metrics:
         self._log_position = self._gauge("log_position", "Number of durable events.")
         self._applied_position = self._gauge("applied_log_position", "Number of events folded.")
         self._state_age = self._gauge("state_age_seconds", "Now less the log time of the last folded event.")
+        self._log_time_ahead = self._gauge(
+            "log_time_ahead_seconds", "Log time less the clock, 0 as it should be: above it the clock stood wrong."
+        )
         self._dedupe_span = self._gauge("dedupe_span_seconds", "Log time over which ids are remembered.")
         self._table_bytes = self._gauge("table_bytes", "Memory in use by table.", "table")
         self._table_bytes_max = self._gauge("table_bytes_max", "Memory of a full table.", "table")
@@ -179,6 +182,10 @@ class Metrics:
     def set_state_age(self, seconds: float) -> None:
         """Set now less the log time of the last folded event."""
         self._state_age.set(seconds)
+
+    def set_log_time_ahead(self, seconds: float) -> None:
+        """Set how far log time is ahead of the clock."""
+        self._log_time_ahead.set(seconds)
 
     def set_dedupe_span(self, seconds: float) -> None:
         """Set the log time over which event ids are remembered now."""

@@ -1,0 +1,44 @@
+"""A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine.turns import DOCUMENT_COST, STEP_COST, TURN_EVENTS_MAX, Folding, step_length
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.testing.events import random_events, tiny_settings
+
+KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
+
+
+@given(KINDS)
+def test_a_step_is_bounded_by_its_cost(kinds: list[int]) -> None:
+    """At least one event, and no more than the step's work, an item or user event counting 25 interactions."""
+    length = step_length(np.array(kinds, dtype=np.uint8))
+    cost = [DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 for kind in kinds]
+    assert 1 <= length <= len(kinds)
+    assert sum(cost[:length]) <= max(STEP_COST, cost[0])
+    if length < len(kinds):
+        assert sum(cost[: length + 1]) > STEP_COST
+
+
+def test_turns_apply_everything_once_and_in_order() -> None:
+    """However the clock cuts the turns, the state is that of the batch folded at once."""
+    events = random_events(3_000, seed=9)
+    whole = Fold(tiny_settings())
+    whole.apply(LogPosition(0), events)
+    for until in (-1.0, 1e9):  # the time is over at once; the time is never over
+        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        folding.add(LogPosition(0), events, ())
+        turns = 0
+        while folding._durable:
+            before = folding.fold.log_position
+            folding._turn(until)
+            assert 0 < folding.fold.log_position - before <= TURN_EVENTS_MAX
+            turns += 1
+        assert turns > 2
+        assert folding.fold.digest() == whole.digest()
