@@ -437,6 +437,26 @@ def test_too_much_is_refused_before_it_is_looked_at():
         decode_objects([VIEW] * 4, small)
 
 
+def test_what_a_request_becomes_is_bounded():
+    """Events with many items are refused by the rows and the text that they would become, not by their bytes alone."""
+    items = [{"item_id": f"i{n}"} for n in range(100)]
+    fifty = [{"type": "view", "user_id": "ann", "items": items}] * 50
+    assert len(decode(body_of(fifty), ACCEPT).batch) == 5_000
+    long = [{**fifty[0], "context": {"x": "y" * 3_900}}] * 40
+    assert len(body_of(long)) < ACCEPT.limits.body_bytes_max
+    assert len(decode(body_of(long[:10]), ACCEPT).batch.text) < ACCEPT.limits.text_bytes_max
+    for events, came in (([*fifty, VIEW], "5001 rows"), (long, "1100 rows")):
+        for body in (body_of(events), body_of([*events, 5])):
+            with pytest.raises(TooLarge) as caught:
+                decode(body, ACCEPT)
+            (fault,) = caught.value.faults
+            assert came in fault.came
+            assert "5000 rows and 4194304 bytes" in fault.right
+            assert (fault.where, fault.page) == ("body", "docs/events.md")
+        with pytest.raises(TooLarge):
+            decode_objects(events, ACCEPT)
+
+
 def judge(body: bytes, content_type: str = "") -> None:
     """Decode anything; only the two documented errors may come, and what is taken is whole."""
     try:

@@ -18,7 +18,16 @@ import xxhash
 
 from midstream.app.config import Config
 from midstream.app.import_columns import ColumnOptions, unused_columns
-from midstream.app.import_order import Known, Plan, own_time_ms, parts, plan_of, require_room
+from midstream.app.import_order import (
+    ROWS_MAX,
+    TEXT_BYTES_MAX,
+    Known,
+    Plan,
+    own_time_ms,
+    parts,
+    plan_of,
+    require_room,
+)
 from midstream.app.import_rows import Chunk, RowRefused, header_of, read_chunks
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.server_address import read_address
@@ -52,7 +61,7 @@ _SENT_ROWS, _SENT_BYTES = 500, 200_000
 """What a server takes in one request, less some room."""
 _TRIES_MAX = 60
 _AGAIN = "Run the import again to go on"
-_LIMITS = Limits(events_max=RECORD_ROWS * 2, body_bytes_max=1 << 30)
+_LIMITS = Limits(events_max=RECORD_ROWS * 2, body_bytes_max=1 << 30, rows_max=ROWS_MAX, text_bytes_max=TEXT_BYTES_MAX)
 Notify = Callable[[str, int, int], None]
 """Told what is being done, how far, of how much."""
 

@@ -24,7 +24,7 @@ from midstream.engine.running import Running, Started
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
-from midstream.engine.writer import FRAME_EVENTS_MAX
+from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, identity_of
 from midstream.events.segments import SegmentLog
@@ -34,6 +34,8 @@ from midstream.ranking.plan import Plan
 
 CONFIG_NAME = "midstream.toml"
 DATA_NAME = "data"
+_EMBEDDED = Limits(events_max=FRAME_EVENTS_MAX, rows_max=FRAME_EVENTS_MAX, text_bytes_max=QUEUE_BYTES_MAX // 2)
+"""Of a program that embeds the engine: one commit's events, and text that finds room beside what waits already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = F
     return Accept(
         actions=frozenset(config.events.types),
         now_ms=0,
-        limits=limits or Limits(events_max=FRAME_EVENTS_MAX),
+        limits=limits or _EMBEDDED,
         attributes=config.items.attributes,
         trusted=trusted,
     )

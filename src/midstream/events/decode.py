@@ -89,7 +89,7 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
         content_type: Of the request; one that names NDJSON (or JSON lines) settles that, others are not looked at.
 
     Raises:
-        TooLarge: More bytes or events than one request may hold.
+        TooLarge: More bytes, events, rows or text in them than one request may hold.
         RequestInvalid: The body is not JSON, not UTF-8 outside of its texts, or nests too deeply to be split.
 
     Cost: about 2 µs an event; an event that is refused, or is in a body with one that is, about 20 µs more.
@@ -137,7 +137,7 @@ def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> D
         accept: The terms on which events are taken.
 
     Raises:
-        TooLarge: More events than ``accept.limits.events_max``.
+        TooLarge: More events, rows or text in them than one request may hold.
     """
     _check_count(len(objects), accept)
     parts = [_part_of_object(number, each) for number, each in enumerate(objects)]

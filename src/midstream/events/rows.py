@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from midstream.core.errors import Fault, TooLarge
 from midstream.core.kinds import RESERVED_TYPES, Kind, Operation
 from midstream.core.types import EventBatch, Index
 from midstream.events.faults import listed, nearest, shown
@@ -22,6 +23,7 @@ from midstream.events.wire import (
     EVENT_FIELDS,
     ID_FIELDS,
     LOG_TIME_MS_END,
+    PAGE,
     TIME_MS_END,
     TIME_MS_MIN,
     TIME_SECONDS_END,
@@ -97,6 +99,7 @@ class Rows:
 
         Raises:
             Refused: The event breaks a rule. No row of it was kept.
+            TooLarge: With this event the request has more rows, or more text in them, than one may hold.
         """
         accept = self._accept
         name = event.type
@@ -123,6 +126,19 @@ class Rows:
         else:
             self._put_all(fixed, event, event.items)
             self._indices.extend([index] * len(event.items))
+        limits = accept.limits
+        if len(self._rows) > limits.rows_max or self._start > limits.text_bytes_max:
+            self._refuse_size(index)
+
+    def _refuse_size(self, index: int) -> None:
+        limits = self._accept.limits
+        count, bytes_count = len(self._rows), self._start
+        came = f"{count} rows of {bytes_count} bytes of text from its events up to number {index}."
+        right = (
+            f"At most {limits.rows_max} rows and {limits.text_bytes_max} bytes of text a request; an event with items "
+            "has a row for each, with its ids and its context. Send fewer events at once."
+        )
+        raise TooLarge((Fault("body", came, right, PAGE),))
 
     def _put_all(self, fixed: _Fixed, event: WireEvent, items: list[WireItem]) -> None:
         """Add a row for each item, or none."""

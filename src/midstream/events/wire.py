@@ -44,7 +44,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     free_bytes_max: int = 4_096
     """Bytes of a context, and of an event's attributes that are not declared, as compact JSON."""
     order_items_max: int = 100
-    """Items of one event. 100 rows of a full request's text are 18 MB at most: 45 events of 4 KiB context each."""
+    """Items of one event: as many as a slate may have."""
+    rows_max: int = 5_000
+    """Rows of the log: each item of an event with ``items`` is one. 500 events of ten items on average, or 250 whole
+    slates of 20; at 2 µs a row they take the decoding thread 10 ms."""
+    text_bytes_max: int = 4_194_304
+    """4 MiB of text in those rows, which repeat their event's ids and context: 800 bytes for each of 5,000 rows. A
+    body of 256 KiB cannot become more than 16 times itself."""
     action_bytes_max: int = 64
     """Bytes of an interaction's name, which every row repeats. At most 255: a row's length of it is 8 bits."""
     tags_max: int = 100
