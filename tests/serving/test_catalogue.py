@@ -94,6 +94,24 @@ def test_bulk_is_many_changes(client, noun, as_lines):
     assert client.get(f"/v1/{noun}s/b").status_code == 404
 
 
+@NOUNS
+def test_bulk_takes_its_own_type_alone(client, noun):
+    """Whatever else an element says to be is refused, one by one; nothing of the other kind is changed."""
+    other = "user" if noun == "item" else "item"
+    changes = [
+        {"type": noun, f"{noun}_id": "a", "attributes": {"size": 1}},
+        {"type": other, f"{other}_id": "b", "attributes": {"size": 1}},
+        {"type": "view", "user_id": "a", "item_id": "b", "operation": None},
+        {"type": "served", "request_id": "r"},
+    ]
+    answer = client.post(f"/v1/{noun}s", changes).json()
+    assert answer["recorded"] == 1
+    assert [each["pointer"] for each in answer["rejected"]] == ["/1/type", "/2/type", "/3/type"]
+    assert answer["rejected"][0]["came"] == f'"{other}" is not a type here.'
+    assert answer["rejected"][0]["right"] == f"Types: {noun}."
+    assert len(client.engine.events) == 1
+
+
 def test_bulk_has_maxima(client):
     """More than 500 changes are refused before any is looked at; a body of full size with 500 is taken."""
     assert client.post("/v1/items", b"[" + b"{}," * 80_000 + b"{}]").status_code == 413

@@ -23,6 +23,7 @@ from midstream.events.wire import (
     EVENT_FIELDS,
     ID_FIELDS,
     LOG_TIME_MS_END,
+    OPEN_TYPES,
     PAGE,
     TIME_MS_END,
     TIME_MS_MIN,
@@ -47,7 +48,6 @@ _FLOAT32_END = (2 - 2**-24) * 2.0**127
 """Halfway between the largest float32 and the next power of two: from here on rounding gives an infinity."""
 _RESERVED = {name: int(Kind[name.upper()]) for name in RESERVED_TYPES}
 _OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete")}
-_OPEN_TYPES = frozenset({"impression", "item", "user"})
 _INTERACTION = int(Kind.INTERACTION)
 _IMPRESSION = int(Kind.IMPRESSION)
 _ITEM = int(Kind.ITEM)
@@ -208,12 +208,12 @@ class Rows:
 
 def _reserved_kind(name: str, accept: Accept) -> int:
     """Return the kind of a type that is not a configured interaction, or raise ``Refused``."""
-    if name in _OPEN_TYPES or (accept.trusted and name in _RESERVED):
+    if name in accept.open_types or (accept.trusted and name in _RESERVED):
         return _RESERVED[name]
-    types = (*sorted(accept.actions), *sorted(_RESERVED if accept.trusted else _OPEN_TYPES))
+    types = (*sorted(accept.actions), *sorted(_RESERVED if accept.trusted else accept.open_types))
     came = (
         f'"{name}" is reserved: the engine itself writes such events.'
-        if name in _RESERVED
+        if name in _RESERVED and name not in OPEN_TYPES
         else f"{shown(name)} is not a type here.{nearest(name, types)}"
     )
     raise Refused(("type",), f"Types: {listed(types)}.", came)

@@ -25,6 +25,9 @@ LOG_TIME_MS_END = 1 << 62
 CONTENT_NESTING_MAX = 32
 """Levels in the content of served, tick, control and erase events: four times what a client may send."""
 
+OPEN_TYPES = frozenset({"impression", "item", "user"})
+"""Types beside the configured interactions that a client may send."""
+
 AttributeKind: TypeAlias = Literal["number", "category", "tags", "boolean"]
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=POSITION_MAX)]
@@ -67,6 +70,8 @@ class Accept(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     attributes: Mapping[str, AttributeKind] = {}
     """Declared item attributes and their kinds. Values of others are kept as they came, within ``free_bytes_max``."""
+    open_types: frozenset[str] = OPEN_TYPES
+    """Of those, the ones that are taken here: a route of items takes no others."""
     trusted: bool = False
     """May send served, tick, control and erase events, and log times: imports of an export, not clients."""
 

@@ -101,7 +101,7 @@ def _add_routes(
     @app.post(f"/v1/{noun.plural}", name=f"post {noun.plural}", openapi_extra=bulk_operation(noun.kind, noun.id_field))
     async def post_many(request: Request) -> Response:
         """Change many: a list, or one a line."""
-        how = how_of(request.scope)
+        how = msgspec.structs.replace(how_of(request.scope), only=noun.kind)
         body = await read_body(request.scope, request.receive, limits)
         events = as_events(body, noun, ingest.accept.limits.events_max)
         return to_response(events_reply(await ingest.take(events, how)))

@@ -82,6 +82,8 @@ class How(msgspec.Struct, frozen=True):
     """Decode and judge only."""
     all_results: bool = False
     """Name what became of every event, not only of those that were not recorded."""
+    only: str = ""
+    """The one type that is taken, ``item`` or ``user``; empty = all."""
 
 
 class Taken(NamedTuple):
@@ -140,7 +142,7 @@ class Ingest:
             CommitTooSlow: The events may be durable later; sent again with their ids they count once.
             Overloaded: Too much is waiting already.
         """
-        taken = await self._judge(body, how.content_type)
+        taken = await self._judge(body, how)
         outcome = np.zeros(len(taken.batch), np.uint8)
         if how.dry_run:
             return _answer(taken, outcome, None, how)
@@ -168,8 +170,10 @@ class Ingest:
         lost = self._dead_letters.counts.lost - lost
         self._engine.metrics.count_dead_letters(len(rejected) - lost, lost)
 
-    async def _judge(self, body: bytes, content_type: str) -> Taken:
-        accept = self.accept
+    async def _judge(self, body: bytes, how: How) -> Taken:
+        accept, content_type = self.accept, how.content_type
+        if how.only:
+            accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
         if len(body) < BULK_BYTES:
             return self._decode(body, accept, content_type)
         if self._bulk_decodes >= self._bulk_decodes_max:
