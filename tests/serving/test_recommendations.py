@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
+from midstream.features.expression import TEXT_CHARACTERS_MAX
 from midstream.serving.recommendations import context_value, deadline_ms, slate_of
 from midstream.testing.engine import FakeEngine, FakePlan
 
@@ -95,6 +96,7 @@ def test_fields_are_returned_beside_each_item(client):
         ({"deadline": "soon"}, "/deadline"),
         ({"deadline": "1h"}, "/deadline"),
         ({"filter": "true"}, "/filter"),
+        ({"filter": "item.available" + " " * TEXT_CHARACTERS_MAX}, "/filter"),
         ({"min_log_position": "nonsense"}, "/min_log_position"),
         ({"placement": "hme"}, "/placement"),
         ([], ""),

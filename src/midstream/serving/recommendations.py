@@ -13,6 +13,7 @@ import msgspec
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
 from midstream.engine.types import Answer, Ask, Value
+from midstream.features.expression import TEXT_CHARACTERS_MAX
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
 from midstream.serving.problems import PAGE, CommitTooSlow, NameUnknown, Problem, problem_of
@@ -29,7 +30,6 @@ EXCLUDE_MAX = 1_000
 """Two hundred pages of five that were shown already."""
 FIELDS_MAX = 32
 CONTEXT_MAX = 64
-FILTER_CHARS_MAX = 4_096
 TOKEN_CHARS_MAX = 128
 DEADLINE_MS_MAX = 10_000
 """A page that waits longer has lost its visitor."""
@@ -48,7 +48,7 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
-    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=FILTER_CHARS_MAX)] | None = None
+    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
     exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
     fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
     min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
