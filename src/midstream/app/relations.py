@@ -22,7 +22,7 @@ PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filte
 TYPES_MAX = 16
 """Interactions: a user's row has as many counters."""
 NAME_BYTES_MAX = 64
-"""Of UTF-8: a row of the log has one byte for the length of an interaction's name."""
+"""Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
 ATTRIBUTES_MAX = 64
 PLACEMENTS_MAX = 1_000
 SOURCES_MAX = 8

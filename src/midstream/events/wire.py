@@ -54,8 +54,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_bytes_max: int = 4_194_304
     """4 MiB of text in those rows, which repeat their event's ids and context: 800 bytes for each of 5,000 rows. A
     body of 256 KiB cannot become more than 16 times itself."""
-    action_bytes_max: int = 64
-    """Bytes of an interaction's name, which every row repeats. At most 255: a row's length of it is 8 bits."""
     tags_max: int = 100
     """Entries of one tags attribute; the state keeps the first ``item_tags_max`` of them."""
 
