@@ -95,14 +95,14 @@ class Affinity:
 class Row:
     """What is known of one user."""
 
-    def __init__(self):
-        """Start cold."""
+    def __init__(self, profile):
+        """Start cold but for what was said of attributes."""
         self.recent = []
         self.counts = {}
         self.seen = {}
         self.first = self.last = 0
         self.affinities = {name: Affinity() for name in CODES}
-        self.profile = []
+        self.profile = profile
 
 
 class Twin:
@@ -125,7 +125,9 @@ class Twin:
     def fold(self, event, body, *, is_timed):
         """Fold one event of a known user."""
         if event["user_is_new"]:
-            self.rows[event["user_index"]] = Row()
+            deletes = event["kind"] == Kind.USER and event["operation"] == Operation.DELETE
+            profile = self.rows[event["user_index"]].profile if deletes else []
+            self.rows[event["user_index"]] = Row(profile)
         row, item, now = self.rows[event["user_index"]], event["item_index"], event["log_time_ms"]
         if event["kind"] == Kind.USER:
             time = event["event_time_ms"]
@@ -227,6 +229,45 @@ def test_a_long_stream_agrees_too(users_max, user_ring_max):
     twin.apply(batch)
     check(users, twin, int(batch.log_time_ms[-1]))
     assert len(np.unique(batch.log_time_ms // (32 * AFFINITY_HALF_LIFE_MS))) > 1
+
+
+@pytest.mark.parametrize("size", [1, 99])
+def test_a_deleted_user_starts_cold(size):
+    """Nothing of acts, impressions and attributes is left, another user keeps all, and what comes then counts."""
+    settings = settings_of()
+    event = Event(Kind.INTERACTION, action="view", user_id="ann", item_id="x", log_time_ms=10)
+    events = [
+        *(event._replace(user_id=user, item_id=item) for user in ("ann", "bob") for item in ("x", "y", "z")),
+        event._replace(kind=Kind.IMPRESSION, action=""),
+        Event(Kind.USER, Operation.PUT, user_id="ann", body=b'{"a": 1}', log_time_ms=10),
+        Event(Kind.USER, Operation.DELETE, user_id="ann", log_time_ms=11),
+        Event(Kind.USER, Operation.PATCH, user_id="ann", body=b'{"b": 1}', event_time_ms=9, log_time_ms=12),
+    ]
+    users, vocabulary = users_of(settings), Vocabulary(settings)
+
+    def fold(wanted):
+        for start in range(0, len(wanted), size):
+            batch = build(wanted[start : start + size])
+            users.apply(vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_)))
+
+    fold(events)
+    assert not users._rows[0].tobytes().strip(b"\0")
+    assert users.document(0) == {}
+    assert users.recent(1).item_index.tolist() == [0, 1, 2]
+    assert len(users.affinities(1, "brand", 20)[0]) == 2
+
+
+def test_a_deleted_user_is_forgotten_until_it_acts():
+    """So a lookup can say that nothing is known; a delete sent late takes away what came before it too."""
+    settings = settings_of()
+    users, vocabulary = users_of(settings), Vocabulary(settings)
+    view = Event(Kind.INTERACTION, action="view", user_id="ann", item_id="x", log_time_ms=10)
+    gone = Event(Kind.USER, Operation.DELETE, user_id="ann", event_time_ms=5, log_time_ms=11)
+    found = []
+    for event in (view, gone, view._replace(log_time_ms=12)):
+        users.apply(vocabulary.index(LogPosition(0), build([event]), np.ones(1, dtype=np.bool_)))
+        found.append((users.is_forgotten(0), users.counts(0)["view"]))
+    assert found == [(False, 1), (True, 0), (False, 1)]
 
 
 @given(event_batches())

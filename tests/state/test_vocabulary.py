@@ -74,6 +74,8 @@ class Twin:
         if not event.user_id:
             return -1, False
         if event.user_id in self.slots:
+            if event.kind == Kind.USER and event.operation == Operation.DELETE:
+                return self.slots[event.user_id], True
             if acts or event.kind == Kind.IMPRESSION or puts(event, Kind.USER):
                 self.slots.move_to_end(event.user_id)
             return self.slots[event.user_id], False

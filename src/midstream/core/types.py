@@ -53,7 +53,7 @@ class IndexedBatch:
     user_hash: NDArray[np.uint64]
     """64-bit hash of the user id, 0 = no user."""
     user_is_new: Mask
-    """The user's slot starts cold at this event: it is new, or belonged to a user that was evicted."""
+    """The user's slot starts cold at this event: it is new, was an evicted user's, or its user is deleted."""
     item_index: Index
     item_hash: NDArray[np.uint64]
     session_hash: NDArray[np.uint64]

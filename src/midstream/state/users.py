@@ -3,7 +3,8 @@
 A row holds the last interactions in the order in which they came, counts by action, the items last seen
 with how often, when the user was first and last here, and decayed affinities to the values of each category
 attribute. It can be handed to another process as it is (``Users.dtype``). Slots are the vocabulary's; a
-slot that changes hands starts cold, in the middle of a batch if need be.
+slot that changes hands starts cold, in the middle of a batch if need be. So does that of a user who is deleted:
+the row forgets whatever came before in the log, the document what is not newer than the time of the delete.
 
 Events more than 24 h behind log time move affinities only, where decay makes them weigh what they should.
 """
@@ -15,7 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.affinities import AFFINITIES_MAX, fold_affinities, read_affinities
@@ -209,6 +210,10 @@ class Users:
         """Say whether a profile was sent and not deleted."""
         return user_index in self._documents and not self._documents.is_deleted(user_index)
 
+    def is_forgotten(self, user_index: int) -> bool:
+        """Say whether a user was deleted and has done nothing since."""
+        return self._documents.is_deleted(user_index) and self.last_seen_ms(user_index) == 0
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the rows by slot as bytes (n, bytes of a row), a view, and the documents."""
         held: dict[str, NDArray[np.generic]] = {"rows": self._bytes[: int(self._used[0])]}
@@ -234,13 +239,15 @@ class Users:
         wanted = wanted & batch.folded & (batch.user_index >= 0)
         for event in np.flatnonzero(wanted).tolist():
             index = int(batch.user_index[event])
-            if batch.user_is_new[event]:
+            operation = int(batch.operation[event])
+            # A deleted user's document stays as the mark that keeps older changes from bringing attributes back.
+            if batch.user_is_new[event] and operation != Operation.DELETE:
                 self._documents.drop(index)
             if batch.kind[event] == _USER:
                 body = texts_of(batch.source, event)[_BODY]
                 time_ms = int(batch.event_time_ms[event])
                 is_timed = bool(batch.source.rows["flags"][event] & TIME_SENT)
-                self._documents.apply(index, int(batch.operation[event]), body, time_ms, is_timed=is_timed)
+                self._documents.apply(index, operation, body, time_ms, is_timed=is_timed)
 
 
 def row_dtype(ring_max: int, attribute_count: int) -> np.dtype[np.void]:

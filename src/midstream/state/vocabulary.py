@@ -351,6 +351,7 @@ def _index(
                 indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
             else:
                 indices[0, i] = find(hashes[0, i], users["hash"], user_table)
+                is_new[i] = kind == _USER and indices[0, i] >= 0
                 if kind == _IMPRESSION and indices[0, i] >= 0:
                     touch(signed(indices[0, i]), users, user_meta)
         if hashes[1, i] != _NONE:
