@@ -33,7 +33,7 @@ def apply_all(documents, changes):
 
 def settled(changes):
     """Return the changes of one document, those without a time with that of the newest before them."""
-    found = []
+    found: list[tuple[int, dict[str, object], int, int]] = []
     for operation, fields, time_ms, index, is_timed in changes:
         newest_ms = max((change[2] for change in found), default=time_ms)
         found.append((operation, fields, time_ms if is_timed else max(time_ms, newest_ms), index))
