@@ -1,28 +1,138 @@
-"""Whatever comes in: never a 5xx, never silence, always an answer that can be read."""
+"""Whatever comes in: never a 5xx, never silence, always an answer that can be read; and the engine behind goes on."""
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, cast
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import httpx
+import msgspec
 import pytest
 import schemathesis
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from midstream.serving.app import asgi
-from midstream.testing.engine import FakeEngine
+from midstream.app.config import Config, ItemsSection, Placement, SnapshotsSection
+from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
+from midstream.engine.folder import DataFolder
+from midstream.engine.running import Running
+from midstream.events import wire
+from midstream.events.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
+from midstream.serving.app import App, asgi
+from midstream.state.settings import Limits
+from midstream.testing.rig import Rig
 
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
-
-ENGINE = FakeEngine()
-APP = asgi(cast("Engine", ENGINE), ENGINE.accept)
-SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
+ATTRIBUTES = {"price": "number", "colour": "category", "tags": "tags", "fresh": "boolean"}
+HOME = Placement(
+    name="home",
+    filter="item.available and (item.fresh or item.price <= context.budget)",
+    exclude={"purchase": "30d", "impression": 5},
+)
+SMALL = Limits(users_max=100, items_max=1_000, click_items_max=500, sessions_max=100, event_ids_max=1_000)
+"""Small enough that the tests fill the tables and evict."""
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 """For each of some twenty operations."""
+SOME = settings(max_examples=40)
+ANSWER_S_MAX = 10
+
+
+@dataclass(frozen=True)
+class Door:
+    """An ASGI app in front of a running engine: each request is answered on the engine's own event loop."""
+
+    running: Running
+    app: App
+    portal: BlockingPortal
+
+    async def __call__(self, scope, receive, send):
+        """Answer as the app does."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        pieces = [await receive()]
+        while pieces[-1].get("more_body"):
+            pieces.append(await receive())
+        for message in self.messages(scope, pieces):
+            await send(message)
+
+    def messages(self, scope, pieces):
+        """Return what the app sends; an exception that leaves it fails the test, and so does silence."""
+        sent = []
+        left = iter(pieces)
+
+        async def receive():
+            return next(left, {"type": "http.disconnect"})
+
+        async def send(message):
+            sent.append(message)
+
+        self.portal.start_task_soon(self.app, scope, receive, send).result(ANSWER_S_MAX)
+        return sent
+
+    def ask(self, method, url, content=b""):
+        """Ask as a client does."""
+
+        async def go():
+            transport = httpx.ASGITransport(self)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, url, content=content)
+
+        return asyncio.run(go())
+
+    def status_of(self, path, query_string=b""):
+        """Ask without a client, which would refuse to write such a URL; return the status."""
+        scope = {"type": "http", "method": "GET", "path": unquote(path), "raw_path": path.encode(), "headers": []}
+        body = {"type": "http.request", "body": b"", "more_body": False}
+        return self.messages(scope | {"query_string": query_string}, [body])[0]["status"]
+
+
+@contextmanager
+def opened(folder, unknown_items):
+    """Open a folder with a real engine and a small shop in it; at the end it must still take and answer all."""
+    config = Config(
+        items=ItemsSection(attributes=ATTRIBUTES, unknown_items=unknown_items),
+        limits=SMALL,
+        snapshots=SnapshotsSection(mode="off"),
+        placements=(HOME,),
+    )
+    running = open_running(folder, config)
+    accept = accept_of(config, wire.Limits())
+    letters = DeadLetters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
+    app = asgi(running.engine, lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()), dead_letters=letters)
+    with start_blocking_portal() as portal:
+        portal.call(running.start)
+        try:
+            door = Door(running, app, portal)
+            items = [{"item_id": f"i{n}", "attributes": {"price": n, "fresh": True}} for n in range(20)]
+            assert door.ask("POST", "/v1/items", json.dumps(items).encode()).json()["recorded"] == len(items)
+            yield door
+            require_alive(door)
+        finally:
+            portal.call(running.stop)
+            letters.close()
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory):
+    """An engine that takes events of items it does not know."""
+    with opened(tmp_path_factory.mktemp("accept"), "accept") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def strict_door(tmp_path_factory):
+    """An engine that refuses them."""
+    with opened(tmp_path_factory.mktemp("reject"), "reject") as one:
+        yield one
+
+
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", asgi(Rig().engine, lambda: accept_of(Config())))
+"""The document is the same whatever the engine has: this one is never started."""
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -32,6 +142,9 @@ def as_lines(_context, value):
     return value.encode() if isinstance(value, str) else "\n".join(map(json.dumps, values)).encode()
 
 
+ORDER = {"type": "view", "user_id": "u", "items": [{"item_id": "i1"}] * 100, "context": {"x": "y" * 3_900}}
+EXPANDING = json.dumps([ORDER] * 40).encode()
+"""238 kB that would be 16 MB of log."""
 BODIES_AT = [
     ("POST", "/v1/events"),
     ("POST", "/v1/recommendations"),
@@ -48,6 +161,7 @@ near_json = st.recursive(
     | st.floats()
     | st.text(max_size=20)
     | st.sampled_from(["view", "impression", "item", "user", "served", "put", "2026-01-01T00:00:00Z", "\x00", "\ud800"])
+    | st.sampled_from(["home", "i1", "item.price < context.x", "not item.fresh", "delete"])
     | st.sampled_from([10**30, -(10**30), 1e308, 2**63, -(2**63), 32_767, 1_767_225_600_000]),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -67,17 +181,6 @@ near_json = st.recursive(
 )
 
 
-def ask(where, content=b""):
-    """Ask the app in process; an exception that leaves it fails the test."""
-
-    async def go():
-        transport = httpx.ASGITransport(APP)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await asyncio.wait_for(client.request(*where, content=content), timeout=5)
-
-    return asyncio.run(go())
-
-
 def require_readable(answer):
     """The answer is no 5xx, and JSON; a refusal is a problem document with its status."""
     assert answer.status_code < 500, answer.text
@@ -88,34 +191,54 @@ def require_readable(answer):
         assert content["type"].startswith("urn:midstream:")
 
 
+def require_alive(door):
+    """Nothing that came has stopped the engine: it takes events, folds them and answers with what is left."""
+    health = door.running.engine.health()
+    assert (health.ready, health.accepts_events, health.reason) == (True, True, "")
+    event = {"type": "view", "user_id": "last", "item_id": "i1"}
+    assert door.ask("POST", "/v1/events", json.dumps(event).encode()).json()["recorded"] == 1
+    answer = door.ask("POST", "/v1/recommendations", b'{"user_id": "new"}').json()
+    assert (answer["tier"], answer.get("failures")) == ("full", None)
+    record = door.ask("GET", f"/v1/requests/{answer['request_id']}")
+    assert record.status_code in {200, 404}
+
+
 @SCHEMA.parametrize()
 @FEW
-def test_document_and_server_agree(case):
+def test_document_and_server_agree(door, case):
     """What the OpenAPI document describes, made well and made badly, gets an answer that the document describes."""
     case.call_and_validate(
+        app=door,
         checks=[
             schemathesis.checks.not_a_server_error,
             openapi_checks.status_code_conformance,
             openapi_checks.content_type_conformance,
             openapi_checks.response_schema_conformance,
-        ]
+        ],
     )
 
 
 @given(at, st.binary(max_size=300))
-def test_random_bytes(where, content):
+def test_random_bytes(door, where, content):
     """Bytes without any sense."""
-    require_readable(ask(where, content))
+    require_readable(door.ask(*where, content))
 
 
 @given(at, near_json)
-def test_almost_the_right_json(where, value):
+def test_almost_the_right_json(door, where, value):
     """JSON made of the right names and wrong values; NaN, infinity and lone surrogates as Python writes them."""
-    require_readable(ask(where, json.dumps(value).encode()))
+    require_readable(door.ask(*where, json.dumps(value).encode()))
+
+
+@SOME
+@given(at, near_json)
+def test_almost_the_right_json_where_items_must_be_known(strict_door, where, value):
+    """The same, where events of unknown items are refused."""
+    require_readable(strict_door.ask(*where, json.dumps(value).encode()))
 
 
 @given(at, near_json, st.data())
-def test_cut_and_changed_json(where, value, data):
+def test_cut_and_changed_json(door, where, value, data):
     """JSON of which a byte is changed, or the end is missing."""
     content = bytearray(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     place = data.draw(st.integers(0, len(content)))
@@ -123,7 +246,7 @@ def test_cut_and_changed_json(where, value, data):
         content[place] = data.draw(st.integers(0, 255))
     else:
         del content[place:]
-    require_readable(ask(where, bytes(content)))
+    require_readable(door.ask(*where, bytes(content)))
 
 
 @pytest.mark.parametrize("where", BODIES_AT, ids=" ".join)
@@ -147,13 +270,14 @@ def test_cut_and_changed_json(where, value, data):
         pytest.param(b'{"user_id":"\xed\xa0\x80"}', id="surrogate in UTF-8"),
         pytest.param(b"\xff\xfe{\x00}\x00", id="UTF-16"),
         pytest.param(b"\xef\xbb\xbf{}", id="byte order mark"),
+        pytest.param(EXPANDING, id="events with many items"),
         pytest.param(b"NaN", id="NaN"),
         pytest.param(b'{"value":NaN,"user_id":"a"}', id="NaN within"),
     ],
 )
-def test_hostile_bodies(where, content):
+def test_hostile_bodies(door, where, content):
     """Bodies made to be expensive or to break a parser."""
-    require_readable(ask(where, content))
+    require_readable(door.ask(*where, content))
 
 
 names = st.sampled_from(["user_id", "n", "items", "context.a", "context.", "filter", "deadline", "x", "", "placement"])
@@ -161,34 +285,169 @@ query = st.lists(st.tuples(names, st.text(max_size=20)), max_size=5)
 
 
 @given(query)
-def test_any_query_string(fields):
+def test_any_query_string(door, fields):
     """Query fields with any text, unknown ones too."""
-    require_readable(ask(("GET", f"/v1/recommendations?{httpx.QueryParams(fields)}")))
-
-
-def status_of(path, query_string=b""):
-    """Ask without a client, which would refuse to write such a URL; return the status."""
-    scope = {"type": "http", "method": "GET", "path": unquote(path), "raw_path": path.encode(), "headers": []}
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    asyncio.run(APP(scope | {"query_string": query_string}, receive, send))
-    return sent[0]["status"]
+    require_readable(door.ask("GET", f"/v1/recommendations?{httpx.QueryParams(fields)}"))
 
 
 @given(st.binary(max_size=60))
-def test_query_string_of_any_bytes(raw):
+def test_query_string_of_any_bytes(door, raw):
     """Query strings that no client would write."""
-    assert status_of("/v1/recommendations", raw) < 500
+    assert door.status_of("/v1/recommendations", raw) < 500
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
-def test_any_path(text):
+def test_any_path(door, text):
     """Paths of any printable characters below the routes that take an id."""
     for prefix in ("/v1/items/", "/v1/users/", "/v1/requests/", "/"):
-        assert status_of(prefix + text) < 500
+        assert door.status_of(prefix + text) < 500
+
+
+names_of_things = st.sampled_from(["i1", "i2", "é\U0001f600", "x" * 128, "new", '"', " "]) | st.text(
+    st.characters(exclude_categories=["C"]), min_size=1, max_size=8
+)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+labels = st.text(max_size=12) | st.sampled_from(["", "red", "\x00", "x" * 128])
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "price": floats | st.integers(-(2**63), 2**63 - 1),
+        "colour": labels,
+        "tags": st.lists(labels, max_size=100),
+        "fresh": st.booleans(),
+        "available": st.booleans(),
+        "free": st.recursive(floats | labels, lambda inner: st.lists(inner, max_size=3), max_leaves=5),
+    },
+)
+whole_items = st.fixed_dictionaries(
+    {"item_id": names_of_things},
+    optional={"value": floats, "quantity": st.floats(-3.4e38, 3.4e38), "position": st.integers(0, 32_766)},
+)
+times = st.integers(946_684_800_000, 4_133_980_799_999) | st.sampled_from(["2026-01-01T00:00:00Z"])
+acts = st.builds(
+    lambda what, who, more: {**what, **who, **more},
+    whole_items | st.fixed_dictionaries({"items": st.lists(whole_items, min_size=1, max_size=100)}),
+    st.fixed_dictionaries({"user_id": names_of_things}, optional={"session_id": names_of_things}),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["view", "cart", "purchase", "dismiss", "impression"])},
+        optional={
+            "event_id": names_of_things.filter(lambda text: len(text) < 126),
+            "time": times,
+            "context": st.dictionaries(st.text(min_size=1, max_size=8), floats | labels | st.booleans(), max_size=4),
+        },
+    ),
+)
+changes = st.builds(
+    lambda noun, name, operation, document: (
+        {"type": noun, f"{noun}_id": name, "operation": operation}
+        | ({} if operation == "delete" else {"attributes": document})
+    ),
+    st.sampled_from(["item", "user"]),
+    names_of_things,
+    st.sampled_from(["put", "patch", "delete"]),
+    documents,
+)
+right_events = st.lists(acts | changes, min_size=1, max_size=8)
+
+
+def require_taken(door, events, kept):
+    """Events at the edges of what is allowed are taken, folded, and answered from."""
+    body = json.dumps(events, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    answer = door.ask("POST", "/v1/events", body)
+    require_readable(answer)
+    if kept and answer.status_code == 200:
+        assert not [each for each in answer.json()["rejected"] if not each["pointer"].endswith("item_id")]
+    user_id = next((each["user_id"] for each in events if "user_id" in each), None)
+    question = {"user_id": user_id, "context": {"budget": 5}, "fields": [*ATTRIBUTES, "free"], "n": 100}
+    slate = door.ask("POST", "/v1/recommendations", json.dumps(question, ensure_ascii=False).encode())
+    assert (slate.status_code, slate.json()["tier"], slate.json().get("failures")) == (200, "full", None)
+    assert all(math.isfinite(each["score"]) for each in slate.json()["items"])
+
+
+@given(right_events)
+def test_edges_of_what_is_right(door, events):
+    """Values, times and texts at the ends of their ranges, through the log and the fold."""
+    require_taken(door, events, kept=True)
+
+
+@SOME
+@given(right_events)
+def test_edges_of_what_is_right_where_items_must_be_known(strict_door, events):
+    """The same, where events of unknown items are refused."""
+    require_taken(strict_door, events, kept=False)
+
+
+words = st.sampled_from(
+    [
+        *("item.price", "item.colour", "item.tags", "item.fresh", "item.available", "context.x", "context", "item"),
+        *(
+            "<",
+            "<=",
+            "==",
+            "!=",
+            "in",
+            "not",
+            "and",
+            "or",
+            "is",
+            "(",
+            ")",
+            "[",
+            "]",
+            ",",
+            "-",
+            "+",
+            ".",
+            ":=",
+            "lambda",
+        ),
+        *(
+            "1",
+            "1.5",
+            "1e999",
+            "9" * 400,
+            "'red'",
+            '"é"',
+            "true",
+            "false",
+            "None",
+            "0x1f",
+            "1j",
+            "\n",
+            "\x00",
+            "#",
+            "é",
+        ),
+    ]
+)
+right_filters = st.builds(
+    lambda left, operator, right, more: f"{left} {operator} {right}{more}",
+    st.sampled_from(["item.price", "item.colour", "context.x", "'a'", "1", "1e308", "true", "item.fresh", "9" * 400]),
+    st.sampled_from(["<", ">=", "==", "!=", "in", "not in"]),
+    st.sampled_from(["item.tags", "1", "'red'", "context.x", "[1, 2]", "['red', 'é']", "true", "-1e999", "9" * 400]),
+    st.sampled_from(["", " or item.available", " and not item.fresh"]),
+)
+values = floats | st.integers() | labels | st.booleans()
+
+
+def require_filtered(door, text, value):
+    """A filter is refused or it works; what was served can be read again."""
+    question = {"filter": text, "context": {"x": value, "budget": 3}, "exclude": ["i3"], "items": ["i1", "new"]}
+    answer = door.ask("POST", "/v1/recommendations", json.dumps(question).encode())
+    require_readable(answer)
+    if answer.status_code == 200:
+        assert answer.json().get("failures") is None
+        require_readable(door.ask("GET", f"/v1/requests/{answer.json()['request_id']}"))
+
+
+@given(right_filters | st.lists(words, min_size=1, max_size=8).map(" ".join), values)
+def test_any_filter(door, text, value):
+    """Filters of the right words in any order, and comparisons of anything with anything."""
+    require_filtered(door, text, value)
+
+
+@SOME
+@given(right_filters, values)
+def test_any_filter_where_items_must_be_known(strict_door, text, value):
+    """The same on the other engine."""
+    require_filtered(strict_door, text, value)
