@@ -163,6 +163,12 @@ def test_all_faults_are_reported_together():
         ("[snapshots]\nkeep = 1", "snapshots.keep", "From 2"),
         ("[limits]\nclick_items_max = 300000", "limits.click_items_max", "items_max"),
         ("[limits]\nusers_max = 0", "limits.users_max", "From 1"),
+        ("[limits]\nindex_items_max = 256", "limits.index_items_max", "From 1 to 255"),
+        (
+            "[limits]\nusers_max = 2147483647\nsessions_max = 2147483647\nevent_ids_max = 2147483647",
+            "limits",
+            "GiB of them users",
+        ),
         ("[server]\nport = 70000", "server.port", "From 0 to 65,535"),
     ],
 )

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midstream.app.config import Config
-from midstream.app.running import DATA_NAME
+from midstream.app.running import DATA_NAME, loaded_state
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
 from midstream.events.disk import RealDisk
@@ -67,7 +66,7 @@ class StateView:
 def state_of(folder: Path, config: Config, log: LogView) -> StateView:
     """Return the state at the end of a log: newest good snapshot, then the rest of the log."""
     data = DataFolder(folder / DATA_NAME)
-    loaded = snapshots.load_newest(data.snapshots, config.fold_settings(), log.identity, log.end)
+    loaded = loaded_state(data, config, log.identity, log.end)
     position = loaded.fold.log_position
     catch_up(loaded.fold, log.read, log.end)
     return StateView(loaded.fold, position, loaded.refused)

@@ -1,5 +1,6 @@
 """What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
 
+import os
 from collections.abc import Iterator
 from keyword import iskeyword
 
@@ -16,6 +17,9 @@ from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
+from midstream.state.session_index import INDEX_ITEMS_MAX
+from midstream.state.settings import FoldSettings
+from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
@@ -82,15 +86,40 @@ def _sections(config: Config) -> Iterator[Fault]:
 def _limits(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with the maxima."""
     limits = config.limits
+    faults: list[Fault] = []
     for name in limits.__struct_fields__:
-        # Indices are 32 bits wide.
-        yield from _within(f"$.limits.{name}", getattr(limits, name), 1, 2**31 - 1)
+        # Indices are 32 bits wide; in the session index a byte holds the number of items.
+        high = INDEX_ITEMS_MAX if name == "index_items_max" else 2**31 - 1
+        faults.extend(_within(f"$.limits.{name}", getattr(limits, name), 1, high))
+    yield from faults or _memory(config)
     if limits.click_items_max > limits.items_max:
         came = f"{limits.click_items_max} is more than items_max, {limits.items_max}."
         yield Fault("$.limits.click_items_max", came, "At most items_max: they are a part of it.", PAGE)
     if limits.hot_items_max > limits.items_max:
         came = f"{limits.hot_items_max} is more than items_max, {limits.items_max}."
         yield Fault("$.limits.hot_items_max", came, "At most items_max: a list holds an item once.", PAGE)
+
+
+def _memory(config: Config) -> Iterator[Fault]:
+    """Yield a fault when the tables at their maxima are more than the machine can hold.
+
+    Pages are paid when touched, so the default maxima are right on a small machine too as long as the shop is small.
+    """
+    sizes = sizes_max(config.fold_settings())
+    room = max(memory_bytes(), sum(sizes_max(FoldSettings()).values()))
+    if (total := sum(sizes.values())) > room:
+        largest = max(sizes, key=sizes.__getitem__)
+        came = f"Tables of {_gib(total)} at these maxima, {_gib(sizes[largest])} of them {largest}."
+        yield Fault("$.limits", came, f"At most {_gib(room)}, which this machine has. Lower the maxima.", PAGE)
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):,.1f} GiB"
 
 
 def _events(config: Config) -> Iterator[Fault]:

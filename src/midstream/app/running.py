@@ -15,7 +15,8 @@ from midstream.app.config import Config
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
 from midstream.app.wiring import plans
-from midstream.core.types import Clock, TimestampMs
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
@@ -26,11 +27,12 @@ from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import LOG_ID_BYTES, identity_of
+from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
+from midstream.state.sizes import sizes_max
 
 CONFIG_NAME = "midstream.toml"
 DATA_NAME = "data"
@@ -70,7 +72,7 @@ def open_running(
     Raises:
         FolderLocked: Another process has it open.
         LogDamaged: The log cannot be trusted; nothing was changed.
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A component of one's own cannot be loaded, or there is no memory for the state.
     """
     outside = outside or Outside()
     began = outside.monotonic()
@@ -80,7 +82,7 @@ def open_running(
         undo.callback(log.close)
         withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
         identity = identity_of(bytes.fromhex(log.log_id), log.generation)
-        loaded = snapshots.load_newest(data.snapshots, config.fold_settings(), identity, log.end)
+        loaded = loaded_state(data, config, identity, log.end)
         position = loaded.fold.log_position
         folded = catch_up(loaded.fold, log.read, log.end)
         host = Host(outside.clock, outside.monotonic, RequestIds(data.key(outside.entropy), outside.entropy))
@@ -92,6 +94,21 @@ def open_running(
     snapshotter = Snapshotter(data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, position)
     torn = "" if log.recovered is None else str(log.recovered)
     return Running(engine, snapshotter, Started(position, folded, loaded.refused, torn, outside.monotonic() - began))
+
+
+def loaded_state(data: DataFolder, config: Config, identity: LogIdentity, end: LogPosition) -> snapshots.Loaded:
+    """Return the state from the newest good snapshot, an empty one when there is none.
+
+    Raises:
+        ConfigInvalid: There is no memory for tables of these maxima: the process may use less than the machine has.
+    """
+    settings = config.fold_settings()
+    try:
+        return snapshots.load_newest(data.snapshots, settings, identity, end)
+    except MemoryError as error:
+        came = f"Tables of {sum(sizes_max(settings).values()) >> 20:,} MiB at these maxima could not be reserved."
+        right = "Lower the maxima, or let the process use more memory."
+        raise ConfigInvalid((Fault("$.limits", came, right, "docs/configuration.md"),)) from error
 
 
 def _answering(config: Config, folder: Path) -> dict[str, Plan]:

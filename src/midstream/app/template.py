@@ -49,7 +49,7 @@ price = "number". `available` is always there: an item with available = false is
             "sessions_max": "Open sessions.",
             "session_items_max": "Items kept of an open session, the newest ones.",
             "index_sessions_max": "Newest sessions that session_knn looks for neighbours in.",
-            "index_items_max": "Distinct items of a session that session_knn sees, the first ones.",
+            "index_items_max": "Distinct items of a session that session_knn sees, the first ones; 255 at most.",
             "index_entries_max": "Newest sessions kept for each item: the largest m of session_knn.",
             "user_ring_max": "Last interactions kept of each user, and items with counted impressions.",
             "event_ids_max": "Event ids remembered to tell duplicates, for 24 h at most.",

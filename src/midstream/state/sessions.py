@@ -42,6 +42,8 @@ _SESSION = np.dtype(
         ("unused", "i4"),
     ]
 )
+SESSION_BYTES = _SESSION.itemsize
+"""Of an open session, beside its items."""
 _META = np.dtype(
     [
         ("open", "i8"),

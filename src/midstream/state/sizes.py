@@ -1,0 +1,66 @@
+"""Memory of every table when it is full, from the settings alone: known before a byte is reserved.
+
+The sums are those of the arrays that each table makes; a test holds them against the tables themselves.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from midstream.state.affinities import AFFINITIES_MAX
+from midstream.state.hash_table import table_size
+from midstream.state.sessions import SESSION_BYTES
+from midstream.state.settings import FoldSettings
+from midstream.state.user_slots import USER_ROW
+from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN
+from midstream.state.windows import ROW_CELLS
+
+_USER_BYTES: Final = 88
+_RING_BYTES: Final = 21
+_WORD: Final = 8
+_EVENT_ID_BYTES: Final = 20
+_REQUEST_BYTES: Final = 16
+_ITEM_ID_BYTES: Final = 17
+"""Hash, start, and whether it is in the catalogue."""
+
+
+def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
+    """Return the bytes of each table at its maximum, by the table's name in ``Fold.sizes``."""
+    limits = settings.limits
+    return {
+        "event_ids": limits.event_ids_max * _EVENT_ID_BYTES + _table(limits.event_ids_max),
+        "vocabulary": _vocabulary(settings),
+        "sessions": limits.sessions_max * (SESSION_BYTES + 4 * limits.session_items_max)
+        + 2 * _table(limits.sessions_max),
+        "items": _items(settings),
+        "users": _users(settings),
+        "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1)
+        + limits.items_max * (4 * limits.index_entries_max + 8),
+        "requests": limits.requests_max * _REQUEST_BYTES + _table(limits.requests_max),
+    }
+
+
+def _table(places_max: int) -> int:
+    return 4 * table_size(places_max)
+
+
+def _vocabulary(settings: FoldSettings) -> int:
+    users_max, items_max = settings.limits.users_max, settings.limits.items_max
+    users = users_max * USER_ROW.itemsize + _table(users_max)
+    return users + items_max * (_ITEM_ID_BYTES + ITEM_ID_BYTES_MEAN) + 8 + _table(items_max)
+
+
+def _items(settings: FoldSettings) -> int:
+    limits = settings.limits
+    lists, rows = len(settings.half_lives), len(settings.types) + 1
+    columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max}
+    item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + lists * 8
+    item += sum(columns[kind] for kind in settings.attributes.values())
+    return limits.items_max * item + lists * 2 * limits.hot_items_max * (8 + 4) + limits.document_bytes_max
+
+
+def _users(settings: FoldSettings) -> int:
+    limits = settings.limits
+    row = _USER_BYTES + _RING_BYTES * limits.user_ring_max
+    row += -row % _WORD
+    row += sum(kind == "category" for kind in settings.attributes.values()) * (8 + 8 * AFFINITIES_MAX)
+    return limits.users_max * row + limits.document_bytes_max
