@@ -3,9 +3,11 @@
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from midstream.app.running import open_shop
+from midstream.core.errors import RequestInvalid
 from midstream.testing.rig import SMALL
 
 
@@ -39,3 +41,80 @@ def test_a_single_event_needs_no_list(tmp_path):
     """As in the body of a request."""
     with open_shop(tmp_path, SMALL) as shop:
         assert shop.record({"type": "view", "user_id": "ann", "item_id": "a"}).log_position == 1
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop with some items."""
+    with open_shop(tmp_path_factory.mktemp("shop"), SMALL) as one:
+        one.record([{"type": "view", "user_id": "ann", "item_id": f"i{n}"} for n in range(4)])
+        yield one
+
+
+@pytest.mark.parametrize(
+    "request_fields,where",
+    [
+        ({"placement": "\ud800"}, "/placement"),
+        ({"placement": []}, "/placement"),
+        ({"user_id": "\ud800"}, "/user_id"),
+        ({"user_id": 5}, "/user_id"),
+        ({"user_id": "x" * 129}, "/user_id"),
+        ({"session_id": b"s"}, "/session_id"),
+        ({"items": "i2"}, "/items"),
+        ({"items": {"i2"}}, "/items"),
+        ({"items": ("i1", "\ud800")}, "/items/1"),
+        ({"items": [5]}, "/items/0"),
+        ({"exclude": "i2"}, "/exclude"),
+        ({"exclude": 5}, "/exclude"),
+        ({"exclude": [["i2"]]}, "/exclude/0"),
+        ({"exclude": ["i2"] * 10_001}, "/exclude"),
+        ({"fields": "price"}, "/fields"),
+        ({"filter": 5}, "/filter"),
+        ({"filter": "item.colour == '\ud800'"}, "/filter"),
+        ({"context": [1]}, "/context"),
+        ({"context": {"a": object()}}, "/context/a"),
+        ({"context": {"a": None}}, "/context/a"),
+        ({"context": {"a": [1]}}, "/context/a"),
+        ({"context": {"a": float("nan")}}, "/context/a"),
+        ({"context": {"a": 10**40}}, "/context/a"),
+        ({"context": {"a": "\ud800"}}, "/context/a"),
+        ({"context": {5: 1}}, "/context/5"),
+        ({"n": "3"}, "/n"),
+        ({"n": 2.5}, "/n"),
+        ({"n": True}, "/n"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(shop, request_fields, where):
+    """A value of a wrong type, or that cannot be written, is refused in four parts and leaves the shop as it was."""
+    with pytest.raises(RequestInvalid) as caught:
+        shop.recommend(**request_fields)
+    (fault,) = caught.value.faults
+    assert fault.where == where
+    assert fault.came
+    assert fault.right
+    assert fault.page == "docs/http.md"
+    str(fault).encode()
+    assert shop.recommend().tier != "empty"
+
+
+def test_what_means_the_same_is_taken(shop):
+    """Lists, tuples, arrays, and sets where order does not count; NumPy's numbers; None as if it was not sent."""
+    for two in (["i1", "i2"], ("i1", "i2"), {"i1", "i2"}, np.array(["i1", "i2"])):
+        answer = shop.recommend(exclude=two, n=np.int64(2), context={"a": np.float32(1.5), "b": ""}, items=None)
+        assert {item.id for item in answer.items} == {"i0", "i3"}
+
+
+@pytest.mark.parametrize("name", ["\ud800", 5, None, b"a", ""])
+def test_what_is_no_id_is_refused(shop, name):
+    """Lookups say so too."""
+    for look_up in (shop.item, shop.user):
+        with pytest.raises(RequestInvalid):
+            look_up(name)
+
+
+@pytest.mark.parametrize("events", [5, None, "view", b"{}", [5], [None], {5: 1}, [{"type": "\ud800"}]])
+def test_what_is_no_event_is_refused(shop, events):
+    """Whatever it is."""
+    with pytest.raises(RequestInvalid) as caught:
+        shop.record(events)
+    assert caught.value.faults[0].page == "docs/events.md"

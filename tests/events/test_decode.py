@@ -453,8 +453,17 @@ def test_what_a_request_becomes_is_bounded():
             assert came in fault.came
             assert "5000 rows and 4194304 bytes" in fault.right
             assert (fault.where, fault.page) == ("body", "docs/events.md")
-        with pytest.raises(TooLarge):
-            decode_objects(events, ACCEPT)
+    with pytest.raises(TooLarge):
+        decode_objects(long, ACCEPT)
+
+
+def test_a_name_that_is_no_text_is_refused():
+    """A Python object with such a name is refused by itself, in four parts."""
+    odd: Any = [{5: 1}, VIEW]
+    decoded = decode_objects(odd, ACCEPT)
+    (rejected,) = decoded.rejected
+    assert (rejected.fault.where, rejected.fault.came) == ("/0", "a name of type int.")
+    assert len(decoded.batch) == 1
 
 
 def judge(body: bytes, content_type: str = "") -> None:

@@ -4,12 +4,14 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypedDict, TypeVar, Unpack
+from typing import Self, TypedDict, TypeVar, Unpack, cast
 
-from midstream.core.errors import RequestInvalid
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.engine.question import ask_of, id_of
 from midstream.engine.running import Running
-from midstream.engine.types import Answer, Ask, Recorded, Value
+from midstream.engine.types import Answer, Recorded, Value
 from midstream.events.decode import decode_objects
+from midstream.events.faults import shown
 from midstream.events.wire import Accept
 
 T = TypeVar("T")
@@ -21,11 +23,11 @@ class Request(TypedDict, total=False):
     user_id: str | None
     session_id: str | None
     n: int | None
-    items: tuple[str, ...]
-    exclude: tuple[str, ...]
+    items: Sequence[str]
+    exclude: Sequence[str]
     filter: str | None
     context: Mapping[str, Value]
-    fields: tuple[str, ...]
+    fields: Sequence[str]
 
 
 class Shop:
@@ -70,10 +72,11 @@ class Shop:
 
         Raises:
             RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
+            TooLarge: More came than one commit may hold; nothing was recorded.
             AppendFailed: The log could not be made durable.
             Overloaded: Too many events wait.
         """
-        decoded = decode_objects([events] if isinstance(events, Mapping) else events, self._accept())
+        decoded = decode_objects(_listed(events), self._accept())
         if decoded.rejected:
             raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
         return self._wait(lambda: self.running.engine.record(decoded.batch))
@@ -83,17 +86,28 @@ class Shop:
 
         Raises:
             NotFound: The placement is not configured.
-            RequestInvalid: The filter, the context or the size cannot be used.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        return self._wait(lambda: self.running.engine.recommend(Ask(placement, **request)))
+        ask = ask_of(placement, request)
+        return self._wait(lambda: self.running.engine.recommend(ask))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
-        """Return what is known of an item, None = nothing."""
-        return self._call(lambda: self.running.engine.item(item_id))
+        """Return what is known of an item, None = nothing.
+
+        Raises:
+            RequestInvalid: It is no text.
+        """
+        asked = id_of("item_id", item_id)
+        return self._call(lambda: self.running.engine.item(asked))
 
     def user(self, user_id: str) -> Mapping[str, object] | None:
-        """Return what is known of a user, None = nothing."""
-        return self._call(lambda: self.running.engine.user(user_id))
+        """Return what is known of a user, None = nothing.
+
+        Raises:
+            RequestInvalid: It is no text.
+        """
+        asked = id_of("user_id", user_id)
+        return self._call(lambda: self.running.engine.user(asked))
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         if not self._thread.is_alive():
@@ -112,3 +126,13 @@ class Shop:
             return read()
 
         return self._wait(run)
+
+
+def _listed(events: object) -> Sequence[Mapping[str, object]]:
+    """Return one event or several as several; what is in the list is judged one by one."""
+    if isinstance(events, Mapping):
+        return [cast("Mapping[str, object]", events)]
+    if isinstance(events, str | bytes) or not isinstance(events, Sequence):
+        right = "A dict, or a list of dicts, of the fields of docs/events.md."
+        raise RequestInvalid((Fault("events", f"{shown(events)} came.", right, "docs/events.md"),))
+    return cast("Sequence[Mapping[str, object]]", events)

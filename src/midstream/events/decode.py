@@ -276,7 +276,7 @@ def _part_of_object(number: int, event: Mapping[str, object]) -> Part:
     """Return an event that is a Python object in the values that JSON has, NaN included."""
     prefix = f"/{number}"
     try:
-        loose = msgspec.to_builtins(dict(event), builtin_types=_KEPT, enc_hook=_builtin)
+        loose = _plain(event)
         if nests_within(loose, _BODY_NESTING_MAX):
             return Part(prefix, _raw_of(loose), loose)
         failure: Exception = RecursionError(f"More than {_BODY_NESTING_MAX} levels")
@@ -284,6 +284,16 @@ def _part_of_object(number: int, event: Mapping[str, object]) -> Part:
         failure = raised
     right = "A dict of texts, numbers, booleans, lists and dicts."
     return Part(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
+
+
+def _plain(event: Mapping[str, object]) -> object:
+    """Return an event in the values that JSON has, or raise what says why it has none."""
+    loose: dict[object, object] = msgspec.to_builtins(dict(event), builtin_types=_KEPT, enc_hook=_builtin)
+    for name in loose:
+        if not isinstance(name, str):
+            message = f"a name of type {type(name).__name__}"
+            raise TypeError(message)
+    return loose
 
 
 def _builtin(value: object) -> object:

@@ -1,0 +1,160 @@
+"""What a Python caller asks, checked as HTTP checks a body: what has no such form is refused, not guessed at.
+
+Tuples and arrays are lists, sets too where order does not count; NumPy's numbers and texts are taken for what they
+mean. A text is no list: its letters would pass for ids.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import cast
+
+import numpy as np
+
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.engine.types import Ask, Value
+from midstream.events.faults import shown
+
+PAGE = "docs/http.md"
+ID_CHARS_MAX = 128
+"""As over HTTP, and as events may have it."""
+ENTRIES_MAX = 10_000
+"""Items, excluded items, fields or context values of one question; 1.3 MB of ids that its served record repeats."""
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
+_IDS = ("placement", "user_id", "session_id", "min_log_position")
+_WHOLE = ("n", "deadline_ms")
+_LISTS = ("items", "exclude", "fields")
+_ID = f"Text of 1 to {ID_CHARS_MAX} characters, without halves of surrogate pairs."
+_NUMBER = "A finite number; a whole number within 64 bits."
+
+
+class _Wrong(Exception):
+    """A value that is not right, until it is known where it stands."""
+
+
+def ask_of(placement: object, request: Mapping[str, object]) -> Ask:
+    """Return the question of a Python caller.
+
+    Args:
+        placement: Its name.
+        request: Fields of ``Ask``, of any type; ``None`` is the same as a field that was not sent.
+
+    Raises:
+        RequestInvalid: A value has the wrong type or cannot be written; every fault is named.
+    """
+    found: dict[str, object] = {}
+    faults: list[Fault] = []
+    for name, sent in {"placement": placement, **request}.items():
+        if sent is None and name != "placement":
+            continue
+        try:
+            found[name] = _read(name, sent, faults)
+        except _Wrong as wrong:
+            faults.append(_fault(f"/{name}", sent, str(wrong)))
+    if faults:
+        raise RequestInvalid(tuple(faults))
+    return Ask(**found)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  _read has looked at each
+
+
+def id_of(name: str, sent: object) -> str:
+    """Return an id that a Python caller names.
+
+    Raises:
+        RequestInvalid: It is no text, or none that can be written.
+    """
+    try:
+        return _text(sent, _ID)
+    except _Wrong as wrong:
+        raise RequestInvalid((_fault(f"/{name}", sent, str(wrong)),)) from None
+
+
+def _read(name: str, sent: object, faults: list[Fault]) -> object:
+    """Return the value of one field; what is wrong within it is added to ``faults``."""
+    if name in _IDS:
+        return _text(sent, _ID, ID_CHARS_MAX)
+    if name == "filter":
+        return _text(sent, "A condition as text.")
+    if name in _LISTS:
+        return _texts(name, sent, faults)
+    if name == "context":
+        return _context(sent, faults)
+    if name in _WHOLE:
+        return _whole(sent)
+    return sent
+
+
+def _text(sent: object, right: str, chars_max: int | None = None) -> str:
+    if not isinstance(sent, str) or not sent or (chars_max is not None and len(sent) > chars_max):
+        raise _Wrong(right)
+    try:
+        sent.encode()
+    except UnicodeEncodeError:
+        raise _Wrong(right) from None
+    return str(sent)
+
+
+def _texts(name: str, sent: object, faults: list[Fault]) -> tuple[str, ...]:
+    right = f'A list of at most {ENTRIES_MAX} texts, such as ["lamp-7"].'
+    values: object = sent.tolist() if isinstance(sent, np.ndarray) else sent
+    if isinstance(values, set | frozenset) and name != "items":  # whose order counts
+        values = sorted(cast("set[object]", values), key=str)
+    if not isinstance(values, list | tuple):
+        raise _Wrong(right)
+    entries = tuple(cast("list[object]", values))
+    if len(entries) > ENTRIES_MAX:
+        raise _Wrong(right)
+    found: list[str] = []
+    for number, each in enumerate(entries):
+        try:
+            found.append(_text(each, _ID, ID_CHARS_MAX))
+        except _Wrong as wrong:
+            faults.append(_fault(f"/{name}/{number}", each, str(wrong)))
+    return tuple(found)
+
+
+def _context(sent: object, faults: list[Fault]) -> dict[str, Value]:
+    if not isinstance(sent, Mapping) or len(cast("Mapping[object, object]", sent)) > ENTRIES_MAX:
+        raise _Wrong("A dict of names and texts, numbers or booleans.")
+    found: dict[str, Value] = {}
+    for name, each in cast("Mapping[object, object]", sent).items():
+        try:
+            found[_text(name, f"Names as {_ID[:1].lower()}{_ID[1:]}", ID_CHARS_MAX)] = _value(each)
+        except _Wrong as wrong:
+            faults.append(_fault(f"/context/{_step(name)}", each, str(wrong)))
+    return found
+
+
+def _value(sent: object) -> Value:
+    """Return one value of a context."""
+    value = _plain(sent)
+    if isinstance(value, str):
+        return _text(value, "Text without halves of surrogate pairs.") if value else ""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        is_right = _INT64_MIN <= value <= _INT64_MAX
+    else:
+        is_right = isinstance(value, float) and isfinite(value)
+    if not is_right:
+        raise _Wrong(_NUMBER if isinstance(value, int | float) else "Text, a finite number, True or False.")
+    return cast("float", value)
+
+
+def _whole(sent: object) -> int:
+    value = _plain(sent)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _Wrong("A whole number.")
+    return value
+
+
+def _plain(sent: object) -> object:
+    """Return what a NumPy number or text is in Python."""
+    return cast("object", sent.item()) if isinstance(sent, np.generic) else sent
+
+
+def _step(name: object) -> str:
+    """Return a name as a step of a pointer, in what can be printed."""
+    return ascii(name)[:ID_CHARS_MAX] if not isinstance(name, str) else name.encode(errors="replace").decode()
+
+
+def _fault(where: str, sent: object, right: str) -> Fault:
+    return Fault(where, f"{shown(sent)} came.", right, PAGE)
