@@ -27,7 +27,12 @@ from midstream.serving.app import App, asgi
 from midstream.state.settings import Limits
 from midstream.testing.rig import Rig
 
-ATTRIBUTES = {"price": "number", "colour": "category", "tags": "tags", "fresh": "boolean"}
+ATTRIBUTES: dict[str, wire.AttributeKind] = {
+    "price": "number",
+    "colour": "category",
+    "tags": "tags",
+    "fresh": "boolean",
+}
 HOME = Placement(
     name="home",
     filter="item.available and (item.fresh or item.price <= context.budget)",
