@@ -1,13 +1,15 @@
 """The Python API lets go of its folder however it is left."""
 
+import asyncio
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from midstream.app.running import open_shop
+from midstream.app.running import open_running, open_shop
 from midstream.core.errors import RequestInvalid
+from midstream.engine import engine as engine_module
 from midstream.testing.rig import SMALL
 
 
@@ -25,6 +27,62 @@ def test_a_shop_that_was_never_entered_can_be_closed(tmp_path: Path) -> None:
     assert not closing.is_alive()
     with open_shop(tmp_path, SMALL) as again:
         assert again.recommend().items == ()
+
+
+def test_a_start_that_fails_lets_go_of_the_folder(tmp_path, monkeypatch):
+    """The failure is told, the thread is gone, and the folder can be opened again."""
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine_module, "warm_up", fail)
+    shop = open_shop(tmp_path, SMALL)
+    with pytest.raises(ZeroDivisionError):
+        shop.__enter__()
+    assert not shop._thread.is_alive()
+    shop.close()
+    monkeypatch.undo()
+    with open_shop(tmp_path, SMALL) as again:
+        assert again.recommend().items == ()
+
+
+def test_a_stop_that_fails_lets_go_of_the_folder(tmp_path, monkeypatch):
+    """The failure is told, what was recorded is there, and the folder can be opened again."""
+    shop = open_shop(tmp_path, SMALL)
+    stop = shop.running.engine.stop
+
+    async def fail() -> None:
+        await stop()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(shop.running.engine, "stop", fail)
+    with pytest.raises(ZeroDivisionError), shop:
+        shop.record({"type": "view", "user_id": "ann", "item_id": "a"})
+    assert not shop._thread.is_alive()
+    with open_shop(tmp_path, SMALL) as again:
+        assert [item.id for item in again.recommend().items] == ["a"]
+
+
+@pytest.mark.parametrize("step", ["start", "stop"])
+def test_a_server_whose_engine_fails_lets_go_of_the_folder(tmp_path, monkeypatch, step):
+    """So does what other programs open: the log is closed, whichever step failed."""
+    running = open_running(tmp_path, SMALL)
+    stop = running.engine.stop
+
+    async def fail() -> None:
+        if step == "stop":
+            await stop()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(running.engine, step, fail)
+
+    async def work() -> None:
+        await running.start()
+        await running.stop()
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(work())
+    open_running(tmp_path, SMALL).engine.log.close()
 
 
 def test_outside_of_its_block_it_says_so(tmp_path):

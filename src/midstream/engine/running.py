@@ -31,15 +31,19 @@ class Running:
     started: Started
 
     async def start(self) -> None:
-        """Begin to take turns and to write snapshots on the running event loop."""
-        await self.engine.start()
-        if self.snapshotter is not None:
-            self.snapshotter.start()
+        """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
+        try:
+            await self.engine.start()
+            if self.snapshotter is not None:
+                self.snapshotter.start()
+        except BaseException:
+            self.engine.log.close()
+            raise
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
-        await self.engine.stop()
         try:
+            await self.engine.stop()
             if self.snapshotter is not None:
                 await self.snapshotter.stop()
         finally:

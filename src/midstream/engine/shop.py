@@ -44,9 +44,13 @@ class Shop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="midstream", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start the engine."""
+        """Start the engine; if that fails, let go of the folder."""
         self._thread.start()
-        self._wait(self.running.start)
+        try:
+            self._wait(self.running.start)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -59,13 +63,19 @@ class Shop:
         """Stop gracefully; a second call does nothing."""
         if self._loop.is_closed():
             return
+        try:
+            if self._thread.is_alive():  # else it was never entered, so nothing was started
+                self._wait(self.running.stop)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """End the thread and its loop, and let go of the folder."""
         if self._thread.is_alive():
-            self._wait(self.running.stop)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        else:  # it was never entered, so nothing was started
-            self.running.engine.log.close()
         self._loop.close()
+        self.running.engine.log.close()
 
     def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]]) -> Recorded:
         """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
