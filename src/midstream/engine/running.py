@@ -1,5 +1,6 @@
 """An engine with everything that goes on beside it: its snapshots, and what its start found."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
@@ -32,13 +33,12 @@ class Running:
 
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.engine.log.close)
             await self.engine.start()
             if self.snapshotter is not None:
                 self.snapshotter.start()
-        except BaseException:
-            self.engine.log.close()
-            raise
+            undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
@@ -46,11 +47,10 @@ class Shop:
     def __enter__(self) -> Self:
         """Start the engine; if that fails, let go of the folder."""
         self._thread.start()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._end)
             self._wait(self.running.start)
-        except BaseException:
-            self._end()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(
