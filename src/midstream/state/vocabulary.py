@@ -98,6 +98,8 @@ class Vocabulary:
         self._item_text = np.zeros(limits.items_max * ITEM_ID_BYTES_MEAN, dtype=np.uint8)
         self._user_meta = np.zeros(1, dtype=USER_META)
         self._user_meta["oldest"] = self._user_meta["newest"] = -1
+        self._id_texts: list[str | None] = [None] * limits.items_max
+        """Ids that were read before, as texts. No state: a slot is never reused, so a text is never wrong."""
         self._meta = np.zeros(1, dtype=ITEM_META)
         self._meta["click_items_max"] = min(limits.click_items_max, limits.items_max)
         self.counts = np.zeros(len(Count), dtype=np.int64)
@@ -232,12 +234,16 @@ class Vocabulary:
         return self._item_text[start:stop].tobytes().decode()
 
     def item_ids(self, item_index: Index) -> list[str]:
-        """Return the id of each item, in order."""
-        starts = self._item_start[item_index].tolist()
-        stops = self._item_start[item_index + 1].tolist()
-        text = self._item_text
-        pairs = zip(starts, stops, strict=True)
-        return [text[start:stop].tobytes().decode() for start, stop in pairs]
+        """Return the id of each item, in order. Cost: 1 µs for 20 that were asked for before, else 0.5 µs each."""
+        known = self._id_texts
+        indices: list[int] = item_index.tolist()
+        found: list[str] = []
+        for index in indices:
+            text = known[index]
+            if text is None:
+                text = known[index] = self.item_id(index)
+            found.append(text)
+        return found
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return users by slot, the slots from least to most recently seen, items by index, and the counts."""
@@ -259,6 +265,7 @@ class Vocabulary:
         users = len(arrays["user_hash"])
         items = len(arrays["item_hash"])
         self._users["hash"][:users] = arrays["user_hash"]
+        self._id_texts = [None] * len(self._id_texts)
         self._item_hash[:items] = arrays["item_hash"]
         self._item_start[: items + 1] = arrays["item_start"]
         self._item_text[: len(arrays["item_text"])] = arrays["item_text"]
