@@ -103,7 +103,13 @@ BUGS = (
     ),
     Bug(
         "no_dedupe_in_the_intake",
-        (Edit("engine/intake.py", "            if known:\n", "            if known > Outcome.CONFLICT:\n"),),
+        (
+            Edit(
+                "engine/intake.py",
+                "        if not outcome.any() and self._are_new(hashes):\n",
+                "        if len(hashes):\n",
+            ),
+        ),
         ENGINE,
     ),
     Bug(

@@ -8,6 +8,7 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -60,25 +61,19 @@ class Intake:
         outcome = self._event_ids.find(prints).astype(np.uint8)
         for index in self._refused(batch, outcome):
             outcome[index] = Outcome.REFUSED
-        chosen: list[int] = []
-        hashes: list[int] = []
+        hashes: list[int] = prints.id_hash.tolist()
+        contents: list[int] = prints.content.tolist()
         waits: dict[Future[None], None] = {}
-        contents = prints.content.tolist()
-        for index, (known, event_hash) in enumerate(zip(outcome.tolist(), prints.id_hash.tolist(), strict=True)):
-            if known:
-                continue
-            earlier = self._pending.get(event_hash) if event_hash else None
-            if earlier is not None:
-                same = earlier[0] == contents[index]
-                outcome[index] = Outcome.DUPLICATE if same else Outcome.CONFLICT
-                if earlier[1] is not ticket:
-                    waits[earlier[1]] = None
-                continue
-            chosen.append(index)
-            if event_hash:
-                self._pending[event_hash] = (contents[index], ticket)
-                hashes.append(event_hash)
-        fresh = batch if len(chosen) == len(batch) else pick(batch, chosen)
+        fresh = batch
+        if not outcome.any() and self._are_new(hashes):
+            self._pending.update(zip(hashes, zip(contents, repeat(ticket)), strict=False))
+        else:
+            chosen: list[int] = []
+            for index, event_hash in enumerate(hashes):
+                if not outcome[index] and self._is_first(index, event_hash, contents, ticket, outcome, waits):
+                    chosen.append(index)
+            fresh = batch if len(chosen) == len(batch) else pick(batch, chosen)
+            hashes = [hashes[index] for index in chosen if hashes[index]]
         items = Counter(self._items_of(fresh).keys())
         self._coming.update(items)
         admitted = Admitted(fresh, outcome, tuple(waits), tuple(hashes), items)
@@ -86,6 +81,31 @@ class Intake:
             self._waiting[admitted] = None
             self._waiting_count += len(fresh)
         return admitted
+
+    def _are_new(self, hashes: list[int]) -> bool:
+        """Return whether all have ids, different ones, none of them pending: as nearly every batch."""
+        distinct = set(hashes)
+        return len(distinct) == len(hashes) and 0 not in distinct and self._pending.keys().isdisjoint(distinct)
+
+    def _is_first(
+        self,
+        index: int,
+        event_hash: int,
+        contents: list[int],
+        ticket: Future[None],
+        outcome: NDArray[np.uint8],
+        waits: dict[Future[None], None],
+    ) -> bool:
+        """Make an event pending and return True, or write what it is a copy of into ``outcome`` and ``waits``."""
+        earlier = self._pending.get(event_hash) if event_hash else None
+        if earlier is None:
+            if event_hash:
+                self._pending[event_hash] = (contents[index], ticket)
+            return True
+        outcome[index] = Outcome.DUPLICATE if earlier[0] == contents[index] else Outcome.CONFLICT
+        if earlier[1] is not ticket:
+            waits[earlier[1]] = None
+        return False
 
     def release(self, admitted: Admitted, ticket: Future[None]) -> None:
         """The events are applied, or were not stored: they are on their way no more."""
