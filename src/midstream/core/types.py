@@ -128,6 +128,10 @@ class Moment:
     """Items of the asking session, oldest first, this request's own items last; may hold an item more than once."""
     tables: Mapping[type, object]
     models: Models
+    session_number: int = -1
+    """Number of the asking session among all sessions; -1 = it has no act in the log."""
+    sent_item_index: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    """The request's own items that are known, oldest first."""
 
     def table(self, kind: type[T]) -> T:
         """Return the table of type ``kind``, or raise ``TableMissing``."""

@@ -1,7 +1,8 @@
 """The process that writes a snapshot: newest snapshot + durable log to a position -> new snapshot.
 
-It runs at low priority beside the server and goes the way of a restart each time: what it writes was restored from
-the snapshot before and folded from the log, so the digest that it reports, compared with the live one, tests both.
+It runs on time that nobody else wants, beside the server, and goes the way of a restart each time: what it writes was
+restored from the snapshot before and folded from the log, so the digest that it reports, compared with the live one,
+tests both.
 """
 
 import os
@@ -17,9 +18,6 @@ from midstream.engine.replay import catch_up
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.settings import decode_settings
-
-NICENESS = 10
-"""Serving goes first."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -64,7 +62,7 @@ def run(order: Order) -> Report:
 
 def main() -> None:
     """Read the order, write the snapshot, report."""
-    os.nice(NICENESS)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     report = run(msgspec.json.decode(sys.stdin.buffer.read(), type=Order))
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
 

@@ -9,6 +9,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
 from midstream.ranking.boundary import boundary
+from midstream.state.merging import merge_rows
 
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
@@ -41,30 +42,20 @@ def merge(proposals: Mapping[str, Proposal], item_count: int) -> Candidates:
         proposals: By source, ``checked``.
         item_count: Number of items there are.
 
-    Cost: about 20 µs for 450 proposals of three sources.
+    Cost: about 8 µs for 300 proposals of three sources.
     """
-    names = tuple(proposals)
     each = list(proposals.values())
-    counts = [len(proposal.item_index) for proposal in each]
-    stacked = np.concatenate([_NO_ITEMS, *(proposal.item_index for proposal in each)])
-    place = np.arange(len(stacked), dtype=np.int32)
-    # Written from the back, each item's cell ends up with the place of its first proposal.
-    first_place = _scratch(item_count)
-    first_place[stacked[::-1]] = place[::-1]
-    first = first_place.take(stacked)
-    is_new = first == place
-    row = is_new.cumsum(dtype=np.int32).take(first) - 1
-    distinct = stacked.compress(is_new)
+    if not each:
+        return Candidates(_NO_ITEMS, (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
+    counts = np.array([len(proposal.item_index) for proposal in each], dtype=np.int64)
+    stacked = np.concatenate([proposal.item_index for proposal in each])
+    values = np.concatenate([proposal.score for proposal in each])
+    distinct = np.empty(len(stacked), dtype=np.int32)
     # A row a source: writing to one is twice as fast as to a column.
-    score = np.full((len(names), len(distinct)), np.nan, dtype=np.float32)
-    rank = np.full((len(names), len(distinct)), -1, dtype=np.int32)
-    start = 0
-    for column, (proposal, count) in enumerate(zip(each, counts, strict=True)):
-        rows = row[start : start + count]
-        score[column][rows] = proposal.score
-        rank[column][rows] = place[:count]
-        start += count
-    return Candidates(distinct, names, score.T, rank.T)
+    score = np.full((len(each), len(stacked)), np.nan, dtype=np.float32)
+    rank = np.full((len(each), len(stacked)), -1, dtype=np.int32)
+    found = merge_rows(stacked, values, counts, _scratch(item_count), distinct, score, rank)
+    return Candidates(distinct[:found], tuple(proposals), score[:, :found].T, rank[:, :found].T)
 
 
 def take(candidates: Candidates, keep: Mask) -> Candidates:

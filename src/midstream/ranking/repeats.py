@@ -7,7 +7,6 @@ import numpy as np
 
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.among import among
-from midstream.state.vocabulary import Vocabulary
 
 Repeat = Literal["any", "not_last", "none"]
 
@@ -34,5 +33,4 @@ class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             return recent[:0]
         if self.allow == "none" or not moment.query.items:
             return recent if self.allow == "none" else recent[-1:]
-        sent = moment.table(Vocabulary).item_indices(moment.query.items)
-        return np.concatenate([sent, recent[-1:]])
+        return np.concatenate((moment.sent_item_index, recent[-1:]))

@@ -48,10 +48,7 @@ class SessionKnn(
 
 def _own_sessions(moment: Moment) -> list[int]:
     """Return the numbers of the asking session and of the same user's open ones: they are no neighbours."""
-    sessions = moment.table(Sessions)
-    now_ms = moment.query.now_ms
-    numbers: list[int] = sessions.open_of_user(moment.user_hash, now_ms).tolist()
-    asking = sessions.find(moment.session_hash, moment.user_hash, now_ms)
-    if asking is not None and asking.number not in numbers:
-        numbers.append(asking.number)
+    numbers: list[int] = moment.table(Sessions).open_of_user(moment.user_hash, moment.query.now_ms).tolist()
+    if moment.session_number >= 0 and moment.session_number not in numbers:
+        numbers.append(moment.session_number)
     return numbers

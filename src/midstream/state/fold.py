@@ -145,15 +145,18 @@ class Fold:
         user_hash = id_hash(query.user_id or "")
         session = self.sessions.find(session_hash, user_hash, query.now_ms)
         recent = session.item_index if session is not None else np.empty(0, dtype=np.int32)
+        sent = self._sent(query)
         return Moment(
             query=query,
             log_position=self._position,
             user_index=self.vocabulary.user_index(query.user_id or ""),
             user_hash=user_hash,
             session_hash=session_hash,
-            recent_item_index=self._with_sent(recent, query),
+            recent_item_index=np.concatenate((recent, sent)) if len(sent) else recent,
             tables=self.tables,
             models=models,
+            session_number=session.number if session is not None else -1,
+            sent_item_index=sent,
         )
 
     def counts(self) -> dict[str, int]:
@@ -220,12 +223,12 @@ class Fold:
             arrays = self._named[name].arrays()
             yield name, {f"{name}.{key}": array for key, array in arrays.items()}
 
-    def _with_sent(self, recent: Index, query: Query) -> Index:
-        """Return the items of the session, then those that the query sent and that are known."""
+    def _sent(self, query: Query) -> Index:
+        """Return the items that the query sent and that are known."""
         if not query.items:
-            return recent
-        sent = self.vocabulary.item_indices(query.items)
-        return np.concatenate([recent, sent[sent >= 0]])
+            return np.empty(0, dtype=np.int32)
+        found = self.vocabulary.item_indices(query.items)
+        return found[found >= 0]
 
 
 def parts(batch: IndexedBatch) -> Iterator[IndexedBatch]:
