@@ -7,6 +7,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
 
+SWITCH_S = 0.0002
+"""How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
 GC_ALLOCATIONS = 20_000
 """New containers between two looks for cycles: a request makes about 100 and leaves none, so one look in 200."""
 
@@ -102,10 +105,11 @@ def _uvicorn_config(app: App, options: ServerOptions) -> uvicorn.Config:
 
 
 def _settle() -> None:
-    """Leave what the start has made to the end of the process: looking through it again would stop all for 0.1 s."""
+    """Leave what the start has made to the end of the process (looking through it again takes 0.1 s), switch sooner."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _listening(options: ServerOptions) -> socket.socket:
