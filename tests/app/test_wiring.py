@@ -249,6 +249,7 @@ def test_the_toml_of_the_docs_can_be_read(page, folder):
     """Each block of the pages is a configuration, or the part of a placement."""
     text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text("utf-8")
     blocks = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
+    assert blocks
     for block in blocks:
         whole = block if "[[placements]]" in block else f"[[placements]]\n{block}"
-        plans(parse_config(whole), folder)
+        assert plans(parse_config(whole), folder)
