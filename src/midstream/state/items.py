@@ -172,11 +172,6 @@ class Items:
         """
         return _read_only(self._available)
 
-    @property
-    def catalogued(self) -> Mask:
-        """Return whether an item event ever named each item, deleted ones included, shape (items_max,)."""
-        return np.equal(self._status, CATALOGUED)
-
     def exists(self, index: int) -> bool:
         """Return whether an item is in the catalogue and not deleted, or known from interactions and not deleted."""
         return bool(self._status[index] != UNSEEN) and not self._documents.is_deleted(index)
