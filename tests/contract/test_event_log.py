@@ -24,7 +24,7 @@ def in_memory(_folder: Path) -> Callable[[], EventLog]:
 def in_small_segments(folder: Path) -> Callable[[], EventLog]:
     """Make logs that begin a new segment every few batches, on the real disk."""
     numbers = itertools.count()
-    return lambda: SegmentLog(folder / str(next(numbers)), RealDisk(), LOG_ID, segment_bytes=1_000)
+    return lambda: SegmentLog(folder / str(next(numbers)) / "log", RealDisk(), LOG_ID, segment_bytes=1_000)
 
 
 def in_one_segment(_folder: Path) -> Callable[[], EventLog]:

@@ -15,7 +15,6 @@ from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME
 from midstream.events.log_repair import Repaired, repair, survey_log
-from midstream.events.segments import LOCK_NAME
 
 DISK_FREE_MIN = 1 << 30
 """1 GiB: sixteen segments."""
@@ -59,11 +58,11 @@ def repair_log(folder: Path) -> Repaired:
 
 
 def _lock(data: DataFolder) -> str:
-    if not (data.log / LOCK_NAME).exists():
+    if not data.lock.exists():
         return "free"
     disk = RealDisk()
     try:
-        disk.close(disk.lock(data.log / LOCK_NAME))
+        disk.close(disk.lock(data.lock))
     except FolderLocked as error:
         return str(error).partition(" is ")[2]
     return "free"

@@ -34,7 +34,7 @@ from midstream.app.server_address import read_address
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.running import Running
 from midstream.engine.types import Outcome
 from midstream.engine.writer import QUEUE_BYTES_MAX
@@ -46,7 +46,6 @@ from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.log_repair import survey_log
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
-from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 
 REJECTED_NAME = "import-rejected.ndjson"
@@ -256,7 +255,7 @@ def _into_folder(
 ) -> tuple[Plan, Mapping[int, int]]:
     """Record what is new with an engine of our own."""
     data = DataFolder(folder / DATA_NAME)
-    log = SegmentLog(data.log, RealDisk(), Outside().entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
+    log = open_log(data, Outside().entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
     try:
         plan = plan_of(batches, Known.of(log.read, log.end), log.last_log_time_ms, now_ms)
     finally:

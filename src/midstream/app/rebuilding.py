@@ -10,7 +10,6 @@ from midstream.core.types import LogPosition
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
-from midstream.events.segments import LOCK_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,8 @@ def rebuild(folder: Path, config: Config) -> Rebuilt:
     """
     data = DataFolder(folder / DATA_NAME)
     disk = RealDisk()
-    disk.make_folder(data.log)
-    lock = disk.lock(data.log / LOCK_NAME)
+    disk.make_folder(data.root)
+    lock = disk.lock(data.lock)
     try:
         log = LogView(folder)
         fold = state_from_the_beginning(config, log)

@@ -19,16 +19,14 @@ from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.replay import catch_up
 from midstream.engine.running import Running, Started
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX
-from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
-from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -77,9 +75,10 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = SegmentLog(data.log, RealDisk(), outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
+    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
     with ExitStack() as undo:
         undo.callback(log.close)
+        data.remove_outdated_logs()
         withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
         identity = identity_of(bytes.fromhex(log.log_id), log.generation)
         loaded = loaded_state(data, config, identity, log.end)

@@ -1,11 +1,24 @@
-"""What lies where in a data folder."""
+"""What lies where in a data folder, and how it is opened.
+
+A rewrite of history writes a whole log into a folder of its own, ``log-1`` beside ``log``, and its ``log.json`` last,
+with a higher generation. From then on that is the log; what it replaced is removed when nobody reads it any more.
+"""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midstream.core.errors import LogDamaged
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import IDENTITY_NAME, read_identity
+from midstream.events.segments import SegmentLog, lock_path
+
 KEY_BYTES = 32
+_LOG_NAME = "log"
+_BEYOND_ALL = 1 << 63
+"""Above any generation: a log whose identity was damaged is not passed by, so that opening it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +29,26 @@ class DataFolder:
 
     @property
     def log(self) -> Path:
-        """Segment files."""
-        return self.root / "log"
+        """Segment files and history: of the folders of logs the one with the highest generation."""
+        return max(self._logs(), key=_generation, default=self.root / _LOG_NAME)
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that may write to any of this."""
+        return lock_path(self.root / _LOG_NAME)
+
+    def next_log(self) -> Path:
+        """Return the folder that a rewrite of history is to write into; it is not there yet."""
+        return self.root / f"{_LOG_NAME}-{1 + max((_number(path) for path in self._logs()), default=0)}"
+
+    def remove_outdated_logs(self) -> Sequence[Path]:
+        """Remove logs that another replaced and rewrites that were broken off; return them. Hold the lock."""
+        log = self.log
+        outdated = [path for path in self._logs() if path != log]
+        for path in outdated:
+            (path / IDENTITY_NAME).unlink(missing_ok=True)  # so that what a crash leaves of it counts no more
+            shutil.rmtree(path)
+        return outdated
 
     @property
     def snapshots(self) -> Path:
@@ -40,3 +71,49 @@ class DataFolder:
                 file.flush()
                 os.fsync(file.fileno())
         return path.read_bytes()
+
+    def _logs(self) -> list[Path]:
+        """Return the folders of logs, also those that are not whole, in the order they were made."""
+        if not self.root.is_dir():
+            return []
+        return sorted((path for path in self.root.iterdir() if path.is_dir() and _number(path) >= 0), key=_number)
+
+
+def open_log(data: DataFolder, new_id: bytes, segment_bytes: int) -> SegmentLog:
+    """Take the lock of a data folder and open its log; closing the log releases both.
+
+    Args:
+        data: Made if it is not there.
+        new_id: 16 random bytes that name the log if there is none yet.
+        segment_bytes: A commit that would make a segment larger than this begins the next one.
+
+    Raises:
+        FolderLocked: Another process has it open.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+        LogUnreadable: It is of another schema version.
+        AppendFailed: What was found could not be made durable.
+        OSError: A file could not be opened or read.
+    """
+    disk = RealDisk()
+    disk.make_folder(data.root)
+    lock = disk.lock(data.lock)  # before anything is looked at that another process may be replacing
+    return SegmentLog(data.log, disk, new_id, segment_bytes, lock)
+
+
+def _number(path: Path) -> int:
+    """Return 0 for ``log``, n for ``log-n``, -1 for any other name."""
+    name, _, number = path.name.partition("-")
+    if name != _LOG_NAME:
+        return -1
+    if not number:
+        return 0 if path.name == _LOG_NAME else -1
+    return int(number) if number.isdecimal() and number.isascii() and number[0] != "0" else -1
+
+
+def _generation(path: Path) -> int:
+    """Return the generation of the log in a folder, -1 = there is none."""
+    try:
+        identity = read_identity(path, RealDisk())
+    except LogDamaged:
+        return _BEYOND_ALL
+    return -1 if identity is None else identity.generation

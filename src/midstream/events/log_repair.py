@@ -21,7 +21,7 @@ from midstream.events.log_identity import (
     write_identity,
 )
 from midstream.events.segment_scan import SEGMENT_SUFFIX, Damage, Survey, segment_firsts, segment_name, survey
-from midstream.events.segments import LOCK_NAME
+from midstream.events.segments import lock_path
 
 _SIDE = ".damaged"
 _ID_FROM_BYTES = 4096
@@ -60,11 +60,11 @@ def repair(folder: Path, disk: Disk) -> Repaired:
     A torn tail is no damage: opening the log drops it. Cost: reads all of the log twice.
 
     Raises:
-        FolderLocked: A process has the log open.
+        FolderLocked: A process has the data folder open.
         LogUnreadable: It is of another schema version.
         OSError: A file could not be read, written or synced; start the repair again.
     """
-    lock = disk.lock(folder / LOCK_NAME)
+    lock = disk.lock(lock_path(folder))
     try:
         return _repair(folder, disk)
     finally:

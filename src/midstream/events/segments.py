@@ -48,26 +48,34 @@ from midstream.events.segment_scan import (
 )
 
 SEGMENT_BYTES = 64 << 20
-LOCK_NAME = "lock"
+_LOCK_NAME = "lock"
+
+
+def lock_path(folder: Path) -> Path:
+    """Return the lock of the data folder that a log's folder lies in: who holds it may write to any of it."""
+    return folder.parent / _LOCK_NAME
 
 
 class SegmentLog:
     """An ``EventLog`` in a folder. One thread may append while one other reads."""
 
-    def __init__(self, folder: Path, disk: Disk, new_id: bytes, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, disk: Disk, new_id: bytes, segment_bytes: int = SEGMENT_BYTES, lock: int | None = None
+    ) -> None:
         """Open the log in a folder, or make one there.
 
         The last segment is checked byte by byte, of those before it that each is there in its full size. Cost: about
         2 µs a commit of the last segment.
 
         Args:
-            folder: The log's own folder.
+            folder: The log's own folder, in the data folder.
             disk: Makes all file calls.
             new_id: 16 random bytes that name the log if there is none yet.
             segment_bytes: A commit that would make a segment larger than this begins the next one.
+            lock: The data folder's lock where it is held already, which ``close`` then releases; None = take it.
 
         Raises:
-            FolderLocked: Another process has it open.
+            FolderLocked: Another process has the data folder open.
             LogDamaged: It cannot be trusted; nothing was changed.
             LogUnreadable: It is of another schema version.
             AppendFailed: What was found could not be made durable.
@@ -80,10 +88,12 @@ class SegmentLog:
         self._refused = ""
         self.recovered: TornTail | None = None
         """The torn tail that was dropped when the log was opened."""
-        disk.make_folder(folder)
-        self._lock: int | None = disk.lock(folder / LOCK_NAME)
+        self._lock = lock
         with ExitStack() as undo:
             undo.callback(self.close)
+            disk.make_folder(folder)
+            if self._lock is None:
+                self._lock = disk.lock(lock_path(folder))
             self._identity = self._identify(new_id)
             self._seed = seed_of(self._identity.id_bytes)
             self._tail = start_of(self._identity)
@@ -152,6 +162,11 @@ class SegmentLog:
             ValueError: ``after`` is beyond the end, or ``limit`` below 1.
         """
         return self._reader.read(after, limit, self.end)
+
+    def keep_lock(self) -> int | None:
+        """Return the lock, which ``close`` then leaves held: for the log that takes this one's place."""
+        lock, self._lock = self._lock, None
+        return lock
 
     def close(self) -> None:
         """Release files and the lock. Everything that was appended is already durable."""
