@@ -83,3 +83,15 @@ def test_a_snapshot_of_another_configuration_is_not_promised(tmp_path):
         with running_server(tmp_path, lambda _: None):
             pass
         assert f"the next start begins with {promised}" in (tmp_path / "server.txt").read_text()
+
+
+def test_a_season_through_a_server(tmp_path, capsys):
+    """``simulate --url`` plays the same world on a running server, which beats random there too."""
+    with running_server(tmp_path, lambda _: None) as url, pytest.raises(SystemExit) as left:
+        main(["simulate", "--url", url, "--seeds", "1,2", "--days", "3", "--people", "60", "--json"])
+    assert left.value.code == 0
+    figures = {each["policy"]: each for each in json.loads(capsys.readouterr().out)}
+    assert figures["random"]["click_rate"]["mean"] < figures["midstream"]["click_rate"]["mean"]
+    assert figures["midstream"]["click_rate"]["mean"] < figures["oracle"]["click_rate"]["mean"]
+    with open_shop(tmp_path) as shop:
+        assert shop.running.engine.log.end > figures["midstream"]["pages"]

@@ -23,6 +23,7 @@ from midstream.cli import (
     rebuild,
     recommend,
     serve,
+    simulate,
     size,
 )
 from midstream.cli.console import out, say
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, bench, demo):
+for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, bench, simulate, demo):
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
 

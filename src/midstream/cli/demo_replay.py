@@ -14,7 +14,6 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_from_the_beginning
 from midstream.app.wiring import plans
-from midstream.cli.demo_client import Connection
 from midstream.cli.demo_data import DemoData, DemoSession
 from midstream.cli.demo_score import TOP, Popularity, Score, Shown
 from midstream.core.types import Moment, Query, TimestampMs
@@ -22,6 +21,7 @@ from midstream.engine.answers import query_of
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.simulation.connection import Connection
 from midstream.state.fold import Fold
 
 VISITORS = 8

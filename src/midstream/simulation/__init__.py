@@ -1,1 +1,1 @@
-"""Comes from a seed alone, goes to tests, ``midstream init`` and the demo: a shop, its visitors, what they do."""
+"""Comes from a seed, goes to tests, ``init``, ``simulate`` and the demo: a shop, who visits it, what they do."""

@@ -1,4 +1,8 @@
-"""What a simulated shop sells: products near the middle of their category, and new ones as time goes by."""
+"""What a simulated shop sells: products near the middle of their category, and new ones as time goes by.
+
+Where a product lies in the space of tastes is explained by what the catalogue says of it in part only: its category,
+then a little by its price and by the words of its title. The rest is hidden, as in life: only acts can tell it.
+"""
 
 from dataclasses import dataclass
 
@@ -13,8 +17,11 @@ _PRODUCTS = ("lamp", "chair", "table", "rug", "shelf", "plant", "print", "kitche
 """How ids begin, a category each."""
 _TYPICAL_PRICE = (45.0, 120.0, 240.0, 90.0, 110.0, 18.0, 30.0, 25.0)
 COLOURS = ("black", "white", "oak", "green", "blue", "red")
-_SPREAD = 0.22
-"""Of a product around its category: in 8 dimensions a distance of 0.6, so neighbouring categories just touch."""
+STYLES = ("nordic", "rustic", "classic", "playful", "industrial", "vintage")
+_STYLE_PULL, _PRICE_PULL = 0.35, 0.2
+"""How far the style that a title names, and a price that is a standard deviation off, move a product."""
+_SPREAD = 0.16
+"""Of the hidden part. With the two pulls a product lies 0.6 from its category: neighbouring categories just touch."""
 SHOP_STREAM = 0
 
 
@@ -39,6 +46,8 @@ class Shop:
     category: NDArray[np.int64]
     price: NDArray[np.float64]
     colour: NDArray[np.int64]
+    style: NDArray[np.int64]
+    """Named in the title."""
     vector: Vector
     """Where each lies in the space of tastes, shape (n, 8), of length 1."""
     appeal: NDArray[np.float64]
@@ -66,7 +75,13 @@ class Shop:
             "category": CATEGORIES[self.category[product]],
             "price": float(self.price[product]),
             "colour": COLOURS[self.colour[product]],
+            "title": self._title(product),
         }
+
+    def _title(self, product: int) -> str:
+        """Return the words of a product's page."""
+        style, colour, kind = (int(each[product]) for each in (self.style, self.colour, self.category))
+        return f"{STYLES[style]} {COLOURS[colour]} {_PRODUCTS[kind]}"
 
 
 def open_shop(options: ShopOptions) -> Shop:
@@ -74,15 +89,27 @@ def open_shop(options: ShopOptions) -> Shop:
     count = options.opening_count + options.launch_count
     stream = np.random.default_rng((options.seed, SHOP_STREAM))
     category = stream.permutation(np.arange(count) % len(CATEGORIES))
+    dearness = stream.normal(size=count)
+    price: Vector = np.array(_TYPICAL_PRICE)[category] * np.exp(0.4 * dearness)
+    style = stream.integers(len(STYLES), size=count)
+    directions = _directions(len(STYLES) + 1, stream)
     vector = np.eye(DIMENSIONS)[category] + stream.normal(scale=_SPREAD, size=(count, DIMENSIONS))
-    price: Vector = np.array(_TYPICAL_PRICE)[category] * np.exp(stream.normal(scale=0.4, size=count))
+    vector += _STYLE_PULL * directions[style] + _PRICE_PULL * np.outer(dearness, directions[-1])
     launch = np.maximum(np.arange(count) - options.opening_count + 1, 0)
     return Shop(
         item_ids=tuple(f"{_PRODUCTS[kind]}-{number:03d}" for number, kind in enumerate(category.tolist(), 1)),
         category=category,
         price=price.round(2),
         colour=stream.integers(len(COLOURS), size=count),
+        style=style,
         vector=vector / np.linalg.norm(vector, axis=1, keepdims=True),
         appeal=stream.normal(scale=0.7, size=count),
         released_ms=options.start_ms + launch * options.launch_every_ms,
     )
+
+
+def _directions(count: int, stream: np.random.Generator) -> Vector:
+    """Return directions drawn evenly from the sphere, shape (count, 8), of length 1."""
+    drawn: Vector = stream.normal(size=(count, DIMENSIONS))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn

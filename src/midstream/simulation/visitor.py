@@ -75,13 +75,13 @@ class Visitor:
         acts = self._acts(shop, began_ms)
         self.visit_count += 1
         session_id = f"s{self.number}-{self.visit_count}"
-        self.taste = _towards(self.taste, self.options.drift, self.stream)
+        self.taste = towards(self.taste, self.options.drift, self.stream)
         self.next_visit_ms = acts[-1].time_ms + 1 + int(self.stream.exponential(self.options.return_ms_mean))
         return Visit(session_id, f"u{self.number}" if self.is_known else None, acts)
 
     def _acts(self, shop: Shop, now_ms: int) -> tuple[Act, ...]:
         acts: list[Act] = []
-        wish = _towards(self.taste, 0.4, self.stream)
+        wish = towards(self.taste, 0.4, self.stream)
         count = shop.on_sale(now_ms)
         is_seen = np.zeros(count, dtype=np.bool_)
         while len(acts) < _ACTS_MAX and not is_seen.all():
@@ -114,7 +114,7 @@ def meet(number: int, seed: int, start_ms: int, options: VisitorOptions) -> Visi
     taste[favourites] = (1.0, stream.uniform(0.2, 0.8))
     return Visitor(
         number=number,
-        taste=_towards(taste / np.linalg.norm(taste), 0.2, stream),
+        taste=towards(taste / np.linalg.norm(taste), 0.2, stream),
         options=options,
         stream=stream,
         is_known=bool(stream.random() < options.known_share),
@@ -122,7 +122,7 @@ def meet(number: int, seed: int, start_ms: int, options: VisitorOptions) -> Visi
     )
 
 
-def _towards(vector: Vector, distance: float, stream: np.random.Generator) -> Vector:
+def towards(vector: Vector, distance: float, stream: np.random.Generator) -> Vector:
     """Return a vector of length 1, about ``distance`` away from another in a random direction."""
     moved = vector + stream.normal(scale=distance / np.sqrt(DIMENSIONS), size=DIMENSIONS)
     return moved / np.linalg.norm(moved)

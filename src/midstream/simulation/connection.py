@@ -25,6 +25,7 @@ class Slate(msgspec.Struct, frozen=True):
     """What of an answer is used here."""
 
     items: tuple[Item, ...]
+    request_id: str | None = None
     read_your_writes: bool | None = None
 
 

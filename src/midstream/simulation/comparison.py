@@ -1,0 +1,92 @@
+"""The same worlds with different policies, seed by seed: click rates, and how far their differences can be trusted.
+
+A season is one observation: its pages are not independent, since what a policy learned from one person it shows to
+the next. Intervals are therefore over seeds (Student's t), and a difference is taken inside each seed, where both
+policies met the same people with the same luck.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import Fault, Invalid
+from midstream.simulation.season import Season
+
+SEEDS_MIN = 2
+"""One season says nothing about how much seasons differ."""
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""97.5 % quantiles of Student's t with 1, 2, … 15 degrees of freedom; with more, the last is a little too wide."""
+Rates = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over seeds and the interval that holds it at 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return mean and interval in percent."""
+        return f"{self.mean:.1%} ({self.low * 100:.1f} to {self.high * 100:.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFigures:
+    """What one policy reached."""
+
+    policy: str
+    click_rate: Interval
+    """Share of pages whose slate was clicked."""
+    buy_rate: Interval
+    """Share of pages on which something of the slate was clicked and bought."""
+    lift: Interval
+    """Click rate less that of the first policy, seed by seed."""
+    of_possible: Interval
+    """Where 0 is the first policy and 1 the last one: of the way from random to oracle."""
+    pages: int
+    """Measured, over all seeds."""
+
+
+def compare(seasons: Sequence[Sequence[Season]]) -> tuple[PolicyFigures, ...]:
+    """Compare policies over the same seeds.
+
+    Args:
+        seasons: One sequence a policy, each with the same seeds in the same order; the first is what others are
+            compared with, the last what they could reach.
+
+    Raises:
+        Invalid: Fewer than two seeds.
+    """
+    if len(seasons[0]) < SEEDS_MIN:
+        came = f"{len(seasons[0])} seed came."
+        raise Invalid(
+            (Fault("--seeds", came, f"At least {SEEDS_MIN} seeds: intervals are over seeds.", "docs/cli.md"),)
+        )
+    first, last = _clicks(seasons[0]), _clicks(seasons[-1])
+    room = last - first
+    return tuple(
+        PolicyFigures(
+            policy=each[0].policy,
+            click_rate=interval(_clicks(each)),
+            buy_rate=interval(np.array([float(season.bought.mean()) for season in each])),
+            lift=interval(_clicks(each) - first),
+            of_possible=interval((_clicks(each) - first) / np.where(room > 0, room, np.nan)),
+            pages=sum(len(season.clicked) for season in each),
+        )
+        for each in seasons
+    )
+
+
+def interval(values: Rates) -> Interval:
+    """Return mean and t interval of one value a seed, shape (seeds,); NaN where a value is."""
+    mean = float(values.mean())
+    half = _T_95[min(len(values) - 1, len(_T_95)) - 1] * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
+
+
+def _clicks(seasons: Sequence[Season]) -> Rates:
+    return np.array([season.click_rate for season in seasons])

@@ -1,0 +1,85 @@
+"""What fills the pages of a simulated shop: the engine, and three policies that say how good it could and must be.
+
+A policy sees of a page what a shop knows: who asks, in which session, when. Only the oracle reads what is hidden.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from midstream.simulation.audience import Page, Products
+from midstream.simulation.shop import Shop
+
+POLICY_STREAM = 5
+Events = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slate:
+    """What a page is filled with."""
+
+    products: Products
+    """Rows of the shop, best first, distinct."""
+    request_id: str | None = None
+    """Of the engine's answer; None = no engine gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A name and two steps: fill a page, and learn what was done on it."""
+
+    name: str
+    fill: Callable[[Page], Awaitable[Slate]]
+    learn: Callable[[Events], Awaitable[None]]
+
+
+async def _nothing(_events: Events) -> None:
+    """Learn nothing."""
+
+
+def random_policy(seed: int, slate_size: int) -> Policy:
+    """Return the policy that shows anything: what every other one must beat."""
+
+    async def fill(page: Page) -> Slate:
+        key = (seed, POLICY_STREAM, page.person.number, page.person.visitor.visit_count, page.number)
+        return Slate(np.random.default_rng(key).permutation(page.on_sale)[:slate_size])
+
+    return Policy("random", fill, _nothing)
+
+
+def oracle_policy(slate_size: int) -> Policy:
+    """Return the policy that knows what everybody wishes at every moment: what none can beat."""
+
+    async def fill(page: Page) -> Slate:
+        return Slate(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
+
+    return Policy("oracle", fill, _nothing)
+
+
+@dataclass(slots=True, eq=False)
+class _Counted:
+    """Acts on each product so far."""
+
+    shop: Shop
+    slate_size: int
+    row: dict[str, int] = field(default_factory=dict[str, int])
+    counts: Products = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
+        self.counts = np.zeros(len(self.row), dtype=np.int64)
+
+    async def fill(self, page: Page) -> Slate:
+        return Slate(np.argsort(-self.counts[: page.on_sale], kind="stable")[: self.slate_size])
+
+    async def learn(self, events: Events) -> None:
+        for event in events:
+            if event["type"] == "view":
+                self.counts[self.row[str(event["item_id"])]] += 1
+
+
+def popularity_policy(shop: Shop, slate_size: int) -> Policy:
+    """Return the policy that shows everybody what was viewed most often."""
+    counted = _Counted(shop, slate_size)
+    return Policy("popularity", counted.fill, counted.learn)

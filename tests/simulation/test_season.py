@@ -1,0 +1,138 @@
+"""Worlds with policies: comparable, honest about what is known, and without a lift where there is none."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from midstream.app.config import Config
+from midstream.core.errors import Invalid
+from midstream.simulation.audience import PAGE_STREAM, AudienceOptions
+from midstream.simulation.comparison import compare, interval
+from midstream.simulation.engine_policy import EngineQuestion, engine_in_process
+from midstream.simulation.policies import Policy, Slate, oracle_policy, popularity_policy, random_policy
+from midstream.simulation.season import SeasonOptions, run_season
+from midstream.simulation.trials import Trials, run_trials, seeds_of
+
+SEEDS = (1, 2, 3)
+SMALL = SeasonOptions(day_count=6, product_count=120, launch_count=20, audience=AudienceOptions(person_count=120))
+BLIND = replace(SMALL, audience=replace(SMALL.audience, signal=0.0))
+
+
+def season(options, policy_of):
+    """Return one season of a policy that needs nothing around it."""
+    shop = options.shop()
+    return asyncio.run(run_season(options, shop, policy_of(shop)))
+
+
+def test_policies_meet_the_same_people():
+    """Pages, persons and the order in which they come are the same whatever was shown."""
+    seasons = [
+        season(SMALL, lambda _: random_policy(1, 10)),
+        season(SMALL, lambda shop: popularity_policy(shop, 10)),
+        season(SMALL, lambda _: oracle_policy(10)),
+    ]
+    assert len({each.pages for each in seasons}) == 1
+    assert all(np.array_equal(each.person, seasons[0].person) for each in seasons)
+
+
+def test_equal_seeds_give_equal_seasons_of_the_engine():
+    """The engine in process is part of the world: run again, every click is the same."""
+    trials = Trials(SEEDS[:2], SMALL)
+    assert asyncio.run(run_trials(trials, Config())) == asyncio.run(run_trials(trials, Config()))
+
+
+def test_policies_come_in_order():
+    """Random, popularity, the engine, the oracle: each clearly better than the one before."""
+    figures = {each.policy: each for each in asyncio.run(run_trials(Trials(SEEDS, SMALL), Config()))}
+    rates = [figures[name].click_rate.mean for name in ("random", "popularity", "midstream", "oracle")]
+    assert rates == sorted(rates)
+    assert figures["midstream"].lift.low > 0.05
+    assert figures["midstream"].of_possible.mean > 0.3
+
+
+def peeking(options: SeasonOptions) -> Policy:
+    """Return a policy that reads the luck of the page, as a leak in the simulation would let one."""
+
+    async def fill(page):
+        person = page.person
+        key = (person.seed, PAGE_STREAM, person.number, person.visitor.visit_count, page.number)
+        luck = np.random.default_rng(key).random(options.product_count + options.launch_count)
+        return Slate(np.argsort(luck[: page.on_sale])[:10])
+
+    async def learn(_events):
+        """Learn nothing."""
+
+    return Policy("peeking", fill, learn)
+
+
+def test_a_world_without_signal_shows_no_lift():
+    """Where nothing fits anybody better than anything else, neither the engine nor the oracle beats random."""
+    figures = asyncio.run(run_trials(Trials((1, 2, 3, 4), BLIND), Config()))
+    for each in figures:
+        assert each.lift.low <= 0.0 <= each.lift.high, each.policy
+        assert abs(each.lift.mean) < 0.04, each.policy
+
+
+def test_a_leak_would_show_there():
+    """The check above can fail: a policy that knows the luck of a page gains much in the same worlds."""
+    seasons = [
+        [season(replace(BLIND, seed=seed), lambda _, seed=seed: random_policy(seed, 10)) for seed in SEEDS],
+        [season(replace(BLIND, seed=seed), lambda _: peeking(BLIND)) for seed in SEEDS],
+    ]
+    assert compare(seasons)[1].lift.low > 0.1
+
+
+def test_new_products_reach_the_engine():
+    """What comes on sale during the season is in the catalogue from then on, and never before."""
+    options = replace(SMALL, seed=4)
+    shop = options.shop()
+
+    async def main():
+        shown: dict[int, int] = {}
+        async with engine_in_process(shop, Config(), None, EngineQuestion()) as policy:
+
+            async def fill(page):
+                slate = await policy.fill(page)
+                assert (slate.products < page.on_sale).all()
+                for product in slate.products.tolist():
+                    shown.setdefault(product, page.time_ms)
+                return slate
+
+            await run_season(options, shop, replace(policy, fill=fill))
+        return shown
+
+    shown = asyncio.run(main())
+    assert any(product >= options.product_count for product in shown)
+
+
+def test_robots_and_warm_up_are_not_measured():
+    """Only pages of people after the warm-up are counted."""
+    whole = season(replace(SMALL, warm_up=0.0), lambda _: random_policy(1, 10))
+    later = season(SMALL, lambda _: random_policy(1, 10))
+    crowd = replace(SMALL, audience=replace(SMALL.audience, robot_share=1.0))
+    assert 0 < len(later.clicked) < len(whole.clicked) < whole.pages
+    assert len(season(crowd, lambda _: random_policy(1, 10)).clicked) == 0
+
+
+def test_intervals_are_over_seeds():
+    """Student's t by hand: 1, 2, 3 have mean 2 and half width 4.303 / sqrt(3)."""
+    found = interval(np.array([1.0, 2.0, 3.0]))
+    assert found.mean == pytest.approx(2.0)
+    assert found.high - found.mean == pytest.approx(4.303 / np.sqrt(3.0))
+
+
+def test_one_seed_is_refused():
+    """One season says nothing about chance, and twice the same one nothing more."""
+    with pytest.raises(Invalid, match="At least 2 seeds"):
+        asyncio.run(run_trials(Trials((1,), replace(SMALL, day_count=1)), Config()))
+    with pytest.raises(Invalid, match="Different ones"):
+        asyncio.run(run_trials(Trials((1, 1), SMALL), Config()))
+
+
+@pytest.mark.parametrize("text", ["", "1,", "a", "1..", "..3", "1-3"])
+def test_seeds_that_are_none_are_refused(text):
+    """With what came and what would be right."""
+    with pytest.raises(Invalid, match=r"1\.\.5"):
+        seeds_of(text)
