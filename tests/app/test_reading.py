@@ -69,7 +69,7 @@ def test_the_example_of_an_error():
         "midstream.toml: $.placements[0].sources[1].kind": (
             "midstream.toml: $.placements[0].sources[1].kind\n"
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
-            "  Sources: custom, editorial, popular, session_knn, trending\n"
+            "  Sources: custom, editorial, popular, recent_items, repeat, session_knn, trending\n"
             "  docs/sources.md"
         )
     }
@@ -129,6 +129,41 @@ def test_all_faults_are_reported_together():
     [
         ('[[placements]]\nname = "a"\n[[placements]]\nname = "a"', "placements[1].name", "there already"),
         ('[[placements]]\nsources = [{kind="trending"},{kind="trending"}]', "placements[0].sources[1].name", "there"),
+        (
+            '[[placements]]\nsources = [{ kind = "repeat" }]',
+            "placements[0].repeats",
+            '"not_last" removes items of the session that the source repeat proposes.\n  repeats = "any"',
+        ),
+        (
+            '[[placements]]\nrepeats = "any"\nexclude = { purchase = "8d" }\n[[placements.sources]]\nkind = "repeat"',
+            "placements[0].exclude.purchase",
+            'An age of at most its min_gap, such as "1d", or nothing.',
+        ),
+        (
+            '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat" }]\nexclude = { purchase = 3 }',
+            "placements[0].exclude.purchase",
+            "3 removes what the source repeat proposes",
+        ),
+        (
+            '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat", actions = ["view", "purchse"] }]',
+            "placements[0].sources[0].actions[1]",
+            'Nearest: "purchase"',
+        ),
+        (
+            '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat", actions = [] }]',
+            "placements[0].sources[0].actions",
+            "Some of: cart",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "recent_items", limit = 1001 }]',
+            "placements[0].sources[0].limit",
+            "From 1 to 1,000",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "recent_items", half_life = "366d" }]',
+            "placements[0].sources[0].half_life",
+            "From 60,000",
+        ),
         ("[[placements]]\nslate_size = 30\nslate_size_max = 20", "placements[0].slate_size", "slate_size_max, 20"),
         ("[[placements]]\nslate_size_max = 101", "placements[0].slate_size_max", "From 1 to 100"),
         ("[[placements]]\nweights = { trendng = 1.0 }", "placements[0].weights.trendng", 'Nearest: "trending"'),
@@ -177,6 +212,14 @@ def test_relations_between_values_are_checked(text, where, says):
     (fault,) = [each for place, each in faults_of(text).items() if place == f"midstream.toml: $.{where}"]
     assert says in fault
     assert fault.splitlines()[-1].startswith("  docs/")
+
+
+def test_what_repeat_and_exclude_agree_on_is_no_fault():
+    """Bought in the last week: not yet; before that: again."""
+    parse_config(
+        '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat", min_gap = "7d" }]\n'
+        'exclude = { purchase = "7d", view = 3, impression = 5 }'
+    )
 
 
 @pytest.mark.parametrize("text", ["[", "a = ", b"\xff", "a = 1\na = 2"])

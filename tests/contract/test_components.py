@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from midstream.core.durations import Duration
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
@@ -32,6 +33,8 @@ from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
+from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.state.vocabulary import Vocabulary
@@ -74,6 +77,12 @@ RULE = parse('item.price <= context.budget and "sale" in item.tags', dict(ATTRIB
 assert isinstance(RULE, Rule)
 SOURCES = (
     *(Popular(), Popular(limit=1), Trending(), Catalogue(), SessionKnn(), SessionKnn(limit=3)),
+    *(
+        RecentItems(),
+        RecentItems(limit=3),
+        RepeatItems(min_gap=Duration("0ms")),
+        RepeatItems(min_gap=Duration("1s"), limit=2),
+    ),
     *(Editorial(), Editorial(items=("i3", "nobody", "i1", "i3"))),
 )
 FILTERS = (

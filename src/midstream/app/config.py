@@ -16,6 +16,8 @@ from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
+from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
@@ -29,7 +31,7 @@ class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     options: dict[str, Any] = {}
 
 
-AnySource = SessionKnn | Trending | Popular | Editorial | Custom
+AnySource = SessionKnn | Trending | Popular | RecentItems | RepeatItems | Editorial | Custom
 AnySelector = TopK | Custom
 
 

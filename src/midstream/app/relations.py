@@ -1,7 +1,7 @@
 """What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from keyword import iskeyword
 
 from midstream.app.config import Config, Custom, Placement
@@ -15,6 +15,8 @@ from midstream.ranking.acted import IMPRESSION
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
+from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.state.session_index import INDEX_ITEMS_MAX
@@ -48,6 +50,8 @@ SERVER_BOUNDS = {
 """Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""
 WEIGHT_MAX = 1_000_000
 """Of a source or an interaction: sums of it stay finite as float32, and the last scorer cannot fail."""
+REPEAT_LIMIT_MAX = 1_000
+"""Items that ``repeat`` may propose: as many as a list of the hottest holds."""
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -171,6 +175,7 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _sizes(placement, where)
         yield from _sources(config, placement, where)
         yield from _weights(placement, where)
+        yield from _repeated(placement, where)
         yield from _eligibility(config, placement, where)
 
 
@@ -212,8 +217,58 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
         case SessionKnn():
             yield from _within(f"{place}.entries_max", source.entries_max, 1, limits.index_entries_max, SOURCES)
             yield from _within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
+        case RecentItems():
+            yield from _within(f"{place}.limit", source.limit, 1, limits.new_items_max, SOURCES)
+            yield from _within(f"{place}.impressions_max", source.impressions_max, 0, 2**31 - 1, SOURCES)
+            for name, value in (("max_age", source.max_age), ("half_life", source.half_life)):
+                yield from _within(f"{place}.{name}", value.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+        case RepeatItems():
+            yield from _repeat(config, source, place)
         case _:
             return
+
+
+def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with the options of one ``repeat``."""
+    # More than the ring holds are never found, so the bound is that of the other lists.
+    yield from _within(f"{place}.limit", source.limit, 1, REPEAT_LIMIT_MAX, SOURCES)
+    yield from _within(f"{place}.min_gap", source.min_gap.ms, 0, WINDOW_MS_MAX, SOURCES)
+    yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    yield from _within(f"{place}.early", source.early, 0.0, 1.0, SOURCES)
+    if not source.actions:
+        yield Fault(f"{place}.actions", "No action came.", f"Some of: {_listed(config.events.types)}", SOURCES)
+    for number, name in enumerate(source.actions):
+        if name not in config.events.types:
+            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
+            yield Fault(f"{place}.actions[{number}]", came, f"Some of: {_listed(config.events.types)}", SOURCES)
+
+
+def _repeated(placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what would remove again all that a source ``repeat`` of the placement proposes."""
+    for source in placement.sources:
+        if not isinstance(source, RepeatItems):
+            continue
+        if placement.repeats != "any":
+            came = f'"{placement.repeats}" removes items of the session that the source {source.name} proposes.'
+            yield Fault(f"{where}.repeats", came, 'repeats = "any"', SOURCES)
+        for name in source.actions:
+            told = placement.exclude.get(name)
+            if isinstance(told, int) or (told is not None and _is_longer(told, source.min_gap)):
+                came = f"{told} removes what the source {source.name} proposes: items with a {name}."
+                right = f'An age of at most its min_gap, such as "{source.min_gap}", or nothing.'
+                yield Fault(f"{where}.exclude.{name}", came, right, SOURCES)
+
+
+def _is_longer(told: str, duration: Duration) -> bool:
+    """Return whether an age is above a duration; one that cannot be read has a fault of its own."""
+    try:
+        return parse_duration_ms(told) > duration.ms
+    except ValueError:
+        return False
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:

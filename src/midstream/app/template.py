@@ -55,6 +55,7 @@ price = "number". `available` is always there: an item with available = false is
             "event_ids_max": "Event ids remembered to tell duplicates, for 24 h at most.",
             "requests_max": "Newest answers that can be looked up by request id.",
             "hot_items_max": "Length of each list of the hottest items: the largest limit of popular and trending.",
+            "new_items_max": "Newest items of the catalogue, which recent_items knows.",
             "attribute_values_max": "Distinct values of each category or tags attribute; later ones are unknown.",
             "item_tags_max": "Tags kept of one item.",
             "document_bytes_max": "Bytes of the attributes of all items as text, and again of all users.",
@@ -94,7 +95,7 @@ price = "number". `available` is always there: an item with available = false is
         {
             "name": "What a request asks for.",
             "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.05,\n"
-            "popular 0.02, editorial 0.02, any other 1.0.",
+            "recent_items 0.05, popular 0.02, editorial 0.02, any other 1.0.",
             "filter": "Which items may be served (docs/filters.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
             "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
@@ -112,7 +113,8 @@ price = "number". `available` is always there: an item with available = false is
 }
 
 
-SOURCES = "What proposes items for it (docs/sources.md): session_knn, trending, popular, editorial, custom."
+SOURCES = """What proposes items for it (docs/sources.md): session_knn, trending, popular, recent_items, repeat,
+editorial, custom."""
 COMMON_WORDS: Mapping[str, str] = {
     "name": "Stands in answers, metrics and weights.",
     "limit": "Items proposed at most.",

@@ -14,12 +14,19 @@ import numpy as np
 from midstream.core.types import FeatureFrame, Models, Query, Score
 
 RANK_OFFSET = 60.0
-DEFAULT_WEIGHTS = {"session_knn": 1.0, "trending": 0.05, "popular": 0.02, "editorial": 0.02, "catalogue": 0.001}
+DEFAULT_WEIGHTS = {
+    "session_knn": 1.0,
+    "trending": 0.05,
+    "recent_items": 0.05,
+    "popular": 0.02,
+    "editorial": 0.02,
+    "catalogue": 0.001,
+}
 """A session's own neighbours come first: the 200th of them is worth 1 / 259, more than the first of trending with
 0.05 / 60 = 1 / 1,200; trending's 50th, 0.05 / 109, comes before popular's first, 0.02 / 60, and popular's 1,000th,
 0.02 / 1,059, before what only fills up, 0.001 / 60. Two neighbouring places of session_knn differ by 1 / 3,600 only, so
 0.2 for trending would lift its items over ten places and more: trending and popular were chosen on validation parts
-(docs/quality.md), the other two follow them."""
+(docs/quality.md), the others follow them; what is new stands beside what is trending."""
 OTHER_WEIGHT = 1.0
 
 

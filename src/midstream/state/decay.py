@@ -71,6 +71,13 @@ def decay_weight(time_ms: int, landmark_ms: int, half_life_ms: int) -> float:
     return float(TABLE[steps & (STEPS - 1)]) * power_of_two(steps >> _STEP_BITS)
 
 
+def decay_weights(time_ms: NDArray[np.int64], landmark_ms: int, half_life_ms: int) -> NDArray[np.float64]:
+    """Return ``decay_weight`` of each time, shape (n,): for readers, in NumPy, of times not after the landmark."""
+    steps = (time_ms - landmark_ms) * STEPS // half_life_ms
+    weights: NDArray[np.float64] = np.ldexp(TABLE[steps & (STEPS - 1)], steps >> _STEP_BITS)
+    return weights
+
+
 @kernel
 def landmark_at(log_time_ms: int, half_life_ms: int) -> int:
     """Return the landmark that holds at a log time: the last multiple of 32 half-lives."""

@@ -12,6 +12,8 @@ Which counts and sums an item has:
 - counts in windows (``state.windows``), for each action and for impressions;
 - one sum for each half-life, its *heat*: decay weight times the action's weight, of actions with a weight above 0.
 
+The catalogue's newest items are kept in the order in which item events first named them (``state.arrivals``).
+
 The hottest available items of each half-life are kept sorted (``state.hot_list``). The lists are no state of their own:
 answers follow from heat and availability alone, and ``restore`` builds the lists from those.
 """
@@ -27,6 +29,7 @@ from midstream.core.errors import NotFound
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
+from midstream.state.arrivals import Arrivals
 from midstream.state.attributes import Attributes
 from midstream.state.decay import decay_weight
 from midstream.state.documents import Documents
@@ -72,6 +75,7 @@ class Items:
         self._half_lives = np.array(half_lives, dtype=np.int64)
         self._documents = Documents(limits.document_bytes_max)
         self._attributes = Attributes(settings.attributes, limits)
+        self._arrivals = Arrivals(limits.new_items_max)
         self._clock = np.zeros(LANDMARKS_START + lists, dtype=np.int64)
         self._counters = np.zeros((limits.items_max, lists, rows), dtype=np.float64)
         self._windows = np.zeros((limits.items_max, rows, ROW_CELLS), dtype=np.uint32)
@@ -125,7 +129,9 @@ class Items:
         refused_count = self._documents.refused_count
         is_timed = bool(batch.source.rows["flags"][event] & TIME_SENT)
         self._documents.apply(index, operation, body, int(batch.event_time_ms[event]), is_timed=is_timed)
-        self._status[index] = CATALOGUED
+        if self._status[index] != CATALOGUED:
+            self._status[index] = CATALOGUED
+            self._arrivals.add(index, int(batch.log_time_ms[event]))
         document = self._documents.get(index)
         self._attributes.set(index, document)
         available = not self._documents.is_deleted(index) and is_true(document.get(AVAILABLE, True))
@@ -198,6 +204,13 @@ class Items:
         factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
         score = (self._list_values[h, :length] * factor).astype(np.float32)
         return self._list_items[h, :length].copy(), score
+
+    def newest(self) -> tuple[Index, NDArray[np.int64]]:
+        """Return the items that the catalogue named last, the newest first, and the log time of each.
+
+        At most ``new_items_max``; items that are deleted or not available among them.
+        """
+        return self._arrivals.newest()
 
     def window_count(self, action: str, window_ms: int, now_ms: int, item_index: Index) -> NDArray[np.float64]:
         """Return how often each item was acted on, or seen, in a window that ends now, shape (n,).
@@ -289,6 +302,7 @@ class Items:
         }
         found.update({f"attributes.{name}": each for name, each in self._attributes.arrays(count).items()})
         found.update({f"documents.{name}": each for name, each in self._documents.arrays().items()})
+        found.update({f"arrivals.{name}": each for name, each in self._arrivals.arrays().items()})
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -307,13 +321,15 @@ class Items:
         cells[arrays["window_row"].astype(np.intp)] = arrays["window_cells"]
         self._attributes.restore(_part(arrays, "attributes."))
         self._documents.restore(_part(arrays, "documents."))
+        self._arrivals.restore(_part(arrays, "arrivals."))
         self._build_lists()
 
     def byte_count(self) -> int:
         """Return the bytes reserved for all but documents; pages that no item came to are not in memory."""
         reserved = (self._counters, self._windows, self._status, self._available, self._heat)
         lists = (self._list_values, self._list_items)
-        return sum(each.nbytes for each in (*reserved, *lists)) + self._attributes.byte_count()
+        kept = self._attributes.byte_count() + self._arrivals.byte_count()
+        return sum(each.nbytes for each in (*reserved, *lists)) + kept
 
     def _row_number(self, action: str) -> int:
         """Return the row of an action, or raise ``NotFound``."""

@@ -8,7 +8,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]
@@ -46,6 +46,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Newest served requests that can be looked up."""
     hot_items_max: int = 1_000
     """Length of each kept list of the hottest items."""
+    new_items_max: int = 1_000
+    """Items of the catalogue whose arrival is remembered, the newest: as many as a list of the hottest holds."""
     attribute_values_max: int = 65_536
     """Distinct values of each category or tags attribute; later ones count as unknown."""
     item_tags_max: int = 16

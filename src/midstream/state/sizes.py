@@ -55,7 +55,8 @@ def _items(settings: FoldSettings) -> int:
     columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max}
     item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + lists * 8
     item += sum(columns[kind] for kind in settings.attributes.values())
-    return limits.items_max * item + lists * 2 * limits.hot_items_max * (8 + 4) + limits.document_bytes_max
+    lists_bytes = lists * 2 * limits.hot_items_max * (8 + 4) + limits.new_items_max * (4 + 8)
+    return limits.items_max * item + lists_bytes + limits.document_bytes_max
 
 
 def _users(settings: FoldSettings) -> int:

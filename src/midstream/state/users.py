@@ -9,7 +9,7 @@ the row forgets whatever came before in the log, the document what is not newer 
 Events more than 24 h behind log time move affinities only, where decay makes them weigh what they should.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -162,6 +162,10 @@ class Users:
     def is_positive(self) -> Mask:
         """Whether each configured action speaks for the item (weight above 0), by the action's number."""
         return self._weights > 0.0
+
+    def action_numbers(self, names: Sequence[str]) -> NDArray[np.int16]:
+        """Return the numbers of those of these actions that are configured."""
+        return np.array([self._names.index(name) for name in names if name in self._names], dtype=np.int16)
 
     def acted(self, user_index: int, action: str, since_ms: int) -> Index:
         """Return the distinct items, rising, of a user's last interactions with this action from a time on."""

@@ -55,6 +55,7 @@ def tiny_settings() -> FoldSettings:
             event_ids_max=64,
             requests_max=9,
             hot_items_max=6,
+            new_items_max=5,
             attribute_values_max=8,
             item_tags_max=3,
             document_bytes_max=4_096,

@@ -1,0 +1,46 @@
+"""What is new in the catalogue: items that no other source can know, because hardly anyone has seen them yet."""
+
+import msgspec
+import numpy as np
+
+from midstream.core.durations import Duration
+from midstream.core.types import Moment, Proposal
+from midstream.state.decay import decay_weights
+from midstream.state.items import IMPRESSION, Items
+
+_MONTH_MS = 30 * 86_400_000
+"""The longest window in which impressions are counted."""
+
+
+class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="recent_items"):
+    """The newest items of the catalogue, as long as they are cold.
+
+    An item's age counts from the first item event that named it. Items known from interactions alone are not new, they
+    are only unknown to the catalogue. Of the catalogue's items the newest ``new_items_max`` are remembered.
+    """
+
+    name: str = "recent_items"
+    limit: int = 50
+    max_age: Duration = Duration("30d")
+    """Older items are not new any more."""
+    impressions_max: int = 500
+    """An item that was seen more often in the last 30 days is not cold any more: at a click rate of 2 %, 500
+    impressions give 10 clicks, from which the rate is known to about a third of itself."""
+    half_life: Duration = Duration("7d")
+    """The score halves with each."""
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return the new items that may be served, the newest first. The score is 1 for an item of now.
+
+        Cost: about 50 µs for 1,000 remembered items.
+        """
+        items = moment.table(Items)
+        now_ms = moment.query.now_ms
+        item_index, came_ms = items.newest()
+        new = (came_ms >= now_ms - self.max_age.ms) & items.available[item_index]
+        item_index, came_ms = item_index[new], came_ms[new]
+        cold = items.window_count(IMPRESSION, _MONTH_MS, now_ms, item_index) <= self.impressions_max
+        item_index, came_ms = item_index[cold][: self.limit], came_ms[cold][: self.limit]
+        # Log time may be ahead of the clock that the query has; an item of then is an item of now.
+        score = decay_weights(np.minimum(came_ms, now_ms), now_ms, self.half_life.ms)
+        return Proposal(item_index, score.astype(np.float32))

@@ -1,0 +1,81 @@
+"""What the user may want once more: to buy again, to watch again.
+
+An item's score is how often and how lately the user acted on it, each act counting half as much after ``half_life``:
+among what one person repeats, frequency says more than anything else, and next to it recency. An item that would come
+back much sooner than it used to is held back: its score grows from the last act on and is whole when a share ``early``
+of the mean interval between its acts has passed. Of an item with one act no interval is known.
+
+On the validation parts of two shops (gifts, groceries) a larger share, and the rates of a Poisson process with the mean
+interval in them that Bhagat et al. propose, found less than the plain decayed count, which ``early = 0`` gives.
+
+Reference: H. Hu, X. He, J. Gao, Z. Zhang, "Modeling Personalized Item Frequency Information for Next-basket
+Recommendation", SIGIR 2020. R. Bhagat, S. Muralidharan, A. Lobzhanidze, S. Vishwanath, "Buy It Again: Modeling Repeat
+Purchase Recommendations", KDD 2018.
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.durations import Duration
+from midstream.core.types import Index, Moment, Proposal
+from midstream.state.decay import decay_weights
+from midstream.state.items import Items
+from midstream.state.users import Users
+from midstream.state.vocabulary import Vocabulary
+
+Numbers = NDArray[np.float64]
+
+
+class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="repeat"):
+    """Items that the user acted on before, those that were acted on often and lately first.
+
+    It sees what the user's row holds, the last ``user_ring_max`` interactions of any kind. The placement must have
+    ``repeats = "any"``, or what the session has in view would be removed again.
+    """
+
+    name: str = "repeat"
+    limit: int = 50
+    actions: tuple[str, ...] = ("purchase",)
+    """Acts that count."""
+    min_gap: Duration = Duration("1d")
+    """An item that was acted on within this is not proposed."""
+    half_life: Duration = Duration("180d")
+    """An act counts half as much after this."""
+    early: float = 0.1
+    """Share of the mean interval between an item's acts before which it is held back; 0 = never."""
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return the items, the best first; equal ones by id hash. None without a user. Cost: about 50 µs."""
+        if moment.user_index < 0:
+            return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+        users, now_ms = moment.table(Users), moment.query.now_ms
+        recent = users.recent(moment.user_index)
+        counts = np.isin(recent.action, users.action_numbers(self.actions))
+        item_index, score = self.score(recent.item_index[counts], recent.event_time_ms[counts], now_ms)
+        servable = moment.table(Items).available[item_index]
+        item_index, score = item_index[servable], score[servable]
+        order = np.lexsort((moment.table(Vocabulary).item_hash[item_index], -score))[: self.limit]
+        return Proposal(item_index[order], score[order].astype(np.float32))
+
+    def score(self, item_index: Index, time_ms: NDArray[np.int64], now_ms: int) -> tuple[Index, Numbers]:
+        """Return the distinct items whose last act lies ``min_gap`` back, rising, and the score of each.
+
+        Args:
+            item_index: Item of each act, shape (n,), in any order.
+            time_ms: When it was, shape (n,). An act ahead of ``now_ms`` counts as one of now.
+            now_ms: The moment from which ages are counted.
+        """
+        time_ms = np.minimum(time_ms, now_ms)
+        found, inverse, count = np.unique(item_index, return_inverse=True, return_counts=True)
+        weight = np.zeros(len(found))
+        np.add.at(weight, inverse, decay_weights(time_ms, now_ms, self.half_life.ms))
+        first = np.full(len(found), now_ms, dtype=np.int64)
+        last = np.zeros(len(found), dtype=np.int64)
+        np.minimum.at(first, inverse, time_ms)
+        np.maximum.at(last, inverse, time_ms)
+        # How far the item is on its way to being due; 0 / 0 where there is no interval, or one of no length.
+        wait = self.early * (last - first) / np.maximum(count - 1, 1)
+        due = np.minimum(1.0, np.divide(now_ms - last, wait, out=np.ones(len(found)), where=wait > 0.0))
+        gone = now_ms - last >= self.min_gap.ms
+        return found[gone].astype(np.int32), (weight * due)[gone]
