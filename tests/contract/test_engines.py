@@ -1,6 +1,7 @@
-"""The engine and the fake that stands for it in tests keep the same promises to whoever asks them."""
+"""The engine, one that follows it, and the fake that stands for both in tests keep the same promises to who asks."""
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.state.settings import Limits
 from midstream.testing.engine import NOW_MS, FakeEngine
+from midstream.testing.following import pair
 
 SMALL = Limits(
     users_max=100,
@@ -35,20 +37,57 @@ SMALL = Limits(
 VIEW = Event(Kind.INTERACTION, event_id="1", action="view", user_id="ann", item_id="mug", event_time_ms=NOW_MS)
 
 
-def real():
-    """An engine over a log in memory, with a clock that stands still."""
-    config = Config(limits=SMALL)
-    numbers = iter(range(1, 1_000))
+def host():
+    """A clock that stands still, and request ids that count up."""
+    numbers = iter(range(1, 100_000))
     ids = RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "big"))
-    host = Host(lambda: TimestampMs(NOW_MS), lambda: next(numbers) / 1e6, ids)
+    return Host(lambda: TimestampMs(NOW_MS), lambda: next(numbers) / 1e6, ids)
+
+
+def new_fold():
+    """An empty state of few maxima."""
+    return Fold(Config(limits=SMALL).fold_settings())
+
+
+def real():
+    """An engine over a log in memory."""
     return Engine(
-        MemoryLog(), Fold(config.fold_settings()), plans(config, Path()), host, Metrics(CollectorRegistry()), None
+        MemoryLog(), new_fold(), plans(Config(limits=SMALL), Path()), host(), Metrics(CollectorRegistry()), None
     )
 
 
-@pytest.fixture(params=[real, FakeEngine], ids=["engine", "fake"])
+class Followed:
+    """Events go to a leader, everything else is asked of an engine that follows it."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self._pair = pair(Path(self._folder.name), new_fold, plans(Config(limits=SMALL), Path()), host())
+
+    def __getattr__(self, name):
+        return getattr(self._pair.follower, name)
+
+    @property
+    def plans(self):
+        return self._pair.follower.plans
+
+    @plans.setter
+    def plans(self, plans):
+        self._pair.follower.plans = plans
+
+    async def start(self):
+        await self._pair.start()
+
+    async def stop(self):
+        await self._pair.stop()
+        self._folder.cleanup()
+
+    async def record(self, batch):
+        return await self._pair.record(batch)
+
+
+@pytest.fixture(params=[real, Followed, FakeEngine], ids=["engine", "follower", "fake"])
 def make_engine(request):
-    """One of the two."""
+    """One of the three."""
     return request.param
 
 
@@ -57,12 +96,13 @@ def run(make_engine, play):
 
     async def go():
         engine = make_engine()
-        if isinstance(engine, Engine):
+        is_real = not isinstance(engine, FakeEngine)
+        if is_real:
             await engine.start()
         try:
             return await play(engine)
         finally:
-            if isinstance(engine, Engine):
+            if is_real:
                 await engine.stop()
 
     return asyncio.run(go())

@@ -17,6 +17,7 @@ from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Moment, Query, Served, TimestampMs
 from midstream.engine.answers import answer_of, query_of
+from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
@@ -69,6 +70,8 @@ class EngineOptions:
     """Log time = event time: an import into an empty log, or a replay that brings its own clock."""
     logs_served: bool = True
     """Append a served record for each answer."""
+    forwarding: Forwarding | None = None
+    """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
 
 class Engine:
@@ -92,7 +95,7 @@ class Engine:
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
         self._ids = host.request_ids
-        self._writer = Writer(
+        self._writer = self._options.forwarding or Writer(
             log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
         )
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
@@ -103,6 +106,8 @@ class Engine:
         """What an operator should look at while all goes on, by what it is about; health shows it."""
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
+        self.after_commit: list[Callable[[], None]] = []
+        """Called after each durable write, before its events are applied."""
 
     @property
     def fold(self) -> Fold:
@@ -119,7 +124,8 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._writer.start()
         self._folding.start()
-        self._ticker = self._loop.create_task(self._tick(), name="midstream-tick")
+        if self._options.forwarding is None:
+            self._ticker = self._loop.create_task(self._tick(), name="midstream-tick")
 
     async def stop(self) -> None:
         """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
@@ -173,6 +179,31 @@ class Engine:
             if counts[outcome]:
                 self.metrics.count_events(name, counts[outcome])
         return Recorded(self.fold.log_position, admitted.outcome)
+
+    def record_served(self, lot: EventBatch) -> None:
+        """Append what another process served, without waiting for it.
+
+        Raises:
+            Overloaded: Too many events wait; nothing of the lot is kept.
+            AppendFailed: The log takes nothing more.
+        """
+        self._writer.submit(Entry(lot, None))
+
+    def flush_served(self) -> None:
+        """Hand over the served records that wait for company."""
+        self._outbox.flush()
+
+    def follow(self, first: LogPosition, batch: EventBatch) -> None:
+        """Queue events that another process made durable; they are applied in turns, in the order of the log."""
+        self._folding.add(first, batch, ())
+
+    async def reached(self, position: LogPosition, timeout_s: float) -> bool:
+        """Wait until the state stands at a log position; return False when the time is over before.
+
+        Raises:
+            Overloaded: As many wait as may.
+        """
+        return await self._folding.reached(position, timeout_s)
 
     async def recommend(self, ask: Ask) -> Answer:
         """Answer with a slate, and append what was served without waiting for it.
@@ -319,6 +350,8 @@ class Engine:
         self._refusal = written.error
         if written.error is None:
             self.metrics.observe_commit(len(written.batch), written.append_s)
+            for tell in self.after_commit:
+                tell()
             self._folding.add(written.first, written.batch, _positions(written))
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from midstream.core.errors import AppendFailed, Overloaded
+from midstream.engine.forwarding import Forwarding
 from midstream.engine.writer import Entry, Writer
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
@@ -17,7 +18,7 @@ LOT_EVENTS_MAX = 256
 class Outbox:
     """Collects served records; they reach the log before any later event of a caller."""
 
-    def __init__(self, writer: Writer, is_refused: Callable[[], bool], metrics: Metrics) -> None:
+    def __init__(self, writer: Writer | Forwarding, is_refused: Callable[[], bool], metrics: Metrics) -> None:
         """Hand over to ``writer`` unless the log takes nothing more, as ``is_refused`` says."""
         self._writer = writer
         self._is_refused = is_refused

@@ -1,0 +1,101 @@
+"""The numbers that the processes of one server share: how far the log is durable, and how each process is.
+
+A few aligned 64-bit integers in memory that all of them map, so what the leader has acknowledged is known to each
+follower without a message, and who takes the next connection is decided without one. Each number has one writer; a
+reader sees the one before or the new one, never a part of it.
+"""
+
+import mmap
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from midstream.core.types import LogPosition
+
+LEADER = 0
+"""Number of the process that owns the log; followers count from 1."""
+PROCESSES_MAX = 65
+"""A leader and 64 followers, each with a state of its own: no machine has memory for more of them."""
+_ROW = 8
+"""Numbers of a process: 64 bytes, a cache line, so that nobody's counting slows another's."""
+_EPOCH, _END, _LOG_TIME = range(3)
+_CONNECTIONS, _ACCEPTS, _APPLIED, _READY = range(4)
+
+
+class Line(NamedTuple):
+    """What one process says of itself."""
+
+    connections: int
+    """Open ones."""
+    accepts: bool
+    """Whether it takes further ones."""
+    applied: LogPosition
+    """Log position of its state."""
+    is_ready: bool
+    """Whether its state was near the log's end since it began."""
+
+
+class Board:
+    """One server's numbers. The leader makes it, a follower opens it by the descriptor that it was given."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the memory behind a descriptor, which stays open with this."""
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, (1 + PROCESSES_MAX) * _ROW * 8)
+        self._rows = np.frombuffer(self._map, dtype=np.int64).reshape(1 + PROCESSES_MAX, _ROW)
+
+    @classmethod
+    def make(cls) -> "Board":
+        """Return a new one, all of it 0."""
+        descriptor = os.memfd_create("midstream-board", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, (1 + PROCESSES_MAX) * _ROW * 8)
+        return cls(descriptor)
+
+    @property
+    def epoch(self) -> int:
+        """How often what is in service was exchanged: the log's history, or what decides state and answers."""
+        return int(self._rows[0, _EPOCH])
+
+    @property
+    def end(self) -> LogPosition:
+        """Log position before which all is durable: nothing beyond it was acknowledged."""
+        return LogPosition(int(self._rows[0, _END]))
+
+    @property
+    def last_log_time_ms(self) -> int:
+        """Log time of the last durable event, 0 while there is none."""
+        return int(self._rows[0, _LOG_TIME])
+
+    def publish(self, end: int, last_log_time_ms: int) -> None:
+        """Say how far the log is durable."""
+        self._rows[0, _LOG_TIME] = last_log_time_ms
+        self._rows[0, _END] = end
+
+    def renew(self) -> None:
+        """Say that what followers have loaded is no longer what is in service."""
+        self._rows[0, _EPOCH] += 1
+
+    def line(self, process: int) -> Line:
+        """Return what a process said of itself."""
+        row = self._rows[1 + process].tolist()
+        return Line(row[_CONNECTIONS], bool(row[_ACCEPTS]), LogPosition(row[_APPLIED]), bool(row[_READY]))
+
+    def write(self, process: int, line: Line) -> None:
+        """Say how a process is."""
+        self._rows[1 + process, :4] = line
+
+    def clear(self, process: int) -> None:
+        """Forget a process that is gone."""
+        self._rows[1 + process] = 0
+
+    def count_connections(self, process: int, connections: int) -> None:
+        """Say how many connections a process has."""
+        self._rows[1 + process, _CONNECTIONS] = connections
+
+    def is_fuller_than_another(self, process: int) -> bool:
+        """Return whether a process that takes connections has fewer of them than this one."""
+        rows = self._rows[1:]
+        takes = rows[:, _ACCEPTS] != 0
+        own = rows[process, _CONNECTIONS]
+        return bool((takes & (rows[:, _CONNECTIONS] < own)).any())
