@@ -181,7 +181,7 @@ def test_unknown_placement_is_not_found(make_engine):
     """A placement that is not configured has no plan."""
 
     async def play(engine):
-        engine.plans = {name: plan for name, plan in engine.plans.items() if name != "*"}
+        engine.swap(engine.fold, {name: plan for name, plan in engine.plans.items() if name != "*"})
         with pytest.raises(NotFound):
             await engine.recommend(Ask(placement="nowhere"))
 

@@ -4,14 +4,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from midstream.core.durations import Duration
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
+from midstream.engine.child import PacedFile
 from midstream.events.log_identity import LogIdentity, identity_of
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
 from midstream.testing.events import random_events, tiny_settings
 
 IDENTITY = identity_of(b"l" * 16, 3)
@@ -23,9 +27,9 @@ class Killed(BaseException):
     """Ends a writer where it stands: no ``except`` of its own is reached, as with kill -9."""
 
 
-def folded(count: int) -> Fold:
+def folded(count: int, settings: FoldSettings = SETTINGS) -> Fold:
     """Return the fold of the first events."""
-    fold = Fold(SETTINGS)
+    fold = Fold(settings)
     fold.apply(LogPosition(0), cut(EVENTS, 0, count))
     return fold
 
@@ -121,19 +125,30 @@ def test_a_snapshot_of_another_log_is_refused(tmp_path: Path, identity: LogIdent
 def test_a_snapshot_that_is_not_finished_is_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever the writer dies, only whole snapshots have a snapshot's name, and the next prune removes the rest."""
     snapshots.write(tmp_path, folded(200), IDENTITY)
-    real = snapshots._write_synced
-    files = len(files_of(tmp_path / snapshots.names(tmp_path)[0]))
-    for survive in range(0, files, 5):
-        left = survive
+    real, manifest = PacedFile.write, snapshots._write_synced
+    made = left = 0
 
-        def dying(path: Path, content: bytes | memoryview) -> None:
-            nonlocal left
-            if left == 0:
-                raise Killed
-            left -= 1
-            real(path, content)
+    def one_more() -> None:
+        nonlocal made
+        if made == left:
+            raise Killed
+        made += 1
 
-        monkeypatch.setattr(snapshots, "_write_synced", dying)
+    def dying(file: PacedFile, content: memoryview) -> None:
+        one_more()
+        real(file, content)
+
+    def dying_at_last(path: Path, content: bytes | memoryview) -> None:
+        one_more()
+        manifest(path, content)
+
+    monkeypatch.setattr(PacedFile, "write", dying)
+    monkeypatch.setattr(snapshots, "_write_synced", dying_at_last)
+    left = 1_000_000
+    snapshots.write(tmp_path, folded(200), IDENTITY)
+    writes = made
+    for survived in (*range(0, writes - 1, 11), writes - 1):
+        made, left = 0, survived
         with pytest.raises(Killed):
             snapshots.write(tmp_path, folded(400), IDENTITY)
         assert len(snapshots.names(tmp_path)) == 1
@@ -176,3 +191,15 @@ def test_after_a_repair_the_new_snapshots_are_kept(tmp_path: Path) -> None:
     snapshots.write(tmp_path, folded(300), repaired)
     assert len(snapshots.prune(tmp_path, 2, repaired)) == 2
     assert snapshots.load_newest(tmp_path, SETTINGS, repaired, LogPosition(300)).fold.log_position == 300
+
+
+def test_prune_keeps_those_of_each_version_in_use(tmp_path: Path) -> None:
+    """A state that is being rebuilt and the one that serves meanwhile both keep theirs; others go."""
+    others = [msgspec.structs.replace(SETTINGS, session_gap=Duration(f"{minutes}m")) for minutes in (7, 8)]
+    for count in (100, 200, 300):
+        for settings in (SETTINGS, *others):
+            snapshots.write(tmp_path, folded(count, settings), IDENTITY)
+    in_use = {SETTINGS.version(), others[0].version()}
+    snapshots.prune(tmp_path, 2, IDENTITY, in_use)
+    kept = {(snapshots.position_of(name), snapshots.version_of(name)) for name in snapshots.names(tmp_path)}
+    assert kept == {(count, version) for count in (200, 300) for version in in_use}

@@ -15,7 +15,7 @@ import numpy as np
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, EventBatch, LogPosition, Moment, Query, Served, TimestampMs
+from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
 from midstream.engine.answers import answer_of, query_of
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
@@ -74,6 +74,14 @@ class EngineOptions:
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InService:
+    """A state and the plans that read it. They are replaced together, so whoever answers takes both at once."""
+
+    fold: Fold
+    plans: Mapping[str, Plan]
+
+
 class Engine:
     """One log, one fold, the plans, and the turns between them."""
 
@@ -88,7 +96,7 @@ class Engine:
     ) -> None:
         """Take a fold that stands at the log's end."""
         self.log = log
-        self.plans = plans
+        self._in_service = InService(fold, plans)
         self.metrics = metrics
         self.host = host
         self._options = options or EngineOptions()
@@ -111,8 +119,42 @@ class Engine:
 
     @property
     def fold(self) -> Fold:
-        """The state. Read it only between awaits, and keep nothing of what it gives."""
-        return self._folding.fold
+        """The state. Read it only between awaits, and keep neither it nor what it gives: another may take its place."""
+        return self._in_service.fold
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """What answers each placement, by name."""
+        return self._in_service.plans
+
+    def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
+        """Put another state and its plans in service, between two turns.
+
+        Answers that are being made keep the state that they began with; it is folded into no more, and gone when the
+        last of them is.
+
+        Args:
+            fold: May be the one in service, when only plans change.
+            plans: Of the fold version of ``fold``.
+
+        Raises:
+            ValueError: The state does not stand where the one in service does.
+        """
+        if fold.log_position != self.fold.log_position:
+            message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
+            raise ValueError(message)
+        self._in_service = InService(fold, plans)
+        self._folding.fold = fold
+        self._intake.fold = fold
+
+    async def hand_over(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
+        """Fold the rest of the log into a state beside the one in service, in bounded turns, then swap.
+
+        Raises:
+            LogDamaged: A checksum of the log does not match; the state in service stays.
+        """
+        await self._folding.bring_up(fold, self.log.read)
+        self.swap(fold, plans)
 
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
@@ -214,17 +256,19 @@ class Engine:
             Overloaded: Too many requests wait for a log position.
         """
         began = self.host.monotonic()
-        plan = self.plan(ask.placement)
-        until = began + (ask.deadline_ms or plan.deadline_ms) / 1_000
+        until = began + (ask.deadline_ms or self.plan(ask.placement).deadline_ms) / 1_000
         read_your_writes = await self._caught_up(ask, until)
+        # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
+        fold, plan = self.fold, self.plan(ask.placement)
         request_id, seed = self._ids.make()
         query = query_of(ask, plan, request_id, seed, self.clock())
         self._folding.note_answer()
-        served = await recommend(plan, self._observer(plan), query, lambda: until - self.host.monotonic())
+        observe = partial(fold.moment, models=plan.models)
+        served = await recommend(plan, observe, query, lambda: until - self.host.monotonic())
         position = self.token(served.log_position)
-        answer = answer_of(served, ask, self.fold, position, read_your_writes=read_your_writes)
+        answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         if self._options.logs_served:
-            self._append_served(served)
+            self._append_served(served, fold)
         self.metrics.observe_answer(plan.name, served.tier, len(answer.items))
         for failure in served.failures:
             self.metrics.count_failure(failure.component)
@@ -320,10 +364,7 @@ class Engine:
         position = parse_position(ask.min_log_position, self.log.generation, self.log.end)
         return await self._folding.reached(position, until - self.host.monotonic())
 
-    def _observer(self, plan: Plan) -> Callable[[Query], Moment]:
-        return partial(self.fold.moment, models=plan.models)
-
-    def _append_served(self, served: Served) -> None:
+    def _append_served(self, served: Served, fold: Fold) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""
         query = served.query
         event = Event(
@@ -332,7 +373,7 @@ class Engine:
             user_id=query.user_id or "",
             session_id=query.session_id or "",
             request_id=query.request_id,
-            body=encode_served(served, self.fold.vocabulary.item_ids),
+            body=encode_served(served, fold.vocabulary.item_ids),
             event_time_ms=query.now_ms,
         )
         self._outbox.add(event)

@@ -2,22 +2,31 @@
 
 It runs on time that nobody else wants, beside the server, and goes the way of a restart each time: what it writes was
 restored from the snapshot before and folded from the log, so the digest that it reports, compared with the live one,
-tests both.
+tests both. Given other settings than those in service it is a rebuild: the same way, from further back.
 """
 
-import os
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 
+from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
-from midstream.engine import snapshots
+from midstream.engine import child, snapshots
+from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder
-from midstream.engine.replay import catch_up
+from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
+from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
+from midstream.state.fold import Fold
 from midstream.state.settings import decode_settings
+
+STEP_EVENTS = 2_000
+"""Folded between two rests: 2 ms of interactions, 60 ms of item events."""
+CHECKPOINT_S = 600.0
+"""Between two snapshots on the way: what an interrupted rebuild has to do again."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -28,6 +37,10 @@ class Order(msgspec.Struct, frozen=True):
     settings: str
     """``FoldSettings`` as ``encode_settings`` writes it."""
     keep: int
+    versions: tuple[str, ...] = ()
+    """Other fold versions in use: their snapshots stay."""
+    hurried: bool = False
+    """A stop waits for it."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -41,30 +54,49 @@ class Report(msgspec.Struct, frozen=True):
     """Snapshots that were not good."""
 
 
-def run(order: Order) -> Report:
+def run(order: Order, pace: Pace | None = None) -> Report:
     """Write the snapshot that was ordered and remove those that are too many.
 
     Raises:
         LogDamaged: A checksum of the log does not match.
         OSError: The disk.
     """
+    pace = pace or Pace(hurried=True)
     folder = DataFolder(Path(order.folder))
     settings = decode_settings(order.settings)
     reader = SegmentReader(folder.log, RealDisk())
     position = LogPosition(order.log_position)
-    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position)
+    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position, pace)
     fold = loaded.fold
-    folded = catch_up(fold, lambda after, limit: reader.read(after, limit, position), position)
-    manifest = snapshots.write(folder.snapshots, fold, reader.identity)
-    snapshots.prune(folder.snapshots, order.keep, reader.identity)
-    return Report(manifest.log_position, manifest.digest, folded, loaded.refused)
+    began, written_at = fold.log_position, time.monotonic()
+    for first, batch in batches(lambda after, limit: reader.read(after, limit, position), began, position):
+        for start in range(0, len(batch), STEP_EVENTS):
+            fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
+            pace.rest()
+        pace.say("folding", fold.log_position, position)
+        if time.monotonic() - written_at >= CHECKPOINT_S:
+            _write(order, folder, fold, reader, pace)
+            written_at = time.monotonic()
+    manifest = _write(order, folder, fold, reader, pace)
+    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused)
+
+
+def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace) -> snapshots.Manifest:
+    manifest = snapshots.write(folder.snapshots, fold, reader.identity, pace)
+    versions = {*order.versions, fold.settings.version()}
+    snapshots.prune(folder.snapshots, order.keep, reader.identity, versions)
+    return manifest
 
 
 def main() -> None:
     """Read the order, write the snapshot, report."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    report = run(msgspec.json.decode(sys.stdin.buffer.read(), type=Order))
-    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    child.begin()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        done = run(order, Pace(child.say_progress, hurried=order.hurried))
+    except (MidstreamError, OSError, MemoryError) as error:
+        child.fail(error)
+    child.report(msgspec.json.encode(done))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ state. A snapshot belongs to one generation of one log and to one fold version, 
 """
 
 import io
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,14 +21,18 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
+from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.events.log_identity import LogIdentity
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
+Content: TypeAlias = bytes | memoryview
 FORMAT_VERSION = 1
 KEEP_MIN = 2
 """The newest may turn out damaged; the one before it then saves a fold from the beginning."""
 _MANIFEST = "manifest.json"
+_HEADER_BYTES_MAX = 1 << 17
+"""Of an array's file before its content: 64 KiB are the most that the format allows."""
 _TEMPORARY = ".writing-"
 _SET_ASIDE = ".differs-"
 """Before the name of a snapshot that differed from the live state: kept to be looked into, never read at a start."""
@@ -56,10 +62,16 @@ class Loaded:
     """Snapshots that were passed by, each with its reason."""
 
 
-def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
+def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> Manifest:
     """Write the fold as a snapshot; return its manifest.
 
     Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
+
+    Args:
+        folder: Of snapshots.
+        fold: What is written.
+        identity: Of the log that it was folded from.
+        pace: Of a child process; hurried when it is left out.
 
     Raises:
         OSError: The disk; what was begun is removed. What a killed writer leaves has a temporary name, for ``prune``.
@@ -70,7 +82,7 @@ def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        manifest = _write_files(temporary, fold, identity)
+        manifest = _write_files(temporary, fold, identity, pace or Pace(hurried=True))
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
         raise
@@ -81,8 +93,15 @@ def write(folder: Path, fold: Fold, identity: LogIdentity) -> Manifest:
     return manifest
 
 
-def _write_files(temporary: Path, fold: Fold, identity: LogIdentity) -> Manifest:
-    files = {key: _write_array(temporary / f"{key}.npy", array) for key, array in fold.arrays().items()}
+def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace) -> Manifest:
+    arrays = fold.arrays()
+    total = sum(array.nbytes for array in arrays.values())
+    files: dict[str, str] = {}
+    done = 0
+    for key, array in arrays.items():
+        pace.say("writing", done, total)
+        files[key] = _write_array(temporary / f"{key}.npy", array, pace)
+        done += array.nbytes
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         log_id=identity.log_id,
@@ -114,7 +133,9 @@ def names(folder: Path) -> list[str]:
     return sorted(found, reverse=True)
 
 
-def load_newest(folder: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> Loaded:
+def load_newest(
+    folder: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition, pace: Pace | None = None
+) -> Loaded:
     """Return a fold restored from the newest good snapshot of this log, generation and fold version.
 
     Without one the fold is empty and stands at log position 0. Every restore is checked against the digest that was
@@ -123,7 +144,7 @@ def load_newest(folder: Path, settings: FoldSettings, identity: LogIdentity, end
     refused: list[str] = []
     for name in names(folder):
         try:
-            fold = _restore(folder / name, settings, identity, end)
+            fold = _restore(folder / name, settings, identity, end, pace or Pace(hurried=True))
         except SnapshotInvalid as error:
             refused.append(f"{name}: {error}")
         else:
@@ -131,47 +152,77 @@ def load_newest(folder: Path, settings: FoldSettings, identity: LogIdentity, end
     return Loaded(Fold(settings), tuple(refused))
 
 
-def read(path: Path) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
     """Return a snapshot whose every byte was checked.
 
     Raises:
         SnapshotInvalid: A file is missing, superfluous, unreadable or does not match its hash.
     """
+    pace = pace or Pace(hurried=True)
     try:
-        return parse({each.name: each.read_bytes() for each in path.iterdir()})
+        return parse({each.name: _content(each, pace) for each in path.iterdir()}, pace)
     except OSError as error:
         message = f"it cannot be read: {error}"
         raise SnapshotInvalid(message) from error
 
 
-def parse(files: Mapping[str, bytes]) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+def parse(files: Mapping[str, Content], pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
     """Return a snapshot from the content of its files, by name; every byte is under a checksum.
 
     Raises:
         SnapshotInvalid: A file is missing, superfluous or does not match its hash.
     """
-    manifest = _unseal(files.get(_MANIFEST, b""))
+    pace = pace or Pace(hurried=True)
+    manifest = _unseal(bytes(files.get(_MANIFEST, b"")))
     expected = {f"{key}.npy" for key in manifest.files}
     if files.keys() - {_MANIFEST} != expected:
         message = f"its files are not those of the manifest: {sorted((files.keys() - {_MANIFEST}) ^ expected)[:3]}"
         raise SnapshotInvalid(message)
-    return manifest, {key: _parse_array(key, files[f"{key}.npy"], digest) for key, digest in manifest.files.items()}
+    return manifest, {
+        key: _parse_array(key, files[f"{key}.npy"], digest, pace) for key, digest in manifest.files.items()
+    }
 
 
-def prune(folder: Path, keep: int, identity: LogIdentity) -> Sequence[str]:
-    """Remove all but the newest snapshots of a log's generation and what an interrupted writer left; return the names.
+def prune(folder: Path, keep: int, identity: LogIdentity, versions: Collection[str] | None = None) -> Sequence[str]:
+    """Remove what no start will need, and what an interrupted writer left; return the names.
 
-    Those of another generation go first: their log positions may be higher, and none of them can ever serve again.
+    Those of another generation go whatever their number: their log positions may be higher, and none of them can ever
+    serve again.
+
+    Args:
+        folder: Of snapshots.
+        keep: How many of the newest stay, of each fold version in use; two at least.
+        identity: Of the log.
+        versions: Fold versions in use: of what serves, and of what is being rebuilt. None = those that are there.
     """
     removed: list[str] = []
     if folder.is_dir():
         leftovers = [each.name for each in folder.iterdir() if each.name.startswith(_TEMPORARY)]
-        foreign = [name for name in names(folder) if not _may_be_of(folder / name, identity)]
-        own = [name for name in names(folder) if name not in foreign]
-        for name in [*own[max(keep, KEEP_MIN) :], *foreign, *leftovers]:
+        found = names(folder)
+        foreign = [name for name in found if not _may_be_of(folder / name, identity)]
+        kept: dict[str, int] = {}
+        surplus: list[str] = []
+        for name in found:
+            version = version_of(name)
+            if name in foreign:
+                continue
+            kept[version] = kept.get(version, 0) + 1
+            if kept[version] > max(keep, KEEP_MIN) or (versions is not None and version not in versions):
+                surplus.append(name)
+        for name in [*surplus, *foreign, *leftovers]:
             shutil.rmtree(folder / name)
             removed.append(name)
     return removed
+
+
+def version_of(name: str) -> str:
+    """Return the fold version of a snapshot, by its name."""
+    return name.partition("-")[2]
+
+
+def position_of(name: str) -> LogPosition:
+    """Return the log position of a snapshot, by its name."""
+    return LogPosition(int(name.partition("-")[0]))
 
 
 def _may_be_of(path: Path, identity: LogIdentity) -> bool:
@@ -183,8 +234,11 @@ def _may_be_of(path: Path, identity: LogIdentity) -> bool:
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
-def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> Fold:
-    manifest, arrays = read(path)
+def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition, pace: Pace) -> Fold:
+    if version_of(path.name) != settings.version():  # nothing of it needs to be read to know that
+        message = f"it has fold version {version_of(path.name)}, the configuration {settings.version()}"
+        raise SnapshotInvalid(message)
+    manifest, arrays = read(path, pace)
     _require_fit(manifest, settings, identity, end)
     fold = Fold(settings)
     fold.restore(arrays)
@@ -228,22 +282,52 @@ def _unseal(content: bytes) -> Manifest:
     return manifest
 
 
-def _write_array(path: Path, array: NDArray[np.generic]) -> str:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    _write_synced(path, buffer.getbuffer())
-    return sha256(buffer.getbuffer()).hexdigest()
+def _write_array(path: Path, array: NDArray[np.generic], pace: Pace) -> str:
+    whole = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
+    digest = sha256()
+    with PacedFile(path, pace) as file:
+        for piece in (header.getbuffer(), *_pieces(whole.reshape(-1).view(np.uint8).data)):
+            digest.update(piece)
+            file.write(piece)
+            pace.rest()
+    return digest.hexdigest()
 
 
-def _parse_array(key: str, content: bytes, digest: str) -> NDArray[np.generic]:
-    if sha256(content).hexdigest() != digest:
+def _parse_array(key: str, content: Content, digest: str, pace: Pace | None = None) -> NDArray[np.generic]:
+    found = sha256()
+    for piece in _pieces(memoryview(content)):
+        found.update(piece)
+        if pace is not None:
+            pace.rest()
+    if found.hexdigest() != digest:
         message = f"{key} does not match its SHA-256"
         raise SnapshotInvalid(message)
-    array: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
+    header = io.BytesIO(content[:_HEADER_BYTES_MAX])
+    np.lib.format.read_magic(header)
+    shape, _, kind = np.lib.format.read_array_header_1_0(header)
+    array: NDArray[np.generic] = np.frombuffer(content, kind, math.prod(shape), header.tell()).reshape(shape)
     return array
 
 
-def _write_synced(path: Path, content: bytes | memoryview) -> None:
+def _content(path: Path, pace: Pace) -> Content:
+    """Return a file's bytes, read in pieces into memory that an array may lie in."""
+    buffer = np.empty(path.stat().st_size, dtype=np.uint8)
+    filled = 0
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer[filled : filled + PIECE_BYTES].data):
+            filled += count
+            pace.rest()
+    return buffer[:filled].data
+
+
+def _pieces(content: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]
+
+
+def _write_synced(path: Path, content: Content) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()

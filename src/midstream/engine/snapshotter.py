@@ -1,17 +1,19 @@
 """When snapshots are written, by a child process, and what is done with what it reports."""
 
 import asyncio
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from midstream.core.types import LogPosition
-from midstream.engine import snapshots
+from midstream.engine import child, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshot_child import Order, Report
-from midstream.state.settings import encode_settings
+from midstream.state.settings import FoldSettings, encode_settings
+
+CHILD = "midstream.engine.snapshot_child"
 
 COMPARE_BYTES_MAX = 32 * 1024 * 1024
 """A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
@@ -44,6 +46,11 @@ class Snapshotter:
         """Snapshot the state of ``engine`` into ``folder``, whose newest snapshot stands at ``newest``."""
         self.mismatch = ""
         """Says which snapshot differed from the live state, empty while none did."""
+        self.versions_beside: tuple[str, ...] = ()
+        """Fold versions in use beside the one in service: their snapshots stay."""
+        self.turn = asyncio.Lock()
+        """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
+        self._told: list[Callable[[], None]] = []
         self._folder = folder
         self._options = options
         self._engine = engine
@@ -65,21 +72,34 @@ class Snapshotter:
             self._task.cancel()
             await asyncio.wait((self._task,))
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
-            await self.write(compare=True)
+            await self.write(compare=True, hurried=True)
 
-    async def write(self, *, compare: bool) -> Report | None:
+    def when_written(self, told: Callable[[], None]) -> None:
+        """Call this after each snapshot of the state in service."""
+        self._told.append(told)
+
+    def begin_from(self, position: LogPosition) -> None:
+        """Take a snapshot of another state that is in service now as the newest."""
+        self._written, self._written_at = position, self._monotonic()
+
+    async def write(self, *, compare: bool, hurried: bool = False) -> Report | None:
         """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
 
         Args:
             compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
+            hurried: The child does not hold back: a stop waits for it.
         """
+        async with self.turn:
+            return await self._write(compare=compare, hurried=hurried)
+
+    async def _write(self, *, compare: bool, hurried: bool) -> Report | None:
         fold = self._engine.fold
         position: LogPosition = fold.log_position
         if position == self._written:
             return None
         expected = fold.digest() if compare else None
         began = self._monotonic()
-        report = await self._child(position)
+        report = await self._child(position, fold.settings, hurried=hurried)
         self._metrics.observe_snapshot(good=report is not None, seconds=self._monotonic() - began)
         if report is None:
             return None
@@ -89,7 +109,10 @@ class Snapshotter:
             self._metrics.count_snapshot_mismatch()
             snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
             return report
-        self._written, self._written_at = position, self._monotonic()
+        if fold is self._engine.fold:  # else another state took its place meanwhile
+            self.begin_from(position)
+            for told in self._told:
+                told()
         return report
 
     def _set_gauges(self) -> None:
@@ -101,29 +124,13 @@ class Snapshotter:
             used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
             await self.write(compare=used <= COMPARE_BYTES_MAX)
 
-    async def _child(self, position: LogPosition) -> Report | None:
+    async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> Report | None:
         """Run the child; None when it failed, which the metric and its standard error say."""
-        order = Order(str(self._folder.root), position, encode_settings(self._engine.fold.settings), self._options.keep)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # nothing of the current folder is imported
-                "-m",
-                "midstream.engine.snapshot_child",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-        except OSError:  # no memory or no process to be had now
-            return None
+        keep, beside = self._options.keep, self.versions_beside
+        order = Order(str(self._folder.root), position, encode_settings(settings), keep, beside, hurried)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
-                output, _ = await child.communicate(msgspec.json.encode(order))
+                ended = await child.run(CHILD, msgspec.json.encode(order))
         except TimeoutError:
-            child.kill()
-            await child.wait()
             return None
-        except asyncio.CancelledError:
-            child.kill()
-            await child.wait()
-            raise
-        return msgspec.json.decode(output, type=Report) if child.returncode == 0 else None
+        return msgspec.json.decode(ended.line, type=Report) if ended.line else None

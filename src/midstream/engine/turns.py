@@ -7,7 +7,7 @@ takes about 1 ms, and while answers are being made folding gets at most half of 
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.replay import Read, batches
 from midstream.events.schema import cut
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
@@ -59,6 +60,7 @@ class Folding:
     def __init__(self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics) -> None:
         """Fold into ``fold``; a failure in a table ends the turns for good and is kept in ``failure``."""
         self.fold = fold
+        """The state in service. Another one at the same log position may take its place between two turns."""
         self.failure: BaseException | None = None
         self._monotonic = monotonic
         self._metrics = metrics
@@ -125,7 +127,37 @@ class Folding:
             return False
         return True
 
+    async def bring_up(self, fold: Fold, read: Read) -> None:
+        """Fold what the log has into a state beside the one in service, until both stand at the same position.
+
+        In turns of twice the length that the state in service has, so that it gets there whatever comes in; while
+        answers are made they get half of the time, as beside any folding. When it returns nothing has been awaited
+        since the two were equal, so they can be swapped.
+
+        Args:
+            fold: At or behind the position of the state in service.
+            read: Of the log.
+        """
+        answers = self._answers
+        ahead: Iterator[tuple[LogPosition, EventBatch]] = iter(())
+        while True:
+            began = self._monotonic()
+            budget = 2 * TURN_EVENTS_MAX
+            while budget > 0 and self._monotonic() < began + 2 * TURN_S_MAX:
+                first, batch = next(ahead, (fold.log_position, None))
+                if batch is None:
+                    if fold.log_position == self.fold.log_position:
+                        return
+                    ahead = steps(batches(read, fold.log_position, self.fold.log_position))
+                    continue
+                fold.apply(first, batch)
+                budget -= len(batch)
+            answers = await self._make_room(answers, began, waits=True)
+            if self.failure is not None:
+                raise self.failure
+
     async def _run(self) -> None:
+        answers = self._answers
         while True:
             await self._work.wait()
             began = self._monotonic()
@@ -135,11 +167,23 @@ class Folding:
             if not self._durable:
                 self._work.clear()
                 self._idle.set()
-            # Half of the time belongs to answers while there are any; a timer would sleep a whole millisecond.
-            answered, self._answers = self._answers, 0
+            answers = await self._make_room(answers, began, waits=bool(self._durable))
+
+    async def _make_room(self, answers: int, began: float, *, waits: bool) -> int:
+        """Let others take turns, while answers are made for as long as this one took; return the answers so far.
+
+        Args:
+            answers: How many there were at the turn before.
+            began: When this turn did.
+            waits: Something is left to be folded; else whoever comes next need not wait.
+        """
+        ended = self._monotonic()
+        made = self._answers
+        await asyncio.sleep(0)
+        is_due = waits and made > answers
+        while is_due and self._monotonic() - ended < ended - began:  # noqa: ASYNC110  a timer sleeps 1 ms
             await asyncio.sleep(0)
-            while answered and self._durable and self._monotonic() - ended < ended - began:  # noqa: ASYNC110  as said
-                await asyncio.sleep(0)
+        return made
 
     def _turn(self, until: float) -> None:
         budget = TURN_EVENTS_MAX
@@ -178,6 +222,16 @@ class Folding:
             ticket = self._tickets.popleft()[1]
             if not ticket.done() and self.failure is not None:
                 ticket.set_exception(self.failure)
+
+
+def steps(events: Iterable[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield events in parts of one step's work."""
+    for first, batch in events:
+        start = 0
+        while start < len(batch):
+            stop = start + step_length(batch.rows["kind"][start : start + STEP_COST])
+            yield LogPosition(first + start), cut(batch, start, stop)
+            start = stop
 
 
 def step_length(kind: NDArray[np.uint8]) -> int:

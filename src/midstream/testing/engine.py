@@ -109,6 +109,10 @@ class FakeEngine:
         self.metrics.observe_answer(plan.name, answer.tier, len(ids))
         return answer
 
+    def swap(self, fold: FakeFold, plans: Mapping[str, FakePlan]) -> None:
+        """Answer by other plans."""
+        self.fold, self.plans = fold, plans
+
     def served(self, request_id: str) -> Answer | None:
         """Return an answer given before."""
         return self._served.get(request_id)

@@ -1,0 +1,281 @@
+"""Child processes beside the server: on time that nobody else wants, paced, gone when the server is.
+
+A child takes nothing from the server by its rank (``SCHED_IDLE``). What is left are the things that have no rank: the
+disk, where a gigabyte of unwritten pages makes the log's next sync wait for it, and the memory that all cores share.
+So a child writes past the page cache, in pieces and at a bounded rate, and rests between pieces of work while others
+are busy. It says how far it is on its standard output, a line each, and reports there at its end.
+"""
+
+import asyncio
+import errno
+import fcntl
+import mmap
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Self, TypeAlias
+
+PIECE_BYTES = 4 << 20
+"""Written at once: 10 ms of a disk that writes 400 MB/s, which is what a sync of the log may have to wait for."""
+BYTES_S_MAX = 64 << 20
+"""A sixth of such a disk; 2 GB take half a minute."""
+PIECE_S = 0.01
+"""Work between two rests."""
+BUSY_SHARE = 0.2
+"""Of one core: above it, others work and the child rests as long as it works."""
+LOOK_S = 0.25
+"""Between two looks at how busy others are; the kernel counts in hundredths of a second."""
+SAY_S = 0.25
+"""Between two lines of progress."""
+REST_S_MAX = 0.1
+"""However long a piece of work was."""
+STALL_S_MAX = 600
+"""A child that says nothing for so long hangs: reading, writing or digesting 3 GiB takes a minute each at its rate."""
+_ALIGNED_BYTES = 4_096
+_PROGRESS = b"progress "
+_FAILED = b"failed "
+
+Notify: TypeAlias = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
+def nobody(_stage: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+class Pace:
+    """How fast a child goes. One that is hurried, because a stop waits for it, never rests."""
+
+    def __init__(self, notify: Notify = nobody, *, hurried: bool = False) -> None:
+        """Begin to work now."""
+        self._notify = notify
+        self._is_hurried = hurried
+        self._parent = os.getppid()
+        self._since = self._said = self._looked = time.monotonic()
+        self._busy_before = busy_seconds()
+        self._own_before = time.process_time()
+        self._others_are_busy = False
+        self._due = 0.0
+
+    def say(self, stage: str, done: int, total: int) -> None:
+        """Say how far the work is, a few times a second at most; the end of a stage is always said."""
+        now = time.monotonic()
+        if done == total or now - self._said >= SAY_S:
+            self._said = now
+            self._notify(stage, done, total)
+
+    def rest(self) -> None:
+        """Called after each small piece of work: pause as long as it took while others are busy.
+
+        Raises:
+            SystemExit: The server is gone, so nobody waits for what is made here.
+        """
+        now = time.monotonic()
+        worked = now - self._since
+        if worked < PIECE_S:
+            return
+        if os.getppid() != self._parent:
+            sys.exit(0)
+        if not self._is_hurried and self._are_others_busy(now):
+            time.sleep(min(worked, REST_S_MAX))
+        self._since = time.monotonic()
+
+    def wrote(self, byte_count: int) -> None:
+        """Called after each piece that was written: pause until the rate is kept."""
+        if self._is_hurried:
+            return
+        now = time.monotonic()
+        self._due = max(self._due, now - byte_count / BYTES_S_MAX) + byte_count / BYTES_S_MAX
+        if self._due > now:
+            time.sleep(self._due - now)
+        self._since = time.monotonic()
+
+    def _are_others_busy(self, now: float) -> bool:
+        if now - self._looked >= LOOK_S:
+            busy, own = busy_seconds(), time.process_time()
+            others = (busy - self._busy_before) - (own - self._own_before)
+            self._others_are_busy = others > BUSY_SHARE * (now - self._looked)
+            self._looked, self._busy_before, self._own_before = now, busy, own
+        return self._others_are_busy
+
+
+class PacedFile:
+    """A file written from its beginning to its end, and durable when it is closed. Use it in a ``with`` block."""
+
+    def __init__(self, path: Path, pace: Pace) -> None:
+        """Begin an empty file, past the page cache where the file system offers that."""
+        self._pace = pace
+        self._buffer = mmap.mmap(-1, PIECE_BYTES)  # begins at a page, as direct writes ask
+        self._filled = 0
+        self._size = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        try:
+            self._file = os.open(path, flags | os.O_DIRECT, 0o640)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._file = os.open(path, flags, 0o640)
+
+    def write(self, content: memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            OSError: The disk.
+        """
+        start = 0
+        while start < len(content):
+            count = min(len(content) - start, PIECE_BYTES - self._filled)
+            self._buffer[self._filled : self._filled + count] = content[start : start + count]
+            self._filled += count
+            start += count
+            if self._filled == PIECE_BYTES:
+                self._flush()
+
+    def __enter__(self) -> Self:
+        """Return the file."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Make the file durable, unless it failed, and let go of it."""
+        try:
+            if kind is None:
+                self._flush()
+                os.ftruncate(self._file, self._size)
+                os.fsync(self._file)
+        finally:
+            os.close(self._file)
+            self._buffer.close()
+
+    def _flush(self) -> None:
+        """Write what is in the buffer, to the next whole page: what is too much is cut off at the end."""
+        if not self._filled:
+            return
+        padded = -(-self._filled // _ALIGNED_BYTES) * _ALIGNED_BYTES
+        with memoryview(self._buffer) as whole, whole[:padded] as piece:
+            written = 0
+            while written < padded:
+                with piece[written:] as rest:
+                    written += self._write(rest, self._size + written)
+        os.fdatasync(self._file)
+        self._size += self._filled
+        self._pace.wrote(self._filled)
+        self._filled = 0
+
+    def _write(self, piece: memoryview, start: int) -> int:
+        try:
+            return os.pwrite(self._file, piece, start)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        # Some file systems open a file for direct writes and then refuse them.
+        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+        fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        return os.pwrite(self._file, piece, start)
+
+
+def busy_seconds() -> float:
+    """Return the time that the cores of this machine have worked since it began; 0 where nobody counts it."""
+    try:
+        first = Path("/proc/stat").read_bytes().partition(b"\n")[0].split()[1:]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _wait, irq, soft = (int(each) for each in first[:7])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def begin() -> None:
+    """Take the lowest rank: the first call of a child."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def say_progress(stage: str, done: int, total: int) -> None:
+    """Tell the server how far the work is: the ``Notify`` of a child."""
+    sys.stdout.buffer.write(b"%s%s %d %d\n" % (_PROGRESS, stage.encode(), done, total))
+    sys.stdout.buffer.flush()
+
+
+def report(line: bytes) -> None:
+    """Tell the server what was done: the last line of a child that did it."""
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Tell the server why it was not done, in one line, and end."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    report(_FAILED + text.encode())
+    sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended."""
+
+    line: bytes
+    """What it reported; empty when it did not do its work."""
+    reason: str
+    """Why not, in words; empty when it did."""
+
+
+async def run(module: str, order: bytes, notify: Notify = nobody, stall_s: float | None = None) -> Ended:
+    """Run a child of this package until its end; cancelled, end it.
+
+    Args:
+        module: Dotted name; run with ``-m``.
+        order: Goes to its standard input.
+        notify: Told of its progress, on the running event loop.
+        stall_s: It is killed when it says nothing for so long; None = ``STALL_S_MAX``.
+    """
+    # -P: nothing of the current folder is imported.
+    command = (sys.executable, "-P", "-m", module)
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    except OSError as error:  # no memory or no process to be had now
+        return Ended(b"", f"no process could be started: {error}")
+    try:
+        return await _followed(process, order, notify, STALL_S_MAX if stall_s is None else stall_s)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _followed(process: asyncio.subprocess.Process, order: bytes, notify: Notify, stall_s: float) -> Ended:
+    """Hand the order over and read line by line until the child ends."""
+    last = b""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(stall_s) as stall:
+            line = await _sent(process, order)
+            while line:
+                stall.reschedule(loop.time() + stall_s)
+                if line.startswith(_PROGRESS):
+                    stage, done, total = line.removeprefix(_PROGRESS).decode().split()
+                    notify(stage, int(done), int(total))
+                else:
+                    last = line.rstrip(b"\n")
+                line = await _line(process)
+            await process.wait()
+    except TimeoutError:
+        return Ended(b"", f"its process said nothing for {stall_s:g} s and was ended")
+    if last.startswith(_FAILED):
+        return Ended(b"", last.removeprefix(_FAILED).decode())
+    if process.returncode != 0:
+        return Ended(b"", f"its process ended with status {process.returncode}; standard error says why")
+    return Ended(last, "")
+
+
+async def _sent(process: asyncio.subprocess.Process, order: bytes) -> bytes:
+    """Hand the order over; return the first line that comes."""
+    if process.stdin is not None:
+        process.stdin.write(order)
+        process.stdin.close()
+    return await _line(process)
+
+
+async def _line(process: asyncio.subprocess.Process) -> bytes:
+    return b"" if process.stdout is None else await process.stdout.readline()

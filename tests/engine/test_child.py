@@ -1,0 +1,156 @@
+"""Children hold back: they write at a bounded rate, rest while others work, and are gone when nobody waits for them."""
+
+import asyncio
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.engine import child
+from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
+
+
+class Time:
+    """A clock that moves when somebody sleeps or works."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.slept = 0.0
+        self.others = 0.0
+        """Cores that others keep busy."""
+        patch.setattr(time, "monotonic", lambda: self.now)
+        patch.setattr(time, "process_time", lambda: self.now)
+        patch.setattr(time, "sleep", self.sleep)
+        patch.setattr(child, "busy_seconds", lambda: self.now * (1 + self.others))
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go by."""
+        self.slept += seconds
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    "sizes", [(), (1,), (4_096,), (PIECE_BYTES - 1, 2), (PIECE_BYTES, 5), (2 * PIECE_BYTES + 7,), (3, 0, PIECE_BYTES)]
+)
+@pytest.mark.parametrize("refusing", ["nothing", "open", "write"])
+def test_what_is_written_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], refusing: str
+) -> None:
+    """Every byte, in order, whatever the pieces, also where a file system refuses to go past the page cache."""
+    real_open, real_write = os.open, os.pwrite
+    is_first = True
+
+    def refuses_open(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no")
+        return real_open(path, flags, mode)
+
+    def refuses_write(file: int, piece: memoryview, start: int) -> int:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            raise OSError(errno.EINVAL, "no")
+        return real_write(file, piece, start)
+
+    if refusing == "open":
+        monkeypatch.setattr(os, "open", refuses_open)
+    if refusing == "write":
+        monkeypatch.setattr(os, "pwrite", refuses_write)
+    pieces = [os.urandom(size) for size in sizes]
+    with PacedFile(tmp_path / "file", Pace(hurried=True)) as file:
+        for piece in pieces:
+            file.write(memoryview(piece))
+    assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+
+
+@given(counts=st.lists(st.integers(1, PIECE_BYTES), max_size=30), works=st.lists(st.floats(0, 1), min_size=30))
+def test_the_rate_is_kept(counts: list[int], works: list[float]) -> None:
+    """After any piece no more was written than the rate allows since the first one, and a hurried child never waits."""
+    for hurried in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            clock = Time(patch)
+            pace = Pace(hurried=hurried)
+            written = 0
+            for count, work in zip(counts, works, strict=False):
+                clock.now += work
+                pace.wrote(count)
+                written += count
+                assert hurried or written <= (clock.now - 100.0) * child.BYTES_S_MAX + PIECE_BYTES + 1
+            assert clock.slept == 0 or not hurried
+
+
+@pytest.mark.parametrize("others, hurried, rests", [(0.0, False, False), (1.0, False, True), (1.0, True, False)])
+def test_a_child_rests_while_others_are_busy(
+    monkeypatch: pytest.MonkeyPatch, others: float, hurried: bool, rests: bool
+) -> None:
+    """Half of the time then, and none while the machine is idle or a stop waits."""
+    clock = Time(monkeypatch)
+    clock.others = others
+    pace = Pace(hurried=hurried)
+    for _ in range(1_000):
+        clock.now += 0.02
+        pace.rest()
+    assert clock.slept == (pytest.approx(20, rel=0.05) if rests else 0)
+
+
+def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another process is its parent now, nobody waits for what it makes."""
+    clock = Time(monkeypatch)
+    pace = Pace(hurried=True)
+    clock.now += 1
+    pace.rest()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    clock.now += 1
+    with pytest.raises(SystemExit):
+        pace.rest()
+
+
+Said = list[tuple[str, int, int]]
+CHILD = """
+import sys, time
+from midstream.engine import child
+order = sys.stdin.read()
+child.say_progress("folding", 1, 2)
+if order == "hang":
+    time.sleep(60)
+if order == "fail":
+    child.fail(OSError(28, "no room\\non this disk"))
+if order == "break":
+    raise ZeroDivisionError
+child.report(order.encode())
+"""
+
+
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, stall_s: float = 30) -> tuple[child.Ended, Said]:
+    """Run a child that does as it is told; return how it ended and what it said on the way."""
+    (tmp_path / "told_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    said: Said = []
+    return asyncio.run(child.run("told_child", order.encode(), lambda *each: said.append(each), stall_s)), said
+
+
+@pytest.mark.parametrize(
+    "order, line, reason",
+    [
+        ("well", b"well", ""),
+        ("fail", b"", "OSError: [Errno 28] no room on this disk"),
+        ("break", b"", "its process ended with status 1; standard error says why"),
+    ],
+)
+def test_how_a_child_ended_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, line: bytes, reason: str
+) -> None:
+    """What it reports, or why it did not, and how far it was on the way."""
+    found, said = ended(tmp_path, monkeypatch, order)
+    assert (found.line, found.reason) == (line, reason)
+    assert said == [("folding", 1, 2)]
+
+
+def test_a_silent_child_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed, and the reason says so."""
+    found, _ = ended(tmp_path, monkeypatch, "hang", 3)
+    assert "said nothing for 3 s" in found.reason
