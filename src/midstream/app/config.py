@@ -12,6 +12,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
+from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.editorial import Editorial
@@ -74,6 +75,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "default"
     sources: tuple[AnySource, ...] = (SessionKnn(), Trending(), Popular())
     weights: dict[str, float] = {}
+    rank_offset: float = RANK_OFFSET
     filter: str | None = None
     filters: tuple[Custom, ...] = ()
     exclude: dict[str, str | int] = {}

@@ -6,16 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
+import msgspec
+
 from midstream.app.config import Config
+from midstream.app.config_edit import write_blend
+from midstream.app.running import CONFIG_NAME
 from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
+from midstream.evaluation.blend_report import BlendReport, Contest, fit_next_item, fit_replay
 from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, NextItemData, data_folder, of_file
+from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
 from midstream.evaluation.search import SESSION_KNN_GRID
 from midstream.evaluation.tables import Columns, TimeUnit, read_table
+from midstream.ranking.blend import Blend
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 
@@ -37,6 +44,10 @@ class EvaluationOptions:
     repeat: bool = False
     """The last item may be recommended again."""
     rows_max: int | None = None
+    placement: str = "default"
+    """Whose blend is fitted."""
+    fit_path: Path | None = None
+    """Where a fitted blend is written, or read when it is there; None = beside, named after the data."""
 
 
 def evaluate_next_item(
@@ -76,6 +87,61 @@ def evaluate_replay(
     }
     told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
     return run_replay(Path(name).name, _interactions(name, options), methods, told)
+
+
+def fit_on_next_item(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+) -> BlendReport:
+    """Fit the blend of a placement on a data set's validation part, write it, and judge it on the test part.
+
+    Raises:
+        NotFound: There is no such data, or no such placement.
+        Invalid: The columns do not fit, or the configuration file cannot be changed for certain.
+    """
+    data = _next_item_data(name, options)
+    path = _fit_path(data.name, options)
+    report = fit_next_item(data, _contest(config, folder, options, tell), path)
+    _write_blend(folder, options.placement, report)
+    return report
+
+
+def fit_on_replay(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+) -> BlendReport:
+    """Fit the blend of a placement on the first third of a data set in time order, write it, judge it on the rest.
+
+    Raises:
+        NotFound: There is no such data, or no such placement.
+        Invalid: The columns do not fit, or the configuration file cannot be changed for certain.
+    """
+    rows = _interactions(name, options)
+    rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
+    short = Path(name).name
+    report = fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
+    _write_blend(folder, options.placement, report)
+    return report
+
+
+def _fit_path(name: str, options: EvaluationOptions) -> Path:
+    return options.fit_path or Path(f"blend-{name}.json")
+
+
+def _contest(config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]) -> Contest:
+    """Return the placement's sources and blend."""
+    found = plans(config, folder)
+    if options.placement not in found:
+        message = f"placement {options.placement!r} is not configured; there are {', '.join(sorted(found))}"
+        raise NotFound(message)
+    plan = found[options.placement]
+    fold = msgspec.structs.replace(DATA_SETTINGS, half_lives=config.half_lives())
+    blend = next(each for each in plan.scorers if isinstance(each, Blend))
+    return Contest((*plan.sources, *plan.floor), blend, fold, options.repeat, tell=tell)
+
+
+def _write_blend(folder: Path, placement: str, report: BlendReport) -> None:
+    path = folder / CONFIG_NAME
+    if path.is_file():
+        write_blend(path, placement, report.fit.best.weights, report.fit.best.rank_offset)
 
 
 def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:

@@ -39,6 +39,7 @@ _WORDS: Mapping[object, str] = {
 _PAGES = {
     "sources": "sources",
     "weights": "sources",
+    "rank_offset": "sources",
     "editorial": "sources",
     "filter": "filters",
     "filters": "filters",

@@ -49,6 +49,8 @@ SERVER_BOUNDS = {
 }
 """Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""
 WEIGHT_MAX = 1_000_000
+RANK_OFFSETS = (0.1, 10_000.0)
+"""From the first place alone to places that hardly differ."""
 """Of a source or an interaction: sums of it stay finite as float32, and the last scorer cannot fail."""
 REPEAT_LIMIT_MAX = 1_000
 """Items that ``repeat`` may propose: as many as a list of the hottest holds."""
@@ -272,7 +274,8 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the weights: each names a source and is a number from 0 to ``WEIGHT_MAX``."""
+    """Yield what is wrong with the blend: each weight names a source and is a number from 0 to ``WEIGHT_MAX``."""
+    yield from _within(f"{where}.rank_offset", placement.rank_offset, *RANK_OFFSETS, SOURCES)
     known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
     is_open = any(isinstance(each, Custom) for each in placement.sources)
     for name, weight in placement.weights.items():

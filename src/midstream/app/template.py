@@ -96,6 +96,7 @@ price = "number". `available` is always there: an item with available = false is
             "name": "What a request asks for.",
             "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.05,\n"
             "recent_items 0.05, popular 0.02, editorial 0.02, any other 1.0.",
+            "rank_offset": "Added to each place; the smaller, the more the first places of a list count.",
             "filter": "Which items may be served (docs/filters.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
             "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',

@@ -61,7 +61,7 @@ def plan(config: Config, placement: Placement, settings: FoldSettings, models: M
     """Return what answers a placement. To change a rule, a model or an experiment, call it again."""
     where = f"$.placements[{config.placements.index(placement)}]"
     sources, floor = _sources(placement, where, folder)
-    blend = Blend(weights=placement.weights)
+    blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
     selector = load(placement.selector, "selector", f"{where}.selector", folder)
     made = Plan(

@@ -9,9 +9,17 @@ from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, pr
 from midstream.cli.import_file import Map
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from midstream.app.config import Config
     from midstream.app.evaluating import EvaluationOptions
+    from midstream.evaluation.blend_report import BlendReport
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
+
+    Report = TypeVar("Report", NextItemReport, ReplayReport, BlendReport)
+    Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(help="Measure accuracy on data sets.")
 Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
@@ -21,6 +29,12 @@ Repeat = Annotated[bool, typer.Option("--repeat", help="The last item may be rec
 Rows = Annotated[int | None, typer.Option(min=1, help="Only so many, from the beginning.")]
 
 
+FitBlend = Annotated[
+    bool, typer.Option("--fit-blend", help="Fit the weights of a placement on the validation part, and write them.")
+]
+Placement = Annotated[str, typer.Option(help="Whose weights are fitted, with --fit-blend.")]
+
+
 @app.command("next-item")
 def next_item_command(
     data: Data,
@@ -28,19 +42,22 @@ def next_item_command(
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
+    fit_blend: FitBlend = False,
+    placement: Placement = "default",
+    folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of session_knn."""
-    from midstream.app.evaluating import EvaluationOptions, evaluate_next_item
+    from midstream.app.evaluating import EvaluationOptions, evaluate_next_item, fit_on_next_item
     from midstream.app.import_columns import parse_pairs
 
-    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, None, placement, settings)
+    if fit_blend:
+        run_fit(fit_on_next_item, data, folder, options, as_json=as_json)
+        return
     with err.status("reading") as status:
         report = evaluate_next_item(data, settings, options, status.update)
-    if as_json:
-        print_json(report.builtins())
-    else:
-        print_next_item(report)
+    show(report, print_next_item, as_json=as_json)
 
 
 @app.command("replay")
@@ -50,19 +67,54 @@ def replay_command(
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
+    fit_blend: FitBlend = False,
+    placement: Placement = "default",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Guess each act, then learn it, in time order: popularity, session_knn and every placement of midstream.toml."""
-    from midstream.app.evaluating import EvaluationOptions
+    from midstream.app.evaluating import EvaluationOptions, fit_on_replay
     from midstream.app.import_columns import parse_pairs
 
-    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows)
-    report = run_replay(data, folder, options)
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, placement)
+    if fit_blend:
+        run_fit(fit_on_replay, data, folder, options, as_json=as_json)
+        return
+    show(run_replay(data, folder, options), print_replay, as_json=as_json)
+
+
+def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
+    """Print a report, for people or as JSON."""
     if as_json:
         print_json(report.builtins())
     else:
-        print_replay(report)
+        print_report(report)
+
+
+def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
+    """Fit the blend of a placement and print what it reaches."""
+    from midstream.app.running import CONFIG_NAME, config_of
+
+    with err.status("reading") as status:
+        report = fit(data, config_of(folder), folder, options, status.update)
+    show(report, print_blend, as_json=as_json)
+    if (folder / CONFIG_NAME).is_file():
+        say(f"written into the placement {options.placement} of {CONFIG_NAME}")
+
+
+def print_blend(report: "BlendReport") -> None:
+    """Print each part, the blend before and the fitted one, on the test part."""
+    best = report.fit.best
+    rows = [
+        (each.name, str(each.hit_rate), str(each.mrr), str(each.hit_rate_difference), str(each.mrr_difference))
+        for each in report.parts
+    ]
+    title = f"{report.data}: {report.questions} questions of the test part; {report.fit.questions} fitted on"
+    less = f"less {report.best_part}"
+    columns = ("part", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} {less}", f"MRR@{report.k} {less}")
+    out.print(table_of(columns, rows, title))
+    weights = ", ".join(f"{name} = {weight:.4f}" for name, weight in best.weights.items())
+    out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
 
 
 def run_replay(data: str, folder: Path, options: "EvaluationOptions") -> "ReplayReport":

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.protocols import Source
-from midstream.core.types import Index, LogPosition, Models, Query, TimestampMs
+from midstream.core.types import Index, LogPosition, Models, Moment, Query, TimestampMs
 from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.interactions import Interactions, Rows, events
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
@@ -70,6 +70,8 @@ class ReplayOptions:
     resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
     advance: Callable[[int], None] | None = None
     """Told the number of rows replayed since it was last told."""
+    observe: Callable[[Moment, int, int, int], None] | None = None
+    """Told each question as it is asked: the state, the row, the right item's index, the last act's; -1 = none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def run_replay(
     asked = _asked(rows, used.asked_from)
     ranks = asyncio.run(_replay(rows, asked, methods, fold, used))
     session = np.unique(rows.session_id, return_inverse=True)[1][asked]
-    first = next(iter(ranks.values()))
+    first = next(iter(ranks.values()), np.empty(0, dtype=np.int32))
     return ReplayReport(
         data=name,
         k=used.k,
@@ -165,6 +167,8 @@ async def _replay(
         moment = fold.moment(query, _NO_MODELS)
         wanted = fold.vocabulary.item_index(str(rows.item_id[row]))
         last = int(moment.recent_item_index[-1]) if len(moment.recent_item_index) else -1
+        if options.observe is not None:
+            options.observe(moment, row, wanted, last)
         for name, ask in methods.items():
             found = listed(await ask(fold, query), last, options.k, repeat=options.repeat) == wanted
             if wanted >= 0 and found.any():

@@ -8,6 +8,8 @@ Reference: G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal rank fusion
 rank learning methods", SIGIR 2009.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -28,15 +30,18 @@ DEFAULT_WEIGHTS = {
 0.2 for trending would lift its items over ten places and more: trending and popular were chosen on validation parts
 (docs/quality.md), the others follow them; what is new stands beside what is trending."""
 OTHER_WEIGHT = 1.0
+_RANK = "rank."
 
 
 class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="blend"):
-    """Sum over the sources of weight / (60 + rank), rank 0 = the source's best."""
+    """Sum over the sources of weight / (offset + rank), rank 0 = the source's best."""
 
     name: str = "blend"
     weights: dict[str, float] = {}
     """By the source's name; over the default of 1.0 for session_knn, 0.05 for trending, 0.02 for popular and
     editorial, 0.001 for what fills up, and 1.0 for any other."""
+    rank_offset: float = RANK_OFFSET
+    """What is added to a place; the smaller, the more the first places of each source count against its others."""
 
     def weight(self, source: str) -> float:
         """Return the weight of a source."""
@@ -44,10 +49,20 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
         """Return a number a row; never NaN, because each candidate was proposed by one source at least."""
-        total = np.zeros(len(features.values), dtype=np.float64)
-        for column, name in enumerate(features.names):
-            if name.startswith("rank."):
-                part = self.weight(name[5:]) / (RANK_OFFSET + features.values[:, column].astype(np.float64))
-                part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
-                total += part
+        ranks = [column for column, name in enumerate(features.names) if name.startswith(_RANK)]
+        names = [features.names[column].removeprefix(_RANK) for column in ranks]
+        return self.sum_of(names, features.values.T[ranks])
+
+    def sum_of(self, names: Sequence[str], rank: Score) -> Score:
+        """Return the sum for each candidate, shape (n,).
+
+        Args:
+            names: Of the sources.
+            rank: Their places for each candidate, 0 = the source's best, NaN = not proposed; shape (sources, n).
+        """
+        total = np.zeros(rank.shape[1], dtype=np.float64)
+        for name, places in zip(names, rank, strict=True):
+            part = self.weight(name) / (self.rank_offset + places.astype(np.float64))
+            part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
+            total += part
         return total.astype(np.float32)

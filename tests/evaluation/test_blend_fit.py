@@ -1,0 +1,160 @@
+"""A blend that is fitted: judged as it would serve, bounded, never worse than where the search began."""
+
+import asyncio
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from midstream.app.config import Config, Placement
+from midstream.app.wiring import plans
+from midstream.core.errors import Invalid
+from midstream.core.types import LogPosition, Models, Query, TimestampMs
+from midstream.evaluation.ballots import BallotBox, Ballots
+from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, alone, bounded, fit_blend, read_fit
+from midstream.evaluation.blend_report import Contest, fit_replay, thinned
+from midstream.evaluation.importing import DATA_SETTINGS
+from midstream.evaluation.interactions import Interactions, events
+from midstream.ranking.blend import Blend
+from midstream.ranking.pipeline import recommend
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+from midstream.state.fold import Fold
+
+START_MS = 1_750_000_000_000
+
+
+def clicks(seed: int, sessions: int = 60) -> Interactions:
+    """Sessions that walk along a circle of 30 items."""
+    stream = np.random.default_rng(seed)
+    length = stream.integers(2, 7, sessions)
+    first = np.repeat(stream.integers(0, 30, sessions), length)
+    step = np.concatenate([np.arange(count) for count in length]) + stream.integers(0, 2, int(length.sum()))
+    session = np.repeat(np.arange(sessions), length).astype(np.str_)
+    return Interactions(
+        user_id=np.full(len(session), "", dtype=np.str_),
+        session_id=session,
+        item_id=((first + step) % 30).astype(np.str_),
+        action=np.full(len(session), "click"),
+        time_ms=START_MS + np.arange(len(session)) * 60_000,
+    )
+
+
+@given(
+    st.integers(0, 1_000),
+    st.dictionaries(st.sampled_from(("session_knn", "trending", "popular")), st.floats(0.001, 5.0)),
+    st.sampled_from((0.5, 3.0, 60.0)),
+)
+@settings(max_examples=25, deadline=None)
+def test_places_are_those_of_the_pipeline(seed, weights, offset):
+    """What is fitted is what serves: the whole pipeline puts the right item exactly where the ballots say."""
+    rows = clicks(seed, 25)
+    fold = Fold(DATA_SETTINGS)
+    fold.apply(LogPosition(0), events(rows))
+    sources = (SessionKnn(), Trending(), Popular())
+    placement = Placement(weights=weights, rank_offset=offset, repeats="any", sources=sources)
+    plan = plans(Config(placements=(placement,)))["default"]
+    box, expected = BallotBox(sources, repeat=True), []
+    for number in range(0, len(rows) - 1, 7):
+        item = int(fold.vocabulary.item_index(str(rows.item_id[number + 1])))
+        query = Query("", "default", None, None, 30, TimestampMs(START_MS), 0, items=(str(rows.item_id[number]),))
+        box.add(fold.moment(query, Models({})), item, -1)
+        served = asyncio.run(recommend(plan, lambda asked: fold.moment(asked, Models({})), query, lambda: math.inf))
+        order = served.candidates.item_index[served.selection.chosen].tolist()
+        expected.append(order.index(item))
+    found = box.counted().places(Blend(weights=weights, rank_offset=offset))
+    assert found.tolist() == expected
+
+
+def ballots(seed: int, questions: int = 80) -> Ballots:
+    """Two sources: a good one, and one that is right where the first is wrong, second places included."""
+    stream = np.random.default_rng(seed)
+    rank, wanted, start = [], [], [0]
+    for question in range(questions):
+        order = np.array([stream.permutation(30), stream.permutation(30)], dtype=np.float32).T
+        right = int(stream.integers(30))
+        column = int(question % 3 == 0)
+        low = np.flatnonzero(order[:, column] == 0)[0]
+        order[[low, right], column] = order[[right, low], column]
+        order[order >= 25] = np.nan
+        order[right, column] = 0.0
+        rank.append(order)
+        wanted.append(start[-1] + right)
+        start.append(start[-1] + 30)
+    return Ballots(("a", "b"), np.concatenate(rank), np.array(start), np.array(wanted))
+
+
+@given(st.integers(0, 1_000))
+@settings(max_examples=10, deadline=None)
+def test_the_fit_is_never_worse_than_its_beginning(seed):
+    """It is at least as good as what the placement had and as equal weights, and better than each part here."""
+    votes = ballots(seed)
+    best, before, trials = fit_blend(votes, Blend(weights={"a": 0.1, "b": 5.0}))
+    assert best.worth >= before.worth
+    assert best.worth > max(hit_rate * mrr for hit_rate, mrr in alone(votes).values())
+    assert trials > 10
+    assert max(best.weights.values()) <= WEIGHT_MAX
+
+
+@given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=6).filter(lambda each: sum(each) > 0))
+def test_weights_are_bounded(weights):
+    """They sum to 1, none is above 0.9 or nothing, and more stays more."""
+    found = bounded(weights)
+    assert sum(found) == pytest.approx(1.0, abs=0.001)
+    if len(weights) == 1:
+        assert found == [1.0]
+        return
+    assert max(found) <= WEIGHT_MAX
+    assert min(found) >= WEIGHT_MIN * 0.09
+    order = np.argsort(weights, kind="stable")
+    assert all(a <= b + 1e-9 for a, b in zip(np.array(found)[order], np.array(found)[order][1:], strict=False))
+
+
+def test_a_part_by_itself_is_counted_without_the_last_item():
+    """Where the last act's item was taken out of a list, what stood behind it moves up."""
+    rank = np.array([[0.0], [2.0], [3.0]], dtype=np.float32)
+    votes = Ballots(("a",), rank, np.array([0, 3]), np.array([1]))
+    assert votes.places_in("a").tolist() == [1]
+    assert Ballots(("a",), rank, np.array([0, 3]), np.array([-1])).places_in("a").tolist() == [-1]
+
+
+def test_thinned_questions_are_whole():
+    """Fewer questions, each with the same places as before."""
+    votes = ballots(3)
+    blend = Blend(weights={"a": 0.7, "b": 0.3})
+    few = thinned(votes, 20)
+    assert len(few) == 20
+    assert few.places(blend).tolist() == votes.places(blend)[np.linspace(0, 79, 20).astype(int)].tolist()
+
+
+def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):
+    """The settings are on file before the rest is asked, what is on file is used as it is, and all parts are judged."""
+    rows = clicks(5, 90)
+    contest = Contest((SessionKnn(), Trending(), Popular()))
+    path = tmp_path / "blend.json"
+    report = fit_replay("walk", rows, contest, path)
+    fit = read_fit(path)
+    assert fit == report.fit
+    assert {each.name for each in report.parts} == {"session_knn", "trending", "popular", "blend before", "blend"}
+    cut = int(len(rows) / 3)
+    other = Interactions(
+        rows.user_id,
+        rows.session_id,
+        np.where(np.arange(len(rows)) < cut, rows.item_id, "x"),
+        rows.action,
+        rows.time_ms,
+    )
+    second = tmp_path / "second.json"
+    fit_replay("walk", other, contest, second)
+    assert read_fit(second) == fit
+    assert fit_replay("walk", rows, contest, path) == report
+
+
+def test_nothing_to_fit_is_refused():
+    """Without a question there is no best blend."""
+    empty = Ballots(("a",), np.empty((0, 1), np.float32), np.array([0]), np.empty(0, np.int64))
+    with pytest.raises(Invalid, match="One question"):
+        fit_blend(empty, Blend())
