@@ -124,7 +124,7 @@ def test_sessions_are_those_of_a_dictionary_however_the_log_is_cut(batch, sessio
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
-        assert sessions.number(piece).tolist() == [twin.number(row) for row in rows_of(piece)]
+        assert sessions.number(piece).number.tolist() == [twin.number(row) for row in rows_of(piece)]
         if stop > start:
             check_reads(sessions, twin, int(piece.log_time_ms[-1]))
         fresh = Sessions(settings)
@@ -138,7 +138,7 @@ def test_a_long_stream_agrees_too(sessions_max):
     settings = settings_of(sessions_max, 3)
     batch = indexed(random_events(6_000, seed=3, stream=Stream(step_ms=20_000)), settings)
     sessions, twin = Sessions(settings), Twin(settings)
-    assert sessions.number(batch).tolist() == [twin.number(row) for row in rows_of(batch)]
+    assert sessions.number(batch).number.tolist() == [twin.number(row) for row in rows_of(batch)]
     assert sessions.next_number > 1_000
 
 
@@ -146,7 +146,7 @@ def test_a_long_stream_agrees_too(sessions_max):
 def test_numbers_rise_with_the_order_of_first_events(batch):
     """A new session's number is the count of sessions before it."""
     settings = tiny_settings()
-    numbers = Sessions(settings).number(indexed(batch, settings))
+    numbers = Sessions(settings).number(indexed(batch, settings)).number
     numbers = numbers[numbers >= 0]
     newest = np.maximum.accumulate(np.concatenate([[-1], numbers]))
     assert (numbers <= newest[:-1] + 1).all()
@@ -170,7 +170,7 @@ def test_a_session_without_an_id_is_not_the_one_of_that_id():
     sessions = Sessions(settings_of())
     click = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
     batch = build([click._replace(user_id="a"), click._replace(session_id="a")])
-    assert sessions.number(indexed(batch, settings_of())).tolist() == [0, 1]
+    assert sessions.number(indexed(batch, settings_of())).number.tolist() == [0, 1]
 
 
 def test_bytes_are_those_of_the_arrays():

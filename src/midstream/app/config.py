@@ -55,6 +55,12 @@ class SessionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gap: Duration = Duration("30m")
 
 
+class PairsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[pairs]``."""
+
+    half_life: Duration = Duration("30d")
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``."""
 
@@ -94,6 +100,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: EventsSection = EventsSection()
     items: ItemsSection = ItemsSection()
     sessions: SessionsSection = SessionsSection()
+    pairs: PairsSection = PairsSection()
     limits: Limits = Limits()
     log: LogSection = LogSection()
     snapshots: SnapshotsSection = SnapshotsSection()
@@ -121,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unknown_items=self.items.unknown_items,
             session_gap=self.sessions.gap,
             half_lives=self.half_lives(),
+            pair_half_life=self.pairs.half_life,
             limits=self.limits,
         )
 

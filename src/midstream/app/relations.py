@@ -19,7 +19,9 @@ from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
+from midstream.state.pairs import NEIGHBOURS_MAX
 from midstream.state.session_index import INDEX_ITEMS_MAX
+from midstream.state.sessions import BEFORE_MAX
 from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
@@ -48,6 +50,14 @@ SERVER_BOUNDS = {
     **dict.fromkeys(("keep_alive", "stop_wait_max"), (1_000, 3_600_000)),
 }
 """Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""
+INDEX_MAX = 2**31 - 1
+"""Indices are 32 bits wide."""
+_LIMITS_HIGH: dict[str, int] = {
+    "index_items_max": INDEX_ITEMS_MAX,
+    "pair_neighbours_max": NEIGHBOURS_MAX,
+    "pair_items_max": BEFORE_MAX,
+}
+"""Of ``[limits]``: the first two are counted in a byte, the third has a table of weights."""
 WEIGHT_MAX = 1_000_000
 RANK_OFFSETS = (0.1, 10_000.0)
 """From the first place alone to places that hardly differ."""
@@ -76,6 +86,7 @@ def _within(where: str, value: float, low: float, high: float, page: str = PAGE)
 def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
     yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
+    yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
     yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, 1_048_576, 1 << 30)
     yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.
@@ -94,8 +105,7 @@ def _limits(config: Config) -> Iterator[Fault]:
     limits = config.limits
     faults: list[Fault] = []
     for name in limits.__struct_fields__:
-        # Indices are 32 bits wide; in the session index a byte holds the number of items.
-        high = INDEX_ITEMS_MAX if name == "index_items_max" else 2**31 - 1
+        high = _LIMITS_HIGH.get(name, INDEX_MAX)
         faults.extend(_within(f"$.limits.{name}", getattr(limits, name), 1, high))
     yield from faults or _memory(config)
     if limits.click_items_max > limits.items_max:

@@ -40,6 +40,10 @@ price = "number". `available` is always there: an item with available = false is
         "Events without a session_id belong to a session of their user until there is silence for:",
         {"gap": ""},
     ),
+    "pairs": (
+        "Items that are acted on in the same sessions, which covisitation and similar items come from.",
+        {"half_life": "What one session says about two items counts half as much after this."},
+    ),
     "limits": (
         "Maxima, from which memory follows: `midstream size` prints the bytes of each.",
         {
@@ -56,6 +60,8 @@ price = "number". `available` is always there: an item with available = false is
             "requests_max": "Newest answers that can be looked up by request id.",
             "hot_items_max": "Length of each list of the hottest items: the largest limit of popular and trending.",
             "new_items_max": "Newest items of the catalogue, which recent_items knows.",
+            "pair_neighbours_max": "Items kept beside each item that were acted on in the same sessions; 255 at most.",
+            "pair_items_max": "Last items of a session that an act makes pairs with; 50 at most.",
             "attribute_values_max": "Distinct values of each category or tags attribute; later ones are unknown.",
             "item_tags_max": "Tags kept of one item.",
             "document_bytes_max": "Bytes of the attributes of all items as text, and again of all users.",

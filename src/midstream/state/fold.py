@@ -2,8 +2,8 @@
 
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
 treats one event after another and no table reads another one further on than the event it is at: event ids
-say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, session index
-and requests follow. Users read item attributes, so a batch in which the catalogue changes after other
+say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, pairs, session
+index and requests follow. Users read item attributes, so a batch in which the catalogue changes after other
 events is handed to them in parts.
 
 The digest covers the logical content of every table in index order: not capacities, not where an entry
@@ -25,6 +25,7 @@ from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, M
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.hashing import id_hash
 from midstream.state.items import Items
+from midstream.state.pairs import Pairs
 from midstream.state.requests import Requests
 from midstream.state.session_index import SessionIndex
 from midstream.state.sessions import Sessions
@@ -32,7 +33,7 @@ from midstream.state.settings import FoldSettings
 from midstream.state.users import Users
 from midstream.state.vocabulary import Count, Vocabulary
 
-Table: TypeAlias = EventIds | Vocabulary | Sessions | Items | Users | SessionIndex | Requests
+Table: TypeAlias = EventIds | Vocabulary | Sessions | Items | Users | Pairs | SessionIndex | Requests
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
 _NEW = int(Admission.NEW)
@@ -84,6 +85,7 @@ class Fold:
         self.sessions = Sessions(settings)
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)
+        self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
         self.requests = Requests(settings)
         self._position = LogPosition(0)
@@ -94,6 +96,7 @@ class Fold:
             "sessions": self.sessions,
             "items": self.items,
             "users": self.users,
+            "pairs": self.pairs,
             "session_index": self.session_index,
             "requests": self.requests,
         }
@@ -127,11 +130,12 @@ class Fold:
         found = self.event_ids.admit(prints, batch.rows["log_time_ms"].copy())
         indexed = self.vocabulary.index(first, batch, found == _NEW)
         self.vocabulary.counts[_CONFLICTS] += np.count_nonzero(found == _CONFLICT)
-        number = self.sessions.number(indexed)
+        numbered = self.sessions.number(indexed)
         for part in parts(indexed):
             self.items.apply(part)
             self.users.apply(part)
-        self.session_index.apply(indexed, number)
+        self.pairs.apply(indexed, numbered.before)
+        self.session_index.apply(indexed, numbered.number)
         self.requests.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])

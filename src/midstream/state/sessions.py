@@ -42,6 +42,8 @@ _SESSION = np.dtype(
         ("unused", "i4"),
     ]
 )
+BEFORE_MAX = 50
+"""Items before an event that are told of at most, whatever is configured."""
 SESSION_BYTES = _SESSION.itemsize
 """Of an open session, beside its items."""
 _META = np.dtype(
@@ -57,6 +59,19 @@ _META = np.dtype(
         ("gap_ms", "i8"),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered:
+    """What each event of a batch goes on with."""
+
+    number: NDArray[np.int64]
+    """Number of the event's session, (n,), -1 for what belongs to none."""
+    before: Index
+    """Last distinct items of that session before the event, newest first, (n, pair_items_max), -1 = no more of them.
+
+    Distinct by their latest act; the event's own item is among them where the session had it before. Of the
+    ``session_items_max`` acts that are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +95,7 @@ class Sessions:
         self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
         self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
+        self._before_max = min(limits.pair_items_max, BEFORE_MAX)
         self._meta = np.zeros(1, dtype=_META)
         self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
         self._meta["gap_ms"] = settings.session_gap.ms
@@ -115,9 +131,10 @@ class Sessions:
         """Memory when every page has been touched."""
         return self._sessions.nbytes + self._items.nbytes + self._table.nbytes + self._user_heads.nbytes
 
-    def number(self, batch: IndexedBatch) -> NDArray[np.int64]:
-        """Fold a batch; return the number of each event's session, (n,), -1 for what belongs to none."""
+    def number(self, batch: IndexedBatch) -> Numbered:
+        """Fold a batch; return which session each event goes on with, and what that had before."""
         found = np.empty(len(batch), dtype=np.int64)
+        before = np.empty((len(batch), self._before_max), dtype=np.int32)
         _number(
             batch.kind,
             batch.action,
@@ -129,13 +146,14 @@ class Sessions:
             batch.log_time_ms,
             self._weights,
             found,
+            before,
             self._sessions,
             self._items,
             self._table,
             self._user_heads,
             self._meta,
         )
-        return found
+        return Numbered(found, before)
 
     def find(self, session_hash: int, user_hash: int, now_ms: int) -> Open | None:
         """Return the session that an interaction at ``now_ms`` would go on with; None when it would begin one.
@@ -226,6 +244,7 @@ def _number(
     log_time_ms: NDArray[np.int64],
     weights: NDArray[np.float64],
     found: NDArray[np.int64],
+    before: NDArray[np.int32],
     sessions: NDArray[np.void],
     items: NDArray[np.int32],
     table: NDArray[np.int32],
@@ -234,6 +253,7 @@ def _number(
 ) -> None:
     for i in range(len(kind)):
         found[i] = -1
+        before[i, :] = -1
         now = log_time_ms[i]
         while meta[0]["oldest"] >= 0 and now - sessions[meta[0]["oldest"]]["last_ms"] > meta[0]["gap_ms"]:
             _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
@@ -255,6 +275,7 @@ def _number(
             sessions[slot]["user"] = user_hash[i]
             _join_user(slot, sessions, user_heads)
         sessions[slot]["last_ms"] = now
+        _look_back(slot, sessions, items, before[i])
         _add(slot, item_index[i], sessions, items)
         found[i] = sessions[slot]["number"]
 
@@ -267,6 +288,25 @@ def _add(slot: int, item: int, sessions: NDArray[np.void], items: NDArray[np.int
     items[slot, added % kept] = item
     # Kept below twice the length: its remainder is the place of the oldest, and it never overflows.
     sessions[slot]["added"] = added + 1 if added + 1 < 2 * kept else kept
+
+
+@kernel
+def _look_back(slot: int, sessions: NDArray[np.void], items: NDArray[np.int32], before: NDArray[np.int32]) -> None:
+    """Write the last distinct items of a session to ``before``, newest first. Cost: the acts that it keeps at most."""
+    kept = items.shape[1]
+    added = signed(sessions[slot]["added"])
+    count = 0
+    for back in range(1, min(added, kept) + 1):
+        item = items[slot, (added - back) % kept]
+        is_new = True
+        for place in range(count):
+            if before[place] == item:
+                is_new = False
+        if is_new:
+            before[count] = item
+            count += 1
+            if count == len(before):
+                break
 
 
 @kernel

@@ -48,6 +48,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Length of each kept list of the hottest items."""
     new_items_max: int = 1_000
     """Items of the catalogue whose arrival is remembered, the newest: as many as a list of the hottest holds."""
+    pair_neighbours_max: int = 32
+    """Items kept beside each item that are acted on in the same sessions: 384 bytes an item."""
+    pair_items_max: int = 10
+    """Last distinct items of a session that a new act makes pairs with; it decides the cost of an event."""
     attribute_values_max: int = 65_536
     """Distinct values of each category or tags attribute; later ones count as unknown."""
     item_tags_max: int = 16
@@ -76,6 +80,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Silence, in log time, after which a session is over."""
     half_lives: tuple[Duration, ...] = (Duration("6h"), Duration("7d"))
     """Half-lives for which a list of the hottest items is kept."""
+    pair_half_life: Duration = Duration("30d")
+    """Of what one session says about two items."""
     limits: Limits = Limits()
 
     def version(self) -> str:

@@ -42,6 +42,7 @@ def tiny_settings() -> FoldSettings:
         },
         session_gap=Duration("2m"),
         half_lives=(Duration("10m"), Duration("1h")),
+        pair_half_life=Duration("10m"),
         limits=Limits(
             users_max=13,
             items_max=24,
@@ -56,6 +57,8 @@ def tiny_settings() -> FoldSettings:
             requests_max=9,
             hot_items_max=6,
             new_items_max=5,
+            pair_neighbours_max=3,
+            pair_items_max=3,
             attribute_values_max=8,
             item_tags_max=3,
             document_bytes_max=4_096,
