@@ -38,6 +38,8 @@ class Bug:
 POWER_LOSS = ("tests/events/test_power_loss.py",)
 LOG = ("tests/events/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
 SNAPSHOTS = ("tests/engine/test_snapshots.py",)
+HISTORY = ("tests/events/test_history.py",)
+SEALING = ("tests/events/test_sealing_power_loss.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
@@ -167,6 +169,77 @@ BUGS = (
         ),
         FOLD,
     ),
+    Bug(
+        "trim_before_the_manifest",
+        (
+            Edit(
+                "events/sealing.py",
+                "                write_history(self._folder, self._disk, history)\n"
+                "                self._history = history\n"
+                "                self._trim()",
+                "                self._history = history\n"
+                "                self._trim()\n"
+                "                write_history(self._folder, self._disk, history)",
+            ),
+        ),
+        SEALING,
+    ),
+    Bug(
+        "history_file_not_synced",
+        (Edit("events/history_file.py", "        self._disk.sync(self._sink.file)\n", ""),),
+        SEALING,
+    ),
+    Bug(
+        "history_manifest_not_synced",
+        (Edit("events/history.py", "        disk.sync(file)\n", ""),),
+        SEALING,
+    ),
+    Bug(
+        "history_folder_not_synced",
+        (
+            Edit(
+                "events/history_file.py",
+                "        self._disk.rename(self._fresh, path)\n        self._disk.sync_folder(self._place)",
+                "        self._disk.rename(self._fresh, path)",
+            ),
+            Edit(
+                "events/history.py",
+                "    disk.rename(fresh, place / MANIFEST_NAME)\n    disk.sync_folder(place)",
+                "    disk.rename(fresh, place / MANIFEST_NAME)",
+            ),
+        ),
+        SEALING,
+    ),
+    Bug(
+        "history_not_read_back",
+        (Edit("events/sealing.py", "            self._read_back(file)", "            _ = file"),),
+        SEALING,
+    ),
+    Bug(
+        "half_sealed_segments_stay",
+        (Edit("events/segment_scan.py", " if first >= end]", " if first >= 0 * end]"),),
+        SEALING,
+    ),
+    Bug(
+        "history_ends_one_early",
+        (Edit("events/segment_reader.py", "min(stop, history.end))", "min(stop, history.end - 1))"),),
+        HISTORY,
+    ),
+    Bug(
+        "trimmed_segment_is_missed",
+        (Edit("events/segment_reader.py", "except (FileNotFoundError, _Missing):", "except ZeroDivisionError:"),),
+        HISTORY,
+    ),
+    Bug(
+        "row_group_is_not_checked",
+        (
+            Edit("events/history_file.py", "if checksum_of(batch) != self.file.groups[number].checksum:", "if False:"),
+            Edit("events/history_file.py", "page_checksum_verification=True", "page_checksum_verification=False"),
+        ),
+        HISTORY,
+    ),
+    Bug("a_file_of_two_days", (Edit("events/history_file.py", "return is_same_day and", "return"),), HISTORY),
+    Bug("young_events_sealed", (Edit("events/sealing.py", "- 1) >= before_ms or", "- 1) >= 1 << 60 or"),), HISTORY),
 )
 
 

@@ -51,6 +51,10 @@ class LogUnreadable(MidstreamError):
     """The log is sound, and written by a version of the program whose events this one does not read."""
 
 
+class EventsGone(MidstreamError):
+    """Events from before the oldest that retention kept are asked for."""
+
+
 class AppendFailed(MidstreamError):
     """The log could not be made durable, and takes nothing more until it is opened anew."""
 

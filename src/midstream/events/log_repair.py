@@ -20,7 +20,15 @@ from midstream.events.log_identity import (
     read_identity,
     write_identity,
 )
-from midstream.events.segment_scan import SEGMENT_SUFFIX, Damage, Survey, segment_firsts, segment_name, survey
+from midstream.events.segment_scan import (
+    SEGMENT_SUFFIX,
+    Damage,
+    Survey,
+    hot_firsts,
+    segment_firsts,
+    segment_name,
+    survey,
+)
 from midstream.events.segments import lock_path
 
 _SIDE = ".damaged"
@@ -40,18 +48,23 @@ class Repaired:
     """Where the bytes are that were cut off, oldest first."""
 
 
-def survey_log(folder: Path, disk: Disk) -> Survey:
-    """Check every byte of a log without changing it, also while it is being written.
+def survey_log(folder: Path, disk: Disk, *, thorough: bool = False) -> Survey:
+    """Check every byte of a log's segments without changing it, also while it is being written.
+
+    Args:
+        folder: Of the log.
+        disk: Makes all file calls.
+        thorough: Check every byte of history too; else that each file is there in its size.
 
     Raises:
-        LogDamaged: Its identity is missing or not as it was written.
+        LogDamaged: Its identity is missing or not as it was written, or its history is not.
         LogUnreadable: It is of another schema version.
     """
     identity = read_identity(folder, disk)
     if identity is None:
         message = f"{folder} holds no log"
         raise LogDamaged(message)
-    return survey(folder, disk, identity)
+    return survey(folder, disk, identity, thorough=thorough)
 
 
 def repair(folder: Path, disk: Disk) -> Repaired:
@@ -86,14 +99,18 @@ def _repair(folder: Path, disk: Disk) -> Repaired:
         return Repaired(found, lost, ())
     raised = identity_of(identity.id_bytes, identity.generation + 1)
     write_identity(folder, disk, raised)
-    side_files = _cut(folder, disk, found.damage, f".generation-{raised.generation}{_SIDE}")
+    side_files = _cut(folder, disk, found, f".generation-{raised.generation}{_SIDE}")
     return Repaired(survey(folder, disk, raised), found.damage, side_files)
 
 
-def _cut(folder: Path, disk: Disk, damage: Damage, suffix: str) -> tuple[Path, ...]:
+def _cut(folder: Path, disk: Disk, found: Survey, suffix: str) -> tuple[Path, ...]:
     """Move everything from the damage on to files whose names end in ``suffix``, newest first."""
+    damage = found.damage
+    if damage is None:
+        return ()
+    segments = hot_firsts(folder, disk, found.history)
     side_files: list[Path] = []
-    for first in reversed(segment_firsts(folder, disk)):
+    for first in reversed(segments):
         path = folder / segment_name(first)
         if path.name < damage.segment:
             break
@@ -104,6 +121,9 @@ def _cut(folder: Path, disk: Disk, damage: Damage, suffix: str) -> tuple[Path, .
             disk.rename(path, side)
             disk.sync_folder(folder)
         side_files.append(side)
+    if found.history is not None and not hot_firsts(folder, disk, found.history):
+        disk.close(disk.open(folder / segment_name(found.history.end)))  # so that it is not taken for a lost one
+        disk.sync_folder(folder)
     return tuple(reversed(side_files))
 
 

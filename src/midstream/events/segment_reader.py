@@ -3,15 +3,18 @@
 Checksums are checked on each read: a frame whose events are returned by its own, one that is only passed on the way
 by the check of its head. Where a read goes on from the last one no byte is passed twice; elsewhere it begins at the
 nearest of some remembered places, at most one each 64 KiB and segment.
+
+What lies before the first segment is read from history. While this goes on segments may become history and history
+may be cut: a file that is gone makes the reader look again at what there is, and begin the read anew.
 """
 
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from midstream.core.errors import LogDamaged, LogUnreadable
+from midstream.core.errors import EventsGone, LogDamaged, LogUnreadable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import Disk
 from midstream.events.frames import (
@@ -26,12 +29,17 @@ from midstream.events.frames import (
 )
 from midstream.events.log_identity import read_identity
 from midstream.events.schema import SCHEMA_VERSION, cut
-from midstream.events.segment_scan import Damage, gap, segment_firsts, segment_name, version_text
+from midstream.events.segment_scan import Damage, gap, history_of, hot_firsts, segment_name, version_text
+
+if TYPE_CHECKING:
+    from midstream.events.history_reader import HistoryReader
 
 PLACE_BYTES = 1 << 16
 """A segment of 64 MiB has at most 1,024 remembered places, 16 KiB; so 1,000 segments (64 GB) have 16 MiB."""
 CHUNK_BYTES_MAX = 1 << 20
 """Beyond 1 MiB a larger read of a file in the page cache is not faster."""
+LOOKS_MAX = 4
+"""Times that a read begins: sealing and retention come minutes apart, so what is gone at the third look is missing."""
 _EVENT_BYTES = 256
 """What an event takes in most logs, to read about as much as was asked for."""
 
@@ -53,14 +61,18 @@ class _Wanted(NamedTuple):
     durable: int
 
 
+class _Missing(LogDamaged):
+    """What should come next is not there; perhaps it became history."""
+
+
 class SegmentReader:
-    """Reads one log's segments. One thread at a time; another thread or process may append meanwhile."""
+    """Reads one log. One thread at a time; another thread or process may append, seal and trim meanwhile."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         """Look at a log folder.
 
         Raises:
-            LogDamaged: There is no log, or its identity is not as it was written.
+            LogDamaged: There is no log, or its identity or the manifest of its history is not as it was written.
         """
         identity = read_identity(folder, disk)
         if identity is None:
@@ -74,6 +86,13 @@ class SegmentReader:
         self._places: dict[int, tuple[array[int], array[int]]] = {}
         """By segment: log positions and bytes, ascending."""
         self._last: _Place | None = None
+        self._history: HistoryReader | None = None
+        self._look_again()
+
+    @property
+    def begin(self) -> LogPosition:
+        """Oldest log position that can be read, as far as this reader has seen: 0 unless retention cut."""
+        return LogPosition(0 if self._history is None else self._history.history.begin)
 
     def read(self, after: LogPosition, limit: int, durable: LogPosition) -> Sequence[tuple[LogPosition, EventBatch]]:
         """Return batches of the events at and after a position, oldest first.
@@ -91,20 +110,53 @@ class SegmentReader:
         Raises:
             LogDamaged: A checksum does not match, or a segment is missing; the text names the range of positions.
             LogUnreadable: A frame is of another schema version.
+            EventsGone: ``after`` lies before ``begin``.
             ValueError: ``after`` or ``limit`` is out of range.
         """
         if not 0 <= after <= durable or limit < 1:
             message = f"after {after} of {durable} and limit {limit}: 0 to the end, and 1 or more, would be right"
             raise ValueError(message)
+        for look in range(LOOKS_MAX):
+            try:
+                return self._read(after, limit, durable)
+            except (FileNotFoundError, _Missing):
+                if look + 1 == LOOKS_MAX:
+                    raise
+                self._look_again()
+        return []
+
+    def _read(self, after: int, limit: int, durable: int) -> list[tuple[LogPosition, EventBatch]]:
         found: list[tuple[LogPosition, EventBatch]] = []
-        if after == durable:
+        stop = min(after + limit, durable)
+        if self._history is not None and after < stop:
+            history = self._history.history
+            if after < history.begin:
+                message = f"events from log position {after} are no longer kept; the log begins at {history.begin}"
+                raise EventsGone(message)
+            if after < history.end:
+                found += self._history.read(after, min(stop, history.end))
+                after = min(stop, history.end)
+        if after >= stop:
             return found
-        wanted = _Wanted(after, min(after + limit, durable), durable)
+        wanted = _Wanted(after, stop, durable)
         place = self._nearest(after)
         while place.position < wanted.stop:
             place = self._read_chunk(place, wanted, found)
         self._last = place
         return found
+
+    def _look_again(self) -> None:
+        """See which files there are now."""
+        history = history_of(self._folder, self._disk, self.identity)
+        if history is None:
+            self._history = None
+        elif self._history is None or self._history.history != history:
+            from midstream.events.history_reader import HistoryReader  # Arrow takes 0.4 s and 40 MB where it is used
+
+            self._history = HistoryReader(self._folder, self._disk, history)
+        self._firsts = hot_firsts(self._folder, self._disk, history)
+        self._places = {first: places for first, places in self._places.items() if first in set(self._firsts)}
+        self._last = None
 
     def _nearest(self, after: int) -> _Place:
         last = self._last
@@ -112,10 +164,10 @@ class SegmentReader:
             return last
         number = bisect_right(self._firsts, after) - 1
         if number + 1 >= len(self._firsts):  # perhaps there is a newer segment by now
-            self._firsts = segment_firsts(self._folder, self._disk)
+            self._firsts = self._segments()
             number = bisect_right(self._firsts, after) - 1
         if number < 0:
-            raise self._damage(_Place(0, 0, 0, None), "the first segment is missing")
+            raise self._missing(_Place(self._start, 0, self._start, None), "the first segment is missing")
         segment = self._firsts[number]
         positions, starts = self._places.get(segment, (array("q"), array("q")))
         nearest = bisect_right(positions, after) - 1
@@ -177,14 +229,14 @@ class SegmentReader:
 
     def _next_segment(self, place: _Place) -> _Place:
         """Return the beginning of the segment that follows, where this one ends before what is durable."""
-        self._firsts = segment_firsts(self._folder, self._disk)
+        self._firsts = self._segments()
         number = bisect_right(self._firsts, place.segment)
         if number == len(self._firsts):
-            raise self._damage(place, "the segment ends before its last durable event")
+            raise self._missing(place, "the segment ends before its last durable event")
         first = self._firsts[number]
         missing = gap(place.position, first)
         if missing is not None:
-            raise missing.error(self._folder)
+            raise _Missing(str(missing.error(self._folder)))
         return _Place(first, 0, first, place.chain)
 
     def _remember(self, place: _Place) -> None:
@@ -192,6 +244,17 @@ class SegmentReader:
         if not starts or place.byte >= starts[-1] + PLACE_BYTES:
             positions.append(place.position)
             starts.append(place.byte)
+
+    @property
+    def _start(self) -> int:
+        """Log position at which the first segment begins, as far as this reader has seen."""
+        return 0 if self._history is None else self._history.history.end
+
+    def _segments(self) -> list[int]:
+        return hot_firsts(self._folder, self._disk, None if self._history is None else self._history.history)
+
+    def _missing(self, place: _Place, reason: str) -> "_Missing":
+        return _Missing(str(self._damage(place, reason)))
 
     def _damage(self, place: _Place, reason: str, stop: int | None = None) -> LogDamaged:
         damage = Damage(segment_name(place.segment), place.byte, place.position, stop, reason)

@@ -21,6 +21,7 @@ from midstream.events.frames import (
     opening_at,
     seed_of,
 )
+from midstream.events.history import History, damage_text, file_flaw, history_folder, read_history
 from midstream.events.log_identity import LogIdentity
 from midstream.events.schema import SCHEMA_VERSION
 
@@ -91,7 +92,7 @@ class Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a log folder holds, every byte of it checked."""
+    """What a log folder holds: every byte of its segments checked, of its history what was asked for."""
 
     log_id: str
     generation: int
@@ -101,6 +102,14 @@ class Survey:
     sound_bytes: int
     torn: TornTail | None
     damage: Damage | None
+    tail: Tail
+    """Where the sound events end."""
+    history: History | None = None
+
+    @property
+    def begin(self) -> int:
+        """Oldest log position that can be read."""
+        return 0 if self.history is None else self.history.begin
 
 
 class _Flaw(NamedTuple):
@@ -120,9 +129,49 @@ def segment_firsts(folder: Path, disk: Disk) -> list[int]:
     return sorted(int(name) for name in names if len(name) == _DIGITS and name.isdigit())
 
 
-def start_of(identity: LogIdentity) -> Tail:
-    """Return where a log stands that holds nothing."""
-    return Tail(-1, 0, 0, identity.id_bytes, 0, 0, 0)
+def hot_firsts(folder: Path, disk: Disk, history: History | None) -> list[int]:
+    """Return the log positions at which the segments begin that history does not hold, ascending."""
+    end = 0 if history is None else history.end
+    return [first for first in segment_firsts(folder, disk) if first >= end]
+
+
+def start_of(identity: LogIdentity, history: History | None = None) -> Tail:
+    """Return where the first segment of a log begins, and what it comes after."""
+    if history is None:
+        return Tail(-1, 0, 0, identity.id_bytes, 0, 0, 0)
+    tail = history.tail
+    size = tail.bytes
+    return Tail(tail.segment, size, tail.position, bytes.fromhex(tail.chain), tail.generation, tail.log_time_ms, size)
+
+
+def history_of(folder: Path, disk: Disk, identity: LogIdentity) -> History | None:
+    """Return the manifest of a log's history, None when it has none.
+
+    Raises:
+        LogDamaged: It is not as it was written, or of another log.
+    """
+    history = read_history(folder, disk)
+    if history is not None and history.log_id != identity.log_id:
+        message = f"{history_folder(folder)} is the history of another log"
+        raise LogDamaged(message)
+    return history
+
+
+def history_damage(folder: Path, disk: Disk, history: History | None, *, thorough: bool) -> LogDamaged | None:
+    """Return the error of the first file of history that is not as it was written.
+
+    Args:
+        folder: Of the log.
+        disk: Makes all file calls.
+        history: Its manifest.
+        thorough: Compare every byte; else that each is there in its full size.
+    """
+    for file in () if history is None else history.files:
+        path = history_folder(folder) / file.name
+        flaw = file_flaw(path, disk, file, thorough=thorough)
+        if flaw:
+            return LogDamaged(damage_text(path, file.first, file.end, flaw))
+    return None
 
 
 def scan(data: Bytes, first: int, identity: LogIdentity, before: Tail | None, *, is_last: bool) -> Scan:
@@ -176,16 +225,29 @@ def scan_file(
     return scan(data, first, identity, before, is_last=is_last)
 
 
-def survey(folder: Path, disk: Disk, identity: LogIdentity) -> Survey:
-    """Check every byte of a log, up to the first damage.
+def survey(folder: Path, disk: Disk, identity: LogIdentity, *, thorough: bool = False) -> Survey:
+    """Check every byte of a log's segments, up to the first damage, and that each file of history is there.
+
+    Args:
+        folder: Of the log.
+        disk: Makes all file calls.
+        identity: Of the log.
+        thorough: Check every byte of history too; reading it does so in any case.
 
     Raises:
+        LogDamaged: The history is not as it was written.
         LogUnreadable: A sound frame is of another schema version.
     """
-    firsts = segment_firsts(folder, disk)
-    tail = start_of(identity)
+    history = history_of(folder, disk, identity)
+    lost = history_damage(folder, disk, history, thorough=thorough)
+    if lost is not None:
+        raise lost
+    firsts = hot_firsts(folder, disk, history)
+    tail = start_of(identity, history)
     total = 0
     torn = damage = None
+    if not firsts and history is not None:
+        damage = no_segment(tail.position)
     for number, first in enumerate(firsts):
         damage = gap(tail.position, first)
         if damage is not None:
@@ -196,7 +258,12 @@ def survey(folder: Path, disk: Disk, identity: LogIdentity) -> Survey:
         total += tail.size
         if damage is not None:
             break
-    return Survey(identity.log_id, identity.generation, tail.position, len(firsts), total, torn, damage)
+    return Survey(identity.log_id, identity.generation, tail.position, len(firsts), total, torn, damage, tail, history)
+
+
+def no_segment(position: int) -> Damage:
+    """Return the damage of a log whose history ends at a position and that has no segment: there always is one."""
+    return Damage(segment_name(position), 0, position, None, "it should follow the history; the segment is missing")
 
 
 def gap(position: int, first: int) -> Damage | None:

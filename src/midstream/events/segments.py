@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from midstream.core.errors import AppendFailed, DiskFull
+from midstream.core.errors import AppendFailed, DiskFull, LogDamaged
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import NO_ROOM, Bytes, Disk
 from midstream.events.frames import (
@@ -33,6 +33,7 @@ from midstream.events.frames import (
     opening_bytes,
     seed_of,
 )
+from midstream.events.history import DAY_MS, History, history_folder
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of, read_identity, write_identity
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import (
@@ -41,6 +42,10 @@ from midstream.events.segment_scan import (
     Tail,
     TornTail,
     gap,
+    history_damage,
+    history_of,
+    hot_firsts,
+    no_segment,
     scan_file,
     segment_firsts,
     segment_name,
@@ -71,7 +76,8 @@ class SegmentLog:
             folder: The log's own folder, in the data folder.
             disk: Makes all file calls.
             new_id: 16 random bytes that name the log if there is none yet.
-            segment_bytes: A commit that would make a segment larger than this begins the next one.
+            segment_bytes: A commit that would make a segment larger than this begins the next one; so does the first
+                of a day of log time.
             lock: The data folder's lock where it is held already, which ``close`` then releases; None = take it.
 
         Raises:
@@ -96,10 +102,11 @@ class SegmentLog:
                 self._lock = disk.lock(lock_path(folder))
             self._identity = self._identify(new_id)
             self._seed = seed_of(self._identity.id_bytes)
-            self._tail = start_of(self._identity)
-            self._before = (-1, 0)
+            history = history_of(folder, disk, self._identity)
+            self._start = self._tail = start_of(self._identity, history)
+            self._before = (self._start.segment, self._start.size)
             """First position and size of the segment before the last one."""
-            self._resume()
+            self._resume(history)
             self._reader = SegmentReader(folder, disk)
             undo.pop_all()
 
@@ -142,8 +149,7 @@ class SegmentLog:
             return self.end
         length = frame_bytes(batch)
         self._check(batch, length)
-        is_full = self._tail.size > 0 and self._tail.size + length > self._segment_bytes
-        file = self._begin_segment() if self._file is None or is_full else self._file
+        file = self._begin_segment() if self._file is None or self._is_full(batch, length) else self._file
         tail = self._tail
         opened, chain = self._opening() if tail.size == 0 else (b"", tail.chain)
         frame = encode(batch, tail.position, self.generation, chain, self._seed)
@@ -181,6 +187,9 @@ class SegmentLog:
         if known is not None:
             return known
         firsts = segment_firsts(self._folder, self._disk)
+        if not firsts and self._disk.list_folder(history_folder(self._folder)):
+            message = f"{self._folder} holds a history and no log.json beside it; put that back from a backup"
+            raise LogDamaged(message)
         if firsts:
             reason = "there are segments and no log.json beside them"
             raise Damage(segment_name(firsts[0]), 0, firsts[0], None, reason).error(self._folder)
@@ -191,9 +200,17 @@ class SegmentLog:
         write_identity(self._folder, self._disk, fresh)
         return fresh
 
-    def _resume(self) -> None:
-        """Find the end, drop a torn tail, and make durable what is there."""
-        firsts = segment_firsts(self._folder, self._disk)
+    def _resume(self, history: History | None) -> None:
+        """Find the end, drop a torn tail, and make durable what is there.
+
+        Segments that history holds are passed by: their sealing was interrupted, and the next one removes them.
+        """
+        lost = history_damage(self._folder, self._disk, history, thorough=False)
+        if lost is not None:
+            raise lost
+        firsts = hot_firsts(self._folder, self._disk, history)
+        if not firsts and history is not None:
+            raise no_segment(history.end).error(self._folder)
         if firsts:
             self._check_links(firsts)
             found = self._scan_last(firsts)
@@ -219,21 +236,22 @@ class SegmentLog:
 
     def _check_links(self, firsts: Sequence[int]) -> None:
         """Check that no segment is missing or cut short, by what each says of the one before it."""
-        missing = gap(0, firsts[0])
+        missing = gap(self._start.position, firsts[0])
         if missing is not None:
             raise missing.error(self._folder)
-        for before, first in pairwise(firsts):
+        sizes = [self._start.size, *(self._disk.size(self._folder / segment_name(first)) for first in firsts[:-1])]
+        for (before, first), size in zip(pairwise([self._start.segment, *firsts]), sizes, strict=True):
             opening = opening_at(self._disk.read(self._folder / segment_name(first), 0, OPENING_BYTES))
-            size = self._disk.size(self._folder / segment_name(before))
             if opening is None and first == firsts[-1]:
                 return  # perhaps torn: the scan of the last segment will say
-            if opening is None or (opening.before, opening.before_bytes) != (before, size):
+            is_next = opening is not None and (opening.before, opening.before_bytes) == (before, size)
+            if opening is None or not is_next or (first == firsts[0] and opening.chain != self._start.chain):
                 reason = "the segment does not follow the one before it, or that one was cut short"
                 raise Damage(segment_name(first), 0, before, None, reason).error(self._folder)
 
     def _scan_last(self, firsts: Sequence[int]) -> Scan:
         first = firsts[-1]
-        before = start_of(self._identity) if len(firsts) == 1 else None
+        before = self._start if len(firsts) == 1 else None
         found = self._scan(first, before, is_last=True)
         if found.tail.size > 0 or before is not None:
             return found
@@ -250,6 +268,16 @@ class SegmentLog:
         if found.damage is not None:
             raise found.damage.error(self._folder)
         return found
+
+    def _is_full(self, batch: EventBatch, length: int) -> bool:
+        """Return whether a commit belongs into the next segment: by size, or since another day of log time began.
+
+        So a shop with few events has segments that become history too, and a file of history is a whole day.
+        """
+        if self._tail.size == 0:
+            return False
+        is_another_day = int(batch.rows["log_time_ms"][0]) // DAY_MS > self._tail.log_time_ms // DAY_MS
+        return is_another_day or self._tail.size + length > self._segment_bytes
 
     def _check(self, batch: EventBatch, length: int) -> None:
         times = batch.rows["log_time_ms"]
