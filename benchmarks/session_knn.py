@@ -102,19 +102,20 @@ def build_index(session_count, seed):
     index = SessionIndex(Limits(), cast("Vocabulary", SimpleNamespace(item_hash=hashes)))
     number, item = stream(*draw_sessions(session_count, seed), seed)
     alone = 2_000
+    nobody = np.zeros(1_000, dtype=np.uint64)
     batches = [
         (SimpleNamespace(item_index=item[start : start + 1_000]), number[start : start + 1_000])
         for start in range(0, len(item) - alone, 1_000)
     ]
     begin = time.perf_counter_ns()
     for batch, numbers in batches:
-        index.apply(batch, numbers)
+        index.apply(batch, numbers, nobody[: len(numbers)])
     batched = (time.perf_counter_ns() - begin) / 1_000 / sum(len(numbers) for _, numbers in batches)
     single = []
     for place in range(len(item) - alone, len(item)):
         batch = SimpleNamespace(item_index=item[place : place + 1])
         begin = time.perf_counter_ns()
-        index.apply(batch, number[place : place + 1])
+        index.apply(batch, number[place : place + 1], nobody[:1])
         single.append(time.perf_counter_ns() - begin)
     return index, round(batched, 3), figures(np.array(single) / 1_000)
 

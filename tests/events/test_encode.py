@@ -74,6 +74,14 @@ events = st.one_of(
     made(Kind.TICK),
     made(Kind.CONTROL, body=contents),
     made(Kind.ERASE, user_id=ids),
+    made(Kind.ERASE, body=objects.map(compact)),
+    made(
+        Kind.USER,
+        user_id=ids,
+        operation=st.just(int(Operation.MERGE)),
+        body=ids.map(lambda each: compact({"from": each})),
+    ),
+    made(Kind.INTERACTION, action=st.just("view"), item_id=ids),
 )
 
 

@@ -137,3 +137,63 @@ def test_numbers_come_back_as_they_were_sent(fields):
     body = json.dumps({name: value for name, value in fields.items() if abs(value) < 1e300}).encode()
     documents.apply(0, Operation.PUT, body, 1, is_timed=True)
     assert documents.get(0) == msgspec.json.decode(body)
+
+
+@given(CHANGES, CHANGES)
+def test_a_merge_fills_what_the_first_does_not_say(mine, theirs):
+    """What the first says wins, removed fields included; of the other what is newer than the first's last full word."""
+    documents = Documents(1_000_000)
+    changes = [(*each[:3], index, each[4]) for index, some in enumerate((mine, theirs)) for each in some]
+    apply_all(documents, changes)
+    first, other = ([each for each in changes if each[3] == index] for index in (0, 1))
+    before, floor = twin(settled(first)), max_floor(settled(first))
+    told = {name for name in ("a", "b", "c", "ä") if said(settled(first), name, floor)}
+    taken = {} if documents.is_deleted(1) else twin(settled(other))
+    when = {name: time_of(settled(other), name) for name in taken}
+    documents.merge(0, 1)
+    expected = {name: value for name, value in taken.items() if name not in told and when[name] > floor} | before
+    assert documents.get(0) == expected
+    fresh = Documents(1_000_000)
+    fresh.restore(documents.arrays())
+    assert fresh.bytes_used == documents.bytes_used
+
+
+def max_floor(changes):
+    """Return the time of the newest change that said something of every field."""
+    return max((time for op, _, time, _ in changes if op != Operation.PATCH), default=-1)
+
+
+def said(changes, name, floor):
+    """Say whether a document has a word of a field, be it that it is not there."""
+    newer = [(op, fields, time) for op, fields, time, _ in changes if name in fields and op != Operation.DELETE]
+    return any(
+        time > floor
+        or (time == floor and name in twin(changes))
+        or (time == floor and op == Operation.PATCH and after_floor(changes, fields, time))
+        for op, fields, time in newer
+    )
+
+
+def after_floor(changes, fields, time):
+    """Say whether a patch came after the last full word of the same time."""
+    places = [place for place, change in enumerate(changes) if change[0] != Operation.PATCH and change[2] == time]
+    return any(place > max(places, default=-1) for place, change in enumerate(changes) if change[1] is fields)
+
+
+def time_of(changes, name):
+    """Return when the newest word of a field was said."""
+    found = newest(changes, lambda op, fields: op != Operation.PATCH or name in fields)
+    return found[2] if found else -1
+
+
+def test_a_merge_that_does_not_fit_takes_nothing():
+    """Counted, and the first stays as it is."""
+    documents = Documents(1_000)
+    documents.apply(0, Operation.PUT, b'{"a":"%s"}' % (b"x" * 20), 1, is_timed=True)
+    documents.apply(1, Operation.PATCH, b'{"b":"%s"}' % (b"y" * 40), 2, is_timed=True)
+    documents._bytes_max = documents.bytes_used + 40
+    used = documents.bytes_used
+    assert not documents.merge(0, 1)
+    assert (documents.get(0), documents.refused_count, documents.bytes_used) == ({"a": "x" * 20}, 1, used)
+    documents.drop(1)
+    assert not documents.merge(0, 1)

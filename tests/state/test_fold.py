@@ -83,10 +83,11 @@ def same(left, right):
 
 @pytest.fixture(scope="module")
 def log():
-    """Return 20,000 events with duplicates, late, future and shuffled ones."""
-    batch = random_events(COUNT, SEED)
+    """Return events with duplicates, late, future and shuffled ones, with users that are merged and erased."""
+    batch = random_events(COUNT, SEED, Stream(people_share=0.01))
     kinds = Counter(batch.rows["kind"].tolist())
-    assert set(kinds) == {Kind.INTERACTION, Kind.IMPRESSION, Kind.ITEM, Kind.USER, Kind.SERVED, Kind.TICK}
+    assert set(kinds) == {Kind.INTERACTION, Kind.IMPRESSION, Kind.ITEM, Kind.USER, Kind.SERVED, Kind.TICK, Kind.ERASE}
+    assert Operation.MERGE in batch.rows["operation"]
     return batch
 
 
@@ -101,7 +102,9 @@ def whole(log, settings):
     """Return the fold of the log in one batch."""
     fold = fold_in(settings, log, [0, COUNT])
     counts = fold.counts()
-    assert all(counts[name] > 0 for name in ("future", "late", "too_late", "duplicate", "conflict", "unknown_action"))
+    names = ("future", "late", "too_late", "duplicate", "conflict", "unknown_action", "erased", "merge_void")
+    assert all(counts[name] > 0 for name in names)
+    assert (counts["alias_evicted"] > 0) == (settings.limits.users_max < 100)
     assert (counts["user_evicted"] > 0) == (settings.limits.users_max < 100)
     return fold
 
@@ -143,7 +146,7 @@ def test_a_used_fold_becomes_the_one_it_restores(log, settings, whole):
     assert differences(whole, fold) == []
 
 
-@given(event_batches(), st.data())
+@given(event_batches(people=True), st.data())
 def test_small_nasty_logs_fold_the_same_however_they_are_cut(batch, data):
     """Very few ids, so that everything meets everything; a restart at each cut."""
     settings = tiny_settings()
@@ -157,9 +160,10 @@ def test_small_nasty_logs_fold_the_same_however_they_are_cut(batch, data):
     assert differences(fold_in(settings, batch, [0, len(batch)]), fold) == []
 
 
-def test_duplicates_touch_nothing_but_their_count(log, settings):
-    """A log in which events come again folds to the state of the log in which they do not."""
-    events = [event_at(log, index) for index in range(3_000)]
+def test_duplicates_touch_nothing_but_their_count(settings):
+    """A log without a silence of a day, in which events come again, folds to the state of one in which they do not."""
+    events = random_event_list(3_000, 7, Stream(people_share=0.01))
+    assert max(later.log_time_ms - event.log_time_ms for event, later in pairwise(events)) < 86_400_000
     once = [event._replace(event_id=event.event_id or f"own-{place}") for place, event in enumerate(events)]
     once = list({event.event_id: event for event in reversed(once)}.values())[::-1]
     rng = np.random.default_rng(6)
@@ -171,15 +175,15 @@ def test_duplicates_touch_nothing_but_their_count(log, settings):
             twice.append(again._replace(log_time_ms=event.log_time_ms))
     first = fold_in(settings, build(once), [0, len(once)])
     second = fold_in(settings, build(twice), every(50, len(twice)))
-    free = {"fold.place", "vocabulary.counts", "requests.position"}
+    free = {"fold.place", "vocabulary.counts", "requests.position", "erasures.position"}
     if settings.limits.event_ids_max > len(once):
         assert set(differences(first, second)) <= free
         assert second.counts()["duplicate"] == len(twice) - len(once)
 
 
-def test_counters_are_those_of_the_distinct_events(log):
+def test_counters_are_those_of_the_distinct_events():
     """A dictionary over the distinct events of the log agrees with every counter of every user since a delete."""
-    settings = roomy_settings()
+    settings, log = roomy_settings(), random_events(COUNT, SEED)
     fold = fold_in(settings, log, every(333, COUNT))
     batch = indexed(log, settings)
     users: Counter[tuple[str, str]] = Counter()
@@ -312,7 +316,7 @@ def test_an_affinity_is_to_what_the_item_was_when_it_was_acted_on():
 
 def test_sizes_are_those_of_what_is_reserved():
     """Every table is named; in use is never more than can be."""
-    fold = fold_in(tiny_settings(), random_events(500, seed=2), [0, 500])
+    fold = fold_in(tiny_settings(), random_events(500, seed=2, stream=Stream(people_share=0.05)), [0, 500])
     sizes = fold.sizes()
     assert {type(fold.tables[kind]) for kind in fold.tables} == set(fold.tables)
     assert len(sizes) == len(fold.tables)

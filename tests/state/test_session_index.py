@@ -25,16 +25,25 @@ class Plain:
 
     newest: int = -1
     sessions: dict[int, list[int]] = field(default_factory=dict)
+    users: dict[int, int] = field(default_factory=dict)
 
-    def apply(self, number, item):
+    def apply(self, number, item, user=0):
         if number < 0 or item < 0 or number <= self.newest - SLOTS:
             return
         self.newest = max(self.newest, number)
         for old in [each for each in self.sessions if each <= self.newest - SLOTS]:
             del self.sessions[old]
+            self.users.pop(old, None)
+        if user:
+            self.users[number] = user
         items = self.sessions.setdefault(number, [])
         if item not in items and len(items) < ROW:
             items.append(item)
+
+    def forget(self, users):
+        for number in [each for each, user in self.users.items() if user in users]:
+            del self.users[number]
+            self.sessions.pop(number, None)
 
     def entries(self, item):
         """Numbers of the newest held sessions with an item, oldest first, and how many there are in all."""
@@ -48,11 +57,12 @@ def new_index(limits=LIMITS):
 
 
 def fold(index, events, size):
-    """Fold (number, item) pairs in batches of a size."""
+    """Fold (number, item) or (number, item, user) in batches of a size."""
     for start in range(0, len(events), size):
-        number, item = zip(*events[start : start + size], strict=True)
+        number, item, *user = zip(*events[start : start + size], strict=True)
         batch = cast("IndexedBatch", SimpleNamespace(item_index=np.array(item, dtype=np.int32)))
-        index.apply(batch, np.array(number, dtype=np.int64))
+        users = user[0] if user else [0] * len(item)
+        index.apply(batch, np.array(number, dtype=np.int64), np.array(users, dtype=np.uint64))
     return index
 
 
@@ -123,3 +133,46 @@ def test_a_restored_index_goes_on_as_the_one_it_was_taken_from(others, before, d
         assert [entries_of(restored, item) for item in range(ITEMS)] == [
             entries_of(index, item) for item in range(ITEMS)
         ]
+
+
+@st.composite
+def events_of_users(draw):
+    """Draw events of sessions of few users, some known late, and now and then users to forget."""
+    found: list[object] = []
+    for number, item in draw(events_of()):
+        if draw(st.integers(0, 9)) == 0:
+            found.append(sorted(draw(st.sets(st.integers(1, 4), max_size=3))))
+        found.append((number, item, draw(st.integers(0, 4))))
+    return found
+
+
+@given(events_of_users())
+def test_what_is_left_when_users_are_forgotten_is_an_index_of_the_other_sessions(steps):
+    """Lists and counts after each step are those made anew; full lists take older sessions back; restore agrees."""
+    index, plain = new_index(), Plain()
+    for step in steps:
+        if isinstance(step, list):
+            index.forget(np.array(step, dtype=np.uint64))
+            plain.forget(step)
+        else:
+            fold(index, [step], 1)
+            plain.apply(*step)
+        assert [entries_of(index, each) for each in range(ITEMS)] == [plain.entries(each) for each in range(ITEMS)]
+        assert index.session_count == len([items for items in plain.sessions.values() if items])
+        fresh = new_index()
+        fresh.restore(index.arrays())
+        assert arrays_of(fresh) == arrays_of(index)
+        index = fresh
+    held = range(max(plain.newest - SLOTS + 1, 0), plain.newest + 1)
+    assert index.arrays()["user"].tolist() == [plain.users.get(number, 0) for number in held]
+
+
+def test_an_older_session_comes_back_into_a_full_list():
+    """The list had no room for it; now it is the third newest with that item."""
+    index = fold(new_index(), [(0, 2, 7), (1, 2, 7), (2, 2, 8), (3, 2, 7), (4, 2, 7)], 5)
+    assert entries_of(index, 2) == ([2, 3, 4], 5)
+    index.forget(np.array([8], dtype=np.uint64))
+    assert entries_of(index, 2) == ([1, 3, 4], 4)
+    index.forget(np.array([7], dtype=np.uint64))
+    assert entries_of(index, 2) == ([], 0)
+    assert index.session_count == 0

@@ -51,7 +51,8 @@ def index_of(events, slots=5, row=3, entries=3):
         numbers.append(max(newest + step, 0))
         newest = max(newest, numbers[-1])
     items = np.array([item for _, item in events], dtype=np.int32)
-    index.apply(cast("IndexedBatch", SimpleNamespace(item_index=items)), np.array(numbers, dtype=np.int64))
+    batch = cast("IndexedBatch", SimpleNamespace(item_index=items))
+    index.apply(batch, np.array(numbers, dtype=np.int64), np.zeros(len(items), dtype=np.uint64))
     return index, dict(zip(range(max(newest - slots + 1, 0), newest + 1), held_sessions(index), strict=True))
 
 

@@ -61,6 +61,20 @@ class Twin:
         session["items"] = [*session["items"], row["item_index"]][-limits.session_items_max :]
         return session["number"]
 
+    def merge(self, into, other):
+        """Let one user's sessions be another's; the one without an id too unless that user has one."""
+        for each in self.open.values():
+            if each["user"] == other:
+                each["user"] = into
+        if ("user", other) in self.open and ("user", into) not in self.open:
+            self.open = OrderedDict(
+                (("user", into) if name == ("user", other) else name, each) for name, each in self.open.items()
+            )
+
+    def forget(self, user):
+        """Drop a user's sessions."""
+        self.open = OrderedDict((name, each) for name, each in self.open.items() if each["user"] != user)
+
     @staticmethod
     def name_of(session_hash, user_hash):
         """Return what names a session, None = nothing."""
@@ -180,3 +194,40 @@ def test_bytes_are_those_of_the_arrays():
     small = sessions._weights.nbytes + sessions._meta.nbytes
     assert sessions.bytes_max == sum(each.nbytes for each in held) - small
     assert sessions.bytes_now == 0
+
+
+@given(event_batches(), st.integers(1, 5), st.data())
+def test_merged_and_forgotten_sessions_are_those_of_a_dictionary(batch, sessions_max, data):
+    """Between any two events; nothing of them is left over, and restored on the way."""
+    settings = settings_of(sessions_max, 2)
+    sessions, twin = Sessions(settings), Twin(settings)
+    whole = indexed(batch, settings)
+    ids = st.sampled_from(IDS[1:])
+    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+        piece = part(whole, start, stop)
+        numbered = sessions.number(piece)
+        numbers = [twin.number(row) for row in rows_of(piece)]
+        assert numbered.number.tolist() == numbers
+        assert [user for user, number in zip(numbered.user.tolist(), numbers, strict=True) if number < 0] == [
+            0 for number in numbers if number < 0
+        ]
+        into, other = id_hash(data.draw(ids)), id_hash(data.draw(ids))
+        if data.draw(st.booleans()) and into != other:
+            sessions.merge(into, other)
+            twin.merge(into, other)
+        else:
+            sessions.forget(into)
+            twin.forget(into)
+        if stop > start:
+            check_reads(sessions, twin, int(piece.log_time_ms[-1]))
+        fresh = Sessions(settings)
+        fresh.restore(sessions.arrays())
+        sessions = fresh
+
+
+def test_each_event_says_whose_session_it_is_in():
+    """The first user named in it, from then on."""
+    click = Event(Kind.INTERACTION, action="view", item_id="x", session_id="s", log_time_ms=9)
+    batch = build([click, click._replace(user_id="a"), click._replace(user_id="b"), click])
+    found = Sessions(settings_of()).number(indexed(batch, settings_of()))
+    assert found.user.tolist() == [0, id_hash("a"), id_hash("a"), id_hash("a")]

@@ -68,12 +68,11 @@ class Affinity:
         """Add the decayed weight of one act."""
         span = 32 * AFFINITY_HALF_LIFE_MS
         landmark = log_time_ms // span * span
-        if landmark != self.landmark:
-            exponent = (self.landmark - landmark) // AFFINITY_HALF_LIFE_MS
-            factor = math.ldexp(1.0, exponent) if exponent >= -1_022 else 0.0
-            self.places = [(each, np.float32(float(held) * factor)) for each, held in self.places]
-            self.landmark = landmark
-        added = weight * weight_of(event_time_ms, landmark)
+        self.move(landmark)
+        self.put(code, weight * weight_of(event_time_ms, landmark))
+
+    def put(self, code, added):
+        """Add a weight to the place of a code."""
         codes = [each for each, _ in self.places]
         if code in codes:
             place = codes.index(code)
@@ -84,6 +83,23 @@ class Affinity:
             smallest = min(range(AFFINITIES_MAX), key=lambda place: abs(self.places[place][1]))
             if abs(np.float32(added)) >= abs(self.places[smallest][1]):
                 self.places[smallest] = (code, np.float32(added))
+
+    def move(self, landmark):
+        """Bring the weights to another landmark."""
+        if landmark != self.landmark:
+            exponent = (self.landmark - landmark) // AFFINITY_HALF_LIFE_MS
+            factor = math.ldexp(1.0, exponent) if exponent >= -1_022 else 0.0
+            self.places = [(each, np.float32(float(held) * factor)) for each, held in self.places]
+            self.landmark = landmark
+        return self
+
+    def merge(self, other):
+        """Add those of another, in the order of its places."""
+        landmark = max(self.landmark, other.landmark)
+        self.move(landmark)
+        factor = math.ldexp(1.0, max((other.landmark - landmark) // AFFINITY_HALF_LIFE_MS, -1_074))
+        for code, weight in other.places:
+            self.put(code, float(weight) * factor)
 
     def read(self, now_ms):
         """Return codes and weights, strongest first."""
@@ -152,6 +168,22 @@ class Twin:
                 del row.seen[next(iter(row.seen))]
             row.seen[item] = (count + 1, event["event_time_ms"] // 1_000 * 1_000)
 
+    def merge(self, into, other):
+        """Add one row to another by the rules of the docs."""
+        row, gone, ring_max = self.rows[into], self.rows.pop(other), self.settings.limits.user_ring_max
+        row.recent = sorted(gone.recent + row.recent, key=lambda act: act[2])[-ring_max:]
+        for name, count in gone.counts.items():
+            row.counts[name] = row.counts.get(name, 0) + count
+        both = {item: [each.seen[item] for each in (gone, row) if item in each.seen] for item in gone.seen | row.seen}
+        order = [item for item in gone.seen if item not in row.seen] + list(row.seen)
+        merged = {item: (sum(count for count, _ in both[item]), max(time for _, time in both[item])) for item in order}
+        newest = sorted(order, key=lambda item: merged[item][1])[-ring_max:]
+        row.seen = {item: merged[item] for item in newest}
+        row.first = min([each.first for each in (row, gone) if each.first], default=0)
+        row.last = max(row.last, gone.last)
+        for name, affinity in row.affinities.items():
+            affinity.merge(gone.affinities[name])
+
     def lean(self, row, event):
         """Add an act to the affinities."""
         weight = self.settings.types[self.settings.action_names()[event["action"]]].weight
@@ -216,6 +248,55 @@ def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max,
         fresh = users_of(settings)
         fresh.restore({name: array.copy() for name, array in users.arrays().items()})
         users = fresh
+
+
+@given(event_batches(), st.integers(1, 4), st.data())
+def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, data):
+    """Wherever in the log, and the one that is given up is left empty."""
+    settings = settings_of(4, user_ring_max)
+    users, twin = users_of(settings), Twin(settings)
+    whole = indexed(batch, settings)
+    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+        piece = part(whole, start, stop)
+        users.apply(piece)
+        twin.apply(piece)
+        for row in twin.rows.values():
+            row.profile = []
+        for slot in range(4):
+            users._documents.drop(slot)
+        if len(twin.rows) > 1 and data.draw(st.booleans()):
+            into, other = data.draw(st.permutations(sorted(twin.rows)))[:2]
+            users.merge(into, other)
+            twin.merge(into, other)
+            assert not users._bytes[other].any()
+            check(users, twin, int(whole.log_time_ms[stop - 1]) if stop else 0)
+            twin.rows[other] = Row([])
+
+
+@pytest.mark.parametrize("step_ms", [4_000, 30_000_000])
+def test_long_rows_become_one_too(step_ms):
+    """Rings that went round, lists and affinities that overflow, landmarks half a year apart; seen counts stop."""
+    settings = settings_of(60, 7)
+    batch = indexed(random_events(4_000, seed=22, stream=Stream(users=60, step_ms=step_ms)), settings)
+    users, twin = users_of(settings), Twin(settings)
+    users.apply(batch)
+    twin.apply(batch)
+    for row in twin.rows.values():
+        row.profile = []
+    for slot in range(60):
+        users._documents.drop(slot)
+    slots = sorted(twin.rows)
+    for into, other in pairwise(slots[:40:2]):
+        if into in twin.rows and other in twin.rows:
+            users.merge(other, into)
+            twin.merge(other, into)
+    check(users, twin, int(batch.log_time_ms[-1]))
+    assert len(twin.rows) < len(slots)
+    users._rows["seen_item"][0, 0] = users._rows["seen_item"][1, 0] = 5
+    users._rows["seen_length"][:2] = 1
+    users._rows["seen_count"][:2] = SEEN_COUNT_MAX - 1
+    users.merge(0, 1)
+    assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
 
 
 @pytest.mark.parametrize("users_max, user_ring_max", [(5, 7), (400, 50)])

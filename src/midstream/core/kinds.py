@@ -31,6 +31,8 @@ class Operation(IntEnum):
     PUT = 1
     PATCH = 2
     DELETE = 3
+    MERGE = 4
+    """Of users alone: what is known of another id belongs to this one from now on."""
 
 
 RESERVED_TYPES = ("impression", "served", "item", "user", "tick", "control", "erase")

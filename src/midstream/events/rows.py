@@ -4,7 +4,6 @@ Rows are packed straight into their bytes and the texts of an event are joined o
 costs about 2 µs. An event is taken whole or not at all: an order whose last line is wrong leaves no row.
 """
 
-import re
 import struct
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from midstream.core.kinds import RESERVED_TYPES, Kind, Operation
 from midstream.core.types import EventBatch, Index
 from midstream.events.faults import listed, nearest, shown
 from midstream.events.schema import ROW, TIME_SENT
-from midstream.events.values import Path, attributes_body, content_body, context_body
+from midstream.events.values import NOT_IN_IDS, Path, attributes_body, content_body, context_body, merge_body
 from midstream.events.wire import (
     EVENT_FIELDS,
     ID_FIELDS,
@@ -38,7 +37,6 @@ from midstream.events.wire import (
 
 _CODES = {"|u1": "B", "<i2": "h", "<u2": "H", "<u4": "I", "<i8": "q", "<f8": "d", "<f4": "f"}
 _pack_row = struct.Struct("<" + "".join(_CODES[field[1]] for field in ROW.descr)).pack
-_NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAN = float("nan")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -47,11 +45,12 @@ _ISO_CHARS_MAX = 40
 _FLOAT32_END = (2 - 2**-24) * 2.0**127
 """Halfway between the largest float32 and the next power of two: from here on rounding gives an infinity."""
 _RESERVED = {name: int(Kind[name.upper()]) for name in RESERVED_TYPES}
-_OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete")}
+_OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete", "merge")}
 _INTERACTION = int(Kind.INTERACTION)
 _IMPRESSION = int(Kind.IMPRESSION)
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
+_ERASE = int(Kind.ERASE)
 
 _ALWAYS = ("type", "time", "event_id", "log_time")
 _WHO_AND_WHAT = ("user_id", "session_id", "item_id", "request_id", "value", "quantity", "position")
@@ -65,7 +64,7 @@ _REQUIRED = {
     _ITEM: "item_id",
     _USER: "user_id",
     int(Kind.SERVED): "request_id",
-    int(Kind.ERASE): "user_id",
+    _ERASE: "user_id",
 }
 _Fixed: TypeAlias = tuple[int, int, int | None, int, str, str]
 """Of all rows of an event: kind, operation, event time, log time, action, body."""
@@ -227,7 +226,8 @@ def _act_body(event: WireEvent, accept: Accept) -> str:
         _refuse_foreign(event, _ACT_FIELDS)
     if event.item_id is None and event.items is None:
         raise Refused(("item_id",), "An item: item_id, or items for several.", "Nothing was sent.")
-    if event.user_id is None and event.session_id is None:
+    # Of an erased user the log keeps what was done and with which item; an export has that too.
+    if event.user_id is None and event.session_id is None and not accept.trusted:
         raise Refused(("user_id",), "A user, a session, or both: user_id, session_id.", "Nothing was sent.")
     return "" if event.context is None else context_body(event.context, accept)
 
@@ -237,6 +237,10 @@ def _document(event: WireEvent, kind: int, accept: Accept) -> tuple[int, str]:
     _refuse_foreign(event, _DOCUMENT_FIELDS[kind])
     _require(event, kind)
     operation = _OPERATIONS[event.operation or "patch"]
+    if operation == Operation.MERGE:
+        if kind != _USER:
+            raise Refused(("operation",), "put, patch or delete: only users are merged.")
+        return operation, merge_body(event.attributes or {}, accept)
     if operation == Operation.DELETE:
         if event.attributes:
             raise Refused(("attributes",), "Nothing: a delete takes all attributes away.")
@@ -269,6 +273,8 @@ def _refuse_foreign(event: WireEvent, allowed: frozenset[str]) -> None:
 
 def _require(event: WireEvent, kind: int) -> None:
     name = _REQUIRED.get(kind)
+    if kind == _ERASE and event.content is not None:
+        return  # blanked: its content says who it was about, as hashes
     if name is not None and getattr(event, name) is None:
         raise Refused((name,), f"{name}: an event of type {event.type} needs it.", "Nothing was sent.")
 
@@ -299,7 +305,7 @@ def _check_ids(event: WireEvent, item: WireEvent | WireItem, path: Path, accept:
     for name in ID_FIELDS:
         inner = name == "item_id"
         text: str | None = getattr(item if inner else event, name)
-        if text and (len(text) > accept.limits.id_chars_max or _NOT_IN_IDS.search(text)):
+        if text and (len(text) > accept.limits.id_chars_max or NOT_IN_IDS.search(text)):
             raise Refused((*path, name) if inner else (name,), right_of(name, accept))
 
 

@@ -3,6 +3,7 @@
 The form is compact JSON with sorted keys, so that the same content always gives the same bytes, whoever wrote it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import TypeAlias, cast
@@ -12,13 +13,22 @@ import msgspec
 from midstream.core.kinds import Operation
 from midstream.events.wire import CONTENT_NESTING_MAX, Accept, AttributeKind, Refused, right_of
 
+NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Path: TypeAlias = tuple[str | int, ...]
 AVAILABLE = "available"
 """The one attribute of an item that the engine itself reads; always a boolean."""
+MERGED = "from"
+"""The one attribute of a merge: the other user's id."""
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _NUMBER = "A finite number; a whole number within 64 bits."
 _CHAR_BYTES_MAX = 4
+
+
+class _Merge(msgspec.Struct, frozen=True):
+    """Body of a merge."""
+
+    other: str = msgspec.field(name=MERGED)
 
 
 def compact(value: object, path: Path) -> str:
@@ -73,6 +83,28 @@ def attributes_body(attributes: Mapping[str, object], operation: int, *, of_item
             # The event and its attributes are the first two levels.
             check_json(value, ("attributes", name), accept.limits.nesting_max - 2)
     return body
+
+
+def merge_body(attributes: Mapping[str, object], accept: Accept) -> str:
+    """Return the canonical text of what a merge says; or raise ``Refused``."""
+    path = ("attributes", MERGED)
+    for name in attributes:
+        if name != MERGED:
+            raise Refused(("attributes", name), f'A merge has one attribute, "{MERGED}": the other user\'s id.')
+    other = attributes.get(MERGED)
+    if other is None:
+        raise Refused(path, right_of("user_id", accept), "Nothing was sent.")
+    if not isinstance(other, str) or not 0 < len(other) <= accept.limits.id_chars_max or NOT_IN_IDS.search(other):
+        raise Refused(path, right_of("user_id", accept))
+    return compact({MERGED: other}, path)
+
+
+def merged_id(body: bytes) -> str:
+    """Return the other user's id of the body of a merge; empty when the body is none."""
+    try:
+        return msgspec.json.decode(body, type=_Merge).other
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def content_body(content: Mapping[str, object], accept: Accept) -> str:

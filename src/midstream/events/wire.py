@@ -31,7 +31,7 @@ OPEN_TYPES = frozenset({"impression", "item", "user"})
 AttributeKind: TypeAlias = Literal["number", "category", "tags", "boolean"]
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=POSITION_MAX)]
-OperationName: TypeAlias = Literal["put", "patch", "delete"]
+OperationName: TypeAlias = Literal["put", "patch", "delete", "merge"]
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,7 +146,7 @@ def right_of(field: str, accept: Accept) -> str:
         "quantity": "A finite number, at most 3.4e38.",
         "position": f"A whole number from 0 (the first place) to {POSITION_MAX}.",
         "context": f"An object of text, numbers and booleans, at most {limits.free_bytes_max} bytes.",
-        "operation": "put, patch or delete.",
+        "operation": "put, patch, delete, or of users merge.",
         "attributes": "An object: names of attributes and their values.",
         "content": f"An object of at most {CONTENT_NESTING_MAX} levels.",
         "content_base64": "Text in base64.",

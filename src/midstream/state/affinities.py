@@ -83,6 +83,31 @@ def fold_affinities(
 
 
 @kernel
+def merge_affinities(
+    into: int,
+    other: int,
+    at: NDArray[np.int64],
+    ints: NDArray[np.int32],
+    floats: NDArray[np.float32],
+    longs: NDArray[np.int64],
+) -> None:
+    """Add the affinities of one user to those of another, place by place, at the later of their landmarks.
+
+    The landmarks lie whole half-lives apart, so bringing the older weights to the later one is exact.
+    """
+    landmark = max(longs[into, at[0]], longs[other, at[0]])
+    factor = rebase_factor(longs[into, at[0]], landmark, AFFINITY_HALF_LIFE_MS)
+    for each in range(AFFINITIES_MAX):
+        floats[into, at[2] + each] = np.float32(np.float64(floats[into, at[2] + each]) * factor)
+    longs[into, at[0]] = landmark
+    factor = rebase_factor(longs[other, at[0]], landmark, AFFINITY_HALF_LIFE_MS)
+    for each in range(AFFINITIES_MAX):
+        if ints[other, at[1] + each] > 0:
+            added = np.float64(floats[other, at[2] + each]) * factor
+            _add(into, signed(ints[other, at[1] + each]) - 1, added, at, ints, floats)
+
+
+@kernel
 def _add(
     user: int,
     code: int,

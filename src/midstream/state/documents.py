@@ -91,7 +91,36 @@ class Documents:
             time_ms = max(time_ms, document.floor_ms, document.changed_ms)
         if time_ms < document.floor_ms:
             return False
-        after = _ENCODE(_changed(document, operation, sent, time_ms))
+        return self._put(index, before, _ENCODE(_changed(document, operation, sent, time_ms)))
+
+    def merge(self, into: int, other: int) -> bool:
+        """Fill what one document does not say with what another says; say whether anything changed.
+
+        What the first says wins, a removed field included, whatever its time. A field of the other is taken when it
+        is newer than the first's floor: a ``PUT`` or ``DELETE`` has said of it that it is not there. When that does
+        not fit, nothing is taken, and counted.
+        """
+        text = self._texts.get(other)
+        if text is None or (found := _STORED.decode(text)).is_deleted:
+            return False
+        before = self._texts.get(into)
+        document = _EMPTY if before is None else _STORED.decode(before)
+        new = {
+            name: field
+            for name, field in found.fields.items()
+            if name not in document.fields and field[0] > document.floor_ms
+        }
+        if before is None:
+            after = text
+        elif new:
+            changed_ms = max(document.changed_ms, found.changed_ms)
+            after = _ENCODE(_Document(document.floor_ms, changed_ms, is_deleted=False, fields=document.fields | new))
+        else:
+            return False
+        return self._put(into, before, after)
+
+    def _put(self, index: int, before: bytes | None, after: bytes) -> bool:
+        """Keep a document if there is room for it, else count it; say which."""
         grown = len(after) - (len(before) if before is not None else -OVERHEAD_BYTES)
         if len(after) > DOCUMENT_BYTES_MAX or self._bytes_used + grown > self._bytes_max:
             self.refused_count += 1

@@ -18,6 +18,7 @@ from midstream.state.kernel import kernel, signed
 _LOAD_MAX = 0.6
 """Entries probed on average at this load: 1.75 for what is there, 3.6 for what is not."""
 _SIZE_MIN = 8
+_NONE = np.uint64(0)
 
 
 def table_size(places_max: int) -> int:
@@ -72,7 +73,8 @@ def remove(place: int, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> 
 
 @kernel
 def fill(hashes: NDArray[np.uint64], count: int, table: NDArray[np.int32]) -> None:
-    """Make the table that of the first ``count`` places."""
+    """Make the table that of the first ``count`` places; one with hash 0 holds nothing."""
     table[:] = 0
     for place in range(count):
-        insert(place, hashes, table)
+        if hashes[place] != _NONE:
+            insert(place, hashes, table)

@@ -72,6 +72,8 @@ class Numbered:
 
     Distinct by their latest act; the event's own item is among them where the session had it before. Of the
     ``session_items_max`` acts that are kept."""
+    user: NDArray[np.uint64]
+    """Hash of the user whom that session belongs to, (n,); 0 = none is known yet, or there is no session."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +137,7 @@ class Sessions:
         """Fold a batch; return which session each event goes on with, and what that had before."""
         found = np.empty(len(batch), dtype=np.int64)
         before = np.empty((len(batch), self._before_max), dtype=np.int32)
+        user = np.empty(len(batch), dtype=np.uint64)
         _number(
             batch.kind,
             batch.action,
@@ -147,13 +150,23 @@ class Sessions:
             self._weights,
             found,
             before,
+            user,
             self._sessions,
             self._items,
             self._table,
             self._user_heads,
             self._meta,
         )
-        return Numbered(found, before)
+        return Numbered(found, before, user)
+
+    def merge(self, into_hash: int, from_hash: int) -> None:
+        """Let the open sessions of one user be another's; the one without an id goes on unless that user has one."""
+        hashes = (np.uint64(into_hash), np.uint64(from_hash))
+        _merge(*hashes, self._sessions, self._table, self._user_heads)
+
+    def forget(self, user_hash: int) -> None:
+        """Close the open sessions of a user, as if they had never been open: they are counted nowhere."""
+        _forget(np.uint64(user_hash), self._sessions, self._table, self._user_heads, self._meta)
 
     def find(self, session_hash: int, user_hash: int, now_ms: int) -> Open | None:
         """Return the session that an interaction at ``now_ms`` would go on with; None when it would begin one.
@@ -245,6 +258,7 @@ def _number(
     weights: NDArray[np.float64],
     found: NDArray[np.int64],
     before: NDArray[np.int32],
+    user: NDArray[np.uint64],
     sessions: NDArray[np.void],
     items: NDArray[np.int32],
     table: NDArray[np.int32],
@@ -254,6 +268,7 @@ def _number(
     for i in range(len(kind)):
         found[i] = -1
         before[i, :] = -1
+        user[i] = _NONE
         now = log_time_ms[i]
         while meta[0]["oldest"] >= 0 and now - sessions[meta[0]["oldest"]]["last_ms"] > meta[0]["gap_ms"]:
             _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
@@ -278,6 +293,47 @@ def _number(
         _look_back(slot, sessions, items, before[i])
         _add(slot, item_index[i], sessions, items)
         found[i] = sessions[slot]["number"]
+        user[i] = sessions[slot]["user"]
+
+
+@kernel
+def _merge(
+    into: np.uint64,
+    other: np.uint64,
+    sessions: NDArray[np.void],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+) -> None:
+    slot = signed(user_heads[signed(other) & (len(user_heads) - 1)]) - 1
+    while slot >= 0:
+        after = signed(sessions[slot]["next_of_user"])
+        if sessions[slot]["user"] == other:
+            _leave_user(slot, sessions, user_heads)
+            sessions[slot]["user"] = into
+            _join_user(slot, sessions, user_heads)
+        slot = after
+    slot = find(_key(_NONE, other), sessions["key"], table)
+    key = _key(_NONE, into)
+    if slot >= 0 and find(key, sessions["key"], table) < 0:
+        remove(slot, sessions["key"], table)
+        sessions[slot]["key"] = key
+        insert(slot, sessions["key"], table)
+
+
+@kernel
+def _forget(
+    user: np.uint64,
+    sessions: NDArray[np.void],
+    table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> None:
+    slot = signed(user_heads[signed(user) & (len(user_heads) - 1)]) - 1
+    while slot >= 0:
+        after = signed(sessions[slot]["next_of_user"])
+        if sessions[slot]["user"] == user:
+            _close(slot, sessions, table, user_heads, meta)
+        slot = after
 
 
 @kernel

@@ -58,6 +58,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tags kept of one item."""
     document_bytes_max: int = 134_217_728
     """Attributes of all items, and again of all users, as text: 128 MiB are 200,000 items x 670 bytes."""
+    aliases_max: int = 200_000
+    """User ids that were merged into others: one for every fifth of the users; 7 MB. Full, the first made goes."""
+    erased_max: int = 10_000
+    """Erased user ids that are remembered: each for 24 h, and until the log is rewritten, which is due after 7 days."""
 
 
 class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

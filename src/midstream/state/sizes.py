@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from midstream.state.affinities import AFFINITIES_MAX
+from midstream.state.aliases import ALIAS_BYTES
+from midstream.state.erasures import ERASURE_BYTES
 from midstream.state.hash_table import table_size
 from midstream.state.pairs import NEIGHBOURS_MAX
 from midstream.state.sessions import SESSION_BYTES
@@ -37,8 +39,10 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         "items": _items(settings),
         "users": _users(settings),
         "pairs": limits.items_max * (_PAIR_BYTES * min(limits.pair_neighbours_max, NEIGHBOURS_MAX) + _WORD),
-        "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1)
+        "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
         + limits.items_max * (4 * limits.index_entries_max + 8),
+        "aliases": limits.aliases_max * ALIAS_BYTES + _table(limits.aliases_max),
+        "erasures": limits.erased_max * ERASURE_BYTES,
         "requests": limits.requests_max * _REQUEST_BYTES + _table(limits.requests_max),
     }
 

@@ -6,7 +6,8 @@ for good. Items known only from interactions have a maximum of their own, so mad
 catalogue. Two item ids of one hash are told apart by their text; of users the hash is all that is kept.
 
 Only interactions with a configured action and user events make a user, only those interactions and item
-events make an item. Deletes, impressions and served slates look up what is there. Duplicates touch nothing.
+events make an item. Deletes, merges, impressions and served slates look up what is there. Duplicates touch nothing,
+nor do late copies of an erased user's events. An id that was merged into another is that other one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,17 +19,23 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT
+from midstream.state.aliases import Aliases
+from midstream.state.erasures import Erasures
 from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import hash_id, id_hash
 from midstream.state.item_slots import ITEM_META, find_items, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import (
-    USER_META,
     USER_ROW,
+    merge_users,
+    new_meta,
+    read_free,
     read_order,
+    release_user,
     take_user,
     touch,
+    write_free,
     write_order,
 )
 
@@ -48,6 +55,7 @@ _IMPRESSION = int(Kind.IMPRESSION)
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _DELETE = int(Operation.DELETE)
+_MERGE = int(Operation.MERGE)
 _NONE = np.uint64(0)
 
 
@@ -69,6 +77,8 @@ class Count(IntEnum):
     """Events that were folded before, conflicts included."""
     CONFLICT = 7
     """Duplicates by id with other content."""
+    ERASED = 8
+    """Late copies of events of erased users: passed by."""
 
 
 _FUTURE = int(Count.FUTURE)
@@ -78,6 +88,7 @@ _UNKNOWN_ACTION = int(Count.UNKNOWN_ACTION)
 _ITEM_REFUSED = int(Count.ITEM_REFUSED)
 _USER_EVICTED = int(Count.USER_EVICTED)
 _DUPLICATES = int(Count.DUPLICATE)
+_ERASED = int(Count.ERASED)
 
 
 class Vocabulary:
@@ -96,8 +107,11 @@ class Vocabulary:
         self._in_catalogue = np.zeros(limits.items_max, dtype=np.bool_)
         self._item_table = np.zeros(table_size(limits.items_max), dtype=np.int32)
         self._item_text = np.zeros(limits.items_max * ITEM_ID_BYTES_MEAN, dtype=np.uint8)
-        self._user_meta = np.zeros(1, dtype=USER_META)
-        self._user_meta["oldest"] = self._user_meta["newest"] = -1
+        self._user_meta = new_meta()
+        self.aliases = Aliases(limits.aliases_max)
+        """Ids that stand for others. A table of its own; only the fold changes it."""
+        self.erasures = Erasures(limits.erased_max)
+        """Who was erased. A table of its own; only the fold changes it."""
         self._id_texts: list[str | None] = [None] * limits.items_max
         """Ids that were read before, as texts. No state: a slot is never reused, so a text is never wrong."""
         self._meta = np.zeros(1, dtype=ITEM_META)
@@ -153,7 +167,8 @@ class Vocabulary:
             folded: True for each event to fold, shape (n,); False for duplicates.
 
         Returns:
-            Columns of all events, in order. Of an event that is not folded, indices are -1.
+            Columns of all events, in order. Of an event that is not folded, indices are -1. Late copies of erased
+            users are not folded either. Aliases and erasures are those that stand before the first event.
         """
         n = len(batch)
         hashes = np.empty((4, n), dtype=np.uint64)
@@ -166,6 +181,8 @@ class Vocabulary:
         quantity = np.empty(n, dtype=np.float32)
         rows, text = frozen_columns(batch)
         _read_columns(rows, text, self._actions, codes, hashes, action, times, value, quantity)
+        folded = self._less_erased(batch, hashes[0], folded)
+        self.aliases.resolve_all(hashes[0])
         _index(
             rows,
             text,
@@ -207,9 +224,28 @@ class Vocabulary:
             source=batch,
         )
 
+    def user_hash_of(self, user_id: str) -> int:
+        """Return the hash of the user that an id stands for; 0 = no id."""
+        return self.aliases.resolve(id_hash(user_id))
+
     def user_index(self, user_id: str) -> int:
         """Return the slot of a user, -1 when it is not known. Changes nothing, not even who goes next."""
-        return find(np.uint64(id_hash(user_id)), self._users["hash"], self._user_table) if user_id else -1
+        return self.user_slot(self.user_hash_of(user_id))
+
+    def user_slot(self, user_hash: int) -> int:
+        """Return the slot of the user of a hash, -1 when it has none."""
+        return find(np.uint64(user_hash), self._users["hash"], self._user_table) if user_hash else -1
+
+    def merge_users(self, into_hash: int, from_hash: int) -> tuple[int, int]:
+        """Return the slots of a user, and of another who becomes this one; of that -1 when nothing is to be added.
+
+        The other's slot is still its own: ``release`` it when its row has been added.
+        """
+        return merge_users(np.uint64(into_hash), np.uint64(from_hash), self._users, self._user_table, self._user_meta)
+
+    def release(self, user_index: int) -> None:
+        """Give the slot of a user up: it is the next to be taken."""
+        release_user(user_index, self._users, self._user_table, self._user_meta)
 
     def user_hash(self, user_index: int) -> int:
         """Return the 64-bit hash of the id of the user in a slot."""
@@ -246,13 +282,17 @@ class Vocabulary:
         return found
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return users by slot, the slots from least to most recently seen, items by index, and the counts."""
+        """Return users by slot, the slots from least to most recently seen and the free ones, items, and the counts."""
         items = self.item_count
+        used = int(self._user_meta["used"][0])
         order = np.empty(self.user_count, dtype=np.int32)
         write_order(self._users, self._user_meta, order)
+        free = np.empty(used - self.user_count, dtype=np.int32)
+        write_free(self._users, self._user_meta, free)
         return {
-            "user_hash": self._users["hash"][: self.user_count].copy(),
+            "user_hash": self._users["hash"][:used].copy(),
             "user_order": order,
+            "user_free": free,
             "item_hash": self._item_hash[:items].copy(),
             "item_start": self._item_start[: items + 1].copy(),
             "item_text": self._item_text[: self._item_start[items]].copy(),
@@ -262,9 +302,9 @@ class Vocabulary:
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the vocabulary whose ``arrays`` these are."""
-        users = len(arrays["user_hash"])
+        used = len(arrays["user_hash"])
         items = len(arrays["item_hash"])
-        self._users["hash"][:users] = arrays["user_hash"]
+        self._users["hash"][:used] = arrays["user_hash"]
         self._id_texts = [None] * len(self._id_texts)
         self._item_hash[:items] = arrays["item_hash"]
         self._item_start[: items + 1] = arrays["item_start"]
@@ -272,13 +312,25 @@ class Vocabulary:
         self._in_catalogue[:] = False
         self._in_catalogue[:items] = arrays["in_catalogue"]
         self.counts[:] = arrays["counts"]
-        self._user_meta["users"] = users
+        self._user_meta["used"] = used
+        self._user_meta["users"] = len(arrays["user_order"])
         self._meta["items"] = items
         self._meta["click_items"] = items - np.count_nonzero(arrays["in_catalogue"])
         self._meta["text_used"] = len(arrays["item_text"])
         read_order(arrays["user_order"].astype(np.int32), self._users, self._user_meta)
-        fill(self._users["hash"], users, self._user_table)
+        read_free(arrays["user_free"].astype(np.int32), self._users, self._user_meta)
+        fill(self._users["hash"], used, self._user_table)
         fill(self._item_hash, items, self._item_table)
+
+    def _less_erased(self, batch: EventBatch, user_hash: NDArray[np.uint64], folded: Mask) -> Mask:
+        """Return which events are to be folded when late copies of erased users are not."""
+        refused = self.erasures.refused(batch.rows, user_hash)
+        if refused is None or not (refused := refused & folded).any():
+            return folded
+        count = np.count_nonzero(refused)
+        self.counts[_ERASED] += count
+        self.counts[_DUPLICATES] -= count  # as which everything counts that is not to be folded
+        return folded & ~refused
 
 
 @kernel
@@ -354,11 +406,11 @@ def _index(
         if kind == _INTERACTION and not acts:
             counts[_UNKNOWN_ACTION] += 1
         if hashes[0, i] != _NONE:
-            if acts or (kind == _USER and not deletes):
+            if acts or (kind == _USER and not deletes and row["operation"] != _MERGE):
                 indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
             else:
                 indices[0, i] = find(hashes[0, i], users["hash"], user_table)
-                is_new[i] = kind == _USER and indices[0, i] >= 0
+                is_new[i] = kind == _USER and deletes and indices[0, i] >= 0
                 if kind == _IMPRESSION and indices[0, i] >= 0:
                     touch(signed(indices[0, i]), users, user_meta)
         if hashes[1, i] != _NONE:

@@ -17,6 +17,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.event_ids import Admission, EventIds
+from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import Vocabulary
 
@@ -62,6 +63,8 @@ def tiny_settings() -> FoldSettings:
             attribute_values_max=8,
             item_tags_max=3,
             document_bytes_max=4_096,
+            aliases_max=5,
+            erased_max=7,
         ),
     )
 
@@ -83,6 +86,8 @@ class Stream:
     """Item and user events."""
     other_share: float = 0.12
     """Impressions, served slates, ticks."""
+    people_share: float = 0.0
+    """Merges of two users, and a quarter as many erasures."""
 
 
 def random_events(count: int, seed: int, stream: Stream | None = None) -> EventBatch:
@@ -137,7 +142,9 @@ class _Generator:
         if self._sent and draw < stream.duplicate_share:
             return self._duplicate()
         draw -= stream.duplicate_share
-        if draw < stream.catalogue_share:
+        if stream.people_share and self._chance(stream.people_share):
+            event = self._person()
+        elif draw < stream.catalogue_share:
             event = self._item() if self._chance(0.75) else self._user()
         elif draw < stream.catalogue_share + stream.other_share:
             event = self._other(number)
@@ -238,6 +245,13 @@ class _Generator:
         user_id = f"user-{self._zipf(self._stream.users)}"
         return Event(Kind.USER, operation, user_id=user_id, body=body, event_time_ms=self._sent_ms())
 
+    def _person(self) -> Event:
+        user_id, other = (f"user-{self._zipf(self._stream.users)}" for _ in range(2))
+        if self._chance(0.2):
+            return Event(Kind.ERASE, user_id=user_id)
+        body = json.dumps({"from": other}).encode()
+        return Event(Kind.USER, Operation.MERGE, user_id=user_id, body=body, event_time_ms=self._sent_ms())
+
     def _other(self, number: int) -> Event:
         if self._chance(0.7):
             return Event(
@@ -261,14 +275,20 @@ _AHEAD_MS = (5 * _MINUTE_MS, 5 * _MINUTE_MS + 1, 30 * _HOUR_MS)
 _SHIFTS_MS = (*(-each for each in _BEHIND_MS), *_AHEAD_MS)
 
 
-def event_lists(size_max: int = 60) -> st.SearchStrategy[list[Event]]:
-    """Return lists of stamped events over very few ids, so that everything meets everything."""
-    return st.lists(_drafts(), max_size=size_max).map(_stamped)
+def event_lists(size_max: int = 60, *, people: bool = False) -> st.SearchStrategy[list[Event]]:
+    """Return lists of stamped events over very few ids, so that everything meets everything.
+
+    Args:
+        size_max: Events at most.
+        people: Whether users are merged and erased among them.
+    """
+    drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people()) if people else _drafts()
+    return st.lists(drafts, max_size=size_max).map(_stamped)
 
 
-def event_batches(size_max: int = 60) -> st.SearchStrategy[EventBatch]:
+def event_batches(size_max: int = 60, *, people: bool = False) -> st.SearchStrategy[EventBatch]:
     """Return batches of what ``event_lists`` draws."""
-    return event_lists(size_max).map(build)
+    return event_lists(size_max, people=people).map(build)
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:
@@ -297,6 +317,17 @@ def _drafts() -> st.SearchStrategy[tuple[int, int | None, Event]]:
     )
     shift = st.none() | st.sampled_from(_SHIFTS_MS)
     return st.tuples(st.sampled_from(_STEPS_MS), shift, event)
+
+
+def _people() -> st.SearchStrategy[tuple[int, int | None, Event]]:
+    """Return merges, erasures, and what is left of an erasure when the log was rewritten, as ``_drafts`` does."""
+    bodies = [b"{}", *(json.dumps({"from": each}).encode() for each in _IDS)]
+    pairs = st.tuples(st.sampled_from(_IDS), st.sampled_from(bodies))
+    merge = pairs.map(lambda pair: Event(Kind.USER, Operation.MERGE, user_id=pair[0], body=pair[1]))
+    erase = st.sampled_from(_IDS[1:]).map(lambda each: Event(Kind.ERASE, user_id=each))
+    blanked = st.just(Event(Kind.ERASE, body=b'{"erased":["%016x"]}' % id_hash("a")))
+    shift = st.none() | st.sampled_from(_SHIFTS_MS)
+    return st.tuples(st.sampled_from(_STEPS_MS), shift, merge | merge | erase | blanked)
 
 
 def _stamped(drafts: Sequence[tuple[int, int | None, Event]]) -> list[Event]:
