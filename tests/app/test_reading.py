@@ -15,6 +15,13 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.state.settings import FoldSettings
 
+TWO_HALF_LIVES = """
+[trending]
+segment = "user.country"
+[[placements]]
+sources = [{ kind = "popular", half_life = "1h" }, { kind = "trending", by_segment = true }]
+"""
+
 
 def faults_of(text: str) -> dict[str, str]:
     """Where → the whole fault as text."""
@@ -163,6 +170,25 @@ def test_all_faults_are_reported_together():
             '[[placements]]\nsources = [{ kind = "recent_items", half_life = "366d" }]',
             "placements[0].sources[0].half_life",
             "From 60,000",
+        ),
+        ('[trending]\nsegment = "country"', "trending.segment", "names no attribute of a user or a context"),
+        ('[trending]\nsegment = "item.country"', "trending.segment", 'such as "user.country"'),
+        ('[trending]\nsegment = "user."', "trending.segment", 'such as "user.country"'),
+        ("[limits]\nsegment_values_max = 32767", "limits.segment_values_max", "From 1 to 32,766"),
+        (
+            '[[placements]]\nsources = [{ kind = "trending", by_segment = true }]',
+            "placements[0].sources[0].by_segment",
+            "There is no [trending] segment.",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "trending", segment_prior = 0.5 }]',
+            "placements[0].sources[0].segment_prior",
+            "From 1.0",
+        ),
+        (
+            TWO_HALF_LIVES,
+            "placements[0].sources[1].half_life",
+            '"1h", or no shorter one elsewhere',
         ),
         ("[[placements]]\nslate_size = 30\nslate_size_max = 20", "placements[0].slate_size", "slate_size_max, 20"),
         ("[[placements]]\nslate_size_max = 101", "placements[0].slate_size_max", "From 1 to 100"),

@@ -46,7 +46,7 @@ def roomy_settings():
     limits = Limits(
         users_max=1_000, items_max=1_000, click_items_max=500, event_ids_max=50_000, index_sessions_max=9_000
     )
-    return FoldSettings(attributes=tiny_settings().attributes, limits=limits)
+    return FoldSettings(attributes=tiny_settings().attributes, segment="context.page", limits=limits)
 
 
 def fold_in(settings, batch, edges):

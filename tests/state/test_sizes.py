@@ -13,6 +13,7 @@ ODD = FoldSettings(
     types={"view": EventType()},
     attributes={"a": "category", "b": "category", "c": "tags", "d": "boolean"},
     half_lives=(Duration("1h"),),
+    segment="context.device",
     limits=Limits(users_max=999, items_max=1_001, click_items_max=7, user_ring_max=13, index_items_max=255),
 )
 

@@ -61,6 +61,12 @@ class PairsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     half_life: Duration = Duration("30d")
 
 
+class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[trending]``."""
+
+    segment: str = ""
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``."""
 
@@ -101,6 +107,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: ItemsSection = ItemsSection()
     sessions: SessionsSection = SessionsSection()
     pairs: PairsSection = PairsSection()
+    trending: TrendingSection = TrendingSection()
     limits: Limits = Limits()
     log: LogSection = LogSection()
     snapshots: SnapshotsSection = SnapshotsSection()
@@ -129,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             session_gap=self.sessions.gap,
             half_lives=self.half_lives(),
             pair_half_life=self.pairs.half_life,
+            segment=self.trending.segment,
             limits=self.limits,
         )
 

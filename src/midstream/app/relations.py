@@ -20,6 +20,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.state.pairs import NEIGHBOURS_MAX
+from midstream.state.segments import CONTEXT, SEGMENT_VALUES_MAX, USER
 from midstream.state.session_index import INDEX_ITEMS_MAX
 from midstream.state.sessions import BEFORE_MAX
 from midstream.state.settings import FoldSettings
@@ -56,8 +57,9 @@ _LIMITS_HIGH: dict[str, int] = {
     "index_items_max": INDEX_ITEMS_MAX,
     "pair_neighbours_max": NEIGHBOURS_MAX,
     "pair_items_max": BEFORE_MAX,
+    "segment_values_max": SEGMENT_VALUES_MAX,
 }
-"""Of ``[limits]``: the first two are counted in a byte, the third has a table of weights."""
+"""Of ``[limits]``: the first two are counted in a byte, the third has a table of weights, the last has two bytes."""
 WEIGHT_MAX = 1_000_000
 RANK_OFFSETS = (0.1, 10_000.0)
 """From the first place alone to places that hardly differ."""
@@ -94,10 +96,22 @@ def _sections(config: Config) -> Iterator[Fault]:
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
         yield from _within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
+    yield from _segment(config.trending.segment)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."
         yield Fault("$.placements", came, f"At most {HALF_LIVES_MAX}, 6h and 7d among them.", SOURCES)
+
+
+def _segment(segment: str) -> Iterator[Fault]:
+    """Yield a fault unless the attribute that makes segments is one of users or of contexts."""
+    scope, _, name = segment.partition(".")
+    where = "$.trending.segment"
+    if segment and (scope not in {USER, CONTEXT} or not name):
+        came = f'"{segment}" names no attribute of a user or a context.'
+        yield Fault(where, came, 'user.<name> or context.<name>, such as "user.country".', SOURCES)
+    elif segment:
+        yield from _name(where, name)
 
 
 def _limits(config: Config) -> Iterator[Fault]:
@@ -224,6 +238,8 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
         case Popular() | Trending():
             yield from _within(f"{place}.limit", source.limit, 1, limits.hot_items_max, SOURCES)
             yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+            if isinstance(source, Trending):
+                yield from _by_segment(config, source, place)
         case Editorial():
             yield from _within(f"{place}.items", len(source.items), 0, EDITORIAL_MAX, SOURCES)
         case SessionKnn():
@@ -238,6 +254,20 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
             yield from _repeat(config, source, place)
         case _:
             return
+
+
+def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with the options of ``trending`` that are about segments."""
+    yield from _within(f"{place}.segment_prior", source.segment_prior, 1.0, WEIGHT_MAX, SOURCES)
+    if not source.by_segment:
+        return
+    if not config.trending.segment:
+        came, right = "There is no [trending] segment.", 'segment = "user.country" or "context.device", say.'
+        yield Fault(f"{place}.by_segment", came, right, SOURCES)
+    shortest = config.half_lives()[0]
+    if source.half_life != shortest:
+        came = f"{source.half_life} came; segments have heat for the shortest half-life in use alone."
+        yield Fault(f"{place}.half_life", came, f'"{shortest}", or no shorter one elsewhere.', SOURCES)
 
 
 def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:

@@ -44,6 +44,13 @@ price = "number". `available` is always there: an item with available = false is
         "Items that are acted on in the same sessions, which covisitation and similar items come from.",
         {"half_life": "What one session says about two items counts half as much after this."},
     ),
+    "trending": (
+        "Heat by segment, for sources with by_segment = true.",
+        {
+            "segment": "The one attribute that makes segments, of a profile or of an act's context, such as\n"
+            '"user.country" or "context.device"; "" = none. A change rebuilds the state from the log.'
+        },
+    ),
     "limits": (
         "Maxima, from which memory follows: `midstream size` prints the bytes of each.",
         {
@@ -62,6 +69,7 @@ price = "number". `available` is always there: an item with available = false is
             "new_items_max": "Newest items of the catalogue, which recent_items knows.",
             "pair_neighbours_max": "Items kept beside each item that were acted on in the same sessions; 255 at most.",
             "pair_items_max": "Last items of a session that an act makes pairs with; 50 at most.",
+            "segment_values_max": "Values of the attribute that makes segments; later ones are unknown.",
             "attribute_values_max": "Distinct values of each category or tags attribute; later ones are unknown.",
             "item_tags_max": "Tags kept of one item.",
             "document_bytes_max": "Bytes of the attributes of all items as text, and again of all users.",
@@ -146,6 +154,8 @@ SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "trending": {
         "kind": "What most people act on now.",
+        "by_segment": "Whether the segment of who asks decides, mixed with the whole shop.",
+        "segment_prior": "Heat that the whole shop counts for in a segment.",
     },
     "popular": {
         "kind": "What most people act on over a longer time; the last resort, so it runs in every request.",

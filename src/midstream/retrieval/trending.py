@@ -1,10 +1,29 @@
-"""What most people act on now."""
+"""What most people act on now, and on demand what the asking user's segment acts on.
+
+In a segment an item's share of the heat is estimated from its own heat there and, as if the segment had
+``segment_prior`` of heat more, from the item's share of the whole shop's heat:
+
+    share = (heat in the segment + prior * heat / total heat) / (total heat of the segment + prior)
+
+So a segment with little heat answers as the whole shop does, one with as much as the prior half from its own, and one
+with a lot almost from its own alone. Who is in no known segment gets the whole shop's list. The score is the share
+times the whole shop's heat, so that both are on one scale.
+
+Reference: C. Zhai, J. Lafferty, "A Study of Smoothing Methods for Language Models Applied to Information Retrieval",
+ACM TOIS 22(2), 2004, section 2.2, Dirichlet smoothing.
+"""
 
 import msgspec
+import numpy as np
 
 from midstream.core.durations import Duration
 from midstream.core.types import Moment, Proposal
 from midstream.state.items import Items
+from midstream.state.segments import Segments
+from midstream.state.vocabulary import Vocabulary
+
+_READ_TIMES = 4
+"""Items read of each list, in limits: an item further down in both has so little heat that it is not missed."""
 
 
 class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
@@ -13,7 +32,29 @@ class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     name: str = "trending"
     limit: int = 50
     half_life: Duration = Duration("6h")
+    by_segment: bool = False
+    """Answer for the segment of the asking user or of the request's context (``[trending] segment``)."""
+    segment_prior: float = 100.0
+    """Heat that the whole shop's list counts for in a segment: that of 100 views just now."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the hottest items, the hottest first; none before the first interaction."""
+        if self.by_segment:
+            segments = moment.table(Segments)
+            code = segments.asking(moment.user_index, moment.query.context)
+            if code >= 0:
+                return self._of_segment(moment, segments, code)
         return Proposal(*moment.table(Items).hottest(self.half_life.ms, self.limit))
+
+    def _of_segment(self, moment: Moment, segments: Segments, code: int) -> Proposal:
+        """Return the items with the largest share in a segment; equal ones by id hash. Cost: about 50 µs."""
+        items = moment.table(Items)
+        whole, _ = items.hottest(self.half_life.ms, _READ_TIMES * self.limit)
+        own = segments.hottest(code, _READ_TIMES * self.limit)
+        found = np.union1d(whole, own).astype(np.int32)
+        prior, all_heat = self.segment_prior, segments.total(-1)
+        heat = items.heat(self.half_life.ms, found)
+        weighed = segments.heat(code, found) * all_heat + prior * heat
+        score = (weighed / (segments.total(code) + prior)).astype(np.float32)
+        order = np.lexsort((moment.table(Vocabulary).item_hash[found], -score))[: self.limit]
+        return Proposal(found[order], score[order])

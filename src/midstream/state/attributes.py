@@ -32,6 +32,10 @@ class ValueCodes:
         self._texts: list[str] = []
         self._values_max = values_max
 
+    def __len__(self) -> int:
+        """Return how many values have a code."""
+        return len(self._texts)
+
     def find(self, text: str) -> int:
         """Return the code of a value, -1 = never seen."""
         return self._codes.get(text, -1)

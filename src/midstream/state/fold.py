@@ -2,10 +2,10 @@
 
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
 treats one event after another and no table reads another one further on than the event it is at: event ids
-say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, pairs, session
-index and requests follow. Users read item attributes, so a batch in which the catalogue changes after other
-events is handed to them in parts. A merge of two users and an erasure change whose later events are, so each is folded
-by itself, the events before and after it as batches of their own.
+say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, segments, pairs,
+session index and requests follow. Users and segments read items, so a batch in which the catalogue changes
+after other events is handed to them in parts. A merge of two users and an erasure change whose later events
+are, so each is folded by itself, the events before and after it as batches of their own.
 
 The digest covers the logical content of every table in index order: not capacities, not where an entry
 happens to lie.
@@ -33,6 +33,7 @@ from midstream.state.items import Items
 from midstream.state.kernel import frozen_columns, kernel
 from midstream.state.pairs import Pairs
 from midstream.state.requests import Requests
+from midstream.state.segments import Segments
 from midstream.state.session_index import SessionIndex
 from midstream.state.sessions import Sessions
 from midstream.state.settings import FoldSettings
@@ -40,7 +41,7 @@ from midstream.state.users import Users
 from midstream.state.vocabulary import Count, Vocabulary
 
 Table: TypeAlias = (
-    EventIds | Vocabulary | Aliases | Erasures | Sessions | Items | Users | Pairs | SessionIndex | Requests
+    EventIds | Vocabulary | Aliases | Erasures | Sessions | Items | Users | Segments | Pairs | SessionIndex | Requests
 )
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
@@ -98,6 +99,7 @@ class Fold:
         self.sessions = Sessions(settings)
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)
+        self.segments = Segments(settings, self.vocabulary, self.items, self.users)
         self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
         self.requests = Requests(settings)
@@ -111,6 +113,7 @@ class Fold:
             "sessions": self.sessions,
             "items": self.items,
             "users": self.users,
+            "segments": self.segments,
             "pairs": self.pairs,
             "session_index": self.session_index,
             "requests": self.requests,
@@ -156,6 +159,7 @@ class Fold:
         for part in parts(indexed):
             self.items.apply(part)
             self.users.apply(part)
+            self.segments.apply(part)
         self.pairs.apply(indexed, numbered.before)
         self.session_index.apply(indexed, numbered.number, numbered.user)
         self.requests.apply(indexed)
@@ -180,6 +184,7 @@ class Fold:
         into, other = vocabulary.merge_users(*pair)
         if other >= 0:
             self.users.merge(into, other)
+            self.segments.merge(into, other)
             vocabulary.release(other)
         self.sessions.merge(*pair)
 
@@ -198,6 +203,7 @@ class Fold:
         slot = vocabulary.user_slot(user_hash)
         if slot >= 0:
             self.users.forget(slot)
+            self.segments.forget(slot)
             vocabulary.release(slot)
         self.sessions.forget(user_hash)
         self.session_index.forget(np.array(hashes, dtype=np.uint64))
@@ -238,6 +244,7 @@ class Fold:
             "session_evicted": self.sessions.evicted_count,
             "item_document_refused": self.items.refused_documents_count,
             "item_value_refused": self.items.refused_values_count,
+            "segment_value_refused": self.segments.refused_values_count,
             "user_document_refused": self.users.refused_documents_count,
         }
 

@@ -205,6 +205,17 @@ class Items:
         score = (self._list_values[h, :length] * factor).astype(np.float32)
         return self._list_items[h, :length].copy(), score
 
+    def heat(self, half_life_ms: int, item_index: Index) -> NDArray[np.float64]:
+        """Return the heat of items as of the log time of the last event, shape (n,).
+
+        Raises:
+            NotFound: No sums are kept for that half-life.
+        """
+        h = self._list_number(half_life_ms)
+        factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
+        heat: NDArray[np.float64] = self._heat[h, item_index]
+        return heat * factor
+
     def newest(self) -> tuple[Index, NDArray[np.int64]]:
         """Return the items that the catalogue named last, the newest first, and the log time of each.
 

@@ -52,6 +52,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Items kept beside each item that are acted on in the same sessions: 384 bytes an item."""
     pair_items_max: int = 10
     """Last distinct items of a session that a new act makes pairs with; it decides the cost of an event."""
+    segment_values_max: int = 32
+    """Values of the attribute that makes segments; later ones count as unknown. Each has heat of 8 bytes an item."""
     attribute_values_max: int = 65_536
     """Distinct values of each category or tags attribute; later ones count as unknown."""
     item_tags_max: int = 16
@@ -86,6 +88,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Half-lives for which a list of the hottest items is kept."""
     pair_half_life: Duration = Duration("30d")
     """Of what one session says about two items."""
+    segment: str = ""
+    """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
     limits: Limits = Limits()
 
     def version(self) -> str:

@@ -39,6 +39,7 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         "items": _items(settings),
         "users": _users(settings),
         "pairs": limits.items_max * (_PAIR_BYTES * min(limits.pair_neighbours_max, NEIGHBOURS_MAX) + _WORD),
+        "segments": _segments(settings),
         "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
         + limits.items_max * (4 * limits.index_entries_max + 8),
         "aliases": limits.aliases_max * ALIAS_BYTES + _table(limits.aliases_max),
@@ -65,6 +66,14 @@ def _items(settings: FoldSettings) -> int:
     item += sum(columns[kind] for kind in settings.attributes.values())
     lists_bytes = lists * 2 * limits.hot_items_max * (8 + 4) + limits.new_items_max * (4 + 8)
     return limits.items_max * item + lists_bytes + limits.document_bytes_max
+
+
+def _segments(settings: FoldSettings) -> int:
+    limits = settings.limits
+    if not settings.segment:
+        return 0
+    value = 8 * limits.items_max + 2 * limits.hot_items_max * (8 + 4)
+    return limits.users_max * 2 + limits.items_max + limits.segment_values_max * value
 
 
 def _users(settings: FoldSettings) -> int:

@@ -96,6 +96,11 @@ class Users:
         self._used = np.zeros(1, dtype=np.int64)
         self._documents = Documents(settings.limits.document_bytes_max)
         self._document_bytes_max = settings.limits.document_bytes_max
+        scope, _, name = settings.segment.partition(".")
+        self._watched = name if scope == "user" else ""
+        self.profiles: list[tuple[int, object]] = []
+        """Of the batch that was folded last: each event that may have changed a profile, by its number, and the value
+        that the attribute which makes segments has after it, None = none. Empty where no such attribute is declared."""
 
     @property
     def refused_documents_count(self) -> int:
@@ -147,6 +152,7 @@ class Users:
                 self._floats,
                 self._longs,
             )
+        self.profiles = []
         if document_events:
             self._fold_documents(batch)
 
@@ -225,6 +231,10 @@ class Users:
         """Return the attributes of a user's profile, empty when there are none."""
         return self._documents.get(user_index)
 
+    def watched_value(self, user_index: int) -> object:
+        """Return the value of the attribute that makes segments in a user's profile, None = none."""
+        return self._documents.value(user_index, self._watched) if self._watched else None
+
     def exists(self, user_index: int) -> bool:
         """Say whether a profile was sent and not deleted."""
         return user_index in self._documents and not self._documents.is_deleted(user_index)
@@ -267,6 +277,8 @@ class Users:
                 time_ms = int(batch.event_time_ms[event])
                 is_timed = bool(batch.source.rows["flags"][event] & TIME_SENT)
                 self._documents.apply(index, operation, body, time_ms, is_timed=is_timed)
+                if self._watched:
+                    self.profiles.append((event, self.watched_value(index)))
 
 
 def row_dtype(ring_max: int, attribute_count: int) -> np.dtype[np.void]:

@@ -44,6 +44,7 @@ def tiny_settings() -> FoldSettings:
         session_gap=Duration("2m"),
         half_lives=(Duration("10m"), Duration("1h")),
         pair_half_life=Duration("10m"),
+        segment="user.plan",
         limits=Limits(
             users_max=13,
             items_max=24,
@@ -60,6 +61,7 @@ def tiny_settings() -> FoldSettings:
             new_items_max=5,
             pair_neighbours_max=3,
             pair_items_max=3,
+            segment_values_max=4,
             attribute_values_max=8,
             item_tags_max=3,
             document_bytes_max=4_096,
@@ -214,7 +216,7 @@ class _Generator:
             user_id=self._user_id(),
             item_id=self._item_id(),
             session_id=self._session_id(),
-            body=b'{"page":"home"}' if self._chance(0.3) else b"",
+            body=b'{"page":"%d"}' % (self._now_ms // 1_000 % 6) if self._chance(0.3) else b"",
             event_time_ms=self._sent_ms(),
             value=float(rng.integers(1, 9_000)) / 100 if self._chance(0.2) else float("nan"),
         )
@@ -268,7 +270,10 @@ class _Generator:
 
 
 _IDS = ("", "a", "b", "c", "d", "é", "a-longer-identifier-of-more-than-32-bytes")
-_BODIES = (b"", b"{}", b'{"category":"hats"}', b'{"category":null,"price":3}', b'{"category":"toys","available":false}')
+_BODIES = (
+    *(b"", b"{}", b'{"category":"hats"}', b'{"category":null,"price":3}', b'{"category":"toys","available":false}'),
+    *(b'{"plan":"a"}', b'{"plan":2,"page":true}', b'{"plan":[],"page":"a"}'),
+)
 _STEPS_MS = (0, 0, 1, 1_000, 61_000, 150_000, 40 * _MINUTE_MS, 25 * _HOUR_MS)
 _BEHIND_MS = (0, 1_000, 3 * _MINUTE_MS, _HOUR_MS, 24 * _HOUR_MS, 24 * _HOUR_MS + 1, 2_000 * _HOUR_MS)
 _AHEAD_MS = (5 * _MINUTE_MS, 5 * _MINUTE_MS + 1, 30 * _HOUR_MS)

@@ -56,6 +56,17 @@ class StillShop:
             for item_id in item_ids
         )
 
+    def act_in(self, context: bytes, action: str, user_id: str, *item_ids: str) -> None:
+        """Fold interactions of a user that bring a context, as JSON, along."""
+        self.record(
+            Event(Kind.INTERACTION, action=action, user_id=user_id, item_id=item_id, body=context)
+            for item_id in item_ids
+        )
+
+    def set_user(self, user_id: str, **attributes: object) -> None:
+        """Fold a user's profile."""
+        self.record((Event(Kind.USER, Operation.PUT, user_id=user_id, body=msgspec.json.encode(attributes)),))
+
     def see(self, user_id: str, *item_ids: str) -> None:
         """Fold impressions of a user, one an item."""
         self.record(Event(Kind.IMPRESSION, user_id=user_id, item_id=item_id) for item_id in item_ids)
