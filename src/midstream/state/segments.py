@@ -110,6 +110,19 @@ class Segments:
             self._vocabulary.item_hash,
         )
 
+    def merge(self, into_index: int, from_index: int) -> None:
+        """Put a user into the segment of the profile that two merged into; what both did stays where it was counted."""
+        if self._scope == USER:
+            text = text_of(self._users.watched_value(into_index))
+            # Each of the two had its code when its profile was folded, so a value without one gets none now.
+            self._user_code[into_index] = 1 + (self._codes.find(text) if text else -1)
+            self.forget(from_index)
+
+    def forget(self, user_index: int) -> None:
+        """Put the user of a slot that is given up into no segment."""
+        if self._scope == USER:
+            self._user_code[user_index] = 0
+
     def _context_codes(self, batch: IndexedBatch) -> NDArray[np.int16]:
         """Return the code of each act's context, -1 = none, shape (n,). Only acts that make heat are read."""
         found = np.full(len(batch), -1, dtype=np.int16)
