@@ -1,4 +1,5 @@
 import json
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -6,15 +7,16 @@ import pytest
 
 from midstream.serving.app import asgi
 from midstream.serving.options import ServerOptions
-from midstream.testing.engine import FakeEngine
+from midstream.testing.engine import FakeEngine, FakeRebuilder
 
 
 class Client:
     """Asks an app in process, one request after another."""
 
-    def __init__(self, engine, options=None, dead_letters=None):
+    def __init__(self, engine, options=None, dead_letters=None, rebuilder=None):
         self.engine = engine
-        self.app = asgi(engine, engine.accept, options or ServerOptions(), dead_letters)
+        self.rebuilder = rebuilder or FakeRebuilder()
+        self.app = asgi(engine, engine.accept, options or ServerOptions(), dead_letters, cast("Any", self.rebuilder))
 
     def ask(self, method, path, *, raises=True, **options):
         async def go():

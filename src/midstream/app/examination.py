@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from midstream.app.config import Config
+from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME
 from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, SnapshotInvalid
 from midstream.engine import snapshots
@@ -42,7 +43,7 @@ def examine(folder: Path, config: Config) -> Examined:
         "cpu": f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}",
         "versions": _versions(),
         "config_hash": config.config_hash,
-        "fold_version": config.fold_settings().version(),
+        "fold_version": settings_of(data, config).version(),
     }
     return Examined(facts, tuple(problems))
 
@@ -85,7 +86,7 @@ def _log(data: DataFolder, problems: list[str]) -> str:
 
 
 def _snapshots(data: DataFolder, config: Config, problems: list[str]) -> list[str]:
-    wanted = config.fold_settings().version()
+    wanted = settings_of(data, config).version()
     found: list[str] = []
     for name in snapshots.names(data.snapshots):
         try:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midstream.app.config import Config
+from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, loaded_state
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import compactions
+from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
 from midstream.events.disk import RealDisk
@@ -66,14 +69,16 @@ class StateView:
 def state_of(folder: Path, config: Config, log: LogView) -> StateView:
     """Return the state at the end of a log: newest good snapshot, then the rest of the log."""
     data = DataFolder(folder / DATA_NAME)
-    loaded = loaded_state(data, config, log.identity, log.end)
+    loaded = loaded_state(data, settings_of(data, config), log.identity, log.end)
     position = loaded.fold.log_position
     catch_up(loaded.fold, log.read, log.end)
     return StateView(loaded.fold, position, loaded.refused)
 
 
-def state_from_the_beginning(config: Config, log: LogView) -> Fold:
+def state_from_the_beginning(folder: Path, config: Config, log: LogView, notify: Notify = nobody) -> Fold:
     """Return the state at the end of a log, folded from its first event. Cost: about 2 µs an event."""
-    fold = Fold(config.fold_settings())
-    catch_up(fold, log.read, log.end)
+    data = DataFolder(folder / DATA_NAME)
+    settings = settings_of(data, config)
+    fold = Fold(settings, compactions.dropped_by(data, settings))
+    catch_up(fold, log.read, log.end, notify)
     return fold

@@ -1,15 +1,34 @@
 """The state anew from the log: as a proof that it is what the log says, and as a snapshot to start from."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
+import msgspec
+
 from midstream.app.config import Config
+from midstream.app.in_service import remember, settings_of
 from midstream.app.inspection import LogView, state_from_the_beginning, state_of
 from midstream.app.running import DATA_NAME
-from midstream.core.types import LogPosition
-from midstream.engine import snapshots
+from midstream.app.server_address import read_address
+from midstream.core.errors import ConfigInvalid, Fault, RebuildFailed, RebuildRunning, StoreUnavailable
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import compactions, snapshots
+from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches, catch_up
+from midstream.engine.types import RebuildView
 from midstream.events.disk import RealDisk
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+
+ANSWER_S_MAX = 60.0
+"""An order reads a file and loads components of one's own before it answers."""
+_POLL_S = 0.2
+_PER_MILLE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,8 @@ class Rebuilt:
     digest: str
     removed: tuple[str, ...]
     """Older snapshots that were too many."""
+    dropped_items: int = 0
+    """Deleted items that have no slot any more."""
 
 
 def verify(folder: Path, config: Config) -> Verified:
@@ -50,12 +71,18 @@ def verify(folder: Path, config: Config) -> Verified:
     log = LogView(folder)
     view = state_of(folder, config, log)
     digest = view.fold.digest()
-    whole = state_from_the_beginning(config, log)
+    whole = state_from_the_beginning(folder, config, log)
     return Verified(log.end, whole.digest(), digest, view.snapshot_position, view.refused_snapshots)
 
 
-def rebuild(folder: Path, config: Config) -> Rebuilt:
+def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: bool = False) -> Rebuilt:
     """Fold a log from the beginning and write the state as its newest snapshot.
+
+    Args:
+        folder: Nobody has it open.
+        config: Decides the state.
+        notify: Told how far it is.
+        compact: Leave out the items that are deleted and that nothing has named since.
 
     Raises:
         FolderLocked: Another process has the folder open.
@@ -64,15 +91,90 @@ def rebuild(folder: Path, config: Config) -> Rebuilt:
     """
     data = DataFolder(folder / DATA_NAME)
     disk = RealDisk()
-    disk.make_folder(data.root)
+    disk.make_folder(data.log)
     lock = disk.lock(data.lock)
     try:
         log = LogView(folder)
-        fold = state_from_the_beginning(config, log)
+        settings = _compacted(folder, config, log, notify) if compact else settings_of(data, config)
+        fold = Fold(settings, compactions.dropped_by(data, settings))
+        catch_up(fold, log.read, log.end, notify)
         if log.end == 0:
             return Rebuilt(log.end, fold.digest(), ())
         manifest = snapshots.write(data.snapshots, fold, log.identity)
-        removed = snapshots.prune(data.snapshots, config.snapshots.keep, log.identity)
+        removed = snapshots.prune(data.snapshots, config.snapshots.keep, log.identity, {settings.version()})
+        remember(data, config, settings)
+        compactions.prune(data, {settings.compaction})
     finally:
         disk.close(lock)
-    return Rebuilt(log.end, manifest.digest, tuple(removed))
+    return Rebuilt(log.end, manifest.digest, tuple(removed), len(fold.dropped.item_hash))
+
+
+def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = False) -> RebuildView:
+    """Have the server that has the folder open read ``midstream.toml`` again; wait until that is in service.
+
+    Raises:
+        StoreUnavailable: No server answers.
+        ConfigInvalid: The file cannot be used.
+        RebuildRunning: One is under way already.
+        RebuildFailed: It failed; the state of before goes on serving.
+    """
+    url = read_address(DataFolder(folder / DATA_NAME).root)
+    if url is None:
+        message = "the folder is open in a process that serves no HTTP; end that process first"
+        raise StoreUnavailable(message)
+    try:
+        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+            view = _view(client.post("/v1/rebuild", params={"compact": "true"} if compact else {}))
+            while view.change == "state" and view.state not in {"done", "failed"}:
+                notify(view.state.replace("_", " "), int(view.progress * _PER_MILLE), _PER_MILLE)
+                time.sleep(_POLL_S)
+                view = _view(client.get("/v1/rebuild"))
+    except httpx.TransportError as error:
+        message = f"{url} has the folder open and does not answer: {error}"
+        raise StoreUnavailable(message) from error
+    if view.state == "failed":
+        raise RebuildFailed(view.reason)
+    return view
+
+
+def _view(answer: httpx.Response) -> RebuildView:
+    """Return what the server says, or raise what it refuses as what it is here."""
+    if answer.is_success:
+        return msgspec.json.decode(answer.content, type=RebuildView)
+    problem = msgspec.json.decode(answer.content, type=_Problem)
+    if answer.status_code == HTTPStatus.CONFLICT:
+        raise RebuildRunning(problem.detail)
+    if problem.errors:
+        raise ConfigInvalid(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
+    message = f"the server answered {answer.status_code}: {problem.detail}"
+    raise StoreUnavailable(message)
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    """A fault as a problem document has it."""
+
+    pointer: str
+    came: str
+    right: str
+    page: str
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """What of a problem document is told here."""
+
+    detail: str
+    errors: tuple[_Fault, ...] = ()
+
+
+def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> FoldSettings:
+    """Choose the items that are to be dropped; return the settings that say so."""
+    data = DataFolder(folder / DATA_NAME)
+    fold = state_of(folder, config, log).fold
+    compactions.write_candidates(data, fold.vocabulary.item_hash[fold.items.deleted()], fold.dropped)
+
+    def every() -> Iterator[tuple[LogPosition, EventBatch]]:
+        for first, batch in batches(log.read, LogPosition(0), log.end):
+            yield first, batch
+            notify("choosing", first + len(batch), log.end)
+
+    return msgspec.structs.replace(fold.settings, compaction=compactions.choose(data, every(), log.end).name)

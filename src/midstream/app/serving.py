@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from midstream.app.config import Config
-from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
+from midstream.app.running import DATA_NAME, Outside, open_running
 from midstream.app.server_address import publish, withdraw
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
+from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running, Started
 from midstream.events.dead_letters import DeadLetters
@@ -46,7 +47,9 @@ class Stopped:
     """How the last snapshot differed from the live state; empty as it should be."""
 
 
-def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None]) -> Stopped:
+def serve_folder(
+    folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None], notify: Notify = nobody
+) -> Stopped:
     """Serve a folder until a signal asks to stop; return what was left behind.
 
     Args:
@@ -54,6 +57,7 @@ def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready:
         config: Of that folder.
         options: Where and how to serve.
         on_ready: Called once requests are taken.
+        notify: Told how far the fold is that goes before.
 
     Raises:
         FolderLocked: Another process has the folder open.
@@ -68,27 +72,28 @@ def serve_folder(folder: Path, config: Config, options: ServerOptions, on_ready:
         publish(data.root, url)
         on_ready(_ready(url, opened[0]))
 
-    serve(lambda: _opening(folder, config, opened, stopped.append), options, ready)
+    serve(lambda: _opening(folder, config, opened, stopped.append, notify), options, ready)
     return stopped[0]
 
 
 def _opening(
-    folder: Path, config: Config, opened: list[Running], on_stopped: Callable[[Stopped], None]
+    folder: Path, config: Config, opened: list[Running], on_stopped: Callable[[Stopped], None], notify: Notify
 ) -> AbstractAsyncContextManager[Opened]:
     @asynccontextmanager
     async def opening() -> AsyncGenerator[Opened]:
         data = DataFolder(folder / DATA_NAME)
-        running = open_running(folder, config)
+        running = open_running(folder, config, notify=notify, may_serve_before=True)
         began = running.engine.log.end
-        accept = accept_of(config, Limits())
+        limits = Limits()
         letters = DeadLetters(data.dead_letters, RealDisk())
         await running.start()
         opened.append(running)
         try:
             yield Opened(
                 running.engine,
-                lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()),
+                lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=Outside().clock()),
                 letters,
+                running.rebuilder,
             )
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's
@@ -107,8 +112,8 @@ def _ready(url: str, running: Running) -> Ready:
 
 def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
     version = running.engine.fold.settings.version()  # one of another configuration helps no start
-    newest = [each for each in snapshots.names(data.snapshots) if each.endswith(f"-{version}")][:1]
-    position = LogPosition(int(newest[0].partition("-")[0])) if newest else LogPosition(0)
+    newest = [each for each in snapshots.names(data.snapshots) if snapshots.version_of(each) == version][:1]
+    position = snapshots.position_of(newest[0]) if newest else LogPosition(0)
     end = running.engine.fold.log_position
     mismatch = running.snapshotter.mismatch if running.snapshotter is not None else ""
     return Stopped(end, end - began, position, mismatch)

@@ -4,7 +4,7 @@ Results go to standard output, words about them to standard error, so that a pip
 output is no terminal rich leaves colours out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -91,6 +91,12 @@ def progress() -> Progress:
         transient=True,
         disable=not err.is_terminal,
     )
+
+
+def notify_of(bar: Progress) -> Callable[[str, int, int], None]:
+    """Return what moves a bar: told of a stage, how much of it is done, and of how much."""
+    task = bar.add_task("starting", total=None)
+    return lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
 def _text(value: object) -> str:

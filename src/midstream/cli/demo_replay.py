@@ -149,7 +149,7 @@ class Replay:
 
     def _freeze(self) -> Frozen:
         """Fold the log as it is now; the server has it open and goes on."""
-        fold = state_from_the_beginning(self.config, LogView(self.folder))
+        fold = state_from_the_beginning(self.folder, self.config, LogView(self.folder))
         plan = plans(self.config, self.folder)["default"]
         return Frozen(fold, plan)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, NewFolder, out, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.import_columns import ColumnOptions
@@ -69,14 +69,7 @@ def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSum
     from midstream.app.running import config_of
 
     with progress() as bar:
-        task = bar.add_task("starting", total=None)
-        return import_file(
-            folder,
-            config_of(folder),
-            file,
-            columns,
-            lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
-        )
+        return import_file(folder, config_of(folder), file, columns, notify_of(bar))
 
 
 def print_summary(summary: "ImportSummary") -> None:

@@ -1,13 +1,15 @@
 """``midstream rebuild``: the state anew from the log, or the proof that it is what the log says."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json
+from midstream.cli.console import HERE, AsJson, Folder, err, notify_of, out, print_facts, print_json, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.rebuilding import Verified
+    from midstream.engine.types import RebuildView
 
 app = typer.Typer()
 
@@ -15,23 +17,67 @@ app = typer.Typer()
 @app.command("rebuild")
 def command(
     verify: Annotated[bool, typer.Option("--verify", help="Change nothing; compare both ways to the state.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Free the slots of deleted items.")] = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Make the state anew from the log, or prove it.
 
-    Folds from the beginning and writes a snapshot; with --verify compares that with the newest snapshot and the rest.
+    Where a server has the folder open, it reads midstream.toml again and rebuilds while it serves. With --verify both
+    ways to the state are compared.
     """
+    if verify and compact:
+        message = "--verify changes nothing, so it goes without --compact"
+        raise typer.BadParameter(message)
+    if verify:
+        verify_folder(folder, as_json=as_json)
+    else:
+        rebuild_folder(folder, compact=compact, as_json=as_json)
+
+
+def verify_folder(folder: Path, *, as_json: bool) -> None:
+    """Fold in both ways and print what came out."""
     from midstream.app import rebuilding
     from midstream.app.running import config_of
 
     with err.status("folding"):
-        config = config_of(folder)
-        done = rebuilding.verify(folder, config) if verify else rebuilding.rebuild(folder, config)
-    if isinstance(done, rebuilding.Verified):
-        print_verified(done, as_json=as_json)
-        raise typer.Exit(0 if done.is_equal else 1)
-    print_facts({"log_position": done.log_position, "digest": done.digest, "removed": done.removed}, as_json=as_json)
+        done = rebuilding.verify(folder, config_of(folder))
+    print_verified(done, as_json=as_json)
+    raise typer.Exit(0 if done.is_equal else 1)
+
+
+def rebuild_folder(folder: Path, *, compact: bool, as_json: bool) -> None:
+    """Rebuild here, or through the server that has the folder open."""
+    from midstream.app import rebuilding
+    from midstream.app.running import config_of
+    from midstream.core.errors import FolderLocked
+
+    config = config_of(folder)
+    try:
+        with progress() as bar:
+            done = rebuilding.rebuild(folder, config, notify_of(bar), compact=compact)
+    except FolderLocked:
+        with progress() as bar:
+            print_view(rebuilding.rebuild_beside(folder, notify_of(bar), compact=compact), as_json=as_json)
+        return
+    facts: dict[str, object] = {"log_position": done.log_position, "digest": done.digest, "removed": done.removed}
+    print_facts(facts | ({"dropped_items": done.dropped_items} if compact else {}), as_json=as_json)
+
+
+def print_view(view: "RebuildView", *, as_json: bool) -> None:
+    """Say what a server did."""
+    if as_json:
+        print_json(view)
+        return
+    said = {
+        "nothing": "nothing has changed: the server has this configuration",
+        "plans": "the placements are in service; the state is the same",
+        "state": "rebuilt, and in service",
+    }
+    out.print(said[view.change], markup=False)
+    print_facts({"config_hash": view.config_hash, "fold_version": view.fold_version}, as_json=False)
+    if view.at_start:
+        say(f"read at the next start only: {', '.join(view.at_start)}")
 
 
 def print_verified(done: "Verified", *, as_json: bool) -> None:

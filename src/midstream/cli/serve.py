@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, NewFolder, out, say
+from midstream.cli.console import HERE, NewFolder, notify_of, out, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.config import Config
@@ -32,7 +32,14 @@ def command(folder: NewFolder = HERE, host: Host = None, port: Port = None, inse
     config = config_of(folder)
     options = _options(config, host, port, insecure=insecure)
     say("starting; the first start on a machine compiles for about a minute")
-    print_stopped(serve_folder(folder, config, options, lambda ready: print_ready(ready, folder)))
+    with progress() as bar:
+
+        def ready(told: "Ready") -> None:
+            bar.stop()
+            print_ready(told, folder)
+
+        stopped = serve_folder(folder, config, options, ready, notify_of(bar))
+    print_stopped(stopped)
 
 
 def _options(config: "Config", host: str | None, port: int | None, *, insecure: bool) -> "ServerOptions":
@@ -47,6 +54,11 @@ def print_ready(ready: "Ready", folder: Path) -> None:
     out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)
     if ready.started.torn_tail:
         say(f"an interrupted write was dropped, nothing acknowledged was in it: {ready.started.torn_tail}")
+    if ready.started.instead_of:
+        say(
+            f"midstream.toml asks for another state: configuration {ready.started.config_hash} serves as before until "
+            f"that of {ready.started.instead_of} is rebuilt; GET {ready.url}/v1/rebuild says how far it is"
+        )
     for reason in ready.started.refused_snapshots:
         say(f"a snapshot was passed by: {reason}")
     if ready.log_position == 0:

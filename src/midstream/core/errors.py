@@ -71,6 +71,14 @@ class SnapshotInvalid(MidstreamError):
     """A snapshot does not match its manifest, or belongs to another log or fold version."""
 
 
+class RebuildFailed(MidstreamError):
+    """Another state could not be made or loaded; the one in service stays."""
+
+
+class RebuildRunning(MidstreamError):
+    """A rebuild is under way; there is one at a time."""
+
+
 class StoreUnavailable(MidstreamError):
     """The online store did not answer in time."""
 

@@ -56,6 +56,16 @@ class DataFolder:
         return self.root / "snapshots"
 
     @property
+    def compactions(self) -> Path:
+        """The items that compactions dropped, a file each."""
+        return self.root / "compactions"
+
+    @property
+    def configurations(self) -> Path:
+        """Effective configurations by their hash, and which of them is in service."""
+        return self.root / "config"
+
+    @property
     def dead_letters(self) -> Path:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"

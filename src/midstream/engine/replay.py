@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.child import Notify, nobody
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
 
@@ -33,9 +34,10 @@ def batches(read: Read, after: LogPosition, upto: LogPosition) -> Iterator[tuple
                 return
 
 
-def catch_up(fold: Fold, read: Read, upto: LogPosition) -> int:
+def catch_up(fold: Fold, read: Read, upto: LogPosition, notify: Notify = nobody) -> int:
     """Fold what the log has between the fold's position and ``upto``; return the number of events."""
     began = fold.log_position
     for first, batch in batches(read, began, upto):
         fold.apply(first, batch)
+        notify("folding", fold.log_position, upto)
     return upto - began

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
+from midstream.engine.rebuilder import Rebuilder
+from midstream.engine.service import Configuration, Service
 from midstream.engine.snapshotter import Snapshotter
 
 
@@ -20,6 +22,10 @@ class Started:
     torn_tail: str
     """What an interrupted write had left at the log's end and was dropped; empty = nothing."""
     seconds: float
+    config_hash: str = ""
+    """Of the configuration that serves."""
+    instead_of: str = ""
+    """Of the one that is asked for and waits for its state; empty when that is the one that serves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +36,19 @@ class Running:
     snapshotter: Snapshotter | None
     """None when the log is in memory."""
     started: Started
+    rebuilder: Rebuilder
+    wanted: Service | None = None
+    """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
+
+    @property
+    def service(self) -> Service:
+        """What is in service now, to be taken anew at each use."""
+        return self.rebuilder.service
+
+    @property
+    def config(self) -> Configuration:
+        """The configuration in service now."""
+        return self.service.config
 
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
@@ -38,11 +57,14 @@ class Running:
             await self.engine.start()
             if self.snapshotter is not None:
                 self.snapshotter.start()
+            if self.wanted is not None:
+                self.rebuilder.begin(self.wanted)
             undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
+            await self.rebuilder.stop()
             await self.engine.stop()
             if self.snapshotter is not None:
                 await self.snapshotter.stop()

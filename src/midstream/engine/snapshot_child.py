@@ -7,13 +7,14 @@ tests both. Given other settings than those in service it is a rebuild: the same
 
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from midstream.core.errors import MidstreamError
-from midstream.core.types import LogPosition
-from midstream.engine import child, snapshots
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import child, compactions, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
@@ -21,7 +22,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.fold import Fold
-from midstream.state.settings import decode_settings
+from midstream.state.settings import decode_settings, encode_settings
 
 STEP_EVENTS = 2_000
 """Folded between two rests: 2 ms of interactions, 60 ms of item events."""
@@ -41,6 +42,8 @@ class Order(msgspec.Struct, frozen=True):
     """Other fold versions in use: their snapshots stay."""
     hurried: bool = False
     """A stop waits for it."""
+    compacts: bool = False
+    """First choose which of the candidates in the folder are dropped, and drop them."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -52,6 +55,8 @@ class Report(msgspec.Struct, frozen=True):
     """Events folded since the snapshot before."""
     refused: tuple[str, ...]
     """Snapshots that were not good."""
+    settings: str
+    """``FoldSettings`` of what was written: those that were ordered, and the compaction where one was."""
 
 
 def run(order: Order, pace: Pace | None = None) -> Report:
@@ -66,19 +71,37 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     settings = decode_settings(order.settings)
     reader = SegmentReader(folder.log, RealDisk())
     position = LogPosition(order.log_position)
-    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position, pace)
+
+    def read(after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
+        return reader.read(after, limit, position)
+
+    if order.compacts:
+        every = _paced(batches(read, LogPosition(0), position), "choosing", position, pace)
+        settings = msgspec.structs.replace(settings, compaction=compactions.choose(folder, every, position).name)
+    dropped = compactions.dropped_by(folder, settings)
+    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position, dropped, pace)
     fold = loaded.fold
     began, written_at = fold.log_position, time.monotonic()
-    for first, batch in batches(lambda after, limit: reader.read(after, limit, position), began, position):
+    for first, batch in _paced(batches(read, began, position), "folding", position, pace):
         for start in range(0, len(batch), STEP_EVENTS):
             fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
             pace.rest()
-        pace.say("folding", fold.log_position, position)
         if time.monotonic() - written_at >= CHECKPOINT_S:
             _write(order, folder, fold, reader, pace)
             written_at = time.monotonic()
     manifest = _write(order, folder, fold, reader, pace)
-    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused)
+    written = encode_settings(settings)
+    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused, written)
+
+
+def _paced(
+    events: Iterable[tuple[LogPosition, EventBatch]], stage: str, total: LogPosition, pace: Pace
+) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield the events, saying how far they are and resting between two batches."""
+    for first, batch in events:
+        yield first, batch
+        pace.say(stage, first + len(batch), total)
+        pace.rest()
 
 
 def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace) -> snapshots.Manifest:

@@ -23,6 +23,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.events.log_identity import LogIdentity
+from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -134,7 +135,12 @@ def names(folder: Path) -> list[str]:
 
 
 def load_newest(
-    folder: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition, pace: Pace | None = None
+    folder: Path,
+    settings: FoldSettings,
+    identity: LogIdentity,
+    end: LogPosition,
+    dropped: Dropped = NOTHING,
+    pace: Pace | None = None,
 ) -> Loaded:
     """Return a fold restored from the newest good snapshot of this log, generation and fold version.
 
@@ -142,14 +148,15 @@ def load_newest(
     written, so that a table which forgets something is found at the first start and not by a customer.
     """
     refused: list[str] = []
+    wanted = _Wanted(settings, dropped, identity, end)
     for name in names(folder):
         try:
-            fold = _restore(folder / name, settings, identity, end, pace or Pace(hurried=True))
+            fold = _restore(folder / name, wanted, pace or Pace(hurried=True))
         except SnapshotInvalid as error:
             refused.append(f"{name}: {error}")
         else:
             return Loaded(fold, tuple(refused))
-    return Loaded(Fold(settings), tuple(refused))
+    return Loaded(Fold(settings, dropped), tuple(refused))
 
 
 def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
@@ -234,13 +241,24 @@ def _may_be_of(path: Path, identity: LogIdentity) -> bool:
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
-def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: LogPosition, pace: Pace) -> Fold:
-    if version_of(path.name) != settings.version():  # nothing of it needs to be read to know that
-        message = f"it has fold version {version_of(path.name)}, the configuration {settings.version()}"
-        raise SnapshotInvalid(message)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a snapshot must be of."""
+
+    settings: FoldSettings
+    dropped: Dropped
+    identity: LogIdentity
+    end: LogPosition
+
+
+def _restore(path: Path, wanted: _Wanted, pace: Pace) -> Fold:
+    try:
+        _require_fit(_unseal((path / _MANIFEST).read_bytes()), wanted)  # before all the rest is read
+    except OSError as error:
+        message = f"its manifest cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
     manifest, arrays = read(path, pace)
-    _require_fit(manifest, settings, identity, end)
-    fold = Fold(settings)
+    fold = Fold(wanted.settings, wanted.dropped)
     fold.restore(arrays)
     if fold.digest() != manifest.digest:
         message = "what was restored has another digest than what was written"
@@ -248,16 +266,16 @@ def _restore(path: Path, settings: FoldSettings, identity: LogIdentity, end: Log
     return fold
 
 
-def _require_fit(manifest: Manifest, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> None:
+def _require_fit(manifest: Manifest, wanted: _Wanted) -> None:
     """Raise ``SnapshotInvalid`` unless the log and the configuration are those of the snapshot."""
-    if (manifest.log_id, manifest.generation) != (identity.log_id, identity.generation):
+    if (manifest.log_id, manifest.generation) != (wanted.identity.log_id, wanted.identity.generation):
         message = "it belongs to another log or another generation of it"
         raise SnapshotInvalid(message)
-    if manifest.fold_version != settings.version():
-        message = f"it has fold version {manifest.fold_version}, the configuration {settings.version()}"
+    if manifest.fold_version != wanted.settings.version():
+        message = f"it has fold version {manifest.fold_version}, the configuration {wanted.settings.version()}"
         raise SnapshotInvalid(message)
-    if manifest.log_position > end:
-        message = f"it stands at log position {manifest.log_position}, the log ends at {end}"
+    if manifest.log_position > wanted.end:
+        message = f"it stands at log position {manifest.log_position}, the log ends at {wanted.end}"
         raise SnapshotInvalid(message)
 
 

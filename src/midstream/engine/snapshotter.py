@@ -1,7 +1,7 @@
 """When snapshots are written, by a child process, and what is done with what it reports."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -50,7 +50,7 @@ class Snapshotter:
         """Fold versions in use beside the one in service: their snapshots stay."""
         self.turn = asyncio.Lock()
         """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
-        self._told: list[Callable[[], None]] = []
+        self._told: list[Callable[[], Awaitable[None]]] = []
         self._folder = folder
         self._options = options
         self._engine = engine
@@ -74,7 +74,7 @@ class Snapshotter:
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
             await self.write(compare=True, hurried=True)
 
-    def when_written(self, told: Callable[[], None]) -> None:
+    def when_written(self, told: Callable[[], Awaitable[None]]) -> None:
         """Call this after each snapshot of the state in service."""
         self._told.append(told)
 
@@ -112,7 +112,7 @@ class Snapshotter:
         if fold is self._engine.fold:  # else another state took its place meanwhile
             self.begin_from(position)
             for told in self._told:
-                told()
+                await told()
         return report
 
     def _set_gauges(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,31 @@ class Answer:
     """Now less the log time of the last applied event; how old the newest thing known is."""
     config_hash: str
     failures: tuple[Failure, ...]
+
+
+RebuildState = Literal["idle", "waiting", "choosing", "folding", "writing", "loading", "catching_up", "done", "failed"]
+Change = Literal["nothing", "plans", "state"]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildView:
+    """How far the way from one configuration to another is."""
+
+    state: RebuildState = "idle"
+    change: Change = "nothing"
+    """What the last order changed: nothing, plans alone (at once), or the state (by a rebuild)."""
+    progress: float = 0.0
+    """Share of the events that the new state has, 0 to 1."""
+    fold_version: str = ""
+    """Of the state in service."""
+    config_hash: str = ""
+    to_fold_version: str = ""
+    """Of the state that is being made, or was last; empty = none since the start."""
+    to_config_hash: str = ""
+    at_start: tuple[str, ...] = ()
+    """Sections of the file that differ from what runs and are read at a start only."""
+    reason: str = ""
+    """Why the last rebuild failed; empty while none did."""
 
 
 @dataclass(frozen=True, slots=True)

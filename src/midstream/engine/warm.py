@@ -34,7 +34,7 @@ _NOW = TimestampMs(1_700_000_000_000)
 
 async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     """Fold some events of each kind and answer from each plan, twice, in a state of its own."""
-    fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS))
+    fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
     for turn in range(2):
         events = [

@@ -66,6 +66,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register everything; each outcome stands at 0, so that a rate exists before the first event."""
         self.registry = registry
+        self._version = ""
         self._describe_events()
         self._describe_state()
         self._describe_requests()
@@ -127,6 +128,13 @@ class Metrics:
         self._snapshot_seconds = self._gauge("snapshot_seconds", "Time that the last snapshot took.")
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
+        self._rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
+        self._rebuild_progress = self._gauge("rebuild_progress", "Share of the events that the new state has.")
+        self._outdated = self._gauge(
+            "configuration_outdated", "1 while another configuration waits for its state to be rebuilt."
+        )
+        self._deleted_items = self._gauge("deleted_items", "Deleted items that hold a slot; a compaction frees them.")
+        self._items = self._gauge("items", "Slots of items in use.")
         self._ready = self._gauge("ready", "1 while requests can be answered.")
         self._accepts_events = self._gauge("accepts_events", "1 while events can be made durable.")
         self._versions = Info("midstream_versions", "What is running.", registry=self.registry)
@@ -235,7 +243,28 @@ class Metrics:
 
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
         """Set what is running."""
-        self._versions.info({"version": version, "config_hash": config_hash, "fold_version": fold_version})
+        self._version = version
+        self.set_configuration(config_hash, fold_version)
+
+    def set_configuration(self, config_hash: str, fold_version: str) -> None:
+        """Set the configuration that is in service now."""
+        self._versions.info({"version": self._version, "config_hash": config_hash, "fold_version": fold_version})
+
+    # Rebuilds
+
+    def count_rebuild(self, outcome: str) -> None:
+        """Count a rebuild that is over: ``done`` or ``failed``."""
+        self._rebuilds.labels(outcome).inc()
+
+    def set_rebuild(self, progress: float, *, is_outdated: bool) -> None:
+        """Set how far a rebuild is, and whether another configuration than that of the file serves meanwhile."""
+        self._rebuild_progress.set(progress)
+        self._outdated.set(is_outdated)
+
+    def set_deleted_items(self, deleted: int, items: int) -> None:
+        """Set how many slots of items are in use, and how many of them by deleted ones."""
+        self._deleted_items.set(deleted)
+        self._items.set(items)
 
     def names(self) -> Iterator[str]:
         """Yield the name of every metric, as it stands in the text, for the documentation's test."""

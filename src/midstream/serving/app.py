@@ -26,11 +26,13 @@ from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import add_operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.rebuilds import add_rebuild_routes
 from midstream.serving.recommendations import Recommendations
 from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+    from midstream.engine.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
 """Label of requests whose path is no route's: paths that callers make up must not become time series."""
@@ -143,6 +145,7 @@ def asgi(
     accept: Callable[[], Accept],
     options: ServerOptions | None = None,
     dead_letters: DeadLetters | None = None,
+    rebuilder: "Rebuilder | None" = None,
 ) -> App:
     """Return the ASGI app of a started engine.
 
@@ -151,6 +154,7 @@ def asgi(
         accept: The terms on which events are taken now.
         options: Sizes and waits; the defaults when None.
         dead_letters: Where rejected events are kept; nowhere when None.
+        rebuilder: Reads the configuration again; None = nobody does.
     """
     chosen = options or ServerOptions()
     limits = body_limits(chosen)
@@ -167,6 +171,7 @@ def asgi(
     cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine)
+    add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     hot = hot_routes(ingest, Recommendations(engine, ingest), limits)

@@ -71,7 +71,7 @@ def change_operation(what: str, id_field: str, *, body: bool) -> Document:
     found: Document = {
         "parameters": [
             _in_path(id_field),
-            *(_in_query(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
+            *(parameter(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
         ],
         "responses": _responses(f"The change of the {what} is durable and applied.", _answer(), *_EVENT_FAILURES),
     }
@@ -132,7 +132,7 @@ def _post_recommendations() -> Document:
 
 def _get_recommendations() -> Document:
     properties = _schemas()["RecommendationBody"]["properties"]
-    parameters = [_in_query(name, _without_null(properties[name])) for name in QUERY_FIELDS]
+    parameters = [parameter(name, _without_null(properties[name])) for name in QUERY_FIELDS]
     context = "Context of the request, a field each: context.budget=20."
     parameters.append(
         {"name": "context", "in": "query", "description": context, "style": "form", "explode": True}
@@ -161,8 +161,8 @@ def _schemas() -> Document:
 
 def _how() -> list[Document]:
     return [
-        _in_query("dry_run", {"type": "boolean"}, "Decode and judge only."),
-        _in_query("results", {"enum": ["all"]}, "Name what became of every event."),
+        parameter("dry_run", {"type": "boolean"}, "Decode and judge only."),
+        parameter("results", {"enum": ["all"]}, "Name what became of every event."),
     ]
 
 
@@ -171,7 +171,8 @@ def _in_path(name: str) -> Document:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _in_query(name: str, schema: Document, text: str = "") -> Document:
+def parameter(name: str, schema: Document, text: str = "") -> Document:
+    """Describe a field of a query string."""
     return {"name": name, "in": "query", "schema": schema} | ({"description": text} if text else {})
 
 

@@ -21,6 +21,7 @@ from midstream.core.errors import (
     MidstreamError,
     NotFound,
     Overloaded,
+    RebuildRunning,
     RequestInvalid,
     TooLarge,
 )
@@ -129,6 +130,7 @@ _FACES = (
     _Face(Invalid, 400, "invalid", "The request cannot be used"),
     _Face(NotFound, 404, "not-found", "Nothing of that name is known"),
     _Face(MethodNotAllowed, 405, "method-not-allowed", "This path does not take that method"),
+    _Face(RebuildRunning, 409, "rebuild-running", "A rebuild is under way"),
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),

@@ -27,6 +27,7 @@ from midstream.serving.protocol import HeadLimits, bounded_protocol
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+    from midstream.engine.rebuilder import Rebuilder
 
 
 SWITCH_S = 0.0002
@@ -42,6 +43,8 @@ class Opened:
     engine: "Engine"
     accept: Callable[[], Accept]
     dead_letters: DeadLetters | None = None
+    rebuilder: "Rebuilder | None" = None
+    """None = the configuration is never read again."""
 
 
 def serve(
@@ -79,12 +82,12 @@ async def serve_until_stopped(
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
     require_safe_host(options)
     async with opening() as opened:
-        app = asgi(opened.engine, opened.accept, options, opened.dead_letters)
+        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.rebuilder)
         server = uvicorn.Server(_uvicorn_config(app, options))
         with _listening(options) as listener:
             host, port = listener.getsockname()[:2]
             on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-            with _signals_end_quietly():
+            with _signals_end_quietly(), _hangup_rereads(opened.rebuilder):
                 await server.serve([listener])
 
 
@@ -133,6 +136,27 @@ def _bound(options: ServerOptions) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+@contextmanager
+def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
+    """On SIGHUP read the configuration again, as ``POST /v1/rebuild`` does; health says what came of it."""
+    if rebuilder is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    heeding: set[asyncio.Task[None]] = set()
+
+    def heard() -> None:
+        task = loop.create_task(rebuilder.heed(), name="midstream-hangup")
+        heeding.add(task)
+        task.add_done_callback(heeding.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, heard)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, M
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
 from midstream.state.aliases import Aliases
+from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures, blanked_hashes
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.hashing import id_hash
@@ -86,16 +87,26 @@ class Size:
 class Fold:
     """All tables at one log position. One thread owns it; whoever reads does so between two ``apply``."""
 
-    def __init__(self, settings: FoldSettings) -> None:
+    def __init__(self, settings: FoldSettings, dropped: Dropped = NOTHING) -> None:
         """Reserve every table at its maximum; pages are paid when touched.
 
+        Args:
+            settings: Decide what the state is after the same events.
+            dropped: The items that ``settings.compaction`` names.
+
         Raises:
-            ValueError: More interaction types than a user's row has counts for.
+            ValueError: More interaction types than a user's row has counts for, or other items are dropped than the
+                settings say.
         """
+        if dropped.name != settings.compaction:
+            message = f"the compaction {dropped.name!r} came where the settings name {settings.compaction!r}"
+            raise ValueError(message)
         limits = settings.limits
         self.settings = settings
+        self.dropped = dropped
+        """The items that are passed by."""
         self.event_ids = EventIds(limits.event_ids_max)
-        self.vocabulary = Vocabulary(settings)
+        self.vocabulary = Vocabulary(settings, dropped)
         self.sessions = Sessions(settings)
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)

@@ -182,6 +182,15 @@ class Items:
         """Return whether an item is in the catalogue and not deleted, or known from interactions and not deleted."""
         return bool(self._status[index] != UNSEEN) and not self._documents.is_deleted(index)
 
+    @property
+    def deleted_count(self) -> int:
+        """Number of items that are deleted; each keeps its slot until a compaction."""
+        return self._documents.deleted_count
+
+    def deleted(self) -> Index:
+        """Return the deleted items, ascending."""
+        return self._documents.deleted()
+
     def document(self, index: int) -> dict[str, object]:
         """Return the attributes of an item as they were sent, declared or not; empty = none."""
         return self._documents.get(index)

@@ -91,6 +91,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment: str = ""
     """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
     limits: Limits = Limits()
+    compaction: str = ""
+    """Names the deleted items whose slots are not kept (``state.dropped``); empty = all are. No setting of a file."""
 
     def version(self) -> str:
         """Return the fold version: 16 hex digits of a hash of the kernels' version and all of this."""

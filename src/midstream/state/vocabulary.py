@@ -20,6 +20,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT
 from midstream.state.aliases import Aliases
+from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures
 from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import hash_id, id_hash
@@ -94,8 +95,9 @@ _ERASED = int(Count.ERASED)
 class Vocabulary:
     """Every id that the state knows, and the counts of what events did not fit."""
 
-    def __init__(self, settings: FoldSettings) -> None:
+    def __init__(self, settings: FoldSettings, dropped: Dropped = NOTHING) -> None:
         """Reserve the maxima; pages are paid when touched."""
+        self._dropped = dropped
         limits = settings.limits
         names = settings.action_names()
         self._actions = np.array([id_hash(name) for name in names], dtype=np.uint64)
@@ -183,6 +185,7 @@ class Vocabulary:
         _read_columns(rows, text, self._actions, codes, hashes, action, times, value, quantity)
         folded = self._less_erased(batch, hashes[0], folded)
         self.aliases.resolve_all(hashes[0])
+        self._pass_by_dropped(first, codes, hashes[1], action, folded)
         _index(
             rows,
             text,
@@ -331,6 +334,41 @@ class Vocabulary:
         self.counts[_ERASED] += count
         self.counts[_DUPLICATES] -= count  # as which everything counts that is not to be folded
         return folded & ~refused
+
+    def _pass_by_dropped(
+        self,
+        first: LogPosition,
+        codes: NDArray[np.uint8],
+        item_hash: NDArray[np.uint64],
+        action: NDArray[np.int16],
+        folded: Mask,
+    ) -> None:
+        """Let events that name dropped items name none; acts and what puts one count as without room for it."""
+        passed_by = self._dropped.are_passed_by(first, item_hash)
+        if passed_by is not None:
+            item_hash[passed_by] = _NONE
+            wants = (action >= 0) | ((codes[0] == _ITEM) & (codes[1] != _DELETE))
+            self.counts[_ITEM_REFUSED] += np.count_nonzero(passed_by & folded & wants)
+
+
+def item_hashes(batch: EventBatch) -> NDArray[np.uint64]:
+    """Return the 64-bit hash of the id of the item that each event names, shape (n,); 0 = none."""
+    n = len(batch)
+    rows, text = frozen_columns(batch)
+    hashes = np.empty((4, n), dtype=np.uint64)
+    _read_columns(
+        rows,
+        text,
+        np.empty(0, dtype=np.uint64),
+        np.empty((2, n), dtype=np.uint8),
+        hashes,
+        np.empty(n, dtype=np.int16),
+        np.empty((2, n), dtype=np.int64),
+        np.empty(n, dtype=np.float64),
+        np.empty(n, dtype=np.float32),
+    )
+    named: NDArray[np.uint64] = hashes[1]
+    return named
 
 
 @kernel

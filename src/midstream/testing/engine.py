@@ -18,7 +18,7 @@ from midstream.core.errors import Fault, MidstreamError, NotFound, RequestInvali
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.tokens import RequestIds, parse_position, position_token
-from midstream.engine.types import Answer, AnswerItem, Ask, Health, Outcome, Recorded
+from midstream.engine.types import Answer, AnswerItem, Ask, Change, Health, Outcome, RebuildView, Recorded
 from midstream.events.schema import Event, event_at
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import EventOutcome, Metrics
@@ -188,6 +188,27 @@ class FakeEngine:
         known = self._documents.get((Kind.ITEM, item_id), {})
         fields = {name: known[name] for name in ask.fields if name in known} if ask.fields else None
         return AnswerItem(item_id, float(np.float32(1 / (60 + place))), place, fields)
+
+
+@dataclass(slots=True)
+class FakeRebuilder:
+    """A configuration file that never changes, unless ``failure`` says what is wrong with it."""
+
+    failure: MidstreamError | None = None
+    change: Change = "nothing"
+    compacted: bool = False
+    """Whether the last order asked for it."""
+
+    async def order(self, *, compact: bool = False) -> RebuildView:
+        """Find what was said beforehand."""
+        if self.failure is not None:
+            raise self.failure
+        self.compacted = compact
+        return self.view()
+
+    def view(self) -> RebuildView:
+        """Return what an order found."""
+        return RebuildView(change=self.change, fold_version="fake", config_hash="fake")
 
 
 _entropy = itertools.count(1)

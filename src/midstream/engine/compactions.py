@@ -1,0 +1,103 @@
+"""Which deleted items give their slots back, and the file that says so: ``compactions/<name>.npy`` in a data folder.
+
+An item is dropped when it is deleted and the last event that names it, before the position of the compaction, deletes
+it. Items that an earlier compaction dropped stay dropped unless something named them since.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import SnapshotInvalid
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.folder import DataFolder
+from midstream.state.dropped import NOTHING, Dropped
+from midstream.state.settings import FoldSettings
+from midstream.state.vocabulary import item_hashes
+
+_CANDIDATES = "candidates.npy"
+
+
+def dropped_by(folder: DataFolder, settings: FoldSettings) -> Dropped:
+    """Return the items that a fold of these settings passes by.
+
+    Raises:
+        SnapshotInvalid: The file is missing or not as it was written: no state of these settings can be made.
+    """
+    if not settings.compaction:
+        return NOTHING
+    try:
+        numbers = np.load(folder.compactions / f"{settings.compaction}.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        message = f"compactions/{settings.compaction}.npy cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+    found = Dropped(LogPosition(int(numbers[0])), numbers[1:]) if len(numbers) else NOTHING
+    if found.name != settings.compaction:
+        message = f"compactions/{settings.compaction}.npy is not as it was written"
+        raise SnapshotInvalid(message)
+    return found
+
+
+def write_candidates(folder: DataFolder, deleted: NDArray[np.uint64], dropped: Dropped) -> None:
+    """Write down which items may be dropped: what is deleted now, and what the compaction in service dropped.
+
+    Args:
+        folder: Keeps them.
+        deleted: Hashes of the ids of deleted items, in any order. What becomes of them later, the log says.
+        dropped: Of the state that they are deleted in.
+    """
+    _write(folder.compactions / _CANDIDATES, np.union1d(deleted, dropped.item_hash))
+
+
+def choose(folder: DataFolder, events: Iterable[tuple[LogPosition, EventBatch]], before: LogPosition) -> Dropped:
+    """Return which of the candidates are dropped, and keep that in the folder.
+
+    Args:
+        folder: Holds the candidates.
+        events: All of the log up to ``before``.
+        before: Position of the compaction.
+    """
+    candidates: NDArray[np.uint64] = np.load(folder.compactions / _CANDIDATES, allow_pickle=False)
+    is_dead = np.zeros(len(candidates), dtype=np.bool_)
+    for _, batch in events:
+        hashes = item_hashes(batch)
+        place = np.searchsorted(candidates, hashes)
+        known = place < len(candidates)
+        known[known] = candidates[place[known]] == hashes[known]
+        deletes = (batch.rows["kind"] == Kind.ITEM) & (batch.rows["operation"] == Operation.DELETE)
+        # Of equal places the last assignment stays: the last event that names an item decides.
+        is_dead[place[known]] = deletes[known]
+    found = Dropped(before, candidates[is_dead])
+    if found.name:
+        numbers = np.concatenate((np.array([before], dtype=np.uint64), found.item_hash))
+        _write(folder.compactions / f"{found.name}.npy", numbers)
+    return found
+
+
+def prune(folder: DataFolder, names: Iterable[str]) -> None:
+    """Remove all compactions but those that are in use."""
+    kept = {f"{name}.npy" for name in names}
+    if folder.compactions.is_dir():
+        for path in folder.compactions.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+
+def _write(path: Path, numbers: NDArray[np.uint64]) -> None:
+    """Write a file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".writing")
+    with temporary.open("wb") as file:
+        np.save(file, numbers, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
