@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from midstream.engine.service import Service
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
-from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX
+from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
+from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
@@ -48,11 +49,14 @@ FOLD_AT_START_EVENTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Time and randomness, as the machine has them; a simulation brings its own."""
+    """Time, randomness, disk and threads, as the machine has them; a simulation brings its own."""
 
     clock: Clock = lambda: TimestampMs(time.time_ns() // 1_000_000)
     monotonic: Callable[[], float] = time.monotonic
     entropy: Callable[[int], bytes] = os.urandom
+    disk: Disk = field(default_factory=RealDisk)
+    """Makes the file calls of the log."""
+    writer: Callable[..., Writer] = Writer
 
 
 def config_of(folder: Path) -> Config:
@@ -96,7 +100,7 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
+    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
         data.remove_outdated_logs()
@@ -105,7 +109,8 @@ def open_running(
         service, fold = chosen.service, chosen.loaded.fold
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
-        host = Host(outside.clock, outside.monotonic, RequestIds(data.key(outside.entropy), outside.entropy))
+        ids = RequestIds(data.key(outside.entropy), outside.entropy)
+        host = Host(outside.clock, outside.monotonic, ids, outside.writer)
         metrics = Metrics(CollectorRegistry())
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
         engine = Engine(log, fold, service.plans, host, metrics, options)

@@ -60,6 +60,8 @@ class Host:
     """Seconds that never go back."""
     request_ids: RequestIds
     """Makes request ids and seeds; knows its own."""
+    writer: Callable[..., Writer] = Writer
+    """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Engine:
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
         self._ids = host.request_ids
-        self._writer = self._options.forwarding or Writer(
+        self._writer = self._options.forwarding or host.writer(
             log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
         )
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midstream.core.errors import LogDamaged
-from midstream.events.disk import RealDisk
+from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, read_identity
 from midstream.events.segments import SegmentLog, lock_path
 
@@ -89,13 +89,14 @@ class DataFolder:
         return sorted((path for path in self.root.iterdir() if path.is_dir() and _number(path) >= 0), key=_number)
 
 
-def open_log(data: DataFolder, new_id: bytes, segment_bytes: int) -> SegmentLog:
+def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | None = None) -> SegmentLog:
     """Take the lock of a data folder and open its log; closing the log releases both.
 
     Args:
         data: Made if it is not there.
         new_id: 16 random bytes that name the log if there is none yet.
         segment_bytes: A commit that would make a segment larger than this begins the next one.
+        disk: Makes the file calls of the log; None = the real one.
 
     Raises:
         FolderLocked: Another process has it open.
@@ -104,7 +105,7 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int) -> SegmentLog:
         AppendFailed: What was found could not be made durable.
         OSError: A file could not be opened or read.
     """
-    disk = RealDisk()
+    disk = disk or RealDisk()
     disk.make_folder(data.root)
     lock = disk.lock(data.lock)  # before anything is looked at that another process may be replacing
     return SegmentLog(data.log, disk, new_id, segment_bytes, lock)

@@ -15,7 +15,7 @@ Recover from fsync Failures?, USENIX ATC 2020.
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -62,8 +62,11 @@ class _File:
 class ForgetfulDisk:
     """A file system in memory, whose unsynced part a power loss may take."""
 
-    def __init__(self, contents: Mapping[Path, bytes] | None = None, folders: Iterable[Path] = ()) -> None:
-        """Begin with these files, durable, and these folders."""
+    def __init__(
+        self, contents: Mapping[Path, bytes] | None = None, folders: Iterable[Path] = (), *, records: bool = True
+    ) -> None:
+        """Begin with these files, durable, and these folders; without ``records`` calls are not kept."""
+        self._records = records
         self.calls: list[Call] = []
         """Every call, oldest first, those that read included."""
         self._folders = set(folders)
@@ -188,8 +191,30 @@ class ForgetfulDisk:
                     seen.add(key)
                     yield ForgetfulDisk(left, self._folders)
 
+    def kill(self) -> None:
+        """The process ends: its open files and locks are gone, what it wrote stays in the cache. Not recorded."""
+        self._open.clear()
+        self._locks.clear()
+
+    def power_loss(self, below: Callable[[int], int]) -> "ForgetfulDisk":
+        """Return one disk that a power loss at this moment may leave, open files and locks gone. Not recorded.
+
+        Args:
+            below: Gives a number from 0 to before the one it is given: all chance there is.
+        """
+        ways = list(_names_left(self._durable_names, self._pending_names))
+        names = ways[below(len(ways))]
+        left: dict[Path, bytes] = {}
+        drawn: dict[_File, bytes] = {}
+        for path, file in names.items():
+            if file not in drawn:
+                drawn[file] = _drawn_content(file, below)
+            left[path] = drawn[file]
+        return ForgetfulDisk(left, self._folders, records=self._records)
+
     def _note(self, kind: str, *arguments: object) -> None:
-        self.calls.append(Call(kind, arguments))
+        if self._records:
+            self.calls.append(Call(kind, arguments))
 
     def _handle(self, file: _File) -> int:
         self._handle_count += 1
@@ -412,6 +437,22 @@ def _contents_left(files: Sequence[_File], tear: int) -> Iterator[dict[_File, by
         for left in _versions(file, tear):
             yield {**whole, file: left}
             yield {**lost, file: left}
+
+
+def _drawn_content(file: _File, below: Callable[[int], int]) -> bytes:
+    """Return what is left of a file: some of its unsynced changes, the last of them torn, or rotten where it is new."""
+    kept = below(len(file.pending) + 1)
+    content = _content(file.durable, file.pending[:kept])
+    if kept == len(file.pending) or below(2):
+        return content
+    ways = list(_torn(file.pending[kept], SECTOR_BYTES))
+    if not ways:
+        return content
+    torn = bytearray(_content(content, ways[below(len(ways))]))
+    if len(torn) > len(content) and below(4) == 0:
+        # A sector that was being written holds anything; one that held these bytes before holds them still.
+        torn[len(content) + below(len(torn) - len(content))] ^= 1 << below(8)
+    return bytes(torn)
 
 
 def _versions(file: _File, tear: int) -> Iterator[bytes]:

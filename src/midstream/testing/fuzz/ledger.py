@@ -1,0 +1,75 @@
+"""What the clients were told, written down outside the engine: the truth that the log is held to in the end."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from midstream.core.errors import MidstreamError
+from midstream.core.types import LogPosition
+from midstream.serving.ingest import EventsAnswer
+from midstream.testing.fuzz.traffic import Batch, Face, rows_of
+
+
+class Broken(MidstreamError):
+    """A promise was not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A slate that went out."""
+
+    request_id: str
+    position: LogPosition
+    """Of the state that it was made of."""
+    ask: Mapping[str, object]
+    """The question as it was sent."""
+    items: tuple[str, ...]
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the live state was at a log position."""
+
+    position: LogPosition
+    digest: str
+    fold_version: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Everything that was sent, acknowledged, answered and seen."""
+
+    faces: defaultdict[str, list[Face]] = field(default_factory=lambda: defaultdict[str, list[Face]](list))
+    """Row id to all that was ever sent under it."""
+    acknowledged: dict[str, LogPosition] = field(default_factory=dict[str, LogPosition])
+    """Row id to a log position before which it stands."""
+    whole: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+    """Rows that stand side by side in the log, or none of them is there."""
+    answers: list[Answered] = field(default_factory=list[Answered])
+    marks: list[Mark] = field(default_factory=list[Mark])
+    durable: LogPosition = field(default=LogPosition(0))
+    """An end of the log that somebody saw: nothing before it may ever go."""
+
+    def note_sent(self, batch: Batch) -> None:
+        """Write down what is about to be sent for the first time."""
+        rows = [row for event in batch.events for row in rows_of(event)]
+        for row_id, face in rows:
+            if row_id:
+                self.faces[row_id].append(face)
+        ids = tuple(row_id for row_id, _ in rows if row_id)
+        if batch.is_whole and len(ids) > 1:
+            self.whole.append(ids)
+
+    def note_answer(self, batch: Batch, answer: EventsAnswer, position: LogPosition) -> None:
+        """Write down what was acknowledged, and check that every event has an outcome."""
+        batch.acknowledged = True
+        if batch.broken is not None:
+            return
+        if len(answer.results) != len(batch.events):
+            message = f"{len(batch.events)} events came, {len(answer.results)} have an outcome"
+            raise Broken(message)
+        for result in answer.results:
+            rows = rows_of(batch.events[result.index])
+            if result.outcome in {"recorded", "duplicate"} and len(rows) == 1 and rows[0][0]:
+                self.acknowledged.setdefault(rows[0][0], position)

@@ -1,0 +1,141 @@
+"""What the state must say after some events, in plain Python: which events count, what can be sold, who is known.
+
+It shares no code with the fold. It knows no maximum of items and none of documents, and a run stays below those.
+"""
+
+import json
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from midstream.core.kinds import Kind, Operation
+from midstream.events.schema import Event
+
+AHEAD_MS = 300_000
+"""An event time further ahead of log time is set to log time."""
+SPAN_S = 86_400
+"""Seconds of log time for which an event id is remembered."""
+_NEVER = -(1 << 62)
+Identity: TypeAlias = str | tuple[object, ...] | None
+
+
+class Seen:
+    """Ids of the newest events: at most so many, and none older than 24 h of log time."""
+
+    def __init__(self, ids_max: int) -> None:
+        """Begin with none."""
+        self._ids_max = ids_max
+        self._ids: dict[Identity, None] = {}
+        self._order: deque[tuple[Identity, int]] = deque()
+
+    def is_new(self, event: Event) -> bool:
+        """Remember an event; return False when it was remembered already."""
+        second = event.log_time_ms // 1_000
+        while self._order and self._order[0][1] < second - SPAN_S:
+            del self._ids[self._order.popleft()[0]]
+        identity = identity_of(event)
+        if identity is None:
+            return True
+        if identity in self._ids:
+            return False
+        if len(self._order) == self._ids_max:
+            del self._ids[self._order.popleft()[0]]
+        self._ids[identity] = None
+        self._order.append((identity, second))
+        return True
+
+
+def identity_of(event: Event) -> Identity:
+    """Return what two copies of an event have in common; None = copies cannot be told from others."""
+    if event.event_id:
+        return event.event_id
+    if event.kind == Kind.SERVED:
+        return ("served", event.request_id)
+    if event.kind == Kind.TICK or event.event_time_ms is None:
+        return None
+    return ("content", repr(event._replace(log_time_ms=0)))
+
+
+@dataclass(slots=True)
+class Sold:
+    """What the catalogue says of one item."""
+
+    floor_ms: int = _NEVER
+    changed_ms: int = _NEVER
+    is_deleted: bool = False
+    fields: dict[str, tuple[int, object]] = field(default_factory=dict[str, tuple[int, object]])
+
+    def value(self, name: str) -> object:
+        """Return a field, None = not there."""
+        return self.fields.get(name, (0, None))[1]
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may be served."""
+        return not self.is_deleted and self.value("available") in {None, True}
+
+    def change(self, event: Event) -> None:
+        """Fold one item event: field by field the newest event time wins."""
+        time_ms = event.log_time_ms if event.event_time_ms is None else event.event_time_ms
+        if event.event_time_ms is None:
+            time_ms = max(time_ms, self.floor_ms, self.changed_ms)
+        elif time_ms > event.log_time_ms + AHEAD_MS:
+            time_ms = event.log_time_ms
+        if time_ms < self.floor_ms:
+            return
+        sent: dict[str, object] = json.loads(event.body or b"{}")
+        if event.operation != Operation.PATCH:
+            self.fields = {name: each for name, each in self.fields.items() if each[0] > time_ms}
+            self.floor_ms = time_ms
+        if event.operation == Operation.DELETE:
+            self.is_deleted = self.is_deleted or time_ms >= self.changed_ms
+            return
+        self.is_deleted = False
+        self.changed_ms = max(self.changed_ms, time_ms)
+        for name, value in sent.items():
+            is_void = value is None and event.operation == Operation.PUT
+            if not is_void and time_ms >= self.fields.get(name, (_NEVER, None))[0]:
+                self.fields[name] = (time_ms, value)
+
+
+class Model:
+    """Catalogue, users and who touched what, after the events so far."""
+
+    def __init__(self, actions: frozenset[str], users_max: int, event_ids_max: int) -> None:
+        """Begin with nothing."""
+        self.catalogue: dict[str, Sold] = {}
+        self.users: dict[str, None] = {}
+        """Those who have a row, the least recently seen first."""
+        self.touched: defaultdict[str, set[str]] = defaultdict(set)
+        """Of a user or a session, as ``user:u1``: the items that its events name."""
+        self.deleted: set[str] = set()
+        """Items of which a delete was the first that the catalogue said."""
+        self._seen = Seen(event_ids_max)
+        self._actions = actions
+        self._users_max = users_max
+
+    def fold(self, event: Event) -> bool:
+        """Fold one event; return False when it is a copy."""
+        if not self._seen.is_new(event):
+            return False
+        acts = event.kind == Kind.INTERACTION and event.action in self._actions
+        if event.user_id:
+            self._see(event, makes=acts or (event.kind == Kind.USER and event.operation != Operation.DELETE))
+        if event.kind in {Kind.INTERACTION, Kind.IMPRESSION}:
+            self.touched[f"user:{event.user_id}"].add(event.item_id)
+            self.touched[f"session:{event.session_id}"].add(event.item_id)
+        if event.kind == Kind.ITEM:
+            if event.operation != Operation.DELETE or event.item_id in self.catalogue:
+                self.catalogue.setdefault(event.item_id, Sold()).change(event)
+            else:
+                self.deleted.add(event.item_id)
+        return True
+
+    def _see(self, event: Event, *, makes: bool) -> None:
+        user = event.user_id
+        is_known = user in self.users
+        if makes or (is_known and event.kind == Kind.IMPRESSION):
+            self.users.pop(user, None)
+            self.users[user] = None
+            if len(self.users) > self._users_max:
+                del self.users[next(iter(self.users))]

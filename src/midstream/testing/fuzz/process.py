@@ -1,0 +1,230 @@
+"""One process of the engine, from its start to the moment it dies: the real opening, engine and routes, in one loop.
+
+Whatever runs in it belongs to it: a death cancels all of that at once, wherever it waits.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from midstream.app.config import Config
+from midstream.app.running import Outside, accept_of, open_running
+from midstream.core.errors import DiskFull, MidstreamError
+from midstream.core.types import LogPosition
+from midstream.engine.engine import Engine
+from midstream.engine.running import Running
+from midstream.engine.tokens import parse_position
+from midstream.serving.ingest import EventsAnswer, How, Ingest
+from midstream.serving.options import ServerOptions
+from midstream.serving.recommendations import Recommendations
+from midstream.testing.dice import Dice
+from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
+from midstream.testing.fuzz.ledger import Broken
+from midstream.testing.fuzz.weather import Spell, WallClock
+from midstream.testing.fuzz.writer import SimulatedWriter
+from midstream.testing.virtual_loop import VirtualLoop
+
+T = TypeVar("T")
+Tasks = dict["asyncio.Task[Any]", None]
+_OWNER: ContextVar[Tasks] = ContextVar("tasks of the process that runs")
+_EVERY = How(all_results=True)
+
+
+class Ground(NamedTuple):
+    """What a process stands on, and what is there after it."""
+
+    loop: VirtualLoop
+    folder: Path
+    config: Config
+    machine: Machine
+    wall: WallClock
+    dice: Dice
+    number: int
+    """Of the process: its request ids differ from those before."""
+
+
+class Process:
+    """A server without a socket."""
+
+    def __init__(self, ground: Ground, on_death: Callable[[], None]) -> None:
+        """Prepare one that is not started; ``on_death`` is called in the call of the disk that is its last."""
+        self.is_dead = False
+        self.tasks: Tasks = {}
+        self.disk = SimulatedDisk(ground.machine, on_death, self._note_failed_sync)
+        self.problems: list[BaseException] = []
+        """What ended a part of the engine that should go on for ever."""
+        self._ground = ground
+        self._entropy = Dice(ground.number, 7, 7)
+        self._running: Running | None = None
+        self._ingest: Ingest | None = None
+        self._recommendations: Recommendations | None = None
+        self._last_durable: LogPosition | None = None
+        """End of the log when a sync failed: nothing behind it may be acknowledged by this process."""
+
+    @property
+    def running(self) -> Running:
+        """What was opened."""
+        if self._running is None:
+            message = "the process is not started"
+            raise Broken(message)
+        return self._running
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it takes requests."""
+        return self._recommendations is not None and not self.is_dead
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        return self.running.engine
+
+    async def start(self) -> None:
+        """Open the folder and begin to take turns.
+
+        Raises:
+            MidstreamError: The engine does not start.
+            OSError: The disk.
+        """
+        ground = self._ground
+        outside = Outside(
+            clock=ground.wall,
+            monotonic=self._monotonic,
+            entropy=lambda size: bytes(self._entropy.below(256) for _ in range(size)),
+            disk=self.disk,
+            writer=partial(SimulatedWriter, delay_s=self._delay_s),
+        )
+        running = open_running(ground.folder, ground.config, outside=outside)
+        self._running = running
+        await running.start()
+        accept = accept_of(ground.config)
+        options = ServerOptions()
+        engine = running.engine
+        self._ingest = Ingest(engine, lambda: msgspec.structs.replace(accept, now_ms=int(ground.wall())), options, None)
+        self._recommendations = Recommendations(engine, self._ingest)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run something in this process."""
+        context = copy_context()
+        context.run(_OWNER.set, self.tasks)
+        return self._ground.loop.create_task(work, context=context)
+
+    async def die(self) -> None:
+        """End all that runs in it, and wait until that is so. What the system does for the dead is done already."""
+        self.is_dead = True
+        while self.tasks:
+            doomed = list(self.tasks)
+            for task in doomed:
+                task.cancel()
+            await asyncio.gather(*doomed, return_exceptions=True)
+            self._forget(doomed)
+
+    async def take(self, body: bytes) -> tuple[EventsAnswer, LogPosition]:
+        """Record events; return the answer with the log position that it names.
+
+        Raises:
+            MidstreamError: They were not all taken.
+            Broken: They were, and never should have been.
+        """
+        if self._ingest is None:
+            message = "the process is not started"
+            raise Broken(message)
+        engine = self.engine
+        before = engine.health()
+        is_closed = not before.accepts_events and not self.is_full
+        answer = await self._ingest.take(body, _EVERY)
+        position = parse_position(answer.log_position or "", engine.log.generation, engine.log.end)
+        if answer.recorded and is_closed:
+            message = f"events were taken while health said: {before.reason}"
+            raise Broken(message)
+        if answer.recorded and self._last_durable is not None and position > self._last_durable:
+            message = f"{position} was acknowledged after the sync of what follows {self._last_durable} had failed"
+            raise Broken(message)
+        self.check_bounds()
+        return answer, position
+
+    async def recommend(self, body: bytes) -> dict[str, Any]:
+        """Answer a question; return the slate as a client reads it, with its log position under ``position``.
+
+        Raises:
+            MidstreamError: It cannot be answered.
+            Broken: The answer contradicts the log.
+        """
+        if self._recommendations is None:
+            message = "the process is not started"
+            raise Broken(message)
+        reply = await self._recommendations.from_body(body)
+        slate: dict[str, Any] = msgspec.json.decode(reply.body)
+        engine = self.engine
+        try:
+            position = parse_position(slate["applied_log_position"], engine.log.generation, engine.log.end)
+        except MidstreamError as error:
+            message = f"an answer was made from what a crash could take back: {error}"
+            raise Broken(message) from error
+        self.check_bounds()
+        return {**slate, "position": position}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether health speaks of a full disk, which is tried again with each event."""
+        return isinstance(self.engine._refusal, DiskFull)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    def check_bounds(self) -> None:
+        """Raise ``Broken`` where the engine contradicts itself now."""
+        engine = self.engine
+        health = engine.health()
+        if health.applied_log_position > health.log_position:
+            message = f"{health.applied_log_position} is applied, {health.log_position} is durable"
+            raise Broken(message)
+        if self.disk.complaint:
+            raise Broken(self.disk.complaint)
+        if self.running.snapshotter is not None and self.running.snapshotter.mismatch:
+            raise Broken(self.running.snapshotter.mismatch)
+        if self._last_durable is not None and health.log_position > self._last_durable:
+            message = f"the log goes on to {health.log_position} after a sync failed at {self._last_durable}"
+            raise Broken(message)
+
+    def note_end(self, task: "asyncio.Task[Any]") -> None:
+        """Keep what ended a part of the engine that only a stop or a death may end."""
+        self.tasks.pop(task, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None or isinstance(error, PowerOut):
+            return
+        is_part = task.get_name().startswith("midstream-")
+        if is_part or not isinstance(error, MidstreamError | OSError):
+            self.problems.append(error)
+
+    def _forget(self, tasks: list["asyncio.Task[Any]"]) -> None:
+        for task in tasks:
+            self.tasks.pop(task, None)
+
+    def _note_failed_sync(self) -> None:
+        if self._running is not None:
+            self._last_durable = self.engine.log.end
+
+    def _monotonic(self) -> float:
+        """Return the time; between two looks at it some goes by."""
+        stall_s = 0.03 if self._ground.dice.chance(0.002) else 0.0
+        self._ground.loop.spend(stall_s + 0.0003 * self._ground.dice.share())
+        return self._ground.loop.time()
+
+    def _delay_s(self) -> float:
+        slow = 100.0 if self._ground.machine.weather.is_on(Spell.SLOW) else 1.0
+        return self._ground.dice.between(0.0001, 0.008) * slow
+
+
+def owned(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":  # noqa: ANN401  as asyncio
+    """Make tasks, each known to the process in which it runs: a task factory."""
+    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
+    context = options.get("context")
+    tasks = _OWNER.get(None) if context is None else context.get(_OWNER)
+    if tasks is not None:
+        tasks[task] = None
+    return task

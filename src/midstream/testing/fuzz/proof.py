@@ -1,0 +1,228 @@
+"""The log read a second time, from its beginning: what everybody was told during the run must follow from it.
+
+The fold goes through the log in other batches than the live one did, and stops wherever something was promised: where
+the live state was digested, where a slate was made. Each logged request is answered again there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from midstream.app.config import Config
+from midstream.app.wiring import plans
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.engine import ANY_PLACEMENT
+from midstream.events.disk import RealDisk
+from midstream.events.schema import Event, concat, cut, event_at
+from midstream.events.segment_reader import SegmentReader
+from midstream.ranking.rerun import rerun
+from midstream.ranking.served import ServedRecord, decode_served, encode_served
+from midstream.state.fold import Fold
+from midstream.testing.dice import Dice
+from midstream.testing.fuzz.conditions import STRICT_FILTER
+from midstream.testing.fuzz.ledger import Answered, Broken, Ledger, Mark
+from midstream.testing.fuzz.model import Model, Seen, Sold
+from midstream.testing.fuzz.traffic import USERS, face_of
+from midstream.testing.fuzz.world import World
+
+CUT_MAX = 40
+"""Events in the largest batch of the second reading."""
+
+
+async def prove(world: World, end: LogPosition) -> None:
+    """Check the log of ``world``, which ends at ``end``, against its ledger.
+
+    Raises:
+        Broken: A promise was not kept; the text says which and where.
+    """
+    reader = SegmentReader(world.data.log, RealDisk())
+    batch = concat([each for _, each in reader.read(LogPosition(0), max(1, end), end)])
+    events = [event_at(batch, row) for row in range(len(batch))]
+    if len(events) != end:
+        raise Broken(f"the log holds {len(events)} events of {end}")
+    config = world.conditions.config
+    check_times(events)
+    check_copies(events, config.limits.event_ids_max)
+    check_acknowledged(events, world.ledger, may_refuse=config.items.unknown_items == "reject")
+    check_order(events)
+    await _Reading(config, batch, events, world.ledger, Dice(world.seed, 60)).run()
+
+
+def check_times(events: Sequence[Event]) -> None:
+    """Log time never goes back."""
+    last = 0
+    for position, event in enumerate(events):
+        if event.log_time_ms < last:
+            raise Broken(f"log time goes back from {last} to {event.log_time_ms} at {position}")
+        last = event.log_time_ms
+
+
+def check_copies(events: Sequence[Event], ids_max: int) -> None:
+    """No event stands in the log twice while its id is remembered."""
+    seen = Seen(ids_max)
+    for position, event in enumerate(events):
+        if not seen.is_new(event):
+            raise Broken(f"a second copy of {event.event_id or event!r} stands at {position}")
+
+
+def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: bool) -> None:
+    """What was acknowledged is there, as it was sent, and of each request all or nothing."""
+    places: dict[str, int] = {}
+    for position, event in enumerate(events):
+        if event.event_id:
+            places.setdefault(event.event_id, position)
+            if face_of(event) not in ledger.faces.get(event.event_id, []):
+                raise Broken(f"nobody sent what stands at {position}: {event!r}")
+    for row_id, position in ledger.acknowledged.items():
+        if places.get(row_id, position) >= position:
+            raise Broken(f"{row_id} was acknowledged at {position} and is not before it, but at {places.get(row_id)}")
+    if may_refuse:  # what was refused once may be taken when it is sent again
+        return
+    for ids in ledger.whole:
+        found = [places[row_id] for row_id in ids if row_id in places]
+        if found and len(found) < len(ids):
+            raise Broken(f"of one request only some is in the log: {found} of {ids}")
+        if found and len({events[place].log_time_ms for place in found}) > 1:
+            raise Broken(f"one request is in several commits: {found} of {ids}")
+
+
+def check_order(events: Sequence[Event]) -> None:
+    """What follows from an answer stands behind the answer's own record."""
+    served = {event.request_id: position for position, event in enumerate(events) if event.kind == Kind.SERVED}
+    for position, event in enumerate(events):
+        if event.kind == Kind.INTERACTION and served.get(event.request_id, -1) > position:
+            raise Broken(f"the act at {position} stands before the slate that it follows from: {event.request_id}")
+
+
+class _Reading:
+    """One pass through the log."""
+
+    def __init__(self, config: Config, batch: EventBatch, events: Sequence[Event], ledger: Ledger, dice: Dice) -> None:
+        self._config = config
+        self._batch = batch
+        self._events = events
+        self._dice = dice
+        self._fold = Fold(config.fold_settings())
+        self._plans = plans(config)
+        limits = config.limits
+        self._model = Model(frozenset(config.events.types), limits.users_max, limits.event_ids_max)
+        self._marks: defaultdict[int, list[Mark]] = defaultdict(list)
+        self._answers: defaultdict[int, list[Answered]] = defaultdict(list)
+        self._records: defaultdict[int, list[tuple[ServedRecord, bytes]]] = defaultdict(list)
+        self._kept: dict[str, ServedRecord] = {}
+        for mark in ledger.marks:
+            self._marks[mark.position].append(mark)
+        for answer in ledger.answers:
+            self._answers[answer.position].append(answer)
+        for event in events:
+            if event.kind == Kind.SERVED:
+                record = decode_served(event.body)
+                self._records[record.log_position].append((record, event.body))
+                self._kept[record.query.request_id] = record
+
+    async def run(self) -> None:
+        end = len(self._events)
+        position = 0
+        for stop in sorted({*self._marks, *self._answers, *self._records, end}):
+            if stop > end:
+                raise Broken(f"somebody saw position {stop} of a log that ends at {end}")
+            while position < stop:
+                then = min(stop, position + 1 + self._dice.few(CUT_MAX))
+                self._fold.apply(LogPosition(position), cut(self._batch, position, then))
+                for event in self._events[position:then]:
+                    self._model.fold(event)
+                position = then
+            self._check_marks(stop)
+            for record, body in self._records[stop]:
+                await self._check_record(record, body)
+            for answer in self._answers[stop]:
+                self._check_answer(answer)
+
+    def _check_marks(self, position: int) -> None:
+        if not self._marks[position]:
+            return
+        digest, version = self._fold.digest(), self._fold.settings.version()
+        for mark in self._marks[position]:
+            if mark.fold_version == version and mark.digest != digest:
+                raise Broken(f"the state at {position} was {mark.digest}; folded from the beginning it is {digest}")
+        known = {user for user in _every_user() if self._fold.vocabulary.user_index(user) >= 0}
+        if known != set(self._model.users):
+            raise Broken(f"at {position} these users differ: {sorted(known ^ set(self._model.users))}")
+
+    async def _check_record(self, record: ServedRecord, body: bytes) -> None:
+        """A logged request comes out the same when it is answered again, and nothing disappears in it."""
+        name = record.query.request_id
+        plan = self._plans.get(record.query.placement) or self._plans[ANY_PLACEMENT]
+        again = await rerun(plan, partial(self._fold.moment, models=plan.models), record)
+        if encode_served(again, self._fold.vocabulary.item_ids) != body:
+            told = decode_served(encode_served(again, self._fold.vocabulary.item_ids))
+            raise Broken(f"{name} at {record.log_position} comes out otherwise: {told} was {record}")
+        if record.retrieved_count != sum(record.removed.values()) + record.candidate_count:
+            raise Broken(f"{name}: {record.retrieved_count} retrieved, {record.removed}, {record.candidate_count} left")
+        if len(record.items) > min(record.candidate_count, record.query.slate_size):
+            raise Broken(f"{name}: {len(record.items)} served of {record.candidate_count}")
+        if not all(0 < item.propensity <= 1 for item in record.items):
+            raise Broken(f"{name}: propensities {[item.propensity for item in record.items]}")
+
+    def _check_answer(self, answer: Answered) -> None:
+        """A slate holds nothing that may not be served, and something where anything may."""
+        record = self._kept.get(answer.request_id)
+        if record is not None and tuple(item.id for item in record.items) != answer.items:
+            raise Broken(f"{answer.request_id} was {answer.items}, logged is {record.items}")
+        if len(set(answer.items)) < len(answer.items):
+            raise Broken(f"{answer.request_id} holds an item twice: {answer.items}")
+        for item in answer.items:
+            if why := self._why_not(item, answer.ask):
+                raise Broken(f"{answer.request_id} at {answer.position} holds {item}, which is {why}: {answer.ask}")
+        if not answer.items and (missed := self._eligible(answer.ask)):
+            raise Broken(f"{answer.request_id} at {answer.position} is empty, and could hold {missed}: {answer.ask}")
+
+    def _why_not(self, item: str, ask: Mapping[str, object]) -> str:
+        """Return why an item may not be in an answer, empty = it may."""
+        sold = self._model.catalogue.get(item)
+        if sold is None:
+            if item in self._model.deleted:
+                return ""  # deleted before it was known; an act may have made it since
+            return "" if self._config.items.unknown_items == "accept" else "not in the catalogue"
+        if not sold.is_available:
+            return "deleted or not available"
+        if item in _list(ask, "exclude"):
+            return "excluded"
+        if ask.get("placement") == "strict" and not _passes(STRICT_FILTER, sold):
+            return "filtered out by the placement"
+        return "" if _passes(str(ask.get("filter", "")), sold) else "filtered out by the request"
+
+    def _eligible(self, ask: Mapping[str, object]) -> list[str]:
+        """Return items that may be in an answer for certain: nobody who asks has ever touched them."""
+        touched = self._model.touched[f"user:{ask.get('user_id', '')}"]
+        touched |= self._model.touched[f"session:{ask.get('session_id', '')}"]
+        ruled_out = touched.union(_list(ask, "items"))
+        return [item for item in self._model.catalogue if item not in ruled_out and not self._why_not(item, ask)]
+
+
+def _list(ask: Mapping[str, object], name: str) -> Sequence[str]:
+    found = ask.get(name, ())
+    return found if isinstance(found, list) else ()  # pyright: ignore[reportUnknownVariableType]
+
+
+def _passes(text: str, sold: Sold) -> bool:
+    """Return whether an item passes one of the filters that are asked with."""
+    price = sold.value("price")
+    match text:
+        case "":
+            return True
+        case "item.price < 30":
+            return isinstance(price, float | int) and price < 30  # noqa: PLR2004  as the text says
+        case "item.price <= 50":
+            return isinstance(price, float | int) and price <= 50  # noqa: PLR2004  as the text says
+        case 'item.category == "hats"':
+            return sold.value("category") == "hats"
+        case "item.fresh":
+            return sold.value("fresh") is True
+        case _:
+            raise Broken(f"nobody knows what passes {text}")
+
+
+def _every_user() -> Iterable[str]:
+    return (f"u{number}" for number in range(USERS + 1))

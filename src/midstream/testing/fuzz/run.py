@@ -1,0 +1,151 @@
+"""One seed, one run, one verdict; and of a run that fails the shortest beginning that fails as well."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from unittest import mock
+
+from midstream.engine import child
+from midstream.testing.dice import Dice
+from midstream.testing.fuzz.acts import ACTS, Client, is_well
+from midstream.testing.fuzz.children import Children
+from midstream.testing.fuzz.conditions import drawn
+from midstream.testing.fuzz.ledger import Broken
+from midstream.testing.fuzz.proof import prove
+from midstream.testing.fuzz.turns import TURNS, Operator
+from midstream.testing.fuzz.world import World
+from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
+
+STEPS = 100
+"""Actions of clients in a run: about 400 events and 60 answers, 0.2 s."""
+MAXIMA = {
+    "midstream.engine.writer.QUEUE_EVENTS_MAX": 80,
+    "midstream.engine.writer.QUEUE_BYTES_MAX": 24_000,
+    "midstream.engine.writer.FRAME_EVENTS_MAX": 25,
+    "midstream.engine.engine.BEHIND_EVENTS_MAX": 60,
+    "midstream.engine.turns.WAITERS_MAX": 5,
+    "midstream.engine.turns.TURN_EVENTS_MAX": 12,
+    "midstream.engine.turns.STEP_COST": 5,
+    "midstream.engine.outbox.LOT_EVENTS_MAX": 6,
+}
+"""So small that each is met in most runs."""
+_MEMORY = Path("/dev/shm")  # noqa: S108  a run leaves nothing there
+_SHRINKS_MAX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a run."""
+
+    seed: int
+    steps: int
+    failure: str
+    """Which promise was not kept; empty = all were."""
+    trace_hash: str
+    """Equal for equal seeds and sources."""
+    virtual_s: float
+    events: int
+    lines: tuple[str, ...]
+    """The last lines of the trace."""
+    met: Mapping[str, int]
+    """What happened, and how often."""
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        return f"python -m midstream.testing.fuzz --seeds {self.seed} --steps {self.steps}"
+
+
+def run(seed: int, steps: int = STEPS) -> Verdict:
+    """Run one seed to its end, or to the first promise that is not kept."""
+    dice = Dice(seed, 4)
+    loop = VirtualLoop(lambda: dice.between(0.0001, 0.005))
+    folder = Path(tempfile.mkdtemp(prefix="midstream-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    names = ({name: act.weight for name, act in ACTS.items()}, {name: turn.weight for name, turn in TURNS.items()})
+    world = World(seed, steps, drawn(Dice(seed, 0), *names), folder, loop)
+    failure = ""
+    try:
+        with only_virtual(loop), _small(), mock.patch.object(child, "run", Children(Dice(seed, 5)).run):
+            loop.run_until_complete(_live(world))
+    except* (Broken, Stuck) as group:
+        failure = _first_text(group)
+    finally:
+        _close(loop)
+        shutil.rmtree(folder, ignore_errors=True)
+    world.met.update({f"struck: {spell.value}": count for spell, count in world.weather.struck.items()})
+    end = int(world.ledger.durable)
+    return Verdict(seed, steps, failure, world.trace_hash, loop.time(), end, tuple(world.lines), world.met)
+
+
+def shrunk(verdict: Verdict) -> Verdict:
+    """Return the same failure after fewer steps, if there is one: steps are cut in halves, then in smaller parts."""
+    best = verdict
+    cut = best.steps // 2
+    for _ in range(_SHRINKS_MAX):
+        if cut < 1:
+            break
+        shorter = run(best.seed, best.steps - cut)
+        if shorter.failure:
+            best = shorter
+        cut = min(cut, best.steps) // 2
+    return best
+
+
+async def _live(world: World) -> None:
+    async with asyncio.TaskGroup() as group:
+        supervisor = group.create_task(world.supervise())
+        await _drive(world)
+        supervisor.cancel()
+
+
+async def _drive(world: World) -> None:
+    """Open the shop, let everybody act, heal, see that all is well, and prove what was told."""
+    clients = [Client(world, number) for number in range(world.conditions.clients)]
+    operator = Operator(world)
+    while world.process is None or not world.process.is_serving:  # noqa: ASYNC110  virtual time
+        await asyncio.sleep(0.01)
+    await clients[0].send(clients[0].traffic.opening())
+    async with asyncio.TaskGroup() as group:
+        for client in clients:
+            group.create_task(client.live())
+        group.create_task(operator.live())
+    operator.heal()
+    await world.healthy(lambda: is_well(clients[0]))
+    for client in clients:
+        await client.settle()
+    await world.healthy(lambda: is_well(clients[0]))
+    world.mark()
+    world.check()
+    await world.finish()
+    await prove(world, world.ledger.durable)
+
+
+@contextmanager
+def _small() -> Generator[None]:
+    with ExitStack() as stack:
+        for name, value in MAXIMA.items():
+            stack.enter_context(mock.patch(name, value))
+        yield
+
+
+def _first_text(group: BaseExceptionGroup[BaseException]) -> str:
+    first = group.exceptions[0]
+    if isinstance(first, BaseExceptionGroup):
+        return _first_text(cast("BaseExceptionGroup[BaseException]", first))
+    return str(first)
+
+
+def _close(loop: VirtualLoop) -> None:
+    """Cancel what is left and close the loop."""
+    for _ in range(3):
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.close()

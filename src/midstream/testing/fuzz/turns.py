@@ -1,0 +1,151 @@
+"""What happens to the machine and the process: a table of small actions, each with a weight."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from midstream.engine import snapshots
+from midstream.testing.dice import Dice
+from midstream.testing.fuzz.weather import Spell
+from midstream.testing.fuzz.world import World
+
+_HOUR_MS = 3_600_000
+_AWAITS_MAX = 12
+"""So many turns of the loop an action may wait, to fall between any two of what is under way."""
+
+
+class Operator:
+    """Does to the world what nobody wants, until the run has no steps left."""
+
+    def __init__(self, world: World) -> None:
+        """Begin with everything well."""
+        self.world = world
+        self.dice = Dice(world.seed, 50)
+
+    async def live(self) -> None:
+        """Act, and let the machine alone in between."""
+        world = self.world
+        while world.steps_left > 0:
+            await asyncio.sleep(2 * self.dice.share() * world.conditions.calm_s)
+            for _ in range(self.dice.below(_AWAITS_MAX)):
+                await asyncio.sleep(0)
+            if world.steps_left > 0:
+                name = self.dice.weighted(world.conditions.turns)
+                world.note(f"operator: {name}")
+                world.met[name] += 1
+                await TURNS[name].run(self)
+                world.check()
+                world.mark()
+
+    def heal(self) -> None:
+        """End every fault."""
+        self.world.note("operator: heals")
+        self.world.weather.clear()
+        self.world.wall.go_on()
+        process = self.world.process
+        if process is not None:
+            process.disk.calls_left = None
+
+
+async def kill(operator: Operator) -> None:
+    """End the process; what it wrote is in the cache."""
+    operator.world.kill(power=False)
+
+
+async def lose_power(operator: Operator) -> None:
+    """End the machine; what was not synced may be gone, whole or in part."""
+    operator.world.kill(power=True)
+
+
+async def die_in_a_call(operator: Operator) -> None:
+    """End the process or the machine in the middle of a later change of the disk."""
+    process = operator.world.process
+    if process is not None:
+        process.disk.calls_left = 1 + operator.dice.few(12)
+
+
+async def restart(operator: Operator) -> None:
+    """Stop the process properly; the supervisor starts it again."""
+    await operator.world.stop()
+
+
+def spell(of: Spell, seconds_max: float) -> Callable[[Operator], Awaitable[None]]:
+    """Return an action that makes a spell begin."""
+
+    async def begin(operator: Operator) -> None:
+        operator.world.weather.begin(of, operator.dice.between(0.0, seconds_max))
+
+    return begin
+
+
+async def move_the_clock(operator: Operator) -> None:
+    """Set the wall clock forward or back, or stop it, or let it go on."""
+    wall = operator.world.wall
+    draw = operator.dice.below(6)
+    if draw == 0:
+        wall.stop()
+    elif draw == 1:
+        wall.jump(int(operator.dice.between(0.0, 30 * _HOUR_MS)))
+    elif draw <= 3:  # noqa: PLR2004  two in six
+        wall.jump(-int(operator.dice.between(0.0, 3 * _HOUR_MS)))
+    else:
+        wall.go_on()
+
+
+async def be_quiet(operator: Operator) -> None:
+    """Let nobody do anything for some minutes, so that sessions end and ticks are due."""
+    seconds = operator.dice.choice((70.0, 200.0, 2_400.0))
+    operator.world.quiet_until_s = operator.world.loop.time() + seconds
+    await asyncio.sleep(seconds)
+
+
+async def damage_a_snapshot(operator: Operator) -> None:
+    """Flip a bit in a file of a snapshot, take a file away, or leave half a snapshot behind; perhaps all goes down."""
+    folder = operator.world.data.snapshots
+    names = snapshots.names(folder)
+    if not names:
+        return
+    name = names[operator.dice.few(len(names))]  # the newest more often: a start tries it first
+    operator.world.damaged.add(name)
+    files = sorted((folder / name).iterdir())
+    if not files:
+        return
+    path = operator.dice.choice(files)
+    draw = operator.dice.below(3)
+    if draw == 0:
+        path.unlink()
+    elif draw == 1:
+        half = folder / f".writing-{name}"
+        half.mkdir(exist_ok=True)
+        (half / path.name).write_bytes(path.read_bytes())
+    else:
+        content = bytearray(path.read_bytes())
+        if content:
+            content[operator.dice.below(len(content))] ^= 1 << operator.dice.below(8)
+            path.write_bytes(content)
+    if operator.dice.chance(0.5):
+        operator.world.kill(power=True)
+
+
+class Turn(NamedTuple):
+    """One thing that may happen to the machine."""
+
+    weight: float
+    run: Callable[[Operator], Awaitable[None]]
+
+
+TURNS: Mapping[str, Turn] = {
+    "kill": Turn(3.0, kill),
+    "power loss": Turn(3.0, lose_power),
+    "die in a call": Turn(3.0, die_in_a_call),
+    "restart": Turn(2.0, restart),
+    "disk full": Turn(2.0, spell(Spell.FULL, 4.0)),
+    "slow disk": Turn(2.0, spell(Spell.SLOW, 6.0)),
+    "failing sync": Turn(2.0, spell(Spell.SYNC, 1.0)),
+    "failing write": Turn(1.0, spell(Spell.WRITE, 1.0)),
+    "failing reads": Turn(1.0, spell(Spell.READ, 3.0)),
+    "failing names": Turn(1.0, spell(Spell.NAMES, 2.0)),
+    "clock": Turn(2.0, move_the_clock),
+    "quiet": Turn(1.0, be_quiet),
+    "damaged snapshot": Turn(1.0, damage_a_snapshot),
+}
