@@ -1,8 +1,9 @@
 """Bytes from a client become a batch of events; what cannot be taken is named, one by one.
 
-The good path decodes a whole body typed, in one call. Where anything at all is wrong, the body is split into its
-events, each is judged alone, and the reason is found in words: a bad event never takes its neighbours down. Only what
-cannot be split (no JSON, too large, too many, too deep) refuses the whole body.
+Plain events, which nearly all are, become rows in a kernel; a body of others is decoded typed, in one call. Where
+anything at all is wrong, the body is split into its events, each is judged alone, and the reason is found in words: a
+bad event never takes its neighbours down. Only what cannot be split (no JSON, too large, too many, too deep) refuses
+the whole body.
 """
 
 import json
@@ -17,6 +18,7 @@ import numpy as np
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.core.types import EventBatch, Index
 from midstream.events.faults import fault_of, find_refusal, nearest, shown
+from midstream.events.plain_json import PLAIN_BYTES_MIN, OddLine, in_order, plain_lines, plain_list
 from midstream.events.rows import Rows
 from midstream.events.values import nests_within
 from midstream.events.wire import PAGE, Accept, Refused, WireEnvelope, WireEvent
@@ -28,6 +30,7 @@ _FAILURES = (msgspec.MsgspecError, UnicodeError, RecursionError, Refused)
 _RIGHT_BODY = 'One event, a list of events, {"events": [...]}, or one event a line (NDJSON), in UTF-8.'
 _BOM = b"\xef\xbb\xbf"
 _ENVELOPE = re.compile(rb'\s*\{\s*"events"\s*:')
+_LIST = re.compile(rb'[ \t\r\n]*(\{[ \t\r\n]*"events"[ \t\r\n]*:[ \t\r\n]*)?\[')
 _NEXT_LINE = re.compile(rb"\}[ \t\r]*\n\s*\{")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -80,13 +83,14 @@ class Part:
     """Why it could not even be read."""
 
 
-def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
+def decode(body: bytes, accept: Accept, content_type: str = "", lines_before: int = 0) -> Decoded:
     """Decode the body of a request: one event, a list, ``{"events": [...]}`` or NDJSON.
 
     Args:
         body: As it came. Which of the four it is, is seen from the content.
         accept: The terms on which events are taken.
         content_type: Of the request; one that names NDJSON (or JSON lines) settles that, others are not looked at.
+        lines_before: Lines of NDJSON that came before this part of them: faults name the line in the whole.
 
     Raises:
         TooLarge: More bytes, events, rows or text in them than one request may hold.
@@ -97,7 +101,12 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
     if len(body) > accept.limits.body_bytes_max:
         raise TooLarge((_fault("body", f"{len(body)} bytes.", f"At most {accept.limits.body_bytes_max} a request."),))
     body = body.removeprefix(_BOM)
-    as_lines = _is_ndjson(content_type)
+    as_lines = is_ndjson(content_type)
+    if (
+        len(body) >= PLAIN_BYTES_MIN
+        and (plain := _decode_plain(body, accept, lines_before, as_lines=as_lines)) is not None
+    ):
+        return plain
     try:
         events = _decode_typed(body, as_lines=as_lines)
         _check_count(len(events), accept)
@@ -106,24 +115,26 @@ def decode(body: bytes, accept: Accept, content_type: str = "") -> Decoded:
             rows.add(event, index)
         return Decoded(rows.batch(), rows.event_index(), (), len(events))
     except _FAILURES:
-        parts = _split(body, accept, as_lines=as_lines)
+        parts = _split(body, accept, lines_before, as_lines=as_lines)
         return _judge(parts, lambda part: _decode_event(part.raw), accept)
 
 
-def parts_of(body: bytes, accept: Accept, content_type: str = "") -> Sequence[Part]:
+def parts_of(body: bytes, accept: Accept, content_type: str = "", lines_before: int = 0) -> Sequence[Part]:
     """Return the events of a body that ``decode`` could split, one by one: to name one that is refused later.
 
     Args:
         body: As ``decode`` was given it, and so are the others.
         accept: The terms on which events are taken.
         content_type: Of the request.
+        lines_before: Lines of NDJSON that came before.
 
     Cost: about 20 µs an event.
     """
-    return _split(body.removeprefix(_BOM), accept, as_lines=_is_ndjson(content_type))
+    return _split(body.removeprefix(_BOM), accept, lines_before, as_lines=is_ndjson(content_type))
 
 
-def _is_ndjson(content_type: str) -> bool:
+def is_ndjson(content_type: str) -> bool:
+    """Say whether a content type names one JSON document a line."""
     return "ndjson" in content_type or "jsonl" in content_type
 
 
@@ -141,7 +152,47 @@ def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> D
     """
     _check_count(len(objects), accept)
     parts = [_part_of_object(number, each) for number, each in enumerate(objects)]
-    return _judge(parts, lambda part: msgspec.convert(part.loose, WireEvent), accept)
+    return _judge(parts, read_loose, accept)
+
+
+def _decode_plain(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) -> Decoded | None:
+    """Return what ``decode`` is to return, when most of the body's events are plain; None = decode it the other way."""
+    if not as_lines:
+        begins = _LIST.match(body)
+        if begins is not None:
+            batch = plain_list(body, begins.end() - 1, b"}" if begins[1] else b"", accept)
+            if batch is None or not _fits(batch, accept) or len(batch) > accept.limits.events_max:
+                return None
+            return Decoded(batch, np.arange(len(batch), dtype=np.int32), (), len(batch))
+        if not _NEXT_LINE.search(body):
+            return None
+    lines = plain_lines(body, accept)
+    if lines is None:
+        return None
+    _check_count(lines.event_count, accept)
+    rows, rejected = _judge_odd(lines.odd, accept, lines_before)
+    if rejected and not as_lines:
+        return None  # perhaps it is no NDJSON at all
+    batch, event_index = in_order(lines.batch, lines.event_index, rows.batch(), rows.event_index())
+    # What is too much as a whole is named by the way that counts event by event.
+    return Decoded(batch, event_index, tuple(rejected), lines.event_count) if _fits(batch, accept) else None
+
+
+def _fits(batch: EventBatch, accept: Accept) -> bool:
+    return len(batch) <= accept.limits.rows_max and len(batch.text) <= accept.limits.text_bytes_max
+
+
+def _judge_odd(odd: Sequence[OddLine], accept: Accept, lines_before: int) -> tuple[Rows, list[Rejected]]:
+    """Take or refuse the lines that are not plain; only what is refused is read a second time, for its reason."""
+    rows = Rows(accept)
+    rejected: list[Rejected] = []
+    for event, line, raw in odd:
+        try:
+            rows.add(_decode_event(raw), event)
+        except _FAILURES as failure:
+            part = _part_of_line(lines_before + line, raw.strip(b" \t\r"), accept)
+            rejected.append(_rejected(event, part, failure, accept))
+    return rows, rejected
 
 
 def _decode_typed(body: bytes, *, as_lines: bool) -> list[WireEvent]:
@@ -169,25 +220,44 @@ def _decode_lines_typed(body: bytes) -> list[WireEvent]:
 def _judge(parts: Sequence[Part], read: Callable[[Part], WireEvent], accept: Accept) -> Decoded:
     """Take or refuse each event for itself."""
     rows = Rows(accept)
-    rejected: list[Rejected] = []
-    for index, part in enumerate(parts):
-        refused = part.refused
-        try:
-            if refused is None:
-                rows.add(read(part), index)
-        except Refused as failure:
-            refused = failure
-        except _FAILURES as failure:
-            refused = find_refusal(part.loose, failure, accept)
-        if refused is not None:
-            rejected.append(Rejected(index, fault_of(refused, part.prefix, part.loose), part.raw))
+    judged = [judge_part(rows, index, part, read, accept) for index, part in enumerate(parts)]
+    rejected = [each for each in judged if each is not None]
     return Decoded(rows.batch(), rows.event_index(), tuple(rejected), len(parts))
 
 
-def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[Part]:
+def judge_part(
+    rows: Rows, index: int, part: Part, read: Callable[[Part], WireEvent], accept: Accept
+) -> Rejected | None:
+    """Add the rows of an event, the request's number ``index``, or return why it cannot be taken.
+
+    Raises:
+        TooLarge: With this event the request has more rows, or more text in them, than one may hold.
+    """
+    try:
+        if part.refused is not None:
+            raise part.refused
+        rows.add(read(part), index)
+    except _FAILURES as failure:
+        return _rejected(index, part, failure, accept)
+    return None
+
+
+def read_loose(part: Part) -> WireEvent:
+    """Return an event that is an object of the values that JSON has, or raise what msgspec raises."""
+    return msgspec.convert(part.loose, WireEvent)
+
+
+def _rejected(index: int, part: Part, failure: Exception, accept: Accept) -> Rejected:
+    """Return an event that was not taken, with what is wrong in words."""
+    refused = part.refused or (failure if isinstance(failure, Refused) else None)
+    refused = refused or find_refusal(part.loose, failure, accept)
+    return Rejected(index, fault_of(refused, part.prefix, part.loose), part.raw)
+
+
+def _split(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) -> list[Part]:
     """Return the events of a body one by one, or raise ``RequestInvalid`` or ``TooLarge``."""
     if as_lines:
-        return _split_lines(body, accept)
+        return _split_lines(body, accept, lines_before)
     text = _text_of(body)
     levels = _nesting(body)
     try:
@@ -197,7 +267,7 @@ def _split(body: bytes, accept: Accept, *, as_lines: bool) -> list[Part]:
         if not _begins_as_lines(body):
             raise RequestInvalid((_fault("body", _not_json(text, failure), _RIGHT_BODY),)) from None
     if _begins_as_lines(body):
-        return _split_lines(body, accept)
+        return _split_lines(body, accept, lines_before)
     right = f"At most {accept.limits.nesting_max} in one event."
     raise RequestInvalid((_fault("body", f"{levels} levels of objects and lists.", right),))
 
@@ -251,9 +321,9 @@ def _split_list(text: str, start: int, prefix: str) -> Iterator[Part]:
             position = _skip(text, position + 1)
 
 
-def _split_lines(body: bytes, accept: Accept) -> list[Part]:
+def _split_lines(body: bytes, accept: Accept, lines_before: int) -> list[Part]:
     """Return the events of NDJSON; lines without anything are passed by, but counted in the line numbers."""
-    lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(body.split(b"\n"), start=1)]
+    lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(body.split(b"\n"), start=lines_before + 1)]
     filled = [(number, line) for number, line in lines if line]
     _check_count(len(filled), accept)
     return [_part_of_line(number, line, accept) for number, line in filled]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import EventBatch
+from midstream.events.text_kernels import copy_spans
 
 SCHEMA_VERSION = 1
 TEXTS = ("event_id", "action", "user_id", "item_id", "session_id", "request_id", "body")
@@ -169,16 +170,17 @@ def cut(batch: EventBatch, start: int, stop: int) -> EventBatch:
 def pick(batch: EventBatch, chosen: Sequence[int] | NDArray[np.integer]) -> EventBatch:
     """Return the chosen events with their texts end to end, in the order given.
 
-    Cost: about 10 µs, and 8 bytes of memory for each byte of text.
+    Cost: about 10 µs, and 50 ns an event.
     """
     rows = batch.rows[np.asarray(chosen, dtype=np.intp)]
     lengths = np.zeros(len(rows), dtype=np.int64)
     for name in TEXTS:
         lengths += rows[f"{name}_length"]
-    starts = np.cumsum(lengths) - lengths
-    place = np.repeat(rows["text_start"].astype(np.int64) - starts, lengths) + np.arange(int(lengths.sum()))
-    text = np.frombuffer(batch.text, dtype=np.uint8)[place]
-    rows["text_start"] = starts
+    ends = np.cumsum(lengths)
+    text = np.empty(int(ends[-1]) if len(rows) else 0, dtype=np.uint8)
+    if len(text):
+        copy_spans(np.frombuffer(batch.text, dtype=np.uint8), rows["text_start"].astype(np.int64), lengths, text)
+    rows["text_start"] = ends - lengths
     return EventBatch(rows, text.tobytes())
 
 

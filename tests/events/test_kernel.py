@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from midstream.state import kernel
+from midstream.events import kernel
 
 CALLER = "from midstream.state.callee import step\n\n\ndef walk():\n    return step()\n"
 CALLEE = "def step():\n    return 1\n"
