@@ -1,0 +1,261 @@
+"""An Arrow IPC stream, message by message, none of which may be larger than a bound once it is unpacked.
+
+What a stream says of its own sizes is read here and checked before Arrow allocates for it: the length of each
+message, the rows of a batch, and of compressed buffers the bytes that they become. What Arrow then makes of it is
+validated in full, text as UTF-8 included, before anything looks at it.
+
+Reference: Apache Arrow columnar format, encapsulated messages; FlatBuffers binary format.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from midstream.core.errors import Fault, Invalid, RequestInvalid, TooLarge
+from midstream.events.arrow_columns import check_schema
+from midstream.events.wire import PAGE, Accept
+
+METADATA_BYTES_MAX = 1 << 20
+"""1,000 columns with their names, types and buffers take about 200 kB."""
+GROUP_BYTES = 1 << 20
+"""Small messages are unpacked together until they have so many bytes: opening a stream takes 40 µs."""
+_CONTINUES = b"\xff\xff\xff\xff"
+_SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
+_BUFFER = struct.Struct("<qq")
+_ENDS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_RIGHT = "An Arrow IPC stream (not a file) of record batches."
+
+
+class Source(Protocol):
+    """Where bytes come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+        ...
+
+
+class Bounds(NamedTuple):
+    """The most that one message may hold."""
+
+    message_bytes_max: int = 16 << 20
+    """16 MiB, packed and unpacked: 100,000 events of 160 bytes. Dictionaries that are kept have as much together."""
+    rows_max: int = 1_000_000
+    """A row of a dictionary-encoded column takes a byte, so bytes alone would let 16 M pass."""
+
+
+class _Message(NamedTuple):
+    kind: int
+    raw: bytes
+    """As it came, ready to be put into another stream."""
+    unpacked: int
+    """Bytes of its body once it is unpacked."""
+    dictionary: int
+    """Number of the dictionary; -1 = it is none."""
+    is_delta: bool
+
+
+def read_batches(
+    source: Source, accept: Accept, bounds: Bounds, defaults: Mapping[str, str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a stream, validated, as they arrive.
+
+    Args:
+        source: Of the stream; it is asked for as much as the stream says of itself, never for more than the bounds.
+        accept: The terms on which events are taken: they decide which columns there may be.
+        bounds: Of each message.
+        defaults: Values of fields for which there is no column.
+
+    Raises:
+        RequestInvalid: It is no such stream, or none of events; or it ends in the middle of a message.
+        TooLarge: A message is larger than the bounds.
+    """
+    messages = _messages(source, bounds)
+    schema = next(messages, None)
+    if schema is None or schema.kind != _SCHEMA:
+        raise _broken(1, "It is no schema." if schema else "Nothing was sent.")
+    try:
+        check_schema(_schema_of(schema), accept, defaults or {})
+    except UnicodeDecodeError as error:
+        raise _broken(1, f"A name in it is no UTF-8: {error.reason}.") from error
+    dictionaries: dict[int, list[_Message]] = {}
+    group: list[_Message] = []
+    number = 1
+    broken: Invalid | None = None
+    while broken is None:
+        number += 1
+        try:
+            message = next(messages, None)
+            if message is not None and message.kind == _SCHEMA:
+                raise _broken(number, "A second schema.")
+            if message is not None and message.kind == _BATCH and sum(len(each.raw) for each in group) < GROUP_BYTES:
+                group.append(message)
+                continue
+        except Invalid as failure:
+            message, broken = None, failure  # what came whole before it is read all the same
+        yield from _unpacked(schema, dictionaries, group, number - 1)
+        group = []
+        if message is None:
+            break
+        if message.kind == _DICTIONARY:
+            _keep(dictionaries, message, number, bounds)
+        else:
+            group.append(message)
+    if broken is not None:
+        raise broken
+
+
+def _messages(source: Source, bounds: Bounds) -> Iterator[_Message]:
+    """Yield the messages of a stream, each whole and within the bounds."""
+    number = 0
+    while True:
+        number += 1
+        head = _read(source, 8, number, may_end=True)
+        if not head or head == _ENDS:
+            return
+        if head[:4] != _CONTINUES:
+            raise _broken(number, f"It begins with {head[:6]!r}.")
+        size = int.from_bytes(head[4:], "little", signed=True)
+        if not 0 < size <= METADATA_BYTES_MAX:
+            raise _too_large(number, f"{size} bytes of metadata.", f"At most {METADATA_BYTES_MAX}.")
+        metadata = _read(source, size, number)
+        try:
+            kind, length = _kind_and_length(metadata)
+        except (struct.error, IndexError):
+            raise _broken(number, "Its metadata cannot be read.") from None
+        right = f"At most {bounds.message_bytes_max} bytes a message: write smaller record batches."
+        if not 0 <= length <= bounds.message_bytes_max:
+            raise _too_large(number, f"{length} bytes.", right)
+        body = _read(source, length, number)
+        try:
+            rows, unpacked, dictionary, is_delta = _sizes(metadata, body, kind)
+        except (struct.error, IndexError):
+            raise _broken(number, "Its metadata cannot be read.") from None
+        if not 0 <= rows <= bounds.rows_max:
+            raise _too_large(number, f"{rows} rows.", f"At most {bounds.rows_max} a message.")
+        if unpacked > bounds.message_bytes_max:
+            raise _too_large(number, f"{unpacked} bytes when unpacked.", right)
+        yield _Message(kind, head + metadata + body, unpacked, dictionary, is_delta)
+
+
+def _read(source: Source, size: int, number: int, *, may_end: bool = False) -> bytes:
+    """Return exactly so many bytes; none at all where the stream may end and does."""
+    pieces: list[bytes] = []
+    missing = size
+    while missing > 0:
+        piece = source.read(missing)
+        if not piece:
+            if may_end and missing == size:
+                return b""
+            raise _broken(number, f"The stream ends {missing} bytes before it does.")
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
+
+
+def _table(metadata: bytes, at: int) -> tuple[int, list[int]]:
+    """Return the place of the flatbuffers table that an offset at ``at`` leads to, and the offsets of its fields."""
+    place = at + _u32(metadata, at)
+    fields = place - int(struct.unpack_from("<i", metadata, place)[0])
+    if fields < 0:
+        raise IndexError
+    size = int(struct.unpack_from("<H", metadata, fields)[0])
+    return place, [int(struct.unpack_from("<H", metadata, fields + step)[0]) for step in range(4, size, 2)]
+
+
+def _u32(metadata: bytes, at: int) -> int:
+    return int(struct.unpack_from("<I", metadata, at)[0])
+
+
+def _i64(metadata: bytes, place: int, fields: list[int], number: int) -> int:
+    """Return a field of 64 bits, 0 where it was left out."""
+    if number >= len(fields) or not fields[number]:
+        return 0
+    return int(struct.unpack_from("<q", metadata, place + fields[number])[0])
+
+
+def _kind_and_length(metadata: bytes) -> tuple[int, int]:
+    """Return what a message holds and the bytes of its body. Fields: version, header type, header, body length."""
+    place, fields = _table(metadata, 0)
+    kind = metadata[place + fields[1]] if len(fields) > 1 and fields[1] else 0
+    return kind, _i64(metadata, place, fields, 3)
+
+
+def _sizes(metadata: bytes, body: bytes, kind: int) -> tuple[int, int, int, bool]:
+    """Return rows, bytes when unpacked, number of the dictionary and whether it adds to one; 0, 0, -1 of a schema."""
+    if kind == _SCHEMA:
+        return 0, 0, -1, False
+    if kind not in (_DICTIONARY, _BATCH):
+        raise IndexError
+    place, fields = _table(metadata, 0)
+    at = place + fields[2]
+    dictionary, is_delta = -1, False
+    if kind == _DICTIONARY:
+        # Fields: id, data (a record batch), whether it is a delta.
+        place, fields = _table(metadata, at)
+        dictionary = _i64(metadata, place, fields, 0)
+        is_delta = len(fields) > 2 and bool(fields[2]) and bool(metadata[place + fields[2]])  # noqa: PLR2004  the third
+        at = place + fields[1]
+    # Fields: length, nodes, buffers, compression.
+    place, fields = _table(metadata, at)
+    rows = _i64(metadata, place, fields, 0)
+    is_packed = len(fields) > 3 and bool(fields[3])  # noqa: PLR2004  the fourth
+    return rows, _unpacked_bytes(metadata, body, place + fields[2]) if is_packed else len(body), dictionary, is_delta
+
+
+def _unpacked_bytes(metadata: bytes, body: bytes, at: int) -> int:
+    """Return the bytes that packed buffers become: each begins with how many, -1 = it is not packed."""
+    start = at + _u32(metadata, at)
+    total = 0
+    for number in range(_u32(metadata, start)):
+        offset, length = _BUFFER.unpack_from(metadata, start + 4 + number * _BUFFER.size)
+        if offset < 0 or length < 0 or offset + length > len(body):
+            raise IndexError
+        if length >= 8:  # noqa: PLR2004  the bytes that say so
+            size = int(struct.unpack_from("<q", body, offset)[0])
+            total += length if size == -1 else max(size, 0)
+    return total
+
+
+def _schema_of(message: _Message) -> pa.Schema:
+    try:
+        return ipc.read_schema(pa.py_buffer(message.raw))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(1, f"{str(error)[:200]}.") from error
+
+
+def _unpacked(
+    schema: _Message, dictionaries: Mapping[int, list[_Message]], group: list[_Message], number: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of some messages; the dictionaries that hold for them go before."""
+    if not group:
+        return
+    before = [each for pieces in dictionaries.values() for each in pieces]
+    stream = b"".join([*(each.raw for each in (schema, *before, *group)), _ENDS])
+    try:
+        with ipc.open_stream(pa.py_buffer(stream)) as reader:
+            for batch in reader:
+                batch.validate(full=True)
+                yield batch
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(number, f"{str(error)[:200]}.") from error
+
+
+def _keep(dictionaries: dict[int, list[_Message]], message: _Message, number: int, bounds: Bounds) -> None:
+    """Remember a dictionary: in the place of the one of its number, or behind it where it adds to that."""
+    before = dictionaries.get(message.dictionary, []) if message.is_delta else []
+    dictionaries[message.dictionary] = [*before, message]
+    size = sum(each.unpacked for pieces in dictionaries.values() for each in pieces)
+    if size > bounds.message_bytes_max:
+        right = f"At most {bounds.message_bytes_max} bytes of dictionaries."
+        raise _too_large(number, f"{size} bytes of dictionaries.", right)
+
+
+def _broken(number: int, came: str) -> RequestInvalid:
+    return RequestInvalid((Fault(f"message {number}", came, _RIGHT, PAGE),))
+
+
+def _too_large(number: int, came: str, right: str) -> TooLarge:
+    return TooLarge((Fault(f"message {number}", came, right, PAGE),))

@@ -1,0 +1,162 @@
+"""A stream is read message by message within bounds; a hostile one is refused, and never ends the process."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import Invalid, RequestInvalid, TooLarge
+from midstream.events.arrow import decode_arrow
+from midstream.events.arrow_messages import Bounds, read_batches
+from midstream.events.wire import Accept, Limits
+
+LIMITS = Limits(events_max=100_000, rows_max=100_000, text_bytes_max=1 << 26)
+ACCEPT = Accept(frozenset({"view"}), 1_750_000_000_000, LIMITS)
+
+
+def table(count: int, first: int = 0) -> pa.Table:
+    """Return plain events, one column of them with a dictionary."""
+    return pa.table(
+        {
+            "type": pa.array(["view"] * count).dictionary_encode(),
+            "user_id": [f"u{first + n}" for n in range(count)],
+            "item_id": pa.array([f"i{n % 7}" for n in range(count)]).dictionary_encode(),
+            "value": np.arange(count) / 4,
+            "time": pa.array([1_750_000_000_000] * count, pa.timestamp("ms")),
+            "context": [{"page": "list", "n": n % 3} for n in range(count)],
+        }
+    )
+
+
+def stream_of(tables: list[pa.Table], compression: Any = None, rows: int = 10) -> bytes:
+    """Return an IPC stream; dictionaries are replaced between tables, or added to."""
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
+    with pa.ipc.new_stream(sink, tables[0].schema, options=options) as writer:
+        for each in tables:
+            writer.write_table(each, max_chunksize=rows)
+    return sink.getvalue()
+
+
+class Trickle:
+    """A source that gives a few bytes at a time."""
+
+    def __init__(self, content: bytes, most: int) -> None:
+        self.left = content
+        self.most = most
+        self.asked_max = 0
+
+    def read(self, size: int, /) -> bytes:
+        self.asked_max = max(self.asked_max, size)
+        piece = self.left[: min(size, self.most)]
+        self.left = self.left[len(piece) :]
+        return piece
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_a_stream_is_what_arrow_reads(compression):
+    """Whatever its packing, however the bytes come, over dictionaries that grow."""
+    tables = [table(35), table(20, 100).slice(3)]
+    content = stream_of(tables, compression)
+    for most in (7, 1 << 20):
+        found = list(read_batches(Trickle(content, most), ACCEPT, Bounds()))
+        assert pa.Table.from_batches(found).to_pylist() == pa.concat_tables(tables).to_pylist()
+
+
+def test_many_small_messages_are_unpacked_together(monkeypatch):
+    """Each group once, each batch in order."""
+    monkeypatch.setattr("midstream.events.arrow_messages.GROUP_BYTES", 5_000)
+    found = list(read_batches(io.BytesIO(stream_of([table(300)], rows=7)), ACCEPT, Bounds()))
+    assert pa.Table.from_batches(found)["user_id"].to_pylist() == [f"u{n}" for n in range(300)]
+
+
+def test_a_stream_may_end_without_its_end_mark():
+    """A writer that was not closed; but not in the middle of a message."""
+    content = stream_of([table(20)])
+    assert sum(map(len, read_batches(io.BytesIO(content[:-8]), ACCEPT, Bounds()))) == 20
+    found: list[Any] = []
+    with pytest.raises(RequestInvalid) as broken:
+        found.extend(read_batches(io.BytesIO(content[:-30]), ACCEPT, Bounds()))
+    assert "ends" in broken.value.faults[0].came
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1\0\0", b"{}", b"\xff" * 40, stream_of([table(3)])[8:]], ids=str)
+def test_what_is_no_stream_is_refused(content):
+    """With what would be right."""
+    with pytest.raises(Invalid):
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+
+
+def test_a_large_message_is_never_asked_for():
+    """Neither one that is large, nor one that says it is."""
+    content = stream_of([table(5_000)], rows=5_000)
+    bounds = Bounds(message_bytes_max=10_000)
+    source = Trickle(content, 1 << 30)
+    with pytest.raises(TooLarge):
+        list(read_batches(source, ACCEPT, bounds))
+    assert source.asked_max <= 10_000
+    with pytest.raises(TooLarge):
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(rows_max=4_999)))
+    with pytest.raises(TooLarge):
+        list(read_batches(io.BytesIO(b"\xff\xff\xff\xff" + struct.pack("<i", 1 << 30)), ACCEPT, Bounds()))
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(compression):
+    """Ten megabytes of one letter are some kilobytes on the wire."""
+    bomb = pa.table({"type": ["view"], "user_id": ["x" * 10_000_000]})
+    content = stream_of([bomb], compression)
+    assert len(content) < 100_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(TooLarge):
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=1_000_000)))
+    assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+def test_dictionaries_are_bounded_together():
+    """Each is small enough."""
+    words = pa.table({f"context.c{n}": pa.array(["x" * 30_000]).dictionary_encode() for n in range(5)})
+    content = stream_of([words.append_column("type", [["view"]])], "zstd")
+    assert list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=200_000)))
+    with pytest.raises(TooLarge):
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=100_000)))
+
+
+WHOLE = [stream_of([table(12)], compression) for compression in (None, "lz4", "zstd")]
+
+
+def judge(content: bytes) -> None:
+    """Read and decode; only what is expected may be raised."""
+    try:
+        for batch in read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=1 << 20)):
+            decode_arrow(batch, ACCEPT)
+    except Invalid as failure:
+        if not failure.faults[0].came:
+            raise
+
+
+@given(
+    st.integers(0, 2),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
+    st.integers(0, 10_000),
+)
+def test_damaged_streams_are_refused_or_read(which, changes, cut):
+    """Bytes changed anywhere, the end cut off anywhere: an error in four parts, or events."""
+    content = bytearray(WHOLE[which])
+    for at, value in changes:
+        content[at % len(content)] = value
+    judge(bytes(content[: max(1, len(content) - cut % 400)] if cut % 3 == 0 else content))
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_each_32_bits_of_a_stream_may_be_anything(which):
+    """Lengths, offsets and counts, each set to what it should not be."""
+    whole = WHOLE[which]
+    for at in range(0, len(whole) - 4, 8):
+        for value in (-1, 1 << 20):
+            judge(whole[:at] + struct.pack("<i", value) + whole[at + 4 :])
