@@ -226,8 +226,9 @@ def _act_body(event: WireEvent, accept: Accept) -> str:
         _refuse_foreign(event, _ACT_FIELDS)
     if event.item_id is None and event.items is None:
         raise Refused(("item_id",), "An item: item_id, or items for several.", "Nothing was sent.")
-    # Of an erased user the log keeps what was done and with which item; an export has that too.
-    if event.user_id is None and event.session_id is None and not accept.trusted:
+    # Of an erased user the log keeps what was done and with which item, and so does an export, which has log times.
+    is_export = accept.trusted and event.log_time is not None
+    if event.user_id is None and event.session_id is None and not is_export:
         raise Refused(("user_id",), "A user, a session, or both: user_id, session_id.", "Nothing was sent.")
     return "" if event.context is None else context_body(event.context, accept)
 
