@@ -17,7 +17,7 @@ TEXT = PAGE.read_text("utf-8")
 
 
 def commands():
-    """Return every curl of the page as method, path and body, in order."""
+    """Return every curl of the page as method, path, body and headers, in order."""
     found = []
     for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
         words = shlex.split(block)
@@ -26,8 +26,9 @@ def commands():
             _, *rest = words[start:stop]
             body = rest[rest.index("-d") + 1] if "-d" in rest else ""
             method = rest[rest.index("-X") + 1] if "-X" in rest else "POST" if body else "GET"
+            sent = [rest[place + 1].split(": ") for place, word in enumerate(rest) if word == "-H"]
             (path,) = (word.removeprefix("$SERVER") for word in rest if word.startswith("$SERVER"))
-            found.append((method, path, body))
+            found.append((method, path, body, dict(sent)))
     return found
 
 
@@ -41,12 +42,13 @@ def test_every_route_has_a_heading(client):
 def test_every_command_works_in_order(client):
     """Each curl of the page, one after another on a new shop, is answered with 2xx; each route has one."""
     request_id = ""
-    for method, path, body in commands():
-        answer = client.ask(method, path.replace("$REQUEST_ID", request_id), content=body.encode())
+    for method, path, body, headers in commands():
+        asked = path.replace("$REQUEST_ID", request_id)
+        answer = client.ask(method, asked, content=body.encode(), headers=headers)
         assert answer.status_code == 200, (method, path, answer.text)
         if path == "/v1/recommendations":
             request_id = answer.json()["request_id"]
-    tried = {(method, re.sub(r"[?].*", "", path)) for method, path, _ in commands()}
+    tried = {(method, re.sub(r"[?].*", "", path)) for method, path, *_ in commands()}
     assert len(tried) == len(re.findall(r"^## [A-Z]+ /", TEXT, re.MULTILINE))
 
 

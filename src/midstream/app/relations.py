@@ -47,7 +47,11 @@ SERVER_BOUNDS = {
     "head_bytes_max": (1_024, 1 << 20),
     "connections_max": (1, 65_535),
     "bulk_decodes_max": (1, 10_000),
+    "bulk_streams_max": (1, 64),
+    "bulk_bytes_max": (1_024, 1 << 44),
+    "bulk_message_bytes_max": (1_024, 1 << 28),
     **dict.fromkeys(("body_wait_max", "head_wait_max", "commit_wait_max"), (1, 3_600_000)),
+    "bulk_wait_max": (1, 86_400_000),
     **dict.fromkeys(("keep_alive", "stop_wait_max"), (1_000, 3_600_000)),
 }
 """Of ``[server]``; waits in ms, the last two of whole seconds. With a 0 in any of them no request would be answered."""

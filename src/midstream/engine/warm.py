@@ -9,11 +9,16 @@ from collections.abc import Iterable
 from functools import partial
 
 import msgspec
+import pyarrow as pa
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine.lookups import item_view
-from midstream.events.schema import Event, build
+from midstream.events.arrow import decode_arrow
+from midstream.events.decode import decode
+from midstream.events.plain_json import PLAIN_BYTES_MIN
+from midstream.events.schema import Event, build, pick
+from midstream.events.wire import Accept
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -32,8 +37,12 @@ _LIMITS = Limits(
 _NOW = TimestampMs(1_700_000_000_000)
 
 
+_PLAIN = b'{"type":"view","user_id":"u","item_id":"i","time":"2026-01-31T12:00:00Z","context":{"a":"b"}}'
+
+
 async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     """Fold some events of each kind and answer from each plan, twice, in a state of its own."""
+    warm_decoding()
     fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
     for turn in range(2):
@@ -65,6 +74,15 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
         for plan in plans:
             query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",))
             await recommend(plan, partial(fold.moment, models=plan.models), query, _no_deadline)
+
+
+def warm_decoding() -> None:
+    """Decode a body and a table of plain events in each of their forms."""
+    accept = Accept(frozenset({"view"}), _NOW)
+    lines = [_PLAIN] * (PLAIN_BYTES_MIN // len(_PLAIN) + 1)
+    decode(b"[" + b",".join(lines) + b"]", accept)
+    pick(decode(b"\n".join(lines), accept).batch, [0])
+    decode_arrow(pa.record_batch({"type": ["view"], "user_id": ["u"], "item_id": ["i"], "time": ["soon"]}), accept)
 
 
 def _no_deadline() -> float:

@@ -19,7 +19,8 @@ from midstream.core.nearest import nearest
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.catalogue import add_catalogue_routes
+from midstream.serving.bulk import Bulk
+from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.openapi import add_docs_page, add_hot_routes
@@ -174,7 +175,8 @@ def asgi(
     add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
-    hot = hot_routes(ingest, Recommendations(engine, ingest), limits)
+    bulk = Bulk(engine, ingest, chosen)
+    hot = {**hot_routes(ingest, bulk, Recommendations(engine, ingest), limits), **bulk_routes(bulk)}
     return App(hot, cold, engine.metrics)
 
 

@@ -1,11 +1,12 @@
-"""Reads what a client sends: no more than the maximum, no longer than the time-out."""
+"""Reads what a client sends: no more than the maximum, packed or not, and no longer than the time-out."""
 
 import asyncio
 from dataclasses import dataclass
 
 from midstream.core.errors import Fault, TooLarge
-from midstream.serving.problems import PAGE, BodyTooSlow, CrossSite, Disconnected, MediaTypeUnsupported
+from midstream.serving.problems import PAGE, BodyTooSlow, CrossSite, Disconnected
 from midstream.serving.reply import Message, Receive, Scope
+from midstream.serving.unpack import encoding_of, unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,17 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
     Raises:
         TooLarge: It has, or says it will have, more than ``bytes_max``; nothing beyond is read.
         BodyTooSlow: It was not complete after ``wait_s_max``.
-        MediaTypeUnsupported: It is compressed.
+        MediaTypeUnsupported: It is packed in another way than gzip or zstd.
+        RequestInvalid: It is packed, and cannot be unpacked.
         CrossSite: A browser sends it for a page of another site.
         Disconnected: The client went away before its end.
     """
-    _require_readable(scope, limits)
+    require_own_site(scope)
+    encoding = encoding_of(scope)
+    _require_short(scope, limits)
     try:
         async with asyncio.timeout(limits.wait_s_max):
-            return await _gather(receive, limits)
+            return unpacked(await _gather(receive, limits), encoding, limits.bytes_max)
     except TimeoutError as error:
         message = f"The body was not complete after {limits.wait_s_max:g} s."
         raise BodyTooSlow(message) from error
@@ -55,18 +59,22 @@ def _piece(message: Message, came_before: int, limits: BodyLimits) -> bytes:
     return piece
 
 
-def _require_readable(scope: Scope, limits: BodyLimits) -> None:
-    """Refuse by the headers alone what will not be read."""
+def _require_short(scope: Scope, limits: BodyLimits) -> None:
+    """Refuse by its length alone what will not be read."""
     for name, value in scope["headers"]:
-        if name == b"content-length":
-            # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
-            if len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max:
-                raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            came = f"content-encoding {value[:40].decode('latin-1')!r} came."
-            right = "The body as it is, without content-encoding."
-            raise MediaTypeUnsupported((Fault("content-encoding", came, right, PAGE),))
-        elif name == b"sec-fetch-site" and value == b"cross-site":
+        # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
+        if name == b"content-length" and (len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max):
+            raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
+
+
+def require_own_site(scope: Scope) -> None:
+    """Refuse what a browser sends for a page of another site.
+
+    Raises:
+        CrossSite: It says so itself.
+    """
+    for name, value in scope["headers"]:
+        if name == b"sec-fetch-site" and value == b"cross-site":
             # Without keys, a page of any site could otherwise send events to a shop on this machine.
             message = "A browser sent this for a page of another site; there is no CORS here."
             raise CrossSite(message)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -10,12 +11,13 @@ from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
 from midstream.serving.body import BodyLimits, read_body
+from midstream.serving.bulk import Bulk, BulkHow
 from midstream.serving.fields import UNREADABLE, decode_json, query_fields, single
-from midstream.serving.hot import events_reply, how_of
+from midstream.serving.hot import events_reply, how_of, post_bulk
 from midstream.serving.ingest import Ingest, Rejection
 from midstream.serving.openapi import bulk_operation, change_operation, read_operation
 from midstream.serving.problems import PAGE
-from midstream.serving.reply import NO_STORE, Reply, to_response
+from midstream.serving.reply import NO_STORE, Handler, Reply, to_response
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -147,17 +149,32 @@ def as_events(body: bytes, noun: Noun, events_max: int) -> bytes:
     if len(pieces) > events_max:
         right = f"At most {events_max} a request."
         raise TooLarge((Fault("", f"{len(pieces)} came.", right, PAGE),))
-    events = [_as_event(bytes(piece), noun) for piece in pieces]
+    events = [_as_event(bytes(piece), noun, "put") for piece in pieces]
     return b"[" + b",".join(events) + b"]" if is_list else b"\n".join(events)
 
 
-def _as_event(piece: bytes, noun: Noun) -> bytes:
+def bulk_routes(bulk: Bulk) -> Mapping[str, Mapping[str, Handler]]:
+    """Return path, method and handler of the routes that change many items or users in one stream."""
+
+    def change(noun: Noun, operation: str) -> Handler:
+        how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(_as_lines, noun=noun, operation=operation))
+        return lambda scope, receive: post_bulk(bulk, scope, receive, how)
+
+    return {f"/v1/{noun.plural}": {"PUT": change(noun, "put"), "PATCH": change(noun, "patch")} for noun in (ITEM, USER)}
+
+
+def _as_lines(body: bytes, noun: Noun, operation: str) -> bytes:
+    """Return NDJSON as events of the noun's type, line by line."""
+    return b"\n".join(_as_event(line, noun, operation) if line.strip() else b"" for line in body.split(b"\n"))
+
+
+def _as_event(piece: bytes, noun: Noun, operation: str) -> bytes:
     try:
         fields = _attributes.decode(piece)
     except UNREADABLE:
         return piece
     # What a client names itself comes later and wins: another type is then refused, field by field.
-    return msgspec.json.encode({"type": noun.kind, "operation": "put"} | fields)
+    return msgspec.json.encode({"type": noun.kind, "operation": operation} | fields)
 
 
 def _singles(query: dict[str, list[str]]) -> list[tuple[str, str]]:

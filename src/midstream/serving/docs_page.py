@@ -45,8 +45,9 @@ def _operation(path: str, method: str, operation: Document) -> Iterator[str]:
         yield "</table>"
     content: Document = operation.get("requestBody", {}).get("content", {})
     if content:
-        yield f"<h3>Body</h3><p>{_kind(content['application/json']['schema'])}"
-        yield "".join(f", or <code>{_text(media)}</code>" for media in content if media != "application/json")
+        typed = [_kind(each["schema"]) for media, each in content.items() if media == "application/json"]
+        others = [f"<code>{_text(media)}</code>" for media in content if media != "application/json"]
+        yield f"<h3>Body</h3><p>{', or '.join([*typed, *others])}"
     yield "<h3>Answers</h3><table>"
     for status, response in operation["responses"].items():
         yield f"<tr><td><code>{_text(status)}</code><td>{_text(response['description'])}"

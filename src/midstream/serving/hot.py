@@ -4,10 +4,12 @@ Reference: measured on one core with an empty answer: plain ASGI 33,000 requests
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import msgspec
 
 from midstream.serving.body import BodyLimits, read_body
+from midstream.serving.bulk import Bulk, BulkHow
 from midstream.serving.fields import flag, query_fields, single
 from midstream.serving.ingest import EventsAnswer, How, Ingest
 from midstream.serving.options import ServerOptions
@@ -16,8 +18,10 @@ from midstream.serving.recommendations import Recommendations
 from midstream.serving.reply import NO_STORE, Handler, Receive, Reply, Scope
 
 EVENTS_PATH = "/v1/events"
+BULK_PATH = "/v1/events/bulk"
 RECOMMENDATIONS_PATH = "/v1/recommendations"
 EVENTS_QUERY = ("dry_run", "results")
+BULK_QUERY = ("dry_run",)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,13 +41,16 @@ def body_limits(options: ServerOptions) -> BodyLimits:
 
 
 def hot_routes(
-    ingest: Ingest, recommendations: Recommendations, limits: BodyLimits
+    ingest: Ingest, bulk: Bulk, recommendations: Recommendations, limits: BodyLimits
 ) -> Mapping[str, Mapping[str, Handler]]:
     """Return path, method and handler of each hot route."""
 
     async def post_events(scope: Scope, receive: Receive) -> Reply:
         how = how_of(scope)
         return events_reply(await ingest.take(await read_body(scope, receive, limits), how))
+
+    async def post_events_bulk(scope: Scope, receive: Receive) -> Reply:
+        return await post_bulk(bulk, scope, receive, BulkHow())
 
     async def post_recommendations(scope: Scope, receive: Receive) -> Reply:
         query_fields(scope, ())
@@ -54,8 +61,27 @@ def hot_routes(
 
     return {
         EVENTS_PATH: {"POST": post_events},
+        BULK_PATH: {"POST": post_events_bulk},
         RECOMMENDATIONS_PATH: {"POST": post_recommendations, "GET": get_recommendations},
     }
+
+
+async def post_bulk(bulk: Bulk, scope: Scope, receive: Receive, how: BulkHow) -> Reply:
+    """Take a stream, and answer with what became of it: 200, or why not all of it, which ends the connection.
+
+    Raises:
+        RequestInvalid: The query has other fields or values than these routes know.
+    """
+    dry_run = flag(query_fields(scope, BULK_QUERY), "dry_run")
+    answer = await bulk.take(scope, receive, msgspec.structs.replace(how, dry_run=dry_run))
+    if answer.status == HTTPStatus.OK:
+        return Reply(answer.status, _encode(answer), headers=NO_STORE)
+    headers = [*NO_STORE]
+    if answer.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+        headers.append((b"connection", b"close"))  # the rest of the body was not read
+    if answer.retry_after:
+        headers.append((b"retry-after", b"%d" % answer.retry_after))
+    return Reply(answer.status, _encode(answer), PROBLEM_JSON, tuple(headers))
 
 
 def how_of(scope: Scope) -> How:

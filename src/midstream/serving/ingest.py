@@ -8,14 +8,14 @@ same.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Overloaded
-from midstream.core.types import EventBatch, Index, Mask
+from midstream.core.types import EventBatch, Index, LogPosition, Mask
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.decode import Decoded, Part, Rejected, decode, parts_of
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BULK_BYTES = 32_768
 """From here on a body is decoded on the worker thread: about 0.6 ms of work, less than a turn may take."""
+RETRY_S = 0.05
+"""Between two tries to record a piece of a stream while the log's queue is full."""
 _ITEM_ID = TEXTS.index("item_id")
 _REQUEST_ID = TEXTS.index("request_id")
 
@@ -95,7 +97,32 @@ class Taken(NamedTuple):
     event_count: int
 
 
+class Settled(NamedTuple):
+    """What became of events that could be appended."""
+
+    taken: Taken
+    """With those rejected that the engine refused."""
+    outcome: NDArray[np.uint8]
+    """``Outcome`` of each row."""
+    log_position: LogPosition
+
+
 PLAINLY = How()
+PartOf: TypeAlias = Callable[[int], Part]
+"""Names one event of those that came."""
+
+
+class _Parts:
+    """The events of a body, split when the first has to be named."""
+
+    def __init__(self, split: Callable[[], Sequence[Part]]) -> None:
+        self._split = split
+        self._parts: Sequence[Part] | None = None
+
+    def __call__(self, number: int) -> Part:
+        if self._parts is None:
+            self._parts = self._split()
+        return self._parts[number]
 
 
 class Ingest:
@@ -143,22 +170,36 @@ class Ingest:
             Overloaded: Too much is waiting already.
         """
         taken = await self._judge(body, how)
-        outcome = np.zeros(len(taken.batch), np.uint8)
         if how.dry_run:
-            return _answer(taken, outcome, None, how)
+            return _answer(taken, np.zeros(len(taken.batch), np.uint8), None, how)
+        settled = await self.settle(taken, _Parts(lambda: parts_of(body, self.accept, how.content_type)))
+        return _answer(settled.taken, settled.outcome, self._engine.token(settled.log_position), how)
+
+    async def settle(self, taken: Taken, part: PartOf, turn: asyncio.Lock | None = None) -> Settled:
+        """Record what can be taken and bury the rest; return when the former is durable and applied.
+
+        Args:
+            taken: Decoded events.
+            part: Names one of them that the engine refuses.
+            turn: Of a stream whose pieces keep their order: each waits here while the queues are full, for as long as
+                a commit may take. Without it a full queue is an error at once.
+
+        Raises:
+            What ``take`` raises, but for what decoding does.
+        """
         if taken.rejected:
             # Those that the engine refuses are counted by the engine.
             self._engine.metrics.count_events("rejected", len(taken.rejected))
             self._bury(taken.rejected)
         if not len(taken.batch):
-            return _answer(taken, outcome, self._engine.token(self._engine.fold.log_position), how)
-        recorded = await self._record(taken.batch)
+            return Settled(taken, np.zeros(0, np.uint8), self._engine.fold.log_position)
+        recorded = await self._record(taken.batch, turn)
         if (recorded.outcome == Outcome.REFUSED).any():
-            refused = _refused_items(taken, recorded.outcome, parts_of(body, self.accept, how.content_type))
+            refused = _refused_items(taken, recorded.outcome, part)
             self._bury(refused)
             rejected = sorted((*taken.rejected, *refused), key=lambda each: each.index)
             taken = taken._replace(rejected=tuple(rejected))
-        return _answer(taken, recorded.outcome, self._engine.token(recorded.log_position), how)
+        return Settled(taken, recorded.outcome, recorded.log_position)
 
     def _bury(self, rejected: Sequence[Rejected]) -> None:
         """Keep what was rejected where an operator finds it."""
@@ -188,13 +229,18 @@ class Ingest:
             self._bulk_decodes -= 1
 
     def _decode(self, body: bytes, accept: Accept, content_type: str) -> Taken:
-        """Decode, and refuse request ids that this engine did not make. Touches no state."""
         decoded = decode(body, accept, content_type)
+        return self.own_requests_only(decoded, _Parts(lambda: parts_of(body, accept, content_type)))
+
+    def own_requests_only(self, decoded: Decoded, part: PartOf) -> Taken:
+        """Refuse the events whose request id this engine did not make. Touches no state.
+
+        Args:
+            decoded: What was sent.
+            part: Names one of its events.
+        """
         if not decoded.batch.rows["request_id_length"].any():
             return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
-        return self._own_requests_only(decoded, lambda: parts_of(body, accept, content_type))
-
-    def _own_requests_only(self, decoded: Decoded, split: Callable[[], Sequence[Part]]) -> Taken:
         ids = column(decoded.batch, _REQUEST_ID)
         foreign = {each for each in set(ids) if each and not self._engine.request_id_is_ours(each)}
         if not foreign:
@@ -203,15 +249,18 @@ class Ingest:
         keep = np.array([each not in foreign for each in ids])
         numbers: list[int] = decoded.event_index[~keep].tolist()
         wrong = dict(zip(numbers, (each for each in ids if each in foreign), strict=True))
-        parts = split()
-        refused = (_foreign_request(number, each, parts[number]) for number, each in wrong.items())
+        refused = (_foreign_request(number, each, part(number)) for number, each in wrong.items())
         rejected = [*decoded.rejected, *refused]
         rejected.sort(key=lambda each: each.index)
         batch = pick(decoded.batch, np.flatnonzero(keep).tolist())
         return Taken(batch, decoded.event_index[keep], tuple(rejected), decoded.event_count)
 
-    async def _record(self, batch: EventBatch) -> Recorded:
-        work = asyncio.ensure_future(self._engine.record(batch))
+    async def _record(self, batch: EventBatch, turn: asyncio.Lock | None) -> Recorded:
+        if turn is None:
+            work: asyncio.Future[Recorded] = asyncio.ensure_future(self._engine.record(batch))
+        else:
+            async with turn:
+                work = await self._queued(batch)
         done, _ = await asyncio.wait((work,), timeout=self._commit_s_max)
         if done:
             return work.result()
@@ -219,6 +268,18 @@ class Ingest:
         self._engine.metrics.count_overload("commit")
         message = f"Not durable and applied after {self._commit_s_max:g} s, perhaps later."
         raise CommitTooSlow(message)
+
+    async def _queued(self, batch: EventBatch) -> asyncio.Future[Recorded]:
+        """Return the work that records a batch once the queues had room for it, or failed otherwise."""
+        until = asyncio.get_running_loop().time() + self._commit_s_max
+        while True:
+            work = asyncio.ensure_future(self._engine.record(batch))
+            await asyncio.sleep(0)  # the engine takes it now, or says at once that it does not
+            if not work.done() or asyncio.get_running_loop().time() >= until:
+                return work
+            if not isinstance(work.exception(), Overloaded):
+                return work
+            await asyncio.sleep(RETRY_S)
 
 
 def _retrieve(work: asyncio.Future[Recorded]) -> None:
@@ -241,7 +302,7 @@ def _foreign_request(index: int, request_id: str, part: Part) -> Rejected:
     return Rejected(index, Fault(f"{part.prefix}/request_id", came, right, PAGE), part.raw)
 
 
-def _refused_items(taken: Taken, outcome: NDArray[np.uint8], parts: Sequence[Part]) -> list[Rejected]:
+def _refused_items(taken: Taken, outcome: NDArray[np.uint8], part: PartOf) -> list[Rejected]:
     """Return a rejection for each row whose item the engine refused."""
     items = column(taken.batch, _ITEM_ID)
     numbers, first, count = np.unique(taken.event_index, return_index=True, return_counts=True)
@@ -252,33 +313,61 @@ def _refused_items(taken: Taken, outcome: NDArray[np.uint8], parts: Sequence[Par
     for row in np.flatnonzero(outcome == Outcome.REFUSED).tolist():
         index = int(taken.event_index[row])
         path = f"/items/{row - began[index]}/item_id" if rows[index] > 1 else "/item_id"
-        fault = Fault(f"{parts[index].prefix}{path}", f'"{items[row]}" is not known here.', right, PAGE)
-        found.append(Rejected(index, fault, parts[index].raw))
+        event = part(index)
+        fault = Fault(f"{event.prefix}{path}", f'"{items[row]}" is not known here.', right, PAGE)
+        found.append(Rejected(index, fault, event.raw))
     return found
 
 
 def _answer(taken: Taken, outcome: NDArray[np.uint8], log_position: str | None, how: How) -> EventsAnswer:
     """Sum rows up to events; ``log_position`` None = a dry run."""
-    undated = int(np.count_nonzero(_cannot_be_told_apart(taken.batch)))
+    counts = counts_of(taken, outcome)
     if not taken.rejected and not how.all_results and not outcome.any():
-        return EventsAnswer(taken.event_count, 0, (), 0, undated, log_position=log_position, dry_run=how.dry_run)
+        return EventsAnswer(
+            taken.event_count, 0, (), 0, counts.without_dedupe, log_position=log_position, dry_run=how.dry_run
+        )
+    names = _names(taken, outcome).tolist()
+    return EventsAnswer(
+        counts.recorded,
+        counts.duplicates,
+        tuple(rejection(each) for each in taken.rejected),
+        counts.conflicts,
+        counts.without_dedupe,
+        log_position,
+        tuple(Result(index, name) for index, name in enumerate(names) if how.all_results or name != "recorded"),
+        how.dry_run,
+    )
+
+
+class Counts(NamedTuple):
+    """How many events had each fate: recorded + duplicates + conflicts + rejected = all that came."""
+
+    recorded: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    without_dedupe: int
+    """Rows, whatever became of them."""
+
+
+def counts_of(taken: Taken, outcome: NDArray[np.uint8]) -> Counts:
+    """Sum rows up to events."""
+    undated = int(np.count_nonzero(_cannot_be_told_apart(taken.batch)))
+    if not taken.rejected and not outcome.any():
+        return Counts(taken.event_count, 0, 0, 0, undated)
+    names = _names(taken, outcome)
+    count = {name: int(np.count_nonzero(names == name)) for name in ("recorded", "duplicate", "conflict", "rejected")}
+    return Counts(count["recorded"], count["duplicate"], count["conflict"], count["rejected"], undated)
+
+
+def _names(taken: Taken, outcome: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return what became of each event."""
     names = np.full(taken.event_count, "duplicate", dtype="U9")
     names[[each.index for each in taken.rejected]] = "rejected"
     # One recorded row makes the event a recorded one, whatever became of the others.
     names[taken.event_index[outcome == Outcome.CONFLICT]] = "conflict"
     names[taken.event_index[outcome == Outcome.RECORDED]] = "recorded"
-    return EventsAnswer(
-        recorded=int(np.count_nonzero(names == "recorded")),
-        duplicates=int(np.count_nonzero(names == "duplicate")),
-        rejected=tuple(_rejection(each) for each in taken.rejected),
-        conflicts=int(np.count_nonzero(names == "conflict")),
-        without_dedupe=undated,
-        log_position=log_position,
-        results=tuple(
-            Result(index, name) for index, name in enumerate(names.tolist()) if how.all_results or name != "recorded"
-        ),
-        dry_run=how.dry_run,
-    )
+    return names
 
 
 def _cannot_be_told_apart(batch: EventBatch) -> Mask:
@@ -288,6 +377,7 @@ def _cannot_be_told_apart(batch: EventBatch) -> Mask:
     return nameless & undated
 
 
-def _rejection(rejected: Rejected) -> Rejection:
+def rejection(rejected: Rejected) -> Rejection:
+    """Return an event that was not taken as it is answered."""
     fault = rejected.fault
     return Rejection(rejected.index, fault.where, fault.came, fault.right, fault.page)

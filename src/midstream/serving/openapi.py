@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from midstream.events.wire import WireEvent
+from midstream.serving.bulk import ARROW, BulkAnswer
 from midstream.serving.docs_page import docs_page
-from midstream.serving.hot import EVENTS_PATH, RECOMMENDATIONS_PATH
+from midstream.serving.hot import BULK_PATH, EVENTS_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.problems import Problem
 from midstream.serving.recommendations import QUERY_FIELDS, RecommendationBody, Slate
@@ -41,6 +42,9 @@ def add_hot_routes(app: FastAPI) -> None:
             found = cold()
             paths = found.setdefault("paths", {})
             paths[EVENTS_PATH] = {"post": _post_events()}
+            paths[BULK_PATH] = {"post": _bulk("Record a stream of events", "post_events_bulk", "an event")}
+            for plural in ("items", "users"):
+                paths.setdefault(f"/v1/{plural}", {}).update(_bulk_changes(plural))
             paths[RECOMMENDATIONS_PATH] = {"post": _post_recommendations(), "get": _get_recommendations()}
             found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
             app.openapi_schema = found
@@ -120,6 +124,29 @@ def _post_events() -> Document:
     }
 
 
+def _bulk_changes(plural: str) -> Document:
+    """Describe the routes that change many items or users in one stream."""
+    what = f"a change of one of the {plural}, without type"
+    return {
+        method: _bulk(f"{text} many {plural} in a stream", f"{method}_{plural}", what)
+        for method, text in (("put", "Set"), ("patch", "Change"))
+    }
+
+
+def _bulk(summary: str, name: str, row: str) -> Document:
+    stream: Document = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "summary": summary,
+        "operationId": name,
+        "description": f"A body of any length, recorded piece by piece while it arrives. Each line or row is {row}.",
+        "parameters": _how()[:1],
+        "requestBody": {"required": True, "content": {ARROW: stream, "application/x-ndjson": stream}},
+        "responses": _responses(
+            "What became of the events.", {"$ref": _REF.format(name="BulkAnswer")}, *_EVENT_FAILURES
+        ),
+    }
+
+
 def _post_recommendations() -> Document:
     return {
         "summary": "Recommend",
@@ -153,7 +180,7 @@ def _without_null(schema: Document) -> Document:
 
 
 def _schemas() -> Document:
-    types = (RecommendationBody, Slate, EventsAnswer, Problem, WireEvent)
+    types = (RecommendationBody, Slate, EventsAnswer, BulkAnswer, Problem, WireEvent)
     found: Document = msgspec.json.schema_components(types, ref_template=_REF)[1]
     found["RecommendationBody"]["properties"]["events"] = _EVENTS
     return found

@@ -30,6 +30,14 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Open connections: 1,000 x 256 KiB = 256 MiB, if every one of them sends its largest body at once."""
     bulk_decodes_max: int = 64
     """Large bodies waiting for the one decoding thread: 64 x about 5 ms = 0.3 s of work."""
+    bulk_streams_max: int = 4
+    """Streams read at once, each with a thread and up to 100 MiB: bytes that wait, a message, and what it becomes."""
+    bulk_bytes_max: int = 17_179_869_184
+    """16 GiB of one stream, as it is once unpacked: 100 M events of 170 bytes."""
+    bulk_message_bytes_max: int = 16_777_216
+    """16 MiB, unpacked, of a message of an Arrow stream, which is held as a whole: 100,000 events of 160 bytes."""
+    bulk_wait_max: Duration = Duration("1h")
+    """From a stream's first byte to its last: 100 M events at 30,000 a second."""
     keep_alive: Duration = Duration("120s")
     """Longer than the idle time of any usual client's pool, so that it is the client who closes."""
     stop_wait_max: Duration = Duration("30s")

@@ -173,6 +173,8 @@ def problem_reply(error: MidstreamError) -> Reply:
     headers: list[tuple[bytes, bytes]] = [(b"cache-control", b"no-store")]
     if problem.retry_after:
         headers.append((b"retry-after", b"%d" % problem.retry_after))
+    if isinstance(error, MediaTypeUnsupported):
+        headers.append((b"accept-encoding", b"gzip, zstd"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if problem.status in {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}:

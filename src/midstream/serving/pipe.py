@@ -1,0 +1,79 @@
+"""Bytes from the event loop to the thread that decodes them: bounded, in both directions.
+
+The loop puts in what arrives and stops reading while the pipe is full, so that a client that is faster than the log
+is slowed down by its own connection. The thread waits for bytes, and never longer than the pipe is open.
+"""
+
+import asyncio
+import threading
+from collections import deque
+
+PIPE_BYTES_MAX = 2 << 20
+"""Two pieces: one is decoded while the next arrives."""
+
+
+class Pipe:
+    """One stream of bytes between the loop, which made it, and one thread."""
+
+    def __init__(self) -> None:
+        """Open it; on the loop."""
+        self._loop = asyncio.get_running_loop()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._changed = threading.Condition()
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._failure: BaseException | None = None
+        self.came = 0
+        """Bytes that were put in so far."""
+
+    async def put(self, block: bytes) -> None:
+        """Put bytes in; wait while it is full. Nothing is taken once the pipe has ended."""
+        await self._has_room.wait()
+        with self._changed:
+            if block and not self._ended:
+                self._blocks.append(block)
+                self._size += len(block)
+                self.came += len(block)
+                if self._size >= PIPE_BYTES_MAX:
+                    self._has_room.clear()
+                self._changed.notify()
+
+    def end(self, failure: BaseException | None = None) -> None:
+        """Nothing follows; with a failure, that is what the reader gets, at once. Only the first end counts."""
+        with self._changed:
+            if self._ended:
+                return
+            self._ended = True
+            self._failure = failure
+            self._changed.notify()
+        self._has_room.set()
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, waiting for the first; none at the end. Called by the thread.
+
+        Raises:
+            BaseException: What the pipe was ended with.
+        """
+        with self._changed:
+            while not self._blocks and not self._ended:
+                self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+            found = self._take(size)
+            self._size -= len(found)
+            if self._size < PIPE_BYTES_MAX // 2 and not self._has_room.is_set():
+                self._loop.call_soon_threadsafe(self._has_room.set)
+        return found
+
+    def _take(self, size: int) -> bytes:
+        taken: list[bytes] = []
+        while self._blocks and size > 0:
+            block = self._blocks.popleft()
+            if len(block) > size:
+                self._blocks.appendleft(block[size:])
+                block = block[:size]
+            taken.append(block)
+            size -= len(block)
+        return b"".join(taken)
