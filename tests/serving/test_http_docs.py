@@ -45,7 +45,7 @@ def test_every_command_works_in_order(client):
     for method, path, body, headers in commands():
         asked = path.replace("$REQUEST_ID", request_id)
         answer = client.ask(method, asked, content=body.encode(), headers=headers)
-        assert answer.status_code == 200, (method, path, answer.text)
+        assert answer.status_code in {200, 202}, (method, path, answer.text)
         if path == "/v1/recommendations":
             request_id = answer.json()["request_id"]
     tried = {(method, re.sub(r"[?].*", "", path)) for method, path, *_ in commands()}

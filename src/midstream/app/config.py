@@ -67,6 +67,12 @@ class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment: str = ""
 
 
+class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[users]``."""
+
+    erase_days_max: int = 7
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``."""
 
@@ -108,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions: SessionsSection = SessionsSection()
     pairs: PairsSection = PairsSection()
     trending: TrendingSection = TrendingSection()
+    users: UsersSection = UsersSection()
     limits: Limits = Limits()
     log: LogSection = LogSection()
     snapshots: SnapshotsSection = SnapshotsSection()

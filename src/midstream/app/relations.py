@@ -64,6 +64,8 @@ _LIMITS_HIGH: dict[str, int] = {
     "segment_values_max": SEGMENT_VALUES_MAX,
 }
 """Of ``[limits]``: the first two are counted in a byte, the third has a table of weights, the last has two bytes."""
+ERASE_DAYS_MAX = 30
+"""Who erases a user has a month at most, as data protection law has it."""
 WEIGHT_MAX = 1_000_000
 RANK_OFFSETS = (0.1, 10_000.0)
 """From the first place alone to places that hardly differ."""
@@ -93,6 +95,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
     yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
     yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    yield from _within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
     yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, 1_048_576, 1 << 30)
     yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.

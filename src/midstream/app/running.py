@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -113,6 +113,7 @@ def open_running(
         host = Host(outside.clock, outside.monotonic, ids, outside.writer)
         metrics = Metrics(CollectorRegistry())
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
+        options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
         if position or not log.end:
             remember(data, service.config, service.settings)

@@ -51,6 +51,10 @@ price = "number". `available` is always there: an item with available = false is
             '"user.country" or "context.device"; "" = none. A change rebuilds the state from the log.'
         },
     ),
+    "users": (
+        "People.",
+        {"erase_days_max": "Days after which every file is to be without a user that was erased."},
+    ),
     "limits": (
         "Maxima, from which memory follows: `midstream size` prints the bytes of each.",
         {

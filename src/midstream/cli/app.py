@@ -16,6 +16,7 @@ from midstream.cli import (
     check,
     demo,
     doctor,
+    erase,
     evaluate,
     export,
     import_file,
@@ -35,7 +36,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, serve, import_file, export, recommend, check, rebuild, size, doctor, bench, simulate, demo):
+for command in (
+    init,
+    serve,
+    import_file,
+    export,
+    recommend,
+    check,
+    erase,
+    rebuild,
+    size,
+    doctor,
+    bench,
+    simulate,
+    demo,
+):
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
 

@@ -5,7 +5,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +17,14 @@ from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
 from midstream.engine.answers import answer_of, query_of
+from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
-from midstream.engine.types import Answer, Ask, Health, Outcome, Recorded
+from midstream.engine.types import Answer, Ask, ErasureDue, Health, Outcome, Recorded
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
@@ -72,6 +73,8 @@ class EngineOptions:
     """Log time = event time: an import into an empty log, or a replay that brings its own clock."""
     logs_served: bool = True
     """Append a served record for each answer."""
+    erase_days_max: int = 7
+    """Days of log time after which every file is to be without a user that was erased."""
     forwarding: Forwarding | None = None
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
@@ -222,7 +225,29 @@ class Engine:
         for outcome, name in _OUTCOMES:
             if counts[outcome]:
                 self.metrics.count_events(name, counts[outcome])
-        return Recorded(self.fold.log_position, admitted.outcome)
+        return Recorded(self.fold.log_position, admitted.outcome, admitted.erased)
+
+    async def erase(self, user_id: str) -> ErasureDue:
+        """Forget a user, under every id that was merged into this one, for all that is asked from here on.
+
+        The log still has the user's events: they are due to be rewritten by the time that is returned.
+
+        Raises:
+            RequestInvalid: No id looks like that.
+            Overloaded: As many erasures wait for the log to be rewritten as are remembered.
+            AppendFailed: As ``record`` does, and so does every other error.
+        """
+        erase = build((erase_event(user_id),))
+        if len(self.fold.vocabulary.erasures.pending) >= self.fold.settings.limits.erased_max:
+            self.metrics.count_overload("erasures")
+            message = f"{self.fold.settings.limits.erased_max} erased ids wait for the log to be rewritten"
+            raise Overloaded(message)
+        await self.record(erase)
+        return last_erasure(self.erasures(), self.fold, user_id)
+
+    def erasures(self) -> Sequence[ErasureDue]:
+        """Return the erasures for which the log is still to be rewritten, oldest first."""
+        return erasures_due(self.fold, self._options.erase_days_max)
 
     def record_served(self, lot: EventBatch) -> None:
         """Append what another process served, without waiting for it.
@@ -315,7 +340,7 @@ class Engine:
 
     def user(self, user_id: str) -> Mapping[str, object] | None:
         """Return what is known of a user, None = nothing."""
-        return user_view(self.fold, user_id)
+        return user_view(self.fold, user_id, self.clock())
 
     def served(self, request_id: str) -> ServedRecord | None:
         """Return what was served under a request id, None = unknown or no longer kept."""
@@ -354,6 +379,9 @@ class Engine:
         self.metrics.set_log_time_ahead(max(0, self.log.last_log_time_ms - self.clock()) / 1_000)
         self.metrics.set_fold_counts(fold.counts())
         self.metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+        due = self.erasures()
+        oldest_s = max(0, self.clock() - due[0].log_time_ms) / 1_000 if due else 0.0
+        self.metrics.set_erasures(len(due), oldest_s)
         for refresh in self.beside:
             refresh()
         for table, size in fold.sizes().items():

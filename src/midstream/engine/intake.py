@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import EventBatch, Mask
+from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome
 from midstream.events.schema import pick, texts_of
 from midstream.state.fold import Fold
@@ -33,6 +33,8 @@ class Admitted:
     """``Outcome`` of each row that came."""
     first_copies: tuple[Future[None], ...]
     """Of duplicates of pending events: wait for these before answering."""
+    erased: Index
+    """Rows refused because their user was erased, ascending."""
     hashes: tuple[int, ...]
     """Of the events to be appended; pending until ``release``."""
     items: Counter[str]
@@ -59,6 +61,8 @@ class Intake:
         """
         prints = self.fold.event_ids.fingerprints(batch)
         outcome = self.fold.event_ids.find(prints).astype(np.uint8)
+        erased = self._erased(batch, outcome)
+        outcome[erased] = Outcome.REFUSED
         for index in self._refused(batch, outcome):
             outcome[index] = Outcome.REFUSED
         hashes: list[int] = prints.id_hash.tolist()
@@ -76,11 +80,18 @@ class Intake:
             hashes = [hashes[index] for index in chosen if hashes[index]]
         items = Counter(self._items_of(fresh).keys())
         self._coming.update(items)
-        admitted = Admitted(fresh, outcome, tuple(waits), tuple(hashes), items)
+        admitted = Admitted(fresh, outcome, tuple(waits), erased, tuple(hashes), items)
         if len(fresh):
             self._waiting[admitted] = None
             self._waiting_count += len(fresh)
         return admitted
+
+    def _erased(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> Index:
+        """Return the new rows that are late copies of an erased user's. Costs nothing while nobody was erased."""
+        late = self.fold.vocabulary.erasures.late_copies(batch)
+        if late is None:
+            return np.empty(0, dtype=np.int32)
+        return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
 
     def _are_new(self, hashes: list[int]) -> bool:
         """Return whether all have ids, different ones, none of them pending: as nearly every batch."""

@@ -13,7 +13,7 @@ from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 
 WINDOWS = ("1h", "24h", "7d", "30d")
-_REQUEST_TEXT, _BODY_TEXT = 5, 6
+_USER_TEXT, _REQUEST_TEXT, _BODY_TEXT = 2, 5, 6
 """Places among the texts of a row."""
 
 
@@ -38,27 +38,57 @@ def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, obj
     }
 
 
-def user_view(fold: Fold, user_id: str) -> Mapping[str, object] | None:
-    """Return what is known of a user: attributes, number of acts, the last ones oldest first; None = nothing."""
-    index = fold.vocabulary.user_index(user_id)
-    if index < 0 or fold.users.is_forgotten(index):
+def user_view(fold: Fold, user_id: str, now_ms: TimestampMs) -> Mapping[str, object] | None:
+    """Return what is known of a user, under any of its ids; None = nothing.
+
+    Attributes, number of acts, first and last visit, the last acts and what was seen (oldest first), what the user
+    leans to (strongest first), items of the open sessions (newest session first), and how many ids were merged into
+    this one.
+    """
+    vocabulary, users = fold.vocabulary, fold.users
+    user_hash = vocabulary.user_hash_of(user_id)
+    index = vocabulary.user_slot(user_hash)
+    if index < 0 or users.is_forgotten(index):
         return None
-    names = fold.settings.action_names()
-    recent = fold.users.recent(index)
-    ids = fold.vocabulary.item_ids(recent.item_index)
-    actions: list[int] = recent.action.tolist()
-    times: list[int] = recent.event_time_ms.tolist()
-    acts = zip(ids, actions, times, strict=True)
     return {
         "user_id": user_id,
-        "attributes": fold.users.document(index),
-        "counts": fold.users.counts(index),
-        "recent": [{"item_id": item, "action": names[action], "time": time} for item, action, time in acts],
+        "attributes": users.document(index),
+        "counts": users.counts(index),
+        "first_seen": users.first_seen_ms(index) or None,
+        "last_seen": users.last_seen_ms(index) or None,
+        "recent": _acts(fold, index),
+        "impressions": _impressions(fold, index),
+        "leanings": {name: _leanings(fold, index, name, now_ms) for name in users.categories},
+        "sessions": [
+            vocabulary.item_ids(session.item_index)
+            for session in fold.sessions.sessions_of(user_hash, fold.log_time_ms)
+        ],
+        "merged_ids_count": len(vocabulary.aliases.members(user_hash)),
     }
 
 
+def _acts(fold: Fold, user_index: int) -> list[dict[str, object]]:
+    names, recent = fold.settings.action_names(), fold.users.recent(user_index)
+    columns = (fold.vocabulary.item_ids(recent.item_index), recent.action.tolist(), recent.event_time_ms.tolist())
+    return [
+        {"item_id": item, "action": names[action], "time": time} for item, action, time in zip(*columns, strict=True)
+    ]
+
+
+def _impressions(fold: Fold, user_index: int) -> list[dict[str, object]]:
+    seen = fold.users.impressions(user_index)
+    columns = (fold.vocabulary.item_ids(seen.item_index), seen.count.tolist(), seen.event_time_ms.tolist())
+    return [{"item_id": item, "count": count, "time": time} for item, count, time in zip(*columns, strict=True)]
+
+
+def _leanings(fold: Fold, user_index: int, attribute: str, now_ms: TimestampMs) -> list[dict[str, object]]:
+    codes, weights = fold.users.affinities(user_index, attribute, now_ms)
+    texts = [fold.items.value_text(attribute, code) for code in codes.tolist()]
+    return [{"value": text, "weight": weight} for text, weight in zip(texts, weights.tolist(), strict=True)]
+
+
 def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | None:
-    """Return what was served under a request id; None when it is unknown or older than what is kept.
+    """Return what was served under a request id; None when it is unknown, older than what is kept, or of one erased.
 
     Raises:
         LogDamaged: The record's frame does not match its checksum.
@@ -70,4 +100,8 @@ def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | 
     texts = texts_of(batch, 0)
     if texts[_REQUEST_TEXT].decode() != request_id:
         return None
-    return decode_served(texts[_BODY_TEXT])
+    if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode()), position):
+        return None
+    record = decode_served(texts[_BODY_TEXT])
+    # One that was blanked keeps its slate for learning, and names no request any more.
+    return record if record.query.request_id == request_id else None

@@ -10,7 +10,7 @@ from typing import Self, TypedDict, TypeVar, Unpack, cast
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.question import ask_of, id_of
 from midstream.engine.running import Running
-from midstream.engine.types import Answer, Recorded, Value
+from midstream.engine.types import Answer, ErasureDue, Recorded, Value
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
 from midstream.events.wire import Accept
@@ -118,6 +118,17 @@ class Shop:
         """
         asked = id_of("user_id", user_id)
         return self._call(lambda: self.running.engine.user(asked))
+
+    def erase(self, user_id: str) -> ErasureDue:
+        """Forget a user, under every id that was merged into this one; what is still to be done says the answer.
+
+        Raises:
+            RequestInvalid: It is no text, or too long to be an id.
+            AppendFailed: The log could not be made durable.
+            Overloaded: Too many erasures wait for the log to be rewritten.
+        """
+        asked = id_of("user_id", user_id)
+        return self._wait(lambda: self.running.engine.erase(asked))
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         if not self._thread.is_alive():

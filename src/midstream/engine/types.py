@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Failure, LogPosition
+from midstream.core.types import Failure, Index, LogPosition, TimestampMs
 
 Value = str | float | bool
 
@@ -22,7 +22,8 @@ class Outcome(IntEnum):
     CONFLICT = 2
     """An event of this id with other content was recorded before; the first one stays."""
     REFUSED = 3
-    """Its item is unknown, and the configuration says ``unknown_items = "reject"``; or the catalogue is full."""
+    """Its item is unknown, and the configuration says ``unknown_items = "reject"``; or the catalogue is full; or it is
+    a late copy of an event of a user who was erased."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +34,21 @@ class Recorded:
     """A recommendation that asks for at least this position sees all of it."""
     outcome: NDArray[np.uint8]
     """``Outcome`` of each row, in the order in which they came."""
+    erased: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    """The rows that were refused because their user was erased, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureDue:
+    """An erase that is durable and applied, of which the log is still to be rewritten."""
+
+    log_position: LogPosition
+    """Before the erase."""
+    log_time_ms: TimestampMs
+    ids_count: int
+    """Ids that were erased: the user's own and those merged into it."""
+    erase_by_ms: TimestampMs
+    """When every file is to be without the user at the latest."""
 
 
 @dataclass(frozen=True, slots=True)

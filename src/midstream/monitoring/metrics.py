@@ -105,6 +105,8 @@ class Metrics:
             "log_time_ahead_seconds", "Log time less the clock, 0 as it should be: above it the clock stood wrong."
         )
         self._dedupe_span = self._gauge("dedupe_span_seconds", "Log time over which ids are remembered.")
+        self._erasures = self._gauge("erasures_pending", "Erasures for which the log is still to be rewritten.")
+        self._erasure_age = self._gauge("erasure_pending_age_seconds", "Age of the oldest of them, 0 without any.")
         self._table_bytes = self._gauge("table_bytes", "Memory in use by table.", "table")
         self._table_bytes_max = self._gauge("table_bytes_max", "Memory of a full table.", "table")
 
@@ -198,6 +200,11 @@ class Metrics:
     def set_dedupe_span(self, seconds: float) -> None:
         """Set the log time over which event ids are remembered now."""
         self._dedupe_span.set(seconds)
+
+    def set_erasures(self, pending: int, oldest_seconds: float) -> None:
+        """Set how many erasures wait for the log to be rewritten, and the age of the oldest."""
+        self._erasures.set(pending)
+        self._erasure_age.set(oldest_seconds)
 
     def set_table_bytes(self, table: str, bytes_now: int, bytes_max: int) -> None:
         """Set the memory of one table of the state."""

@@ -26,6 +26,7 @@ from midstream.serving.ingest import Ingest
 from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import add_operation_routes
 from midstream.serving.options import ServerOptions
+from midstream.serving.people import add_people_routes
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.rebuilds import add_rebuild_routes
 from midstream.serving.recommendations import Recommendations
@@ -171,6 +172,7 @@ def asgi(
     cold.add_exception_handler(MidstreamError, _problem_response)
     cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
+    add_people_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine)
     add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)

@@ -79,11 +79,7 @@ def _add_routes(
         if operation != "delete":
             body = await read_body(request.scope, request.receive, limits)
             event["attributes"] = decode_json(_attributes, body, ())
-        event |= {name: _sent(value) if name == "time" else value for name, value in _singles(query)}
-        answer = await ingest.take(msgspec.json.encode(event))
-        if answer.rejected:
-            raise RequestInvalid(tuple(_own_fault(each) for each in answer.rejected))
-        return to_response(events_reply(answer))
+        return await changed(ingest, event | sent_fields(query), _own_fault)
 
     @app.put(path, name=f"put {noun.kind}", openapi_extra=change_operation(noun.kind, noun.id_field, body=True))
     async def put(request: Request) -> Response:
@@ -95,10 +91,12 @@ def _add_routes(
         """Set the attributes that are sent; null takes one away (RFC 7396 on the top level)."""
         return await change(request, "patch")
 
-    @app.delete(path, name=f"delete {noun.kind}", openapi_extra=change_operation(noun.kind, noun.id_field, body=False))
-    async def delete(request: Request) -> Response:
-        """Take it away: gone from the next answer on."""
-        return await change(request, "delete")
+    if noun is ITEM:  # users are erased, not only their profiles
+
+        @app.delete(path, name="delete item", openapi_extra=change_operation(noun.kind, noun.id_field, body=False))
+        async def delete(request: Request) -> Response:
+            """Take it away: gone from the next answer on."""
+            return await change(request, "delete")
 
     @app.post(f"/v1/{noun.plural}", name=f"post {noun.plural}", openapi_extra=bulk_operation(noun.kind, noun.id_field))
     async def post_many(request: Request) -> Response:
@@ -107,6 +105,23 @@ def _add_routes(
         body = await read_body(request.scope, request.receive, limits)
         events = as_events(body, noun, ingest.accept.limits.events_max)
         return to_response(events_reply(await ingest.take(events, how)))
+
+
+async def changed(ingest: Ingest, event: Mapping[str, object], fault_of: Callable[[Rejection], Fault]) -> Response:
+    """Record one event and answer with what became of it.
+
+    Raises:
+        RequestInvalid: It cannot be taken; ``fault_of`` says where in the request, which is no event.
+    """
+    answer = await ingest.take(msgspec.json.encode(event))
+    if answer.rejected:
+        raise RequestInvalid(tuple(fault_of(each) for each in answer.rejected))
+    return to_response(events_reply(answer))
+
+
+def sent_fields(query: dict[str, list[str]]) -> dict[str, object]:
+    """Return the fields of an event that came in the query string."""
+    return {name: _sent(value) if name == "time" else value for name, value in _singles(query)}
 
 
 def path_id(request: Request, noun: Noun) -> str:

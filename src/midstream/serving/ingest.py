@@ -20,6 +20,7 @@ from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.decode import Decoded, Part, Rejected, decode, parts_of
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
+from midstream.events.wire import PAGE as EVENTS_PAGE
 from midstream.events.wire import Accept
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PAGE, CommitTooSlow
@@ -195,8 +196,10 @@ class Ingest:
             return Settled(taken, np.zeros(0, np.uint8), self._engine.fold.log_position)
         recorded = await self._record(taken.batch, turn)
         if (recorded.outcome == Outcome.REFUSED).any():
-            refused = _refused_items(taken, recorded.outcome, part)
-            self._bury(refused)
+            unknown = _refused_items(taken, recorded, part)
+            self._bury(unknown)
+            # What is of an erased user is kept nowhere.
+            refused = (*unknown, *_refused_people(taken, recorded.erased, part))
             rejected = sorted((*taken.rejected, *refused), key=lambda each: each.index)
             taken = taken._replace(rejected=tuple(rejected))
         return Settled(taken, recorded.outcome, recorded.log_position)
@@ -302,7 +305,18 @@ def _foreign_request(index: int, request_id: str, part: Part) -> Rejected:
     return Rejected(index, Fault(f"{part.prefix}/request_id", came, right, PAGE), part.raw)
 
 
-def _refused_items(taken: Taken, outcome: NDArray[np.uint8], part: PartOf) -> list[Rejected]:
+def _refused_people(taken: Taken, rows: Index, part: PartOf) -> list[Rejected]:
+    """Return a rejection for each event that is a late copy of an erased user's."""
+    came = "An event of a user who was erased, of a time before that."
+    right = "Events of a later time are a new start; for 24 h late copies are refused."
+    events = [(index, part(index)) for index in np.unique(taken.event_index[rows]).tolist()]
+    return [
+        Rejected(index, Fault(f"{event.prefix}/user_id", came, right, EVENTS_PAGE), event.raw)
+        for index, event in events
+    ]
+
+
+def _refused_items(taken: Taken, recorded: Recorded, part: PartOf) -> list[Rejected]:
     """Return a rejection for each row whose item the engine refused."""
     items = column(taken.batch, _ITEM_ID)
     numbers, first, count = np.unique(taken.event_index, return_index=True, return_counts=True)
@@ -310,7 +324,7 @@ def _refused_items(taken: Taken, outcome: NDArray[np.uint8], part: PartOf) -> li
     rows = dict(zip(numbers.tolist(), count.tolist(), strict=True))
     right = "An item of the catalogue; PUT /v1/items/{id} adds one, as long as there is room."
     found: list[Rejected] = []
-    for row in np.flatnonzero(outcome == Outcome.REFUSED).tolist():
+    for row in np.setdiff1d(np.flatnonzero(recorded.outcome == Outcome.REFUSED), recorded.erased).tolist():
         index = int(taken.event_index[row])
         path = f"/items/{row - began[index]}/item_id" if rows[index] > 1 else "/item_id"
         event = part(index)

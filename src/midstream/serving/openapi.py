@@ -82,6 +82,26 @@ def change_operation(what: str, id_field: str, *, body: bool) -> Document:
     return found | ({"requestBody": _json_body(_ATTRIBUTES)} if body else {})
 
 
+def merge_operation(id_field: str) -> Document:
+    """Describe the route that makes two users one."""
+    other: Document = {"type": "object", "properties": {"user_id": {"type": "string"}}, "required": ["user_id"]}
+    return {
+        "parameters": [
+            _in_path(id_field),
+            *(parameter(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
+        ],
+        "requestBody": _json_body(other | {"additionalProperties": False}),
+        "responses": _responses("The merge is durable and applied.", _answer(), *_EVENT_FAILURES),
+    }
+
+
+def erase_operation(id_field: str) -> Document:
+    """Describe the route that forgets a user."""
+    answered = _responses("Forgotten; when every file is to follow.", {"type": "object"}, 400, 413, 503, 507)
+    answered["202"] = answered.pop("200")
+    return {"parameters": [_in_path(id_field)], "responses": answered}
+
+
 def bulk_operation(what: str, id_field: str) -> Document:
     """Describe a route that changes many things."""
     change = {
@@ -89,7 +109,7 @@ def bulk_operation(what: str, id_field: str) -> Document:
         "properties": {
             id_field: {"type": "string"},
             "attributes": _ATTRIBUTES,
-            "operation": {"enum": ["put", "patch", "delete"], "default": "put"},
+            "operation": {"enum": ["put", "patch", "delete", *(["merge"] if what == "user" else [])], "default": "put"},
             "time": {"type": ["integer", "string"]},
             "event_id": {"type": "string"},
         },

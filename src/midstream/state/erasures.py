@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition, Mask
+from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT
+from midstream.state.hashing import hash_id
+from midstream.state.kernel import frozen_columns, kernel, signed
 
 REFUSED_MS = 86_400_000
 """Late copies of an erased user are refused for 24 h of log time: as long as ids of events are remembered."""
@@ -88,11 +90,19 @@ class Erasures:
             self._rows = [row for row in self._rows if row.is_pending or log_time_ms - row.log_time_ms <= REFUSED_MS]
             self._refresh(log_time_ms)
 
+    def late_copies(self, batch: EventBatch) -> Mask | None:
+        """Return which events of a batch that is not stamped yet are late copies, as ``refused`` does."""
+        if not len(self._hash):
+            return None
+        hashes = np.empty(len(batch), dtype=np.uint64)
+        _hash_users(*frozen_columns(batch), hashes)
+        return self.refused(batch.rows, hashes)
+
     def refused(self, rows: NDArray[np.void], user_hash: NDArray[np.uint64]) -> Mask | None:
         """Return which events are late copies of erased users, (n,); None = none can be.
 
         Args:
-            rows: Of the events, stamped.
+            rows: Of the events. Their log times are those of now, or 0 where they are not stamped yet.
             user_hash: Of the user ids as they were sent, aliases not resolved.
         """
         if not len(self._hash):
@@ -138,6 +148,13 @@ class Erasures:
         self._hash = np.array(hashes, dtype=np.uint64)
         self._until = np.array([last[each] for each in hashes], dtype=np.int64)
         self._expires_ms = min(last.values(), default=_NEVER) + REFUSED_MS
+
+
+@kernel
+def _hash_users(rows: NDArray[np.void], text: NDArray[np.uint8], hashes: NDArray[np.uint64]) -> None:
+    for i in range(len(rows)):
+        start = signed(rows[i]["text_start"]) + signed(rows[i]["event_id_length"]) + signed(rows[i]["action_length"])
+        hashes[i] = hash_id(text, start, signed(rows[i]["user_id_length"]))
 
 
 def blanked_body(hashes: Sequence[int]) -> bytes:

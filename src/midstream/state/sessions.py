@@ -18,47 +18,28 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask
-from midstream.state.hash_table import find, insert, remove, table_size
-from midstream.state.hashing import combine
+from midstream.state.hash_table import find, table_size
 from midstream.state.kernel import kernel, signed
+from midstream.state.session_slots import (
+    SESSION,
+    SESSION_BYTES,
+    SESSION_META,
+    close_session,
+    forget_sessions,
+    join_user,
+    key_of,
+    link_sessions,
+    merge_sessions,
+    open_session,
+    touch_session,
+)
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import LATE_MS_MAX
 
 _INTERACTION = int(Kind.INTERACTION)
 _NONE = np.uint64(0)
-_USER_SALT = np.uint64(0x75736572)
-"""Keeps the session that a user id names apart from a session id of the same text."""
-_SESSION = np.dtype(
-    [
-        ("key", "u8"),
-        ("user", "u8"),
-        ("number", "i8"),
-        ("last_ms", "i8"),
-        ("older", "i4"),
-        ("newer", "i4"),
-        ("previous_of_user", "i4"),
-        ("next_of_user", "i4"),
-        ("added", "i4"),
-        ("unused", "i4"),
-    ]
-)
 BEFORE_MAX = 50
 """Items before an event that are told of at most, whatever is configured."""
-SESSION_BYTES = _SESSION.itemsize
-"""Of an open session, beside its items."""
-_META = np.dtype(
-    [
-        ("open", "i8"),
-        ("used", "i8"),
-        ("free", "i8"),
-        ("oldest", "i8"),
-        ("newest", "i8"),
-        ("next_number", "i8"),
-        ("expired", "i8"),
-        ("evicted", "i8"),
-        ("gap_ms", "i8"),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,12 +74,12 @@ class Sessions:
         limits = settings.limits
         types = settings.types
         self._weights = np.array([types[name].weight for name in settings.action_names()], dtype=np.float64)
-        self._sessions = np.zeros(limits.sessions_max, dtype=_SESSION)
+        self._sessions = np.zeros(limits.sessions_max, dtype=SESSION)
         self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
         self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._before_max = min(limits.pair_items_max, BEFORE_MAX)
-        self._meta = np.zeros(1, dtype=_META)
+        self._meta = np.zeros(1, dtype=SESSION_META)
         self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
         self._meta["gap_ms"] = settings.session_gap.ms
 
@@ -126,7 +107,7 @@ class Sessions:
         """Memory of what has been used, about."""
         used = int(self._meta["used"][0])
         tables = min(self._table.nbytes, used * 4_096) + min(self._user_heads.nbytes, used * 4_096)
-        return used * (_SESSION.itemsize + self._items.shape[1] * 4) + tables
+        return used * (SESSION_BYTES + self._items.shape[1] * 4) + tables
 
     @property
     def bytes_max(self) -> int:
@@ -162,11 +143,11 @@ class Sessions:
     def merge(self, into_hash: int, from_hash: int) -> None:
         """Let the open sessions of one user be another's; the one without an id goes on unless that user has one."""
         hashes = (np.uint64(into_hash), np.uint64(from_hash))
-        _merge(*hashes, self._sessions, self._table, self._user_heads)
+        merge_sessions(*hashes, self._sessions, self._table, self._user_heads)
 
     def forget(self, user_hash: int) -> None:
         """Close the open sessions of a user, as if they had never been open: they are counted nowhere."""
-        _forget(np.uint64(user_hash), self._sessions, self._table, self._user_heads, self._meta)
+        forget_sessions(np.uint64(user_hash), self._sessions, self._table, self._user_heads, self._meta)
 
     def find(self, session_hash: int, user_hash: int, now_ms: int) -> Open | None:
         """Return the session that an interaction at ``now_ms`` would go on with; None when it would begin one.
@@ -176,7 +157,7 @@ class Sessions:
             user_hash: Hash of the user id; 0 = none.
             now_ms: Log time.
         """
-        key = _key(np.uint64(session_hash), np.uint64(user_hash))
+        key = key_of(np.uint64(session_hash), np.uint64(user_hash))
         if not key:
             return None
         slot = find(np.uint64(key), self._sessions["key"], self._table)
@@ -186,17 +167,27 @@ class Sessions:
 
     def open_of_user(self, user_hash: int, now_ms: int) -> NDArray[np.int64]:
         """Return the numbers of a user's open sessions at a log time, newest first."""
-        if not user_hash:
-            return np.empty(0, dtype=np.int64)
+        numbers: NDArray[np.int64] = self._sessions["number"][self._slots_of(user_hash, now_ms)]
+        return numbers
+
+    def sessions_of(self, user_hash: int, now_ms: int) -> list[Open]:
+        """Return a user's open sessions at a log time, newest first."""
+        slots: list[int] = self._slots_of(user_hash, now_ms).tolist()
+        return [Open(int(self._sessions["number"][slot]), self._items_of(slot)) for slot in slots]
+
+    def _slots_of(self, user_hash: int, now_ms: int) -> NDArray[np.intp]:
+        """Return the places of a user's open sessions, newest first."""
         slots: list[int] = []
+        if not user_hash:
+            return np.array(slots, dtype=np.intp)
         slot = int(self._user_heads[user_hash & (len(self._user_heads) - 1)]) - 1
         while slot >= 0:
             slots.append(slot)
             slot = int(self._sessions["next_of_user"][slot])
         held = self._sessions[slots]
         is_open = now_ms - held["last_ms"] <= self._meta["gap_ms"]
-        numbers: NDArray[np.int64] = held["number"][(held["user"] == np.uint64(user_hash)) & is_open]
-        return numbers
+        is_own: Mask = (held["user"] == np.uint64(user_hash)) & is_open
+        return np.array(slots, dtype=np.intp)[is_own]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the sessions from least to most recently used, their items end to end, and the counters."""
@@ -233,7 +224,7 @@ class Sessions:
             self._meta[name] = value
         self._meta["open"] = self._meta["used"] = count
         self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
-        _link(count, self._sessions, self._table, self._user_heads, self._meta)
+        link_sessions(count, self._sessions, self._table, self._user_heads, self._meta)
 
     def _items_of(self, slot: int) -> Index:
         """Return the last items of a session, oldest first."""
@@ -271,69 +262,28 @@ def _number(
         user[i] = _NONE
         now = log_time_ms[i]
         while meta[0]["oldest"] >= 0 and now - sessions[meta[0]["oldest"]]["last_ms"] > meta[0]["gap_ms"]:
-            _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
+            close_session(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
             meta[0]["expired"] += 1
         if not folded[i] or kind[i] != _INTERACTION or action[i] < 0 or item_index[i] < 0:
             continue
         if weights[action[i]] <= 0.0 or now - event_time_ms[i] > LATE_MS_MAX:
             continue
-        key = _key(session_hash[i], user_hash[i])
+        key = key_of(session_hash[i], user_hash[i])
         if key == _NONE:
             continue
         slot = find(key, sessions["key"], table)
         if slot < 0:
-            slot = _open(key, sessions, table, user_heads, meta)
+            slot = open_session(key, sessions, table, user_heads, meta)
         else:
-            _unlink(slot, sessions, meta)
-            _append(slot, sessions, meta)
+            touch_session(slot, sessions, meta)
         if sessions[slot]["user"] == _NONE and user_hash[i] != _NONE:
             sessions[slot]["user"] = user_hash[i]
-            _join_user(slot, sessions, user_heads)
+            join_user(slot, sessions, user_heads)
         sessions[slot]["last_ms"] = now
         _look_back(slot, sessions, items, before[i])
         _add(slot, item_index[i], sessions, items)
         found[i] = sessions[slot]["number"]
         user[i] = sessions[slot]["user"]
-
-
-@kernel
-def _merge(
-    into: np.uint64,
-    other: np.uint64,
-    sessions: NDArray[np.void],
-    table: NDArray[np.int32],
-    user_heads: NDArray[np.int32],
-) -> None:
-    slot = signed(user_heads[signed(other) & (len(user_heads) - 1)]) - 1
-    while slot >= 0:
-        after = signed(sessions[slot]["next_of_user"])
-        if sessions[slot]["user"] == other:
-            _leave_user(slot, sessions, user_heads)
-            sessions[slot]["user"] = into
-            _join_user(slot, sessions, user_heads)
-        slot = after
-    slot = find(_key(_NONE, other), sessions["key"], table)
-    key = _key(_NONE, into)
-    if slot >= 0 and find(key, sessions["key"], table) < 0:
-        remove(slot, sessions["key"], table)
-        sessions[slot]["key"] = key
-        insert(slot, sessions["key"], table)
-
-
-@kernel
-def _forget(
-    user: np.uint64,
-    sessions: NDArray[np.void],
-    table: NDArray[np.int32],
-    user_heads: NDArray[np.int32],
-    meta: NDArray[np.void],
-) -> None:
-    slot = signed(user_heads[signed(user) & (len(user_heads) - 1)]) - 1
-    while slot >= 0:
-        after = signed(sessions[slot]["next_of_user"])
-        if sessions[slot]["user"] == user:
-            _close(slot, sessions, table, user_heads, meta)
-        slot = after
 
 
 @kernel
@@ -363,136 +313,3 @@ def _look_back(slot: int, sessions: NDArray[np.void], items: NDArray[np.int32], 
             count += 1
             if count == len(before):
                 break
-
-
-@kernel
-def _key(session_hash: np.uint64, user_hash: np.uint64) -> np.uint64:
-    """Return the name of a session as a hash, 0 when nothing names it."""
-    if session_hash != _NONE:
-        return session_hash
-    if user_hash != _NONE:
-        return combine(user_hash, _USER_SALT) | np.uint64(1)
-    return _NONE
-
-
-@kernel
-def _open(
-    key: np.uint64,
-    sessions: NDArray[np.void],
-    table: NDArray[np.int32],
-    user_heads: NDArray[np.int32],
-    meta: NDArray[np.void],
-) -> int:
-    """Begin a session, in the place of the least recently used one when there is no other."""
-    if meta[0]["open"] == len(sessions):
-        _close(signed(meta[0]["oldest"]), sessions, table, user_heads, meta)
-        meta[0]["evicted"] += 1
-    if meta[0]["free"] >= 0:
-        slot = signed(meta[0]["free"])
-        meta[0]["free"] = sessions[slot]["newer"]
-    else:
-        slot = signed(meta[0]["used"])
-        meta[0]["used"] = slot + 1
-    sessions[slot]["key"] = key
-    sessions[slot]["user"] = _NONE
-    sessions[slot]["number"] = meta[0]["next_number"]
-    sessions[slot]["added"] = 0
-    meta[0]["next_number"] += 1
-    meta[0]["open"] += 1
-    _append(slot, sessions, meta)
-    insert(slot, sessions["key"], table)
-    return slot
-
-
-@kernel
-def _close(
-    slot: int,
-    sessions: NDArray[np.void],
-    table: NDArray[np.int32],
-    user_heads: NDArray[np.int32],
-    meta: NDArray[np.void],
-) -> None:
-    """Take a session out of the list, the table and its user's chain, and free its place."""
-    _unlink(slot, sessions, meta)
-    remove(slot, sessions["key"], table)
-    if sessions[slot]["user"] != _NONE:
-        _leave_user(slot, sessions, user_heads)
-    sessions[slot]["newer"] = meta[0]["free"]
-    meta[0]["free"] = slot
-    meta[0]["open"] -= 1
-
-
-@kernel
-def _unlink(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
-    older = sessions[slot]["older"]
-    newer = sessions[slot]["newer"]
-    if older >= 0:
-        sessions[older]["newer"] = newer
-    else:
-        meta[0]["oldest"] = newer
-    if newer >= 0:
-        sessions[newer]["older"] = older
-    else:
-        meta[0]["newest"] = older
-
-
-@kernel
-def _append(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
-    newest = meta[0]["newest"]
-    sessions[slot]["older"] = newest
-    sessions[slot]["newer"] = -1
-    if newest >= 0:
-        sessions[newest]["newer"] = slot
-    else:
-        meta[0]["oldest"] = slot
-    meta[0]["newest"] = slot
-
-
-@kernel
-def _join_user(slot: int, sessions: NDArray[np.void], user_heads: NDArray[np.int32]) -> None:
-    """Put a session into the chain of its user's bucket, newest number first.
-
-    Almost always that is the front; only a session whose user became known late walks past younger ones.
-    """
-    bucket = signed(sessions[slot]["user"]) & (len(user_heads) - 1)
-    before = -1
-    after = signed(user_heads[bucket]) - 1
-    while after >= 0 and sessions[after]["number"] > sessions[slot]["number"]:
-        before = after
-        after = signed(sessions[after]["next_of_user"])
-    sessions[slot]["previous_of_user"] = before
-    sessions[slot]["next_of_user"] = after
-    if before >= 0:
-        sessions[before]["next_of_user"] = slot
-    else:
-        user_heads[bucket] = slot + 1
-    if after >= 0:
-        sessions[after]["previous_of_user"] = slot
-
-
-@kernel
-def _leave_user(slot: int, sessions: NDArray[np.void], user_heads: NDArray[np.int32]) -> None:
-    before = sessions[slot]["previous_of_user"]
-    after = sessions[slot]["next_of_user"]
-    if before >= 0:
-        sessions[before]["next_of_user"] = after
-    else:
-        user_heads[signed(sessions[slot]["user"]) & (len(user_heads) - 1)] = after + 1
-    if after >= 0:
-        sessions[after]["previous_of_user"] = before
-
-
-@kernel
-def _link(
-    count: int,
-    sessions: NDArray[np.void],
-    table: NDArray[np.int32],
-    user_heads: NDArray[np.int32],
-    meta: NDArray[np.void],
-) -> None:
-    """Put the first ``count`` places into the list, in this order, the table and the chains."""
-    for slot in range(count):
-        _append(slot, sessions, meta)
-        insert(slot, sessions["key"], table)
-        if sessions[slot]["user"] != _NONE:
-            _join_user(slot, sessions, user_heads)

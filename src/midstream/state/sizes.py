@@ -11,7 +11,7 @@ from midstream.state.aliases import ALIAS_BYTES
 from midstream.state.erasures import ERASURE_BYTES
 from midstream.state.hash_table import table_size
 from midstream.state.pairs import NEIGHBOURS_MAX
-from midstream.state.sessions import SESSION_BYTES
+from midstream.state.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import USER_ROW
 from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN

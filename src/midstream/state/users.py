@@ -180,6 +180,11 @@ class Users:
         return Recent(row["ring_item"][held], row["ring_action"][held].astype(np.int16), ring_times(row, held))
 
     @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the attributes that ``affinities`` are to, in order."""
+        return self._attributes
+
+    @property
     def is_positive(self) -> Mask:
         """Whether each configured action speaks for the item (weight above 0), by the action's number."""
         return self._weights > 0.0

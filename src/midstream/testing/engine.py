@@ -6,7 +6,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,9 +17,11 @@ from prometheus_client import CollectorRegistry
 from midstream.core.errors import Fault, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.erasing import DAY_MS, erase_event
 from midstream.engine.tokens import RequestIds, parse_position, position_token
-from midstream.engine.types import Answer, AnswerItem, Ask, Change, Health, Outcome, RebuildView, Recorded
+from midstream.engine.types import Answer, AnswerItem, Ask, Change, ErasureDue, Health, Outcome, RebuildView, Recorded
 from midstream.events.schema import Event, event_at
+from midstream.events.values import merged_id
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import EventOutcome, Metrics
 
@@ -65,6 +67,7 @@ class FakeEngine:
     _documents: dict[tuple[int, str], dict[str, object]] = field(
         default_factory=dict[tuple[int, str], dict[str, object]]
     )
+    _erasures: list[ErasureDue] = field(default_factory=list[ErasureDue])
     _served: dict[str, Answer] = field(default_factory=dict[str, Answer])
 
     async def record(self, batch: EventBatch) -> Recorded:
@@ -125,6 +128,22 @@ class FakeEngine:
         """Return a user's attributes."""
         return self._view(Kind.USER, "user_id", user_id)
 
+    async def erase(self, user_id: str) -> ErasureDue:
+        """Drop a user's attributes."""
+        if self.failure is not None:
+            raise self.failure
+        erase = erase_event(user_id)
+        due = ErasureDue(LogPosition(len(self.events)), TimestampMs(NOW_MS), 1, TimestampMs(NOW_MS + 7 * DAY_MS))
+        self.events.append(erase)
+        self.fold.log_position = LogPosition(len(self.events))
+        self._documents.pop((int(Kind.USER), user_id), None)
+        self._erasures.append(due)
+        return due
+
+    def erasures(self) -> Sequence[ErasureDue]:
+        """Return every erasure: the fake rewrites no log."""
+        return self._erasures
+
     def token(self, position: LogPosition) -> str:
         """Return the text of a log position."""
         return position_token(1, position)
@@ -173,6 +192,10 @@ class FakeEngine:
 
     def _change(self, event: Event) -> None:
         key = (event.kind, event.item_id or event.user_id)
+        if event.operation == Operation.MERGE:
+            other = self._documents.pop((event.kind, merged_id(event.body)), {})
+            self._documents[key] = other | self._documents.get(key, {})
+            return
         before = self._documents.pop(key, {}) if event.operation == Operation.PATCH else {}
         if event.operation == Operation.DELETE:
             self._documents.pop(key, None)

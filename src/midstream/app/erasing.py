@@ -1,0 +1,91 @@
+"""Erasing users of a folder: with an engine of our own, or through the server that has the folder open."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from midstream.app.config import Config
+from midstream.app.running import DATA_NAME, open_running
+from midstream.app.server_address import read_address
+from midstream.core.errors import FolderLocked, StoreUnavailable
+from midstream.engine.erasing import erase_event
+from midstream.engine.folder import DataFolder
+from midstream.engine.running import Running
+
+ANSWER_S_MAX = 60.0
+"""A server that is overloaded may take as long as a commit waits, and then some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A user who is forgotten."""
+
+    user_id: str
+    ids_count: int
+    """Ids that were erased: the user's own and those that were merged into it."""
+    erase_by: str
+    """When every file is to be without the user at the latest, ISO 8601."""
+
+
+def erase_users(folder: Path, config: Config, user_ids: Sequence[str]) -> Sequence[Erased]:
+    """Erase users one after another. Durable and applied on return.
+
+    Raises:
+        RequestInvalid: One of the texts is no id; nobody was erased.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server that has it open refused or did not answer; some may have been erased.
+        AppendFailed: The log could not be made durable.
+    """
+    for user_id in user_ids:
+        erase_event(user_id)
+    try:
+        return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids))
+    except FolderLocked:
+        url = read_address(DataFolder(folder / DATA_NAME).root)
+        if not url:
+            raise
+        return _through_server(url, user_ids)
+
+
+async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str]) -> Sequence[Erased]:
+    running = opened()
+    await running.start()
+    try:
+        found: list[Erased] = []
+        for user_id in user_ids:
+            due = await running.engine.erase(user_id)
+            by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
+            found.append(Erased(user_id, due.ids_count, by.replace("+00:00", "Z")))
+        return found
+    finally:
+        await running.stop()
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What of an answer counts here."""
+
+    ids_count: int
+    erase_by: str
+
+
+def _through_server(url: str, user_ids: Sequence[str]) -> Sequence[Erased]:
+    found: list[Erased] = []
+    with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+        for user_id in user_ids:
+            try:
+                answer = client.delete(f"/v1/users/{quote(user_id, safe='')}")
+            except httpx.TransportError as error:
+                message = f"{url} has the folder open and does not answer: {error}. {len(found)} were erased"
+                raise StoreUnavailable(message) from error
+            if not answer.is_success:
+                message = f"{url} answered {answer.status_code}: {answer.text[:300]}. {len(found)} were erased"
+                raise StoreUnavailable(message)
+            told = msgspec.json.decode(answer.content, type=_Answer)
+            found.append(Erased(user_id, told.ids_count, told.erase_by))
+    return found

@@ -1,0 +1,53 @@
+"""Merging and erasing over HTTP: what is answered, and how what is wrong is pointed at."""
+
+import pytest
+
+
+def test_a_merge_is_an_event_like_any_other(client):
+    """Recorded once by its id; what was known of both is known of one."""
+    client.ask("PUT", "/v1/users/ann", json={"language": "en"})
+    client.ask("PUT", "/v1/users/anon-7", json={"language": "de", "city": "Kiel"})
+    path = "/v1/users/ann/merge?event_id=m1&time=1767225600000"
+    assert client.post(path, {"user_id": "anon-7"}).json()["recorded"] == 1
+    assert client.post(path, {"user_id": "anon-7"}).json()["duplicates"] == 1
+    assert client.get("/v1/users/ann").json()["attributes"] == {"language": "en", "city": "Kiel"}
+    assert client.get("/v1/users/anon-7").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query, body, pointer",
+    [
+        ("", {"user_id": ""}, "/user_id"),
+        ("", {"user_id": "x" * 129}, "/user_id"),
+        ("", {"user_id": "a\nb"}, "/user_id"),
+        ("", {"user_id": 5}, "/user_id"),
+        ("", {}, ""),
+        ("", {"user": "anon-7"}, "/user"),
+        ("", [], ""),
+        ("?tme=1", {"user_id": "anon-7"}, "tme"),
+        ("?time=1767225600", {"user_id": "anon-7"}, "/time"),
+    ],
+)
+def test_what_is_wrong_with_a_merge_is_pointed_at(client, query, body, pointer):
+    """A 400 that points into what was sent; nothing is recorded."""
+    answer = client.post(f"/v1/users/ann/merge{query}", body)
+    assert (answer.status_code, answer.json()["pointer"]) == (400, pointer)
+    assert client.engine.events == []
+
+
+def test_an_erase_says_by_when_files_follow(client):
+    """202, and it is listed until they do."""
+    client.ask("PUT", "/v1/users/ann", json={"language": "en"})
+    answer = client.ask("DELETE", "/v1/users/ann")
+    assert answer.status_code == 202
+    due = answer.json()
+    assert due == {
+        "log_position": client.engine.token(2),
+        "erased_at": "2026-01-01T00:00:00Z",
+        "ids_count": 1,
+        "erase_by": "2026-01-08T00:00:00Z",
+    }
+    assert client.get("/v1/erasures").json() == {"erasures": [due]}
+    assert client.ask("DELETE", "/v1/users/ann?time=1").status_code == 400
+    assert client.ask("DELETE", "/v1/users/" + "x" * 129).status_code == 400
+    assert client.ask("DELETE", "/v1/users/a%0Ab").json()["pointer"] == "user_id"
