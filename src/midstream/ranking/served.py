@@ -138,6 +138,32 @@ def encode_served(served: Served, item_ids: Callable[[Index], list[str]]) -> byt
     return _encode(body)
 
 
+def blank_served(body: bytes) -> bytes:
+    """Return a body without who asked and with what; slate, scores, propensities and counts stay.
+
+    It names no request any more, so it is not shown as one. A body of another version becomes empty.
+    """
+    try:
+        told = _decode(body)
+    except msgspec.DecodeError:
+        return b""
+    if told.version != RECORD_VERSION:
+        return b""
+    return _encode(
+        msgspec.structs.replace(
+            told,
+            request_id="",
+            user_id=None,
+            session_id=None,
+            items=(),
+            exclude=(),
+            filter=None,
+            context={},
+            fetched={},
+        )
+    )
+
+
 def decode_served(body: bytes) -> ServedRecord:
     """Return what the body of a served event says.
 

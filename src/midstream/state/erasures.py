@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
-from midstream.events.schema import TIME_SENT
+from midstream.events.schema import TIME_SENT, text_lengths
 from midstream.state.hashing import hash_id
-from midstream.state.kernel import frozen_columns, kernel, signed
+from midstream.state.kernel import frozen_columns, kernel
 
 REFUSED_MS = 86_400_000
 """Late copies of an erased user are refused for 24 h of log time: as long as ids of events are remembered."""
 ERASURE_BYTES = 400
 """Of a row, about: four Python numbers and a tuple, and its place in two sorted arrays."""
 _NEVER = 1 << 62
+_USER_TEXT = 2
 _ERASE = int(Kind.ERASE)
 
 
@@ -94,9 +95,7 @@ class Erasures:
         """Return which events of a batch that is not stamped yet are late copies, as ``refused`` does."""
         if not len(self._hash):
             return None
-        hashes = np.empty(len(batch), dtype=np.uint64)
-        _hash_users(*frozen_columns(batch), hashes)
-        return self.refused(batch.rows, hashes)
+        return self.refused(batch.rows, hash_column(batch, _USER_TEXT))
 
     def refused(self, rows: NDArray[np.void], user_hash: NDArray[np.uint64]) -> Mask | None:
         """Return which events are late copies of erased users, (n,); None = none can be.
@@ -150,11 +149,21 @@ class Erasures:
         self._expires_ms = min(last.values(), default=_NEVER) + REFUSED_MS
 
 
+def hash_column(batch: EventBatch, text: int) -> NDArray[np.uint64]:
+    """Return the 64-bit hash of one of the texts of each event, (n,), 0 = empty; ``text`` is its place in ``TEXTS``."""
+    lengths = text_lengths(batch)
+    starts = batch.rows["text_start"] + lengths[:, :text].sum(axis=1)
+    hashes = np.empty(len(batch), dtype=np.uint64)
+    _hash_texts(frozen_columns(batch)[1], starts, lengths[:, text].copy(), hashes)
+    return hashes
+
+
 @kernel
-def _hash_users(rows: NDArray[np.void], text: NDArray[np.uint8], hashes: NDArray[np.uint64]) -> None:
-    for i in range(len(rows)):
-        start = signed(rows[i]["text_start"]) + signed(rows[i]["event_id_length"]) + signed(rows[i]["action_length"])
-        hashes[i] = hash_id(text, start, signed(rows[i]["user_id_length"]))
+def _hash_texts(
+    text: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], hashes: NDArray[np.uint64]
+) -> None:
+    for i in range(len(starts)):
+        hashes[i] = hash_id(text, starts[i], lengths[i])
 
 
 def blanked_body(hashes: Sequence[int]) -> bytes:

@@ -1,0 +1,248 @@
+"""Blanking a log: nothing of an erased user is left, and nothing else is changed."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition
+from midstream.engine.erasure import NEUTRAL, Blanker, find_erased
+from midstream.engine.replay import batches
+from midstream.engine.types import Ask
+from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
+from midstream.ranking.served import decode_served
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+from midstream.state.settings import FoldSettings, Limits
+from midstream.testing.events import START_MS, cuts, event_lists
+from midstream.testing.rig import Rig, view
+
+DAY_MS = 86_400_000
+ROOMY = FoldSettings(
+    attributes={"category": "category"},
+    limits=Limits(
+        users_max=90, items_max=90, click_items_max=90, event_ids_max=999, requests_max=99, hot_items_max=9,
+        sessions_max=99, index_sessions_max=99,
+    ),
+)  # fmt: skip
+
+
+def named(event):
+    """Return an event whose user ids are found in nothing else, and in its event id and body too."""
+    if event.kind == Kind.USER and event.operation == Operation.MERGE:
+        other = json.loads(event.body).get("from", "")
+        event = event._replace(body=json.dumps({"from": f"[{other}]" if other else ""}).encode())
+    if not event.user_id:
+        return event
+    user = f"[{event.user_id}]"
+    body = event.body or b'{"who":"%s"}' % user.encode()
+    event_id = f"{event.event_id}-{user}" if event.event_id else ""
+    return event._replace(user_id=user, event_id=event_id, body=b"" if event.kind == Kind.ERASE else body)
+
+
+LOGS = event_lists(50, people=True).map(lambda events: [named(event) for event in events])
+
+
+def blanked(events, edges=None):
+    """Return the events of a blanked log, and who was erased."""
+    batch = build(events)
+    pieces = [
+        (LogPosition(start), cut(batch, start, stop)) for start, stop in pairwise([0, *(edges or []), len(events)])
+    ]
+    erased = find_erased(lambda: pieces)
+    blanker = Blanker(erased)
+    found = [blanker.blank(first, piece) for first, piece in pieces]
+    return [event_at(piece, place) for piece in found for place in range(len(piece))], erased
+
+
+def folded(events):
+    """Return the state of a log."""
+    fold = Fold(ROOMY)
+    fold.apply(LogPosition(0), build(events))
+    return fold
+
+
+def key(event):
+    """Return an event in a form that compares: its bytes."""
+    batch = build([event])
+    return batch.rows.tobytes(), batch.text
+
+
+@given(LOGS)
+def test_no_byte_of_an_erased_id_is_left_before_its_last_erase(events):
+    """Nor in late copies after it; as many events, at the same log times."""
+    found, erased = blanked(events)
+    assert [event.log_time_ms for event in found] == [event.log_time_ms for event in events]
+    for user, erases in erased.ids.items():
+        text = b"".join(build([event]).text for event in found[: erases[-1].position + 1])
+        assert user.encode() not in text
+        last = erases[-1]
+        for event, left in list(zip(events, found, strict=True))[last.position + 1 :]:
+            if event.user_id == user and event.kind == Kind.INTERACTION:
+                is_sent_before = event.event_time_ms is not None and event.event_time_ms <= last.log_time_ms
+                is_late = is_sent_before and event.log_time_ms - last.log_time_ms <= DAY_MS
+                assert (left.kind == Kind.TICK) == is_late
+                assert is_late or key(left) == key(event)
+
+
+@given(LOGS)
+def test_events_of_others_are_as_they_were(events):
+    """Each that names no erased id, in its user, its body or its session."""
+    found, erased = blanked(events)
+    for event, left in zip(events, found, strict=True):
+        names = (
+            {event.user_id, json.loads(event.body or b"{}").get("from")} if event.kind == Kind.USER else {event.user_id}
+        )
+        if not names & erased.ids.keys() and event.session_id not in erased.sessions and event.kind != Kind.ERASE:
+            assert key(event) == key(left)
+
+
+@given(LOGS, st.data())
+def test_a_blanked_log_is_the_same_however_it_is_cut_and_when_it_is_blanked_again(events, data):
+    """To the byte."""
+    once, _ = blanked(events)
+    again, erased = blanked(events, data.draw(cuts(len(events))))
+    assert list(map(key, once)) == list(map(key, again))
+    twice, erased = blanked(once)
+    assert list(map(key, twice)) == list(map(key, once))
+    assert not erased.ids
+
+
+@given(LOGS)
+def test_sums_over_items_are_exactly_what_they_were(events):
+    """Counters, windows, heat and attributes of every item; copies of events count once as before."""
+    events = [event for event in events if event.kind != Kind.ERASE or event.user_id]
+    found, _ = blanked(events)
+    before, after = folded(events).arrays(), folded(found).arrays()
+    names = {name for name in before if name.startswith("items.")} | {"vocabulary.item_hash", "fold.place"}
+    assert {name for name in names if before[name].tobytes() != after[name].tobytes()} == set()
+
+
+@given(LOGS)
+def test_the_state_knows_the_others_and_the_new_starts_as_before(events):
+    """Rows and profiles; nothing is pending any more, and late copies are still refused for a day."""
+    events = [event for event in events if event.kind != Kind.ERASE or event.user_id]
+    found, erased = blanked(events)
+    before, after = folded(events), folded(found)
+    assert list(after.vocabulary.erasures.pending) == []
+    assert before.vocabulary.user_count == after.vocabulary.user_count
+    users = {event.user_id for event in events} - {""}
+    for user in users:
+        left, right = before.vocabulary.user_index(user), after.vocabulary.user_index(user)
+        assert (left < 0) == (right < 0)
+        if left >= 0:
+            assert before.users.counts(left) == after.users.counts(right)
+            assert before.users.recent(left).event_time_ms.tolist() == after.users.recent(right).event_time_ms.tolist()
+            assert before.users.document(left) == after.users.document(right)
+    for user, erases in erased.ids.items():
+        time = erases[-1].log_time_ms
+        late = Event(
+            Kind.INTERACTION,
+            action="view",
+            user_id=user,
+            item_id="late",
+            event_time_ms=time,
+            log_time_ms=after.log_time_ms,
+        )
+        counts = []
+        for fold in (before, after):
+            fold.apply(fold.log_position, build([late]))
+            counts.append(fold.vocabulary.item_index("late") >= 0)
+        assert counts[0] == counts[1]
+
+
+def test_an_erase_keeps_hashes_for_a_day_and_then_nothing():
+    """As long as late copies are refused."""
+    merge = Event(Kind.USER, Operation.MERGE, user_id="[b]", body=b'{"from":"[a]"}', log_time_ms=START_MS)
+    erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
+    found, _ = blanked([merge, erase, Event(Kind.TICK, log_time_ms=START_MS + DAY_MS)])
+    assert json.loads(found[1].body) == {"erased": sorted(f"{id_hash(each):016x}" for each in ("[a]", "[b]"))}
+    end = Event(Kind.TICK, log_time_ms=START_MS + DAY_MS + 1)
+    found, _ = blanked([*found, end])
+    assert [event.kind for event in found] == [Kind.TICK] * 4
+    assert [event.kind for event in blanked([merge, erase, end])[0]] == [Kind.TICK] * 3
+
+
+def test_acts_without_a_user_in_an_erased_users_session_go_too():
+    """Where nobody else came with that session; a shared one stays where no user was named."""
+    act = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=START_MS)
+    events = [
+        act._replace(session_id="own"),
+        act._replace(session_id="own", user_id="[a]"),
+        act._replace(session_id="shared"),
+        act._replace(session_id="shared", user_id="[a]"),
+        act._replace(session_id="shared", user_id="[b]"),
+        Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS),
+        act._replace(session_id="own"),
+    ]
+    found, _ = blanked(events)
+    assert [event.session_id for event in found] == ["", "", "shared", "", "shared", "", "own"]
+    assert [event.user_id for event in found] == ["", "", "", "", "[b]", "", ""]
+
+
+def test_an_act_keeps_what_is_counted_and_learned_from():
+    """Type, item, value, quantity, position, times, request; the event id is a neutral one, the same for copies."""
+    act = Event(
+        Kind.INTERACTION, event_id="[a]-1", action="view", user_id="[a]", item_id="x", session_id="s", request_id="r",
+        body=b'{"page":"[a]"}', event_time_ms=START_MS - 1, value=2.5, quantity=3.0, position=4, log_time_ms=START_MS,
+    )  # fmt: skip
+    nameless = act._replace(event_id="")
+    erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
+    found, _ = blanked([act, act, nameless, nameless, nameless._replace(value=1.0), erase])
+    left = act._replace(user_id="", session_id="", body=b"", event_id=f"{NEUTRAL}0")
+    assert key(found[0]) == key(found[1]) == key(left)
+    assert [event.event_id for event in found[2:5]] == [f"{NEUTRAL}2", f"{NEUTRAL}2", f"{NEUTRAL}4"]
+    undated, _ = blanked([nameless._replace(event_time_ms=None), erase])
+    assert undated[0].event_id == ""
+
+
+def test_a_served_record_keeps_its_slate():
+    """And no longer who asked and with what; it is shown as no request any more."""
+
+    async def work(rig):
+        await rig.engine.record(rig.batch(view("lamp", user="[a]"), view("bulb", user="[b]")))
+        ask = Ask(user_id="[a]", session_id="[s]", items=("bulb",), exclude=("rug",), context={"who": "[a]"})
+        answer = await rig.engine.recommend(ask)
+        rig.engine.flush_served()
+        await rig.engine.erase("[a]")
+        pairs = list(batches(rig.engine.log.read, LogPosition(0), rig.engine.log.end))
+        return answer, [event_at(batch, place) for _, batch in pairs for place in range(len(batch))]
+
+    answer, events = Rig().run(work)
+    (record,) = [event for event in events if event.kind == Kind.SERVED]
+    found, _ = blanked(events)
+    (left,) = [event for event in found if event.kind == Kind.SERVED]
+    assert b"[" not in b"".join(build([event]).text for event in found if event.user_id != "[b]").replace(
+        b'{"erased":[', b""
+    )
+    assert left.request_id == answer.request_id
+    told, before = decode_served(left.body), decode_served(record.body)
+    assert (told.items, told.scorer, told.retrieved) == (before.items, before.scorer, before.retrieved)
+    query = told.query
+    assert (query.request_id, query.user_id, query.session_id) == ("", None, None)
+    assert (query.items, query.exclude, query.context, query.filter) == ((), (), {}, None)
+
+
+def test_a_log_without_erasures_is_left_as_it_is():
+    """The same objects."""
+    batch = build([Event(Kind.INTERACTION, action="view", user_id="a", item_id="x", log_time_ms=START_MS)])
+    assert Blanker(find_erased(lambda: [(LogPosition(0), batch)])).blank(LogPosition(0), batch) is batch
+
+
+def test_rows_that_are_left_keep_every_byte():
+    """Flags and fields that no event has, such as those of a later schema."""
+    events = [
+        Event(Kind.INTERACTION, action="view", user_id=user, item_id="x", event_time_ms=START_MS, log_time_ms=START_MS)
+        for user in ("[a]", "[b]")
+    ]
+    batch = build([*events, Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)])
+    rows = batch.rows.copy()
+    rows["unused"] = 7
+    rows["flags"] |= 2
+    batch = type(batch)(rows, batch.text)
+    found = Blanker(find_erased(lambda: [(LogPosition(0), batch)])).blank(LogPosition(0), batch)
+    assert (found.rows["unused"][1], found.rows["flags"][1]) == (7, 2 | TIME_SENT)
+    assert np.array_equal(found.rows["log_time_ms"], rows["log_time_ms"])
