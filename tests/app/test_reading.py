@@ -76,7 +76,8 @@ def test_the_example_of_an_error():
         "midstream.toml: $.placements[0].sources[1].kind": (
             "midstream.toml: $.placements[0].sources[1].kind\n"
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
-            "  Sources: custom, editorial, popular, recent_items, repeat, session_knn, trending\n"
+            "  Sources: covisitation, custom, editorial, popular, recent_items, repeat, session_knn, similar, "
+            "trending\n"
             "  docs/sources.md"
         )
     }

@@ -31,11 +31,13 @@ from midstream.ranking.frame import merge, read
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.state.vocabulary import Vocabulary
 from midstream.testing.conformance import (
@@ -77,6 +79,7 @@ RULE = parse('item.price <= context.budget and "sale" in item.tags', dict(ATTRIB
 assert isinstance(RULE, Rule)
 SOURCES = (
     *(Popular(), Popular(limit=1), Trending(), Catalogue(), SessionKnn(), SessionKnn(limit=3)),
+    *(Covisitation(), Covisitation(limit=2, popularity="1"), Similar(), Similar(limit=3, pairs_min=2)),
     *(
         RecentItems(),
         RecentItems(limit=3),

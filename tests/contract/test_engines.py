@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.config import Config
 from midstream.app.wiring import plans
-from midstream.core.errors import NotFound, RequestInvalid
+from midstream.core.errors import ItemUnknown, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, Host
@@ -198,3 +199,20 @@ def test_health_is_that_of_the_log(make_engine):
     health = run(make_engine, play)
     assert (health.ready, health.accepts_events, health.reason, health.queued_events) == (True, True, "", 0)
     assert health.log_position == health.applied_log_position == 1
+
+
+def test_what_is_like_one_item(make_engine):
+    """The item itself is not in the answer, nor what is excluded; an item that nothing named is named as unknown."""
+
+    async def play(engine):
+        events = [VIEW._replace(event_id=name, item_id=name) for name in ("mug", "pot", "pan")]
+        recorded = await engine.record(build(events))
+        ask = Ask("similar", about="mug", min_log_position=engine.token(recorded.log_position))
+        found = [await engine.recommend(each) for each in (ask, replace(ask, exclude=("pot",)))]
+        with pytest.raises(ItemUnknown) as unknown:
+            await engine.recommend(replace(ask, about="mugg"))
+        return [sorted(item.id for item in each.items) for each in found], unknown.value.faults[0]
+
+    slates, fault = run(make_engine, play)
+    assert slates == [["pan", "pot"], ["pan"]]
+    assert (fault.where, "mugg" in fault.came, fault.page) == ("item_id", True, "docs/http.md")

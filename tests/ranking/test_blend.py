@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
 from midstream.ranking.blend import DEFAULT_WEIGHTS, Blend
 from midstream.ranking.top_k import TopK
+from midstream.retrieval.covisitation import Covisitation
 from midstream.state.settings import Limits
 
 ranks = st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 300))] * 3), max_size=30)
@@ -43,11 +44,12 @@ def test_blend_is_the_sum_of_weight_by_place(rows, weights):
 
 
 def test_the_default_weights_put_the_session_first():
-    """The last of 200 neighbours' items comes before the first of trending, its last before the first of popular.
+    """The last of 200 neighbours' items, and of 100 pairs, come before the first of trending, its last before popular.
 
     What only fills up comes after the last of popular, be its list as long as ``limits.hot_items_max``.
     """
     assert DEFAULT_WEIGHTS["session_knn"] / (60 + 199) > DEFAULT_WEIGHTS["trending"] / 60
+    assert DEFAULT_WEIGHTS["covisitation"] / (60 + Covisitation().limit) > DEFAULT_WEIGHTS["trending"] / 60
     assert DEFAULT_WEIGHTS["trending"] / (60 + 49) > DEFAULT_WEIGHTS["popular"] / 60
     assert DEFAULT_WEIGHTS["popular"] / (59 + Limits().hot_items_max) > DEFAULT_WEIGHTS["catalogue"] / 60
 

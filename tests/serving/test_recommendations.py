@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,8 +7,12 @@ from hypothesis import strategies as st
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
 from midstream.features.expression import TEXT_CHARACTERS_MAX
-from midstream.serving.recommendations import context_value, deadline_ms, slate_of
+from midstream.serving.recommendations import Recommendations, context_value, deadline_ms, slate_of
 from midstream.testing.engine import FakeEngine, FakePlan
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.serving.ingest import Ingest
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 
@@ -184,3 +190,41 @@ def test_context_of_a_query_string_is_text_number_or_boolean(text):
     if isinstance(value, float) and not isinstance(value, bool):
         assert value == float(text)
         assert abs(value) < 1e21
+
+
+def test_similar_items_are_a_slate_without_the_item(client):
+    """With the fields of a question in a query string; a percent-encoded id is one item."""
+    events = [EVENT | {"event_id": name, "item_id": name} for name in ("a/b", "pot", "pan")]
+    token = client.post("/v1/events", events).json()["log_position"]
+    answer = client.get(f"/v1/items/a%2Fb/similar?n=5&user_id=ann&exclude=pan&min_log_position={token}")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    slate = answer.json()
+    assert (slate["placement"], [each["id"] for each in slate["items"]]) == ("similar", ["pot"])
+
+
+def test_an_unknown_item_has_no_similar_ones(client):
+    """A 404 with the four parts."""
+    answer = client.get("/v1/items/nothing/similar")
+    problem = answer.json()
+    assert (answer.status_code, problem["type"], problem["pointer"]) == (404, "urn:midstream:not-found", "item_id")
+    assert "nothing" in problem["came"]
+    assert (problem["right"], problem["page"]) == ("An item that is known.", "docs/http.md")
+
+
+@pytest.mark.parametrize("query", ["placement=default", "items=a", "n=0", "nn=3", "filter=nonsense"])
+def test_similar_items_take_no_other_fields(client, query):
+    """The placement and the item are said by the path; what is wrong is pointed to."""
+    client.post("/v1/events", [EVENT])
+    assert client.get(f"/v1/items/mug/similar?{query}").status_code == 400
+
+
+def test_the_only_placement_is_meant_beside_the_one_for_similar_items():
+    """``similar`` is always there, so it does not make a shop with one placement ambiguous."""
+    engine = FakeEngine()
+    engine.plans = {name: FakePlan(name) for name in ("home", "similar")}
+    asked = Recommendations(cast("Engine", engine), cast("Ingest", None))
+    assert asked._only_placement() == "home"
+    engine.plans = {"similar": FakePlan("similar")}
+    assert asked._only_placement() == "similar"
+    engine.plans = {name: FakePlan(name) for name in ("home", "cart", "similar")}
+    assert asked._only_placement() == "default"

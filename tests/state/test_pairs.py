@@ -16,7 +16,7 @@ from midstream.state.decay import TABLE
 from midstream.state.fold import part
 from midstream.state.logarithm import fading as of_engine
 from midstream.state.pair_query import SMOOTHING, PairQuery
-from midstream.state.pairs import Pairs
+from midstream.state.pairs import Pairs, row_words
 from midstream.state.sessions import Sessions
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import cuts, event_batches, indexed, tiny_settings
@@ -89,6 +89,8 @@ class Plain:
         total: dict[int, float] = {}
         weight = 1.0
         for item in asked[: query.last_items_max]:
+            if query.same_item > 0:
+                total[item] = total.get(item, 0.0) + weight * query.same_item
             strength = weight / self.shares[item]
             for other, value in self.rows[item].items():
                 total[other] = total.get(other, 0.0) + strength * value
@@ -235,6 +237,7 @@ queries = st.builds(
     PairQuery,
     last_items_max=st.integers(1, 4),
     position_decay=st.sampled_from((0.0, 0.3, 1.0)),
+    same_item=st.sampled_from((0.0, 0.1, 2.0)),
     popularity=st.sampled_from(("0", "0.25", "0.5", "0.75", "1")),
     allow_session_items=st.booleans(),
     exclude_last_item=st.booleans(),
@@ -258,7 +261,7 @@ def test_unknown_items_are_passed_over():
     """-1 asks for nothing, hides nothing; without a known item nothing comes."""
     pairs = fold(new_pairs(), [(1, [0], START_MS, START_MS)])
     for recent, expected in (([-1], []), ([], []), ([0, -1], [1]), ([-1, 0, 8], [1])):
-        assert pairs.score(PairQuery(), np.array(recent, dtype=np.int32), START_MS)[0].tolist() == expected
+        assert pairs.score(PairQuery(same_item=0.0), np.array(recent, dtype=np.int32), START_MS)[0].tolist() == expected
 
 
 def test_marks_that_run_out_begin_anew():
@@ -332,6 +335,6 @@ def test_pairs_are_those_of_the_sessions(batch, data):
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved, and a used part is said in proportion."""
     pairs = new_pairs()
-    assert (pairs.bytes_now, pairs.bytes_max) == (0, ITEMS * (ROW * 12 + 8))
+    assert (pairs.bytes_now, pairs.bytes_max) == (0, ITEMS * row_words(ROW) * 8)
     fold(pairs, [(1, [0], START_MS, START_MS)])
-    assert pairs.bytes_now == 2 * (ROW * 12 + 8)
+    assert pairs.bytes_now == 2 * row_words(ROW) * 8

@@ -15,11 +15,13 @@ from midstream.events.wire import AttributeKind
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.settings import EventType, FoldSettings, Limits, UnknownItems
@@ -32,7 +34,7 @@ class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     options: dict[str, Any] = {}
 
 
-AnySource = SessionKnn | Trending | Popular | RecentItems | RepeatItems | Editorial | Custom
+AnySource = SessionKnn | Covisitation | Similar | Trending | Popular | RecentItems | RepeatItems | Editorial | Custom
 AnySelector = TopK | Custom
 
 
@@ -91,7 +93,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[placements]]``: where a slate goes, and what fills it."""
 
     name: str = "default"
-    sources: tuple[AnySource, ...] = (SessionKnn(), Trending(), Popular())
+    sources: tuple[AnySource, ...] = (SessionKnn(), Covisitation(), Trending(), Popular())
     weights: dict[str, float] = {}
     rank_offset: float = RANK_OFFSET
     filter: str | None = None

@@ -14,15 +14,17 @@ from midstream.app.running import CONFIG_NAME
 from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
+from midstream.core.protocols import Source
 from midstream.evaluation.blend_report import BlendReport, Contest, fit_next_item, fit_replay
 from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, NextItemData, data_folder, of_file
 from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
-from midstream.evaluation.search import SESSION_KNN_GRID
+from midstream.evaluation.search import COVISITATION_GRID, SESSION_KNN_GRID, Grid
 from midstream.evaluation.tables import Columns, TimeUnit, read_table
 from midstream.ranking.blend import Blend
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 
@@ -30,6 +32,11 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
 GAP_MS = 1_800_000
 """Silence that ends a session where a file has none, as in the engine."""
+SEARCHED: Mapping[str, tuple[Source, Grid]] = {
+    "session_knn": (SessionKnn(), SESSION_KNN_GRID),
+    "covisitation": (Covisitation(), COVISITATION_GRID),
+}
+"""Sources whose options ``next-item`` chooses, and what from."""
 _PAGE = "docs/quality.md"
 
 
@@ -46,6 +53,8 @@ class EvaluationOptions:
     rows_max: int | None = None
     placement: str = "default"
     """Whose blend is fitted."""
+    source: str = "session_knn"
+    """Of ``SEARCHED``: whose options are chosen, and who answers."""
     fit_path: Path | None = None
     """Where a fitted blend is written, or read when it is there; None = beside, named after the data."""
 
@@ -53,7 +62,7 @@ class EvaluationOptions:
 def evaluate_next_item(
     name: str, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> NextItemReport:
-    """Answer a data set's test part with session kNN; its options were chosen on the validation part before.
+    """Answer a data set's test part with one source; its options were chosen on the validation part before.
 
     Args:
         name: Of a known data set, or a file.
@@ -63,27 +72,44 @@ def evaluate_next_item(
 
     Raises:
         NotFound: There is no such data.
-        Invalid: The columns do not fit.
+        Invalid: The columns do not fit, or no options of that source are searched.
     """
+    source, grid = _searched(options.source)
     data = _next_item_data(name, options)
-    kept = SETTINGS_FOLDER / f"{data.name}.json"
-    path = settings or (kept if kept.is_file() else Path(f"evaluation-{data.name}.json"))
-    return run_next_item(data, SessionKnn(), path, NextItemOptions(grid=SESSION_KNN_GRID, advance=tell))
+    # Settings of session_knn came first and have no source in their name.
+    told = data.name if isinstance(source, SessionKnn) else f"{data.name}-{source.name}"
+    kept = SETTINGS_FOLDER / f"{told}.json"
+    path = settings or (kept if kept.is_file() else Path(f"evaluation-{told}.json"))
+    return run_next_item(data, source, path, NextItemOptions(grid=grid, advance=tell))
+
+
+def _searched(name: str) -> tuple[Source, Grid]:
+    """Return a source with the values that its options are chosen from.
+
+    Raises:
+        Invalid: There is none of that name.
+    """
+    if name not in SEARCHED:
+        came = f"{name!r} is not searched.{nearest(name, SEARCHED)}"
+        raise Invalid((Fault("--source", came, ", ".join(SEARCHED), _PAGE),))
+    return SEARCHED[name]
 
 
 def evaluate_replay(
     name: str, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
 ) -> ReplayReport:
-    """Replay a data set in time order: popularity, session kNN alone, and every placement of the configuration.
+    """Replay a data set in time order: popularity, session kNN, covisitation, and every placement configured.
 
     Raises:
         NotFound: There is no such data.
         Invalid: The columns do not fit.
     """
+    found = plans(config, folder)
     methods: dict[str, Method] = {
         "popular": asking_source(Popular()),
         "session_knn": asking_source(SessionKnn()),
-        **{f"placement {each}": asking_plan(plan) for each, plan in plans(config, folder).items()},
+        "covisitation": asking_source(Covisitation()),
+        **{f"placement {each.name}": asking_plan(found[each.name]) for each in config.placements},
     }
     told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
     return run_replay(Path(name).name, _interactions(name, options), methods, told)

@@ -13,12 +13,15 @@ from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.acted import IMPRESSION
 from midstream.ranking.blend import DEFAULT_WEIGHTS
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from midstream.state.pair_query import ANSWER_MAX
 from midstream.state.pairs import NEIGHBOURS_MAX
 from midstream.state.segments import CONTEXT, SEGMENT_VALUES_MAX, USER
 from midstream.state.session_index import INDEX_ITEMS_MAX
@@ -72,6 +75,8 @@ RANK_OFFSETS = (0.1, 10_000.0)
 """Of a source or an interaction: sums of it stay finite as float32, and the last scorer cannot fail."""
 REPEAT_LIMIT_MAX = 1_000
 """Items that ``repeat`` may propose: as many as a list of the hottest holds."""
+EVIDENCE_MIN = 0.001
+"""With 0 an item without pairs would have no weights to mix."""
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -247,6 +252,12 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
             yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
             if isinstance(source, Trending):
                 yield from _by_segment(config, source, place)
+        case Covisitation():
+            yield from _within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
+        case Similar():
+            yield from _within(f"{place}.limit", source.limit, 1, ANSWER_MAX, SOURCES)
+            yield from _within(f"{place}.pairs_min", source.pairs_min, 0, ANSWER_MAX, SOURCES)
+            yield from _within(f"{place}.evidence", source.evidence, EVIDENCE_MIN, WEIGHT_MAX, SOURCES)
         case Editorial():
             yield from _within(f"{place}.items", len(source.items), 0, EDITORIAL_MAX, SOURCES)
         case SessionKnn():

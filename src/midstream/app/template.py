@@ -118,8 +118,8 @@ price = "number". `available` is always there: an item with available = false is
         "One table for each place where recommendations are shown.",
         {
             "name": "What a request asks for.",
-            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, trending 0.05,\n"
-            "recent_items 0.05, popular 0.02, editorial 0.02, any other 1.0.",
+            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.5,\n"
+            "trending 0.05, recent_items 0.05, popular 0.02, editorial 0.02, any other 1.0.",
             "rank_offset": "Added to each place; the smaller, the more the first places of a list count.",
             "filter": "Which items may be served (docs/filters.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
@@ -138,8 +138,8 @@ price = "number". `available` is always there: an item with available = false is
 }
 
 
-SOURCES = """What proposes items for it (docs/sources.md): session_knn, trending, popular, recent_items, repeat,
-editorial, custom."""
+SOURCES = """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
+recent_items, repeat, editorial, custom."""
 COMMON_WORDS: Mapping[str, str] = {
     "name": "Stands in answers, metrics and weights.",
     "limit": "Items proposed at most.",
@@ -156,6 +156,16 @@ SOURCE_WORDS: Mapping[str, Mapping[str, str]] = {
         "distance_decay": "How fast an item of a neighbour loses weight with each place from the shared one.",
         "same_item": "Weight of the shared item itself: about 3 where visitors often come back to an item.",
         "sharpness": 'Power of the similarity: "1", "1.5" or "2".',
+        "allow_session_items": "Whether items of the session may be proposed; `repeats` says what may be served.",
+        "exclude_last_item": "Whether the last one is left out all the same.",
+        "history_items_max": "Last items of the user that stand in for a session that has none yet; 0 = none.",
+    },
+    "covisitation": {
+        "kind": "What is acted on in the same sessions as the items of this one.",
+        "last_items_max": "Last distinct items of the session that are looked up.",
+        "position_decay": "How fast an item of the session loses weight with each later one.",
+        "same_item": "Weight of an item of the session for itself, its neighbours together being 1.",
+        "popularity": 'Power of its own share that a neighbour is divided by: "0", "0.25", "0.5", "0.75" or "1".',
         "allow_session_items": "Whether items of the session may be proposed; `repeats` says what may be served.",
         "exclude_last_item": "Whether the last one is left out all the same.",
         "history_items_max": "Last items of the user that stand in for a session that has none yet; 0 = none.",

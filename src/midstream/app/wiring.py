@@ -16,12 +16,13 @@ from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
-from midstream.ranking.plan import Plan
+from midstream.ranking.plan import SIMILAR, Plan
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
+from midstream.retrieval.similar import Similar
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -34,7 +35,7 @@ def fold(config: Config) -> Fold:
 
 
 def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> dict[str, Plan]:
-    """Return what answers each placement, by name.
+    """Return what answers each placement, by name, ``similar`` among them whether it is configured or not.
 
     Args:
         config: Of ``app.reading``: its relations hold.
@@ -47,7 +48,7 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
     settings = config.fold_settings()
     found: dict[str, Plan] = {}
     faults: list[Fault] = []
-    for placement in config.placements:
+    for placement in placements(config):
         try:
             found[placement.name] = plan(config, placement, settings, models or Models({}), folder)
         except ConfigInvalid as error:
@@ -57,9 +58,16 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
     return found
 
 
+def placements(config: Config) -> tuple[Placement, ...]:
+    """Return the placements of a configuration, and behind them the one that answers what is like one item."""
+    if any(placement.name == SIMILAR for placement in config.placements):
+        return config.placements
+    return (*config.placements, Placement(name=SIMILAR, sources=(Similar(),)))
+
+
 def plan(config: Config, placement: Placement, settings: FoldSettings, models: Models, folder: Path = HERE) -> Plan:
     """Return what answers a placement. To change a rule, a model or an experiment, call it again."""
-    where = f"$.placements[{config.placements.index(placement)}]"
+    where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(placement, where, folder)
     blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]

@@ -29,6 +29,7 @@ Repeat = Annotated[bool, typer.Option("--repeat", help="The last item may be rec
 Rows = Annotated[int | None, typer.Option(min=1, help="Only so many, from the beginning.")]
 
 
+SourceName = Annotated[str, typer.Option("--source", help="session_knn or covisitation.")]
 FitBlend = Annotated[
     bool, typer.Option("--fit-blend", help="Fit the weights of a placement on the validation part, and write them.")
 ]
@@ -42,16 +43,18 @@ def next_item_command(
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
+    source: SourceName = "session_knn",
     fit_blend: FitBlend = False,
     placement: Placement = "default",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of session_knn."""
+    """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of one source."""
     from midstream.app.evaluating import EvaluationOptions, evaluate_next_item, fit_on_next_item
     from midstream.app.import_columns import parse_pairs
 
-    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, None, placement, settings)
+    named = parse_pairs(columns or (), "--map")
+    options = EvaluationOptions(named, time_format, repeat, None, placement, source, settings)
     if fit_blend:
         run_fit(fit_on_next_item, data, folder, options, as_json=as_json)
         return
@@ -72,7 +75,7 @@ def replay_command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Guess each act, then learn it, in time order: popularity, session_knn and every placement of midstream.toml."""
+    """Guess each act, then learn it, in time order: popularity, two sources, every placement of midstream.toml."""
     from midstream.app.evaluating import EvaluationOptions, fit_on_replay
     from midstream.app.import_columns import parse_pairs
 

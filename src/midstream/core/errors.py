@@ -100,6 +100,10 @@ class Invalid(MidstreamError):
         self.faults = faults
 
 
+class ItemUnknown(Invalid, NotFound):
+    """A request is about an item that is not known, or was deleted."""
+
+
 class ConfigInvalid(Invalid):
     """The configuration cannot be used."""
 

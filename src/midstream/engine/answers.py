@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.types import Query, Served, TimestampMs
 from midstream.engine.types import Answer, AnswerItem, Ask
+from midstream.events.faults import shown
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.items import Items
@@ -20,6 +21,7 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
     if not 1 <= size <= plan.slate_size_max:
         right = f"A whole number from 1 to {plan.slate_size_max}."
         raise RequestInvalid((Fault("/n", f"{size} came.", right, "docs/http.md"),))
+    about = () if ask.about is None else (ask.about,)
     return Query(
         request_id=request_id,
         placement=ask.placement,
@@ -28,11 +30,26 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         slate_size=size,
         now_ms=now_ms,
         seed=seed,
-        items=ask.items,
-        exclude=ask.exclude,
+        items=(*ask.items, *about),
+        exclude=(*ask.exclude, *about),
         filter=ask.filter,
         context=ask.context,
     )
+
+
+def require_known(ask: Ask, fold: Fold) -> None:
+    """Refuse a question about an item that is not known.
+
+    Raises:
+        ItemUnknown: Nothing named it by now, or it was deleted.
+    """
+    if ask.about is None:
+        return
+    index = fold.vocabulary.item_index(ask.about)
+    if index < 0 or not fold.items.exists(index):
+        came = f"Nothing is known of item {shown(ask.about)} at log position {fold.log_position}."
+        right = "An item that an item event or an interaction named, and that is not deleted."
+        raise ItemUnknown((Fault("item_id", came, right, "docs/http.md"),))
 
 
 def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_writes: bool | None) -> Answer:

@@ -16,7 +16,7 @@ from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, 
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
-from midstream.engine.answers import answer_of, query_of
+from midstream.engine.answers import answer_of, query_of, require_known
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
@@ -280,6 +280,7 @@ class Engine:
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context, the size or the token cannot be used.
+            ItemUnknown: It is about an item that nothing named by then.
             Overloaded: Too many requests wait for a log position.
         """
         began = self.host.monotonic()
@@ -287,6 +288,7 @@ class Engine:
         read_your_writes = await self._caught_up(ask, until)
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = self.fold, self.plan(ask.placement)
+        require_known(ask, fold)
         request_id, seed = self._ids.make()
         query = query_of(ask, plan, request_id, seed, self.clock())
         self._folding.note_answer()

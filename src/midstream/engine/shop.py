@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
@@ -14,6 +15,7 @@ from midstream.engine.types import Answer, ErasureDue, Recorded, Value
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
 from midstream.events.wire import Accept
+from midstream.ranking.plan import SIMILAR
 
 T = TypeVar("T")
 
@@ -99,6 +101,16 @@ class Shop:
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
         ask = ask_of(placement, request)
+        return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
+        """Answer with items like one item, which has seen everything recorded before.
+
+        Raises:
+            ItemUnknown: Nothing is known of the item.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        ask = replace(ask_of(SIMILAR, request), about=id_of("item_id", item_id))
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:

@@ -70,6 +70,8 @@ class Ask:
     """Token of an earlier answer: wait until that is applied."""
     deadline_ms: int | None = None
     """None = the placement's deadline."""
+    about: str | None = None
+    """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,13 @@ SESSION_KNN_GRID: Grid = {
     "neighbours_max": (50, 100, 200, 300),
 }
 """Values for the options of session kNN that change its lists most, around its defaults: about 40 trials."""
+COVISITATION_GRID: Grid = {
+    "position_decay": (0.35, 0.5, 0.7, 1.0, 1.5),
+    "same_item": (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+    "popularity": ("0", "0.25", "0.5", "0.75", "1"),
+    "last_items_max": (1, 3, 5, 10),
+}
+"""Values for the options of covisitation, around its defaults: about 25 trials."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from midstream.core.types import FeatureFrame, Models, Query, Score
 RANK_OFFSET = 60.0
 DEFAULT_WEIGHTS = {
     "session_knn": 1.0,
+    "covisitation": 0.5,
     "trending": 0.05,
     "recent_items": 0.05,
     "popular": 0.02,
@@ -27,8 +28,8 @@ DEFAULT_WEIGHTS = {
 """A session's own neighbours come first: the 200th of them is worth 1 / 259, more than the first of trending with
 0.05 / 60 = 1 / 1,200; trending's 50th, 0.05 / 109, comes before popular's first, 0.02 / 60, and popular's 1,000th,
 0.02 / 1,059, before what only fills up, 0.001 / 60. Two neighbouring places of session_knn differ by 1 / 3,600 only, so
-0.2 for trending would lift its items over ten places and more: trending and popular were chosen on validation parts
-(docs/quality.md), the others follow them; what is new stands beside what is trending."""
+0.2 for trending would lift its items over ten places and more: covisitation, trending and popular were chosen on
+validation parts (docs/quality.md), the others follow them; what is new stands beside what is trending."""
 OTHER_WEIGHT = 1.0
 _RANK = "rank."
 
@@ -38,8 +39,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     name: str = "blend"
     weights: dict[str, float] = {}
-    """By the source's name; over the default of 1.0 for session_knn, 0.05 for trending, 0.02 for popular and
-    editorial, 0.001 for what fills up, and 1.0 for any other."""
+    """By the source's name; over ``DEFAULT_WEIGHTS``, and 1.0 for any other."""
     rank_offset: float = RANK_OFFSET
     """What is added to a place; the smaller, the more the first places of each source count against its others."""
 

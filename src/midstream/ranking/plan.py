@@ -8,6 +8,9 @@ from midstream.core.types import Candidates, Fetch, Mask, Models, Moment
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
 
+SIMILAR = "similar"
+"""Placement that answers what is like one item; there is one whether it is configured or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:

@@ -6,11 +6,11 @@ e-Commerce at Scale", SIGMOD 2022.
 
 import numpy as np
 
-from midstream.core.types import Index, Moment, Proposal
+from midstream.core.types import Moment, Proposal
+from midstream.retrieval.last_items import NO_ITEMS, last_items
 from midstream.state.session_index import SessionIndex
 from midstream.state.session_query import SessionQuery
 from midstream.state.sessions import Sessions
-from midstream.state.users import Users
 
 
 class SessionKnn(
@@ -18,9 +18,9 @@ class SessionKnn(
 ):
     """Items of the sessions most similar to the asking one.
 
-    The session's items are those of the log up to this moment and those that the request sends along. Without any, the
-    last items of the user stand in; without those, nothing is proposed. Its options are those of the query, so that
-    each stands in one place; which items may come again is the placement's ``repeats`` alone.
+    Without any items of the session the last ones of the user stand in; without those, nothing is proposed. Its options
+    are those of the query, so that each stands in one place; which items may come again is the placement's ``repeats``
+    alone.
     """
 
     name: str = "session_knn"
@@ -30,20 +30,10 @@ class SessionKnn(
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items of the neighbours, the best first."""
-        recent = moment.recent_item_index
+        recent = last_items(moment, self.history_items_max)
         if len(recent) == 0:
-            recent = self._history(moment)
-        if len(recent) == 0:
-            return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+            return Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
         return Proposal(*moment.table(SessionIndex).score(self, recent, _own_sessions(moment)))
-
-    def _history(self, moment: Moment) -> Index:
-        """Return the user's last items on which an act was no act against them, oldest first."""
-        if moment.user_index < 0 or self.history_items_max == 0:
-            return np.empty(0, dtype=np.int32)
-        users = moment.table(Users)
-        recent = users.recent(moment.user_index)
-        return recent.item_index[users.is_positive[recent.action]][-self.history_items_max :]
 
 
 def _own_sessions(moment: Moment) -> list[int]:

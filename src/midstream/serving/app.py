@@ -31,6 +31,7 @@ from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, Rou
 from midstream.serving.rebuilds import add_rebuild_routes
 from midstream.serving.recommendations import Recommendations
 from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
+from midstream.serving.similar import add_similar_route
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -177,8 +178,10 @@ def asgi(
     add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
+    recommendations = Recommendations(engine, ingest)
+    add_similar_route(cold, recommendations)
     bulk = Bulk(engine, ingest, chosen)
-    hot = {**hot_routes(ingest, bulk, Recommendations(engine, ingest), limits), **bulk_routes(bulk)}
+    hot = {**hot_routes(ingest, bulk, recommendations, limits), **bulk_routes(bulk)}
     return App(hot, cold, engine.metrics)
 
 

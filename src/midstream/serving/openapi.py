@@ -12,7 +12,7 @@ from midstream.serving.docs_page import docs_page
 from midstream.serving.hot import BULK_PATH, EVENTS_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.problems import Problem
-from midstream.serving.recommendations import QUERY_FIELDS, RecommendationBody, Slate
+from midstream.serving.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, RecommendationBody, Slate
 
 Document: TypeAlias = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -178,18 +178,32 @@ def _post_recommendations() -> Document:
 
 
 def _get_recommendations() -> Document:
+    return {
+        "summary": "Recommend, with everything in the query string",
+        "operationId": "get_recommendations",
+        "parameters": _query_parameters(QUERY_FIELDS),
+        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 413, 503),
+    }
+
+
+def _query_parameters(names: tuple[str, ...]) -> list[Document]:
+    """Describe fields of a question in a query string, and the context."""
     properties = _schemas()["RecommendationBody"]["properties"]
-    parameters = [parameter(name, _without_null(properties[name])) for name in QUERY_FIELDS]
+    parameters = [parameter(name, _without_null(properties[name])) for name in names]
     context = "Context of the request, a field each: context.budget=20."
     parameters.append(
         {"name": "context", "in": "query", "description": context, "style": "form", "explode": True}
         | {"schema": {"type": "object", "maxProperties": 0, "additionalProperties": False}}
     )
+    return parameters
+
+
+def similar_operation() -> Document:
+    """Describe the route that answers what is like one item."""
+    slate = {"$ref": _REF.format(name="Slate")}
     return {
-        "summary": "Recommend, with everything in the query string",
-        "operationId": "get_recommendations",
-        "parameters": parameters,
-        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 413, 503),
+        "parameters": [_in_path("item_id"), *_query_parameters(SIMILAR_FIELDS)],
+        "responses": _responses("A slate of the placement similar.", slate, 400, 404, 413, 503),
     }
 
 

@@ -6,6 +6,7 @@ for are left out, and scores are cut to the seven digits that a float32 holds.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
 from midstream.engine.types import Answer, Ask, Value
 from midstream.features.expression import TEXT_CHARACTERS_MAX
+from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
 from midstream.serving.problems import PAGE, CommitTooSlow, NameUnknown, Problem, problem_of
@@ -92,6 +94,7 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
 QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context"})
+SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items"})
 _LISTS = frozenset({"items", "exclude", "fields"})
 _CONTEXT = "context."
 # Twenty digits are enough for any number a person types, and keep the float finite.
@@ -120,6 +123,19 @@ class Recommendations:
     async def from_query(self, scope: Scope) -> Reply:
         """Answer ``GET``: the fields of the body as query fields, lists repeated, context as ``context.name``."""
         return await self._answer(question_of(query_fields(scope, QUERY_FIELDS, _CONTEXT)))
+
+    async def similar(self, scope: Scope, item_id: str) -> Reply:
+        """Answer ``GET /v1/items/{item_id}/similar``: as a question in a query string that is about one item.
+
+        Raises:
+            ItemUnknown: Nothing is known of the item.
+            RequestInvalid: A query field, the filter or the context cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        question = question_of(query_fields(scope, SIMILAR_FIELDS, _CONTEXT))
+        ask = replace(self._ask(question), placement=SIMILAR, about=item_id)
+        answer = await self._engine.recommend(ask)
+        return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
         ask = self._ask(question)
@@ -156,8 +172,8 @@ class Recommendations:
         )
 
     def _only_placement(self) -> str:
-        """Return ``default``, or the one placement there is."""
-        plans = self._engine.plans
+        """Return ``default``, or the one placement there is beside ``similar``."""
+        plans = self._engine.plans.keys() - {SIMILAR} or self._engine.plans.keys()
         return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
 
     def _placement_unknown(self, name: str) -> NameUnknown:

@@ -92,6 +92,11 @@ class Attributes:
         """Values that got no code because they were too long or no code was left, each time they came."""
         return self._refused_count
 
+    @property
+    def declared(self) -> tuple[tuple[str, AttributeKind], ...]:
+        """Name and kind of each attribute, by name."""
+        return tuple(self._kinds.items())
+
     def kind(self, name: str) -> AttributeKind:
         """Return the declared kind of an attribute, or raise ``NotFound``."""
         if name not in self._kinds:

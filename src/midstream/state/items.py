@@ -29,6 +29,7 @@ from midstream.core.errors import NotFound
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
+from midstream.events.wire import AttributeKind
 from midstream.state.arrivals import Arrivals
 from midstream.state.attributes import Attributes
 from midstream.state.decay import decay_weight
@@ -232,6 +233,16 @@ class Items:
         """
         return self._arrivals.newest()
 
+    def heat_of_all(self) -> tuple[NDArray[np.float64], float]:
+        """Return the heat of the longest half-life by item index, (items_max,), and what it is multiplied by.
+
+        The product is the heat as of the log time of the last event. A view of the state: copy or use it at once.
+        """
+        h = int(self._half_lives.argmax())
+        half_life_ms = int(self._half_lives[h])
+        factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
+        return self._heat[h], factor
+
     def window_count(self, action: str, window_ms: int, now_ms: int, item_index: Index) -> NDArray[np.float64]:
         """Return how often each item was acted on, or seen, in a window that ends now, shape (n,).
 
@@ -287,6 +298,11 @@ class Items:
     def tags(self, name: str) -> Index:
         """Return the value codes of a tags attribute, shape (items_max, item_tags_max), -1-padded, read-only."""
         return cast("Index", self._attributes.column(name, "tags"))
+
+    @property
+    def declared(self) -> tuple[tuple[str, AttributeKind], ...]:
+        """Name and kind of each declared attribute, by name."""
+        return self._attributes.declared
 
     def value_code(self, name: str, text: str) -> int:
         """Return the code of a value of a category or tags attribute, -1 = no item ever had it."""

@@ -1,8 +1,9 @@
 """The kernel that answers from the pairs: which items go with those of a session.
 
 1. The asking session's last distinct items are looked up, latest first.
-2. Each gives its neighbours the part of its own share that they have (which items were with it, in parts of 1), times a
-   weight that falls with the item's age in the asking session. These are added up, in the order in which they are met.
+2. Each gives its neighbours the part of its own share that they have (which items were with it, in parts of 1), and
+   itself ``same_item``, both times a weight that falls with the item's age in the asking session. These are added up,
+   in the order in which they are met.
 3. Each sum is divided by the neighbour's own share to the power of ``popularity``: 0 = what is seen most beside these
    items, 1 = what is seen beside these rather than beside others, 0.5 in between, like a cosine.
 
@@ -50,6 +51,8 @@ class PairQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Distinct last items of the asking session that are looked up."""
     position_decay: Decay = 1.0
     """An item r items before the latest has the weight exp(-position_decay * r)."""
+    same_item: Annotated[float, msgspec.Meta(ge=0.0, le=1_000.0)] = 0.1
+    """What an item of the session is to itself, its neighbours together being 1: how often visitors come back to it."""
     popularity: Power = "0.25"
     """Power of the neighbour's own share that its sum is divided by."""
     allow_session_items: bool = True
@@ -79,7 +82,7 @@ _SCORED_START: Final = _BINS_START + BINS
 
 def make_scratch(neighbours_max: int) -> Scratch:
     """Reserve room for the largest query over rows of so many neighbours."""
-    most = LAST_ITEMS_MAX * neighbours_max
+    most = LAST_ITEMS_MAX * (neighbours_max + 1)
     return Scratch(
         items=np.zeros((table_size(most + RECENT_MAX), 2), dtype=np.int64),
         numbers=np.zeros(_SCORED_START + most, dtype=np.int32),
@@ -130,9 +133,28 @@ def choose_last(recent: Index, count_max: int, shares: Values, asked: Index) -> 
 
 
 @kernel
+def add_score(
+    item: int, value: float, count: int, epoch: int, bits: int, table: Table, scored: Index, score: Values
+) -> int:
+    """Add to the score of an item unless it is to be left out; return how many items there are now."""
+    stamp = epoch << 32 | item
+    cell = cell_of(table, bits, stamp)
+    if table[cell, STAMP] != stamp:
+        table[cell, STAMP] = stamp
+        table[cell, PLACE] = count
+        scored[count] = item
+        score[count] = value
+        return count + 1
+    if table[cell, PLACE] >= 0:
+        score[table[cell, PLACE]] += value
+    return count
+
+
+@kernel
 def add_up(
     asked: Index,
     weights: Values,
+    same_item: float,
     neighbours: Index,
     pair_weights: Values,
     shares: Values,
@@ -142,25 +164,20 @@ def add_up(
     scored: Index,
     score: Values,
 ) -> int:
-    """Add up what the neighbours of the asked items have of their shares; return how many neighbours there are."""
+    """Add up what the neighbours of the asked items have of their shares; return how many items there are."""
     count = 0
     for rank in range(len(asked)):
-        asked_item = asked[rank]
+        asked_item = int(asked[rank])
+        if same_item > 0.0:
+            value = weights[rank] * same_item
+            count = add_score(asked_item, value, count, epoch, bits, table, scored, score)
         strength = weights[rank] / shares[asked_item]
         for place in range(neighbours.shape[1]):
             item = int(neighbours[asked_item, place]) - 1
             if item < 0:
                 break
-            stamp = epoch << 32 | item
-            cell = cell_of(table, bits, stamp)
-            if table[cell, STAMP] != stamp:
-                table[cell, STAMP] = stamp
-                table[cell, PLACE] = count
-                scored[count] = item
-                score[count] = strength * pair_weights[asked_item, place]
-                count += 1
-            elif table[cell, PLACE] >= 0:
-                score[table[cell, PLACE]] += strength * pair_weights[asked_item, place]
+            value = strength * pair_weights[asked_item, place]
+            count = add_score(item, value, count, epoch, bits, table, scored, score)
     return count
 
 
@@ -170,6 +187,7 @@ def run_query(
     recent: Index,
     hidden: Index,
     weights: Values,
+    same_item: float,
     quarters: int,
     factor: float,
     neighbours: Index,
@@ -187,14 +205,14 @@ def run_query(
     asked = scratch.numbers[: choose_last(recent, len(weights), shares, scratch.numbers)]
     if len(asked) == 0:
         return 0
-    bits = table_bits(len(asked) * neighbours.shape[1] + len(hidden))
+    bits = table_bits(len(asked) * (neighbours.shape[1] + 1) + len(hidden))
     for item in hidden:
         if item >= 0:
             leave_out(item, epoch, bits, scratch.items)
     scored = scratch.numbers[_SCORED_START:]
     score = scratch.score
     count = add_up(
-        asked, weights, neighbours, pair_weights, shares, epoch, bits, scratch.items, scored, score,
+        asked, weights, same_item, neighbours, pair_weights, shares, epoch, bits, scratch.items, scored, score,
     )  # fmt: skip
     keys = scratch.keys
     for place in range(count):

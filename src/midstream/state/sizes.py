@@ -10,7 +10,7 @@ from midstream.state.affinities import AFFINITIES_MAX
 from midstream.state.aliases import ALIAS_BYTES
 from midstream.state.erasures import ERASURE_BYTES
 from midstream.state.hash_table import table_size
-from midstream.state.pairs import NEIGHBOURS_MAX
+from midstream.state.pairs import NEIGHBOURS_MAX, row_words
 from midstream.state.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import USER_ROW
@@ -22,8 +22,6 @@ _RING_BYTES: Final = 21
 _WORD: Final = 8
 _EVENT_ID_BYTES: Final = 20
 _REQUEST_BYTES: Final = 16
-_PAIR_BYTES: Final = 12
-"""Neighbour and weight."""
 _ITEM_ID_BYTES: Final = 17
 """Hash, start, and whether it is in the catalogue."""
 
@@ -38,7 +36,7 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         + 2 * _table(limits.sessions_max),
         "items": _items(settings),
         "users": _users(settings),
-        "pairs": limits.items_max * (_PAIR_BYTES * min(limits.pair_neighbours_max, NEIGHBOURS_MAX) + _WORD),
+        "pairs": limits.items_max * _WORD * row_words(min(limits.pair_neighbours_max, NEIGHBOURS_MAX)),
         "segments": _segments(settings),
         "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
         + limits.items_max * (4 * limits.index_entries_max + 8),

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from midstream.core.errors import Fault, MidstreamError, NotFound, RequestInvalid
+from midstream.core.errors import Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.erasing import DAY_MS, erase_event
@@ -24,6 +24,7 @@ from midstream.events.schema import Event, event_at
 from midstream.events.values import merged_id
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.ranking.plan import SIMILAR
 
 Document: TypeAlias = dict[str, object]
 ACTIONS = frozenset({"view", "click", "cart", "purchase"})
@@ -45,6 +46,9 @@ class FakePlan:
     deadline_ms: int = 50
 
 
+_PLANS: Mapping[str, FakePlan] = {name: FakePlan(name) for name in ("default", SIMILAR)}
+
+
 @dataclass(slots=True)
 class FakeFold:
     """How far the fake has come."""
@@ -59,7 +63,9 @@ class FakeEngine:
     failure: MidstreamError | None = None
     """Raised by ``record`` while it is set."""
     unknown_items_are_refused: bool = False
-    plans: Mapping[str, FakePlan] = field(default_factory=lambda: {"default": FakePlan("default")})
+    plans: Mapping[str, FakePlan] = field(
+        default_factory=lambda: {each: FakePlan(each) for each in ("default", SIMILAR)}
+    )
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     fold: FakeFold = field(default_factory=FakeFold)
     events: list[Event] = field(default_factory=list[Event])
@@ -95,7 +101,9 @@ class FakeEngine:
         self.check(ask)
         plan = self.plans[ask.placement]
         newest = dict.fromkeys(each.item_id for each in reversed(self.events) if each.item_id)
-        ids = [each for each in newest if each not in ask.exclude][: ask.n or plan.slate_size]
+        if ask.about is not None and ask.about not in newest:
+            raise ItemUnknown((Fault("item_id", f"{ask.about!r} came.", "An item that is known.", "docs/http.md"),))
+        ids = [each for each in newest if each not in (*ask.exclude, ask.about)][: ask.n or plan.slate_size]
         request_id, _ = _IDS.make()
         answer = Answer(
             request_id=request_id,
