@@ -93,7 +93,7 @@ def shop() -> StillShop:
 def test_the_default_plan(shop, tmp_path):
     """One placement; popular is of the floor, the rest are sources; the blend is the last scorer."""
     plan = plans(Config())["default"]
-    assert [source.name for source in plan.sources] == ["session_knn", "trending"]
+    assert [source.name for source in plan.sources] == ["session_knn", "covisitation", "trending"]
     assert [source.name for source in plan.floor] == ["popular"]
     assert [rule.name for rule in plan.filters] == ["available", "excluded", "repeats", "request_filter"]
     assert [scorer.name for scorer in plan.scorers] == ["blend"]
@@ -156,7 +156,7 @@ def test_the_fold_keeps_the_lists_that_sources_read(tmp_path):
     )
     state = fold(config)
     assert state.settings == config.fold_settings()
-    (plan,) = plans(config, tmp_path).values()
+    plan = plans(config, tmp_path)["default"]
     shop = StillShop(config.fold_settings())
     served = asyncio.run(recommend(plan, shop.moment, shop.query(), lambda: math.inf))
     assert served.failures == ()
@@ -233,7 +233,7 @@ def test_the_example_of_the_docs_works(tmp_path):
     line = page.rpartition("```toml\n")[2].partition("```")[0]
     attributes = '[items.attributes]\nprice = "number"\n'
     config = parse_config(f"{attributes}[[placements]]\n{line}")
-    (plan,) = plans(config, tmp_path).values()
+    plan = plans(config, tmp_path)["default"]
     shop = StillShop()
     for number in range(9):
         shop.put(f"i{number}", price=float(number % 5))

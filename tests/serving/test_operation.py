@@ -30,7 +30,8 @@ def test_served_request_can_be_looked_up(client):
 
 def test_placements_are_listed(client):
     """Each placement with the names of its parts."""
-    (placement,) = client.get("/v1/placements").json()["placements"]
+    placement, similar = client.get("/v1/placements").json()["placements"]
+    assert similar["placement"] == "similar"
     assert (placement["placement"], placement["slate_size"]) == ("default", 20)
 
 
