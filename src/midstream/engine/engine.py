@@ -210,7 +210,7 @@ class Engine:
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             try:
-                self._writer.submit(*self._outbox.take(), Entry(admitted.batch, ticket))
+                self._writer.submit(*self._outbox.take(), Entry(admitted.batch, ticket, admitted.prints))
             except (Overloaded, AppendFailed) as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")
@@ -425,7 +425,7 @@ class Engine:
             self.metrics.observe_commit(len(written.batch), written.append_s)
             for tell in self.after_commit:
                 tell()
-            self._folding.add(written.first, written.batch, _positions(written))
+            self._folding.add(written.first, written.batch, _positions(written), written.prints)
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
         for entry in written.entries:

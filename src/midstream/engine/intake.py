@@ -8,7 +8,7 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,9 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome
 from midstream.events.schema import pick, texts_of
+from midstream.state.event_ids import Fingerprints
 from midstream.state.fold import Fold
+from midstream.state.pending_ids import PendingIds
 
 _ITEM_TEXT = 3
 """Place of the item id among the texts of a row."""
@@ -35,8 +37,10 @@ class Admitted:
     """Of duplicates of pending events: wait for these before answering."""
     erased: Index
     """Rows refused because their user was erased, ascending."""
-    hashes: tuple[int, ...]
+    prints: Fingerprints
     """Of the events to be appended; pending until ``release``."""
+    lot: int
+    """Number of the batch among those that were admitted."""
     items: Counter[str]
     """Named by the item events among them: coming until ``release``. Empty unless unknown items are refused."""
 
@@ -48,7 +52,10 @@ class Intake:
         """Look applied ids up in ``fold``."""
         self.fold = fold
         """The state in service. Another one at the same log position may take its place between two calls."""
-        self._pending: dict[int, tuple[int, Future[None]]] = {}
+        self._pending = PendingIds()
+        self._tickets: dict[int, Future[None]] = {}
+        """Of each lot with pending events."""
+        self._lots = count()
         self._coming: Counter[str] = Counter()
         self._waiting: dict[Admitted, list[_Named] | None] = {}
         """What is not applied yet, with the items it names once somebody had to know."""
@@ -57,7 +64,7 @@ class Intake:
     def admit(self, batch: EventBatch, ticket: Future[None]) -> Admitted:
         """Sort a batch into new events, duplicates and refusals; the new ones are pending under ``ticket``.
 
-        Cost: about 0.3 µs an event and 10 µs a batch.
+        Cost: about 0.2 µs an event and 15 µs a batch.
         """
         prints = self.fold.event_ids.fingerprints(batch)
         outcome = self.fold.event_ids.find(prints).astype(np.uint8)
@@ -65,23 +72,18 @@ class Intake:
         outcome[erased] = Outcome.REFUSED
         for index in self._refused(batch, outcome):
             outcome[index] = Outcome.REFUSED
-        hashes: list[int] = prints.id_hash.tolist()
-        contents: list[int] = prints.content.tolist()
-        waits: dict[Future[None], None] = {}
+        lot = next(self._lots)
+        first = self._pending.admit(prints, outcome, lot)
+        waits = [self._tickets[each] for each in np.unique(first[first >= 0]).tolist() if each != lot]
         fresh = batch
-        if not outcome.any() and self._are_new(hashes):
-            self._pending.update(zip(hashes, zip(contents, repeat(ticket)), strict=False))
-        else:
-            chosen: list[int] = []
-            for index, event_hash in enumerate(hashes):
-                if not outcome[index] and self._is_first(index, event_hash, contents, ticket, outcome, waits):
-                    chosen.append(index)
-            fresh = batch if len(chosen) == len(batch) else pick(batch, chosen)
-            hashes = [hashes[index] for index in chosen if hashes[index]]
+        if outcome.any():
+            chosen = np.flatnonzero(outcome == Outcome.RECORDED)
+            fresh, prints = pick(batch, chosen), prints[chosen]
         items = Counter(self._items_of(fresh).keys())
         self._coming.update(items)
-        admitted = Admitted(fresh, outcome, tuple(waits), erased, tuple(hashes), items)
+        admitted = Admitted(fresh, outcome, tuple(waits), erased, prints, lot, items)
         if len(fresh):
+            self._tickets[lot] = ticket
             self._waiting[admitted] = None
             self._waiting_count += len(fresh)
         return admitted
@@ -93,37 +95,12 @@ class Intake:
             return np.empty(0, dtype=np.int32)
         return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
 
-    def _are_new(self, hashes: list[int]) -> bool:
-        """Return whether all have ids, different ones, none of them pending: as nearly every batch."""
-        distinct = set(hashes)
-        return len(distinct) == len(hashes) and 0 not in distinct and self._pending.keys().isdisjoint(distinct)
-
-    def _is_first(
-        self,
-        index: int,
-        event_hash: int,
-        contents: list[int],
-        ticket: Future[None],
-        outcome: NDArray[np.uint8],
-        waits: dict[Future[None], None],
-    ) -> bool:
-        """Make an event pending and return True, or write what it is a copy of into ``outcome`` and ``waits``."""
-        earlier = self._pending.get(event_hash) if event_hash else None
-        if earlier is None:
-            if event_hash:
-                self._pending[event_hash] = (contents[index], ticket)
-            return True
-        outcome[index] = Outcome.DUPLICATE if earlier[0] == contents[index] else Outcome.CONFLICT
-        if earlier[1] is not ticket:
-            waits[earlier[1]] = None
-        return False
-
     def release(self, admitted: Admitted, ticket: Future[None]) -> None:
         """The events are applied, or were not stored: they are on their way no more."""
         if not ticket.cancelled():
             ticket.exception()  # seen here, for the case that its request was given up
-        for event_hash in admitted.hashes:
-            self._pending.pop(event_hash, None)
+        self._pending.release(admitted.prints, admitted.lot)
+        del self._tickets[admitted.lot]
         self._coming -= admitted.items
         del self._waiting[admitted]
         self._waiting_count -= len(admitted.batch)

@@ -22,6 +22,7 @@ from midstream.events.wire import Accept
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+from midstream.state.pending_ids import PendingIds
 from midstream.state.settings import FoldSettings, Limits
 
 _LIMITS = Limits(
@@ -68,7 +69,9 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
         )
         fold.apply(LogPosition(fold.log_position), build(events))
         batch = build((Event(Kind.TICK, log_time_ms=_NOW),))
-        fold.event_ids.find(fold.event_ids.fingerprints(batch))
+        prints = fold.event_ids.fingerprints(batch)
+        PendingIds().admit(prints, fold.event_ids.find(prints), turn)
+        PendingIds().release(prints, turn)
         fold.apply(LogPosition(fold.log_position), batch)
         item_view(fold, "a", _NOW)
         for plan in plans:
@@ -82,7 +85,8 @@ def warm_decoding() -> None:
     lines = [_PLAIN] * (PLAIN_BYTES_MIN // len(_PLAIN) + 1)
     decode(b"[" + b",".join(lines) + b"]", accept)
     pick(decode(b"\n".join(lines), accept).batch, [0])
-    decode_arrow(pa.record_batch({"type": ["view"], "user_id": ["u"], "item_id": ["i"], "time": ["soon"]}), accept)
+    columns = {"type": "view", "user_id": "u", "item_id": "i", "time": "soon"}
+    decode_arrow(pa.RecordBatch.from_pylist([columns]), accept)
 
 
 def _no_deadline() -> float:

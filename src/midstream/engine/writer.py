@@ -16,6 +16,7 @@ from midstream.core.errors import AppendFailed, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
 from midstream.events.schema import TIME_SENT, concat
+from midstream.state.event_ids import Fingerprints, fingerprints, joined
 
 FRAME_EVENTS_MAX = 10_000
 """Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
@@ -33,6 +34,8 @@ class Entry:
     """Not empty."""
     ticket: Future[None] | None
     """Resolved by the owner when the events are applied, or were not stored; None when nobody waits."""
+    prints: Fingerprints | None = None
+    """Of the batch, where they were taken already."""
 
     @property
     def bytes_count(self) -> int:
@@ -52,6 +55,8 @@ class Written:
     error: AppendFailed | None
     append_s: float
     """Seconds that the append took, sync included."""
+    prints: Fingerprints | None = None
+    """Of all events, for the fold; None of what was not stored."""
 
 
 class Writer:
@@ -166,13 +171,14 @@ class Writer:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
         batch = stamp(concat([entry.batch for entry in entries]), self._log.last_log_time_ms, now_ms)
+        prints = joined([entry.prints or fingerprints(entry.batch) for entry in entries])
         first = self._log.end
         error: AppendFailed | None = None
         try:
             self._log.append(batch)
         except AppendFailed as failure:  # DiskFull is one: the owner tells them apart
             error = failure
-        return Written(first, batch, entries, error, self._monotonic() - began)
+        return Written(first, batch, entries, error, self._monotonic() - began, prints)
 
 
 def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> EventBatch:

@@ -8,7 +8,7 @@ counted.
 20 bytes an id in the ring and 4 to 8 in the table over it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -62,6 +62,10 @@ class Fingerprints:
     content: NDArray[np.uint32]
     """Hash of everything else that was sent."""
 
+    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> "Fingerprints":
+        """Return those of some of the events; of a slice nothing is copied."""
+        return Fingerprints(self.id_hash[chosen], self.check[chosen], self.content[chosen])
+
 
 def fingerprints(batch: EventBatch) -> Fingerprints:
     """Return the fingerprints of all events, the same wherever and whenever they are taken.
@@ -75,6 +79,17 @@ def fingerprints(batch: EventBatch) -> Fingerprints:
     if count:
         _fingerprint(*frozen_columns(batch), found.id_hash, found.check, found.content)
     return found
+
+
+def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
+    """Return the fingerprints of several batches as those of one, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Fingerprints(
+        np.concatenate([each.id_hash for each in parts]),
+        np.concatenate([each.check for each in parts]),
+        np.concatenate([each.content for each in parts]),
+    )
 
 
 class EventIds:
