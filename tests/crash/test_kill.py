@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from midstream.app.running import config_of, open_running
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
 from midstream.events.schema import Event, event_at
@@ -50,6 +50,8 @@ class Client:
     sent: dict[str, dict[str, object]] = field(default_factory=dict)
     doubtful: list[dict[str, object]] = field(default_factory=list)
     """Sent, and the connection broke before an answer came: sent again, with the same ids."""
+    erased: int = 0
+    """Erasures that were acknowledged."""
 
     def run(self, stop: threading.Event) -> None:
         """Send until the server is gone or the test says stop."""
@@ -59,6 +61,8 @@ class Client:
 
     def send(self, connection: http.client.HTTPConnection) -> bool:
         """Send what is in doubt, or something new; return False when the connection broke."""
+        if not self.doubtful and self.random.random() < 0.02:
+            return self.erase(connection)
         events = self.doubtful[:50] or [self.event() for _ in range(self.random.choice((1, 1, 2, 5)))]
         self.doubtful = self.doubtful or list(events)
         try:
@@ -67,21 +71,49 @@ class Client:
             content = json.loads(answer.read())
         except (OSError, http.client.HTTPException):
             return False
-        assert answer.status == 200, content
-        assert content["recorded"] + content["duplicates"] == len(events), content
-        self.acknowledged.update(str(event["event_id"]) for event in events)
+        assert answer.status in {200, 422}, content
+        rejected = {each["index"]: each["pointer"] for each in content["rejected"]}
+        assert content["recorded"] + content["duplicates"] + len(rejected) == len(events), content
+        assert all(pointer.endswith("/user_id") for pointer in rejected.values()), content  # late, of an erased user
+        taken = [event for number, event in enumerate(events) if number not in rejected]
+        self.acknowledged.update(str(event["event_id"]) for event in taken)
         self.doubtful = self.doubtful[len(events) :]
         return True
+
+    def erase(self, connection: http.client.HTTPConnection) -> bool:
+        """Erase one of this client's own users; return False when the connection broke."""
+        try:
+            connection.request("DELETE", f"/v1/users/{self.user()}")
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            return False
+        assert answer.status == 202, content
+        self.erased += 1
+        return True
+
+    def user(self) -> str:
+        """Return one of the users whose events this client alone sends."""
+        return f"u{self.number}-{self.random.randrange(14)}"
+
+    def time(self) -> int:
+        """Return a time of the last seconds."""
+        return int(time.time() * 1_000) - self.random.randrange(10_000)
 
     def event(self) -> dict[str, object]:
         """Return a new event with an id of its own."""
         event_id = f"{self.number}-{len(self.sent)}"
-        event: dict[str, object] = {
+        if self.random.random() < 0.03:
+            event: dict[str, object] = {"event_id": event_id, "type": "user", "operation": "merge"}
+            event |= {"user_id": self.user(), "attributes": {"from": self.user()}, "time": self.time()}
+            self.sent[event_id] = event
+            return event
+        event = {
             "event_id": event_id,
             "type": self.random.choice(ACTIONS),
-            "user_id": f"u{self.random.randrange(40)}",
+            "user_id": self.user(),
             "item_id": f"i{self.random.randrange(60)}",
-            "time": int(time.time() * 1_000) - self.random.randrange(10_000),
+            "time": self.time(),
         }
         if self.random.random() < 0.5:
             event["session_id"] = f"s{self.random.randrange(30)}"
@@ -137,13 +169,15 @@ def test_no_acknowledged_event_is_lost_and_none_is_applied_twice(tmp_path: Path)
     for _ in range(KILLS):
         cycle(tmp_path, clients, chance.uniform(0.1, 1.5))
     events, fold = read_back(tmp_path)
-    interactions = [event for event in events if event.kind == Kind.INTERACTION]
-    times = Counter(event.event_id for event in interactions)
+    sent = [event for event in events if event.kind in {Kind.INTERACTION, Kind.USER}]
+    times = Counter(event.event_id for event in sent)
     acknowledged = set().union(*(client.acknowledged for client in clients))
     assert len(acknowledged) > 10 * KILLS
+    assert Operation.MERGE in {event.operation for event in events}
+    assert sum(event.kind == Kind.ERASE for event in events) >= sum(client.erased for client in clients) > 0
     assert {event_id: times[event_id] for event_id in acknowledged if times[event_id] != 1} == {}
     assert {event_id: count for event_id, count in times.items() if count > 1} == {}
-    require_equal(fold, interactions)
+    require_equal(fold, events)
 
 
 @pytest.mark.crash
@@ -153,12 +187,12 @@ def test_a_graceful_stop_loses_nothing_and_ends_well(tmp_path: Path) -> None:
     clients = [Client(number, 0, random.Random(number)) for number in range(CLIENTS)]  # noqa: S311  a load, no secret
     assert cycle(tmp_path, clients, 1.0, signal.SIGTERM) == 0
     events, fold = read_back(tmp_path)
-    interactions = [event for event in events if event.kind == Kind.INTERACTION]
-    times = Counter(event.event_id for event in interactions)
+    sent = [event for event in events if event.kind in {Kind.INTERACTION, Kind.USER}]
+    times = Counter(event.event_id for event in sent)
     acknowledged = set().union(*(client.acknowledged for client in clients))
     assert len(acknowledged) > 10
     assert {times[event_id] for event_id in acknowledged} == {1}
-    require_equal(fold, interactions)
+    require_equal(fold, events)
 
 
 def cycle(folder: Path, clients: list[Client], seconds: float, end: signal.Signals = signal.SIGKILL) -> int:
@@ -203,7 +237,7 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
     reference = Reference(weights, settings.session_gap.ms, limits.user_ring_max, limits.session_items_max)
     reference.fold(events)
     names = settings.action_names()
-    items = {event.item_id for event in events}
+    items = known_items(fold)
     one_by_one = {
         (item, name): int(
             fold.items.window_count(
@@ -214,8 +248,12 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
         for name in names
     }
     assert {key: count for key, count in one_by_one.items() if count} == dict(reference.item_counts)
-    for user in {event.user_id for event in events}:
-        index = fold.vocabulary.user_index(user)
+    for user in {event.user_id for event in events} - {""}:
+        index, who = fold.vocabulary.user_index(user), reference.who(user)
+        assert fold.vocabulary.user_hash_of(user) == id_hash(who)
+        if index < 0:
+            assert not reference.rings[who]
+            continue
         recent = fold.users.recent(index)
         ring = list(
             zip(
@@ -225,9 +263,9 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
                 strict=True,
             )
         )
-        assert ring == reference.rings[user]
-        assert {(user, name): count for name, count in fold.users.counts(index).items() if count} == {
-            key: count for key, count in reference.user_counts.items() if key[0] == user
+        assert ring == reference.rings[who]
+        assert {(who, name): count for name, count in fold.users.counts(index).items() if count} == {
+            key: count for key, count in reference.user_counts.items() if key[0] == who
         }
     assert fold.sessions.next_number == reference.session_count
     for (kind, name), expected in reference.sessions.items():
@@ -238,6 +276,11 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
         assert found is not None
         assert found.number == expected.number
         assert fold.vocabulary.item_ids(found.item_index) == expected.items
+
+
+def known_items(fold: Fold) -> set[str]:
+    """Return the items that the state has."""
+    return set(fold.vocabulary.item_ids(np.arange(fold.vocabulary.item_count, dtype=np.int32)))
 
 
 def hashes(session_id: str, user_id: str) -> tuple[int, int]:
