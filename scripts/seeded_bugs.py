@@ -186,7 +186,7 @@ BUGS = (
     ),
     Bug(
         "history_file_not_synced",
-        (Edit("events/history_file.py", "        self._disk.sync(self._sink.file)\n", ""),),
+        (Edit("events/history_file.py", "        self._disk.sync(self.file)\n", ""),),
         SEALING,
     ),
     Bug(

@@ -7,7 +7,7 @@ import pytest
 from midstream.app.config import Config
 from midstream.app.running import open_shop
 from midstream.core.errors import ConfigInvalid
-from midstream.engine import snapshots
+from midstream.engine import beginning
 
 
 def test_a_state_that_cannot_be_reserved_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,7 @@ def test_a_state_that_cannot_be_reserved_is_a_fault(tmp_path: Path, monkeypatch:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "Fold", no_room)
+        patch.setattr(beginning, "Fold", no_room)
         for _ in range(2):
             with pytest.raises(ConfigInvalid, match=r"\$\.limits\n.* MiB at these maxima could not be reserved"):
                 open_shop(tmp_path, Config())

@@ -111,7 +111,7 @@ def test_an_older_snapshot_serves_when_the_newest_is_damaged(tmp_path: Path) -> 
     [
         (identity_of(b"o" * 16, 3), 600, "another log"),
         (identity_of(b"l" * 16, 4), 600, "generation"),
-        (IDENTITY, 399, "the log ends"),
+        (IDENTITY, 399, "ends at 399"),
     ],
 )
 def test_a_snapshot_of_another_log_is_refused(tmp_path: Path, identity: LogIdentity, end: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from midstream.core.durations import Duration
+from midstream.core.durations import Duration, parse_duration_ms
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.ranking.blend import RANK_OFFSET
@@ -81,6 +81,18 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes_max: int = SEGMENT_BYTES
 
 
+class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[history]``."""
+
+    hot: Duration = Duration("2d")
+    keep: str = ""
+
+    @property
+    def keep_ms(self) -> int:
+        """Log time for which events are kept; 0 = all."""
+        return parse_duration_ms(self.keep) if self.keep else 0
+
+
 class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[snapshots]``."""
 
@@ -119,6 +131,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: UsersSection = UsersSection()
     limits: Limits = Limits()
     log: LogSection = LogSection()
+    history: HistorySection = HistorySection()
     snapshots: SnapshotsSection = SnapshotsSection()
     server: ServerOptions = ServerOptions()
     placements: tuple[Placement, ...] = (Placement(),)

@@ -12,10 +12,12 @@ from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME
 from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, SnapshotInvalid
 from midstream.engine import snapshots
+from midstream.engine.beginning import base_flaw, base_folder
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME
 from midstream.events.log_repair import Repaired, repair, survey_log
+from midstream.events.segment_scan import Survey
 
 DISK_FREE_MIN = 1 << 30
 """1 GiB: sixteen segments."""
@@ -73,7 +75,7 @@ def _log(data: DataFolder, problems: list[str]) -> str:
     if not (data.log / IDENTITY_NAME).exists() and not data.log.exists():
         return "none yet"
     try:
-        found = survey_log(data.log, RealDisk())
+        found = survey_log(data.log, RealDisk(), thorough=True)
     except (LogDamaged, LogUnreadable) as error:
         problems.append(str(error))
         return "cannot be read"
@@ -82,7 +84,18 @@ def _log(data: DataFolder, problems: list[str]) -> str:
     torn = f", torn tail of {found.torn.dropped_bytes} bytes (dropped at the next start)" if found.torn else ""
     health = "damaged" if found.damage else "sound"
     size = f"{found.sound_bytes} bytes in {found.segment_count} segments"
-    return f"{health}, {found.end} events, {size}, generation {found.generation}{torn}"
+    kept = f", {found.end} events" if not found.begin else f", events {found.begin} to {found.end}"
+    return f"{health}{kept}, {size}{_history(data, found, problems)}, generation {found.generation}{torn}"
+
+
+def _history(data: DataFolder, found: Survey, problems: list[str]) -> str:
+    """Say what history there is; what is wrong with its files was said by the survey."""
+    if found.history is None:
+        return ""
+    if found.begin and (flaw := base_flaw(base_folder(data.log, found.begin), found.log_id)):
+        problems.append(flaw)
+    files = found.history.files
+    return f" and {sum(file.bytes for file in files)} bytes in {len(files)} files of history"
 
 
 def _snapshots(data: DataFolder, config: Config, problems: list[str]) -> list[str]:

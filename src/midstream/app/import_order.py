@@ -19,6 +19,7 @@ ROWS_MAX = 10_000_000
 """Rows of one import: they are held and sorted as a whole, 2 GB at 200 B."""
 TEXT_BYTES_MAX = 3 << 30
 """A row finds its texts with 32 bits: 4 GiB, less what a growing import may still add."""
+_BEGIN = LogPosition(0)
 NEW, KNOWN, CONFLICT = 0, 1, 2
 Rows: TypeAlias = NDArray[np.intp]
 
@@ -31,9 +32,9 @@ class Known:
     content: NDArray[np.uint32]
 
     @classmethod
-    def of(cls, read: Read, end: LogPosition) -> "Known":
-        """Return the ids of all events before ``end``. Cost: reads the log once, about 1 µs an event."""
-        prints = [fingerprints(batch) for _, batch in log_batches(read, LogPosition(0), end)]
+    def of(cls, read: Read, end: LogPosition, begin: LogPosition = _BEGIN) -> "Known":
+        """Return the ids of all events from ``begin`` to before ``end``. Cost: reads them once, 1 µs an event."""
+        prints = [fingerprints(batch) for _, batch in log_batches(read, begin, end)]
         id_hash = np.concatenate([np.empty(0, np.uint64), *(each.id_hash for each in prints)])
         content = np.concatenate([np.empty(0, np.uint32), *(each.content for each in prints)])
         known, where = np.unique(id_hash, return_index=True)

@@ -257,7 +257,7 @@ def _into_folder(
     data = DataFolder(folder / DATA_NAME)
     log = open_log(data, Outside().entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
     try:
-        plan = plan_of(batches, Known.of(log.read, log.end), log.last_log_time_ms, now_ms)
+        plan = plan_of(batches, Known.of(log.read, log.end, log.begin), log.last_log_time_ms, now_ms)
     finally:
         log.close()
     if len(plan.order) == 0:
@@ -316,7 +316,9 @@ def _through_server(
     end = LogPosition(survey_log(data.log, RealDisk()).end)
     # Log time is the server's: a history does not fold as it happened beside live traffic.
     plan = replace(
-        plan_of(batches, Known.of(lambda after, limit: reader.read(after, limit, end), end), now_ms, now_ms),
+        plan_of(
+            batches, Known.of(lambda after, limit: reader.read(after, limit, end), end, reader.begin), now_ms, now_ms
+        ),
         keeps_event_time=False,
     )
     counts: dict[int, int] = {}

@@ -19,7 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
-_SECTIONS_AT_START = ("log", "snapshots", "server")
+_SECTIONS_AT_START = ("log", "history", "snapshots", "server")
 """Read when a folder is opened, and not again."""
 
 

@@ -9,6 +9,7 @@ from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, loaded_state
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
+from midstream.engine.beginning import beginning
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
@@ -23,7 +24,9 @@ class LogView:
     """The sound events of a folder's log, as they were when it was made; an empty log where there is none."""
 
     def __init__(self, folder: Path) -> None:
-        """Check every byte of the log. Cost: about 1 s for 2 GB.
+        """Check every byte of the segments, and that each file of history is there. Cost: about 1 s for 2 GB.
+
+        What is read of history is checked when it is read.
 
         Raises:
             LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
@@ -31,11 +34,17 @@ class LogView:
         """
         log = DataFolder(folder / DATA_NAME).log
         self.survey = None if not (log / IDENTITY_NAME).exists() else survey_log(log, RealDisk())
-        self._reader: SegmentReader | None = None
+        self.reader: SegmentReader | None = None
+        """None where there is no log."""
         if self.survey is not None:
             if self.survey.damage is not None:
                 raise self.survey.damage.error(log)
-            self._reader = SegmentReader(log, RealDisk())
+            self.reader = SegmentReader(log, RealDisk())
+
+    @property
+    def begin(self) -> LogPosition:
+        """Position of the first event that is kept."""
+        return LogPosition(0 if self.reader is None else self.reader.begin)
 
     @property
     def end(self) -> LogPosition:
@@ -45,15 +54,15 @@ class LogView:
     @property
     def identity(self) -> LogIdentity:
         """Which log, and which writing of its history."""
-        return identity_of(bytes(LOG_ID_BYTES), 0) if self._reader is None else self._reader.identity
+        return identity_of(bytes(LOG_ID_BYTES), 0) if self.reader is None else self.reader.identity
 
     def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
         """Return batches of the events at and after a position, as ``EventLog.read`` does."""
-        return () if self._reader is None else self._reader.read(after, limit, self.end)
+        return () if self.reader is None else self.reader.read(after, limit, self.end)
 
     def batches(self) -> Iterator[EventBatch]:
-        """Yield all events, oldest first."""
-        return (batch for _, batch in batches(self.read, LogPosition(0), self.end))
+        """Yield all events that are kept, oldest first."""
+        return (batch for _, batch in batches(self.read, self.begin, self.end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +78,23 @@ class StateView:
 def state_of(folder: Path, config: Config, log: LogView) -> StateView:
     """Return the state at the end of a log: newest good snapshot, then the rest of the log."""
     data = DataFolder(folder / DATA_NAME)
-    loaded = loaded_state(data, settings_of(data, config), log.identity, log.end)
+    settings = settings_of(data, config)
+    if log.reader is None:
+        return StateView(Fold(settings), LogPosition(0), ())
+    loaded = loaded_state(data, settings, log.reader, log.end)
     position = loaded.fold.log_position
     catch_up(loaded.fold, log.read, log.end)
     return StateView(loaded.fold, position, loaded.refused)
 
 
 def state_from_the_beginning(folder: Path, config: Config, log: LogView, notify: Notify = nobody) -> Fold:
-    """Return the state at the end of a log, folded from its first event. Cost: about 2 µs an event."""
+    """Return the state at the end of a log, folded from where it begins. Cost: about 2 µs an event.
+
+    A log whose older events are gone begins with the base that stands for them.
+    """
     data = DataFolder(folder / DATA_NAME)
     settings = settings_of(data, config)
-    fold = Fold(settings, compactions.dropped_by(data, settings))
+    dropped = compactions.dropped_by(data, settings)
+    fold = Fold(settings, dropped) if log.reader is None else beginning(settings, dropped, log.reader)
     catch_up(fold, log.read, log.end, notify)
     return fold

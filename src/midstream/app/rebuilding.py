@@ -17,9 +17,10 @@ from midstream.app.server_address import read_address
 from midstream.core.errors import ConfigInvalid, Fault, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions, snapshots
+from midstream.engine.beginning import everything
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
-from midstream.engine.replay import batches, catch_up
+from midstream.engine.replay import catch_up
 from midstream.engine.types import RebuildView
 from midstream.events.disk import RealDisk
 from midstream.state.fold import Fold
@@ -173,7 +174,7 @@ def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> Fo
     compactions.write_candidates(data, fold.vocabulary.item_hash[fold.items.deleted()], fold.dropped)
 
     def every() -> Iterator[tuple[LogPosition, EventBatch]]:
-        for first, batch in batches(log.read, LogPosition(0), log.end):
+        for first, batch in () if log.reader is None else everything(log.reader, log.end):
             yield first, batch
             notify("choosing", first + len(batch), log.end)
 

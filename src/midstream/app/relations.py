@@ -77,6 +77,8 @@ REPEAT_LIMIT_MAX = 1_000
 """Items that ``repeat`` may propose: as many as a list of the hottest holds."""
 EVIDENCE_MIN = 0.001
 """With 0 an item without pairs would have no weights to mix."""
+KEEP_MS_MAX = 36_500 * 86_400_000
+"""100 years."""
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -102,6 +104,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
     yield from _within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
     yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, 1_048_576, 1 << 30)
+    yield from _history(config)
     yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.
     yield from _within("$.snapshots.keep", config.snapshots.keep, 2, 100)
@@ -124,6 +127,22 @@ def _segment(segment: str) -> Iterator[Fault]:
         yield Fault(where, came, 'user.<name> or context.<name>, such as "user.country".', SOURCES)
     elif segment:
         yield from _name(where, name)
+
+
+def _history(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with how long events are kept."""
+    hot = config.history.hot
+    yield from _within("$.history.hot", hot.ms, 3_600_000, KEEP_MS_MAX, "docs/data.md")
+    try:
+        keep_ms = config.history.keep_ms
+    except ValueError as error:
+        yield Fault(
+            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "docs/data.md"
+        )
+        return
+    if config.history.keep and not hot.ms <= keep_ms <= KEEP_MS_MAX:
+        right = f'At least hot, {hot}, and at most 36500d; "" keeps all.'
+        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "docs/data.md")
 
 
 def _limits(config: Config) -> Iterator[Fault]:

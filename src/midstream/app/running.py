@@ -18,20 +18,23 @@ from midstream.app.server_address import withdraw
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.types import Clock, LogPosition, TimestampMs
-from midstream.engine import compactions, snapshots
+from midstream.engine import snapshots
+from midstream.engine.beginning import newest
 from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
 from midstream.engine.running import Running, Started
+from midstream.engine.sealer import Sealer, SealOptions
 from midstream.engine.service import Service
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
 from midstream.events.disk import Disk, RealDisk
-from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
+from midstream.events.log_identity import LOG_ID_BYTES
+from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.metrics import Metrics
@@ -121,11 +124,13 @@ def open_running(
     each = config.snapshots
     snapshotter = Snapshotter(data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, position)
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each.keep))
+    sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
+    sealer = Sealer(data, sealing, engine, snapshotter.turn)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if chosen.wanted is None else chosen.wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    return Running(engine, snapshotter, started, rebuilder, chosen.wanted)
+    return Running(engine, snapshotter, sealer, started, rebuilder, chosen.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +145,9 @@ class _Chosen:
 def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: bool) -> _Chosen:
     """Return the configuration to begin with: the wanted one, or the one before while the other's state is far away."""
     data = DataFolder(folder / DATA_NAME)
-    identity = identity_of(bytes.fromhex(log.log_id), log.generation)
+    reader = SegmentReader(data.log, RealDisk())
     wanted = service_of(folder, config, settings_of(data, config))
-    loaded = loaded_state(data, wanted.settings, identity, log.end)
+    loaded = loaded_state(data, wanted.settings, reader, log.end)
     chosen = _Chosen(wanted, loaded, None)
     if not may_serve_before or log.end - loaded.fold.log_position <= FOLD_AT_START_EVENTS:
         return chosen
@@ -153,7 +158,7 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
         service = service_of(folder, before.config, before.settings)
     except ConfigInvalid:  # a component of one's own that is not there any more
         return chosen
-    older = loaded_state(data, before.settings, identity, log.end)
+    older = loaded_state(data, before.settings, reader, log.end)
     return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
 
 
@@ -181,15 +186,14 @@ def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
     return Service(config, config.config_hash, settings, _answering(config, folder), accept_of(config)).under(settings)
 
 
-def loaded_state(data: DataFolder, settings: FoldSettings, identity: LogIdentity, end: LogPosition) -> snapshots.Loaded:
-    """Return the state from the newest good snapshot, an empty one when there is none.
+def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition) -> snapshots.Loaded:
+    """Return the state from the newest good snapshot before a log position, that of the log's beginning without one.
 
     Raises:
         ConfigInvalid: There is no memory for tables of these maxima: the process may use less than the machine has.
     """
     try:
-        dropped = compactions.dropped_by(data, settings)
-        return snapshots.load_newest(data.snapshots, settings, identity, end, dropped)
+        return newest(data, settings, log, end)
     except MemoryError as error:
         came = f"Tables of {sum(sizes_max(settings).values()) >> 20:,} MiB at these maxima could not be reserved."
         right = "Lower the maxima, or let the process use more memory."

@@ -85,6 +85,14 @@ price = "number". `available` is always there: an item with available = false is
         "The event log.",
         {"segment_bytes_max": "Size from which a segment file is sealed and the next one begun."},
     ),
+    "history": (
+        "Old segments become Parquet files, a day of log time each, beside the log.",
+        {
+            "hot": "Log time of which the segments stay.",
+            "keep": 'Log time of which events are kept at all, such as "365d"; "" = all. The catalogue, profiles\n'
+            "and what the state has counted stay.",
+        },
+    ),
     "snapshots": (
         "Snapshots of the state make a start fast; without any it is folded from the log.",
         {

@@ -6,17 +6,21 @@ with a higher generation. From then on that is the log; what it replaced is remo
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstream.core.errors import LogDamaged
+from midstream.core.errors import FolderLocked, LogDamaged
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, read_identity
 from midstream.events.segments import SegmentLog, lock_path
 
 KEY_BYTES = 32
 _LOG_NAME = "log"
+_WAITS_S = (0.1,) * 100
+"""A child rests after each row group, 50 ms on a slow machine, and after each segment, 1 s."""
 _BEYOND_ALL = 1 << 63
 """Above any generation: a log whose identity was damaged is not passed by, so that opening it says so."""
 
@@ -29,13 +33,18 @@ class DataFolder:
 
     @property
     def log(self) -> Path:
-        """Segment files and history: of the folders of logs the one with the highest generation."""
+        """Segments, history and the base that stands for what was before: the folder with the highest generation."""
         return max(self._logs(), key=_generation, default=self.root / _LOG_NAME)
 
     @property
     def lock(self) -> Path:
         """Held by the one process that may write to any of this."""
         return lock_path(self.root / _LOG_NAME)
+
+    @property
+    def history_lock(self) -> Path:
+        """Held by the one process that seals, cuts or rewrites history; it may do so beside a server."""
+        return self.root / "history.lock"
 
     def next_log(self) -> Path:
         """Return the folder that a rewrite of history is to write into; it is not there yet."""
@@ -99,7 +108,7 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
         disk: Makes the file calls of the log; None = the real one.
 
     Raises:
-        FolderLocked: Another process has it open.
+        FolderLocked: Another process has it open, or rewrites its history.
         LogDamaged: The log cannot be trusted; nothing was changed.
         LogUnreadable: It is of another schema version.
         AppendFailed: What was found could not be made durable.
@@ -108,7 +117,24 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
     disk = disk or RealDisk()
     disk.make_folder(data.root)
     lock = disk.lock(data.lock)  # before anything is looked at that another process may be replacing
-    return SegmentLog(data.log, disk, new_id, segment_bytes, lock)
+    with ExitStack() as undo:
+        undo.callback(disk.close, lock)
+        history_lock = _lock_history(data, disk)
+        undo.pop_all()
+    try:
+        return SegmentLog(data.log, disk, new_id, segment_bytes, lock)
+    finally:
+        disk.close(history_lock)
+
+
+def _lock_history(data: DataFolder, disk: Disk) -> int:
+    """Take the lock of history; a child of a server that died has it until its next rest, and then ends."""
+    for wait_s in _WAITS_S:
+        try:
+            return disk.lock(data.history_lock)
+        except FolderLocked:
+            time.sleep(wait_s)
+    return disk.lock(data.history_lock)
 
 
 def _number(path: Path) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import EventsGone
 from midstream.core.protocols import EventLog
 from midstream.core.types import TimestampMs
 from midstream.events.schema import texts_of
@@ -96,7 +97,10 @@ def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | 
     position = fold.requests.find(id_hash(request_id))
     if position is None:
         return None
-    ((_, batch), *_) = log.read(position, 1)
+    try:
+        ((_, batch), *_) = log.read(position, 1)
+    except EventsGone:
+        return None
     texts = texts_of(batch, 0)
     if texts[_REQUEST_TEXT].decode() != request_id:
         return None

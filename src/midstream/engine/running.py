@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.rebuilder import Rebuilder
+from midstream.engine.sealer import Sealer
 from midstream.engine.service import Configuration, Service
 from midstream.engine.snapshotter import Snapshotter
 
@@ -35,6 +36,8 @@ class Running:
     engine: Engine
     snapshotter: Snapshotter | None
     """None when the log is in memory."""
+    sealer: Sealer | None
+    """As the snapshotter."""
     started: Started
     rebuilder: Rebuilder
     wanted: Service | None = None
@@ -59,12 +62,16 @@ class Running:
                 self.snapshotter.start()
             if self.wanted is not None:
                 self.rebuilder.begin(self.wanted)
+            if self.sealer is not None:
+                self.sealer.start()
             undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
             await self.rebuilder.stop()
+            if self.sealer is not None:
+                await self.sealer.stop()
             await self.engine.stop()
             if self.snapshotter is not None:
                 await self.snapshotter.stop()

@@ -14,7 +14,7 @@ import msgspec
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine import child, compactions, snapshots
+from midstream.engine import beginning, child, compactions, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
@@ -76,10 +76,9 @@ def run(order: Order, pace: Pace | None = None) -> Report:
         return reader.read(after, limit, position)
 
     if order.compacts:
-        every = _paced(batches(read, LogPosition(0), position), "choosing", position, pace)
+        every = _paced(beginning.everything(reader, position), "choosing", position, pace)
         settings = msgspec.structs.replace(settings, compaction=compactions.choose(folder, every, position).name)
-    dropped = compactions.dropped_by(folder, settings)
-    loaded = snapshots.load_newest(folder.snapshots, settings, reader.identity, position, dropped, pace)
+    loaded = beginning.newest(folder, settings, reader, position, pace)
     fold = loaded.fold
     began, written_at = fold.log_position, time.monotonic()
     for first, batch in _paced(batches(read, began, position), "folding", position, pace):

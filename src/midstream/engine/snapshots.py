@@ -55,6 +55,27 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a snapshot must be of."""
+
+    settings: FoldSettings
+    dropped: Dropped
+    identity: LogIdentity
+    begin: LogPosition
+    """Where the log begins: the fold of one from before cannot go on."""
+    end: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was looked for, and what was passed by."""
+
+    fold: Fold | None
+    refused: tuple[str, ...]
+    """Snapshots that were not good, each with its reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """What a start found."""
 
@@ -142,21 +163,26 @@ def load_newest(
     dropped: Dropped = NOTHING,
     pace: Pace | None = None,
 ) -> Loaded:
-    """Return a fold restored from the newest good snapshot of this log, generation and fold version.
+    """Return a fold restored from the newest good snapshot of a log that has all its events, an empty one without."""
+    found = find_newest(folder, Wanted(settings, dropped, identity, LogPosition(0), end), pace)
+    return Loaded(found.fold or Fold(settings, dropped), found.refused)
 
-    Without one the fold is empty and stands at log position 0. Every restore is checked against the digest that was
-    written, so that a table which forgets something is found at the first start and not by a customer.
+
+def find_newest(folder: Path, wanted: Wanted, pace: Pace | None = None) -> Found:
+    """Return a fold restored from the newest good snapshot in a folder that is what is wanted.
+
+    Every restore is checked against the digest that was written, so that a table which forgets something is found at
+    the first start and not by a customer.
     """
     refused: list[str] = []
-    wanted = _Wanted(settings, dropped, identity, end)
     for name in names(folder):
         try:
             fold = _restore(folder / name, wanted, pace or Pace(hurried=True))
         except SnapshotInvalid as error:
             refused.append(f"{name}: {error}")
         else:
-            return Loaded(fold, tuple(refused))
-    return Loaded(Fold(settings, dropped), tuple(refused))
+            return Found(fold, tuple(refused))
+    return Found(None, tuple(refused))
 
 
 def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
@@ -241,17 +267,7 @@ def _may_be_of(path: Path, identity: LogIdentity) -> bool:
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What a snapshot must be of."""
-
-    settings: FoldSettings
-    dropped: Dropped
-    identity: LogIdentity
-    end: LogPosition
-
-
-def _restore(path: Path, wanted: _Wanted, pace: Pace) -> Fold:
+def _restore(path: Path, wanted: Wanted, pace: Pace) -> Fold:
     try:
         _require_fit(_unseal((path / _MANIFEST).read_bytes()), wanted)  # before all the rest is read
     except OSError as error:
@@ -266,7 +282,7 @@ def _restore(path: Path, wanted: _Wanted, pace: Pace) -> Fold:
     return fold
 
 
-def _require_fit(manifest: Manifest, wanted: _Wanted) -> None:
+def _require_fit(manifest: Manifest, wanted: Wanted) -> None:
     """Raise ``SnapshotInvalid`` unless the log and the configuration are those of the snapshot."""
     if (manifest.log_id, manifest.generation) != (wanted.identity.log_id, wanted.identity.generation):
         message = "it belongs to another log or another generation of it"
@@ -274,8 +290,9 @@ def _require_fit(manifest: Manifest, wanted: _Wanted) -> None:
     if manifest.fold_version != wanted.settings.version():
         message = f"it has fold version {manifest.fold_version}, the configuration {wanted.settings.version()}"
         raise SnapshotInvalid(message)
-    if manifest.log_position > wanted.end:
-        message = f"it stands at log position {manifest.log_position}, the log ends at {wanted.end}"
+    if not wanted.begin <= manifest.log_position <= wanted.end:
+        extent = f"the log begins at {wanted.begin} and ends at {wanted.end}"
+        message = f"it stands at log position {manifest.log_position}, {extent}"
         raise SnapshotInvalid(message)
 
 

@@ -7,9 +7,10 @@ its own, over what was in the log, so that what comes back is what went in.
 """
 
 import io
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from midstream.events.disk import Bytes, Disk
 from midstream.events.history import DAY_MS, Group, HistoryFile, damage_text, file_name
 from midstream.events.schema import ROW, TEXTS, concat, pick, text_lengths
 
+Rest: TypeAlias = Callable[[int], None]
+"""Called after each piece of work with the bytes that were made durable in it."""
 FILE_ROWS_MAX = 1_000_000
 """150 MB in most logs: a busy day has several files, and a sealing that is broken off begins again with so much."""
 GROUP_ROWS = 16_384
@@ -40,10 +43,14 @@ SCHEMA = pa.schema(
 )
 _REPEATED = ["kind", "operation", "flags", "action", "position", "user_id", "item_id", "session_id", "unused"]
 """Columns whose values come again and again, and are stored once."""
-_WRITE_BYTES = 1 << 20
-"""A page is some kilobytes; many small writes cost more than one."""
+_WRITE_BYTES = 4 << 20
+"""Made durable at once: 10 ms of a disk that writes 400 MB/s."""
 _FOOTER_END = 8
 """Length of the footer, and the magic number."""
+
+
+def go_on(_byte_count: int) -> None:
+    """Do not rest."""
 
 
 def contiguous(batch: EventBatch) -> EventBatch:
@@ -96,8 +103,10 @@ def to_batch(table: pa.Table) -> EventBatch:
 class FileWriter:
     """Writes one file, a row group in memory at a time; ``close`` makes it durable."""
 
-    def __init__(self, place: Path, disk: Disk, first: int) -> None:
+    def __init__(self, place: Path, disk: Disk, first: int, rest: Rest = go_on) -> None:
         """Begin the file of the events from a log position on, under a name that counts for nothing.
+
+        ``rest`` is called after each piece of work and each piece that was written.
 
         Raises:
             OSError: The disk.
@@ -105,7 +114,7 @@ class FileWriter:
         self._place = place
         self._disk = disk
         self._fresh = place / f"{first:020d}.parquet.new"
-        self._sink = _Sink(disk, disk.open(self._fresh))
+        self._sink = _Sink(disk, disk.open(self._fresh), rest)
         disk.truncate(self._sink.file, 0)
         self._parquet = pq.ParquetWriter(
             pa.PythonFile(self._sink, "w"),  # type: ignore[arg-type]  # it has all that is asked for
@@ -152,7 +161,6 @@ class FileWriter:
         self._flush()
         self._parquet.close()
         self._sink.store()
-        self._disk.sync(self._sink.file)
         self.give_up()
         path = self._place / file_name(self._first, self.end)
         self._disk.rename(self._fresh, path)
@@ -186,6 +194,7 @@ class FileWriter:
             self._parquet.write_table(to_table(first, batch), row_group_size=len(batch))
             self._waiting = []
             self._waiting_rows = self._waiting_bytes = 0
+            self._sink.rest(0)
 
 
 class FileReader:
@@ -247,8 +256,9 @@ class _Sink:
 
     closed = False
 
-    def __init__(self, disk: Disk, file: int) -> None:
+    def __init__(self, disk: Disk, file: int, rest: Rest) -> None:
         self.file = file
+        self.rest = rest
         self.size = 0
         self.digest = sha256()
         self.is_over = False
@@ -265,10 +275,13 @@ class _Sink:
         return len(data)
 
     def store(self) -> None:
-        """Hand over what waits to the disk."""
-        self._disk.write(self.file, [bytes(self._waiting)], self.size - len(self._waiting))
+        """Make what waits durable: a sync of much at once is what the log's next sync would wait for."""
+        count = len(self._waiting)
+        self._disk.write(self.file, [bytes(self._waiting)], self.size - count)
+        self._disk.sync(self.file)
         self.digest.update(self._waiting)
         self._waiting.clear()
+        self.rest(count)
 
     def tell(self) -> int:
         return self.size

@@ -28,7 +28,7 @@ from midstream.events.history import (
     unnamed,
     write_history,
 )
-from midstream.events.history_file import FILE_ROWS_MAX, FileReader, FileWriter
+from midstream.events.history_file import FILE_ROWS_MAX, FileReader, FileWriter, Rest, go_on
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import (
@@ -61,7 +61,7 @@ class Sealed:
     """Segments that were removed."""
 
 
-def seal(folder: Path, disk: Disk, durable: LogPosition, hot_ms: int) -> Sealed:
+def seal(folder: Path, disk: Disk, durable: LogPosition, hot_ms: int, rest: Rest = go_on) -> Sealed:
     """Make history of all segments but the last whose events are older than ``hot_ms`` of log time.
 
     A server may append and others may read meanwhile; two sealings at a time may not be. Memory: a segment and a row
@@ -72,12 +72,13 @@ def seal(folder: Path, disk: Disk, durable: LogPosition, hot_ms: int) -> Sealed:
         disk: Makes all file calls.
         durable: Log position before which all is durable, by the word of the writer.
         hot_ms: Log time before that of the last durable event which stays in segments.
+        rest: Called after each piece of work.
 
     Raises:
         LogDamaged: A segment, or what was written of it, is not as it should be; nothing was removed.
         OSError: The disk.
     """
-    return _Sealing(folder, disk, durable).run(hot_ms)
+    return _Sealing(folder, disk, durable, rest).run(hot_ms)
 
 
 def kept_from(history: History, before_ms: int) -> int:
@@ -112,7 +113,8 @@ def retain(folder: Path, disk: Disk, begin: int) -> History | None:
 
 
 class _Sealing:
-    def __init__(self, folder: Path, disk: Disk, durable: LogPosition) -> None:
+    def __init__(self, folder: Path, disk: Disk, durable: LogPosition, rest: Rest) -> None:
+        self._rest = rest
         self._folder = folder
         self._place = history_folder(folder)
         self._disk = disk
@@ -181,7 +183,7 @@ class _Sealing:
                     files.append(writer.close())
                     writer = None
                 if writer is None:
-                    writer = FileWriter(self._place, self._disk, first)
+                    writer = FileWriter(self._place, self._disk, first, self._rest)
                     undo.callback(writer.give_up)
                 writer.add(batch)
             if writer is not None:
@@ -213,6 +215,7 @@ class _Sealing:
         reader = FileReader(path, self._disk, file)
         for number in range(len(file.groups)):
             reader.read_group(number)
+            self._rest(0)
 
     def _trim(self) -> None:
         """Remove the segments that history holds, the oldest first."""

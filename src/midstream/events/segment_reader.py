@@ -79,7 +79,7 @@ class SegmentReader:
             message = f"{folder} holds no log"
             raise LogDamaged(message)
         self.identity = identity
-        self._folder = folder
+        self.folder = folder
         self._disk = disk
         self._seed = seed_of(identity.id_bytes)
         self._firsts: list[int] = []
@@ -147,14 +147,14 @@ class SegmentReader:
 
     def _look_again(self) -> None:
         """See which files there are now."""
-        history = history_of(self._folder, self._disk, self.identity)
+        history = history_of(self.folder, self._disk, self.identity)
         if history is None:
             self._history = None
         elif self._history is None or self._history.history != history:
             from midstream.events.history_reader import HistoryReader  # Arrow takes 0.4 s and 40 MB where it is used
 
-            self._history = HistoryReader(self._folder, self._disk, history)
-        self._firsts = hot_firsts(self._folder, self._disk, history)
+            self._history = HistoryReader(self.folder, self._disk, history)
+        self._firsts = hot_firsts(self.folder, self._disk, history)
         self._places = {first: places for first, places in self._places.items() if first in set(self._firsts)}
         self._last = None
 
@@ -181,7 +181,7 @@ class SegmentReader:
     def _read_chunk(self, place: _Place, wanted: _Wanted, found: list[tuple[LogPosition, EventBatch]]) -> _Place:
         """Read on from a place, until the chunk or what is wanted ends; return the place after it."""
         length = min(max((wanted.stop - wanted.after) * _EVENT_BYTES, PLACE_BYTES), CHUNK_BYTES_MAX)
-        path = self._folder / segment_name(place.segment)
+        path = self.folder / segment_name(place.segment)
         data = self._disk.read(path, place.byte, length)
         if not data:
             return self._next_segment(place)
@@ -236,7 +236,7 @@ class SegmentReader:
         first = self._firsts[number]
         missing = gap(place.position, first)
         if missing is not None:
-            raise _Missing(str(missing.error(self._folder)))
+            raise _Missing(str(missing.error(self.folder)))
         return _Place(first, 0, first, place.chain)
 
     def _remember(self, place: _Place) -> None:
@@ -251,14 +251,14 @@ class SegmentReader:
         return 0 if self._history is None else self._history.history.end
 
     def _segments(self) -> list[int]:
-        return hot_firsts(self._folder, self._disk, None if self._history is None else self._history.history)
+        return hot_firsts(self.folder, self._disk, None if self._history is None else self._history.history)
 
     def _missing(self, place: _Place, reason: str) -> "_Missing":
         return _Missing(str(self._damage(place, reason)))
 
     def _damage(self, place: _Place, reason: str, stop: int | None = None) -> LogDamaged:
         damage = Damage(segment_name(place.segment), place.byte, place.position, stop, reason)
-        return damage.error(self._folder)
+        return damage.error(self.folder)
 
 
 def _wanted_of(batch: EventBatch, frame: Frame, wanted: _Wanted) -> tuple[LogPosition, EventBatch]:

@@ -24,11 +24,13 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import NO_ROOM, Bytes, Disk
 from midstream.events.frames import (
     FRAME_BYTES_MAX,
+    HEAD_BYTES,
     OPENING_BYTES,
     bytes_of,
     encode,
     encode_opening,
     frame_bytes,
+    head_at,
     opening_at,
     opening_bytes,
     seed_of,
@@ -106,6 +108,8 @@ class SegmentLog:
             self._start = self._tail = start_of(self._identity, history)
             self._before = (self._start.segment, self._start.size)
             """First position and size of the segment before the last one."""
+            self._day = 0
+            """Of log time, since 1970: of the last event of the segment's first commit."""
             self._resume(history)
             self._reader = SegmentReader(folder, disk)
             undo.pop_all()
@@ -119,6 +123,11 @@ class SegmentLog:
     def log_id(self) -> str:
         """The random id of this log, 32 hex digits."""
         return self._identity.log_id
+
+    @property
+    def begin(self) -> LogPosition:
+        """Oldest log position that can be read, as far as this log has seen: 0 unless retention cut."""
+        return self._reader.begin
 
     @property
     def end(self) -> LogPosition:
@@ -157,6 +166,8 @@ class SegmentLog:
         start = tail.size + len(opened)
         position = tail.position + len(batch)
         log_time_ms = int(batch.rows["log_time_ms"][-1])
+        if tail.size == 0:
+            self._day = log_time_ms // DAY_MS
         self._tail = Tail(tail.segment, start + length, position, frame.checksum, self.generation, log_time_ms, start)
         return LogPosition(position)
 
@@ -228,6 +239,8 @@ class SegmentLog:
         path = self._folder / segment_name(tail.segment)
         start = tail.last_start if tail.last_start > OPENING_BYTES else 0  # the opening belongs to the first frame
         last = self._disk.read(path, start, tail.size - start)
+        first = head_at(self._disk.read(path, OPENING_BYTES, HEAD_BYTES), 0, self._seed)
+        self._day = 0 if first is None else first.log_time_ms // DAY_MS
         self._file = self._disk.open(path)
         if self.recovered is not None:
             self._disk.truncate(self._file, tail.size)
@@ -276,7 +289,7 @@ class SegmentLog:
         """
         if self._tail.size == 0:
             return False
-        is_another_day = int(batch.rows["log_time_ms"][0]) // DAY_MS > self._tail.log_time_ms // DAY_MS
+        is_another_day = int(batch.rows["log_time_ms"][-1]) // DAY_MS > self._day
         return is_another_day or self._tail.size + length > self._segment_bytes
 
     def _check(self, batch: EventBatch, length: int) -> None:

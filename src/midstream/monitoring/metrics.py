@@ -137,6 +137,10 @@ class Metrics:
         )
         self._deleted_items = self._gauge("deleted_items", "Deleted items that hold a slot; a compaction frees them.")
         self._items = self._gauge("items", "Slots of items in use.")
+        self._seals = self._counter("seals", "Tries to make history of old segments, by outcome.", "outcome")
+        self._seal_seconds = self._gauge("seal_seconds", "Time that the last one took.")
+        self._history_begin = self._gauge("history_begin_log_position", "Log position of the first event kept.")
+        self._history_end = self._gauge("history_end_log_position", "Log position at which the segments begin.")
         self._ready = self._gauge("ready", "1 while requests can be answered.")
         self._accepts_events = self._gauge("accepts_events", "1 while events can be made durable.")
         self._versions = Info("midstream_versions", "What is running.", registry=self.registry)
@@ -242,6 +246,16 @@ class Metrics:
         """Set age and log position of the newest good snapshot."""
         self._snapshot_age.set(age_seconds)
         self._snapshot_position.set(log_position)
+
+    def observe_seal(self, *, good: bool, seconds: float) -> None:
+        """Note one try to make history of old segments."""
+        self._seals.labels("sealed" if good else "failed").inc()
+        self._seal_seconds.set(seconds)
+
+    def set_history(self, begin: int, end: int) -> None:
+        """Set the log positions of the first event that is kept, and at which the segments begin."""
+        self._history_begin.set(begin)
+        self._history_end.set(end)
 
     def set_health(self, *, ready: bool, accepts_events: bool) -> None:
         """Set what the engine can do now."""

@@ -45,6 +45,14 @@ _BODY = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
+class Change(NamedTuple):
+    """One event's worth of a document."""
+
+    operation: int
+    time_ms: int
+    body: bytes
+
+
 class Documents:
     """Documents by index, within a maximum of bytes; what does not fit is refused and counted."""
 
@@ -163,6 +171,18 @@ class Documents:
         """Return the indices of the deleted ones, ascending."""
         return np.sort(np.fromiter(self._deleted, dtype=np.int32, count=len(self._deleted)))
 
+    def changes(self, index: int) -> list[Change]:
+        """Return changes, oldest first, that make this document out of nothing.
+
+        There are at most as many as there were events about the index.
+        """
+        text = self._texts.get(index)
+        return [] if text is None else _changes(_STORED.decode(text))
+
+    def indices(self) -> list[int]:
+        """Return the indices that have a document, deleted ones that are remembered included, ascending."""
+        return sorted(self._texts)
+
     def drop(self, index: int) -> None:
         """Forget everything about an index."""
         self._deleted.discard(index)
@@ -230,3 +250,25 @@ def _changed(document: _Document, operation: int, sent: Mapping[str, msgspec.Raw
             fields[name] = (time_ms, raw)
     floor = time_ms if replaces else document.floor_ms
     return _Document(floor, max(document.changed_ms, time_ms), is_deleted=False, fields=fields)
+
+
+def _changes(document: _Document) -> list[Change]:
+    fields_at: dict[int, dict[str, msgspec.Raw]] = {}
+    for name, (time_ms, raw) in document.fields.items():
+        fields_at.setdefault(time_ms, {})[name] = raw
+    floor, changed = document.floor_ms, document.changed_ms
+    found: list[Change] = []
+    if document.is_deleted:
+        # What nobody has heard of cannot be deleted; an item known from interactions alone has no change before it.
+        known_ms = changed if changed > _NEVER else floor
+        return [Change(Operation.PATCH, known_ms, b"{}"), Change(Operation.DELETE, floor, b"")]
+    if floor > _NEVER:
+        at_floor = fields_at.pop(floor, {})
+        said = {name: raw for name, raw in at_floor.items() if bytes(raw) != _NULL}
+        found.append(Change(Operation.PUT, floor, _ENCODE(said)))
+        if removed := {name: raw for name, raw in at_floor.items() if name not in said}:
+            fields_at[floor] = removed  # a PUT does not remember what it removes
+    found.extend(Change(Operation.PATCH, time_ms, _ENCODE(fields_at[time_ms])) for time_ms in sorted(fields_at))
+    if changed > max((floor, *fields_at)):
+        found.append(Change(Operation.PATCH, changed, b"{}"))
+    return found

@@ -11,7 +11,7 @@ The digest covers the logical content of every table in index order: not capacit
 happens to lie.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -141,6 +141,28 @@ class Fold:
     def log_time_ms(self) -> int:
         """Log time of the last event, 0 while there is none."""
         return self._log_time_ms
+
+    def begin_with(self, position: LogPosition, count: int, batches: Iterable[EventBatch]) -> None:
+        """Stand at a log position with events folded that stand for all that was before it.
+
+        Args:
+            position: Where a log begins whose older events are gone.
+            count: Number of events in ``batches``; they take the places before the position.
+            batches: They say what is known. They know nothing of items that an earlier compaction dropped: what they
+                name came back since.
+
+        Raises:
+            ValueError: Events were folded already.
+        """
+        if self._position:
+            message = f"the fold stands at {self._position} and cannot begin at {position}"
+            raise ValueError(message)
+        self._position = LogPosition(position - count)
+        drops = self.vocabulary.dropped
+        self.vocabulary.dropped = drops if drops.before > position else NOTHING
+        for batch in batches:
+            self.apply(self._position, batch)
+        self.vocabulary.dropped = drops
 
     def apply(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None = None) -> None:
         """Fold a batch; event i has log position ``first + i``.

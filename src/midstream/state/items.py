@@ -18,7 +18,7 @@ The hottest available items of each half-life are kept sorted (``state.hot_list`
 answers follow from heat and availability alone, and ``restore`` builds the lists from those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import msgspec
@@ -33,7 +33,7 @@ from midstream.events.wire import AttributeKind
 from midstream.state.arrivals import Arrivals
 from midstream.state.attributes import Attributes
 from midstream.state.decay import decay_weight
-from midstream.state.documents import Documents
+from midstream.state.documents import Change, Documents
 from midstream.state.hot_list import LENGTH, build_list
 from midstream.state.item_fold import (
     CATALOGUED,
@@ -195,6 +195,10 @@ class Items:
     def document(self, index: int) -> dict[str, object]:
         """Return the attributes of an item as they were sent, declared or not; empty = none."""
         return self._documents.get(index)
+
+    def changes(self) -> Iterator[tuple[int, Change]]:
+        """Yield the changes that make each item's attributes out of nothing: item index and change, by index."""
+        return ((index, change) for index in self._documents.indices() for change in self._documents.changes(index))
 
     def hottest(self, half_life_ms: int, limit: int) -> tuple[Index, Score]:
         """Return the available items with the highest heat, best first; equal ones by id hash.

@@ -9,7 +9,7 @@ the row forgets whatever came before in the log, the document what is not newer 
 Events more than 24 h behind log time move affinities only, where decay makes them weigh what they should.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +20,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.affinities import AFFINITIES_MAX, fold_affinities, merge_affinities, read_affinities
-from midstream.state.documents import Documents
+from midstream.state.documents import Change, Documents
 from midstream.state.kernel import kernel, signed
 from midstream.state.merged_rows import add_row, ring_places, ring_times
 from midstream.state.settings import FoldSettings
@@ -239,6 +239,10 @@ class Users:
     def watched_value(self, user_index: int) -> object:
         """Return the value of the attribute that makes segments in a user's profile, None = none."""
         return self._documents.value(user_index, self._watched) if self._watched else None
+
+    def changes(self) -> Iterator[tuple[int, Change]]:
+        """Yield the changes that make each user's attributes out of nothing: user slot and change, by slot."""
+        return ((index, change) for index in self._documents.indices() for change in self._documents.changes(index))
 
     def exists(self, user_index: int) -> bool:
         """Say whether a profile was sent and not deleted."""

@@ -97,7 +97,7 @@ class Vocabulary:
 
     def __init__(self, settings: FoldSettings, dropped: Dropped = NOTHING) -> None:
         """Reserve the maxima; pages are paid when touched."""
-        self._dropped = dropped
+        self.dropped = dropped
         limits = settings.limits
         names = settings.action_names()
         self._actions = np.array([id_hash(name) for name in names], dtype=np.uint64)
@@ -344,7 +344,7 @@ class Vocabulary:
         folded: Mask,
     ) -> None:
         """Let events that name dropped items name none; acts and what puts one count as without room for it."""
-        passed_by = self._dropped.are_passed_by(first, item_hash)
+        passed_by = self.dropped.are_passed_by(first, item_hash)
         if passed_by is not None:
             item_hash[passed_by] = _NONE
             wants = (action >= 0) | ((codes[0] == _ITEM) & (codes[1] != _DELETE))

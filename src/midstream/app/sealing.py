@@ -1,0 +1,49 @@
+"""Old segments become history when somebody asks, in a folder that is closed or beside the server that has it open."""
+
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.app.in_service import settings_of
+from midstream.app.inspection import LogView
+from midstream.app.running import DATA_NAME
+from midstream.core.errors import FolderLocked
+from midstream.engine import seal_child
+from midstream.engine.child import Notify, Pace, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.seal_child import Order, Report
+from midstream.events.disk import RealDisk
+from midstream.state.settings import encode_settings
+
+
+def seal_folder(folder: Path, config: Config, notify: Notify = nobody) -> Report:
+    """Seal what is old enough; in a folder that no server has open cut what is kept too long, too.
+
+    A server cuts by itself: the base that the cut needs is of the state that it serves.
+
+    Raises:
+        FolderLocked: Another process seals, cuts or rewrites the history.
+        LogDamaged: The log cannot be trusted; nothing of it was removed.
+        OSError: The disk.
+    """
+    data, disk = DataFolder(folder / DATA_NAME), RealDisk()
+    if not data.root.is_dir():
+        return Report(0, 0, 0, 0, 0, 0, 0)
+    try:
+        lock = disk.lock(data.lock)
+    except FolderLocked:
+        return _seal(folder, config, 0, notify)
+    try:
+        return _seal(folder, config, config.history.keep_ms, notify)
+    finally:
+        disk.close(lock)
+
+
+def _seal(folder: Path, config: Config, keep_ms: int, notify: Notify) -> Report:
+    data = DataFolder(folder / DATA_NAME)
+    # What is sealed lies before the last segment, so it is durable, whatever has become of the end.
+    end = LogView(folder).end
+    if end == 0:
+        return Report(0, 0, 0, 0, 0, 0, 0)
+    settings = encode_settings(settings_of(data, config))
+    order = Order(str(data.root), end, config.history.hot.ms, keep_ms, settings, hurried=True)
+    return seal_child.run(order, Pace(notify, hurried=True))

@@ -1,0 +1,23 @@
+"""``midstream seal``: old segments become history now, and what is kept too long goes."""
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, err, print_facts
+
+app = typer.Typer()
+
+
+@app.command("seal")
+def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Make Parquet files of old segments, and remove what is kept too long.
+
+    A server does this by itself, once an hour; beside one this seals and removes nothing that retention would.
+    """
+    import msgspec
+
+    from midstream.app.running import config_of
+    from midstream.app.sealing import seal_folder
+
+    with err.status("sealing"):
+        done = seal_folder(folder, config_of(folder))
+    print_facts(msgspec.structs.asdict(done), as_json=as_json)

@@ -1,0 +1,119 @@
+"""The process that makes history of old segments, and cuts history where its time is over.
+
+It runs on time that nobody else wants, beside the server, which goes on appending and reading. Before history is cut
+the state at the cut is written as the base that the log begins with from then on.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from midstream.core.errors import MidstreamError
+from midstream.core.types import LogPosition
+from midstream.engine import beginning, child
+from midstream.engine.child import Pace
+from midstream.engine.folder import DataFolder
+from midstream.events.disk import RealDisk
+from midstream.events.sealing import kept_from, retain, seal
+from midstream.events.segment_reader import SegmentReader
+from midstream.events.segment_scan import history_of
+from midstream.state.settings import FoldSettings, decode_settings
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What is asked of the child, as JSON on its standard input."""
+
+    folder: str
+    log_position: int
+    """Before it all is durable."""
+    hot_ms: int
+    """Log time that stays in segments."""
+    keep_ms: int
+    """Log time that stays at all; 0 = all of it."""
+    settings: str
+    """``FoldSettings`` of the version in service, as ``encode_settings`` writes it."""
+    hurried: bool = False
+    """Somebody waits for it."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the child says, as one line of JSON on its standard output."""
+
+    begin: int
+    """Log position of the first event that is kept."""
+    end: int
+    """Log position at which history ends and the segments begin."""
+    sealed_events: int
+    files: int
+    """Files of history that were written."""
+    segments: int
+    """Segments that were removed, because history holds them."""
+    cut_events: int
+    """Events that retention removed."""
+    nameless: int
+    """Changes of users that the base could not say, because no event that was kept has their id."""
+
+
+def run(order: Order, pace: Pace | None = None) -> Report:
+    """Seal what is old enough, and cut what is kept too long.
+
+    Raises:
+        FolderLocked: Another process seals, cuts or rewrites the history.
+        LogDamaged: The log cannot be trusted; nothing of it was removed.
+        OSError: The disk.
+    """
+    pace = pace or Pace(hurried=True)
+    data = DataFolder(Path(order.folder))
+    disk = RealDisk()
+    lock = disk.lock(data.history_lock)
+    try:
+        return _run(order, data, pace)
+    finally:
+        disk.close(lock)
+
+
+def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
+    folder, disk, position = data.log, RealDisk(), LogPosition(order.log_position)
+
+    def rest(byte_count: int) -> None:
+        if byte_count:
+            pace.wrote(byte_count)
+        pace.rest()
+        pace.say("sealing", 0, 0)
+
+    sealed = seal(folder, disk, position, order.hot_ms, rest)
+    reader = SegmentReader(folder, disk)
+    history = history_of(folder, disk, reader.identity)
+    begin, nameless = reader.begin, 0
+    if history is not None and order.keep_ms and position:
+        ((_, newest),) = reader.read(LogPosition(position - 1), 1, position)
+        cut = kept_from(history, int(newest.rows["log_time_ms"][0]) - order.keep_ms)
+        if cut > begin:
+            nameless = _cut(data, decode_settings(order.settings), reader, LogPosition(cut), pace)
+        begin = LogPosition(max(begin, cut))
+    beginning.remove_other_bases(folder, begin)
+    cut_events = begin - sealed.begin
+    return Report(begin, sealed.end, sealed.events, sealed.files, sealed.segments, cut_events, nameless)
+
+
+def _cut(data: DataFolder, settings: FoldSettings, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
+    """Write the base, and then let the log begin with it; return how many changes of users it could not say."""
+    base = beginning.write_base(data, settings, reader, begin, pace)
+    retain(reader.folder, RealDisk(), begin)
+    return base.nameless
+
+
+def main() -> None:
+    """Read the order, do it, report."""
+    child.begin()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        done = run(order, Pace(child.say_progress, hurried=order.hurried))
+    except (MidstreamError, OSError, MemoryError) as error:
+        child.fail(error)
+    child.report(msgspec.json.encode(done))
+
+
+if __name__ == "__main__":
+    main()

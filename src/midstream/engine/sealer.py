@@ -1,0 +1,101 @@
+"""When old segments become history, by a child process, and what is done with what it reports."""
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+
+from midstream.core.types import LogPosition
+from midstream.engine import child
+from midstream.engine.engine import Engine
+from midstream.engine.folder import DataFolder
+from midstream.engine.seal_child import Order, Report
+from midstream.events.disk import RealDisk
+from midstream.events.segment_reader import SegmentReader
+from midstream.events.segment_scan import history_of, segment_firsts
+from midstream.state.settings import encode_settings
+
+CHILD = "midstream.engine.seal_child"
+CHILD_S_MAX = 24 * 3_600
+"""100 M events at 5,000 a second, a tenth of its rate on an idle machine; a child that takes longer hangs."""
+FIRST_MS_MAX = 60_000
+"""After a start: a server that is restarted each hour seals too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealOptions:
+    """What is sealed and kept, and how often that is looked after."""
+
+    hot_ms: int = 2 * 86_400_000
+    """Log time that stays in segments."""
+    keep_ms: int = 0
+    """Log time that stays at all; 0 = all of it."""
+    interval_ms: int = 3_600_000
+
+
+class Sealer:
+    """Orders sealings, and says so when one fails."""
+
+    def __init__(self, folder: DataFolder, options: SealOptions, engine: Engine, turn: asyncio.Lock) -> None:
+        """Seal the log of ``engine`` in ``folder``; a child is at work while ``turn`` is held."""
+        self._folder = folder
+        self._options = options
+        self._engine = engine
+        self._turn = turn
+        self._task: asyncio.Task[None] | None = None
+        reader = SegmentReader(folder.log, RealDisk())
+        history = history_of(reader.folder, RealDisk(), reader.identity)
+        engine.metrics.set_history(reader.begin, 0 if history is None else history.end)
+
+    def start(self) -> None:
+        """Begin to seal while serving."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-seal")
+
+    async def stop(self) -> None:
+        """Seal no more; a child that is at work is ended, and the next one begins again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def seal(self, *, hurried: bool = False) -> Report | None:
+        """Seal what is old enough now; return None when the child failed, which health says.
+
+        Args:
+            hurried: The child does not hold back: somebody waits for it.
+        """
+        async with self._turn:
+            return await self._seal(hurried=hurried)
+
+    async def _seal(self, *, hurried: bool) -> Report | None:
+        metrics, monotonic = self._engine.metrics, self._engine.host.monotonic
+        began = monotonic()
+        ended = await self._child(self._engine.log.end, hurried=hurried)
+        metrics.observe_seal(good=bool(ended.line), seconds=monotonic() - began)
+        if not ended.line:
+            self._engine.concerns["history"] = f"old events were not sealed: {ended.reason}"
+            return None
+        self._engine.concerns.pop("history", None)
+        report = msgspec.json.decode(ended.line, type=Report)
+        metrics.set_history(report.begin, report.end)
+        return report
+
+    async def _child(self, position: LogPosition, *, hurried: bool) -> child.Ended:
+        settings = encode_settings(self._engine.fold.settings)
+        options = self._options
+        order = Order(str(self._folder.root), position, options.hot_ms, options.keep_ms, settings, hurried)
+        try:
+            async with asyncio.timeout(CHILD_S_MAX):
+                return await child.run(CHILD, msgspec.json.encode(order))
+        except TimeoutError:
+            return child.Ended(b"", f"its process took longer than {CHILD_S_MAX} s and was ended")
+
+    async def _run(self) -> None:
+        await asyncio.sleep(min(FIRST_MS_MAX, self._options.interval_ms) / 1_000)
+        while True:
+            if self._may_be_due():
+                await self.seal()
+            await asyncio.sleep(self._options.interval_ms / 1_000)
+
+    def _may_be_due(self) -> bool:
+        """Return whether a child could find something to do: not in a log of one segment, which stays."""
+        return len(segment_firsts(self._folder.log, RealDisk())) > 1

@@ -1,0 +1,109 @@
+"""What is known of items and users, said again as events: what a fold begins with where older events are gone.
+
+Events do not depend on the fold version, tables do. Documents are said as the fewest changes that make them, at their
+own times; merges and erasures that still matter are the events as they were. All stand in the order of their times,
+as an import into an empty log has them: log time is event time.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch
+from midstream.events.schema import Event, build, event_at
+from midstream.events.values import merged_id
+from midstream.state.erasures import blanked_hashes
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+
+
+class Restated(NamedTuple):
+    """What is known, as events."""
+
+    events: EventBatch
+    nameless: int
+    """Changes of users whose id is in no event that could be read: left out."""
+
+
+_KINDS = (int(Kind.USER), int(Kind.ERASE))
+_MERGE = int(Operation.MERGE)
+
+
+def restated(fold: Fold, events: Iterable[EventBatch]) -> Restated:
+    """Return events that say all documents, merges and erasures of a fold.
+
+    The state knows users by hash alone, so their ids are looked for in the events. Cost: reads the events once, and
+    20 µs an event that is returned; there are at most as many as had made what they say.
+
+    Args:
+        fold: Knows what is to be said.
+        events: All before the fold's log position, as far as they can be read, and those that stand for what is
+            gone: they say who the users are.
+    """
+    slots = fold.vocabulary.arrays()["user_hash"]
+    wanted = {int(slots[slot]) for slot, _ in fold.users.changes()}
+    texts: dict[int, str] = {}
+    kept: list[Event] = []
+    aliases = set(fold.vocabulary.aliases.arrays()["alias"].tolist())
+    erased = set(fold.vocabulary.erasures.arrays()["user_hash"].tolist())
+    for event in _of_people(events):
+        for text in _ids_of(event):
+            if (known := id_hash(text)) in wanted:
+                texts[known] = text
+        if event.kind == Kind.ERASE:
+            still_matters = not erased.isdisjoint((id_hash(event.user_id), *blanked_hashes(event.body)))
+        else:
+            still_matters = event.operation == _MERGE and id_hash(merged_id(event.body)) in aliases
+        if still_matters:
+            kept.append(event)
+    limits = fold.settings.limits
+    kept = kept[-(limits.aliases_max + limits.erased_max) :]
+    erased_ms = {id_hash(event.user_id): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
+    users = list(_users(fold, texts, erased_ms))
+    found = sorted([*kept, *_items(fold), *users], key=lambda event: event.log_time_ms)
+    return Restated(build(found), sum(1 for _ in fold.users.changes()) - len(users))
+
+
+def _of_people(events: Iterable[EventBatch]) -> Iterator[Event]:
+    for batch in events:
+        kinds = batch.rows["kind"]
+        for index in ((kinds == _KINDS[0]) | (kinds == _KINDS[1])).nonzero()[0].tolist():
+            yield event_at(batch, index)
+
+
+def _ids_of(event: Event) -> tuple[str, ...]:
+    is_merge = event.kind == Kind.USER and event.operation == _MERGE
+    return (event.user_id, merged_id(event.body)) if is_merge else (event.user_id,)
+
+
+def _items(fold: Fold) -> Iterator[Event]:
+    for number, (index, change) in enumerate(fold.items.changes()):
+        log_time_ms = min(change.time_ms, fold.log_time_ms)
+        yield Event(
+            Kind.ITEM,
+            change.operation,
+            event_id=f"base:item:{number}",
+            item_id=fold.vocabulary.item_id(index),
+            body=change.body,
+            event_time_ms=change.time_ms,
+            log_time_ms=log_time_ms,
+        )
+
+
+def _users(fold: Fold, texts: dict[int, str], erased_ms: dict[int, int]) -> Iterator[Event]:
+    slots = fold.vocabulary.arrays()["user_hash"]
+    for number, (slot, change) in enumerate(fold.users.changes()):
+        user_hash = int(slots[slot])
+        if user_hash not in texts:
+            continue
+        # Who came back after an erasure is not erased again by what is said in the order of times.
+        log_time_ms = max(min(change.time_ms, fold.log_time_ms), erased_ms.get(user_hash, change.time_ms))
+        yield Event(
+            Kind.USER,
+            change.operation,
+            event_id=f"base:user:{number}",
+            user_id=texts[user_hash],
+            body=change.body,
+            event_time_ms=change.time_ms,
+            log_time_ms=log_time_ms,
+        )

@@ -1,0 +1,228 @@
+"""Retention: what is cut off the log is stood for by a base, and the state does not notice."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.core.durations import Duration
+from midstream.core.errors import LogDamaged
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import beginning, seal_child
+from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.replay import catch_up
+from midstream.engine.seal_child import Order, Report
+from midstream.events.disk import RealDisk
+from midstream.events.history import DAY_MS
+from midstream.events.schema import Event, build, cut
+from midstream.events.segment_reader import SegmentReader
+from midstream.state.documents import Change
+from midstream.state.dropped import NOTHING
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+from midstream.state.restating import restated
+from midstream.state.settings import FoldSettings, encode_settings
+from midstream.testing.events import Stream, random_events, tiny_settings
+
+LOG_ID = bytes(range(16))
+COUNT = 3_000
+WIDE = Stream(step_ms=9 * DAY_MS // COUNT, catalogue_share=0.3)
+"""Nine days in so many events."""
+
+
+def roomy() -> FoldSettings:
+    """Settings of which no table is full, so that nobody is forgotten for want of room."""
+    tiny = tiny_settings()
+    limits = msgspec.structs.replace(
+        tiny.limits, users_max=500, items_max=500, click_items_max=200, event_ids_max=9_000, document_bytes_max=1 << 20
+    )
+    return msgspec.structs.replace(tiny, limits=limits)
+
+
+def other(settings: FoldSettings) -> FoldSettings:
+    """The same with another fold version."""
+    return msgspec.structs.replace(settings, session_gap=Duration("7m"))
+
+
+def with_log(root: Path, events: EventBatch) -> DataFolder:
+    """Write events into a log, some hundred a commit."""
+    data = DataFolder(root)
+    log = open_log(data, LOG_ID, 1 << 20)
+    for start in range(0, len(events), 150):
+        log.append(cut(events, start, min(start + 150, len(events))))
+    log.close()
+    return data
+
+
+def ordered(data: DataFolder, settings: FoldSettings, hot_days: int, keep_days: int) -> Report:
+    """Seal and cut as the child would."""
+    end = log_end(data)
+    order = Order(str(data.root), end, hot_days * DAY_MS, keep_days * DAY_MS, encode_settings(settings))
+    return seal_child.run(order)
+
+
+def log_end(data: DataFolder) -> LogPosition:
+    log = open_log(data, LOG_ID, 1 << 20)
+    log.close()
+    return log.end
+
+
+def state_of(data: DataFolder, settings: FoldSettings) -> Fold:
+    """Fold a log from where it begins."""
+    end = log_end(data)
+    reader = SegmentReader(data.log, RealDisk())
+    fold = beginning.beginning(settings, NOTHING, reader)
+    catch_up(fold, lambda after, limit: reader.read(after, limit, end), end)
+    return fold
+
+
+@pytest.fixture(scope="module")
+def events() -> EventBatch:
+    return random_events(COUNT, 7, WIDE)
+
+
+@pytest.fixture(scope="module")
+def whole(events: EventBatch) -> str:
+    """Digest of everything."""
+    fold = Fold(roomy())
+    fold.apply(LogPosition(0), events)
+    return fold.digest()
+
+
+def test_the_state_does_not_notice_a_cut(tmp_path: Path, events: EventBatch, whole: str) -> None:
+    """Sealed and cut, again and again, the fold from the log's beginning has the digest of all events."""
+    data = with_log(tmp_path, events)
+    begins: list[int] = []
+    done = ordered(data, roomy(), 9, 9)
+    for keep_days in (6, 4, 3):
+        done = ordered(data, roomy(), 1, keep_days)
+        begins.append(done.begin)
+        assert state_of(data, roomy()).digest() == whole
+        assert [path.name for path in (data.log / "base").iterdir()] == [f"{done.begin:020d}"]
+    assert 0 < begins[0] < begins[1] < begins[2]
+    assert done.cut_events == begins[2] - begins[1]
+    assert done.nameless == 0
+    assert beginning.base_flaw(beginning.base_folder(data.log, done.begin), LOG_ID.hex()) == ""
+
+
+def documents(fold: Fold) -> dict[str, list[Change]]:
+    """Everything that a fold says of the attributes of items and users, by id hash."""
+    slots = fold.vocabulary.arrays()["user_hash"]
+    found: dict[str, list[Change]] = {}
+    for index, change in fold.items.changes():
+        found.setdefault(f"item {fold.vocabulary.item_id(index)}", []).append(change)
+    for slot, change in fold.users.changes():
+        found.setdefault(f"user {slots[slot]}", []).append(change)
+    # Of what only interactions had made known, and those are gone, a later DELETE has nothing to mark.
+    return {name: changes for name, changes in found.items() if changes[-1].operation != Operation.DELETE}
+
+
+def test_documents_outlive_a_cut_under_another_version(tmp_path: Path, events: EventBatch) -> None:
+    """Folded under other settings, attributes, profiles and aliases are what all events give; the beginning is the
+    same each time; and so it is after a second cut whose base was made from the first.
+    """
+    expected = Fold(other(roomy()))
+    expected.apply(LogPosition(0), events)
+    data = with_log(tmp_path, events)
+    for keep_days in (5, 3):
+        ordered(data, roomy(), 1, keep_days)
+        fold = state_of(data, other(roomy()))
+        assert documents(fold) == documents(expected)
+        assert fold.log_position == COUNT
+        assert fold.digest() == state_of(data, other(roomy())).digest()
+        aliases, all_aliases = (each.vocabulary.aliases.arrays() for each in (fold, expected))
+        assert dict(zip(aliases["alias"].tolist(), aliases["into"].tolist(), strict=True)) == dict(
+            zip(all_aliases["alias"].tolist(), all_aliases["into"].tolist(), strict=True)
+        )
+        available = {
+            fold.vocabulary.item_id(each): bool(fold.items.available[each]) for each in range(fold.items.count)
+        }
+        for index in range(expected.items.count):
+            item_id = expected.vocabulary.item_id(index)
+            if expected.vocabulary.in_catalogue[index]:
+                assert available[item_id] == bool(expected.items.available[index])
+
+
+def test_never_more_events_than_places(events: EventBatch) -> None:
+    """What restates a fold has at most as many events as it had folded, at every position."""
+    fold = Fold(roomy())
+    for start in range(0, 600, 30):
+        fold.apply(LogPosition(start), cut(events, start, start + 30))
+        said = restated(fold, [cut(events, 0, start + 30)])
+        assert len(said.events) <= start + 30
+        assert said.nameless == 0
+        assert bool(np.all(np.diff(said.events.rows["log_time_ms"]) >= 0))
+
+
+def test_a_damaged_base_stops_what_needs_it(tmp_path: Path, events: EventBatch) -> None:
+    """A flipped bit anywhere in the base's files is found; what begins from it says so and does not begin."""
+    data = with_log(tmp_path, events)
+    done = ordered(data, roomy(), 1, 4)
+    place = beginning.base_folder(data.log, done.begin)
+    for path in (place / "base.json", next(place.glob("*.parquet"))):
+        content = path.read_bytes()
+        for byte in (9, len(content) // 2, len(content) - 3):
+            path.write_bytes(content[:byte] + bytes([content[byte] ^ 1]) + content[byte + 1 :])
+            assert str(place) in beginning.base_flaw(place, LOG_ID.hex())
+            with pytest.raises(LogDamaged):
+                state_of(data, other(roomy()))
+        path.write_bytes(content)
+    shutil.rmtree(next((place / "snapshots").iterdir()))
+    state_of(data, roomy())
+    shutil.rmtree(place)
+    with pytest.raises(LogDamaged, match="no state can begin here"):
+        state_of(data, roomy())
+
+
+@pytest.mark.parametrize("step", ["restated", "rename", "retain", "remove_other_bases"])
+def test_a_cut_that_is_broken_off_changes_nothing(
+    tmp_path: Path, events: EventBatch, whole: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a cut ends before its time, the log begins where it did or where it was to, with the same state."""
+    data = with_log(tmp_path, events)
+    before = ordered(data, roomy(), 1, 6)
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "broken off")
+
+    with monkeypatch.context() as patch:
+        if step == "rename":
+            patch.setattr(RealDisk, "rename", broken)
+        elif step == "remove_other_bases":
+            patch.setattr(beginning, step, broken)
+        else:
+            patch.setattr(beginning if step == "restated" else seal_child, step, broken)
+        with pytest.raises(OSError, match="broken off"):
+            ordered(data, roomy(), 1, 3)
+    assert state_of(data, roomy()).digest() == whole
+    done = ordered(data, roomy(), 1, 3)
+    assert done.begin > before.begin
+    assert state_of(data, roomy()).digest() == whole
+    assert len(list((data.log / "base").iterdir())) == 1
+
+
+def test_what_was_erased_and_merged_is_said_again(tmp_path: Path) -> None:
+    """An erasure and a merge before the cut hold under another version after it, also for what still arrives."""
+    start = 20_000 * DAY_MS
+    rows = [
+        Event(Kind.USER, Operation.PUT, "1", user_id="ann", body=b'{"size": "M"}', log_time_ms=start),
+        Event(Kind.USER, Operation.PUT, "2", user_id="bob", body=b'{"size": "L"}', log_time_ms=start + 1),
+        Event(Kind.USER, Operation.PUT, "3", user_id="guest", body=b'{"hat": true}', log_time_ms=start + 2),
+        Event(Kind.USER, Operation.MERGE, "4", user_id="ann", body=b'{"from":"guest"}', log_time_ms=start + 3),
+        Event(Kind.ERASE, event_id="5", user_id="bob", log_time_ms=start + 4),
+        *(Event(Kind.TICK, event_id=f"t{day}", log_time_ms=start + day * DAY_MS) for day in range(1, 8)),
+    ]
+    data = DataFolder(tmp_path)
+    log = open_log(data, LOG_ID, 1 << 20)
+    for row in rows:
+        log.append(build([row]))
+    log.close()
+    assert ordered(data, roomy(), 1, 2).begin == 9
+    fold = state_of(data, other(roomy()))
+    assert fold.users.document(fold.vocabulary.user_index("guest")) == {"size": "M", "hat": True}
+    assert fold.vocabulary.user_index("guest") == fold.vocabulary.user_index("ann")
+    assert fold.vocabulary.user_index("bob") == -1
+    assert fold.vocabulary.erasures.arrays()["user_hash"].tolist() == [id_hash("bob")]
