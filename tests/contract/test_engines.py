@@ -67,14 +67,6 @@ class Followed:
     def __getattr__(self, name):
         return getattr(self._pair.follower, name)
 
-    @property
-    def plans(self):
-        return self._pair.follower.plans
-
-    @plans.setter
-    def plans(self, plans):
-        self._pair.follower.plans = plans
-
     async def start(self):
         await self._pair.start()
 

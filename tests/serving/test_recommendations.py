@@ -12,7 +12,7 @@ from midstream.testing.engine import FakeEngine, FakePlan
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-    from midstream.serving.ingest import Ingest
+    from midstream.serving.recommendations import Record
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 
@@ -222,7 +222,7 @@ def test_the_only_placement_is_meant_beside_the_one_for_similar_items():
     """``similar`` is always there, so it does not make a shop with one placement ambiguous."""
     engine = FakeEngine()
     engine.plans = {name: FakePlan(name) for name in ("home", "similar")}
-    asked = Recommendations(cast("Engine", engine), cast("Ingest", None))
+    asked = Recommendations(cast("Engine", engine), cast("Record", None))
     assert asked._only_placement() == "home"
     engine.plans = {"similar": FakePlan("similar")}
     assert asked._only_placement() == "similar"

@@ -9,6 +9,7 @@ from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import RESERVED_TYPES
 from midstream.core.nearest import nearest
+from midstream.engine.board import PROCESSES_MAX
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.acted import IMPRESSION
@@ -46,6 +47,7 @@ DEADLINE_MS_MAX = 60_000
 WINDOW_MS_MAX = 365 * 86_400_000
 SERVER_BOUNDS = {
     "port": (0, 65_535),
+    "followers": (0, PROCESSES_MAX - 1),
     "body_bytes_max": (1_024, 1 << 24),
     "head_bytes_max": (1_024, 1 << 20),
     "connections_max": (1, 65_535),

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from midstream.app.config import Config
+from midstream.app.followers import Followers
 from midstream.app.running import DATA_NAME, Outside, open_running
 from midstream.app.server_address import publish, withdraw
 from midstream.core.types import LogPosition
@@ -18,8 +19,9 @@ from midstream.engine.running import Running, Started
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Limits
+from midstream.serving.app import Elsewhere
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import Opened, serve
+from midstream.serving.run import Company, Opened, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,17 @@ def serve_folder(
         publish(data.root, url)
         on_ready(_ready(url, opened[0]))
 
-    serve(lambda: _opening(folder, config, opened, stopped.append, notify), options, ready)
+    serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
     return stopped[0]
 
 
 def _opening(
-    folder: Path, config: Config, opened: list[Running], on_stopped: Callable[[Stopped], None], notify: Notify
+    folder: Path,
+    config: Config,
+    options: ServerOptions,
+    opened: list[Running],
+    on_stopped: Callable[[Stopped], None],
+    notify: Notify,
 ) -> AbstractAsyncContextManager[Opened]:
     @asynccontextmanager
     async def opening() -> AsyncGenerator[Opened]:
@@ -94,6 +101,7 @@ def _opening(
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=Outside().clock()),
                 letters,
                 running.rebuilder,
+                _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's
@@ -102,6 +110,10 @@ def _opening(
             on_stopped(_stopped(running, data, began))
 
     return opening()
+
+
+def _company(followers: Followers) -> Company:
+    return Company(Elsewhere(metrics_text=followers.metrics_text), followers.joining)
 
 
 def _ready(url: str, running: Running) -> Ready:

@@ -106,6 +106,7 @@ price = "number". `available` is always there: an item with available = false is
         {
             "host": "Address to listen on. Anything but loopback needs insecure = true while no key is asked for.",
             "port": "0 = any free port.",
+            "followers": "Further processes that answer, each with a state of its own in memory; 0 = one process.",
             "insecure": "Listen on more than loopback, because something in front keeps strangers out.",
             "body_bytes_max": "Largest body of a request.",
             "body_wait_max": "Longest wait for a body.",

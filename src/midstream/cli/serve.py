@@ -18,10 +18,20 @@ EXAMPLE = "example.ndjson"
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one; default: the configuration's.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
+Further = Annotated[
+    int | None,
+    typer.Option("--followers", min=0, max=64, help="Further processes that answer; default: the configuration's."),
+]
 
 
 @app.command("serve")
-def command(folder: NewFolder = HERE, host: Host = None, port: Port = None, insecure: Insecure = False) -> None:
+def command(
+    folder: NewFolder = HERE,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = False,
+    followers: Further = None,
+) -> None:
     """Take events and answer over HTTP until Ctrl-C.
 
     What was acknowledged is durable; stopping loses nothing of it.
@@ -30,7 +40,7 @@ def command(folder: NewFolder = HERE, host: Host = None, port: Port = None, inse
     from midstream.app.serving import serve_folder
 
     config = config_of(folder)
-    options = _options(config, host, port, insecure=insecure)
+    options = _options(config, {"host": host, "port": port, "insecure": insecure or None, "followers": followers})
     say("starting; the first start on a machine compiles for about a minute")
     with progress() as bar:
 
@@ -42,9 +52,8 @@ def command(folder: NewFolder = HERE, host: Host = None, port: Port = None, inse
     print_stopped(stopped)
 
 
-def _options(config: "Config", host: str | None, port: int | None, *, insecure: bool) -> "ServerOptions":
+def _options(config: "Config", said: dict[str, object]) -> "ServerOptions":
     """Return the configuration's options with what was said instead."""
-    said = {"host": host, "port": port, "insecure": insecure or None}
     return msgspec.structs.replace(config.server, **{name: value for name, value in said.items() if value is not None})
 
 

@@ -24,7 +24,7 @@ from midstream.engine.lookups import item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
-from midstream.engine.types import Answer, Ask, ErasureDue, Health, Outcome, Recorded
+from midstream.engine.types import Answer, Ask, ErasureDue, FollowerView, Health, Outcome, Recorded
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
@@ -121,6 +121,10 @@ class Engine:
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
         self.after_commit: list[Callable[[], None]] = []
         """Called after each durable write, before its events are applied."""
+        self.after_swap: list[Callable[[], None]] = []
+        """Called when another state, or other plans, were put in service."""
+        self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
+        """Says how the processes are that follow this one."""
 
     @property
     def fold(self) -> Fold:
@@ -151,6 +155,8 @@ class Engine:
         self._in_service = InService(fold, plans)
         self._folding.fold = fold
         self._intake.fold = fold
+        for tell in self.after_swap:
+            tell()
 
     async def hand_over(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Fold the rest of the log into a state beside the one in service, in bounded turns, then swap.
@@ -160,6 +166,11 @@ class Engine:
         """
         await self._folding.bring_up(fold, self.log.read)
         self.swap(fold, plans)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the folding for good, None as it should be."""
+        return self._folding.failure
 
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
@@ -369,6 +380,7 @@ class Engine:
             log_position=self.log.end,
             applied_log_position=self.fold.log_position,
             queued_events=self._writer.queued_events,
+            followers=self.followers(),
         )
 
     def refresh_metrics(self) -> None:

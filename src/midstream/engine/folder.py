@@ -75,6 +75,11 @@ class DataFolder:
         return self.root / "config"
 
     @property
+    def sockets(self) -> Path:
+        """Where the processes of one server reach each other, while it runs."""
+        return self.root / "sockets"
+
+    @property
     def dead_letters(self) -> Path:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"

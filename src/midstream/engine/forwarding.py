@@ -33,7 +33,7 @@ class Forwarding:
     def __init__(self, send: Send, metrics: Metrics) -> None:
         """Send lots with ``send``, one after another."""
         self._send = send
-        self._metrics = metrics
+        self.metrics = metrics
         self._lots: deque[EventBatch] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -93,7 +93,7 @@ class Forwarding:
             while self._lots:
                 lot = self._lots[0]
                 if not await self._send(encode_lot(lot)):
-                    self._metrics.count_overload("served")
+                    self.metrics.count_overload("served")
                 self._lots.popleft()
             self._work.clear()
             self._idle.set()

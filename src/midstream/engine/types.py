@@ -129,6 +129,19 @@ class RebuildView:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowerView:
+    """One process that follows, as the leader sees it."""
+
+    number: int
+    state: str
+    """``starting``, ``serving``, ``behind`` (it takes no connections until it has caught up) or ``ended``."""
+    behind_events: int
+    """Durable events that its state has not; of one that is starting, all since its snapshot."""
+    restarts: int
+    """How often it was started again after it had ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the engine can do now."""
 
@@ -139,3 +152,5 @@ class Health:
     log_position: LogPosition
     applied_log_position: LogPosition
     queued_events: int
+    followers: tuple[FollowerView, ...] = ()
+    """Further processes that answer; empty while there are none."""

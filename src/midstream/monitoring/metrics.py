@@ -143,6 +143,10 @@ class Metrics:
         self._history_end = self._gauge("history_end_log_position", "Log position at which the segments begin.")
         self._ready = self._gauge("ready", "1 while requests can be answered.")
         self._accepts_events = self._gauge("accepts_events", "1 while events can be made durable.")
+        self._follower_serves = self._gauge("follower_serves", "1 while a follower takes requests.", "follower")
+        self._follower_behind = self._gauge("follower_behind_events", "Durable events it has not folded.", "follower")
+        self._follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
+        self._passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
         self._versions = Info("midstream_versions", "What is running.", registry=self.registry)
 
     def text(self) -> bytes:
@@ -261,6 +265,19 @@ class Metrics:
         """Set what the engine can do now."""
         self._ready.set(ready)
         self._accepts_events.set(accepts_events)
+
+    def set_follower(self, number: int, behind_events: int, *, serves: bool) -> None:
+        """Set how one of the followers is."""
+        self._follower_serves.labels(number).set(serves)
+        self._follower_behind.labels(number).set(behind_events)
+
+    def count_follower_restart(self, number: int) -> None:
+        """Count a follower that ended without having been asked to."""
+        self._follower_restarts.labels(number).inc()
+
+    def count_passed_on(self) -> None:
+        """Count a request that went on to the leader."""
+        self._passed_on.inc()
 
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
         """Set what is running."""

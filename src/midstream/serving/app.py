@@ -24,12 +24,12 @@ from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.openapi import add_docs_page, add_hot_routes
-from midstream.serving.operation import add_operation_routes
+from midstream.serving.operation import MetricsText, add_operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.people import add_people_routes
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.rebuilds import add_rebuild_routes
-from midstream.serving.recommendations import Recommendations
+from midstream.serving.recommendations import Recommendations, Record, recording
 from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
 from midstream.serving.similar import add_similar_route
 
@@ -143,12 +143,26 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Elsewhere:
+    """What of an app's work other processes of the same server do; nothing, while it is the only one."""
+
+    record: Record | None = None
+    """Records the events that come with a question."""
+    metrics_text: MetricsText | None = None
+    """Returns the metrics of all processes."""
+
+
+ALONE = Elsewhere()
+
+
 def asgi(
     engine: "Engine",
     accept: Callable[[], Accept],
     options: ServerOptions | None = None,
     dead_letters: DeadLetters | None = None,
     rebuilder: "Rebuilder | None" = None,
+    elsewhere: Elsewhere = ALONE,
 ) -> App:
     """Return the ASGI app of a started engine.
 
@@ -158,6 +172,7 @@ def asgi(
         options: Sizes and waits; the defaults when None.
         dead_letters: Where rejected events are kept; nowhere when None.
         rebuilder: Reads the configuration again; None = nobody does.
+        elsewhere: What other processes do.
     """
     chosen = options or ServerOptions()
     limits = body_limits(chosen)
@@ -174,11 +189,11 @@ def asgi(
     cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
-    add_operation_routes(cold, engine)
+    add_operation_routes(cold, engine, elsewhere.metrics_text)
     add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
-    recommendations = Recommendations(engine, ingest)
+    recommendations = Recommendations(engine, elsewhere.record or recording(ingest))
     add_similar_route(cold, recommendations)
     bulk = Bulk(engine, ingest, chosen)
     hot = {**hot_routes(ingest, bulk, recommendations, limits), **bulk_routes(bulk)}

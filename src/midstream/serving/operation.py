@@ -1,6 +1,7 @@
 """What operators and callers ask of the engine itself: what was served, placements, health, metrics."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,7 @@ from midstream.serving.reply import NO_STORE, Reply, to_response
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
+MetricsText: TypeAlias = Callable[[], Awaitable[bytes]]
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -30,8 +32,8 @@ class PlacementView(msgspec.Struct, frozen=True):
     deadline_ms: int
 
 
-def add_operation_routes(app: FastAPI, engine: "Engine") -> None:
-    """Add the routes of operation."""
+def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsText | None = None) -> None:
+    """Add the routes of operation; ``metrics_text`` gives the metrics where they are not this engine's alone."""
 
     @app.get(
         "/v1/requests/{request_id}",  # noqa: FAST003  read from the path as it was sent
@@ -73,7 +75,8 @@ def add_operation_routes(app: FastAPI, engine: "Engine") -> None:
     async def get_metrics() -> Response:
         """Every metric, in the Prometheus text format."""
         engine.refresh_metrics()
-        return to_response(Reply(200, engine.metrics.text(), METRICS_TEXT, NO_STORE))
+        text = engine.metrics.text() if metrics_text is None else await metrics_text()
+        return to_response(Reply(200, text, METRICS_TEXT, NO_STORE))
 
 
 def placements(engine: "Engine") -> list[PlacementView]:

@@ -14,6 +14,8 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: int = 8765
     """0 = any free port."""
+    followers: int = 0
+    """Further processes that answer on the same port, each with a state of its own; 0 = this one alone."""
     insecure: bool = False
     """Bind to more than loopback although no key is asked for."""
     body_bytes_max: int = 262_144

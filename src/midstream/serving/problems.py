@@ -55,6 +55,15 @@ class RouteUnknown(Invalid):
     """No route has this path."""
 
 
+class Refused(MidstreamError):
+    """Another process of this server refused it, in an answer that is passed on as it came."""
+
+    def __init__(self, reply: Reply) -> None:
+        """Keep the answer."""
+        super().__init__(reply.body.decode(errors="replace")[:500])
+        self.reply = reply
+
+
 class Disconnected(Exception):
     """The client is gone; there is no one to answer."""
 
@@ -171,6 +180,8 @@ def problem_of(error: MidstreamError) -> Problem:
 
 def problem_reply(error: MidstreamError) -> Reply:
     """Return the whole answer to a request that failed as expected."""
+    if isinstance(error, Refused):
+        return error.reply
     problem = problem_of(error)
     headers: list[tuple[bytes, bytes]] = [(b"cache-control", b"no-store")]
     if problem.retry_after:

@@ -5,7 +5,7 @@ for are left out, and scores are cut to the seven digits that a float32 holds.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,13 +103,17 @@ _decoder = msgspec.json.Decoder(RecommendationBody)
 _encode = msgspec.json.Encoder().encode
 
 
+Record = Callable[[bytes], Awaitable[EventsAnswer | Problem]]
+"""Records the events that come with a question; a problem when they cannot be kept now."""
+
+
 class Recommendations:
     """Answers questions; holds the engine and the way in for the events that come with them."""
 
-    def __init__(self, engine: "Engine", ingest: Ingest) -> None:
-        """Ask ``engine``; record with ``ingest``."""
+    def __init__(self, engine: "Engine", record: Record) -> None:
+        """Ask ``engine``; record with ``record``."""
         self._engine = engine
-        self._ingest = ingest
+        self._record = record
 
     async def from_body(self, body: bytes) -> Reply:
         """Answer ``POST``.
@@ -144,17 +148,13 @@ class Recommendations:
             if question.events is not msgspec.UNSET:
                 self._engine.check(ask)  # a refused question must not leave its events behind
                 events = await self._record(bytes(question.events))
+                if isinstance(events, EventsAnswer) and events.log_position is not None:
+                    # It is later than any position that the caller could name.
+                    ask = replace(ask, min_log_position=events.log_position)
             answer = await self._engine.recommend(ask)
         except NotFound as error:
             raise self._placement_unknown(ask.placement) from error
         return Reply(200, _encode(slate_of(answer, events)), headers=NO_STORE)
-
-    async def _record(self, events: bytes) -> EventsAnswer | Problem:
-        """Record first. When events cannot be kept the question is answered all the same, and says so."""
-        try:
-            return await self._ingest.take(events)
-        except (AppendFailed, CommitTooSlow, Overloaded) as error:
-            return problem_of(error)
 
     def _ask(self, question: RecommendationBody) -> Ask:
         return Ask(
@@ -178,6 +178,18 @@ class Recommendations:
 
     def _placement_unknown(self, name: str) -> NameUnknown:
         return NameUnknown("/placement", "placement", name, self._engine.plans)
+
+
+def recording(ingest: Ingest) -> Record:
+    """Return what records in this process. When events cannot be kept the question is answered all the same."""
+
+    async def record(events: bytes) -> EventsAnswer | Problem:
+        try:
+            return await ingest.take(events)
+        except (AppendFailed, CommitTooSlow, Overloaded) as error:
+            return problem_of(error)
+
+    return record
 
 
 def question_of(query: dict[str, list[str]]) -> RecommendationBody:
@@ -232,9 +244,8 @@ def deadline_ms(text: str) -> int:
 def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
     """Return the wire form of an answer."""
     read_your_writes = answer.read_your_writes
-    if events is not None and read_your_writes is None:
-        # Events that came along were applied before the question was asked, unless there was a problem.
-        read_your_writes = isinstance(events, EventsAnswer)
+    if isinstance(events, Problem) and read_your_writes is None:
+        read_your_writes = False
     return Slate(
         answer.request_id,
         answer.placement,

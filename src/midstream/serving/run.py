@@ -21,14 +21,15 @@ import uvloop
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
-from midstream.serving.app import App, asgi
+from midstream.serving.accepting import Share, SharingServer
+from midstream.serving.app import ALONE, App, Elsewhere, asgi
 from midstream.serving.options import ServerOptions, require_safe_host
 from midstream.serving.protocol import HeadLimits, bounded_protocol
+from midstream.serving.reply import ASGI
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.rebuilder import Rebuilder
-
 
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
@@ -45,6 +46,18 @@ class Opened:
     dead_letters: DeadLetters | None = None
     rebuilder: "Rebuilder | None" = None
     """None = the configuration is never read again."""
+    company: "Company | None" = None
+    """Other processes that serve the same port; None = there are none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Company:
+    """The other processes of a server, as the one that owns the log sees them."""
+
+    elsewhere: Elsewhere
+    """What they do of this one's work."""
+    joining: Callable[[App, socket.socket], AbstractAsyncContextManager[Share]]
+    """Brings them to the port on entering and ends them on leaving; gives this process's part in it."""
 
 
 def serve(
@@ -67,7 +80,7 @@ def serve(
     require_safe_host(options)
 
     def ready(url: str) -> None:
-        _settle()
+        settle()
         on_ready(url)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -82,16 +95,28 @@ async def serve_until_stopped(
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
     require_safe_host(options)
     async with opening() as opened:
-        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.rebuilder)
-        server = uvicorn.Server(_uvicorn_config(app, options))
+        company = opened.company
+        elsewhere = ALONE if company is None else company.elsewhere
+        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.rebuilder, elsewhere)
         with _listening(options) as listener:
             host, port = listener.getsockname()[:2]
             on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
             with _signals_end_quietly(), _hangup_rereads(opened.rebuilder):
-                await server.serve([listener])
+                if company is None:
+                    await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
+                    return
+                async with company.joining(app, listener) as share:
+                    await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
-def _uvicorn_config(app: App, options: ServerOptions) -> uvicorn.Config:
+async def serve_share(app: ASGI, options: ServerOptions, share: Share) -> None:
+    """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
+    settle()
+    with _signals_end_quietly():
+        await SharingServer(_uvicorn_config(app, options), share).serve()
+
+
+def _uvicorn_config(app: ASGI, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000)),
@@ -107,7 +132,7 @@ def _uvicorn_config(app: App, options: ServerOptions) -> uvicorn.Config:
     )
 
 
-def _settle() -> None:
+def settle() -> None:
     """Leave what the start has made to the end of the process (looking through it again takes 0.1 s), switch sooner."""
     gc.collect()
     gc.freeze()

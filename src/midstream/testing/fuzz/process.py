@@ -21,7 +21,7 @@ from midstream.engine.running import Running
 from midstream.engine.tokens import parse_position
 from midstream.serving.ingest import EventsAnswer, How, Ingest
 from midstream.serving.options import ServerOptions
-from midstream.serving.recommendations import Recommendations
+from midstream.serving.recommendations import Recommendations, recording
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
 from midstream.testing.fuzz.ledger import Broken
@@ -106,7 +106,7 @@ class Process:
         options = ServerOptions()
         engine = running.engine
         self._ingest = Ingest(engine, lambda: msgspec.structs.replace(accept, now_ms=int(ground.wall())), options, None)
-        self._recommendations = Recommendations(engine, self._ingest)
+        self._recommendations = Recommendations(engine, recording(self._ingest))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run something in this process."""

@@ -1,0 +1,187 @@
+"""The process that follows: newest snapshot, the rest of the log, then answers on the port that all share.
+
+It owns nothing of the data folder and ends with the process that does: the kernel kills it when that one dies, and so
+does the end of its standard input. When it cannot go on it ends loudly, and is started again from the newest snapshot.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from midstream.app.config import Config
+from midstream.app.followers import Order
+from midstream.app.load import read_custom
+from midstream.app.running import DATA_NAME, Outside, loaded_state, service_of
+from midstream.core.errors import MidstreamError
+from midstream.engine.board import Board, Line
+from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.folder import DataFolder
+from midstream.engine.following import FollowedLog, Following
+from midstream.engine.forwarding import Forwarding
+from midstream.engine.service import Service
+from midstream.engine.tokens import RequestIds
+from midstream.events.disk import RealDisk
+from midstream.events.segment_reader import SegmentReader
+from midstream.monitoring.metrics import Metrics
+from midstream.serving.accepting import Share
+from midstream.serving.app import Elsewhere, asgi
+from midstream.serving.beside import served_at
+from midstream.serving.followed import FollowedApp, recording_at
+from midstream.serving.inside import LOTS, SERVED_PATH, Inside
+from midstream.serving.options import ServerOptions
+from midstream.serving.passing import Passage
+from midstream.serving.run import serve_share
+from midstream.state.settings import decode_settings
+
+BEHIND_EVENTS_MAX = 10_000
+"""A follower that has more events than this to fold takes no connections: 30 ms of folding."""
+NEAR_EVENTS = 1_000
+"""Until it has come so near."""
+FLUSH_S_MAX = 0.2
+"""A write waits so long for the served records before it: ten times what a lot takes."""
+LOT_S_MAX = 5.0
+"""How long the leader may take for a lot before it counts as lost."""
+PASS_MARGIN_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a follower stands, and whether it takes connections."""
+
+    order: Order
+    board: Board
+    engine: Engine
+    following: Following
+    failure: BaseException | None = None
+    is_ready: bool = False
+    accepts: bool = False
+
+    def is_current(self) -> bool:
+        """Return whether what this process has loaded is what is in service."""
+        return self.board.epoch == self.order.epoch
+
+    def end(self, failure: BaseException) -> None:
+        """Keep what ended the following."""
+        self.failure = failure
+
+    def tick(self, connections: int) -> bool:
+        """Say on the board how this process is; return whether it takes further connections.
+
+        Raises:
+            BaseException: What ended the following or the folding: this process cannot go on.
+        """
+        failure = self.failure or self.engine.failure
+        if failure is not None and self.is_current():
+            raise failure
+        self.accepts = self.is_current() and self.following.behind <= (
+            BEHIND_EVENTS_MAX if self.accepts else NEAR_EVENTS
+        )
+        self.is_ready = self.is_ready or self.accepts
+        line = Line(connections, self.accepts, self.engine.fold.log_position, self.is_ready)
+        self.board.write(self.order.number, line)
+        return self.accepts
+
+
+def main() -> None:
+    """Read the order, follow until a signal asks to stop."""
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    end_with(order.leader)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(follow(order))
+
+
+def end_with(leader: int) -> None:
+    """Have the kernel kill this process when the one that started it dies, however that happens."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != leader:  # it died before that was said
+        sys.exit(1)
+
+
+async def follow(order: Order) -> None:
+    """Open, catch up, serve; return after a signal asked to stop.
+
+    Raises:
+        MidstreamError: The log or the configuration cannot be used.
+    """
+    data = DataFolder(Path(order.folder) / DATA_NAME)
+    options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_custom)
+    config = msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
+    wait_s_max = (options.body_wait_max.ms + options.commit_wait_max.ms) / 1_000 + PASS_MARGIN_S
+    leader, inside = Passage(data.sockets / "leader", wait_s_max), Passage(data.sockets / "leader-inside", LOT_S_MAX)
+    board = Board(order.board)
+    service = service_of(Path(order.folder), config, decode_settings(order.settings))
+    forwarding = _forwarding(inside)
+    engine = _open(data, service, board, forwarding)
+    place: Place | None = None
+    following = Following(engine, lambda error: None if place is None else place.end(error))
+    place = Place(order, board, engine, following)
+    await engine.start()
+    following.start()
+    _listen_to_leader(order, following)
+
+    async def flush() -> None:
+        engine.flush_served()
+        await forwarding.sent(FLUSH_S_MAX)
+
+    elsewhere = Elsewhere(record=recording_at(leader, flush))
+    app = asgi(engine, lambda: service.accept, options, elsewhere=elsewhere)
+    share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
+    share.listener.settimeout(0)
+    async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
+        await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share)
+    await following.stop()
+    await engine.stop()
+
+
+def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwarding) -> Engine:
+    """Return an engine whose state is that of the newest snapshot."""
+    outside = Outside()
+    reader = SegmentReader(data.log, RealDisk())
+    loaded = loaded_state(data, service.settings, reader.identity, board.end)
+    ids = RequestIds(data.key(outside.entropy), outside.entropy)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer)
+    metrics = forwarding.metrics
+    metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
+    options = EngineOptions(forwarding=forwarding)
+    return Engine(FollowedLog(reader, board), loaded.fold, service.plans, host, metrics, options)
+
+
+def _forwarding(inside: Passage) -> Forwarding:
+    async def send(lot: bytes) -> bool:
+        try:
+            return (await inside.ask("POST", SERVED_PATH, lot, LOTS)).status == 204  # noqa: PLR2004  no content
+        except MidstreamError:
+            return False
+
+    return Forwarding(send, Metrics(CollectorRegistry()))
+
+
+def _listen_to_leader(order: Order, following: Following) -> None:
+    """Hear that there is more to read, and that the leader is gone."""
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        os.eventfd_read(order.wake)
+        following.wake()
+
+    def gone() -> None:
+        if not os.read(sys.stdin.fileno(), 1):
+            os._exit(1)  # whoever could take what is left to be done is not there
+
+    loop.add_reader(order.wake, wake)
+    loop.add_reader(sys.stdin.fileno(), gone)
+
+
+if __name__ == "__main__":
+    main()

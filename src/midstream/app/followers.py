@@ -1,0 +1,267 @@
+"""The further processes of a server: started, watched, started again, stopped with the one that owns the log.
+
+What they are given: the folder, the configuration that is in service, and three descriptors: the shared socket of the
+port, the board, and what wakes them. The pipe to their standard input stays open; they end with its other end.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from midstream.core.errors import MidstreamError
+from midstream.engine.board import LEADER, Board, Line
+from midstream.engine.folder import DataFolder
+from midstream.engine.running import Running
+from midstream.engine.service import Configuration
+from midstream.engine.types import FollowerView
+from midstream.monitoring.by_process import merged
+from midstream.serving.accepting import Share
+from midstream.serving.app import App
+from midstream.serving.beside import served_at
+from midstream.serving.inside import METRICS_PATH, Inside
+from midstream.serving.options import ServerOptions
+from midstream.serving.passing import Passage
+from midstream.state.settings import encode_settings
+
+RESTART_S_MIN = 0.1
+RESTART_S_MAX = 10.0
+"""A follower that ends at once is started again after 0.1 s, 0.2 s, ... 10 s: six times in the first ten seconds."""
+LIVED_S = 60.0
+"""One that lived so long begins with the shortest wait again."""
+ANSWER_S_MAX = 2.0
+"""How long the metrics of a follower are waited for."""
+KILL_S = 5.0
+"""A follower that has not ended so long after its last answer had to be given is killed."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a follower is told, as one line of JSON on its standard input."""
+
+    folder: str
+    """Of ``midstream.toml``; components of one's own are looked for there."""
+    number: int
+    config: str
+    """The configuration in service, as ``encode_config`` writes it."""
+    settings: str
+    """``FoldSettings`` of the state in service, as ``encode_settings`` writes it."""
+    options: str
+    """``ServerOptions`` in use, which the command line may have changed."""
+    epoch: int
+    """Of the board, when this was ordered."""
+    leader: int
+    """Its process id."""
+    board: int
+    listener: int
+    wake: int
+    """Descriptors."""
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    """One follower, from start to end."""
+
+    process: asyncio.subprocess.Process
+    wake: int
+    epoch: int
+
+
+class Followers:
+    """All of a server's followers, on the event loop of the process that owns the log."""
+
+    def __init__(self, running: Running, folder: Path, options: ServerOptions) -> None:
+        """Have ``options.followers`` processes follow ``running``, whose data and components are in ``folder``."""
+        self._running = running
+        self._engine = running.engine
+        self._folder = folder
+        self._data = DataFolder(folder / "data")
+        self._options = options
+        self._board = Board.make()
+        self._children: dict[int, _Child] = {}
+        self._restarts = dict.fromkeys(self._numbers, 0)
+        self._ends = asyncio.Event()
+        self._listener: socket.socket | None = None
+
+    @property
+    def _numbers(self) -> range:
+        return range(1, self._options.followers + 1)
+
+    @asynccontextmanager
+    async def joining(self, app: App, listener: socket.socket) -> AsyncGenerator[Share]:
+        """Start them on a socket that listens; stop them, each with its last answer given, on leaving."""
+        sockets, engine = self._data.sockets, self._engine
+        listener.settimeout(0)
+        self._listener = listener
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(served_at(sockets / "leader", app, self._options))
+            await stack.enter_async_context(served_at(sockets / "leader-inside", Inside(engine), self._options))
+            self._tell()
+            engine.after_commit.append(self._tell)
+            engine.after_swap.append(self.renew)
+            engine.followers = self.views
+            engine.beside.append(self._set_gauges)
+            tasks = [asyncio.ensure_future(self._keep(number)) for number in self._numbers]
+            try:
+                yield Share(listener, self._board, LEADER, self._tick)
+            finally:
+                self._ends.set()
+                await self._end_all()
+                await asyncio.gather(*tasks)
+
+    def renew(self) -> None:
+        """Exchange them: what they have loaded is no longer in service. Until they end they pass all requests on."""
+        self._board.renew()
+        for child in self._children.values():
+            _signal(child, kill=False)
+
+    def views(self) -> tuple[FollowerView, ...]:
+        """Return how each of them is."""
+        return tuple(self._view(number) for number in self._numbers)
+
+    async def metrics_text(self) -> bytes:
+        """Return the metrics of all processes; of a follower that does not answer, none."""
+        texts = {"leader": self._engine.metrics.text()}
+        found = await asyncio.gather(*(self._metrics_of(number) for number in self._numbers))
+        texts |= {f"follower-{number}": text for number, text in zip(self._numbers, found, strict=True) if text}
+        return merged(texts)
+
+    async def _metrics_of(self, number: int) -> bytes:
+        passage = Passage(self._data.sockets / f"follower-{number}", ANSWER_S_MAX)
+        try:
+            return (await passage.ask("GET", METRICS_PATH)).body
+        except MidstreamError:
+            return b""
+        finally:
+            passage.close()
+
+    def _view(self, number: int) -> FollowerView:
+        line = self._board.line(number)
+        state = "ended"
+        if number in self._children:
+            state = "serving" if line.accepts else "behind" if line.is_ready else "starting"
+        behind = max(0, self._engine.log.end - line.applied)
+        return FollowerView(number, state, behind, self._restarts[number])
+
+    def _set_gauges(self) -> None:
+        for view in self.views():
+            self._engine.metrics.set_follower(view.number, view.behind_events, serves=view.state == "serving")
+
+    def _tell(self) -> None:
+        """Say how far the log is durable, and wake who waits for it."""
+        log = self._engine.log
+        self._board.publish(log.end, log.last_log_time_ms)
+        for child in self._children.values():
+            os.eventfd_write(child.wake, 1)
+
+    def _tick(self, connections: int) -> bool:
+        """Ten times a second: this process takes connections whatever the others do."""
+        self._board.write(LEADER, Line(connections, True, self._engine.fold.log_position, True))  # noqa: FBT003  a row
+        for number in self._numbers:
+            if self._board.line(number).is_ready:
+                self._engine.concerns.pop(_concern(number), None)
+        return True
+
+    async def _keep(self, number: int) -> None:
+        """Have one follower running until the end."""
+        loop = asyncio.get_running_loop()
+        delay_s = RESTART_S_MIN
+        while not self._ends.is_set():
+            began = loop.time()
+            epoch = self._board.epoch
+            said = await self._run(number)
+            if self._ends.is_set():
+                return
+            if epoch != self._board.epoch:
+                continue  # it was asked to end
+            self._restarts[number] += 1
+            self._engine.metrics.count_follower_restart(number)
+            self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
+            delay_s = RESTART_S_MIN if loop.time() - began > LIVED_S else delay_s
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._ends.wait()
+            except TimeoutError:
+                delay_s = min(2 * delay_s, RESTART_S_MAX)
+
+    async def _run(self, number: int) -> str:
+        """Run one follower until it ends; return how it ended."""
+        wake = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            process = await self._start(number, wake)
+        except OSError as error:  # no memory or no process to be had now
+            os.close(wake)
+            return f"could not be started ({error.strerror or error})"
+        self._children[number] = _Child(process, wake, self._board.epoch)
+        try:
+            status = await process.wait()
+        finally:
+            del self._children[number]
+            os.close(wake)
+            self._board.clear(number)
+        return f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
+
+    async def _start(self, number: int, wake: int) -> asyncio.subprocess.Process:
+        if self._listener is None:
+            raise RuntimeError
+        listener = self._listener.fileno()
+        service = self._running.service
+        order = Order(
+            folder=str(self._folder.resolve()),
+            number=number,
+            config=encode_config(service.config),
+            settings=encode_settings(service.settings),
+            options=msgspec.json.encode(self._options, enc_hook=str).decode(),
+            epoch=self._board.epoch,
+            leader=os.getpid(),
+            board=self._board.descriptor,
+            listener=listener,
+            wake=wake,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # nothing of the current folder is imported
+            "-m",
+            "midstream.app.follower",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._board.descriptor, listener, wake),
+            start_new_session=True,  # Ctrl-C is the leader's to hear
+        )
+        if process.stdin is not None:
+            process.stdin.write(msgspec.json.encode(order) + b"\n")
+        return process
+
+    async def _end_all(self) -> None:
+        """Ask all to end, wait for their last answers, and kill those that do not."""
+        waits = [asyncio.ensure_future(child.process.wait()) for child in self._children.values()]
+        for child in self._children.values():
+            _signal(child, kill=False)
+        if waits:
+            await asyncio.wait(waits, timeout=self._options.stop_wait_max.ms / 1_000 + KILL_S)
+        for child in self._children.values():
+            _signal(child, kill=True)
+
+
+def encode_config(config: Configuration) -> str:
+    """Return a configuration as JSON, for another process."""
+    return msgspec.json.encode(config, enc_hook=str).decode()
+
+
+def _signal(child: _Child, *, kill: bool) -> None:
+    try:
+        if kill:
+            child.process.kill()
+        else:
+            child.process.terminate()
+    except ProcessLookupError:
+        return  # it has ended by itself
+
+
+def _concern(number: int) -> str:
+    return f"follower-{number}"

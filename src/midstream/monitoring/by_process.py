@@ -1,0 +1,51 @@
+"""The metrics of several processes as one text: each sample with the label ``process``.
+
+Prometheus wants the samples of one metric together, and one description of it, so the texts are merged metric by
+metric. Nothing is added up: what is a sum, and what is a maximum, is a query's to say.
+"""
+
+from collections.abc import Mapping
+
+_HELP = b"# HELP "
+
+
+def merged(texts: Mapping[str, bytes]) -> bytes:
+    r"""Return the metrics of all processes.
+
+    Args:
+        texts: By name of the process, each in the Prometheus text format as the client library writes it.
+
+    Example:
+        >>> text = b"# HELP a Words.\n# TYPE a gauge\na 1.0\n"
+        >>> print(merged({"leader": text, "follower-1": text}).decode(), end="")
+        # HELP a Words.
+        # TYPE a gauge
+        a{process="leader"} 1.0
+        a{process="follower-1"} 1.0
+    """
+    heads: dict[bytes, list[bytes]] = {}
+    samples: dict[bytes, list[bytes]] = {}
+    for process, text in texts.items():
+        label = b'process="%b"' % process.encode()
+        name = b""
+        is_first = False
+        for line in text.splitlines():
+            if line.startswith(_HELP):
+                name = line.split(b" ", 3)[2]
+                is_first = name not in heads
+                heads.setdefault(name, [])
+                samples.setdefault(name, [])
+            if not line.startswith(b"#"):
+                samples[name].append(_labelled(line, label))
+            elif is_first:
+                heads[name].append(line)
+    return b"".join(b"".join(b"%b\n" % line for line in (*head, *samples[name])) for name, head in heads.items())
+
+
+def _labelled(sample: bytes, label: bytes) -> bytes:
+    """Return a sample with a further label, before those that it has."""
+    end_of_name = min(place for place in (sample.find(b"{"), sample.find(b" ")) if place >= 0)
+    name, rest = sample[:end_of_name], sample[end_of_name:]
+    if rest.startswith(b"{"):
+        return b"%b{%b,%b" % (name, label, rest[1:])
+    return b"%b{%b}%b" % (name, label, rest)

@@ -1,0 +1,59 @@
+"""Serves an app on a unix socket, beside the server of the port: what processes ask of each other."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from midstream.serving.local_socket import BACKLOG, leave, listen_at
+from midstream.serving.options import ServerOptions
+from midstream.serving.protocol import HeadLimits, bounded_protocol
+from midstream.serving.reply import ASGI
+
+NEVER_S = 10 * 365 * 86_400
+"""Kept connections end with a process, so that none is closed just when it is used again."""
+STOP_S_MAX = 5.0
+"""How long answers that are under way may take at the end."""
+
+
+@asynccontextmanager
+async def served_at(path: Path, app: ASGI, options: ServerOptions) -> AsyncGenerator[None]:
+    """Serve ``app`` at a unix socket until the block ends; then answers under way are waited for.
+
+    Raises:
+        OSError: The socket cannot be made.
+    """
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(HeadLimits(options.head_bytes_max + 1_024, options.head_wait_max.ms / 1_000)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=BACKLOG,
+        timeout_keep_alive=NEVER_S,
+    )
+    config.load()
+    state = ServerState()
+
+    make = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+
+    def protocol() -> asyncio.Protocol:
+        return make(config=config, server_state=state, app_state={})
+
+    server = await asyncio.get_running_loop().create_unix_server(protocol, sock=listen_at(path), backlog=BACKLOG)
+    try:
+        yield
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        if state.tasks:
+            await asyncio.wait(tuple(state.tasks), timeout=STOP_S_MAX)
+        leave(path)

@@ -1,0 +1,65 @@
+"""What processes of one server ask of each other, on sockets that no client reaches: served records, state, metrics."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from midstream.core.errors import AppendFailed, NotFound, Overloaded
+from midstream.engine.forwarding import decode_lot
+from midstream.serving.body import BodyLimits, read_body
+from midstream.serving.problems import problem_reply
+from midstream.serving.reply import Receive, Reply, Scope, Send, send_reply
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+SERVED_PATH = "/served"
+DIGEST_PATH = "/digest"
+METRICS_PATH = "/metrics"
+LOT_BYTES_MAX = 1 << 23
+"""Of a lot: 256 records of up to 10 kB, with every item of the largest slate, are 2.6 MB."""
+LOT_S_MAX = 10.0
+LOTS = b"application/octet-stream"
+
+
+class Stand(msgspec.Struct, frozen=True):
+    """Where a process's state stands, and what it is."""
+
+    log_position: int
+    fold_version: str
+    digest: str
+
+
+class Inside:
+    """The ASGI app behind a process's inner socket."""
+
+    def __init__(self, engine: "Engine") -> None:
+        """Answer for ``engine``."""
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope["path"]
+        if path == SERVED_PATH:
+            reply = await self._take(scope, receive)
+        elif path == DIGEST_PATH:
+            fold = self._engine.fold
+            stand = Stand(fold.log_position, fold.settings.version(), fold.digest())
+            reply = Reply(200, msgspec.json.encode(stand))
+        elif path == METRICS_PATH:
+            self._engine.refresh_metrics()
+            reply = Reply(200, self._engine.metrics.text(), b"text/plain")
+        else:
+            reply = problem_reply(NotFound(path))
+        await send_reply(send, reply)
+
+    async def _take(self, scope: Scope, receive: Receive) -> Reply:
+        """Append a lot of served records."""
+        lot = decode_lot(await read_body(scope, receive, BodyLimits(LOT_BYTES_MAX, LOT_S_MAX)))
+        if lot is None:
+            return Reply(400, b"")
+        try:
+            self._engine.record_served(lot)
+        except (Overloaded, AppendFailed) as error:
+            return problem_reply(error)
+        return Reply(204, b"")

@@ -1,0 +1,49 @@
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from midstream.monitoring.by_process import merged
+from midstream.monitoring.metrics import Metrics
+
+
+def samples(text):
+    """Return each sample's value by name and labels."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for each in family.samples:
+            key = each.name, tuple(sorted(each.labels.items()))
+            assert key not in found
+            found[key] = each.value
+    return found
+
+
+def test_every_sample_is_there_once_with_its_process():
+    """What each process says stands in the text of all, with its name; each metric is described once, in one piece."""
+    texts = {}
+    for number, process in enumerate(("leader", "follower-1", "follower-2")):
+        metrics = Metrics(CollectorRegistry())
+        metrics.observe_request('/a{b="c"} d', 200, number)
+        metrics.count_failure("part")
+        if number:
+            metrics.count_passed_on()
+        texts[process] = metrics.text()
+    text = merged(texts)
+    expected = {}
+    for process, own in texts.items():
+        for (name, labels), value in samples(own).items():
+            if process == "leader" or not name.startswith(("midstream_snapshot", "midstream_events", "midstream_sync")):
+                expected[name, tuple(sorted((*labels, ("process", process))))] = value
+    found = samples(text)
+    assert {key: found.get(key) for key in expected if key[1] and "sync" not in key[0]} == {
+        key: value for key, value in expected.items() if key[1] and "sync" not in key[0]
+    }
+    described = [line.split()[2] for line in text.decode().splitlines() if line.startswith("# HELP")]
+    assert len(described) == len(set(described))
+
+
+def test_one_process_is_itself_with_a_label():
+    """Nothing is lost or added."""
+    metrics = Metrics(CollectorRegistry())
+    own, text = samples(metrics.text()), samples(merged({"leader": metrics.text()}))
+    assert {
+        (name, tuple(each for each in labels if each[0] != "process")): value for (name, labels), value in text.items()
+    } == own

@@ -1,0 +1,390 @@
+"""Several processes behind one port, for real: own writes through any of them, and whichever of them is killed."""
+
+import http.client
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from base64 import urlsafe_b64decode
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from midstream.app.server_address import read_address
+from midstream.serving.local_socket import connect_to
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+CONFIG = """
+[limits]
+users_max = 20_000
+items_max = 20_000
+click_items_max = 20_000
+sessions_max = 20_000
+index_sessions_max = 20_000
+event_ids_max = 100_000
+requests_max = 20_000
+document_bytes_max = 1_000_000
+[snapshots]
+interval = "2s"
+[[placements]]
+deadline = "2s"
+"""
+START_S_MAX = 120.0
+END_S_MAX = 20.0
+
+
+class Server:
+    """A leader and its followers."""
+
+    def __init__(self, process, folder, followers):
+        self.process = process
+        self.folder = folder
+        self.followers = followers
+        self.port = None
+
+    def wait_until_ready(self):
+        """Return when every process takes connections."""
+        until = time.monotonic() + START_S_MAX
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.process.stderr.read()
+            address = read_address(self.folder / "data")
+            if address is not None:
+                self.port = int(address.rpartition(":")[2])
+                with suppress(ConnectionRefusedError):  # the address of one that was killed before
+                    if [each["state"] for each in self.health()["followers"]] == ["serving"] * self.followers:
+                        return
+            time.sleep(0.05)
+        pytest.fail(f"not ready after {START_S_MAX} s")
+
+    def connect(self):
+        """Open a connection."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def health(self):
+        """Ask for health."""
+        with closing(self.connect()) as connection:
+            return ask(connection, "GET", "/health/ready")[1]
+
+    def children(self):
+        """Return the process ids of the followers."""
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(each) for each in found if b"midstream.app.follower" in command_of(each)]
+
+    def digests(self):
+        """Return log position and digest of every process, once they stand at the same position."""
+        names = ["leader-inside", *(f"follower-{number}" for number in range(1, self.followers + 1))]
+        found = []
+        for _ in range(200):
+            found = [digest(self.folder / "data" / "sockets" / name) for name in names]
+            if len({each["log_position"] for each in found}) == 1:
+                return found
+            time.sleep(0.02)
+        pytest.fail(f"never at one position: {found}")
+
+
+def command_of(pid):
+    """Return what a process was started with; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def is_alive(pid):
+    """Return whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ask(connection, method, path, body=None):
+    """Send a request; return status and content."""
+    connection.request(method, path, None if body is None else json.dumps(body))
+    answer = connection.getresponse()
+    content = answer.read()
+    return answer.status, json.loads(content) if content.startswith((b"{", b"[")) else content
+
+
+def position(token):
+    """Return the number in a log position's text."""
+    return int.from_bytes(urlsafe_b64decode(token)[4:])
+
+
+def digest(path):
+    """Ask a process for its digest, where no client can."""
+    with connect_to(path) as connection:
+        connection.settimeout(10)
+        connection.sendall(b"GET /digest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        with connection.makefile("rb") as file:
+            return json.loads(file.read().partition(b"\r\n\r\n")[2])
+
+
+@contextmanager
+def serving(folder, followers, port=0):
+    """Serve a folder in several processes until the block ends; kill what still lives then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "midstream.toml").write_text(CONFIG)
+    command = [sys.executable, "-P", "-m", "midstream", "serve", "-f", str(folder), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--followers", str(followers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            server = Server(process, folder, followers)
+            server.wait_until_ready()
+            yield server
+        finally:
+            process.kill()
+
+
+def stop(server):
+    """Ask a server to stop; return its exit status."""
+    server.process.send_signal(signal.SIGTERM)
+    return server.process.wait(END_S_MAX)
+
+
+def wait_until(what, seconds=END_S_MAX):
+    """Return when something is so."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Three processes that the tests of this module share; no test ends the first of them."""
+    with serving(tmp_path_factory.mktemp("shop"), 2) as running:
+        yield running
+        assert stop(running) == 0
+
+
+@contextmanager
+def connections(server, count):
+    """Open connections at once: each process has its share of them."""
+    opened = [server.connect() for _ in range(count)]
+    for each in opened:
+        each.connect()
+    time.sleep(0.05)
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            each.close()
+
+
+def metric(server, name):
+    """Return a metric's sum by process."""
+    with closing(server.connect()) as connection:
+        _, text = ask(connection, "GET", "/metrics")
+    found: Counter[str] = Counter()
+    for line in text.decode().splitlines():
+        if line.startswith(f"{name}{{process="):
+            found[line.split('"')[1]] += int(float(line.rpartition(" ")[2]))
+    return found
+
+
+def write_and_ask(server, seed, count):
+    """Send an event through one connection; ask through others whether they have seen it; again and again."""
+    chance = random.Random(seed)  # noqa: S311  no secret
+    with connections(server, 6) as opened:
+        for number in range(count):
+            one, other, third = chance.sample(opened, 3)
+            user, item = f"u{seed}-{number}", f"i{number % 300}"
+            event = {"type": "view", "user_id": user, "session_id": user, "item_id": item, "event_id": user}
+            status, answer = ask(one, "POST", "/v1/events", event)
+            assert (status, answer["recorded"]) == (200, 1)
+            question = {"session_id": user, "min_log_position": answer["log_position"], "n": 5}
+            status, slate = ask(other, "POST", "/v1/recommendations", question)
+            assert (status, slate["read_your_writes"], slate["tier"]) == (200, True, "full")
+            assert position(slate["applied_log_position"]) >= position(answer["log_position"])
+            if number % 10 == 0:
+                status, known = ask(third, "GET", f"/v1/users/{user}")
+                assert (status, [each["item_id"] for each in known["recent"]]) == (200, [item])
+
+
+def test_own_writes_are_seen_through_any_process(server):
+    """A thousand times: an event through one connection; the next slate and lookup through others have seen it."""
+    before = metric(server, "midstream_answers_total")
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(write_and_ask, server, seed, 250) for seed in range(4)]:
+            each.result()
+    answers = metric(server, "midstream_answers_total") - before
+    assert sum(answers.values()) == 1_000
+    assert min(answers[each] for each in ("leader", "follower-1", "follower-2")) > 100
+
+
+def test_events_that_come_with_a_question_are_seen(server):
+    """Whichever process is asked: the leader records them, then the answer has them, and says so."""
+    with connections(server, 6) as opened:
+        for number, connection in enumerate(opened):
+            event = {"type": "view", "session_id": f"q{number}", "item_id": f"asked{number}", "event_id": f"q{number}"}
+            body = {"events": [event, {"type": "vieew"}], "session_id": f"q{number}"}
+            status, slate = ask(connection, "POST", "/v1/recommendations", body)
+            assert (status, slate["read_your_writes"]) == (200, True)
+            assert (slate["events"]["recorded"], len(slate["events"]["rejected"])) == (1, 1)
+            assert ask(connection, "GET", f"/v1/items/asked{number}")[0] == 200
+            assert ask(connection, "POST", "/v1/recommendations", {"events": 7, "n": 2})[0] == 400
+
+
+def test_every_process_answers_alike(server):
+    """Refusals, lookups and what is passed on: status and content are the same through every connection."""
+    questions = [
+        (
+            "POST",
+            "/v1/events?dry_run=true",
+            [{"type": "view", "user_id": "a", "item_id": "b", "time": 1_700_000_000_000}],
+        ),
+        ("POST", "/v1/events", [{"type": "vieew"}]),
+        ("POST", "/v1/events", "x" * 300_000),
+        ("DELETE", "/v1/events", None),
+        ("GET", "/v1/items/nothing%2Fknown", None),
+        ("GET", "/nowhere", None),
+        ("GET", "/v1/placements", None),
+        ("GET", "/v1/recommendations?n=0", None),
+        ("GET", "/v1/recommendations?min_log_position=AAAAAP__________", None),
+        ("POST", "/v1/recommendations", {"uzer_id": "x"}),
+        ("GET", "/served", None),
+        ("GET", "/digest", None),
+    ]
+    with connections(server, 6) as opened:
+        for method, path, body in questions:
+            answers = [ask(connection, method, path, body) for connection in opened]
+            assert all(each == answers[0] for each in answers[1:]), (method, path, answers)
+        assert ask(opened[0], "GET", "/served")[0] == 404
+
+
+def test_an_answer_can_be_looked_up_through_any_process(server):
+    """What one process served is found through the others, a moment later."""
+    with connections(server, 6) as opened:
+        ids = [ask(each, "GET", "/v1/recommendations")[1]["request_id"] for each in opened]
+        wait_until(lambda: all(ask(opened[0], "GET", f"/v1/requests/{each}")[0] == 200 for each in ids))
+        for connection, request_id in itertools.product(opened, ids):
+            status, record = ask(connection, "GET", f"/v1/requests/{request_id}")
+            assert (status, record["query"]["request_id"]) == (200, request_id)
+            click = {"type": "click", "item_id": "i1", "user_id": "u1", "request_id": request_id}
+            assert ask(connection, "POST", "/v1/events", click)[1]["recorded"] == 1
+
+
+def test_all_states_are_the_same(server):
+    """At one log position every process has the same digest; no client reaches what says so."""
+    with closing(server.connect()) as connection:
+        ask(connection, "POST", "/v1/events", {"type": "view", "user_id": "a", "item_id": "b"})
+    found = server.digests()
+    assert len({each["digest"] for each in found}) == 1
+    assert found[0]["log_position"] > 0
+
+
+class Load:
+    """Clients that send events and ask, each over a connection of its own that it opens anew when it breaks."""
+
+    def __init__(self, server, count):
+        self.server = server
+        self.acknowledged = set()
+        self.answered = 0
+        self.broken = 0
+        self.wrong = []
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(count)]
+
+    def __enter__(self):
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for each in self._threads:
+            each.join()
+
+    def _run(self, client):
+        connection = self.server.connect()
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            event_id = f"load{client}-{number}-{id(self)}"
+            event = {"type": "view", "user_id": f"l{client}", "item_id": f"i{number % 50}", "event_id": event_id}
+            try:
+                status, answer = ask(connection, "POST", "/v1/events", event)
+                if status == 200:
+                    token = answer["log_position"]
+                    with self._lock:
+                        self.acknowledged.add(event_id)
+                    body = {"user_id": f"l{client}", "min_log_position": token}
+                    status, answer = ask(connection, "POST", "/v1/recommendations", body)
+            except (OSError, http.client.HTTPException):
+                with self._lock:
+                    self.broken += 1
+                connection.close()
+                time.sleep(0.01)
+                continue
+            with self._lock:
+                self.answered += 1
+                if status != 200 or not answer["read_your_writes"]:
+                    self.wrong.append((status, answer))
+        connection.close()
+
+
+def test_a_killed_follower_costs_its_own_connections_alone(server):
+    """Under load: only requests in flight on its connections break, and it is started again and comes level."""
+    with Load(server, 6) as load:
+        time.sleep(0.5)
+        victim = server.children()[0]
+        restarts = sum(each["restarts"] for each in server.health()["followers"])
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: not is_alive(victim))
+        wait_until(lambda: "is started again" in server.health()["reason"])
+        wait_until(lambda: [each["state"] for each in server.health()["followers"]] == ["serving"] * 2, 60)
+        time.sleep(0.3)
+    health = server.health()
+    assert sum(each["restarts"] for each in health["followers"]) == restarts + 1
+    assert sum(metric(server, "midstream_follower_restarts_total").values()) == restarts + 1
+    wait_until(lambda: not server.health()["reason"])
+    assert load.wrong == []
+    assert load.broken <= 3  # of six connections a third each
+    assert load.answered > 50
+    assert len({each["digest"] for each in server.digests()}) == 1
+
+
+def test_a_killed_leader_takes_its_followers_along(tmp_path):
+    """They are gone at once and the port with them; the next start has what was acknowledged, in a long path too."""
+    folder = tmp_path.joinpath(*["deep" * 15] * 2)
+    with serving(folder, 1) as server:
+        port, children = server.port, server.children()
+        assert len(children) == 1
+        with Load(server, 4) as load:
+            time.sleep(0.4)
+            server.process.kill()
+            server.process.wait()
+            wait_until(lambda: not any(is_alive(each) for each in children), 5)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", port))
+    assert {status for status, _ in load.wrong} <= {503}  # a follower that outlived its leader by a moment
+    assert load.acknowledged
+    with serving(folder, 1, port) as server:
+        assert len({each["digest"] for each in server.digests()}) == 1
+        with closing(server.connect()) as connection:
+            for event_id in sorted(load.acknowledged):
+                client = event_id[4]
+                number = int(event_id.split("-")[1])
+                event = {"type": "view", "user_id": f"l{client}", "item_id": f"i{number % 50}", "event_id": event_id}
+                assert ask(connection, "POST", "/v1/events", event)[1]["duplicates"] == 1
+        children = server.children()
+        with Load(server, 4) as load:
+            time.sleep(0.3)
+            assert stop(server) == 0
+        assert load.wrong == []
+        assert not any(is_alive(each) for each in children)
+        assert list((folder / "data" / "sockets").iterdir()) == []
