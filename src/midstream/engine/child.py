@@ -159,7 +159,8 @@ class PacedFile:
             while written < padded:
                 with piece[written:] as rest:
                     written += self._write(rest, self._size + written)
-        os.fdatasync(self._file)
+        if self._filled == PIECE_BYTES:  # of the last piece it is done when the file has its length
+            os.fdatasync(self._file)
         self._size += self._filled
         self._pace.wrote(self._filled)
         self._filled = 0
