@@ -32,7 +32,7 @@ def dropped_by(folder: DataFolder, settings: FoldSettings) -> Dropped:
         return NOTHING
     try:
         numbers = np.load(folder.compactions / f"{settings.compaction}.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         message = f"compactions/{settings.compaction}.npy cannot be read: {error}"
         raise SnapshotInvalid(message) from error
     found = Dropped(LogPosition(int(numbers[0])), numbers[1:]) if len(numbers) else NOTHING
