@@ -107,6 +107,7 @@ class Load:
             await asyncio.sleep(0.002)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("in_process")
 def test_twenty_changes_under_load(tmp_path: Path) -> None:
     """Each state is the fold of everything under its settings; no event is lost, and no request fails."""
@@ -208,7 +209,7 @@ def test_plans_are_swapped_at_once(tmp_path: Path) -> None:
             write_config(tmp_path, custom)
             assert (await running.rebuilder.order()).change == "plans"
             assert (await running.rebuilder.order()).change == "nothing"
-        assert list(running.engine.plans) == ["home"]
+        assert "default" not in running.engine.plans
         assert (await running.engine.recommend(Ask(placement="home"))).config_hash == running.config.config_hash
 
     run_folder(tmp_path, work)

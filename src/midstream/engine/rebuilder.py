@@ -129,7 +129,7 @@ class Rebuilder:
     @property
     def is_running(self) -> bool:
         """Whether a rebuild is under way."""
-        return self._task is not None and not self._task.done()
+        return self._task is not None
 
     def begin(self, wanted: Service, *, compact: bool = False) -> None:
         """Begin a rebuild on the running event loop."""
@@ -144,9 +144,9 @@ class Rebuilder:
     async def stop(self) -> None:
         """End what is under way; the next start goes on with it, from the newest snapshot that it made."""
         self._is_stopping.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        if (task := self._task) is not None:
+            task.cancel()
+            await asyncio.wait((task,))
 
     def _change(self, wanted: Service, *, compact: bool) -> Change:
         if compact or wanted.settings.version() != self.service.settings.version():
@@ -253,6 +253,7 @@ class Rebuilder:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Keep why it failed; what nobody expects is told to the event loop as well."""
+        self._task = None
         if task.cancelled():
             return
         error = task.exception()
