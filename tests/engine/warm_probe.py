@@ -19,6 +19,13 @@ MORE = b"""\
 {"type": "item", "item_id": "rug-008", "attributes": {"available": false, "price": null, "tags": ["soft"]}}
 {"type": "impression", "user_id": "ann", "items": [{"item_id": "rug-008"}, {"item_id": "new"}]}
 """
+PEOPLE = b"""\
+{"type": "view", "user_id": "bob", "item_id": "rug-008"}
+{"type": "view", "user_id": "carl", "item_id": "rug-008"}
+{"type": "impression", "user_id": "carl", "item_id": "rug-008"}
+{"type": "user", "operation": "merge", "user_id": "bob", "attributes": {"from": "carl"}}
+{"type": "view", "user_id": "carl", "item_id": "rug-008", "time": 1790000000000}
+"""
 QUESTIONS = (
     Ask("default", session_id="s"),
     Ask("default", user_id="ann", exclude=("rug-008",)),
@@ -52,6 +59,9 @@ async def main(folder: Path) -> None:
             decoded = decode(part, accept)
             assert not decoded.rejected
             await running.engine.record(decoded.batch)
+    for people in (PEOPLE, PEOPLE.replace(b"carl", b"dora")):
+        await running.engine.record(decode(people, accept).batch)
+        await running.engine.erase("bob")
     for question in QUESTIONS:
         await running.engine.recommend(question)
     assert running.engine.item("rug-008")

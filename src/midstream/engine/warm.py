@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Query, TimestampMs
-from midstream.engine.lookups import item_view
+from midstream.engine.lookups import item_view, user_view
 from midstream.events.arrow import decode_arrow
 from midstream.events.decode import decode
 from midstream.events.plain_json import PLAIN_BYTES_MIN
@@ -74,9 +74,22 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
         PendingIds().release(prints, turn)
         fold.apply(LogPosition(fold.log_position), batch)
         item_view(fold, "a", _NOW)
+        warm_people(fold, actions[0])
         for plan in plans:
             query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",))
             await recommend(plan, partial(fold.moment, models=plan.models), query, _no_deadline)
+
+
+def warm_people(fold: Fold, action: str) -> None:
+    """Merge two users, look at one, and erase one; then let something come of each."""
+    merge = Event(Kind.USER, Operation.MERGE, user_id="u0", body=b'{"from":"u1"}', log_time_ms=_NOW)
+    act = Event(Kind.INTERACTION, action=action, user_id="u1", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
+    fold.apply(LogPosition(fold.log_position), build((act, act._replace(user_id="u0"), merge, act)))
+    user_view(fold, "u1", _NOW)
+    fold.apply(LogPosition(fold.log_position), build((Event(Kind.ERASE, user_id="u1", log_time_ms=_NOW),)))
+    late = build((act,))
+    fold.vocabulary.erasures.late_copies(late)
+    fold.apply(LogPosition(fold.log_position), late)
 
 
 def warm_decoding() -> None:
