@@ -43,5 +43,5 @@ def test_no_option_is_made_up(name):
 
 def test_commands_are_those_of_the_page():
     """The table lists all commands, and no section is of one that is gone."""
-    headings = set(re.findall(r"^## (\w+)$", PAGE.read_text("utf-8"), re.MULTILINE))
+    headings = set(re.findall(r"^## ([\w-]+)$", PAGE.read_text("utf-8"), re.MULTILINE))
     assert headings == set(COMMANDS)

@@ -3,12 +3,14 @@
 import errno
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
-from midstream.events.dead_letters import RAW_CHARACTERS_MAX, DeadLetter, DeadLetters, dead_letter
+from midstream.events.dead_letters import RAW_CHARACTERS_MAX, DeadLetter, DeadLetters, dead_letter, read_letters
 from midstream.events.disk import RealDisk
 from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
 
@@ -32,11 +34,12 @@ def test_kept_dropped_and_bounded(groups, file_bytes_max):
     for group in groups:
         added = [letter(len(sent) + index, raw) for index, raw in enumerate(group)]
         letters.add(added)
-        sent += added
+        sent += [replace(each, number=len(sent) + index) for index, each in enumerate(added, start=1)]
         counts = letters.counts
         assert counts.kept + counts.dropped == len(sent)
         assert counts.lost == 0
         assert letters.read() == sent[counts.dropped :]
+        assert counts.bytes_kept == sum(map(len, disk.contents().values()))
         for data in disk.contents().values():
             assert len(data) <= file_bytes_max or data.count(b"\n") == 1
         assert len(disk.contents()) <= 2
@@ -49,7 +52,7 @@ def test_kept_dropped_and_bounded(groups, file_bytes_max):
     assert again.counts.kept == len(kept)
     more = letter(-1)
     again.add([more])
-    assert again.read()[-1] == more
+    assert again.read()[-1] == replace(more, number=len(sent) + 1)
 
 
 def test_letter_holds_what_came():
@@ -107,3 +110,156 @@ def test_real_files(tmp_path):
     assert [each.time_ms for each in again.read()] == list(range(20))[-again.counts.kept :]
     assert 0 < again.counts.kept < 20
     again.close()
+
+
+OTHER = Fault("/type", "something else", "this", "docs/events.md")
+steps = st.tuples(st.sampled_from(["add", "add", "remove", "refuse", "refuse", "open", "forget"]), st.integers(0, 60))
+
+
+@given(st.lists(steps, max_size=40), st.integers(300, 1_000))
+def test_numbers_stay_whatever_happens(done, file_bytes_max):
+    """Letters keep their numbers and their order; those that are gone do not come back, not after opening again either;
+    a number is never given twice; and what is read beside is what is read here.
+    """
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk, file_bytes_max)
+    model: dict[int, DeadLetter] = {}
+    last = 0
+    for act, value in done:
+        before = letters.counts.dropped
+        # Mostly one that is there, now and then one that is not.
+        chosen = sorted(model)[value % len(model)] if model and value else value
+        if act == "add":
+            last += 1
+            new = letter(last, ("é" * (value % 3 == 0) + "x" * value).encode())
+            letters.add([new])
+            model[last] = replace(new, number=last)
+        elif act == "remove":
+            assert letters.remove(chosen)
+            model.pop(chosen, None)
+        elif act == "refuse":
+            letters.refuse(model.get(chosen, replace(letter(chosen), number=chosen)), OTHER)
+            if chosen in model:
+                model[chosen] = replace(model[chosen], reason=OTHER, tries=model[chosen].tries + 1)
+        elif act == "open":
+            letters.close()
+            letters = DeadLetters(PATH, disk, file_bytes_max)
+            before = 0
+        elif value % 2:
+            letters.forget(["nobody", "é"])
+            model = {number: each for number, each in model.items() if "é" not in each.raw}
+            assert not any("é".encode() in content for content in disk.contents().values())
+        else:
+            assert letters.forget(["", "nobody"]) == 0
+        found = letters.read()
+        kept = {each.number for each in found}
+        assert letters.counts.dropped - before == len(model) - len(found)
+        # What was dropped with the older file is no letter any more, however often it is looked for.
+        model = {number: each for number, each in model.items() if number in kept}
+        assert found == [model[number] for number in sorted(model)]
+        assert read_letters(PATH, disk) == found
+        assert letters.counts.kept == len(found)
+    letters.add([letter(1)])
+    assert letters.read()[-1].number == last + 1
+
+
+def test_dropped_are_those_that_no_file_has_any_more():
+    """A letter that is refused again moves into the newer file, and is not dropped with the older one."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk, file_bytes_max=500)
+    letters.add([letter(1), letter(2)])
+    first, second = letters.read()
+    while letters.counts.dropped == 0:
+        if letters.counts.bytes_kept + 250 > 1_000:
+            letters.refuse(first, OTHER)
+        letters.add([letter(9)])
+    numbers = [each.number for each in letters.read()]
+    assert first.number in numbers
+    assert second.number not in numbers
+    assert letters.counts.dropped == max(numbers) - len(numbers)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"user_id": "ann\xc3\xa9"}',
+        b'{"user_id": "ann\\u00e9"}',
+        b'{"user_id": "\\u0061nn\\u00E9"}',
+        b'{"user_id": "x", "context": {"of": "the ann\xc3\xa9 one"}}',
+        b"annn ann\xc3\xa9 no JSON {",
+        b'{"user_id": "ann\xc3\xa9", \xff',
+    ],
+)
+def test_forgotten_users_leave_no_trace(raw):
+    """In whatever form the id stands, in letters that are there and in those that are gone already; others stay."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk, file_bytes_max=700)
+    letters.add([letter(1), letter(2, raw), letter(3, raw), letter(4)])
+    letters.remove(3)
+    assert letters.forget(["nobody", "ann\u00e9"]) == 2
+    assert [each.number for each in letters.read()] == [1, 4]
+    for name, content in disk.contents().items():
+        assert b"nn\xc3\xa9" not in content, name
+        assert b"u00e9" not in content.lower(), name
+    assert letters.forget(["ann\u00e9"]) == 0
+    letters.add([letter(5)])
+    assert [each.number for each in letters.read()] == [1, 4, 5]
+
+
+def test_an_id_in_the_reason_is_forgotten_too():
+    """What came is quoted there."""
+    letters = DeadLetters(PATH, ForgetfulDisk())
+    letters.add([dead_letter(TimestampMs(1), replace_came('"ann" is too long'), b"{}")])
+    assert letters.forget(["ann"]) == 1
+    assert letters.read() == []
+
+
+def replace_came(came):
+    """Return a reason that quotes what came."""
+    return Fault(REASON.where, came, REASON.right, REASON.page)
+
+
+def test_an_astral_character_in_two_escapes_is_one():
+    """As JSON has it."""
+    letters = DeadLetters(PATH, ForgetfulDisk())
+    letters.add([letter(1, b'{"user_id": "\\ud83d\\ude00"}'), letter(2, b'{"user_id": "\\ud83d"}')])
+    assert letters.forget(["\U0001f600"]) == 1
+    assert [each.number for each in letters.read()] == [2]
+
+
+def test_what_others_wrote_into_the_file_is_passed_by():
+    """A line that is no letter stops nobody, and is gone after a rewrite."""
+    good = ForgetfulDisk()
+    DeadLetters(PATH, good).add([letter(1)])
+    content = b"no json\n[]\n" + good.contents()[PATH] + b'{"number":7,"raw":5}\n\xff\n'
+    letters = DeadLetters(PATH, ForgetfulDisk({PATH: content}, [PATH.parent]))
+    assert [each.number for each in letters.read()] == [1]
+    letters.add([letter(2)])
+    assert [each.number for each in letters.read()] == [1, 8]
+
+
+def test_a_full_disk_changes_no_letter():
+    """What cannot be taken away or refused anew stays as it was."""
+    disk = FailingDisk(ForgetfulDisk())
+    letters = DeadLetters(PATH, disk)
+    letters.add([letter(1), letter(2)])
+    before = letters.read()
+    disk.fail(DiskFault("write", error=errno.ENOSPC, written=0.5, for_good=True))
+    assert not letters.remove(1)
+    letters.refuse(before[1], OTHER)
+    assert letters.read() == before
+    disk.heal()
+    assert letters.remove(1)
+    assert letters.read() == before[1:]
+
+
+def test_the_number_of_a_forgotten_letter_is_not_given_again():
+    """Not after opening again either, though no line is left of it."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk)
+    letters.add([letter(1, b"ann"), letter(2, b"ann")])
+    assert letters.forget(["ann"]) == 2
+    letters.close()
+    again = DeadLetters(PATH, disk)
+    again.add([letter(3)])
+    assert [each.number for each in again.read()] == [3]

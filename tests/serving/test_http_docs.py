@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from midstream.events.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
 from midstream.serving import problems, protocol
 from midstream.serving.options import ServerOptions
@@ -39,8 +41,9 @@ def test_every_route_has_a_heading(client):
     assert set(re.findall(r"^## ([A-Z]+ /.*)$", TEXT, re.MULTILINE)) == routes
 
 
-def test_every_command_works_in_order(client):
+def test_every_command_works_in_order(make_client, engine, tmp_path):
     """Each curl of the page, one after another on a new shop, is answered with 2xx; each route has one."""
+    client = make_client(engine, dead_letters=DeadLetters(tmp_path / "dead", RealDisk()))
     request_id = ""
     for method, path, body, headers in commands():
         asked = path.replace("$REQUEST_ID", request_id)

@@ -14,6 +14,7 @@ import typer
 from midstream.cli import (
     bench,
     check,
+    dead_letters,
     demo,
     doctor,
     erase,
@@ -55,6 +56,7 @@ for command in (
 ):
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def _print_version(wanted: bool) -> None:

@@ -55,6 +55,8 @@ class Rejected:
     fault: Fault
     raw: bytes
     """The event as it was sent."""
+    item: int = -1
+    """Place in its ``items`` of the one that was not taken, the others being judged apart; -1 = the event."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,6 +89,9 @@ class Metrics:
         self.registry.register(self._folded)
         self._dead_letters = self._counter("dead_letters", "Rejected events kept in the dead-letter file.")
         self._dead_letters_lost = self._counter("dead_letters_lost", "Rejected events it had no room for.")
+        self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")
+        self._dead_letters_bytes = self._gauge("dead_letters_bytes", "Size of their files.")
+        self._dead_letters_retried = self._counter("dead_letters_retried", "Dead letters sent again.", "outcome")
         self._append_failures = self._counter("append_failures", "Commits not made durable.", "cause")
         self._overloads = self._counter("overloads", "Requests refused by a full queue.", "queue")
         self._queued_events = self._gauge("queued_events", "Events waiting for the log.")
@@ -167,6 +170,15 @@ class Metrics:
         """Count rejected events that were kept in the dead-letter file, and those it had no room for."""
         self._dead_letters.inc(written)
         self._dead_letters_lost.inc(lost)
+
+    def set_dead_letters(self, kept: int, bytes_kept: int) -> None:
+        """Set how many dead letters are in the files, and the size of these."""
+        self._dead_letters_kept.set(kept)
+        self._dead_letters_bytes.set(bytes_kept)
+
+    def count_retried(self, outcome: str, count: int) -> None:
+        """Count dead letters that were sent again and recorded, known already (``duplicate``) or ``refused`` again."""
+        self._dead_letters_retried.labels(outcome).inc(count)
 
     def count_append_failure(self, cause: AppendFailure) -> None:
         """Count a commit that was not made durable."""

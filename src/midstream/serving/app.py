@@ -23,6 +23,7 @@ from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
+from midstream.serving.letters import add_letter_routes
 from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import MetricsText, add_operation_routes
 from midstream.serving.options import ServerOptions
@@ -190,6 +191,7 @@ def asgi(
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine, elsewhere.metrics_text)
+    add_letter_routes(cold, engine, ingest, limits)
     add_rebuild_routes(cold, rebuilder, limits)
     add_hot_routes(cold)
     add_docs_page(cold)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, Overloaded
 from midstream.core.types import EventBatch, Index, LogPosition, Mask
 from midstream.engine.types import Outcome, Recorded
-from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.events.dead_letters import DeadLetter, DeadLetters, dead_letter
 from midstream.events.decode import Decoded, Part, Rejected, decode, parts_of
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
 from midstream.events.wire import PAGE as EVENTS_PAGE
@@ -87,6 +87,8 @@ class How(msgspec.Struct, frozen=True):
     """Name what became of every event, not only of those that were not recorded."""
     only: str = ""
     """The one type that is taken, ``item`` or ``user``; empty = all."""
+    buries: bool = True
+    """Keep what is rejected as dead letters; without it that is the caller's."""
 
 
 class Taken(NamedTuple):
@@ -139,7 +141,9 @@ class Ingest:
         """Record with ``engine`` what ``accept`` lets pass; what is rejected goes to ``dead_letters``."""
         self._engine = engine
         self._accept = accept
-        self._dead_letters = dead_letters
+        self.dead_letters = dead_letters
+        """Where rejected events are kept; None = nowhere."""
+        self.show_letters()
         self._body_bytes_max = options.body_bytes_max
         self._commit_s_max = options.commit_wait_max.ms / 1_000
         self._bulk_decodes_max = options.bulk_decodes_max
@@ -173,10 +177,13 @@ class Ingest:
         taken = await self._judge(body, how)
         if how.dry_run:
             return _answer(taken, np.zeros(len(taken.batch), np.uint8), None, how)
-        settled = await self.settle(taken, _Parts(lambda: parts_of(body, self.accept, how.content_type)))
+        parts = _Parts(lambda: parts_of(body, self.accept, how.content_type))
+        settled = await self.settle(taken, parts, buries=how.buries)
         return _answer(settled.taken, settled.outcome, self._engine.token(settled.log_position), how)
 
-    async def settle(self, taken: Taken, part: PartOf, turn: asyncio.Lock | None = None) -> Settled:
+    async def settle(
+        self, taken: Taken, part: PartOf, turn: asyncio.Lock | None = None, *, buries: bool = True
+    ) -> Settled:
         """Record what can be taken and bury the rest; return when the former is durable and applied.
 
         Args:
@@ -184,6 +191,7 @@ class Ingest:
             part: Names one of them that the engine refuses.
             turn: Of a stream whose pieces keep their order: each waits here while the queues are full, for as long as
                 a commit may take. Without it a full queue is an error at once.
+            buries: Keep what is rejected as dead letters.
 
         Raises:
             What ``take`` raises, but for what decoding does.
@@ -191,13 +199,13 @@ class Ingest:
         if taken.rejected:
             # Those that the engine refuses are counted by the engine.
             self._engine.metrics.count_events("rejected", len(taken.rejected))
-            self._bury(taken.rejected)
+            self._bury(taken.rejected if buries else ())
         if not len(taken.batch):
             return Settled(taken, np.zeros(0, np.uint8), self._engine.fold.log_position)
         recorded = await self._record(taken.batch, turn)
         if (recorded.outcome == Outcome.REFUSED).any():
             unknown = _refused_items(taken, recorded, part)
-            self._bury(unknown)
+            self._bury(unknown if buries else ())
             # What is of an erased user is kept nowhere.
             refused = (*unknown, *_refused_people(taken, recorded.erased, part))
             rejected = sorted((*taken.rejected, *refused), key=lambda each: each.index)
@@ -206,13 +214,25 @@ class Ingest:
 
     def _bury(self, rejected: Sequence[Rejected]) -> None:
         """Keep what was rejected where an operator finds it."""
-        if self._dead_letters is None:
-            return
-        now_ms = self._engine.clock()
-        lost = self._dead_letters.counts.lost
-        self._dead_letters.add([dead_letter(now_ms, each.fault, each.raw) for each in rejected])
-        lost = self._dead_letters.counts.lost - lost
-        self._engine.metrics.count_dead_letters(len(rejected) - lost, lost)
+        if rejected:
+            now_ms = self._engine.clock()
+            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item) for each in rejected])
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters, count them, and say how many there are now."""
+        kept = self.dead_letters
+        if kept is not None:
+            lost = kept.counts.lost
+            kept.add(letters)
+            lost = kept.counts.lost - lost
+            self._engine.metrics.count_dead_letters(len(letters) - lost, lost)
+            self.show_letters()
+
+    def show_letters(self) -> None:
+        """Set the metrics of what is kept, after it changed."""
+        if self.dead_letters is not None:
+            counts = self.dead_letters.counts
+            self._engine.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
 
     async def _judge(self, body: bytes, how: How) -> Taken:
         accept, content_type = self.accept, how.content_type
@@ -326,10 +346,11 @@ def _refused_items(taken: Taken, recorded: Recorded, part: PartOf) -> list[Rejec
     found: list[Rejected] = []
     for row in np.setdiff1d(np.flatnonzero(recorded.outcome == Outcome.REFUSED), recorded.erased).tolist():
         index = int(taken.event_index[row])
-        path = f"/items/{row - began[index]}/item_id" if rows[index] > 1 else "/item_id"
+        item = row - began[index] if rows[index] > 1 else -1
+        path = f"/items/{item}/item_id" if rows[index] > 1 else "/item_id"
         event = part(index)
         fault = Fault(f"{event.prefix}{path}", f'"{items[row]}" is not known here.', right, PAGE)
-        found.append(Rejected(index, fault, event.raw))
+        found.append(Rejected(index, fault, event.raw, item))
     return found
 
 

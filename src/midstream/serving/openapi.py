@@ -79,7 +79,7 @@ def change_operation(what: str, id_field: str, *, body: bool) -> Document:
         ],
         "responses": _responses(f"The change of the {what} is durable and applied.", _answer(), *_EVENT_FAILURES),
     }
-    return found | ({"requestBody": _json_body(_ATTRIBUTES)} if body else {})
+    return found | ({"requestBody": json_body(_ATTRIBUTES)} if body else {})
 
 
 def merge_operation(id_field: str) -> Document:
@@ -118,7 +118,7 @@ def bulk_operation(what: str, id_field: str) -> Document:
     }
     return {
         "parameters": _how(),
-        "requestBody": _json_body({"type": "array", "items": change, "maxItems": 500}, lines=True),
+        "requestBody": json_body({"type": "array", "items": change, "maxItems": 500}, lines=True),
         "responses": _responses(f"What became of the change of each {what}.", _answer(), *_EVENT_FAILURES),
     }
 
@@ -139,7 +139,7 @@ def _post_events() -> Document:
         "operationId": "post_events",
         "description": "Durable and applied when it answers. One event, a list, {events: [...]}, or NDJSON.",
         "parameters": _how(),
-        "requestBody": _json_body(_EVENTS, lines=True),
+        "requestBody": json_body(_EVENTS, lines=True),
         "responses": _responses("What became of the events.", _answer(), *_EVENT_FAILURES),
     }
 
@@ -172,7 +172,7 @@ def _post_recommendations() -> Document:
         "summary": "Recommend",
         "operationId": "post_recommendations",
         "description": "Events that come along are recorded first, so the slate has seen them.",
-        "requestBody": _json_body({"$ref": _REF.format(name="RecommendationBody")}),
+        "requestBody": json_body({"$ref": _REF.format(name="RecommendationBody")}),
         "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 403, 408, 413, 415, 503),
     }
 
@@ -237,7 +237,8 @@ def parameter(name: str, schema: Document, text: str = "") -> Document:
     return {"name": name, "in": "query", "schema": schema} | ({"description": text} if text else {})
 
 
-def _json_body(schema: Document, *, lines: bool = False) -> Document:
+def json_body(schema: Document, *, lines: bool = False) -> Document:
+    """Describe a JSON body, that may come as NDJSON too."""
     content: Document = {"application/json": {"schema": schema}}
     if lines:
         content["application/x-ndjson"] = {"schema": {"type": "string"}}
