@@ -81,6 +81,16 @@ def test_they_are_judged_by_the_configuration_of_today(folder: Path) -> None:
     assert recorded(folder) == []
 
 
+def test_letters_of_an_erased_user_leave(folder: Path) -> None:
+    """They are late copies of the user's events, and such are kept nowhere."""
+    with open_shop(folder) as shop:
+        shop.record({"type": "view", "user_id": "ann", "item_id": "film"})
+        shop.erase("ann")
+    assert resend(folder, parse_config(TOML), ()).refused == 3
+    assert [each.number for each in letters_of(folder)] == [2]
+    assert recorded(folder)[1:] == []
+
+
 def test_no_letters_open_nothing(tmp_path: Path) -> None:
     """There is not even a log afterwards."""
     assert letters_of(tmp_path) == []

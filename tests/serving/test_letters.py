@@ -14,7 +14,9 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.serving import letters as routes
 from midstream.serving.app import asgi
+from midstream.serving.ingest import Ingest
 from midstream.serving.options import ServerOptions
+from midstream.serving.retrying import retry
 from midstream.testing.disks import ForgetfulDisk
 from midstream.testing.engine import FakeEngine
 
@@ -168,7 +170,7 @@ def test_two_retries_at_once_record_once(shop):
 
     async def both():
         wanted = shop.letters.read()
-        return await asyncio.gather(*(routes.retry(ingest, shop.letters, wanted, (), metrics) for _ in range(2)))
+        return await asyncio.gather(*(retry(ingest, shop.letters, wanted, (), metrics) for _ in range(2)))
 
     done = asyncio.run(both())
     assert sum(each.recorded for each in done) == 2
@@ -178,7 +180,7 @@ def test_two_retries_at_once_record_once(shop):
 
 def routes_of(shop):
     """Return an ingest over the shop's letters, and the metrics."""
-    ingest = routes.Ingest(shop.client.engine, lambda: shop.terms, ServerOptions(), shop.letters)
+    ingest = Ingest(shop.client.engine, lambda: shop.terms, ServerOptions(), shop.letters)
     return ingest, shop.client.engine.metrics
 
 

@@ -110,6 +110,8 @@ class Settled(NamedTuple):
     log_position: LogPosition
 
 
+ERASED_CAME = "An event of a user who was erased, of a time before that."
+"""What came, of a rejection that is kept nowhere."""
 PLAINLY = How()
 PartOf: TypeAlias = Callable[[int], Part]
 """Names one event of those that came."""
@@ -327,11 +329,10 @@ def _foreign_request(index: int, request_id: str, part: Part) -> Rejected:
 
 def _refused_people(taken: Taken, rows: Index, part: PartOf) -> list[Rejected]:
     """Return a rejection for each event that is a late copy of an erased user's."""
-    came = "An event of a user who was erased, of a time before that."
     right = "Events of a later time are a new start; for 24 h late copies are refused."
     events = [(index, part(index)) for index in np.unique(taken.event_index[rows]).tolist()]
     return [
-        Rejected(index, Fault(f"{event.prefix}/user_id", came, right, EVENTS_PAGE), event.raw)
+        Rejected(index, Fault(f"{event.prefix}/user_id", ERASED_CAME, right, EVENTS_PAGE), event.raw)
         for index, event in events
     ]
 

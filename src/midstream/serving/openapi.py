@@ -90,7 +90,7 @@ def merge_operation(id_field: str) -> Document:
             _in_path(id_field),
             *(parameter(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
         ],
-        "requestBody": _json_body(other | {"additionalProperties": False}),
+        "requestBody": json_body(other | {"additionalProperties": False}),
         "responses": _responses("The merge is durable and applied.", _answer(), *_EVENT_FAILURES),
     }
 

@@ -9,7 +9,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid
 from midstream.events.dead_letters import DeadLetter, DeadLetters, dead_letter
 from midstream.events.resending import event_of
-from midstream.serving.ingest import EventsAnswer, How, Ingest, Rejection
+from midstream.serving.ingest import ERASED_CAME, EventsAnswer, How, Ingest, Rejection
 from midstream.serving.problems import PAGE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Retried(msgspec.Struct, frozen=True):
     duplicates: int
     """In the log before, and no letters any more."""
     refused: int
-    """Refused again, and kept with the reason of today."""
+    """Refused again, and kept with the reason of today, unless its user was erased."""
     missing: tuple[int, ...] = ()
     """Numbers under which there is no letter."""
     last: int | None = None
@@ -103,10 +103,14 @@ async def _one(ingest: Ingest, letters: DeadLetters, letter: DeadLetter) -> str:
         return "refused"
     if answer.recorded or answer.duplicates:
         # Of an order the items that were refused are letters of their own now.
-        ingest.keep([_of_item(event, each, letter) for each in answer.rejected])
+        items = (each for each in answer.rejected if each.came != ERASED_CAME)
+        ingest.keep([_of_item(event, each, letter) for each in items])
         letters.remove(letter.number)
         return "recorded" if answer.recorded else "duplicate"
-    letters.refuse(letter, _reason(answer))
+    if any(each.came == ERASED_CAME for each in answer.rejected):
+        letters.remove(letter.number)  # what is of an erased user is kept nowhere
+    else:
+        letters.refuse(letter, _reason(answer))
     return "refused"
 
 
