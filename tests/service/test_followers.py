@@ -254,6 +254,8 @@ def test_every_process_answers_alike(server):
         ("GET", "/v1/recommendations?n=0", None),
         ("GET", "/v1/recommendations?min_log_position=AAAAAP__________", None),
         ("POST", "/v1/recommendations", {"uzer_id": "x"}),
+        ("GET", "/v1/dead-letters?limit=1", None),
+        ("GET", "/v1/rebuild", None),
         ("GET", "/served", None),
         ("GET", "/digest", None),
     ]
@@ -355,6 +357,51 @@ def test_a_killed_follower_costs_its_own_connections_alone(server):
     assert load.broken <= 3  # of six connections a third each
     assert load.answered > 50
     assert len({each["digest"] for each in server.digests()}) == 1
+
+
+@pytest.mark.parametrize("change", ["slate_size = 7", "[events.types]\nview = { weight = 2.0 }\nclick = {}"])
+def test_another_configuration_is_served_by_all_at_once(server, change):
+    """From the swap on no answer is of what was in service before, through any process; no request fails for it."""
+    path = server.folder / "midstream.toml"
+    seen, stop_looking = [], threading.Event()
+
+    def look():
+        with closing(server.connect()) as connection:
+            while not stop_looking.is_set():
+                try:
+                    began = time.monotonic()
+                    seen.append((began, ask(connection, "GET", "/v1/recommendations")[1]["config_hash"]))
+                except (OSError, http.client.HTTPException):
+                    connection.close()  # a process that was exchanged closes what is idle
+
+    with connections(server, 4) as opened:
+        before = {ask(each, "GET", "/v1/recommendations")[1]["config_hash"] for each in opened}
+    assert len(before) == 1
+    with ThreadPoolExecutor(6) as pool:
+        looks = [pool.submit(look) for _ in range(6)]
+        path.write_text(path.read_text() + f"{change}\n")
+        with closing(server.connect()) as connection:
+            status, view = ask(connection, "POST", "/v1/rebuild")
+            assert status in {200, 202}, view
+            wait_until(lambda: {ask(connection, "GET", "/v1/rebuild")[1]["config_hash"]} != before, 60)
+        swapped = time.monotonic()
+        wait_until(lambda: [each["state"] for each in server.health()["followers"]] == ["serving"] * 2, 60)
+        time.sleep(0.2)
+        stop_looking.set()
+        for each in looks:
+            each.result()
+    old, after = before.pop(), {name for began, name in seen if began > swapped}
+    assert len(after) == 1
+    assert old not in after
+    assert old in {name for _, name in seen}
+    assert sum(each["restarts"] for each in server.health()["followers"]) == restarts_of(server)
+    assert len({each["digest"] for each in server.digests()}) == 1
+    assert len({each["fold_version"] for each in server.digests()}) == 1
+
+
+def restarts_of(server):
+    """Return how often a follower ended by itself."""
+    return sum(metric(server, "midstream_follower_restarts_total").values())
 
 
 def test_a_killed_leader_takes_its_followers_along(tmp_path):

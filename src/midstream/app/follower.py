@@ -148,7 +148,7 @@ def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwardi
     """Return an engine whose state is that of the newest snapshot."""
     outside = Outside()
     reader = SegmentReader(data.log, RealDisk())
-    loaded = loaded_state(data, service.settings, reader.identity, board.end)
+    loaded = loaded_state(data, service.settings, reader, board.end)
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
     host = Host(outside.clock, outside.monotonic, ids, outside.writer)
     metrics = forwarding.metrics

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class _Child:
 
     process: asyncio.subprocess.Process
     wake: int
-    epoch: int
+    """Descriptor."""
 
 
 class Followers:
@@ -183,21 +183,27 @@ class Followers:
             self._engine.metrics.count_follower_restart(number)
             self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
             delay_s = RESTART_S_MIN if loop.time() - began > LIVED_S else delay_s
-            try:
-                async with asyncio.timeout(delay_s):
-                    await self._ends.wait()
-            except TimeoutError:
-                delay_s = min(2 * delay_s, RESTART_S_MAX)
+            await self._pause(delay_s)
+            delay_s = min(2 * delay_s, RESTART_S_MAX)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the end comes first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ends.wait()
 
     async def _run(self, number: int) -> str:
         """Run one follower until it ends; return how it ended."""
         wake = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        epoch = self._board.epoch
         try:
             process = await self._start(number, wake)
         except OSError as error:  # no memory or no process to be had now
             os.close(wake)
             return f"could not be started ({error.strerror or error})"
-        self._children[number] = _Child(process, wake, self._board.epoch)
+        self._children[number] = _Child(process, wake)
+        if self._ends.is_set() or epoch != self._board.epoch:  # while it was being started
+            _signal(self._children[number], kill=False)
         try:
             status = await process.wait()
         finally:

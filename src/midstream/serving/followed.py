@@ -5,6 +5,7 @@ until somebody says otherwise.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -65,9 +66,8 @@ class FollowedApp:
         try:
             await self._flush()
             self._engine.metrics.count_passed_on()
-            await self._leader.pass_on(scope, receive, noting)
-        except Disconnected:
-            self._engine.metrics.count_overload("client")
+            with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
+                await self._leader.pass_on(scope, receive, noting)
         except MidstreamError as error:
             if began:
                 raise  # half an answer cannot be taken back: the connection ends

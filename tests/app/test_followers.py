@@ -1,0 +1,126 @@
+"""What watches followers promises, and what a follower says of itself, without processes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.app import followers
+from midstream.app.config import Config
+from midstream.app.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, Place
+from midstream.app.followers import Followers, encode_config
+from midstream.app.load import read_custom
+from midstream.app.reading import parse_config
+from midstream.engine.board import Board
+from midstream.serving.options import ServerOptions
+from midstream.testing.rig import Rig
+
+
+def place(board=None, epoch=0):
+    """A follower's place whose distance a test sets."""
+    engine: Any = SimpleNamespace(failure=None, fold=SimpleNamespace(log_position=5))
+    following: Any = SimpleNamespace(behind=0)
+    order: Any = SimpleNamespace(number=1, epoch=epoch)
+    return Place(order, board or Board.make(), engine, following)
+
+
+@given(st.lists(st.integers(0, 2 * BEHIND_EVENTS_MAX), max_size=30))
+def test_a_follower_takes_connections_only_near_the_end(distances):
+    """From the first time it is near; not while it is far; in between as before. The board says what it does."""
+    one = place()
+    accepts = False
+    for distance in distances:
+        one.following.behind = distance
+        accepts = distance <= NEAR_EVENTS or (accepts and distance <= BEHIND_EVENTS_MAX)
+        assert one.tick(3) is accepts
+        line = one.board.line(1)
+        assert (line.connections, line.accepts, line.applied) == (3, accepts, 5)
+
+
+def test_a_follower_of_what_is_no_longer_in_service_takes_none():
+    """Another epoch: no further connections, and what ends its reading then is no failure of this process."""
+    one = place()
+    assert one.tick(0)
+    one.board.renew()
+    assert not one.is_current()
+    one.end(OSError("the log it read is gone"))
+    assert not one.tick(0)
+    assert one.board.line(1).is_ready
+
+
+def test_a_follower_that_cannot_go_on_ends():
+    """What ended the reading or the folding ends the process, with that error."""
+    one = place()
+    one.end(OSError("unreadable"))
+    with pytest.raises(OSError, match="unreadable"):
+        one.tick(0)
+    other = place()
+    other.engine.failure = ZeroDivisionError("a table")
+    with pytest.raises(ZeroDivisionError):
+        other.tick(0)
+
+
+async def watch(tmp_path, monkeypatch, lives):
+    """Watch one follower whose processes live as long as ``lives`` says; return the waits before the next ones.
+
+    A life of None is one that was asked to end because something else is in service.
+    """
+    loop = asyncio.get_running_loop()
+    clock = SimpleNamespace(now=0.0)
+    waits: list[float] = []
+    rest = list(lives)
+    rig = Rig()
+    running: Any = SimpleNamespace(engine=rig.engine)
+    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+
+    async def live(_number):
+        seconds = rest.pop(0)
+        if seconds is None:
+            watched._board.renew()
+        clock.now += seconds or 0
+        if not rest:
+            watched._ends.set()
+        return "ended"
+
+    async def wait(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr(watched, "_run", live)
+    monkeypatch.setattr(watched, "_pause", wait)
+    monkeypatch.setattr(loop, "time", lambda: clock.now)
+    await watched._keep(1)
+    monkeypatch.undo()
+    return rig, watched, waits
+
+
+def test_restarts_are_spread_and_bounded(tmp_path, monkeypatch):
+    """Twice the wait each time up to the maximum, the shortest after a long life, and each is counted and named."""
+    lives = [0] * 10 + [followers.LIVED_S + 1, 0, 0]
+    rig, watched, waits = asyncio.run(watch(tmp_path, monkeypatch, lives))
+    low, high = followers.RESTART_S_MIN, followers.RESTART_S_MAX
+    assert waits == [min(low * 2**power, high) for power in range(10)] + [low, 2 * low]
+    assert watched.views()[0].restarts == 12
+    assert rig.engine.concerns["follower-1"] == "follower 1 ended and is started again"
+
+
+def test_an_exchange_is_no_failure(tmp_path, monkeypatch):
+    """A follower that was asked to end because something else is in service is started at once, and not counted."""
+    rig, watched, waits = asyncio.run(watch(tmp_path, monkeypatch, [None, None, 0]))
+    assert waits == []
+    assert watched.views()[0].restarts == 0
+    assert rig.engine.concerns == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", 'placements = [{ name = "a", deadline = "70ms" }]\n[server]\nkeep_alive = "60s"\n']
+)
+def test_configuration_survives_the_way(text):
+    """What a follower reads is what is in service, hash included: it stands in every answer."""
+    config = parse_config(text)
+    found = msgspec.json.decode(encode_config(config), type=Config, dec_hook=read_custom)
+    assert found == config
+    assert found.config_hash == config.config_hash
