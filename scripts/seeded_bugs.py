@@ -104,6 +104,21 @@ BUGS = (
         ("tests/state/test_fold.py", "tests/state/test_vocabulary.py", "tests/state/test_event_ids.py"),
     ),
     Bug(
+        "segment_outlives_its_user",
+        (Edit("state/segment_fold.py", "            user_code[user] = 0\n", "            pass\n"),),
+        ("tests/state/test_segments.py",),
+    ),
+    Bug(
+        "item_arrives_at_each_change",
+        (Edit("state/items.py", "        if self._status[index] != CATALOGUED:", "        if True:"),),
+        ("tests/state/test_arrivals.py",),
+    ),
+    Bug(
+        "letter_sent_again_without_an_id",
+        (Edit("events/resending.py", '        dated["event_id"] = _raw(', "        _ = ("),),
+        ("tests/events/test_resending.py", "tests/serving/test_letters.py"),
+    ),
+    Bug(
         "no_dedupe_in_the_intake",
         (
             Edit(

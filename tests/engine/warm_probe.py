@@ -4,12 +4,18 @@ import asyncio
 import sys
 from pathlib import Path
 
+from msgspec.structs import replace
 from numba.core.registry import CPUDispatcher
 
+from midstream.app.config import Placement, TrendingSection
 from midstream.app.running import accept_of, config_of, open_running
 from midstream.cli.init import starter_files, write_new
+from midstream.core.durations import Duration
 from midstream.engine.types import Ask
 from midstream.events.decode import decode
+from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.repeat import RepeatItems
+from midstream.retrieval.trending import Trending
 
 NOW_MS = 1_790_000_000_000
 MORE = b"""\
@@ -31,6 +37,11 @@ QUESTIONS = (
     Ask("default", user_id="ann", exclude=("rug-008",)),
     Ask("default", items=("rug-008", "lamp-012"), filter='item.price < 30 and item.category in ["lamps", "rugs"]'),
     Ask("shelf", session_id="s", items=("rug-008",)),
+    Ask("mine", user_id="ann"),
+    Ask("mine", user_id="bob", session_id="s"),
+)
+MINE = Placement(
+    name="mine", sources=(RecentItems(), RepeatItems(min_gap=Duration("0ms")), Trending(by_segment=True)), repeats="any"
 )
 
 
@@ -49,7 +60,11 @@ async def main(folder: Path) -> None:
     """Open a new shop, use it, print what was compiled only then."""
     files = starter_files(NOW_MS)
     write_new(folder, files)
-    config = config_of(folder)
+    config = replace(
+        (starter := config_of(folder)),
+        trending=TrendingSection(segment="user.language"),
+        placements=(*starter.placements, MINE),
+    )
     running = open_running(folder, config)
     await running.start()
     before = compiled()
