@@ -123,8 +123,8 @@ BUGS = (
         (
             Edit(
                 "engine/intake.py",
-                "        if not outcome.any() and self._are_new(hashes):\n",
-                "        if len(hashes):\n",
+                "self._pending.admit(prints, outcome, lot)",
+                "self._pending.admit(prints, outcome.copy(), lot)",
             ),
         ),
         ENGINE,
