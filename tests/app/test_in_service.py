@@ -211,3 +211,16 @@ def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:
     assert gap(run_folder(folder, work, may_serve_before=True)) == "8m"
     names = snapshots.names(folder / "data" / "snapshots")
     assert LogPosition(40) in {snapshots.position_of(name) for name in names}
+
+
+def test_every_section_takes_effect_somewhere() -> None:
+    """A section is part of the state, of the plans, or said to be read at a start: none changes unseen."""
+    of_the_state = {"events", "items", "sessions", "pairs", "trending", "limits"}
+    assert {*Config.__struct_fields__} == of_the_state | {"placements"} | set(in_service.SECTIONS_AT_START)
+    changed = parse_config(
+        "[events.types]\nview = { weight = 9.0 }\n[items]\nunknown_items = 'hold'\n[sessions]\ngap = '9m'\n"
+        "[pairs]\nhalf_life = '9d'\n[trending]\nsegment = 'user.plan'\n[limits]\nusers_max = 9\n"
+    )
+    for name in of_the_state:
+        alone = msgspec.structs.replace(Config(), **{name: getattr(changed, name)})
+        assert alone.fold_settings().version() != Config().fold_settings().version(), name

@@ -19,7 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
-_SECTIONS_AT_START = ("log", "history", "snapshots", "server")
+SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server")
 """Read when a folder is opened, and not again."""
 
 
@@ -76,7 +76,7 @@ def settings_of(data: DataFolder, config: Config) -> FoldSettings:
 
 def differs_at_start(running: Config, wanted: Config) -> tuple[str, ...]:
     """Return the sections of a configuration that differ from what runs and take effect at the next start."""
-    return tuple(f"[{name}]" for name in _SECTIONS_AT_START if getattr(running, name) != getattr(wanted, name))
+    return tuple(f"[{name}]" for name in SECTIONS_AT_START if getattr(running, name) != getattr(wanted, name))
 
 
 def _compacted(data: DataFolder, config: Config, compaction: str) -> FoldSettings:

@@ -354,6 +354,7 @@ def _content(path: Path, pace: Pace) -> Content:
         while count := file.readinto(buffer[filled : filled + PIECE_BYTES].data):
             filled += count
             pace.rest()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # nobody reads it again; the log's pages stay
     return buffer[:filled].data
 
 

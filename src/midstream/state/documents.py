@@ -14,7 +14,7 @@ and each value as it was sent, so equal events give equal bytes.
 Reference: P. Hoffman, J. Snell, JSON Merge Patch, RFC 7396, 2014.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +30,8 @@ OVERHEAD_BYTES = 160
 """Memory beside each text: 33 of the bytes object, 16 of malloc, about 100 of the dictionary."""
 _NEVER = -(2**62)
 _NULL = b"null"
+_JOINED_MAX = 4_096
+"""Texts: 3 MB of them at 670 B."""
 
 
 class _Document(NamedTuple):
@@ -197,7 +199,7 @@ class Documents:
         return {
             "index": np.array(order, dtype=np.int32),
             "length": np.array([len(text) for text in texts], dtype=np.int32),
-            "text": np.frombuffer(b"".join(texts), dtype=np.uint8),
+            "text": _joined(texts),
             "refused": np.array([self.refused_count], dtype=np.int64),
         }
 
@@ -211,6 +213,12 @@ class Documents:
         self._deleted = {index for index, each in self._texts.items() if _says_deleted(each)}
         self._bytes_used = len(text) + OVERHEAD_BYTES * len(self._texts)
         self.refused_count = int(arrays["refused"].tolist()[0])
+
+
+def _joined(texts: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return texts end to end, joined some thousand at a time: all at once, 128 MiB stop every thread for 0.1 s."""
+    parts = [b"".join(texts[start : start + _JOINED_MAX]) for start in range(0, len(texts), _JOINED_MAX)]
+    return np.concatenate([np.frombuffer(part, dtype=np.uint8) for part in parts] or [np.empty(0, dtype=np.uint8)])
 
 
 def _says_deleted(text: bytes) -> bool:
