@@ -3,14 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from midstream.app.config import Placement
 from midstream.app.running import open_shop
 from midstream.app.wiring import plans
 from midstream.core.errors import ItemUnknown, RequestInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
+from midstream.retrieval.popular import Popular
 from midstream.testing.rig import SMALL, Rig, view
 
 
@@ -98,6 +101,16 @@ def test_there_is_always_one_and_a_configured_one_takes_its_place() -> None:
     assert list(plans(SMALL)) == ["default", "similar"]
     (source,) = plans(SMALL)["similar"].sources
     assert source.name == "similar"
+    own = Placement(name="similar", sources=(Popular(),), repeats="any")
+    config = msgspec.structs.replace(SMALL, placements=(own, *SMALL.placements))
+    assert list(plans(config)) == ["similar", "default"]
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*(view(item) for item in "aab")))
+        answer = await rig.engine.recommend(about("a"))
+        assert [item.id for item in answer.items] == ["b"], "the item itself is left out whatever the placement says"
+
+    Rig(config=config).run(work)
 
 
 def test_from_python(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from midstream.evaluation.next_item import NextItemOptions, NextItemReport, choo
 from midstream.evaluation.replay import ReplayOptions, asking_plan, asking_source, run_replay
 from midstream.evaluation.search import SESSION_KNN_GRID, read_choice, with_options
 from midstream.evaluation.statistics import Resampling
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 
@@ -105,6 +106,18 @@ def test_rsc15_is_not_behind_the_published_lists(report):
         assert each.mrr == pytest.approx(mrr, abs=5e-5)
         assert each.hit_rate_difference.high >= 0
         assert each.mrr_difference.high >= 0
+
+
+@pytest.mark.parametrize("name,hit_rate,mrr", [("serenade-toy", 0.655, 0.360), ("rsc15-100k", 0.685, 0.365)])
+def test_pairs_alone_reach_their_aim(name, hit_rate, mrr):
+    """Covisitation, its options chosen on the validation part: nearly what session kNN finds."""
+    data = NEXT_ITEM_SETS[name](shared(name))
+    path = SETTINGS / f"{name}-covisitation.json"
+    assert path.is_file()
+    found = run_next_item(data, Covisitation(), path, NextItemOptions(resampling=FEWER))
+    print(f"\n{name}, covisitation: HR@20 {found.hit_rate}, MRR@20 {found.mrr}")
+    assert found.hit_rate.mean >= hit_rate
+    assert found.mrr.mean >= mrr
 
 
 @pytest.mark.parametrize("name", sorted(REPLAY_SETS))
