@@ -19,7 +19,7 @@ from midstream.state.pair_query import SMOOTHING, PairQuery
 from midstream.state.pairs import Pairs, row_words
 from midstream.state.sessions import Sessions
 from midstream.state.settings import FoldSettings, Limits
-from midstream.testing.events import cuts, event_batches, indexed, tiny_settings
+from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
 from midstream.testing.still import SMALL, StillShop
 
 if TYPE_CHECKING:
@@ -310,14 +310,14 @@ def test_a_page_that_is_loaded_anew_says_nothing():
     assert arrays_of(shop.fold.pairs) == before
 
 
-@given(event_batches(), st.data())
-def test_pairs_are_those_of_the_sessions(batch, data):
-    """The last distinct items of each event's session, from its whole list, however the log is cut."""
+def check_before(batch, edges):
+    """Compare what each session had before with the whole list of its items; return how often items came again."""
     settings = tiny_settings()
     whole = indexed(batch, settings)
     sessions = Sessions(settings)
     held: dict[int, list[int]] = {}
-    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+    again = 0
+    for start, stop in pairwise(edges):
         piece = part(whole, start, stop)
         numbered = sessions.number(piece)
         assert numbered.before.shape == (stop - start, settings.limits.pair_items_max)
@@ -327,9 +327,22 @@ def test_pairs_are_those_of_the_sessions(batch, data):
             acts = held.setdefault(number, []) if number >= 0 else []
             kept = acts[-settings.limits.session_items_max :]
             expected = list(dict.fromkeys(reversed(kept)))[: settings.limits.pair_items_max]
-            assert [each for each in before if each >= 0] == expected
             assert before == expected + [-1] * (len(before) - len(expected))
+            again += len(set(kept)) < len(kept)
             acts.append(item)
+    return again
+
+
+@given(event_batches(), st.data())
+def test_what_a_session_had_before_is_in_its_whole_list(batch, data):
+    """The last distinct items, newest first, however the log is cut."""
+    check_before(batch, [0, *data.draw(cuts(len(batch))), len(batch)])
+
+
+def test_what_a_session_had_before_in_a_long_stream():
+    """Also where sessions are longer than what is kept, and come back to items."""
+    stream = Stream(users=4, items=6, sessions=4, step_ms=500)
+    assert check_before(random_events(3_000, 5, stream), [0, 1, 700, 3_000]) > 100
 
 
 def test_bytes_are_those_of_the_arrays():
