@@ -5,9 +5,9 @@ import anyio
 import httpx
 import pytest
 
-from midstream.serving.app import asgi
+from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
-from midstream.testing.engine import FakeEngine, FakeRebuilder
+from midstream.testing.engine import FakeEngine, FakeEraser, FakeRebuilder
 
 
 class Client:
@@ -16,7 +16,14 @@ class Client:
     def __init__(self, engine, options=None, dead_letters=None, rebuilder=None):
         self.engine = engine
         self.rebuilder = rebuilder or FakeRebuilder()
-        self.app = asgi(engine, engine.accept, options or ServerOptions(), dead_letters, cast("Any", self.rebuilder))
+        self.eraser = FakeEraser()
+        self.app = asgi(
+            engine,
+            engine.accept,
+            options or ServerOptions(),
+            dead_letters,
+            Upkeep(cast("Any", self.rebuilder), cast("Any", self.eraser)),
+        )
 
     def ask(self, method, path, *, raises=True, **options):
         async def go():

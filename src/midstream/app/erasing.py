@@ -1,6 +1,7 @@
 """Erasing users of a folder: with an engine of our own, or through the server that has the folder open."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import read_address
-from midstream.core.errors import FolderLocked, StoreUnavailable
+from midstream.core.errors import FolderLocked, RewriteFailed, StoreUnavailable
 from midstream.engine.erasing import erase_event
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 
+_POLL_S = 0.2
 ANSWER_S_MAX = 60.0
 """A server that is overloaded may take as long as a commit waits, and then some."""
 
@@ -33,10 +35,17 @@ class Erased:
     """When every file is to be without the user at the latest, ISO 8601."""
 
 
-def erase_users(folder: Path, config: Config, user_ids: Sequence[str]) -> Sequence[Erased]:
+def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: bool = False) -> Sequence[Erased]:
     """Erase users one after another. Durable and applied on return.
 
+    Args:
+        folder: Holds the data.
+        config: Of that folder.
+        user_ids: May be none, when only what waits is to be done now.
+        now: Also write the log anew without them and all others who wait for that, and wait until it is done.
+
     Raises:
+        RewriteFailed: The log could not be written anew; the old one stays.
         RequestInvalid: One of the texts is no id; nobody was erased.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server that has it open refused or did not answer; some may have been erased.
@@ -45,15 +54,15 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str]) -> Sequen
     for user_id in user_ids:
         erase_event(user_id)
     try:
-        return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids))
+        return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids, now=now))
     except FolderLocked:
         url = read_address(DataFolder(folder / DATA_NAME).root)
         if not url:
             raise
-        return _through_server(url, user_ids)
+        return _through_server(url, user_ids, now=now)
 
 
-async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str]) -> Sequence[Erased]:
+async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
     running = opened()
     await running.start()
     try:
@@ -62,6 +71,8 @@ async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str]) -
             due = await running.engine.erase(user_id)
             by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
             found.append(Erased(user_id, due.ids_count, by.replace("+00:00", "Z")))
+        if now and running.eraser is not None:
+            await running.eraser.begin(hurried=True)
         return found
     finally:
         await running.stop()
@@ -74,7 +85,7 @@ class _Answer(msgspec.Struct, frozen=True):
     erase_by: str
 
 
-def _through_server(url: str, user_ids: Sequence[str]) -> Sequence[Erased]:
+def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
     found: list[Erased] = []
     with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
         for user_id in user_ids:
@@ -88,4 +99,38 @@ def _through_server(url: str, user_ids: Sequence[str]) -> Sequence[Erased]:
                 raise StoreUnavailable(message)
             told = msgspec.json.decode(answer.content, type=_Answer)
             found.append(Erased(user_id, told.ids_count, told.erase_by))
+        if now:
+            _run_there(client)
     return found
+
+
+class _Rewrite(msgspec.Struct, frozen=True):
+    """How far a rewrite is."""
+
+    state: str
+    reason: str = ""
+
+
+class _Erasures(msgspec.Struct, frozen=True):
+    """What of ``GET /v1/erasures`` counts here."""
+
+    rewrite: _Rewrite
+
+
+def _run_there(client: httpx.Client) -> None:
+    """Have a server write its log anew, and wait until that is done."""
+    try:
+        answer = client.post("/v1/erasures/run")
+        while answer.is_success:
+            rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
+            if rewrite.state == "done":
+                return
+            if rewrite.state == "failed":
+                raise RewriteFailed(rewrite.reason)
+            time.sleep(_POLL_S)
+            answer = client.get("/v1/erasures")
+    except httpx.TransportError as error:
+        message = f"{client.base_url} has the folder open and does not answer: {error}"
+        raise StoreUnavailable(message) from error
+    message = f"{client.base_url} answered {answer.status_code}: {answer.text[:300]}"
+    raise StoreUnavailable(message)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -22,9 +22,11 @@ from midstream.engine import snapshots
 from midstream.engine.beginning import newest
 from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
+from midstream.engine.eraser import Eraser, EraserOptions, Forget
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
+from midstream.engine.rewrite import settle
 from midstream.engine.running import Running, Started
 from midstream.engine.sealer import Sealer, SealOptions
 from midstream.engine.service import Service
@@ -32,6 +34,7 @@ from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
+from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.segment_reader import SegmentReader
@@ -107,6 +110,7 @@ def open_running(
     with ExitStack() as undo:
         undo.callback(log.close)
         data.remove_outdated_logs()
+        settle(data)
         withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
         service, fold = chosen.service, chosen.loaded.fold
@@ -126,11 +130,32 @@ def open_running(
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each.keep))
     sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
     sealer = Sealer(data, sealing, engine, snapshotter.turn)
+    erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
+    eraser = Eraser(engine, snapshotter, data, erasing)
+    eraser.forgets = {
+        "dead_letters": forgetting(data.dead_letters),
+        "import_rejected": forgetting(data.import_rejected),
+    }
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if chosen.wanted is None else chosen.wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    return Running(engine, snapshotter, sealer, started, rebuilder, chosen.wanted)
+    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, chosen.wanted)
+
+
+def forgetting(path: Path) -> Forget:
+    """Return what drops the letters that name erased users from files that nobody has open."""
+
+    def forget(user_ids: Sequence[str]) -> int:
+        if not path.exists() and not path.with_name(f"{path.name}.old").exists():
+            return 0
+        letters = DeadLetters(path, RealDisk())
+        try:
+            return letters.forget(user_ids)
+        finally:
+            letters.close()
+
+    return forget
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from midstream.engine.running import Running, Started
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Limits
-from midstream.serving.app import Elsewhere
+from midstream.serving.app import Elsewhere, Upkeep
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Company, Opened, serve
 
@@ -93,6 +93,8 @@ def _opening(
         began = running.engine.log.end
         limits = Limits()
         letters = DeadLetters(data.dead_letters, RealDisk())
+        if running.eraser is not None:
+            running.eraser.forgets["dead_letters"] = letters.forget
         await running.start()
         opened.append(running)
         try:
@@ -100,7 +102,7 @@ def _opening(
                 running.engine,
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=Outside().clock()),
                 letters,
-                running.rebuilder,
+                Upkeep(running.rebuilder, running.eraser),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:

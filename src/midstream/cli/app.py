@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from midstream.cli import (
-    backup,
     bench,
     check,
     dead_letters,
@@ -49,7 +48,6 @@ for command in (
     erase,
     rebuild,
     seal,
-    backup,
     size,
     doctor,
     bench,

@@ -11,19 +11,23 @@ app = typer.Typer()
 
 @app.command("erase")
 def command(
-    users: Annotated[list[str], typer.Argument(help="Ids of users.", metavar="USER...")],
+    users: Annotated[list[str] | None, typer.Argument(help="Ids of users.", metavar="USER...")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Write the log anew at once, and wait for it.")] = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Forget users, at once in all that is asked and within days in every file.
+    """Forget users, at once in all that is asked and within days in every file; with --now there at once too.
 
     Each with every id that was merged into it. Through the server that has the folder open, if there is one.
     """
+    if not users and not now:
+        message = "name a user, or let --now do what waits"
+        raise typer.BadParameter(message)
     from midstream.app.erasing import erase_users
     from midstream.app.running import config_of
 
     with err.status("erasing; the first time on a machine this compiles for about a minute"):
-        erased = erase_users(folder, config_of(folder), users)
+        erased = erase_users(folder, config_of(folder), users or (), now=now)
     if as_json:
         print_json({"erased": erased})
     else:

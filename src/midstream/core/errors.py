@@ -75,6 +75,14 @@ class RebuildFailed(MidstreamError):
     """Another state could not be made or loaded; the one in service stays."""
 
 
+class RewriteFailed(MidstreamError):
+    """The log could not be written anew; the one in use stays."""
+
+
+class ErasureRunning(MidstreamError):
+    """A rewrite of the log is under way; there is one at a time."""
+
+
 class RebuildRunning(MidstreamError):
     """A rebuild is under way; there is one at a time."""
 

@@ -172,6 +172,33 @@ class Engine:
         """What ended the folding for good, None as it should be."""
         return self._folding.failure
 
+    async def replace_log(self, replace: Callable[[EventLog], EventLog]) -> None:
+        """Go on in another log that has the same events at the same positions, in another writing.
+
+        Args:
+            replace: Called on the log thread between two frames with the log as it is; returns the other one, open for
+                appending, which ends where this one does.
+
+        Raises:
+            Overloaded: The engine is stopping.
+            MidstreamError: What ``replace`` raises, and ``OSError``; the log stays.
+        """
+        if not isinstance(self._writer, Writer):
+            message = "a process that follows another has no log of its own"
+            raise Overloaded(message)
+        loop = asyncio.get_running_loop()
+
+        def work(log: EventLog) -> EventLog:
+            fresh = replace(log)
+            # Before any later frame is handed back, so that no token of the old generation is given out for it.
+            loop.call_soon_threadsafe(self._go_on_in, fresh)
+            return fresh
+
+        await asyncio.wrap_future(self._writer.between_frames(work))
+
+    def _go_on_in(self, log: EventLog) -> None:
+        self.log = log
+
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
         return self.host.clock()
@@ -437,7 +464,7 @@ class Engine:
             self.metrics.observe_commit(len(written.batch), written.append_s)
             for tell in self.after_commit:
                 tell()
-            self._folding.add(written.first, written.batch, _positions(written), written.prints)
+            self._folding.add(written.first, written.batch, written.tickets(), written.prints)
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
         for entry in written.entries:
@@ -463,14 +490,3 @@ def _clock_concern(ahead_ms: int) -> str:
         f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
         "Events that bring their own time count as late by as much; docs/http.md says what to do"
     )
-
-
-def _positions(written: Written) -> list[tuple[LogPosition, asyncio.Future[None]]]:
-    """Return each waiting entry's ticket with the position after its last event."""
-    found: list[tuple[LogPosition, asyncio.Future[None]]] = []
-    position = written.first
-    for entry in written.entries:
-        position = LogPosition(position + len(entry.batch))
-        if entry.ticket is not None:
-            found.append((position, entry.ticket))
-    return found

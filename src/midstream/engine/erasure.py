@@ -58,6 +58,10 @@ class Erased:
     end_log_time_ms: int = 0
     """Log time of the last event that was looked at."""
 
+    def hashes(self) -> Sequence[int]:
+        """Return the 64-bit hashes of all erased ids, ascending."""
+        return sorted(id_hash(each) for each in self.ids)
+
 
 class _People:
     """Which ids are one user, as merges make them."""

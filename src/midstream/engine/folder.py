@@ -80,6 +80,16 @@ class DataFolder:
         return self.root / "sockets"
 
     @property
+    def receipts(self) -> Path:
+        """What each rewrite of the log did."""
+        return self.root / "receipts"
+
+    @property
+    def import_rejected(self) -> Path:
+        """Rows of the last import that are no events."""
+        return self.root / "import-rejected.ndjson"
+
+    @property
     def dead_letters(self) -> Path:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"

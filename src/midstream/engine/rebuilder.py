@@ -155,6 +155,10 @@ class Rebuilder:
         return "nothing" if same else "plans"
 
     async def _run(self, wanted: Service, *, compact: bool) -> None:
+        async with self._snapshotter.swaps:
+            await self._rebuild(wanted, compact=compact)
+
+    async def _rebuild(self, wanted: Service, *, compact: bool) -> None:
         async with self._snapshotter.turn:
             report = await self._child(wanted, compact=compact)
         wanted = self._wanted = wanted.under(decode_settings(report.settings))

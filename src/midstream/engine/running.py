@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
+from midstream.engine.eraser import Eraser
 from midstream.engine.rebuilder import Rebuilder
 from midstream.engine.sealer import Sealer
 from midstream.engine.service import Configuration, Service
@@ -38,6 +39,8 @@ class Running:
     """None when the log is in memory."""
     sealer: Sealer | None
     """As the snapshotter."""
+    eraser: Eraser | None
+    """As the snapshotter."""
     started: Started
     rebuilder: Rebuilder
     wanted: Service | None = None
@@ -64,12 +67,16 @@ class Running:
                 self.rebuilder.begin(self.wanted)
             if self.sealer is not None:
                 self.sealer.start()
+            if self.eraser is not None:
+                self.eraser.start()
             undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
             await self.rebuilder.stop()
+            if self.eraser is not None:
+                await self.eraser.stop()
             if self.sealer is not None:
                 await self.sealer.stop()
             await self.engine.stop()

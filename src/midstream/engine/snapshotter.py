@@ -48,6 +48,8 @@ class Snapshotter:
         """Says which snapshot differed from the live state, empty while none did."""
         self.versions_beside: tuple[str, ...] = ()
         """Fold versions in use beside the one in service: their snapshots stay."""
+        self.swaps = asyncio.Lock()
+        """Held from beginning to end by whoever is to put another state or another log in service."""
         self.turn = asyncio.Lock()
         """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
         self._told: list[Callable[[], Awaitable[None]]] = []

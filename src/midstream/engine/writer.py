@@ -8,11 +8,12 @@ import threading
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass
 
 import numpy as np
 
-from midstream.core.errors import AppendFailed, Overloaded
+from midstream.core.errors import AppendFailed, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
 from midstream.events.schema import TIME_SENT, concat
@@ -58,6 +59,25 @@ class Written:
     prints: Fingerprints | None = None
     """Of all events, for the fold; None of what was not stored."""
 
+    def tickets(self) -> list[tuple[LogPosition, Future[None]]]:
+        """Return the ticket of each entry that somebody waits for, with the position after its last event."""
+        found: list[tuple[LogPosition, Future[None]]] = []
+        position = self.first
+        for entry in self.entries:
+            position = LogPosition(position + len(entry.batch))
+            if entry.ticket is not None:
+                found.append((position, entry.ticket))
+        return found
+
+
+class Errand:
+    """Work for the log thread between two frames, which may put another log in the place of the one it has."""
+
+    def __init__(self, work: Callable[[EventLog], EventLog]) -> None:
+        """Call ``work`` with the log; write to what it returns from then on."""
+        self.work = work
+        self.done: ConcurrentFuture[None] = ConcurrentFuture()
+
 
 class Writer:
     """A bounded queue in front of the log, and the thread that empties it."""
@@ -85,6 +105,7 @@ class Writer:
         self._queued = 0
         self._queued_bytes = 0
         self._closing = False
+        self._errand: Errand | None = None
         self._failure: AppendFailed | None = None
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
@@ -126,6 +147,24 @@ class Writer:
             self._queued_bytes += bytes_count
             self._wake.notify()
 
+    def between_frames(self, work: Callable[[EventLog], EventLog]) -> ConcurrentFuture[None]:
+        """Have the log thread do something while nothing is written; what it raises leaves the log as it is.
+
+        Args:
+            work: Given the log; returns the one to write to from then on.
+
+        Raises:
+            Overloaded: The writer is closing, or does something of the kind already.
+        """
+        errand = Errand(work)
+        with self._wake:
+            if self._closing or self._errand is not None:
+                message = "the log is closing, or being replaced already"
+                raise Overloaded(message)
+            self._errand = errand
+            self._wake.notify()
+        return errand.done
+
     def close(self) -> None:
         """Write what is queued, then end the thread. Returns when it has ended."""
         with self._wake:
@@ -136,11 +175,28 @@ class Writer:
     def _run(self) -> None:
         entries: tuple[Entry, ...] = ()
         try:
-            while entries := self._take():
-                self._deliver(self._append(entries))
+            while True:
+                entries = self._take()
+                if entries:
+                    self._deliver(self._append(entries))
+                elif self._errand is None:
+                    return
+                self._do_errand()
         finally:
             if entries:
                 self._give_up(entries)
+
+    def _do_errand(self) -> None:
+        with self._wake:
+            errand, self._errand = self._errand, None
+        if errand is None:
+            return
+        try:
+            self._log = errand.work(self._log)
+        except (MidstreamError, OSError) as error:
+            errand.done.set_exception(error)
+        else:
+            errand.done.set_result(None)
 
     def _give_up(self, entries: tuple[Entry, ...]) -> None:
         """A bug ends the thread loudly: take nothing more, and let nobody wait for what will not be written."""
@@ -153,9 +209,9 @@ class Writer:
         self._deliver(Written(self._log.end, entries[0].batch, left, self._failure, 0.0))
 
     def _take(self) -> tuple[Entry, ...]:
-        """Return the entries of the next frame; empty when the writer is closed and nothing is left."""
+        """Return the entries of the next frame; empty when there is an errand, or nothing will come any more."""
         with self._wake:
-            while not self._queue and not self._closing:
+            while not self._queue and not self._closing and self._errand is None:
                 self._wake.wait()
             taken: list[Entry] = []
             count = 0

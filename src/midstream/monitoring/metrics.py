@@ -144,6 +144,8 @@ class Metrics:
         self._seal_seconds = self._gauge("seal_seconds", "Time that the last one took.")
         self._history_begin = self._gauge("history_begin_log_position", "Log position of the first event kept.")
         self._history_end = self._gauge("history_end_log_position", "Log position at which the segments begin.")
+        self._rewrites = self._counter("rewrites", "Rewrites of the log without erased users, by outcome.", "outcome")
+        self._rewrite_seconds = self._gauge("rewrite_seconds", "Time that the last good one took.")
         self._ready = self._gauge("ready", "1 while requests can be answered.")
         self._accepts_events = self._gauge("accepts_events", "1 while events can be made durable.")
         self._follower_serves = self._gauge("follower_serves", "1 while a follower takes requests.", "follower")
@@ -220,6 +222,12 @@ class Metrics:
     def set_dedupe_span(self, seconds: float) -> None:
         """Set the log time over which event ids are remembered now."""
         self._dedupe_span.set(seconds)
+
+    def observe_rewrite(self, *, good: bool, seconds: float) -> None:
+        """Note one rewrite of the log, and how long it took."""
+        self._rewrites.labels("good" if good else "failed").inc()
+        if good:
+            self._rewrite_seconds.set(seconds)
 
     def set_erasures(self, pending: int, oldest_seconds: float) -> None:
         """Set how many erasures wait for the log to be rewritten, and the age of the oldest."""

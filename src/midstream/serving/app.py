@@ -21,6 +21,7 @@ from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
+from midstream.serving.erasures import add_erasure_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.letters import add_letter_routes
@@ -36,6 +37,7 @@ from midstream.serving.similar import add_similar_route
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+    from midstream.engine.eraser import Eraser
     from midstream.engine.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
@@ -154,7 +156,18 @@ class Elsewhere:
     """Returns the metrics of all processes."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Upkeep:
+    """What changes configuration and history while a server runs."""
+
+    rebuilder: "Rebuilder | None" = None
+    """None = the configuration is never read again."""
+    eraser: "Eraser | None" = None
+    """None = there is no log in a folder."""
+
+
 ALONE = Elsewhere()
+NO_UPKEEP = Upkeep()
 
 
 def asgi(
@@ -162,7 +175,7 @@ def asgi(
     accept: Callable[[], Accept],
     options: ServerOptions | None = None,
     dead_letters: DeadLetters | None = None,
-    rebuilder: "Rebuilder | None" = None,
+    upkeep: Upkeep = NO_UPKEEP,
     elsewhere: Elsewhere = ALONE,
 ) -> App:
     """Return the ASGI app of a started engine.
@@ -172,7 +185,7 @@ def asgi(
         accept: The terms on which events are taken now.
         options: Sizes and waits; the defaults when None.
         dead_letters: Where rejected events are kept; nowhere when None.
-        rebuilder: Reads the configuration again; None = nobody does.
+        upkeep: What changes configuration and history while it runs.
         elsewhere: What other processes do.
     """
     chosen = options or ServerOptions()
@@ -192,7 +205,8 @@ def asgi(
     add_people_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine, elsewhere.metrics_text)
     add_letter_routes(cold, engine, ingest, limits)
-    add_rebuild_routes(cold, rebuilder, limits)
+    add_rebuild_routes(cold, upkeep.rebuilder, limits)
+    add_erasure_routes(cold, engine, upkeep.eraser, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     recommendations = Recommendations(engine, elsewhere.record or recording(ingest))

@@ -12,7 +12,7 @@ from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.catalogue import CHANGE_QUERY, USER, changed, path_id, sent_fields
 from midstream.serving.fields import decode_json, query_fields
 from midstream.serving.ingest import Ingest, Rejection
-from midstream.serving.openapi import erase_operation, merge_operation, plain_operation
+from midstream.serving.openapi import erase_operation, merge_operation
 from midstream.serving.reply import NO_STORE, Reply, to_response
 
 if TYPE_CHECKING:
@@ -62,13 +62,6 @@ def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
         query_fields(request.scope, ())
         due = await engine.erase(path_id(request, USER))
         return to_response(Reply(202, msgspec.json.encode(view_of(engine, due)), headers=NO_STORE))
-
-    @app.get("/v1/erasures", name="get erasures", openapi_extra=plain_operation("Erasures that files still wait for."))
-    async def get_erasures(request: Request) -> Response:
-        """Erasures for which the log is still to be rewritten, oldest first."""
-        query_fields(request.scope, ())
-        found = {"erasures": views(engine, engine.erasures())}
-        return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
 
 
 def views(engine: "Engine", due: Sequence["ErasureDue"]) -> list[ErasureView]:

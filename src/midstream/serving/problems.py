@@ -16,6 +16,7 @@ import msgspec
 from midstream.core.errors import (
     AppendFailed,
     DiskFull,
+    ErasureRunning,
     Fault,
     Invalid,
     ItemUnknown,
@@ -142,6 +143,7 @@ _FACES = (
     _Face(NotFound, 404, "not-found", "Nothing of that name is known"),
     _Face(MethodNotAllowed, 405, "method-not-allowed", "This path does not take that method"),
     _Face(RebuildRunning, 409, "rebuild-running", "A rebuild is under way"),
+    _Face(ErasureRunning, 409, "erasure-running", "A rewrite of the log is under way"),
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),

@@ -22,7 +22,7 @@ from midstream.core.errors import ConfigInvalid, Fault
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.serving.accepting import Share, SharingServer
-from midstream.serving.app import ALONE, App, Elsewhere, asgi
+from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
 from midstream.serving.options import ServerOptions, require_safe_host
 from midstream.serving.protocol import HeadLimits, bounded_protocol
 from midstream.serving.reply import ASGI
@@ -44,8 +44,8 @@ class Opened:
     engine: "Engine"
     accept: Callable[[], Accept]
     dead_letters: DeadLetters | None = None
-    rebuilder: "Rebuilder | None" = None
-    """None = the configuration is never read again."""
+    upkeep: Upkeep = NO_UPKEEP
+    """What changes configuration and history while it runs."""
     company: "Company | None" = None
     """Other processes that serve the same port; None = there are none."""
 
@@ -97,11 +97,11 @@ async def serve_until_stopped(
     async with opening() as opened:
         company = opened.company
         elsewhere = ALONE if company is None else company.elsewhere
-        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.rebuilder, elsewhere)
+        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
         with _listening(options) as listener:
             host, port = listener.getsockname()[:2]
             on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-            with _signals_end_quietly(), _hangup_rereads(opened.rebuilder):
+            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder):
                 if company is None:
                     await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
                     return

@@ -234,6 +234,19 @@ class Fold:
             hashes = blanked_hashes(texts_of(erase.source, 0)[_BODY])
             vocabulary.erasures.add(hashes, log_time_ms, position, is_pending=False)
             return
+        vocabulary.erasures.add(self._forgotten(user_hash), log_time_ms, position, is_pending=True)
+
+    def forget(self, user_hashes: Iterable[int]) -> None:
+        """Be without users, under every id that stands for them, as if their acts had been nobody's.
+
+        For a state that stands for events of before an erase, of which it says nothing itself.
+        """
+        for each in user_hashes:
+            self._forgotten(self.vocabulary.aliases.resolve(each))
+
+    def _forgotten(self, user_hash: int) -> list[int]:
+        """Forget one user; return the hashes of all ids that stood for it, ascending."""
+        vocabulary = self.vocabulary
         members = vocabulary.aliases.members(user_hash)
         hashes = sorted((user_hash, *members.tolist()))
         vocabulary.aliases.forget(user_hash)
@@ -244,7 +257,7 @@ class Fold:
             vocabulary.release(slot)
         self.sessions.forget(user_hash)
         self.session_index.forget(np.array(hashes, dtype=np.uint64))
-        vocabulary.erasures.add(hashes, log_time_ms, position, is_pending=True)
+        return hashes
 
     def moment(self, query: Query, models: Models) -> Moment:
         """Return all that may be read to answer a query, at this log position. Valid until the next ``apply``.

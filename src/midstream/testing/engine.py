@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from midstream.core.errors import Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.eraser import ErasureView
 from midstream.engine.erasing import DAY_MS, erase_event
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import Answer, AnswerItem, Ask, Change, ErasureDue, Health, Outcome, RebuildView, Recorded
@@ -240,6 +241,23 @@ class FakeRebuilder:
     def view(self) -> RebuildView:
         """Return what an order found."""
         return RebuildView(change=self.change, fold_version="fake", config_hash="fake")
+
+
+class FakeEraser:
+    """Files that nobody's name is in, unless ``failure`` says why they cannot be looked at."""
+
+    failure: MidstreamError | None = None
+    view = ErasureView()
+
+    def begin(self) -> None:
+        """Do at once all that there is to do, or fail as was said beforehand."""
+        if self.failure is not None:
+            raise self.failure
+        self.view = ErasureView("done", 1.0)
+
+    def receipts(self) -> list[object]:
+        """Return none."""
+        return []
 
 
 _entropy = itertools.count(1)

@@ -1,0 +1,123 @@
+"""The process that writes the log anew without erased users, and the state that this log gives.
+
+It runs on time that nobody else wants, beside the server, which goes on appending to the old log; what comes meanwhile
+the server brings over itself before it commits. Nothing that this process writes counts before that.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from midstream.core.errors import MidstreamError
+from midstream.core.types import LogPosition
+from midstream.engine import beginning, child, compactions, snapshots
+from midstream.engine.child import Pace
+from midstream.engine.erasure import Erase
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
+from midstream.engine.rewrite import SNAPSHOTS_NAME, Made, Rewrite
+from midstream.engine.snapshot_child import STEP_EVENTS
+from midstream.events.disk import RealDisk
+from midstream.events.schema import cut
+from midstream.events.segment_reader import SegmentReader
+from midstream.state.settings import decode_settings
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What is asked of the child, as JSON on its standard input."""
+
+    folder: str
+    log_position: int
+    """Before it all is durable."""
+    settings: str
+    """``FoldSettings`` of the version in service, as ``encode_settings`` writes it."""
+    segment_bytes: int
+    hurried: bool = False
+    """Somebody waits for it."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the child says, as one line of JSON on its standard output. It names users, so it is kept nowhere."""
+
+    log_position: int
+    digest: str
+    generation: int
+    ids: dict[str, tuple[tuple[int, int], ...]]
+    """Each erased id to log position and log time of its erases."""
+    groups: dict[int, tuple[str, ...]]
+    sessions: dict[str, int]
+    end_log_time_ms: int
+    blanked: dict[str, int]
+    history_files: int
+
+
+def run(order: Order, pace: Pace | None = None) -> Report:
+    """Write the new log up to the position that was ordered, and a snapshot of its state there.
+
+    Raises:
+        FolderLocked: Another process seals, cuts or rewrites the history.
+        LogDamaged: The log cannot be trusted.
+        OSError: The disk.
+    """
+    pace = pace or Pace(hurried=True)
+    data = DataFolder(Path(order.folder))
+    disk = RealDisk()
+    lock = disk.lock(data.history_lock)
+    try:
+        settings = decode_settings(order.settings)
+        rewrite = Rewrite(data, disk, order.segment_bytes, pace)
+        made = rewrite.make(LogPosition(order.log_position), settings)
+        digest = _snapshot(order, data, rewrite, pace)
+    finally:
+        disk.close(lock)
+    return _report(order, made, digest)
+
+
+def _snapshot(order: Order, data: DataFolder, rewrite: Rewrite, pace: Pace) -> str:
+    """Fold the new log and write its state beside it: among the snapshots it would take the place of an old one."""
+    settings = decode_settings(order.settings)
+    reader = SegmentReader(rewrite.target, RealDisk())
+    fold = beginning.beginning(settings, compactions.dropped_by(data, settings), reader, pace)
+    upto = LogPosition(order.log_position)
+    for first, batch in batches(lambda after, limit: reader.read(after, limit, upto), fold.log_position, upto):
+        for start in range(0, len(batch), STEP_EVENTS):
+            fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
+            pace.rest()
+        pace.say("folding", first + len(batch), upto)
+    return snapshots.write(rewrite.target / SNAPSHOTS_NAME, fold, reader.identity, pace).digest
+
+
+def _report(order: Order, made: Made, digest: str) -> Report:
+    erased = made.erased
+    return Report(
+        log_position=order.log_position,
+        digest=digest,
+        generation=made.identity.generation,
+        ids={each: tuple((one.position, one.log_time_ms) for one in erases) for each, erases in erased.ids.items()},
+        groups=erased.groups,
+        sessions=erased.sessions,
+        end_log_time_ms=erased.end_log_time_ms,
+        blanked=made.blanked,
+        history_files=made.history_files,
+    )
+
+
+def erases_of(report: Report) -> dict[str, list[Erase]]:
+    """Return the erases of each id, as the blanking of further events needs them."""
+    return {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
+
+
+def main() -> None:
+    """Read the order, write the log, report."""
+    child.begin()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        done = run(order, Pace(child.say_progress, hurried=order.hurried))
+    except (MidstreamError, OSError, MemoryError) as error:
+        child.fail(error)
+    child.report(msgspec.json.encode(done))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""The log written anew without erased users: nothing of them is left in any file, and nothing else is changed."""
+
+import asyncio
+import shutil
+from hashlib import blake2b
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from midstream.app.config import Config, HistorySection
+from midstream.app.running import DATA_NAME, Outside, open_running
+from midstream.core.durations import Duration
+from midstream.core.errors import Fault, RequestInvalid, RewriteFailed
+from midstream.core.types import LogPosition, TimestampMs
+from midstream.engine import eraser
+from midstream.engine.beginning import beginning
+from midstream.engine.engine import EngineOptions
+from midstream.engine.folder import DataFolder
+from midstream.engine.rewrite import receipts
+from midstream.engine.types import Ask
+from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.events.decode import decode_objects
+from midstream.events.disk import RealDisk
+from midstream.events.log_repair import survey_log
+from midstream.events.segment_reader import SegmentReader
+from midstream.state.dropped import NOTHING
+from midstream.state.settings import Limits
+
+NOW_MS = 1_760_000_000_000
+DAY_MS = 86_400_000
+OUTSIDE = Outside(clock=lambda: TimestampMs(NOW_MS))
+ERASED = ("anna-maria@example", "anonymous-4711")
+CONFIG = msgspec.structs.replace(
+    Config(), limits=Limits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999)
+)
+
+
+def counts_of(engine, item):
+    """Return what an item was counted for."""
+    return engine.item(item)["counts"]
+
+
+def views_of(engine, user):
+    """Return how often a user viewed something."""
+    return engine.user(user)["counts"]["view"]
+
+
+def batch_of(running, *events):
+    """Return events as a client sends them as a batch."""
+    decoded = decode_objects(events, msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
+    assert not decoded.rejected, decoded.rejected[0].fault
+    return decoded.batch
+
+
+def acts(user, count, prefix):
+    """Return views of one user, with the user's id in every place where one can be."""
+    return [
+        {
+            "type": "view",
+            "user_id": user,
+            "item_id": f"item-{number % 7}",
+            "session_id": f"session-of-{user}",
+            "event_id": f"{prefix}-{user}-{number}",
+            "context": {"mail": user},
+        }
+        for number in range(count)
+    ]
+
+
+async def fill(running):
+    """Record two erased ids that are one user, others beside them, and slates for all."""
+    record = running.engine.record
+    await record(batch_of(running, *acts(ERASED[1], 5, "a"), *acts("bob", 6, "b")))
+    await record(batch_of(running, {"type": "user", "user_id": ERASED[0], "attributes": {"mail": ERASED[0]}}))
+    merge = {"type": "user", "user_id": ERASED[0], "operation": "merge", "attributes": {"from": ERASED[1]}}
+    await record(batch_of(running, merge))
+    await record(batch_of(running, *acts(ERASED[0], 5, "c"), *acts("eve", 3, "d")))
+    for user in (ERASED[0], "bob"):
+        await running.engine.recommend(Ask(user_id=user, session_id=f"session-of-{user}", context={"mail": user}))
+    running.engine.flush_served()
+    await record(batch_of(running, *acts("bob", 2, "e")))
+
+
+def traces(root):
+    """Return the files below a folder in which an erased id stands, as bytes or inside Parquet."""
+    found = []
+    for path in sorted(each for each in root.rglob("*") if each.is_file()):
+        texts = [path.read_bytes()]
+        if path.suffix == ".parquet":
+            for column in pq.read_table(path).columns:
+                if pa.types.is_binary(column.type) or pa.types.is_string(column.type):
+                    texts.extend(bytes(str(each), "utf-8") for each in column.to_pylist())
+        if any(each.encode() in text for each in ERASED for text in texts):
+            found.append(path.relative_to(root).as_posix())
+    return found
+
+
+def state_of(data, settings):
+    """Return the state that the log in a folder gives, from its beginning in batches of another size."""
+    reader = SegmentReader(data.log, RealDisk())
+    end = LogPosition(survey_log(data.log, RealDisk()).end)
+    fold = beginning(settings, NOTHING, reader)
+    while fold.log_position < end:
+        for first, batch in reader.read(fold.log_position, 7, end):
+            fold.apply(first, batch)
+    return fold
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A folder with letters that name an erased user."""
+    data = DataFolder(tmp_path / DATA_NAME)
+    data.root.mkdir()
+    for path in (data.dead_letters, data.import_rejected):
+        letters = DeadLetters(path, RealDisk())
+        fault = Fault("/type", "x", "y", "docs/events.md")
+        letters.add(
+            [dead_letter(TimestampMs(1), fault, f'{{"user_id": "{each}"}}'.encode()) for each in (*ERASED, "bob")]
+        )
+        letters.close()
+    return tmp_path
+
+
+def test_nothing_is_left_in_any_file(shop):
+    """After the rewrite a scan finds no erased id; before it, it does: in log, letters and served records."""
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        await fill(running)
+        token = running.engine.token(running.engine.fold.log_position)
+        due = await running.engine.erase(ERASED[0])
+        assert due.ids_count == 2
+        assert traces(shop)
+        counts = counts_of(running.engine, "item-1")
+        await asyncio.gather(
+            running.eraser.begin(hurried=True),
+            *(running.engine.record(batch_of(running, *acts("late", 3, f"r{number}"))) for number in range(20)),
+        )
+        assert running.eraser.view.state == "done", running.eraser.view
+        assert running.engine.log.generation == 1
+        assert running.engine.erasures() == []
+        assert running.engine.user(ERASED[0]) is None
+        after = counts_of(running.engine, "item-1")
+        assert after["view"]["24h"] >= counts["view"]["24h"]
+        assert views_of(running.engine, "bob") == 8
+        assert views_of(running.engine, "late") == 60
+        with pytest.raises(RequestInvalid, match="another generation"):
+            await running.engine.recommend(Ask(min_log_position=token))
+        digest, position = running.engine.fold.digest(), running.engine.fold.log_position
+        settings = running.engine.fold.settings
+        await running.stop()
+        return digest, position, settings
+
+    digest, position, settings = asyncio.run(main())
+    data = DataFolder(shop / DATA_NAME)
+    assert traces(shop) == []
+    fold = state_of(data, settings)
+    assert (fold.log_position, fold.digest()) == (position, digest)
+    (receipt,) = receipts(data)
+    assert (receipt.generation_before, receipt.generation, receipt.dead_letters, receipt.import_rejected) == (
+        0,
+        1,
+        2,
+        2,
+    )
+    assert receipt.events["interaction"] == 10
+    salted = [blake2b(each.encode(), digest_size=16, salt=bytes.fromhex(receipt.salt)).hexdigest() for each in ERASED]
+    assert set(salted) == set(receipt.ids)
+    assert [path.name for path in data.root.glob("log*")] == ["log-1"]
+
+
+def days_ago(running, days, events):
+    """Record events of a past day, which is their log time too."""
+    time_ms = NOW_MS - days * DAY_MS
+    return running.engine.record(batch_of(running, *({**each, "time": time_ms} for each in events)))
+
+
+@pytest.mark.parametrize("keep", ["", "20d"])
+def test_history_and_what_stands_for_what_was_cut(shop, keep):
+    """Sealed and cut history is rewritten too: no id in any column, the same sums, the state that the new log gives."""
+    history = HistorySection(hot=Duration("2d"), keep=keep)
+    config = msgspec.structs.replace(CONFIG, history=history)
+
+    async def main():
+        running = open_running(shop, config, EngineOptions(keeps_event_time=True, logs_served=False), OUTSIDE)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        for days in (40, 30, 10, 5):
+            for user in (*ERASED, "bob"):
+                await days_ago(running, days, acts(user, 4, f"{days}"))
+        await days_ago(running, 4, [{"type": "user", "user_id": ERASED[0], "attributes": {"mail": ERASED[0]}}])
+        await days_ago(
+            running,
+            4,
+            [{"type": "user", "user_id": ERASED[0], "operation": "merge", "attributes": {"from": ERASED[1]}}],
+        )
+        await days_ago(running, 0, acts("eve", 2, "now"))
+        assert await running.sealer.seal(hurried=True)
+        before = counts_of(running.engine, "item-1")
+        await running.engine.erase(ERASED[0])
+        await running.eraser.begin(hurried=True)
+        assert running.eraser.view.state == "done", running.eraser.view
+        assert counts_of(running.engine, "item-1") == before
+        assert views_of(running.engine, "bob") == 16
+        found = running.engine.fold.digest(), running.engine.fold.settings
+        await days_ago(running, 0, acts("eve", 2, "after"))
+        await running.stop()
+        return found
+
+    digest, settings = asyncio.run(main())
+    data = DataFolder(shop / DATA_NAME)
+    assert (data.log / "history" / "history.json").exists()
+    assert (SegmentReader(data.log, RealDisk()).begin > 0) == bool(keep)
+    assert traces(shop) == []
+    again = open_running(shop, config, outside=OUTSIDE)
+    assert again.started.refused_snapshots == ()
+    assert views_of(again.engine, "bob") == 16
+    again.engine.log.close()
+    assert state_of(data, settings).digest() == again.engine.fold.digest()
+    assert digest != again.engine.fold.digest()
+
+
+STEPS = ("make", "go_on", "write_receipt", "commit", "settle", "remove_outdated_logs")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_broken_off_anywhere_the_log_is_the_old_one_or_the_new(shop, monkeypatch, step):
+    """An error at each step: what was recorded is there, and a second rewrite leaves nothing of the user."""
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+        with monkeypatch.context() as patch:
+            broken = OSError(5, f"broken off at {step}")
+
+            def fail(*_, **__):
+                raise broken
+
+            if step == "make":
+                patch.setattr(eraser, "CHILD", "midstream.engine.no_such_child")
+            elif step == "remove_outdated_logs":
+                patch.setattr(DataFolder, step, fail)
+            else:
+                patch.setattr(eraser, step, fail)
+            task = running.eraser.begin(hurried=True)
+            with pytest.raises((OSError, RewriteFailed)):
+                await task
+        assert "not rewritten" in running.engine.concerns["erasure"]
+        position = running.engine.fold.log_position
+        await running.stop()
+        return position
+
+    position = asyncio.run(main())
+
+    async def again():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.engine.fold.log_position >= position
+        assert views_of(running.engine, "bob") == 8
+        assert not list(DataFolder(shop / DATA_NAME).root.glob("log*.new"))
+        await running.eraser.begin(hurried=True)
+        await running.stop()
+
+    asyncio.run(again())
+    assert traces(shop) == []
+
+
+def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):
+    """Not before 24 h, then at the next look; and with a day as the most, before that day is over."""
+
+    async def main(days_max, hours):
+        clock = [NOW_MS]
+        outside = Outside(clock=lambda: TimestampMs(clock[0]))
+        users = msgspec.structs.replace(CONFIG.users, erase_days_max=days_max)
+        running = open_running(shop, msgspec.structs.replace(CONFIG, users=users), outside=outside)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        await running.engine.record(batch_of(running, *acts("bob", 1, f"{days_max}-{hours}")))
+        await running.engine.erase(f"user-{days_max}-{hours}")
+        assert not running.eraser.is_due()
+        clock[0] += int(hours * 3_600_000)
+        found = running.eraser.is_due()
+        await running.stop()
+        return found
+
+    assert not asyncio.run(main(7, 23.9))
+    shutil.rmtree(shop / DATA_NAME)
+    assert asyncio.run(main(7, 24.1))
+    shutil.rmtree(shop / DATA_NAME)
+    assert asyncio.run(main(1, 18.1))
