@@ -197,3 +197,14 @@ def test_a_merge_that_does_not_fit_takes_nothing():
     assert (documents.get(0), documents.refused_count, documents.bytes_used) == ({"a": "x" * 20}, 1, used)
     documents.drop(1)
     assert not documents.merge(0, 1)
+
+
+def test_what_the_first_says_wins_whatever_its_time():
+    """A removed field too; what a newer PUT did not name stays away."""
+    documents = Documents(10_000)
+    documents.apply(0, Operation.PUT, b'{"a":1}', 3, is_timed=True)
+    documents.apply(0, Operation.PATCH, b'{"b":null}', 4, is_timed=True)
+    documents.apply(1, Operation.PATCH, b'{"c":1}', 3, is_timed=True)
+    documents.apply(1, Operation.PATCH, b'{"a":2,"b":2,"d":2}', 9, is_timed=True)
+    assert documents.merge(0, 1)
+    assert documents.get(0) == {"a": 1, "d": 2}

@@ -231,3 +231,25 @@ def test_each_event_says_whose_session_it_is_in():
     batch = build([click, click._replace(user_id="a"), click._replace(user_id="b"), click])
     found = Sessions(settings_of()).number(indexed(batch, settings_of()))
     assert found.user.tolist() == [0, id_hash("a"), id_hash("a"), id_hash("a")]
+
+
+def number_of(session):
+    """Return the number of a session that was found."""
+    return None if session is None else session.number
+
+
+def test_a_session_without_an_id_goes_on_under_the_other_name_where_that_is_free():
+    """Else it stays where no later event finds it, and is its user's all the same."""
+    settings = settings_of()
+    click = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
+    a, b, c = (id_hash(each) for each in "abc")
+    sessions = Sessions(settings)
+    sessions.number(indexed(build([click._replace(user_id="a"), click._replace(user_id="b")]), settings))
+    sessions.merge(c, a)
+    assert sessions.find(0, a, 9) is None
+    assert [number_of(sessions.find(0, each, 9)) for each in (c, b)] == [0, 1]
+    sessions.merge(c, b)
+    assert number_of(sessions.find(0, c, 9)) == 0
+    assert sessions.open_of_user(c, 9).tolist() == [1, 0]
+    sessions.forget(c)
+    assert (len(sessions), sessions.expired_count, sessions.evicted_count) == (0, 0, 0)

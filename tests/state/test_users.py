@@ -273,6 +273,40 @@ def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, data):
             twin.rows[other] = Row([])
 
 
+def test_of_equal_times_the_acts_of_who_is_merged_come_first():
+    """So do the items that were seen in the same second."""
+    settings = settings_of(users_max=3, user_ring_max=3)
+    acts = [
+        Event(kind, action=action, user_id=user, item_id=f"{user}{number}", event_time_ms=1_000, log_time_ms=1_000)
+        for kind, action in ((Kind.INTERACTION, "view"), (Kind.IMPRESSION, ""))
+        for user in ("a", "b")
+        for number in (1, 2)
+    ]
+    users = users_of(settings)
+    users.apply(indexed(build(acts), settings))
+    users.merge(0, 1)
+    assert users.recent(0).item_index.tolist() == [3, 0, 1]
+    assert users.impressions(0).item_index.tolist() == [3, 0, 1]
+
+
+def test_leanings_are_added_at_the_later_landmark():
+    """Whichever of the two is the older: both decay as if one user had acted."""
+    settings = settings_of(users_max=3)
+    late = 40 * AFFINITY_HALF_LIFE_MS
+    act = Event(Kind.INTERACTION, action="view", item_id="x", event_time_ms=late - 9, log_time_ms=late)
+    old = act._replace(event_time_ms=1, log_time_ms=AFFINITY_HALF_LIFE_MS)
+    before = act._replace(item_id="before")  # the first item has no value of either attribute
+    for into, other in ((0, 1), (1, 0)):
+        users = users_of(settings)
+        events = [old._replace(user_id="a", item_id="before"), old._replace(user_id="a"), before._replace(user_id="b")]
+        users.apply(indexed(build([*events, act._replace(user_id="b")]), settings))
+        alone = dict(zip(*(each.tolist() for each in users.affinities(1, "category", late)), strict=True))
+        users.merge(into, other)
+        found = dict(zip(*(each.tolist() for each in users.affinities(into, "category", late)), strict=True))
+        assert found == alone
+        assert found[0] == pytest.approx(1.0, rel=1e-3)
+
+
 @pytest.mark.parametrize("step_ms", [4_000, 30_000_000])
 def test_long_rows_become_one_too(step_ms):
     """Rings that went round, lists and affinities that overflow, landmarks half a year apart; seen counts stop."""
