@@ -110,7 +110,7 @@ def export_events(
             left_out += int(np.count_nonzero(is_first & ~is_wanted))
             read += len(batch)
             if notify is not None:
-                notify(read, log.end)
+                notify(read, log.end - log.begin)
     return ExportSummary(events, left_out, duplicates)
 
 

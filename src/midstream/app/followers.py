@@ -21,6 +21,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.service import Configuration
 from midstream.engine.types import FollowerView
+from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
 from midstream.serving.accepting import Share
 from midstream.serving.app import App
@@ -126,7 +127,7 @@ class Followers:
 
     async def metrics_text(self) -> bytes:
         """Return the metrics of all processes; of a follower that does not answer, none."""
-        texts = {"leader": self._engine.metrics.text()}
+        texts = {LEADER_NAME: self._engine.metrics.text()}
         found = await asyncio.gather(*(self._metrics_of(number) for number in self._numbers))
         texts |= {f"follower-{number}": text for number, text in zip(self._numbers, found, strict=True) if text}
         return merged(texts)

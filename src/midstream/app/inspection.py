@@ -18,6 +18,7 @@ from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdenti
 from midstream.events.log_repair import survey_log
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
 
 
 class LogView:
@@ -93,8 +94,17 @@ def state_from_the_beginning(folder: Path, config: Config, log: LogView, notify:
     A log whose older events are gone begins with the base that stands for them.
     """
     data = DataFolder(folder / DATA_NAME)
-    settings = settings_of(data, config)
-    dropped = compactions.dropped_by(data, settings)
-    fold = Fold(settings, dropped) if log.reader is None else beginning(settings, dropped, log.reader)
+    fold = beginning_of(data, settings_of(data, config), log)
     catch_up(fold, log.read, log.end, notify)
     return fold
+
+
+def beginning_of(data: DataFolder, settings: FoldSettings, log: LogView) -> Fold:
+    """Return the fold that stands where a log begins.
+
+    Raises:
+        LogDamaged: The base that stands for what is gone is missing or not as it was written.
+        SnapshotInvalid: The compaction that the settings name is lost.
+    """
+    dropped = compactions.dropped_by(data, settings)
+    return Fold(settings, dropped) if log.reader is None else beginning(settings, dropped, log.reader)

@@ -11,7 +11,7 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.in_service import remember, settings_of
-from midstream.app.inspection import LogView, state_from_the_beginning, state_of
+from midstream.app.inspection import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.running import DATA_NAME
 from midstream.app.server_address import read_address
 from midstream.core.errors import ConfigInvalid, Fault, RebuildFailed, RebuildRunning, StoreUnavailable
@@ -23,7 +23,6 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.replay import catch_up
 from midstream.engine.types import RebuildView
 from midstream.events.disk import RealDisk
-from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
 ANSWER_S_MAX = 60.0
@@ -97,7 +96,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
     try:
         log = LogView(folder)
         settings = _compacted(folder, config, log, notify) if compact else settings_of(data, config)
-        fold = Fold(settings, compactions.dropped_by(data, settings))
+        fold = beginning_of(data, settings, log)
         catch_up(fold, log.read, log.end, notify)
         if log.end == 0:
             return Rebuilt(log.end, fold.digest(), ())

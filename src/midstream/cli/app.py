@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from midstream.cli import (
+    backup,
     bench,
     check,
     dead_letters,
@@ -48,6 +49,7 @@ for command in (
     erase,
     rebuild,
     seal,
+    backup,
     size,
     doctor,
     bench,

@@ -26,6 +26,8 @@ from midstream.events.log_identity import LogIdentity
 from midstream.events.schema import SCHEMA_VERSION
 
 SEGMENT_SUFFIX = ".segment"
+_LOOKS_MAX = 4
+"""Sealings and cuts come minutes apart; what is missing at the fourth look is missing."""
 _DIGITS = 20
 """Positions below 10^20: more than 64 bits hold."""
 
@@ -238,7 +240,21 @@ def survey(folder: Path, disk: Disk, identity: LogIdentity, *, thorough: bool = 
         LogDamaged: The history is not as it was written.
         LogUnreadable: A sound frame is of another schema version.
     """
-    history = history_of(folder, disk, identity)
+    for _ in range(_LOOKS_MAX):
+        history = history_of(folder, disk, identity)
+        try:
+            found = _survey(folder, disk, identity, history, thorough=thorough)
+        except (FileNotFoundError, LogDamaged):
+            if history_of(folder, disk, identity) == history:
+                raise
+        else:
+            if found.damage is None or history_of(folder, disk, identity) == history:
+                return found
+    message = f"{folder} was sealed or cut {_LOOKS_MAX} times while it was looked at; look again"
+    raise LogDamaged(message)
+
+
+def _survey(folder: Path, disk: Disk, identity: LogIdentity, history: History | None, *, thorough: bool) -> Survey:
     lost = history_damage(folder, disk, history, thorough=thorough)
     if lost is not None:
         raise lost

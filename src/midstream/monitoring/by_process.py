@@ -6,7 +6,16 @@ metric. Nothing is added up: what is a sum, and what is a maximum, is a query's 
 
 from collections.abc import Mapping
 
+LEADER = "leader"
 _HELP = b"# HELP "
+_OF_THE_LEADER = tuple(
+    b"midstream_" + name
+    for name in (
+        *(b"accepts_events", b"append_failures", b"commit_events", b"configuration", b"dead_letters", b"erasure"),
+        *(b"events", b"follower_", b"history", b"rebuild", b"seal", b"snapshot", b"sync_seconds"),
+    )
+)
+"""Beginnings of the names of what the process that owns the log does alone: in others they would say 0 for ever."""
 
 
 def merged(texts: Mapping[str, bytes]) -> bytes:
@@ -35,6 +44,8 @@ def merged(texts: Mapping[str, bytes]) -> bytes:
                 is_first = name not in heads
                 heads.setdefault(name, [])
                 samples.setdefault(name, [])
+            if process != LEADER and name.startswith(_OF_THE_LEADER):
+                continue
             if not line.startswith(b"#"):
                 samples[name].append(_labelled(line, label))
             elif is_first:

@@ -1,0 +1,331 @@
+"""A data folder copied as it was at one log position, also while a server writes to it; a folder or a tar.
+
+Nothing is locked. The log is surveyed, and what the survey found is copied: files of history and segments that never
+change, the last segment up to where it was sound, the snapshots and the base at or before that position, and all other
+files as they are. A file that is gone when its turn comes has become history, was cut or was replaced; then all begins
+again. The manifest is written last and has the SHA-256 of each file; the copy gets its name when it is whole.
+"""
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+import xxhash
+
+from midstream.app.running import CONFIG_NAME, DATA_NAME
+from midstream.core.errors import Fault, Invalid
+from midstream.engine import snapshots
+from midstream.engine.beginning import base_folder
+from midstream.engine.child import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.events.disk import RealDisk
+from midstream.events.history import MANIFEST_NAME as HISTORY_NAME
+from midstream.events.history import history_folder, read_history
+from midstream.events.log_identity import IDENTITY_NAME
+from midstream.events.log_repair import survey_log
+from midstream.events.segment_scan import Survey, hot_firsts, segment_name
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "backup.json"
+ATTEMPTS_MAX = 5
+"""Sealing and cuts come an hour apart; a copy that takes longer than that several times needs another way."""
+PIECE_BYTES = 4 << 20
+PAGE = "docs/data.md"
+TAR_SUFFIX = ".tar"
+_ALIVE = frozenset({"lock", "history.lock", "server.url"})
+"""Of a process that has the folder open."""
+_UNFINISHED = (".new", ".part", ".writing")
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a backup."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a backup holds."""
+
+    format_version: int
+    midstream: str
+    """Version of the program that wrote it."""
+    log_id: str
+    generation: int
+    begin: int
+    """Log position of the first event."""
+    log_position: int
+    """After the last event."""
+    log_time_ms: int
+    """Of the last event."""
+    files: dict[str, Entry]
+    """By path in the folder, with ``/``."""
+    checksum: str = ""
+    """xxh3-128 of all the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What was copied."""
+
+    log_position: int
+    files: int
+    bytes: int
+    attempts: int
+    """Times that it was begun, because a file went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A file that is to be copied."""
+
+    name: str
+    path: Path
+    size: int | None = None
+    """Bytes from its beginning; None = all of it."""
+    content: bytes | None = None
+    """Instead of what the file has by then."""
+
+
+class _Sink(Protocol):
+    """Where a backup is written to."""
+
+    def add(self, name: str, file: IO[bytes], size: int) -> None: ...
+    def finish(self) -> None: ...
+    def give_up(self) -> None: ...
+
+
+def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
+    """Copy a folder to another that is not there yet, or to a ``.tar``.
+
+    Args:
+        folder: Holds ``midstream.toml`` and ``data``; a server may have it open.
+        target: Appears under its name when it is whole. It holds the key of the folder, so it is its owner's alone.
+        notify: Told how many files were copied, of how many.
+
+    Raises:
+        Invalid: The target is there already, there is nothing to copy, or a file went away each time.
+        LogDamaged: The log cannot be trusted.
+        OSError: The disk.
+    """
+    _require_free(target)
+    if not (DataFolder(folder / DATA_NAME).log / IDENTITY_NAME).exists():
+        raise Invalid((Fault("--folder", f"{folder} has no data.", "A folder that events were recorded in.", PAGE),))
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        sink: _Sink = _TarSink(target) if target.suffix == TAR_SUFFIX else _FolderSink(target)
+        with ExitStack() as undo:
+            undo.callback(sink.give_up)
+            try:
+                manifest = _copy(folder, sink, notify)
+            except FileNotFoundError:
+                continue
+            undo.pop_all()
+            sink.finish()
+            total = sum(entry.bytes for entry in manifest.files.values())
+            return BackedUp(manifest.log_position, len(manifest.files), total, attempt)
+    came = f"Files of {folder} went away while they were copied, {ATTEMPTS_MAX} times."
+    raise Invalid(
+        (Fault("TARGET", came, "A disk on which a copy takes less than an hour, or a stopped server.", PAGE),)
+    )
+
+
+def _copy(folder: Path, sink: _Sink, notify: Notify) -> Manifest:
+    data = DataFolder(folder / DATA_NAME)
+    log = data.log
+    survey = survey_log(log, RealDisk())
+    if survey.damage is not None:
+        raise survey.damage.error(log)
+    planned = list(_plan(folder, data, log, survey))
+    files: dict[str, Entry] = {}
+    for number, each in enumerate(planned, start=1):
+        with _opened(each) as file:
+            size = _size(file) if each.size is None else each.size
+            reader = _Hashed(file, size)
+            sink.add(each.name, reader, size)  # type: ignore[arg-type]  # it reads, which is all that is asked for
+        if reader.left:
+            raise FileNotFoundError(each.name)  # it is shorter than it was
+        files[each.name] = Entry(size, reader.digest.hexdigest())
+        notify("copying", number, len(planned))
+    tail = survey.tail
+    bare = Manifest(
+        FORMAT_VERSION,
+        version("midstream"),
+        survey.log_id,
+        survey.generation,
+        survey.begin,
+        survey.end,
+        tail.log_time_ms,
+        files,
+    )
+    manifest = msgspec.structs.replace(bare, checksum=checksum_of(bare))
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    sink.add(MANIFEST_NAME, io.BytesIO(content), len(content))
+    return manifest
+
+
+def checksum_of(manifest: Manifest) -> str:
+    """Return the checksum that belongs into a manifest."""
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(msgspec.structs.replace(manifest, checksum="")))
+
+
+def _plan(folder: Path, data: DataFolder, log: Path, survey: Survey) -> Iterator[_Planned]:
+    """Yield what is to be copied: first what may go away."""
+    yield from _log(log, survey)
+    if survey.begin:
+        base = base_folder(log, survey.begin)
+        yield from _tree(base, f"{DATA_NAME}/log/{base.relative_to(log).as_posix()}")
+    for name in snapshots.names(data.snapshots):
+        if survey.begin <= snapshots.position_of(name) <= survey.end:
+            yield from _tree(data.snapshots / name, f"{DATA_NAME}/{data.snapshots.name}/{name}")
+    for path in sorted(data.root.iterdir()):
+        is_log = path.name == "log" or path.name.startswith("log-")
+        if not (is_log or path == data.snapshots or path.name in _ALIVE):
+            yield from _tree(path, f"{DATA_NAME}/{path.name}")
+    for path in (folder / CONFIG_NAME, *sorted(folder.glob("*.py"))):
+        if path.is_file():
+            yield _Planned(path.name, path)
+
+
+def _log(log: Path, survey: Survey) -> Iterator[_Planned]:
+    name = f"{DATA_NAME}/log"
+    history = survey.history
+    if history is not None:
+        place = history_folder(log)
+        yield _Planned(f"{name}/{place.name}/{HISTORY_NAME}", place / HISTORY_NAME, content=_history_bytes(log, survey))
+        for file in history.files:
+            yield _Planned(f"{name}/{place.name}/{file.name}", place / file.name, file.bytes)
+    for first in hot_firsts(log, RealDisk(), history):
+        path = log / segment_name(first)
+        if first <= survey.tail.segment:
+            yield _Planned(f"{name}/{path.name}", path, survey.tail.size if first == survey.tail.segment else None)
+    yield _Planned(f"{name}/{IDENTITY_NAME}", log / IDENTITY_NAME)
+
+
+def _history_bytes(log: Path, survey: Survey) -> bytes:
+    """Return the manifest that the survey saw, or begin again."""
+    if read_history(log, RealDisk()) != survey.history:
+        raise FileNotFoundError(history_folder(log))
+    content = (history_folder(log) / HISTORY_NAME).read_bytes()
+    if read_history(log, RealDisk()) != survey.history:
+        raise FileNotFoundError(history_folder(log))
+    return content
+
+
+def _tree(path: Path, name: str) -> Iterator[_Planned]:
+    """Yield a file, or all files below a folder that are finished."""
+    if path.name.endswith(_UNFINISHED) or path.name.startswith("."):
+        return
+    if path.is_dir():
+        for each in sorted(path.iterdir()):
+            yield from _tree(each, f"{name}/{each.name}")
+    elif path.is_file():
+        yield _Planned(name, path)
+
+
+def _opened(each: _Planned) -> IO[bytes]:
+    return each.path.open("rb") if each.content is None else io.BytesIO(each.content)
+
+
+def _size(file: IO[bytes]) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def _require_free(target: Path) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        came = f"{target} is there already."
+        raise Invalid((Fault("TARGET", came, "A name that is free; nothing is written over.", PAGE),))
+
+
+class _Hashed:
+    """So many bytes of a file, hashed as they are read."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self.left = size
+        self.digest = sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(self.left if size < 0 else min(size, self.left))
+        self.left -= len(found)
+        self.digest.update(found)
+        return found
+
+
+class _FolderSink:
+    """A folder that gets its name at the end."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(self._part, ignore_errors=True)
+        self._part.mkdir(parents=True, mode=0o700)
+
+    def add(self, name: str, file: IO[bytes], size: int) -> None:
+        write_file(self._part / name, file)
+
+    def finish(self) -> None:
+        sync_folders(self._part)
+        if self._target.exists():
+            self._target.rmdir()  # an empty one may be there
+        self._part.rename(self._target)
+        RealDisk().sync_folder(self._target.absolute().parent)
+
+    def give_up(self) -> None:
+        shutil.rmtree(self._part, ignore_errors=True)
+
+
+class _TarSink:
+    """A tar that gets its name at the end."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._part = target.with_name(f".{target.name}.part")
+        self._file = os.fdopen(os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  closed below
+
+    def add(self, name: str, file: IO[bytes], size: int) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = size, 0o600
+        try:
+            self._tar.addfile(member, file)
+        except tarfile.ReadError as error:
+            raise FileNotFoundError(name) from error  # it is shorter than it was
+
+    def finish(self) -> None:
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.rename(self._target)
+        RealDisk().sync_folder(self._target.absolute().parent)
+
+    def give_up(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, file: IO[bytes]) -> None:
+    """Write all that a file gives to another, readable by its owner alone, durably."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
+        while piece := file.read(PIECE_BYTES):
+            copy.write(piece)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def sync_folders(root: Path) -> None:
+    """Make all names in and below a folder durable."""
+    for folder, _, _ in os.walk(root):
+        RealDisk().sync_folder(Path(folder))

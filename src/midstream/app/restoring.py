@@ -1,0 +1,157 @@
+"""A backup put back into an empty folder: every byte is compared before anything gets its name."""
+
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+import msgspec
+
+from midstream.app.backup import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    PAGE,
+    Manifest,
+    checksum_of,
+    sync_folders,
+    write_file,
+)
+from midstream.app.running import DATA_NAME
+from midstream.core.errors import Fault, Invalid
+from midstream.engine.child import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.events.disk import RealDisk
+from midstream.events.log_repair import survey_log
+
+_WORK = ".restoring"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put back."""
+
+    log_position: int
+    files: int
+    bytes: int
+
+
+class _Source(Protocol):
+    def open(self, name: str) -> IO[bytes]: ...
+
+
+def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
+    """Put a backup into a folder that is empty or not there.
+
+    Args:
+        source: What ``back_up`` wrote.
+        folder: Left as it was when this fails.
+        notify: Told how many files were put back, of how many.
+
+    Raises:
+        Invalid: The folder is not empty, or the backup is not one, or not as it was written.
+        LogDamaged: What was put back is no sound log.
+        OSError: The disk.
+    """
+    if folder.exists() and any(path.name != _WORK for path in folder.iterdir()):
+        raise Invalid((Fault("FOLDER", f"{folder} is not empty.", "An empty folder, or one that is not there.", PAGE),))
+    work = folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        with _opened(source) as found:
+            manifest = _manifest(found, source)
+            for number, name in enumerate(sorted(manifest.files), start=1):
+                _put(found, manifest, name, work)
+                notify("restoring", number, len(manifest.files))
+        _require_sound(work, manifest, source)
+        sync_folders(work)
+        for path in sorted(work.iterdir(), key=lambda path: path.name == DATA_NAME):  # data last: then it is a shop
+            path.rename(folder / path.name)
+        RealDisk().sync_folder(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    total = sum(entry.bytes for entry in manifest.files.values())
+    return Restored(manifest.log_position, len(manifest.files), total)
+
+
+def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
+    """Copy one file and compare what was written."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise _not_whole(f"The manifest names {name!r}, outside of the folder.")
+    try:
+        with source.open(name) as file:
+            write_file(work / path, file)
+    except (KeyError, FileNotFoundError) as error:
+        raise _not_whole(f"{name} is missing.") from error
+    entry = manifest.files[name]
+    with (work / path).open("rb") as file:
+        digest = sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    if (work / path).stat().st_size != entry.bytes or digest.hexdigest() != entry.sha256:
+        raise _not_whole(f"{name} does not match its SHA-256.")
+
+
+def _require_sound(work: Path, manifest: Manifest, source: Path) -> None:
+    log = DataFolder(work / DATA_NAME).log
+    survey = survey_log(log, RealDisk(), thorough=True)
+    if survey.damage is not None:
+        raise survey.damage.error(log)
+    if survey.end != manifest.log_position:
+        raise _not_whole(f"The log of {source} ends at {survey.end}, not at {manifest.log_position}.")
+
+
+def _manifest(source: _Source, path: Path) -> Manifest:
+    try:
+        with source.open(MANIFEST_NAME) as file:
+            manifest = msgspec.json.decode(file.read(), type=Manifest)
+    except (KeyError, FileNotFoundError, msgspec.MsgspecError, ValueError) as error:
+        raise _not_whole(f"{path} has no {MANIFEST_NAME} that can be read: {error}") from error
+    if manifest.checksum != checksum_of(manifest):
+        raise _not_whole(f"{MANIFEST_NAME} does not match its checksum.")
+    if manifest.format_version != FORMAT_VERSION:
+        raise _not_whole(f"It has format {manifest.format_version}, this release reads {FORMAT_VERSION}.")
+    return manifest
+
+
+def _not_whole(came: str) -> Invalid:
+    right = "A folder or .tar that `midstream backup` wrote, every byte as it was."
+    return Invalid((Fault("SOURCE", came, right, PAGE),))
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[_Source]:
+    """Open a backup, whichever of the two it is."""
+    if source.is_dir():
+        yield _FolderSource(source)
+        return
+    try:
+        tar = tarfile.open(source, "r:")  # noqa: SIM115  closed below
+    except (tarfile.TarError, FileNotFoundError) as error:
+        raise _not_whole(f"{source} cannot be read: {error}") from error
+    with tar:
+        yield _TarSource(tar)
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderSource:
+    folder: Path
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.folder / name).open("rb")
+
+
+@dataclass(frozen=True, slots=True)
+class _TarSource:
+    tar: tarfile.TarFile
+
+    def open(self, name: str) -> IO[bytes]:
+        found = self.tar.extractfile(name)
+        if found is None:
+            raise KeyError(name)
+        return found

@@ -1,0 +1,183 @@
+"""A backup is the folder as it was at one log position, whatever went on; restored, it gives the same state."""
+
+import tarfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from midstream.app import backup
+from midstream.app.backup import back_up
+from midstream.app.inspection import LogView, state_from_the_beginning, state_of
+from midstream.app.rebuilding import rebuild, verify
+from midstream.app.restoring import restore
+from midstream.app.running import open_shop
+from midstream.app.sealing import seal_folder
+from midstream.core.durations import Duration
+from midstream.core.errors import Invalid
+from midstream.core.types import LogPosition
+from midstream.engine.folder import DataFolder, open_log
+from midstream.events.history import DAY_MS
+from midstream.events.schema import cut
+from midstream.state.fold import Fold
+from midstream.testing.events import Stream, random_events
+from midstream.testing.rig import SMALL
+
+COUNT = 1_500
+EVENTS = random_events(COUNT, 11, Stream(step_ms=8 * DAY_MS // COUNT))
+CONFIG = msgspec.structs.replace(SMALL, history=msgspec.structs.replace(SMALL.history, hot=Duration("1d"), keep="4d"))
+
+
+def append(folder: Path, start: int, stop: int) -> None:
+    log = open_log(DataFolder(folder / "data"), bytes(16), 1 << 20)
+    for at in range(start, stop, 50):
+        log.append(cut(EVENTS, at, min(at + 50, stop)))
+    log.close()
+
+
+def digest_of(folder: Path) -> str:
+    return state_of(folder, CONFIG, LogView(folder)).fold.digest()
+
+
+def digest_at(position: int) -> str:
+    """Digest of the first events."""
+    fold = Fold(CONFIG.fold_settings())
+    fold.apply(LogPosition(0), cut(EVENTS, 0, position))
+    return fold.digest()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that one can have: history that was cut, a base, segments, a snapshot, a key, more."""
+    folder = tmp_path_factory.mktemp("shop")
+    append(folder, 0, 1_400)
+    assert seal_folder(folder, CONFIG).begin > 0
+    rebuild(folder, CONFIG)
+    append(folder, 1_400, COUNT)
+    data = DataFolder(folder / "data")
+    data.key(lambda size: b"k" * size)
+    data.dead_letters.write_bytes(b'{"reason": "a line"}\n')
+    (folder / "midstream.toml").write_text("")
+    (folder / "components.py").write_text('"""Mine."""\n')
+    (data.root / "server.url").write_text("http://127.0.0.1:1\n")
+    (data.log / "history" / "00000000000000000001.parquet.new").write_bytes(b"half")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["kept", "kept.tar"])
+def test_a_restored_folder_has_the_same_state(shop: Path, tmp_path: Path, name: str) -> None:
+    """From a folder and from a tar: equal digests from the snapshot and from the log's beginning, and the shop opens;
+    what belongs to a running process or was not finished is left behind.
+    """
+    target, again = tmp_path / name, tmp_path / "again"
+    done = back_up(shop, target)
+    assert (done.log_position, done.attempts) == (COUNT, 1)
+    assert restore(target, again).log_position == COUNT
+    assert digest_of(again) == digest_of(shop) == digest_at(COUNT)
+    assert state_from_the_beginning(again, CONFIG, LogView(again)).digest() == digest_at(COUNT)
+    found = verify(again, CONFIG)
+    assert found.is_equal
+    assert found.snapshot_position == 1_400
+    assert DataFolder(again / "data").key(lambda _: b"") == b"k" * 32
+    assert (again / "components.py").read_text() == (shop / "components.py").read_text()
+    assert (again / "data" / "dead-letters.ndjson").exists()
+    left = {path.name for path in again.rglob("*")} & {"server.url", ".restoring"}
+    assert not left
+    assert not list(again.rglob("*.new"))
+    with open_shop(again, CONFIG) as opened:
+        assert opened.running.engine.log.end == COUNT
+
+
+def test_nothing_is_written_over(shop: Path, tmp_path: Path) -> None:
+    """A target that is there, and a folder that is not empty, stay as they are."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "mine").touch()
+    with pytest.raises(Invalid, match="is there already"):
+        back_up(shop, tmp_path / "kept")
+    with pytest.raises(Invalid, match="has no data"):
+        back_up(tmp_path, tmp_path / "none")
+    back_up(shop, tmp_path / "good")
+    with pytest.raises(Invalid, match="is not empty"):
+        restore(tmp_path / "good", tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["mine"]
+
+
+def test_a_byte_that_changed_is_found(shop: Path, tmp_path: Path) -> None:
+    """Whatever file of a backup changed or is missing: nothing is put back, and the file is named."""
+    back_up(shop, tmp_path / "kept")
+    files = [path for path in sorted((tmp_path / "kept").rglob("*")) if path.is_file() and path.stat().st_size]
+    one_a_folder = {path.parent: path for path in files}
+    for number, path in enumerate(one_a_folder.values()):
+        content = path.read_bytes()
+        place = len(content) // 2
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        if number % 3:
+            path.write_bytes((flipped, content[:-1])[number % 3 - 1])
+        else:
+            path.unlink()
+        with pytest.raises(Invalid, match=path.name.replace(".", "[.]")):
+            restore(tmp_path / "kept", tmp_path / "again")
+        path.write_bytes(content)
+    assert len(one_a_folder) > 6
+    assert list((tmp_path / "again").iterdir()) == []
+    restore(tmp_path / "kept", tmp_path / "again")
+
+
+def test_a_tar_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    """No name in a backup writes outside of the folder."""
+    bare = backup.Manifest(1, "0", "00" * 16, 0, 0, 0, 0, {"../outside": backup.Entry(0, "")})
+    (tmp_path / "bad").mkdir()
+    manifest = msgspec.structs.replace(bare, checksum=backup.checksum_of(bare))
+    (tmp_path / "bad" / backup.MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))
+    (tmp_path / "outside").touch()
+    with pytest.raises(Invalid, match="outside of the folder"):
+        restore(tmp_path / "bad", tmp_path / "again")
+    (tmp_path / "text").write_text("no tar")
+    with pytest.raises(Invalid, match="cannot be read"):
+        restore(tmp_path / "text", tmp_path / "again")
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    with pytest.raises(Invalid, match="no backup"):
+        restore(tmp_path / "empty.tar", tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["kept", "kept.tar"])
+def test_events_sealing_and_cuts_go_on_meanwhile(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that go away while they are copied make it begin again; what arrives meanwhile is in it up to a position,
+    and restored the state is that of the events up to there.
+    """
+    shop = tmp_path / "shop"
+    append(shop, 0, 1_000)
+    real, times = backup._plan, 0
+
+    def plan_then_change(*given):
+        nonlocal times
+        found = list(real(*given))
+        times += 1
+        if times < 4:  # each time something else goes on between looking and copying
+            append(shop, 900 + 100 * times, 1_000 + 100 * times)
+            seal_folder(shop, CONFIG)
+        return iter(found)
+
+    monkeypatch.setattr(backup, "_plan", plan_then_change)
+    done = back_up(shop, tmp_path / name)
+    assert done.attempts > 1
+    assert done.log_position > 1_000
+    restore(tmp_path / name, tmp_path / "again")
+    assert digest_of(tmp_path / "again") == digest_at(done.log_position)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_goes_away_each_time_is_said(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some attempts it ends, and leaves nothing behind."""
+    real = backup._plan
+
+    def plan_and_more(*given):
+        yield from real(*given)
+        yield backup._Planned("data/gone", shop / "gone")
+
+    monkeypatch.setattr(backup, "_plan", plan_and_more)
+    for name in ("kept", "kept.tar"):
+        with pytest.raises(Invalid, match="5 times"):
+            back_up(shop, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""Sealing beside a running engine: by a child, while events come; what fails is said and tried again."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from midstream.app.config import Config
+from midstream.app.inspection import LogView, state_from_the_beginning
+from midstream.app.rebuilding import verify
+from midstream.app.running import open_running
+from midstream.app.sealing import seal_folder
+from midstream.core.durations import Duration
+from midstream.engine import sealer
+from midstream.engine.folder import DataFolder, open_log
+from midstream.events.disk import RealDisk
+from midstream.events.history import DAY_MS
+from midstream.events.schema import cut
+from midstream.events.segment_scan import segment_firsts
+from midstream.testing.events import Stream, random_events
+from midstream.testing.rig import SMALL, Rig, view
+
+COUNT = 1_200
+EVENTS = random_events(COUNT, 3, Stream(step_ms=8 * DAY_MS // COUNT))
+
+
+def config(keep: str = "") -> Config:
+    """Return a small configuration with a day of hot log."""
+    history = msgspec.structs.replace(SMALL.history, hot=Duration("1d"), keep=keep)
+    return msgspec.structs.replace(SMALL, history=history)
+
+
+def with_log(folder: Path) -> DataFolder:
+    data = DataFolder(folder / "data")
+    log = open_log(data, bytes(16), 1 << 20)
+    for start in range(0, COUNT, 50):
+        log.append(cut(EVENTS, start, start + 50))
+    log.close()
+    return data
+
+
+def test_a_running_engine_seals_and_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old segments become history and the oldest of it goes, events come in meanwhile, the state is the same; a child
+    that fails is named in health until one does its work.
+    """
+    data = with_log(tmp_path)
+
+    async def work() -> str:
+        running = open_running(tmp_path, config("3d"))
+        await running.start()
+        engine, sealing = running.engine, running.sealer
+        assert sealing is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(sealer, "CHILD", "midstream.engine.no_such_child")
+            assert await sealing.seal() is None
+        assert "old events were not sealed" in engine.health().reason
+        assert engine.health().accepts_events
+        at_work = asyncio.create_task(sealing.seal(hurried=True))
+        number = 0
+        while not at_work.done():
+            await engine.record(Rig().batch(view(f"i{number % 9}", event_id=f"live{number}")))
+            number += 1
+        report = await at_work
+        assert report is not None
+        assert engine.health().reason == ""
+        assert 0 < report.begin < report.end < COUNT
+        assert report.sealed_events == report.end
+        assert report.nameless == 0
+        text = engine.metrics.text().decode()
+        assert f"midstream_history_begin_log_position {float(report.begin)}" in text
+        assert f"midstream_history_end_log_position {float(report.end)}" in text
+        assert 'midstream_seals_total{outcome="failed"} 1.0' in text
+        await engine.record(Rig().batch(view("after", event_id="after")))
+        digest = engine.fold.digest()
+        await running.stop()
+        return digest
+
+    digest = asyncio.run(work())
+    log = LogView(tmp_path)
+    assert log.begin > 0
+    assert state_from_the_beginning(tmp_path, config(), log).digest() == digest
+    assert verify(tmp_path, config()).is_equal
+    again = open_running(tmp_path, config())
+    again.engine.log.close()
+    assert again.engine.fold.digest() == digest
+    assert segment_firsts(data.log, RealDisk())[0] > 0
+
+
+def test_a_closed_folder_is_sealed_and_cut_and_an_open_one_sealed(tmp_path: Path) -> None:
+    """The command seals in both, and leaves the cut to a server that has the folder open."""
+    assert seal_folder(tmp_path, config("3d")).sealed_events == 0
+    data = with_log(tmp_path)
+    lock = RealDisk().lock(data.lock)
+    beside = seal_folder(tmp_path, config("3d"))
+    assert beside.sealed_events > 0
+    assert beside.begin == 0
+    RealDisk().close(lock)
+    alone = seal_folder(tmp_path, config("3d"))
+    assert alone.sealed_events == 0
+    assert alone.begin == alone.cut_events > 0
