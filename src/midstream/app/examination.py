@@ -14,6 +14,7 @@ from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, Snaps
 from midstream.engine import snapshots
 from midstream.engine.beginning import base_flaw, base_folder
 from midstream.engine.folder import DataFolder
+from midstream.engine.history_repair import HistoryRepaired, repair_history
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME
 from midstream.events.log_repair import Repaired, repair, survey_log
@@ -50,14 +51,33 @@ def examine(folder: Path, config: Config) -> Examined:
     return Examined(facts, tuple(problems))
 
 
-def repair_log(folder: Path) -> Repaired:
-    """Cut a damaged log to its last good position and keep the rest in files beside it.
+@dataclass(frozen=True, slots=True)
+class FolderRepaired:
+    """What a repair did."""
+
+    history: HistoryRepaired | None
+    """None = nothing was wrong with it."""
+    log: Repaired
+
+
+def repair_folder(folder: Path, config: Config) -> FolderRepaired:
+    """Repair history, then cut a damaged log to its last good position and keep the rest in files beside it.
 
     Raises:
-        FolderLocked: A process has the log open.
+        FolderLocked: A process has the folder open.
         LogUnreadable: It is of another schema version.
     """
-    return repair(DataFolder(folder / DATA_NAME).log, RealDisk())
+    data, disk = DataFolder(folder / DATA_NAME), RealDisk()
+    lock = disk.lock(data.lock)
+    try:
+        history_lock = disk.lock(data.history_lock)
+        try:
+            history = repair_history(data, settings_of(data, config))
+        finally:
+            disk.close(history_lock)
+    finally:
+        disk.close(lock)
+    return FolderRepaired(history, repair(data.log, disk))
 
 
 def _lock(data: DataFolder) -> str:

@@ -1,11 +1,14 @@
 """``midstream doctor``: what is wrong with a data folder, and the repair of a damaged log."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say
+
+if TYPE_CHECKING:
+    from midstream.engine.history_repair import HistoryRepaired
 
 app = typer.Typer()
 Repair = Annotated[bool, typer.Option("--repair", help="Cut a damaged log; what is cut off stays in files beside it.")]
@@ -34,13 +37,32 @@ def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = Fal
 
 
 def print_repair(folder: Path) -> None:
-    """Repair the log and say what was done."""
-    from midstream.app.examination import repair_log
+    """Repair folder and log and say what was done."""
+    from midstream.app.examination import repair_folder
+    from midstream.app.running import config_of
 
-    done = repair_log(folder)
-    if done.damage is None:
-        out.print("the log is sound; nothing was changed", markup=False)
+    done = repair_folder(folder, config_of(folder))
+    if done.history is not None:
+        print_history(done.history)
+    log = done.log
+    if log.damage is None:
+        out.print("the log is sound; nothing of it was changed", markup=False)
         return
-    out.print(f"cut to log position {done.survey.end}, generation {done.survey.generation}", markup=False)
+    out.print(f"cut to log position {log.survey.end}, generation {log.survey.generation}", markup=False)
+    for path in log.side_files:
+        out.print(f"kept aside: {path.name}", markup=False)
+
+
+def print_history(done: "HistoryRepaired") -> None:
+    """Say what became of the history."""
+    if done.manifest_is_new:
+        out.print("history.json was made again from the files", markup=False)
+    if done.lost or done.side_files or done.from_snapshot is not None:
+        base = "nothing is known of what was before"
+        if done.from_snapshot is not None:
+            base = f"catalogue and profiles as the snapshot at {done.from_snapshot} has them"
+        if done.nameless:
+            base += f", but for {done.nameless} changes of users whose ids are lost"
+        out.print(f"the log begins at {done.begin}, {done.lost} events fewer; {base}", markup=False)
     for path in done.side_files:
         out.print(f"kept aside: {path.name}", markup=False)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import xxhash
 
 from midstream.core.errors import LogDamaged, SnapshotInvalid
@@ -25,11 +26,11 @@ from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
 from midstream.events.history import HistoryFile
 from midstream.events.log_identity import LogIdentity, identity_of
-from midstream.events.schema import cut
+from midstream.events.schema import ROW, cut
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.dropped import Dropped
 from midstream.state.fold import Fold
-from midstream.state.restating import restated
+from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings
 
 FOLDER_NAME = "base"
@@ -148,13 +149,47 @@ def store_base(fold: Fold, reader: SegmentReader, events: Iterable[EventBatch], 
         LogDamaged: The log cannot be trusted.
         OSError: The disk.
     """
-    disk, position, identity = RealDisk(), fold.log_position, reader.identity
-    place = base_folder(reader.folder, position)
+    place = base_folder(reader.folder, fold.log_position)
+    fresh = _fresh(place)
+    snapshots.write(fresh / _SNAPSHOTS, fold, reader.identity, pace)
+    said = restated(fold, events)
+    return _store(fresh, place, reader.identity, said)
+
+
+def store_documents(
+    place: Path, identity: LogIdentity, fold: Fold | None, events: Iterable[EventBatch], until_ms: int
+) -> Base:
+    """Write the base of a log that lost its beginning: what a later state knows, and no snapshot.
+
+    Args:
+        place: Where the base belongs, by the position at which the log is to begin.
+        identity: Of the log as it will be.
+        fold: Knows the catalogue and the profiles; None = nobody does.
+        events: Those that can be read: they say who the users are.
+        until_ms: Log time of the last event before the position.
+
+    Raises:
+        OSError: The disk.
+    """
+    position = int(place.name)
+    said = Restated(EventBatch(np.empty(0, dtype=ROW), b""), 0)
+    if fold is not None:
+        said = restated(fold, events, until_ms)
+    surplus = max(0, len(said.events) - position)  # there are no places for more; the oldest are left out
+    said = Restated(cut(said.events, surplus, len(said.events)), said.nameless + surplus)
+    return _store(_fresh(place), place, identity, said)
+
+
+def _fresh(place: Path) -> Path:
     fresh = place.with_name(f"{_TEMPORARY}{place.name}")
     shutil.rmtree(fresh, ignore_errors=True)
-    disk.make_folder(fresh)
-    snapshots.write(fresh / _SNAPSHOTS, fold, identity, pace)
-    said = restated(fold, events)
+    RealDisk().make_folder(fresh)
+    return fresh
+
+
+def _store(fresh: Path, place: Path, identity: LogIdentity, said: Restated) -> Base:
+    """Write what is said into a new folder, and give that its name."""
+    disk, position = RealDisk(), int(place.name)
     documents = _write_documents(fresh, said.events, position - len(said.events))
     base = Base(identity.log_id, identity.generation, position, documents, said.nameless)
     base = msgspec.structs.replace(base, checksum=_checksum(base))
@@ -202,16 +237,22 @@ def read_base(place: Path, log_id: str) -> Base:
 
 def base_flaw(place: Path, log_id: str) -> str:
     """Return what is wrong with a base, every byte of it checked; empty = nothing."""
+    flaw = documents_flaw(place, log_id)
     try:
-        base = read_base(place, log_id)
-        for _ in base_events(place, base):
-            pass
         for name in snapshots.names(place / _SNAPSHOTS):
             snapshots.read(place / _SNAPSHOTS / name)
+    except SnapshotInvalid as error:
+        return flaw or f"{place}: its snapshot cannot be used, so a fold from here begins with the documents: {error}"
+    return flaw
+
+
+def documents_flaw(place: Path, log_id: str) -> str:
+    """Return what is wrong with the part of a base that any fold version needs; empty = nothing."""
+    try:
+        for _ in base_events(place, read_base(place, log_id)):
+            pass
     except LogDamaged as error:
         return str(error)
-    except SnapshotInvalid as error:
-        return f"{place}: its snapshot cannot be used, so another fold version than the one in service begins: {error}"
     return ""
 
 

@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstream.core.errors import EventsGone, LogDamaged, SnapshotInvalid
+from midstream.core.errors import LogDamaged, SnapshotInvalid
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.compactions import dropped_by
 from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
 from midstream.events.history import History, history_folder
 from midstream.events.history_file import FileReader
 from midstream.events.history_repair import begin_after, flawed, known_history, move_aside
 from midstream.events.log_identity import LogIdentity, identity_of, write_identity
 from midstream.events.log_repair import known_identity
+from midstream.events.segment_reader import SegmentReader
+from midstream.events.segment_scan import survey_segments
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -36,6 +39,8 @@ class HistoryRepaired:
     """Events that were readable before the damage and are not now."""
     from_snapshot: int | None
     """Log position of the snapshot whose catalogue and profiles became the base; None = no base was made."""
+    nameless: int
+    """Changes of users that are not in it, because no event that can be read has their id."""
     side_files: tuple[Path, ...]
     """Where the files are that were taken out."""
 
@@ -52,23 +57,24 @@ def repair_history(data: DataFolder, settings: FoldSettings) -> HistoryRepaired 
     identity = known_identity(folder, disk)
     history, is_new = known_history(folder, disk, identity)
     if history is None:
-        return HistoryRepaired(is_new, 0, 0, None, ()) if is_new else None
+        return HistoryRepaired(is_new, 0, 0, None, 0, ()) if is_new else None
     bad = flawed(folder, disk, history)
-    base_is_bad = bool(
-        history.begin and beginning.base_flaw(beginning.base_folder(folder, history.begin), identity.log_id)
-    )
-    if not bad and not base_is_bad:
-        return HistoryRepaired(is_new, history.begin, 0, None, ()) if is_new else None
-    position = LogPosition(max(history.begin, bad[-1].end if bad else 0))
+    base_is_bad = beginning.documents_flaw(beginning.base_folder(folder, history.begin), identity.log_id)
+    if not bad and not (history.begin and base_is_bad):
+        return HistoryRepaired(is_new, history.begin, 0, None, 0, ()) if is_new else None
+    position = max(history.begin, bad[-1].end if bad else 0)
+    place = beginning.base_folder(folder, position)
     raised = identity_of(identity.id_bytes, identity.generation + 1)
     fold = _newest_snapshot(data, settings, identity)
-    beginning.store_documents(folder, raised, position, fold, _events(folder, history, identity))
+    before = [file for file in history.files if file.end <= position]
+    until_ms = before[-1].last_log_time_ms if before else 0
+    base = beginning.store_documents(place, raised, fold, _events(folder, history, identity), until_ms)
     write_identity(folder, disk, raised)
-    gone = [file.name for file in history.files if file.end <= position]
-    side_files = move_aside(folder, disk, gone, raised.generation)
+    side_files = move_aside(folder, disk, [file.name for file in before], raised.generation)
     begin_after(folder, disk, history, position)
     from_snapshot = None if fold is None else fold.log_position
-    return HistoryRepaired(is_new, position, position - history.begin, from_snapshot, tuple(side_files))
+    lost = position - history.begin
+    return HistoryRepaired(is_new, position, lost, from_snapshot, base.nameless, tuple(side_files))
 
 
 def _newest_snapshot(data: DataFolder, settings: FoldSettings, identity: LogIdentity) -> Fold | None:
@@ -101,5 +107,9 @@ def _events(folder: Path, history: History, identity: LogIdentity) -> Iterator[E
             reader = FileReader(history_folder(folder) / file.name, disk, file)
             for number in range(len(file.groups)):
                 yield reader.read_group(number)
-        except (LogDamaged, EventsGone, FileNotFoundError):
+        except (LogDamaged, FileNotFoundError):
             continue
+    log = SegmentReader(folder, disk)
+    end = LogPosition(survey_segments(folder, disk, identity, history).end)
+    read = batches(lambda after, limit: log.read(after, limit, end), LogPosition(history.end), end)
+    yield from (batch for _, batch in read)

@@ -194,7 +194,7 @@ def _is_whole(history: History) -> bool:
     firsts = [file.first for file in history.files]
     if firsts[1:] != ends[:-1]:
         return False
-    return firsts[0] <= history.begin <= ends[0] and ends[-1] == history.end if ends else history.begin == history.end
+    return firsts[0] <= history.begin < ends[0] and ends[-1] == history.end if ends else history.begin == history.end
 
 
 def _damaged(folder: Path) -> str:

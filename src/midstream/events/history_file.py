@@ -166,7 +166,7 @@ class FileWriter:
         self._disk.rename(self._fresh, path)
         self._disk.sync_folder(self._place)
         first_ms, last_ms = self._log_times_ms or (0, 0)
-        footer = _footer(path, self._disk, self._sink.size)
+        footer = footer_of(path, self._disk, self._sink.size)
         return HistoryFile(
             first=self._first,
             end=self.end,
@@ -212,9 +212,7 @@ class FileReader:
         footer = disk.read(path, file.bytes - file.footer_bytes, file.footer_bytes)
         if xxhash.xxh3_128_hexdigest(footer) != file.footer_checksum:
             raise self.damage(file.first, file.end, "its footer does not match its checksum")
-        self._parquet: Any = pq.ParquetFile(
-            pa.PythonFile(_Window(disk, path, file.bytes), "r"), page_checksum_verification=True
-        )
+        self._parquet: Any = pq.ParquetFile(opened(path, disk, file.bytes), page_checksum_verification=True)
 
     def read_group(self, number: int) -> EventBatch:
         """Return the events of one row group.
@@ -245,7 +243,12 @@ class FileReader:
         return LogDamaged(damage_text(self._path, first, end, reason))
 
 
-def _footer(path: Path, disk: Disk, size: int) -> bytes:
+def opened(path: Path, disk: Disk, size: int) -> pa.NativeFile:
+    """Return a file of known size as Arrow reads it, through a ``Disk``; nothing stays open."""
+    return pa.PythonFile(_Window(disk, path, size), "r")
+
+
+def footer_of(path: Path, disk: Disk, size: int) -> bytes:
     """Return the last bytes of a Parquet file: the footer, its length and the magic number."""
     length = int.from_bytes(disk.read(path, size - _FOOTER_END, 4), "little")
     return disk.read(path, size - _FOOTER_END - length, length + _FOOTER_END)

@@ -86,14 +86,9 @@ def repair(folder: Path, disk: Disk) -> Repaired:
 
 def _repair(folder: Path, disk: Disk) -> Repaired:
     lost: Damage | None = None
-    try:
-        identity = read_identity(folder, disk)
-    except LogDamaged:
-        identity = None
-    if identity is None:
-        identity = _identity_from_segments(folder, disk)
-        write_identity(folder, disk, identity)
+    if not _has_identity(folder, disk):
         lost = Damage("log.json", 0, 0, 0, "the identity of the log was missing or not as it was written")
+    identity = known_identity(folder, disk)
     found = survey(folder, disk, identity)
     if found.damage is None:
         return Repaired(found, lost, ())
@@ -101,6 +96,22 @@ def _repair(folder: Path, disk: Disk) -> Repaired:
     write_identity(folder, disk, raised)
     side_files = _cut(folder, disk, found, f".generation-{raised.generation}{_SIDE}")
     return Repaired(survey(folder, disk, raised), found.damage, side_files)
+
+
+def known_identity(folder: Path, disk: Disk) -> LogIdentity:
+    """Return the identity of a log, made again from its segments where it is lost."""
+    if _has_identity(folder, disk) and (known := read_identity(folder, disk)) is not None:
+        return known
+    identity = _identity_from_segments(folder, disk)
+    write_identity(folder, disk, identity)
+    return identity
+
+
+def _has_identity(folder: Path, disk: Disk) -> bool:
+    try:
+        return read_identity(folder, disk) is not None
+    except LogDamaged:
+        return False
 
 
 def _cut(folder: Path, disk: Disk, found: Survey, suffix: str) -> tuple[Path, ...]:

@@ -258,6 +258,15 @@ def _survey(folder: Path, disk: Disk, identity: LogIdentity, history: History | 
     lost = history_damage(folder, disk, history, thorough=thorough)
     if lost is not None:
         raise lost
+    return survey_segments(folder, disk, identity, history)
+
+
+def survey_segments(folder: Path, disk: Disk, identity: LogIdentity, history: History | None) -> Survey:
+    """Check every byte of the segments that come after a history, up to the first damage.
+
+    Raises:
+        LogUnreadable: A sound frame is of another schema version.
+    """
     firsts = hot_firsts(folder, disk, history)
     tail = start_of(identity, history)
     total = 0

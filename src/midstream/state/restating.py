@@ -29,7 +29,7 @@ _KINDS = (int(Kind.USER), int(Kind.ERASE))
 _MERGE = int(Operation.MERGE)
 
 
-def restated(fold: Fold, events: Iterable[EventBatch]) -> Restated:
+def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = None) -> Restated:
     """Return events that say all documents, merges and erasures of a fold.
 
     The state knows users by hash alone, so their ids are looked for in the events. Cost: reads the events once, and
@@ -39,7 +39,9 @@ def restated(fold: Fold, events: Iterable[EventBatch]) -> Restated:
         fold: Knows what is to be said.
         events: All before the fold's log position, as far as they can be read, and those that stand for what is
             gone: they say who the users are.
+        until_ms: Latest log time that what is returned may have; None = that of the fold.
     """
+    last_ms = fold.log_time_ms if until_ms is None else min(until_ms, fold.log_time_ms)
     slots = fold.vocabulary.arrays()["user_hash"]
     wanted = {int(slots[slot]) for slot, _ in fold.users.changes()}
     texts: dict[int, str] = {}
@@ -54,13 +56,13 @@ def restated(fold: Fold, events: Iterable[EventBatch]) -> Restated:
             still_matters = not erased.isdisjoint((id_hash(event.user_id), *blanked_hashes(event.body)))
         else:
             still_matters = event.operation == _MERGE and id_hash(merged_id(event.body)) in aliases
-        if still_matters:
+        if still_matters and event.log_time_ms <= last_ms:
             kept.append(event)
     limits = fold.settings.limits
     kept = kept[-(limits.aliases_max + limits.erased_max) :]
     erased_ms = {id_hash(event.user_id): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
-    users = list(_users(fold, texts, erased_ms))
-    found = sorted([*kept, *_items(fold), *users], key=lambda event: event.log_time_ms)
+    users = list(_users(fold, texts, erased_ms, last_ms))
+    found = sorted([*kept, *_items(fold, last_ms), *users], key=lambda event: event.log_time_ms)
     return Restated(build(found), sum(1 for _ in fold.users.changes()) - len(users))
 
 
@@ -76,9 +78,9 @@ def _ids_of(event: Event) -> tuple[str, ...]:
     return (event.user_id, merged_id(event.body)) if is_merge else (event.user_id,)
 
 
-def _items(fold: Fold) -> Iterator[Event]:
+def _items(fold: Fold, last_ms: int) -> Iterator[Event]:
     for number, (index, change) in enumerate(fold.items.changes()):
-        log_time_ms = min(change.time_ms, fold.log_time_ms)
+        log_time_ms = min(change.time_ms, last_ms)
         yield Event(
             Kind.ITEM,
             change.operation,
@@ -90,14 +92,14 @@ def _items(fold: Fold) -> Iterator[Event]:
         )
 
 
-def _users(fold: Fold, texts: dict[int, str], erased_ms: dict[int, int]) -> Iterator[Event]:
+def _users(fold: Fold, texts: dict[int, str], erased_ms: dict[int, int], last_ms: int) -> Iterator[Event]:
     slots = fold.vocabulary.arrays()["user_hash"]
     for number, (slot, change) in enumerate(fold.users.changes()):
         user_hash = int(slots[slot])
         if user_hash not in texts:
             continue
         # Who came back after an erasure is not erased again by what is said in the order of times.
-        log_time_ms = max(min(change.time_ms, fold.log_time_ms), erased_ms.get(user_hash, change.time_ms))
+        log_time_ms = max(min(change.time_ms, last_ms), erased_ms.get(user_hash, 0))
         yield Event(
             Kind.USER,
             change.operation,
