@@ -2,7 +2,7 @@
 
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -125,7 +125,7 @@ def _not_whole(came: str) -> Invalid:
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[_Source]:
+def _opened(source: Path) -> Generator[_Source]:
     """Open a backup, whichever of the two it is."""
     if source.is_dir():
         yield _FolderSource(source)
