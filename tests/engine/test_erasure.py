@@ -246,3 +246,41 @@ def test_rows_that_are_left_keep_every_byte():
     found = Blanker(find_erased(lambda: [(LogPosition(0), batch)])).blank(LogPosition(0), batch)
     assert (found.rows["unused"][1], found.rows["flags"][1]) == (7, 2 | TIME_SENT)
     assert np.array_equal(found.rows["log_time_ms"], rows["log_time_ms"])
+
+
+def merge(into, other, **more):
+    """Return a merge."""
+    body = json.dumps({"from": other}).encode()
+    return Event(Kind.USER, Operation.MERGE, user_id=into, body=body, log_time_ms=START_MS, **more)
+
+
+def test_every_id_that_was_one_user_when_it_was_erased_goes():
+    """Over chains in either order, whichever id is named; what is merged later is another user's."""
+    act = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=START_MS)
+    acts = [act._replace(user_id=f"[{each}]") for each in "abcde"]
+    merges = [merge("[b]", "[a]"), merge("[c]", "[b]"), merge("[c]", "[d]")]
+    for user in "abcd":
+        erase = Event(Kind.ERASE, user_id=f"[{user}]", log_time_ms=START_MS)
+        found, erased = blanked([*acts, *merges, acts[0], erase, acts[0], merge("[e]", "[a]")])
+        assert [event.user_id for event in found[:5]] == ["", "", "", "", "[e]"]
+        assert {event.kind for event in found[5:8]} == {Kind.TICK}
+        assert [event.user_id for event in found[8:]] == ["", "", "[a]", "[e]"]
+        assert set(erased.groups[9]) == {"[a]", "[b]", "[c]", "[d]"}
+
+
+def test_late_copies_become_ticks_and_a_new_start_stays():
+    """Acts, profiles and merges in either role, as the fold passes them by; a day later nothing is a late copy."""
+    act = Event(Kind.INTERACTION, action="view", user_id="[a]", item_id="x", log_time_ms=START_MS)
+    late = [
+        act._replace(event_time_ms=START_MS),
+        Event(Kind.USER, Operation.PUT, user_id="[a]", body=b"{}", event_time_ms=START_MS, log_time_ms=START_MS),
+        merge("[a]", "[b]", event_time_ms=START_MS),
+        merge("[b]", "[a]", event_time_ms=START_MS),
+    ]
+    fresh = [act._replace(event_time_ms=START_MS + 1), act, merge("[b]", "[a]")]
+    after = [act._replace(event_time_ms=START_MS, log_time_ms=START_MS + DAY_MS + 1)]
+    erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
+    found, erased = blanked([erase, *late, *fresh, *after])
+    assert [event.kind for event in found[1:5]] == [Kind.TICK] * 4
+    assert list(map(key, found[5:])) == list(map(key, [*fresh, *after]))
+    assert set(erased.ids) == {"[a]"}
