@@ -24,12 +24,15 @@ from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 
 GROUP = 20
 MET = {
+    "change: plans",
+    "change: state",
     "conflicts",
     "duplicates",
     "events: AppendFailed",
     "events: DiskFull",
     "events: Overloaded",
     "events: Unreachable",
+    "events sealed",
     "no start",
     "own writes not seen in time",
     "rejected",
@@ -37,9 +40,12 @@ MET = {
     "slate: floor",
     "slate: full",
     "slate: Overloaded",
+    "sealing broken off",
     "start after a torn write",
     "start from a snapshot",
     "start past a damaged snapshot",
+    "start with the configuration before",
+    "swapped",
 }
 """What a run may meet beside the actions of the tables."""
 

@@ -32,6 +32,8 @@ from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
+SEGMENT_BYTES_MIN = 1 << 20
+"""1 MiB: with less there are more files than a folder is quickly read with."""
 TYPES_MAX = 16
 """Interactions: a user's row has as many counters."""
 NAME_BYTES_MAX = 64
@@ -105,7 +107,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
     yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
     yield from _within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
-    yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, 1_048_576, 1 << 30)
+    yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
     yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.

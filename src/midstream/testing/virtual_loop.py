@@ -70,7 +70,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         async def later() -> T:
             await asyncio.sleep(self._delay_s())
-            return func(*args)
+            asyncio._set_running_loop(None)  # noqa: SLF001  in a thread there is none, and it may run one of its own
+            try:
+                return func(*args)
+            finally:
+                asyncio._set_running_loop(self)  # noqa: SLF001
 
         return self.create_task(later())
 

@@ -75,6 +75,8 @@ class Client:
         except (Unreachable, Overloaded, AppendFailed, CommitTooSlow) as error:
             self.world.note(f"  {len(batch.events)} events: {type(error).__name__}")
             self.world.met[f"events: {type(error).__name__}"] += 1
+            if isinstance(error, AppendFailed):
+                self.world.alarm.set()
             if batch not in self.doubtful and not batch.is_bad:
                 self.doubtful.append(batch)
         except (RequestInvalid, TooLarge) as error:
@@ -89,7 +91,7 @@ class Client:
         self.world.met["duplicates"] += answer.duplicates
         self.world.met["conflicts"] += answer.conflicts
         self.world.met["rejected"] += len(answer.rejected)
-        may_refuse = batch.is_bad or self.world.conditions.config.items.unknown_items == "reject"
+        may_refuse = batch.is_bad or self.world.met["erase"] or self.world.conditions.may_refuse
         if answer.rejected and not may_refuse:
             raise Broken(f"an event that is right was refused: {answer.rejected[0]}")
         self.position = max(self.position, position)
@@ -109,7 +111,7 @@ class Client:
         self.world.met[f"slate: {slate['tier']}"] += 1
         self.world.met["slate: empty"] += not items
         self.world.met["own writes not seen in time"] += slate.get("read_your_writes") is False
-        found = Answered(slate["request_id"], slate["position"], question, items, slate["tier"])
+        found = Answered(slate["request_id"], slate["position"], question, items, slate["fold_version"])
         self.world.ledger.answers.append(found)
         self.traffic.request_ids = [*self.traffic.request_ids[-9:], (found.request_id, items)]
         self._check_own_writes(question, slate, self.world.loop.time() - began)
@@ -251,6 +253,20 @@ async def ask_with_events(client: Client) -> None:
         )
 
 
+async def merge(client: Client) -> None:
+    """Say that two users are one."""
+    await client.send(client.traffic.merge())
+
+
+async def erase(client: Client) -> None:
+    """Have a user forgotten."""
+    user = client.traffic.user()
+    try:
+        await client.world.ask(lambda process: process.erase(user))
+    except (Unreachable, Overloaded, AppendFailed) as error:
+        client.world.note(f"  {user} not erased: {type(error).__name__}")
+
+
 async def look_up(client: Client) -> None:
     """Read an item, a user and an answer that was given."""
     item, user = client.traffic.item(), client.traffic.user()
@@ -290,6 +306,8 @@ ACTS: Mapping[str, Act] = {
     "ask many": Act(0.7, ask_many),
     "write and ask": Act(4.0, write_and_ask),
     "ask with events": Act(2.0, ask_with_events),
+    "merge": Act(0.7, merge),
+    "erase": Act(0.3, erase),
     "look up": Act(1.0, look_up),
 }
 
@@ -306,5 +324,8 @@ async def is_well(client: Client) -> bool:
         health = process.engine.health()
     except MidstreamError:
         return False
+    await asyncio.sleep(0.5)
+    if not process.is_dead and process.engine.served(slate["request_id"]) is None:
+        raise Broken(f"half a second after the answer nothing is kept of {slate['request_id']}")
     positions = health.applied_log_position == health.log_position
     return positions and health.accepts_events and health.ready and slate["tier"] == "full"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from midstream.core.errors import MidstreamError
-from midstream.engine.child import Ended, Notify, nobody
+from midstream.engine.child import Ended, Notify, Pace, nobody
 from midstream.testing.dice import Dice
 
 DELAY_S_MAX = 1.0
@@ -26,9 +26,8 @@ class Children:
         part: Any = import_module(module)
         told = msgspec.json.decode(order, type=part.Order)
         await asyncio.sleep(self._dice.between(0.001, DELAY_S_MAX))
-        notify("begun", 0, 1)
         try:
-            report = part.run(told)
+            report = part.run(told, Pace(notify, hurried=True))
         except (MidstreamError, OSError) as error:
             return Ended(b"", f"{type(error).__name__}: {error}")
         return Ended(msgspec.json.encode(report), "")

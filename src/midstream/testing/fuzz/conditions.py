@@ -5,54 +5,38 @@ Every run leaves some actions out altogether, so that what only happens without 
 Reference: A. Groce et al., Swarm Testing, ISSTA 2012.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import msgspec
-
-from midstream.app.config import (
-    Config,
-    ItemsSection,
-    LogSection,
-    Placement,
-    SessionsSection,
-    SnapshotsSection,
-)
-from midstream.core.durations import Duration
-from midstream.events.wire import AttributeKind
-from midstream.ranking.repeats import Repeat
-from midstream.state.settings import Limits, UnknownItems
 from midstream.testing.dice import Dice
 
-ATTRIBUTES: dict[str, AttributeKind] = {"price": "number", "category": "category", "tags": "tags", "fresh": "boolean"}
-REPEATS: tuple[Repeat, ...] = ("any", "not_last", "none")
 STRICT_FILTER = "item.price <= 50"
 """Of the placement ``strict``."""
-_LIMITS = Limits(
-    users_max=12,
-    items_max=64,
-    click_items_max=5,
-    sessions_max=6,
-    session_items_max=5,
-    index_sessions_max=17,
-    index_items_max=4,
-    index_entries_max=5,
-    user_ring_max=4,
-    event_ids_max=4_096,
-    requests_max=9,
-    hot_items_max=6,
-    attribute_values_max=8,
-    item_tags_max=3,
-    document_bytes_max=1_000_000,
-)
-"""Every maximum is met within some hundred events, but for those of items and documents: the oracle has none."""
+VERSIONS = 3
+"""Configurations that a run goes between."""
+
+
+_KNN = '{ kind = "session_knn", entries_max = 5, history_items_max = 4 }'
+_TRENDING = '{ kind = "trending", limit = 6 }'
+
+
+class Lasting(NamedTuple):
+    """Settings that stay through a run: the model of what is right has one value of each."""
+
+    unknown_items: str
+    event_ids_max: int
+    segment_bytes_max: int
+    interval: str
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What one run is like."""
 
-    config: Config
+    texts: tuple[str, ...]
+    """Contents that the configuration file has in turn, the first one at the beginning."""
+    lasting: Lasting
     clients: int
     acts: Mapping[str, float]
     """Name of a client's action to its weight."""
@@ -63,39 +47,90 @@ class Conditions:
     calm_s: float
     """Mean time between two of the operator."""
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether an act may be refused for its item."""
+        return self.lasting.unknown_items == "reject"
+
 
 def drawn(dice: Dice, acts: Mapping[str, float], turns: Mapping[str, float]) -> Conditions:
     """Return the conditions of a run: each weight up to four times higher or lower, a quarter of the actions gone."""
+    lasting = Lasting(
+        unknown_items=dice.choice(("accept", "accept", "hold", "reject")),
+        event_ids_max=48 if dice.chance(0.3) else 4_096,
+        segment_bytes_max=dice.choice((1_500, 3_000, 8_000, 1 << 20)),
+        interval=dice.choice(("1s", "5s", "1h")),
+    )
     return Conditions(
-        config=_config(dice),
+        texts=tuple(_text(dice, lasting) for _ in range(VERSIONS)),
+        lasting=lasting,
         clients=2 + dice.below(4),
         acts=_swarm(dice, acts),
         turns=_swarm(dice, turns),
         pause_s=dice.choice((0.003, 0.02, 0.2)),
-        calm_s=dice.choice((0.1, 0.4, 2.0)),
+        calm_s=dice.choice((0.02, 0.1, 0.5)),
     )
 
 
 def _swarm(dice: Dice, weights: Mapping[str, float]) -> Mapping[str, float]:
-    drawn = {name: weight * 4 ** dice.between(-1, 1) for name, weight in weights.items() if dice.chance(0.75)}
-    return drawn or weights
+    found = {name: weight * 4 ** dice.between(-1, 1) for name, weight in weights.items() if dice.chance(0.75)}
+    return found or weights
 
 
-def _config(dice: Dice) -> Config:
-    limits = _LIMITS
-    if dice.chance(0.3):
-        limits = msgspec.structs.replace(limits, event_ids_max=48)
-    unknowns: tuple[UnknownItems, ...] = ("accept", "accept", "hold", "reject")
-    return Config(
-        items=ItemsSection(attributes=ATTRIBUTES, unknown_items=dice.choice(unknowns)),
-        sessions=SessionsSection(gap=Duration(dice.choice(("20s", "2m", "30m")))),
-        limits=limits,
-        log=LogSection(segment_bytes_max=dice.choice((2_000, 10_000, 1 << 20))),
-        snapshots=SnapshotsSection(interval=Duration(dice.choice(("300ms", "2s", "1h")))),
-        placements=tuple(_placements(dice)),
-    )
-
-
-def _placements(dice: Dice) -> Iterable[Placement]:
-    yield Placement(repeats=dice.choice(REPEATS), deadline=Duration(dice.choice(("5ms", "50ms", "2s"))))
-    yield Placement(name="strict", filter=STRICT_FILTER, exclude={"purchase": "30d", "impression": 3}, repeats="none")
+def _text(dice: Dice, lasting: Lasting) -> str:
+    """Return a configuration whose every maximum is met within some hundred events, but for items and documents."""
+    return f"""
+[events.types]
+view = {{}}
+click = {{}}
+cart = {{ weight = {dice.choice(("3.0", "5.0"))} }}
+purchase = {{ weight = 8.0 }}
+dismiss = {{ weight = -2.0 }}
+[items]
+unknown_items = "{lasting.unknown_items}"
+[items.attributes]
+price = "number"
+category = "category"
+tags = "tags"
+fresh = "boolean"
+[sessions]
+gap = "{dice.choice(("20s", "2m", "30m"))}"
+[trending]
+segment = "{dice.choice(("", "user.plan", "context.page"))}"
+[limits]
+users_max = {dice.choice((9, 12))}
+items_max = 64
+click_items_max = 5
+sessions_max = 6
+session_items_max = 5
+index_sessions_max = 17
+index_items_max = 4
+index_entries_max = 5
+user_ring_max = 4
+event_ids_max = {lasting.event_ids_max}
+requests_max = 9
+hot_items_max = 6
+attribute_values_max = 8
+item_tags_max = 3
+document_bytes_max = 1000000
+pair_neighbours_max = 3
+pair_items_max = 3
+segment_values_max = 2
+new_items_max = 6
+aliases_max = 30
+erased_max = 100
+[log]
+segment_bytes_max = {lasting.segment_bytes_max}
+[snapshots]
+interval = "{lasting.interval}"
+[[placements]]
+sources = [{_KNN}, {_TRENDING}, {{ kind = "popular", limit = 6 }}]
+repeats = "{dice.choice(("any", "not_last", "none"))}"
+deadline = "{dice.choice(("5ms", "50ms", "2s"))}"
+[[placements]]
+name = "strict"
+filter = "{STRICT_FILTER}"
+exclude = {{ purchase = "30d", impression = 3 }}
+repeats = "none"
+sources = [{_KNN}, {{ kind = "recent_items", limit = 6 }}, {_TRENDING}]
+"""

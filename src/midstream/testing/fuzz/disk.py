@@ -45,7 +45,9 @@ class Machine:
 class SimulatedDisk:
     """The calls of one process."""
 
-    def __init__(self, machine: Machine, on_death: Callable[[], None], on_failed_sync: Callable[[], None]) -> None:
+    def __init__(
+        self, machine: Machine, on_death: Callable[[], None], on_failed_sync: Callable[[], None] = lambda: None
+    ) -> None:
         """Work on ``machine``; call ``on_death`` when a call is the last one that this process makes."""
         self._machine = machine
         self._on_death = on_death
@@ -190,5 +192,6 @@ class SimulatedDisk:
             return
         self.calls_left -= 1
         if self.calls_left <= 0:
+            self.release()
             self._on_death()
             raise PowerOut

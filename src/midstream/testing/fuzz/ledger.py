@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
+from midstream.ranking.plan import Plan
 from midstream.serving.ingest import EventsAnswer
+from midstream.state.dropped import Dropped
+from midstream.state.settings import FoldSettings
 from midstream.testing.fuzz.traffic import Batch, Face, rows_of
 
 
@@ -24,7 +27,7 @@ class Answered:
     ask: Mapping[str, object]
     """The question as it was sent."""
     items: tuple[str, ...]
-    tier: str
+    fold_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class Ledger:
     """Rows that stand side by side in the log, or none of them is there."""
     answers: list[Answered] = field(default_factory=list[Answered])
     marks: list[Mark] = field(default_factory=list[Mark])
+    services: dict[str, tuple[FoldSettings, Dropped]] = field(default_factory=dict[str, tuple[FoldSettings, Dropped]])
+    """Fold version to what decides such a state."""
+    plans: dict[tuple[str, str], Mapping[str, Plan]] = field(default_factory=dict[tuple[str, str], Mapping[str, Plan]])
+    """Hash of a configuration and fold version to the plans that answered."""
     durable: LogPosition = field(default=LogPosition(0))
     """An end of the log that somebody saw: nothing before it may ever go."""
 

@@ -10,6 +10,9 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
+from midstream.state.dropped import Dropped
+from midstream.state.hashing import id_hash
+from midstream.state.settings import FoldSettings
 
 AHEAD_MS = 300_000
 """An event time further ahead of log time is set to log time."""
@@ -101,8 +104,8 @@ class Sold:
 class Model:
     """Catalogue, users and who touched what, after the events so far."""
 
-    def __init__(self, actions: frozenset[str], users_max: int, event_ids_max: int) -> None:
-        """Begin with nothing."""
+    def __init__(self, settings: FoldSettings, dropped: Dropped) -> None:
+        """Begin with nothing; ``dropped`` says which items are passed by, and up to where."""
         self.catalogue: dict[str, Sold] = {}
         self.users: dict[str, None] = {}
         """Those who have a row, the least recently seen first."""
@@ -110,26 +113,75 @@ class Model:
         """Of a user or a session, as ``user:u1``: the items that its events name."""
         self.deleted: set[str] = set()
         """Items of which a delete was the first that the catalogue said."""
-        self._seen = Seen(event_ids_max)
-        self._actions = actions
-        self._users_max = users_max
+        self.aliases: dict[str, str] = {}
+        """User id to the one that it was merged into, if that was not forgotten."""
+        self._erased: dict[str, int] = {}
+        """User id to the log time at which it was erased last."""
+        self._seen = Seen(settings.limits.event_ids_max)
+        self._actions = frozenset(settings.types)
+        self._users_max = settings.limits.users_max
+        self._dropped = frozenset(dropped.item_hash.tolist())
+        self._dropped_before = int(dropped.before)
+        self._position = 0
 
-    def fold(self, event: Event) -> bool:
-        """Fold one event; return False when it is a copy."""
+    def fold(self, event: Event) -> None:
+        """Fold the next event."""
+        self._position += 1
         if not self._seen.is_new(event):
-            return False
+            return
+        if event.kind == Kind.ERASE:
+            self._erase(event)
+        elif self._is_late_copy(event.user_id, event):
+            return
+        elif event.kind == Kind.USER and event.operation == Operation.MERGE:
+            self._merge(event)
+        else:
+            self._fold(event._replace(user_id=self.who(event.user_id)))
+
+    def who(self, user_id: str) -> str:
+        """Return the user that an id stands for."""
+        return self.aliases.get(user_id, user_id)
+
+    def _fold(self, event: Event) -> None:
         acts = event.kind == Kind.INTERACTION and event.action in self._actions
         if event.user_id:
             self._see(event, makes=acts or (event.kind == Kind.USER and event.operation != Operation.DELETE))
         if event.kind in {Kind.INTERACTION, Kind.IMPRESSION}:
             self.touched[f"user:{event.user_id}"].add(event.item_id)
             self.touched[f"session:{event.session_id}"].add(event.item_id)
-        if event.kind == Kind.ITEM:
+        is_dropped = self._position <= self._dropped_before and id_hash(event.item_id) in self._dropped
+        if event.kind == Kind.ITEM and not is_dropped:
             if event.operation != Operation.DELETE or event.item_id in self.catalogue:
                 self.catalogue.setdefault(event.item_id, Sold()).change(event)
             else:
                 self.deleted.add(event.item_id)
-        return True
+
+    def _merge(self, event: Event) -> None:
+        from_id = str(json.loads(event.body)["from"])
+        into, other = self.who(event.user_id), self.who(from_id)
+        if self._is_late_copy(from_id, event) or into == other:
+            return
+        self.aliases.update({alias: into for alias, target in self.aliases.items() if target == other})
+        self.aliases[other] = into
+        self.touched[f"user:{into}"] |= self.touched[f"user:{other}"]
+        is_known = into in self.users or other in self.users
+        self.users.pop(into, None)
+        self.users.pop(other, None)
+        if is_known:
+            self.users[into] = None
+
+    def _erase(self, event: Event) -> None:
+        user = self.who(event.user_id)
+        members = {user, *(alias for alias, target in self.aliases.items() if target == user)}
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != user}
+        self.users.pop(user, None)
+        self._erased.update(dict.fromkeys(members, event.log_time_ms))
+
+    def _is_late_copy(self, user_id: str, event: Event) -> bool:
+        erased_ms = self._erased.get(user_id)
+        if erased_ms is None or event.event_time_ms is None:
+            return False
+        return event.event_time_ms <= erased_ms and event.log_time_ms - erased_ms <= SPAN_S * 1_000
 
     def _see(self, event: Event, *, makes: bool) -> None:
         user = event.user_id

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from midstream.app.config import Config
-from midstream.app.running import Outside, accept_of, open_running
+from midstream.app.running import Outside, config_of, open_running
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.running import Running
 from midstream.engine.tokens import parse_position
+from midstream.events.wire import Accept
 from midstream.serving.ingest import EventsAnswer, How, Ingest
 from midstream.serving.options import ServerOptions
 from midstream.serving.recommendations import Recommendations, recording
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
-from midstream.testing.fuzz.ledger import Broken
+from midstream.testing.fuzz.ledger import Broken, Ledger
 from midstream.testing.fuzz.weather import Spell, WallClock
 from midstream.testing.fuzz.writer import SimulatedWriter
 from midstream.testing.virtual_loop import VirtualLoop
@@ -40,7 +40,6 @@ class Ground(NamedTuple):
 
     loop: VirtualLoop
     folder: Path
-    config: Config
     machine: Machine
     wall: WallClock
     dice: Dice
@@ -51,14 +50,19 @@ class Ground(NamedTuple):
 class Process:
     """A server without a socket."""
 
-    def __init__(self, ground: Ground, on_death: Callable[[], None]) -> None:
+    def __init__(self, ground: Ground, ledger: Ledger, on_death: Callable[[], None]) -> None:
         """Prepare one that is not started; ``on_death`` is called in the call of the disk that is its last."""
         self.is_dead = False
         self.tasks: Tasks = {}
         self.disk = SimulatedDisk(ground.machine, on_death, self._note_failed_sync)
         self.problems: list[BaseException] = []
         """What ended a part of the engine that should go on for ever."""
+        self.swaps = 0
+        """How often another state took the place of the one before."""
+        self._version = ""
         self._ground = ground
+        self._services = ledger.services
+        self._plans = ledger.plans
         self._entropy = Dice(ground.number, 7, 7)
         self._running: Running | None = None
         self._ingest: Ingest | None = None
@@ -99,13 +103,12 @@ class Process:
             disk=self.disk,
             writer=partial(SimulatedWriter, delay_s=self._delay_s),
         )
-        running = open_running(ground.folder, ground.config, outside=outside)
+        config = config_of(ground.folder)
+        running = open_running(ground.folder, config, outside=outside, may_serve_before=True)
         self._running = running
         await running.start()
-        accept = accept_of(ground.config)
-        options = ServerOptions()
         engine = running.engine
-        self._ingest = Ingest(engine, lambda: msgspec.structs.replace(accept, now_ms=int(ground.wall())), options, None)
+        self._ingest = Ingest(engine, self._accept, ServerOptions(), None)
         self._recommendations = Recommendations(engine, recording(self._ingest))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -148,6 +151,10 @@ class Process:
         self.check_bounds()
         return answer, position
 
+    async def erase(self, user: str) -> None:
+        """Forget a user; return when that is durable and applied."""
+        await self.engine.erase(user)
+
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """Answer a question; return the slate as a client reads it, with its log position under ``position``.
 
@@ -158,7 +165,9 @@ class Process:
         if self._recommendations is None:
             message = "the process is not started"
             raise Broken(message)
+        self.note_service()
         reply = await self._recommendations.from_body(body)
+        self.note_service()
         slate: dict[str, Any] = msgspec.json.decode(reply.body)
         engine = self.engine
         try:
@@ -167,7 +176,7 @@ class Process:
             message = f"an answer was made from what a crash could take back: {error}"
             raise Broken(message) from error
         self.check_bounds()
-        return {**slate, "position": position}
+        return {**slate, "position": position, "fold_version": engine.fold.settings.version()}
 
     @property
     def is_full(self) -> bool:
@@ -189,6 +198,16 @@ class Process:
             message = f"the log goes on to {health.log_position} after a sync failed at {self._last_durable}"
             raise Broken(message)
 
+    def note_service(self) -> None:
+        """Write down what is in service now."""
+        engine = self.engine
+        version = engine.fold.settings.version()
+        self.swaps += self._version not in {"", version}
+        self._version = version
+        self._services.setdefault(version, (engine.fold.settings, engine.fold.dropped))
+        for plan in engine.plans.values():
+            self._plans.setdefault((plan.config_hash, plan.fold_version), engine.plans)
+
     def note_end(self, task: "asyncio.Task[Any]") -> None:
         """Keep what ended a part of the engine that only a stop or a death may end."""
         self.tasks.pop(task, None)
@@ -204,6 +223,9 @@ class Process:
     def _forget(self, tasks: list["asyncio.Task[Any]"]) -> None:
         for task in tasks:
             self.tasks.pop(task, None)
+
+    def _accept(self) -> Accept:
+        return msgspec.structs.replace(self.running.service.accept, now_ms=int(self._ground.wall()))
 
     def _note_failed_sync(self) -> None:
         if self._running is not None:

@@ -7,12 +7,10 @@ the live state was digested, where a slate was made. Each logged request is answ
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
-from midstream.app.config import Config
-from midstream.app.wiring import plans
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine.engine import ANY_PLACEMENT
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, concat, cut, event_at
 from midstream.events.segment_reader import SegmentReader
@@ -41,12 +39,22 @@ async def prove(world: World, end: LogPosition) -> None:
     events = [event_at(batch, row) for row in range(len(batch))]
     if len(events) != end:
         raise Broken(f"the log holds {len(events)} events of {end}")
-    config = world.conditions.config
+    lasting = world.conditions.lasting
     check_times(events)
-    check_copies(events, config.limits.event_ids_max)
-    check_acknowledged(events, world.ledger, may_refuse=config.items.unknown_items == "reject")
+    check_copies(events, lasting.event_ids_max)
+    may_refuse = world.conditions.may_refuse or world.met["erase"] > 0
+    check_acknowledged(events, world.ledger, may_refuse=may_refuse)
     check_order(events)
-    await _Reading(config, batch, events, world.ledger, Dice(world.seed, 60)).run()
+    versions = {each.fold_version for each in world.ledger.marks}
+    versions.update(each.fold_version for each in world.ledger.answers)
+    for number, version in enumerate(sorted(versions)):
+        await _Reading(_Log(batch, events), world.ledger, version, Dice(world.seed, 60, number)).run()
+
+
+class _Log(NamedTuple):
+    batch: EventBatch
+    events: Sequence[Event]
+    """The same."""
 
 
 def check_times(events: Sequence[Event]) -> None:
@@ -96,41 +104,43 @@ def check_order(events: Sequence[Event]) -> None:
 
 
 class _Reading:
-    """One pass through the log."""
+    """One pass through the log, under the settings of one fold version."""
 
-    def __init__(self, config: Config, batch: EventBatch, events: Sequence[Event], ledger: Ledger, dice: Dice) -> None:
-        self._config = config
-        self._batch = batch
-        self._events = events
+    def __init__(self, log: _Log, ledger: Ledger, version: str, dice: Dice) -> None:
+        settings, dropped = ledger.services[version]
+        self._log = log
         self._dice = dice
-        self._fold = Fold(config.fold_settings())
-        self._plans = plans(config)
-        limits = config.limits
-        self._model = Model(frozenset(config.events.types), limits.users_max, limits.event_ids_max)
+        self._fold = Fold(settings, dropped)
+        self._model = Model(settings, dropped)
+        self._plans = ledger.plans
+        self._accepts = settings.unknown_items == "accept"
         self._marks: defaultdict[int, list[Mark]] = defaultdict(list)
         self._answers: defaultdict[int, list[Answered]] = defaultdict(list)
         self._records: defaultdict[int, list[tuple[ServedRecord, bytes]]] = defaultdict(list)
         self._kept: dict[str, ServedRecord] = {}
         for mark in ledger.marks:
-            self._marks[mark.position].append(mark)
+            if mark.fold_version == version:
+                self._marks[mark.position].append(mark)
         for answer in ledger.answers:
-            self._answers[answer.position].append(answer)
-        for event in events:
+            if answer.fold_version == version:
+                self._answers[answer.position].append(answer)
+        for event in log.events:
             if event.kind == Kind.SERVED:
                 record = decode_served(event.body)
-                self._records[record.log_position].append((record, event.body))
-                self._kept[record.query.request_id] = record
+                if record.fold_version == version:
+                    self._records[record.log_position].append((record, event.body))
+                    self._kept[record.query.request_id] = record
 
     async def run(self) -> None:
-        end = len(self._events)
+        end = len(self._log.events)
         position = 0
-        for stop in sorted({*self._marks, *self._answers, *self._records, end}):
+        for stop in sorted({*self._marks, *self._answers, *self._records}):
             if stop > end:
                 raise Broken(f"somebody saw position {stop} of a log that ends at {end}")
             while position < stop:
                 then = min(stop, position + 1 + self._dice.few(CUT_MAX))
-                self._fold.apply(LogPosition(position), cut(self._batch, position, then))
-                for event in self._events[position:then]:
+                self._fold.apply(LogPosition(position), cut(self._log.batch, position, then))
+                for event in self._log.events[position:then]:
                     self._model.fold(event)
                 position = then
             self._check_marks(stop)
@@ -142,18 +152,19 @@ class _Reading:
     def _check_marks(self, position: int) -> None:
         if not self._marks[position]:
             return
-        digest, version = self._fold.digest(), self._fold.settings.version()
+        digest = self._fold.digest()
         for mark in self._marks[position]:
-            if mark.fold_version == version and mark.digest != digest:
+            if mark.digest != digest:
                 raise Broken(f"the state at {position} was {mark.digest}; folded from the beginning it is {digest}")
-        known = {user for user in _every_user() if self._fold.vocabulary.user_index(user) >= 0}
+        vocabulary = self._fold.vocabulary
+        known = {self._model.who(user) for user in _every_user() if vocabulary.user_index(user) >= 0}
         if known != set(self._model.users):
             raise Broken(f"at {position} these users differ: {sorted(known ^ set(self._model.users))}")
 
     async def _check_record(self, record: ServedRecord, body: bytes) -> None:
         """A logged request comes out the same when it is answered again, and nothing disappears in it."""
         name = record.query.request_id
-        plan = self._plans.get(record.query.placement) or self._plans[ANY_PLACEMENT]
+        plan = self._plans[record.config_hash, record.fold_version][record.query.placement]
         again = await rerun(plan, partial(self._fold.moment, models=plan.models), record)
         if encode_served(again, self._fold.vocabulary.item_ids) != body:
             told = decode_served(encode_served(again, self._fold.vocabulary.item_ids))
@@ -184,7 +195,7 @@ class _Reading:
         if sold is None:
             if item in self._model.deleted:
                 return ""  # deleted before it was known; an act may have made it since
-            return "" if self._config.items.unknown_items == "accept" else "not in the catalogue"
+            return "" if self._accepts else "not in the catalogue"
         if not sold.is_available:
             return "deleted or not available"
         if item in _list(ask, "exclude"):
@@ -195,8 +206,8 @@ class _Reading:
 
     def _eligible(self, ask: Mapping[str, object]) -> list[str]:
         """Return items that may be in an answer for certain: nobody who asks has ever touched them."""
-        touched = self._model.touched[f"user:{ask.get('user_id', '')}"]
-        touched |= self._model.touched[f"session:{ask.get('session_id', '')}"]
+        touched = self._model.touched[f"user:{self._model.who(str(ask.get('user_id', '')))}"]
+        touched = touched | self._model.touched[f"session:{ask.get('session_id', '')}"]
         ruled_out = touched.union(_list(ask, "items"))
         return [item for item in self._model.catalogue if item not in ruled_out and not self._why_not(item, ask)]
 

@@ -32,6 +32,9 @@ MAXIMA = {
     "midstream.engine.turns.TURN_EVENTS_MAX": 12,
     "midstream.engine.turns.STEP_COST": 5,
     "midstream.engine.outbox.LOT_EVENTS_MAX": 6,
+    "midstream.engine.rebuilder.NEAR_EVENTS": 10,
+    "midstream.app.relations.SEGMENT_BYTES_MIN": 1_000,
+    "midstream.app.running.FOLD_AT_START_EVENTS": 20,
 }
 """So small that each is met in most runs."""
 _MEMORY = Path("/dev/shm")  # noqa: S108  a run leaves nothing there

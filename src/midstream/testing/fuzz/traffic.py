@@ -85,6 +85,12 @@ class Traffic:
         make = (self._item_change, self._item_change, self._item_change, self._user_change)
         return Batch([self.dice.choice(make)() for _ in range(count)], is_whole=True)
 
+    def merge(self) -> Batch:
+        """Return an event that makes two users one."""
+        event = self._begun("user")
+        event |= {"user_id": self.user(), "operation": "merge", "attributes": {"from": self.user()}}
+        return Batch([event], is_whole=True)
+
     def opening(self) -> Batch:
         """Return the catalogue as a shop begins with it."""
         return Batch([self._item_change(f"i{n}", Operation.PUT) for n in range(0, ITEMS, 2)], is_whole=True)
@@ -116,7 +122,7 @@ class Traffic:
         if dice.chance(0.1):
             event["items"] = [{"item_id": event.pop("item_id")}, {"item_id": self.item(), "quantity": 2}]
         if dice.chance(0.2):
-            event["context"] = {"page": "home", "depth": dice.below(9)}
+            event["context"] = {"page": dice.choice(("home", "list", "cart")), "depth": dice.below(9)}
         return event
 
     def _item_change(self, item: str = "", operation: Operation | None = None) -> SentEvent:

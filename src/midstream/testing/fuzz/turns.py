@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from midstream.core.errors import RebuildRunning
 from midstream.engine import snapshots
+from midstream.events.sealing import seal
 from midstream.testing.dice import Dice
+from midstream.testing.fuzz.disk import PowerOut, SimulatedDisk
+from midstream.testing.fuzz.process import Process
 from midstream.testing.fuzz.weather import Spell
-from midstream.testing.fuzz.world import World
+from midstream.testing.fuzz.world import Unreachable, World
 
 _HOUR_MS = 3_600_000
 _AWAITS_MAX = 12
@@ -127,6 +131,50 @@ async def damage_a_snapshot(operator: Operator) -> None:
         operator.world.kill(power=True)
 
 
+async def reconfigure(operator: Operator) -> None:
+    """Change the configuration file, and perhaps ask the server to take it, which may need another state."""
+    operator.world.configure(operator.dice.choice(operator.world.conditions.texts))
+    if operator.dice.chance(0.8):
+        await _order(operator, compact=False)
+
+
+async def compact(operator: Operator) -> None:
+    """Ask for a state without the slots of items that are gone."""
+    await _order(operator, compact=True)
+
+
+async def _order(operator: Operator, *, compact: bool) -> None:
+    async def order(process: Process) -> str:
+        return (await process.running.rebuilder.order(compact=compact)).change
+
+    try:
+        change = await operator.world.ask(order)
+    except (Unreachable, RebuildRunning) as error:
+        change = type(error).__name__
+    operator.world.note(f"  change: {change}")
+    operator.world.met[f"change: {change}"] += 1
+
+
+async def seal_the_log(operator: Operator) -> None:
+    """Make history of old segments, while everything goes on."""
+    world, process = operator.world, operator.world.process
+    if process is None or not process.is_serving:
+        return
+    hot_ms = operator.dice.choice((0, 0, 1_000, 3_600_000))
+    disk = SimulatedDisk(world.machine, lambda: world.kill(power=True))
+    if operator.dice.chance(0.3):
+        disk.calls_left = 1 + operator.dice.few(20)
+    try:
+        sealed = seal(world.data.log, disk, process.engine.log.end, hot_ms)
+    except (OSError, PowerOut) as error:
+        world.note(f"  not sealed: {type(error).__name__}")
+        world.met["sealing broken off"] += 1
+    else:
+        world.note(f"  {sealed}")
+        world.met["events sealed"] += sealed.events
+    disk.release()
+
+
 class Turn(NamedTuple):
     """One thing that may happen to the machine."""
 
@@ -147,5 +195,8 @@ TURNS: Mapping[str, Turn] = {
     "failing names": Turn(1.0, spell(Spell.NAMES, 2.0)),
     "clock": Turn(2.0, move_the_clock),
     "quiet": Turn(1.0, be_quiet),
+    "configure": Turn(3.0, reconfigure),
+    "compact": Turn(0.7, compact),
+    "seal": Turn(4.0, seal_the_log),
     "damaged snapshot": Turn(1.0, damage_a_snapshot),
 }
