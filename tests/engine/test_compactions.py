@@ -157,6 +157,7 @@ def test_seasons_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert b"midstream_deleted_items 20.0" in running.engine.metrics.text()
         await compact(running)
         assert running.engine.fold.vocabulary.item_ids(np.array([0, 1], dtype=np.int32)) == ["spring3", "hat"]
+        assert (await running.rebuilder.order()).change == "nothing"
         await season(running, "autumn")
         await compact(running)
         assert running.engine.fold.vocabulary.item_count == 2

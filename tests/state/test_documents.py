@@ -75,6 +75,7 @@ def test_restored_documents_go_on_as_the_old_ones(before, after):
     restored = Documents(400)
     restored.apply(7, Operation.PUT, b'{"was": "here"}', 1, is_timed=True)
     restored.restore(documents.arrays())
+    assert restored.deleted().tolist() == documents.deleted().tolist()
     apply_all(documents, after)
     apply_all(restored, after)
     assert documents.bytes_used == restored.bytes_used
@@ -117,6 +118,24 @@ def test_a_change_without_a_time_takes_effect(operation):
     assert documents.get(0) == ({} if operation == Operation.DELETE else {"a": 2})
     documents.apply(0, Operation.PUT, b'{"a": 3}', 1_004, is_timed=True)
     assert documents.get(0) != {"a": 3}
+
+
+@given(CHANGES)
+def test_what_is_deleted_is_known_at_once(changes):
+    """The indices that are kept beside the texts are those whose text says so."""
+    documents = apply_all(Documents(10_000), changes)
+    said = [index for index, text in sorted(documents._texts.items()) if json.loads(text)[2]]
+    assert documents.deleted().tolist() == said
+    assert documents.deleted_count == len(said)
+    assert [index for index in (0, 1, 2) if documents.is_deleted(index)] == said
+
+
+def test_texts_are_joined_in_parts(monkeypatch):
+    """Whatever their number, end to end."""
+    whole = apply_all(Documents(10_000), [(Operation.PUT, {"a": number}, 1, number, True) for number in range(5)])
+    once = whole.arrays()["text"].tobytes()
+    monkeypatch.setattr("midstream.state.documents._JOINED_MAX", 2)
+    assert whole.arrays()["text"].tobytes() == once == b"".join(whole._texts.values())
 
 
 def test_a_dropped_document_leaves_nothing():
