@@ -67,7 +67,10 @@ def test_what_is_written_is_in_the_file(
     assert (tmp_path / "file").read_bytes() == b"".join(pieces)
 
 
-@given(counts=st.lists(st.integers(1, PIECE_BYTES), max_size=30), works=st.lists(st.floats(0, 0.01), min_size=30))
+@given(
+    counts=st.lists(st.sampled_from([1, 100_000, PIECE_BYTES]), max_size=30),
+    works=st.lists(st.floats(0, 0.01), min_size=30),
+)
 def test_the_rate_is_kept(counts: list[int], works: list[float]) -> None:
     """After any piece no more was written than the rate allows since the first one, and a hurried child never waits."""
     for hurried in (False, True):
