@@ -40,6 +40,8 @@ LOG = ("tests/events/test_segments.py", "tests/events/test_bit_flips.py", "tests
 SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
+RETENTION = ("tests/engine/test_retention.py",)
+BACKUP = ("tests/app/test_backup.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
@@ -255,6 +257,55 @@ BUGS = (
     ),
     Bug("a_file_of_two_days", (Edit("events/history_file.py", "return is_same_day and", "return"),), HISTORY),
     Bug("young_events_sealed", (Edit("events/sealing.py", "- 1) >= before_ms or", "- 1) >= 1 << 60 or"),), HISTORY),
+    Bug(
+        "cut_before_the_base",
+        (
+            Edit(
+                "engine/seal_child.py",
+                "    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)\n"
+                "    retain(reader.folder, RealDisk(), begin)",
+                "    retain(reader.folder, RealDisk(), begin)\n"
+                "    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)",
+            ),
+        ),
+        RETENTION,
+    ),
+    Bug(
+        "merges_are_not_said_again",
+        (Edit("state/restating.py", "event.operation == _MERGE and id_hash", "event.operation == -1 and id_hash"),),
+        RETENTION,
+    ),
+    Bug(
+        "the_base_counts_as_dropped",
+        (Edit("state/fold.py", "drops if drops.before > position else NOTHING", "drops"),),
+        RETENTION,
+    ),
+    Bug(
+        "a_fold_begins_empty",
+        (Edit("engine/beginning.py", "    if reader.begin == 0:\n", "    if reader.begin >= 0:\n"),),
+        RETENTION,
+    ),
+    Bug(
+        "backup_of_a_growing_segment",
+        (
+            Edit(
+                "app/backup.py",
+                "survey.tail.size if first == survey.tail.segment else None",
+                "None if first == survey.tail.segment else None",
+            ),
+        ),
+        BACKUP,
+    ),
+    Bug(
+        "restore_compares_nothing",
+        (Edit("app/restoring.py", " or digest.hexdigest() != entry.sha256:", ":"),),
+        BACKUP,
+    ),
+    Bug(
+        "backup_goes_on_without_a_file",
+        (Edit("app/backup.py", "            except FileNotFoundError:\n                continue\n", ""),),
+        BACKUP,
+    ),
 )
 
 

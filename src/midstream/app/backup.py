@@ -275,7 +275,7 @@ class _FolderSink:
         write_file(self._part / name, file)
 
     def finish(self) -> None:
-        sync_folders(self._part)
+        sync_tree(self._part)
         if self._target.exists():
             self._target.rmdir()  # an empty one may be there
         self._part.rename(self._target)
@@ -316,16 +316,20 @@ class _TarSink:
 
 
 def write_file(path: Path, file: IO[bytes]) -> None:
-    """Write all that a file gives to another, readable by its owner alone, durably."""
+    """Write all that a file gives to another, readable by its owner alone; ``sync_tree`` makes it durable."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
         while piece := file.read(PIECE_BYTES):
             copy.write(piece)
-        copy.flush()
-        os.fsync(copy.fileno())
 
 
-def sync_folders(root: Path) -> None:
-    """Make all names in and below a folder durable."""
-    for folder, _, _ in os.walk(root):
+def sync_tree(root: Path) -> None:
+    """Make all files and names in and below a folder durable."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            file = os.open(Path(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
         RealDisk().sync_folder(Path(folder))

@@ -17,7 +17,7 @@ from midstream.app.backup import (
     PAGE,
     Manifest,
     checksum_of,
-    sync_folders,
+    sync_tree,
     write_file,
 )
 from midstream.app.running import DATA_NAME
@@ -68,7 +68,7 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
                 _put(found, manifest, name, work)
                 notify("restoring", number, len(manifest.files))
         _require_sound(work, manifest, source)
-        sync_folders(work)
+        sync_tree(work)
         for path in sorted(work.iterdir(), key=lambda path: path.name == DATA_NAME):  # data last: then it is a shop
             path.rename(folder / path.name)
         RealDisk().sync_folder(folder)

@@ -21,7 +21,7 @@ from midstream.core.errors import LogDamaged, SnapshotInvalid
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions, snapshots
 from midstream.engine.child import Pace
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import BASE_NAME, DataFolder
 from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
 from midstream.events.history import HistoryFile
@@ -33,7 +33,6 @@ from midstream.state.fold import Fold
 from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings
 
-FOLDER_NAME = "base"
 MANIFEST_NAME = "base.json"
 _SNAPSHOTS = "snapshots"
 _TEMPORARY = ".writing-"
@@ -209,14 +208,14 @@ def _store(fresh: Path, place: Path, identity: LogIdentity, said: Restated) -> B
 def remove_other_bases(folder: Path, begin: int) -> None:
     """Remove the bases of a log's folder that do not stand where it begins."""
     kept = base_folder(folder, begin).name if begin else ""
-    for name in RealDisk().list_folder(folder / FOLDER_NAME):
+    for name in RealDisk().list_folder(folder / BASE_NAME):
         if name != kept:
-            shutil.rmtree(folder / FOLDER_NAME / name)
+            shutil.rmtree(folder / BASE_NAME / name)
 
 
 def base_folder(folder: Path, begin: int) -> Path:
     """Return where the base lies of a log, in its folder, that begins at a position."""
-    return folder / FOLDER_NAME / f"{begin:020d}"
+    return folder / BASE_NAME / f"{begin:020d}"
 
 
 def read_base(place: Path, log_id: str) -> Base:

@@ -18,6 +18,8 @@ from midstream.events.log_identity import IDENTITY_NAME, read_identity
 from midstream.events.segments import SegmentLog, lock_path
 
 KEY_BYTES = 32
+BASE_NAME = "base"
+"""Folder in that of a log: what stands for events that are gone."""
 _LOG_NAME = "log"
 _WAITS_S = (0.1,) * 100
 """A child rests after each row group, 50 ms on a slow machine, and after each segment, 1 s."""

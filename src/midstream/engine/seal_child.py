@@ -18,7 +18,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.sealing import kept_from, retain, seal
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import history_of
-from midstream.state.settings import FoldSettings, decode_settings
+from midstream.state.settings import decode_settings
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -76,11 +76,15 @@ def run(order: Order, pace: Pace | None = None) -> Report:
 def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
     folder, disk, position = data.log, RealDisk(), LogPosition(order.log_position)
 
+    written = 0
+
     def rest(byte_count: int) -> None:
+        nonlocal written
+        written += byte_count
         if byte_count:
             pace.wrote(byte_count)
         pace.rest()
-        pace.say("sealing", 0, 0)
+        pace.say("sealing", written, -1)  # how much it will be is not known
 
     sealed = seal(folder, disk, position, order.hot_ms, rest)
     reader = SegmentReader(folder, disk)
@@ -90,16 +94,16 @@ def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
         ((_, newest),) = reader.read(LogPosition(position - 1), 1, position)
         cut = kept_from(history, int(newest.rows["log_time_ms"][0]) - order.keep_ms)
         if cut > begin:
-            nameless = _cut(data, decode_settings(order.settings), reader, LogPosition(cut), pace)
+            nameless = _cut(order, data, reader, LogPosition(cut), pace)
         begin = LogPosition(max(begin, cut))
     beginning.remove_other_bases(folder, begin)
     cut_events = begin - sealed.begin
     return Report(begin, sealed.end, sealed.events, sealed.files, sealed.segments, cut_events, nameless)
 
 
-def _cut(data: DataFolder, settings: FoldSettings, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
+def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
     """Write the base, and then let the log begin with it; return how many changes of users it could not say."""
-    base = beginning.write_base(data, settings, reader, begin, pace)
+    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)
     retain(reader.folder, RealDisk(), begin)
     return base.nameless
 
