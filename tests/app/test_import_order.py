@@ -1,13 +1,18 @@
 """What of a file is new, and in what order it goes into a log."""
 
+import tempfile
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.import_order import Known, own_time_ms, parts, plan_of
+from midstream.app.import_order import Spill, own_time_ms, parts, plan_of
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
+from midstream.engine.replay import batches
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
+from midstream.state.event_ids import fingerprints
 
 NOW_MS = 1_700_000_000_000
 
@@ -29,6 +34,16 @@ events = st.lists(
 )
 
 
+def planned(some, log, last_log_time_ms, rows_max=5):
+    """Spill events in pieces of three; return the plan, and the events that it records, in order."""
+    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file") as spill:
+        for start in range(0, len(some), 3):
+            spill.add(build(some[start : start + 3]))
+        logged = batches(log.read, LogPosition(0), log.end)
+        plan = plan_of(spill, logged, last_log_time_ms, NOW_MS)
+        return plan, list(parts(spill, plan, rows_max))
+
+
 def all_of(batch):
     """Return the events of a batch."""
     return [event_at(batch, index) for index in range(len(batch))]
@@ -37,8 +52,8 @@ def all_of(batch):
 @given(events)
 def test_an_id_is_recorded_once(some):
     """Of events with the same id one is recorded, the first; those without an id or time are all."""
-    plan = plan_of([build(some)], Known.of(MemoryLog().read, LogPosition(0)), 0, NOW_MS)
-    ids = [each.event_id for part in parts(plan, 7) for each in all_of(part) if each.event_id]
+    plan, found_batches = planned(some, MemoryLog(), 0, 7)
+    ids = [each.event_id for part in found_batches for each in all_of(part) if each.event_id]
     assert len(ids) == len(set(ids))
     assert set(ids) == {each.event_id for each in some if each.event_id}
     assert len(plan.order) + plan.known_count + plan.conflict_count == len(some)
@@ -51,12 +66,12 @@ def test_what_a_log_holds_is_left_out(some, count):
     log = MemoryLog()
     if with_ids[:count]:
         log.append(build([each._replace(log_time_ms=NOW_MS) for each in with_ids[:count]]))
-    plan = plan_of([build(with_ids)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
-    found = [each.event_id for part in parts(plan, 5) for each in all_of(part)]
+    _, found_batches = planned(with_ids, log, log.last_log_time_ms)
+    found = [each.event_id for part in found_batches for each in all_of(part)]
     assert sorted(found) == sorted(each.event_id for each in with_ids[count:])
-    for part in parts(plan, 5):
+    for part in found_batches:
         log.append(type(part)(stamped(part.rows), part.text))
-    again = plan_of([build(with_ids)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
+    again, _ = planned(with_ids, log, log.last_log_time_ms)
     assert len(again.order) == 0
     assert again.known_count == len(with_ids)
 
@@ -75,9 +90,9 @@ def test_history_goes_in_by_time(some):
         each._replace(event_id=f"id{number}", event_time_ms=each.event_time_ms or NOW_MS)
         for number, each in enumerate(some)
     ]
-    plan = plan_of([build(timed)], Known.of(MemoryLog().read, LogPosition(0)), 0, NOW_MS)
+    plan, found_batches = planned(timed, MemoryLog(), 0, 4)
     assert plan.keeps_event_time
-    found = [each for part in parts(plan, 4) for each in all_of(part)]
+    found = [each for part in found_batches for each in all_of(part)]
     assert [each.event_id for each in found] == [each.event_id for each in sorted(timed, key=lambda e: e.event_time_ms)]
 
 
@@ -86,7 +101,7 @@ def test_history_beside_live_events_goes_in_as_it_stands():
     old = [Event(Kind.INTERACTION, item_id="a", event_time_ms=NOW_MS - day * 86_400_000) for day in (0, 3, 2)]
     log = MemoryLog()
     log.append(build([Event(Kind.INTERACTION, item_id="b", log_time_ms=NOW_MS)]))
-    plan = plan_of([build(old)], Known.of(log.read, log.end), log.last_log_time_ms, NOW_MS)
+    plan, _ = planned(old, log, log.last_log_time_ms)
     assert not plan.keeps_event_time
     assert plan.order.tolist() == [0, 1, 2]
     assert plan.late_count == 2
@@ -95,9 +110,33 @@ def test_history_beside_live_events_goes_in_as_it_stands():
 def test_acts_without_a_time_are_of_now():
     """A file whose acts have no time cannot bring its own log time; a catalogue without times can."""
     act, item = Event(Kind.INTERACTION, event_id="1"), Event(Kind.ITEM, event_id="2")
-    empty = Known.of(MemoryLog().read, LogPosition(0))
-    assert not plan_of([build([item, act])], empty, 0, NOW_MS).keeps_event_time
-    assert plan_of([build([item])], empty, 0, NOW_MS).keeps_event_time
+    assert not planned([item, act], MemoryLog(), 0)[0].keeps_event_time
+    assert planned([item], MemoryLog(), 0)[0].keeps_event_time
+
+
+@given(events, events)
+def test_what_is_known_is_what_a_dict_knows(logged, some):
+    """In the log or earlier in the file; the first content in the log is the one that counts."""
+    log = MemoryLog()
+    for start in range(0, len(logged), 4):
+        log.append(build([each._replace(log_time_ms=NOW_MS) for each in logged[start : start + 4]]))
+    known: dict[int, int] = {}
+    prints = fingerprints(build(logged))
+    for each, content in zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True):
+        known.setdefault(each, content)
+    plan, _ = planned(some, log, NOW_MS)
+    order, known_count, conflicts, seen = [], 0, 0, set()
+    prints = fingerprints(build(some))
+    for at, (each, content) in enumerate(zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True)):
+        if not each or not (each in known or each in seen):
+            order.append(at)
+            seen.add(each)
+        elif each in known:
+            known_count += known[each] == content
+            conflicts += known[each] != content
+        else:
+            known_count += 1
+    assert (sorted(plan.order.tolist()), plan.known_count, plan.conflict_count) == (order, known_count, conflicts)
 
 
 def test_log_time_of_an_export_goes_before_event_time():

@@ -4,6 +4,8 @@ import csv
 import gzip
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import midstream
 from midstream.app import importing
 from midstream.app.config import Config, ItemsSection
 from midstream.app.exporting import FORMATS, ExportOptions, export_events
@@ -23,6 +26,7 @@ from midstream.engine import writer
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
+from midstream.events.to_arrow import SCHEMA
 from midstream.simulation.world import example_events
 
 START_MS = 1_700_000_000_000
@@ -205,6 +209,38 @@ def test_an_export_holds_each_event_once(tmp_path):
     assert (only.events, only.left_out) == (1, 2)
     with pytest.raises(Invalid):
         export_events(tmp_path, CONFIG, file, replace(ExportOptions(), format="xml"))
+
+
+def test_times_and_kinds_can_be_chosen(tmp_path, example):
+    """By log time, from a point on and before another; the first copy of an event may lie before what is wanted."""
+    import_file(tmp_path, CONFIG, example)
+    log = SegmentLog(tmp_path / "data" / "log", RealDisk(), bytes(16))
+    last = log.last_log_time_ms
+    copy = Event(Kind.INTERACTION, event_id="e", action="view", user_id="a", item_id="x", log_time_ms=last + 5_000)
+    log.append(build([copy, copy._replace(log_time_ms=last + 10_000)]))
+    log.close()
+    whole = midstream.read_events(tmp_path)
+    times: list[Any] = whole["log_time"].to_pylist()
+    assert whole.schema == SCHEMA
+    assert times == sorted(times)
+    middle = times[100]
+    for since in (
+        middle,
+        datetime.fromtimestamp(middle / 1_000, UTC),
+        f"{datetime.fromtimestamp(middle / 1_000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+    ):
+        found = midstream.read_events(tmp_path, since=since, until=times[120])
+        assert found["log_time"].to_pylist() == [each for each in times if middle <= each < times[120]]
+    assert midstream.read_events(tmp_path, since=last + 6_000).num_rows == 0, (
+        "a second copy, though its first is left out"
+    )
+    assert midstream.read_events(tmp_path, since="1h").num_rows == 0
+    items = midstream.read_events(tmp_path, kinds=["item"])
+    assert set(items["type"].to_pylist()) == {"item"}
+    assert pa.Table.from_batches(list(midstream.stream_events(tmp_path, kinds=["item"]))) == items
+    for wrong in ({"since": "soon"}, {"until": "2w"}, {"kinds": ["view"]}):
+        with pytest.raises(Invalid):
+            midstream.read_events(tmp_path, **wrong)
 
 
 @pytest.mark.parametrize(

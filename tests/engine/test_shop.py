@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from midstream.app.running import open_running, open_shop
@@ -176,3 +177,34 @@ def test_what_is_no_event_is_refused(shop, events):
     with pytest.raises(RequestInvalid) as caught:
         shop.record(events)
     assert caught.value.faults[0].page == "docs/events.md"
+
+
+class Framed:
+    """A table of another library, as pandas and Polars hand theirs over."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_a_table_is_recorded_like_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pyarrow or of any library that speaks its stream, in parts; an index of pandas is no field."""
+    monkeypatch.setattr("midstream.events.frames_in.PIECE_EVENTS", 7)
+    rows = [
+        {"type": "view", "event_id": f"e{n}", "user_id": f"u{n % 3}", "item_id": "mug", "__index_level_0__": n}
+        for n in range(20)
+    ]
+    table = pa.Table.from_pylist(rows)
+    with open_shop(tmp_path, SMALL) as shop:
+        assert shop.record(Framed(table)).outcome.tolist() == [0] * 20
+        again = shop.record(table.to_batches()[0])
+        assert again.outcome.tolist() == [1] * 20
+        assert again.log_position == 20
+        rows[13]["item_id"] = ""
+        for wrong in (pa.Table.from_pylist(rows), pa.table({"type": ["view"], "uzer_id": ["a"]})):
+            with pytest.raises(RequestInvalid) as refused:
+                shop.record(wrong)
+            assert refused.value.faults[0].where in {"row 14: /item_id", "column uzer_id"}
+        assert shop.record(table.slice(0, 0)).outcome.tolist() == []

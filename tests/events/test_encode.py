@@ -3,15 +3,18 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
+from midstream.events.arrow import decode_arrow
 from midstream.events.decode import decode
 from midstream.events.encode import encode_lines, to_object
 from midstream.events.schema import Event, build, event_at
+from midstream.events.to_arrow import to_table
 from midstream.events.wire import Accept, Limits
 
 TRUSTED = Accept(frozenset({"view", "cart"}), 1_750_000_000_000, trusted=True, limits=Limits(events_max=10_000))
@@ -90,6 +93,31 @@ def test_import_of_an_export_gives_the_same_rows(sent):
     """Every kind, every body, ids in any script, log times: the same bytes come back."""
     batch = build(sent)
     decoded = decode(encode_lines(batch, log_time=True), TRUSTED, "application/x-ndjson")
+    assert decoded.rejected == ()
+    assert decoded.batch.text == batch.text
+    assert decoded.batch.rows.tobytes() == batch.rows.tobytes()
+
+
+@given(st.lists(events, max_size=8), st.booleans())
+def test_a_line_is_its_object(sent, log_time):
+    """Written by a kernel or not, byte for byte: escapes, every float, numbers of 64 bits."""
+    batch = build(sent)
+    objects = (to_object(event_at(batch, at), log_time=log_time) for at in range(len(batch)))
+    assert encode_lines(batch, log_time=log_time) == b"".join(msgspec.json.encode(each) + b"\n" for each in objects)
+
+
+@given(st.lists(events, max_size=8))
+def test_a_table_holds_the_same_objects(sent):
+    """A column for each field, null where it was not sent; and it decodes to the same rows."""
+    batch = build(sent)
+    table = to_table(batch)
+    table.validate(full=True)
+    for at, row in enumerate(table.to_pylist()):
+        found = {name: value for name, value in row.items() if value is not None}
+        for name in {"context", "attributes", "content"} & found.keys():
+            found[name] = msgspec.json.decode(found[name])
+        assert found == to_object(event_at(batch, at), log_time=True)
+    decoded = decode_arrow(table, TRUSTED)
     assert decoded.rejected == ()
     assert decoded.batch.text == batch.text
     assert decoded.batch.rows.tobytes() == batch.rows.tobytes()

@@ -1,47 +1,41 @@
-"""The log to a file: every event exactly once, in order, streaming; what a file of ours is imported from again.
+"""The log to a file or into a program: every event exactly once, in order, streaming.
 
-NDJSON holds each event as ``POST /v1/events`` takes it, with its log time. CSV and Parquet have a column for each
-field; objects stand in them as JSON.
+NDJSON holds each event as ``POST /v1/events`` takes it, with its log time. CSV, Parquet and Arrow have a column for
+each field; objects stand in them as JSON. A file of ours is imported from again.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
-import msgspec
 import numpy as np
-import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from midstream.app.config import Config
 from midstream.app.inspection import LogView
+from midstream.app.running import Outside, config_of
+from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
-from midstream.events.encode import encode_lines, to_object
-from midstream.events.schema import event_at, pick
+from midstream.events.encode import encode_lines
+from midstream.events.loose_arrow import Batch, pa
+from midstream.events.schema import pick
+from midstream.events.to_arrow import SCHEMA, to_table
 from midstream.state.event_ids import Admission, EventIds, fingerprints
 
-FORMATS = ("ndjson", "csv", "parquet")
+FORMATS = ("ndjson", "csv", "parquet", "arrow")
 KINDS = tuple(kind.name.lower() for kind in Kind)
 GROUP_ROWS = 65_536
-"""Rows of a Parquet row group: 10 MB, and few enough to stream."""
-_TEXT_FIELDS = ("type", "event_id", "user_id", "session_id", "item_id", "request_id", "operation")
-_OBJECT_FIELDS = ("context", "attributes", "content")
-_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
-    *((name, pa.string()) for name in _TEXT_FIELDS),
-    ("time", pa.int64()),
-    ("log_time", pa.int64()),
-    ("value", pa.float64()),
-    ("quantity", pa.float64()),
-    ("position", pa.int32()),
-    *((name, pa.string()) for name in (*_OBJECT_FIELDS, "content_base64")),
-)
-SCHEMA = pa.schema(_COLUMNS)
+"""Rows of a Parquet row group and of an Arrow record batch: 10 MB, and few enough to stream."""
+_PAGE = "docs/data.md"
+_RIGHT_MOMENT = 'ISO 8601 such as 2026-01-31T12:00:00Z, or how long ago, such as "2d" or "6h".'
+Moment: TypeAlias = str | datetime | int | None
+"""A point of log time: milliseconds since 1970, ISO 8601 (UTC unless it says), how long ago; None = no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +46,10 @@ class ExportOptions:
     """One of ``FORMATS``."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of events; others are left out."""
+    since_ms: int | None = None
+    """Log time from which on; None = the beginning."""
+    until_ms: int | None = None
+    """Log time before which; None = the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,58 @@ class ExportSummary:
 
     events: int
     left_out: int
-    """Events of kinds that were not asked for."""
+    """Events of kinds or times that were not asked for."""
     duplicates: int
     """Copies that stand in the log a second time, as after a crash; the state passes them by, and so does an export."""
 
 
-class _Writer(Protocol):
-    def write(self, batch: EventBatch) -> None: ...
-    def close(self) -> None: ...
+def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
+    """Return a point of log time in milliseconds since 1970.
+
+    Raises:
+        Invalid: It is none; ``name`` says which option.
+    """
+    if moment is None or isinstance(moment, int):
+        return moment
+    try:
+        if isinstance(moment, str) and moment[-1:].isalpha() and moment[-1:] not in "Zz":
+            return now_ms - parse_duration_ms(moment)
+        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    except ValueError as error:
+        raise Invalid((Fault(name, f"{moment!r}.", _RIGHT_MOMENT, _PAGE),)) from error
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+class _Selection:
+    """The events of a log that are wanted, each once."""
+
+    def __init__(self, log: LogView, config: Config, options: ExportOptions) -> None:
+        self._log = log
+        self._options = options
+        self._ids = EventIds(config.limits.event_ids_max)
+        self._kinds = [Kind[name.upper()] for name in options.kinds]
+        self.events = self.left_out = self.duplicates = 0
+
+    def batches(self, notify: Callable[[int, int], None] | None = None) -> Iterator[EventBatch]:
+        """Yield them, oldest first. All of the log is read: a first copy may lie before what is wanted."""
+        read = 0
+        for batch in self._log.batches():
+            times = batch.rows["log_time_ms"]
+            is_first = self._ids.admit(fingerprints(batch), times.astype(np.int64)) == Admission.NEW
+            is_wanted = np.isin(batch.rows["kind"], self._kinds)
+            if self._options.since_ms is not None:
+                is_wanted &= times >= self._options.since_ms
+            if self._options.until_ms is not None:
+                is_wanted &= times < self._options.until_ms
+            chosen = np.flatnonzero(is_first & is_wanted)
+            self.events += len(chosen)
+            self.duplicates += int(np.count_nonzero(~is_first))
+            self.left_out += int(np.count_nonzero(is_first & ~is_wanted))
+            if len(chosen):
+                yield batch if len(chosen) == len(batch) else pick(batch, chosen)
+            read += len(batch)
+            if notify is not None:
+                notify(read, self._log.end - self._log.begin)
 
 
 def export_events(
@@ -77,13 +119,13 @@ def export_events(
     options: ExportOptions | None = None,
     notify: Callable[[int, int], None] | None = None,
 ) -> ExportSummary:
-    """Write all events of a folder's log, also while a server has it open.
+    """Write the events of a folder's log, also while a server has it open.
 
     Args:
         folder: Holds ``data``.
         config: Of that folder.
         target: A file, which appears under its name when it is whole; or where bytes go.
-        options: Format and kinds.
+        options: Format, kinds, times.
         notify: Told how many events were read, of how many.
 
     Raises:
@@ -92,26 +134,32 @@ def export_events(
     """
     used = options or ExportOptions()
     _require_known(used)
-    log = LogView(folder)
-    ids = EventIds(config.limits.event_ids_max)
-    wanted = [Kind[name.upper()] for name in used.kinds]
-    events = left_out = duplicates = read = 0
+    found = _Selection(LogView(folder), config, used)
     with ExitStack() as stack:
         writer = _writer_of(used.format, stack.enter_context(_opened(target)))
         stack.callback(writer.close)
-        for batch in log.batches():
-            is_first = ids.admit(fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64)) == Admission.NEW
-            is_wanted = np.isin(batch.rows["kind"], wanted)
-            chosen = np.flatnonzero(is_first & is_wanted)
-            if len(chosen):
-                writer.write(batch if len(chosen) == len(batch) else pick(batch, chosen))
-            events += len(chosen)
-            duplicates += int(np.count_nonzero(~is_first))
-            left_out += int(np.count_nonzero(is_first & ~is_wanted))
-            read += len(batch)
-            if notify is not None:
-                notify(read, log.end - log.begin)
-    return ExportSummary(events, left_out, duplicates)
+        for batch in found.batches(notify):
+            writer.write(batch)
+    return ExportSummary(found.events, found.left_out, found.duplicates)
+
+
+def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Sequence[str] | None) -> Any:  # noqa: ANN401  the stubs know no schema
+    """Return a ``pa.RecordBatchReader`` of the events of a folder's log; see ``midstream.read_events``."""
+    root = Path(folder)
+    now_ms = Outside().clock()
+    options = ExportOptions(
+        kinds=KINDS if kinds is None else tuple(kinds),
+        since_ms=moment_ms(since, now_ms, "since"),
+        until_ms=moment_ms(until, now_ms, "until"),
+    )
+    _require_known(options)
+    found = _Selection(LogView(root), config_of(root), options)
+    return pa.RecordBatchReader.from_batches(SCHEMA, (to_table(batch) for batch in found.batches()))
+
+
+class _Writer(Protocol):
+    def write(self, batch: EventBatch) -> None: ...
+    def close(self) -> None: ...
 
 
 def _require_known(options: ExportOptions) -> None:
@@ -156,7 +204,12 @@ class _WholeFile(AbstractContextManager[BinaryIO]):
 
 
 def _writer_of(name: str, file: BinaryIO) -> _Writer:
-    writers: dict[str, Callable[[BinaryIO], _Writer]] = {"ndjson": _Lines, "csv": _Csv, "parquet": _Parquet}
+    writers: dict[str, Callable[[BinaryIO], _Writer]] = {
+        "ndjson": _Lines,
+        "csv": _Csv,
+        "parquet": _parquet,
+        "arrow": _arrow,
+    }
     return writers[name](file)
 
 
@@ -173,42 +226,45 @@ class _Lines:
 
 class _Csv:
     def __init__(self, file: BinaryIO) -> None:
-        self._text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        self._csv = csv.DictWriter(self._text, SCHEMA.names)
-        self._csv.writeheader()
+        self._csv: Any = pyarrow.csv.CSVWriter(file, SCHEMA)
 
     def write(self, batch: EventBatch) -> None:
-        self._csv.writerows(_flat_rows(batch))
+        self._csv.write_batch(to_table(batch))
 
     def close(self) -> None:
-        self._text.detach()
+        self._csv.close()
 
 
-class _Parquet:
-    def __init__(self, file: BinaryIO) -> None:
-        self._parquet = pq.ParquetWriter(file, SCHEMA, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
+def _parquet(file: BinaryIO) -> _Writer:
+    writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+    return _Grouped(writer.write_table, writer.close)
+
+
+def _arrow(file: BinaryIO) -> _Writer:
+    writer = pa.ipc.new_stream(file, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+    return _Grouped(writer.write_table, writer.close)
+
+
+class _Grouped:
+    """Gathers batches to groups of ``GROUP_ROWS``, each written as one table."""
+
+    def __init__(self, put: Callable[[Batch], None], end: Callable[[], None]) -> None:
+        self._put = put
+        self._end = end
+        self._batches: list[Any] = []
+        self._rows = 0
 
     def write(self, batch: EventBatch) -> None:
-        self._rows.extend(_flat_rows(batch))
-        if len(self._rows) >= GROUP_ROWS:
+        self._batches.append(to_table(batch))
+        self._rows += len(batch)
+        if self._rows >= GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
         self._flush()
-        self._parquet.close()
+        self._end()
 
     def _flush(self) -> None:
-        if self._rows:
-            self._parquet.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-            self._rows = []
-
-
-def _flat_rows(batch: EventBatch) -> Iterator[dict[str, Any]]:
-    """Yield each event as a flat row; objects become JSON."""
-    for index in range(len(batch)):
-        row = to_object(event_at(batch, index), log_time=True)
-        for name in _OBJECT_FIELDS:
-            if name in row:
-                row[name] = msgspec.json.encode(row[name]).decode()
-        yield row
+        if self._batches:
+            self._put(pa.Table.from_batches(self._batches).combine_chunks())
+        self._batches, self._rows = [], 0

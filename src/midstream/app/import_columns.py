@@ -22,7 +22,8 @@ PAGE = "docs/data.md"
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _JSON_FIELDS = ("items", "context", "attributes", "content")
 _WHOLE = re.compile(r"[+-]?\d{1,18}(?:\.0*)?")
-_UNITS_PER_MS = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
+_UNITS_PER_MS = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}
+"""Seconds are multiplied instead."""
 Record: TypeAlias = Mapping[str, object]
 Getter: TypeAlias = Callable[[Record], object]
 
@@ -60,7 +61,7 @@ class CellRefused(ValueError):
 
 def unused_columns(header: Sequence[str], options: ColumnOptions) -> tuple[str, ...]:
     """Return the columns of a file with a header that go nowhere."""
-    used = {name for column in options.columns.values() for name in (_PLACE.findall(column) or [column])}
+    used = {name for column in options.columns.values() for name in place_names(column)}
     return tuple(name for name in header if name not in used and name not in EVENT_FIELDS)
 
 
@@ -108,7 +109,7 @@ def _require_sense(options: ColumnOptions, header: tuple[str, ...] | None) -> No
             faults.append(Fault(f"--map {name}", came, right, PAGE))
     if header is not None:
         for name, column in options.columns.items():
-            for each in _PLACE.findall(column) or [column]:
+            for each in place_names(column):
                 if each not in header:
                     came = f'The file has no column "{each}".{nearest(each, header)}'
                     faults.append(Fault(f"--map {name}={column}", came, f"Columns: {', '.join(header)}", PAGE))
@@ -122,11 +123,23 @@ def _require_sense(options: ColumnOptions, header: tuple[str, ...] | None) -> No
 
 def _getters(options: ColumnOptions, header: tuple[str, ...] | None) -> dict[str, Getter]:
     """Return for each field how its value is found in a record."""
-    found = {name: _getter(column, has_header=header is not None) for name, column in options.columns.items()}
+    return {
+        name: _getter(column, has_header=header is not None) for name, column in columns_of(options, header).items()
+    }
+
+
+def columns_of(options: ColumnOptions, header: tuple[str, ...] | None) -> dict[str, str]:
+    """Return for each field its column, or the text made of several: as was asked, else the one of its own name."""
+    found = dict(options.columns)
     for name in EVENT_FIELDS if header is None else header:
         if name in EVENT_FIELDS and name not in found and name not in options.constants:
-            found[name] = _column(name)
+            found[name] = name
     return found
+
+
+def place_names(column: str) -> tuple[str, ...]:
+    """Return the columns that stand in a text made of several; of a plain name that name."""
+    return tuple(_PLACE.findall(column)) or (column,)
 
 
 def _getter(column: str, *, has_header: bool) -> Getter:
@@ -182,12 +195,12 @@ def _cast_of(name: str, options: ColumnOptions, attribute_kinds: Mapping[str, st
     top, dot, rest = name.partition(".")
     if dot:
         kind = attribute_kinds.get(rest) if top == "attributes" else None
-        return lambda value: _attribute(name, value, kind)
+        return lambda value: attribute_of(name, value, kind)
     if name in _JSON_FIELDS:
         return lambda value: _json(name, value)
     plain: Mapping[str, Callable[[Any], object]] = {
-        "time": _time_reader(options.time_format),
-        "type": lambda value: _type(value, options.types),
+        "time": time_reader(options.time_format),
+        "type": lambda value: type_of(value, options.types),
         "value": lambda value: _number("value", value),
         "quantity": lambda value: _number("quantity", value),
         "position": lambda value: _whole("position", value),
@@ -196,7 +209,7 @@ def _cast_of(name: str, options: ColumnOptions, attribute_kinds: Mapping[str, st
     return plain.get(name, _id_text)
 
 
-def _type(value: object, types: Mapping[str, str]) -> str:
+def type_of(value: object, types: Mapping[str, str]) -> str:
     """Return an event's type: as it was mapped, a reserved one whatever its case, any other as it stands."""
     text = str(value)
     return types.get(text, text.lower() if text.lower() in RESERVED_TYPES else text)
@@ -233,7 +246,7 @@ def _json(name: str, value: object) -> object:
         raise CellRefused(name, f"{value!r:.60}.", "JSON, as an export writes it.") from None
 
 
-def _attribute(name: str, value: object, kind: str | None) -> object:
+def attribute_of(name: str, value: object, kind: str | None) -> object:
     """Return a cell's text as what its attribute is declared as; undeclared: a number or truth value if it is one."""
     if not isinstance(value, str):
         return value.isoformat() if isinstance(value, date) else value
@@ -256,7 +269,8 @@ def _number_or_text(value: str) -> object:
     return number if isfinite(number) else value
 
 
-def _time_reader(time_format: str) -> Callable[[Any], object]:
+def time_reader(time_format: str) -> Callable[[Any], object]:
+    """Return what makes milliseconds, or ISO 8601 text, of a cell."""
     unit = _UNITS_PER_MS.get(time_format)
     if unit is not None:
         return lambda value: _since_1970(value, time_format, unit)
@@ -270,7 +284,7 @@ def _time_reader(time_format: str) -> Callable[[Any], object]:
     return lambda value: _parsed(value, lambda text: datetime.strptime(text, time_format), f"like {time_format}")  # noqa: DTZ007  _ms_of says UTC
 
 
-def _since_1970(value: object, name: str, unit: float) -> object:
+def _since_1970(value: object, name: str, unit: int) -> object:
     if isinstance(value, datetime):
         return _ms_of(value)
     number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else _number("time", value)

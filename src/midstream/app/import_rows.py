@@ -1,28 +1,35 @@
-"""A file of somebody else's to events, some rows at a time.
+"""A file of somebody else's in pieces: tables where it has columns, whole lines where each is a JSON document.
 
-CSV and TSV (also with ``;`` or ``|``), NDJSON and Parquet, each also as ``.gz`` where it is text. A row that cannot be
-an event is named with its line.
+CSV and TSV (also with ``;`` or ``|``), NDJSON, Parquet and Arrow, each also as ``.gz`` where it is text. A CSV without
+quotes is a table, line for line; from the first quote on its rows are records, since a cell may then hold line ends.
+Every row knows its line.
 """
 
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
-import msgspec
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from midstream.app.import_columns import PAGE, CellRefused, ColumnOptions, Record, converter
+from midstream.app.import_columns import PAGE, Record
 from midstream.core.errors import Fault, Invalid
+from midstream.events.loose_arrow import Batch, pa
 
-CHUNK_ROWS = 5_000
-"""Rows read at once: 1 MB at 200 B."""
-LINE_CHARS_MAX = 1 << 20
+CHUNK_ROWS = 10_000
+"""Rows read at once: 2 MB at 200 B."""
+BLOCK_BYTES = 1 << 20
+"""Of text, read at once."""
+LINE_BYTES_MAX = 1 << 20
 """Longest line of NDJSON and longest cell of a CSV; an event has at most 256 KiB."""
 _SUFFIXES = {
     ".csv": "csv",
@@ -32,8 +39,12 @@ _SUFFIXES = {
     ".jsonl": "ndjson",
     ".json": "ndjson",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
 }
 _DELIMITERS = "\t;,|"
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +56,47 @@ class RowRefused:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some rows of a file, in order."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TablePiece:
+    """Some rows as columns."""
 
-    lines: tuple[int, ...]
-    """Of each event: the line in a text file, from 1 with the header; the row in Parquet, from 1."""
-    events: tuple[dict[str, object], ...]
-    refused: tuple[RowRefused, ...]
-    bytes_read: int
+    table: Batch
+    lines: NDArray[np.int64]
+    """Of each row: the line in a text file, from 1 with the header; else the row, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinePiece:
+    """Some lines of NDJSON."""
+
+    body: bytes
+    lines_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPiece:
+    """Some rows one by one, or why one is none."""
+
+    records: tuple[tuple[int, Record | RowRefused], ...]
+    """Each with its line."""
+
+
+Piece: TypeAlias = TablePiece | LinePiece | RecordPiece
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file."""
+
+    header: tuple[str, ...] | None
+    """Its columns; None = each record has its own."""
+    pieces: Iterator[Piece]
+    bytes_read: Callable[[], int]
     """Of the file so far, about, as it lies on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A file as records: header, if it has one, and pairs of line and record, or of line and fault."""
-
-    header: tuple[str, ...] | None
-    records: Iterator[tuple[int, Record | RowRefused]]
-    bytes_read: Callable[[], int]
-
-
 def format_of(path: Path) -> str:
-    """Return ``csv``, ``ndjson`` or ``parquet`` by a file's name.
+    """Return ``csv``, ``ndjson``, ``parquet`` or ``arrow`` by a file's name.
 
     Raises:
         Invalid: The name says none of them.
@@ -80,87 +109,214 @@ def format_of(path: Path) -> str:
     return found
 
 
-def read_chunks(path: Path, options: ColumnOptions, attribute_kinds: Mapping[str, str]) -> Iterator[Chunk]:
-    """Yield all rows of a file as events, about ``CHUNK_ROWS`` at a time.
-
-    Args:
-        path: The file.
-        options: How its columns become fields.
-        attribute_kinds: Declared item attributes, which decide what the text of a cell means.
-
-    Raises:
-        Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
-    """
-    with _rows_of(path) as rows:
-        convert = converter(options, rows.header, attribute_kinds)
-        lines: list[int] = []
-        events: list[dict[str, object]] = []
-        refused: list[RowRefused] = []
-        for line, record in rows.records:
-            if isinstance(record, RowRefused):
-                refused.append(record)
-            else:
-                try:
-                    events.append(convert(record))
-                    lines.append(line)
-                except CellRefused as error:
-                    refused.append(_refusal(line, record, error))
-            if len(lines) + len(refused) >= CHUNK_ROWS:
-                yield Chunk(tuple(lines), tuple(events), tuple(refused), rows.bytes_read())
-                lines, events, refused = [], [], []
-        yield Chunk(tuple(lines), tuple(events), tuple(refused), rows.bytes_read())
-
-
 def header_of(path: Path) -> tuple[str, ...]:
     """Return the columns of a file, none where each record has its own."""
-    with _rows_of(path) as rows:
-        return rows.header or ()
+    with open_rows(path) as opened:
+        return opened.header or ()
 
 
 @contextmanager
-def _rows_of(path: Path) -> Generator[_Rows]:
-    """Open a file, and close it at the end of the block."""
+def open_rows(path: Path) -> Generator[Opened]:
+    """Open a file, and close it at the end of the block.
+
+    Raises:
+        Invalid: It is not what its name says, or its packing is damaged.
+    """
     kind = format_of(path)
     with ExitStack() as stack:
-        opened = stack.enter_context(path.open("rb"))
-        if kind == "parquet":
-            yield _parquet_rows(opened)
+        file = stack.enter_context(path.open("rb"))
+        if kind in ("parquet", "arrow"):
+            with _reading(path.name, kind):
+                yield _parquet(file) if kind == "parquet" else _arrow(file)
             return
-        packed = stack.enter_context(gzip.GzipFile(fileobj=opened)) if path.suffix.lower() == ".gz" else opened
-        text = io.TextIOWrapper(cast("io.BufferedReader", packed), "utf-8-sig", "surrogateescape", newline="")
-        stack.enter_context(text)
-        stack.enter_context(_unpacking(path.name))
-        yield (
-            _csv_rows(text, path.name, opened.tell)
-            if kind == "csv"
-            else _Rows(None, _ndjson_records(text), opened.tell)
-        )
+        packed = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.suffix.lower() == ".gz" else file
+        text = cast("BinaryIO", packed)
+        with _reading(path.name, "gzip"):
+            if kind == "csv":
+                yield _csv(text, path.name, file.tell)
+            else:
+                yield Opened(None, _lines(text), file.tell)
 
 
 @contextmanager
-def _unpacking(name: str) -> Generator[None]:
-    """Say which file cannot be unpacked, and that it is the packing."""
+def _reading(name: str, kind: str) -> Generator[None]:
+    """Say which file cannot be read, and as what."""
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         came = f"It cannot be unpacked: {error}."
         raise Invalid((Fault(name, came, "A whole file as gzip makes it.", PAGE),)) from error
+    except pa.ArrowInvalid as error:
+        noun = {"parquet": "Parquet", "arrow": "Arrow"}.get(kind, "such")
+        came = f"It is no {noun} file: {str(error).rstrip('.')}."
+        raise Invalid((Fault(name, came, f"A {noun} file.", PAGE),)) from error
 
 
-def _csv_rows(text: io.TextIOWrapper, name: str, bytes_read: Callable[[], int]) -> _Rows:
-    csv.field_size_limit(LINE_CHARS_MAX)
-    first = text.readline(LINE_CHARS_MAX)
-    counts = {mark: first.count(mark) for mark in _DELIMITERS}
+def _parquet(file: BinaryIO) -> Opened:
+    parquet = pq.ParquetFile(file)
+    batches = parquet.iter_batches(CHUNK_ROWS)  # pyright: ignore[reportUnknownMemberType]
+    return Opened(tuple(parquet.schema_arrow.names), _tables(batches), file.tell)
+
+
+def _arrow(file: BinaryIO) -> Opened:
+    is_file = file.read(6) == b"ARROW1"
+    file.seek(0)
+    if not is_file:
+        stream = pa.ipc.open_stream(file)
+        return Opened(tuple(stream.schema.names), _tables(iter(stream)), file.tell)
+    opened = pa.ipc.open_file(file)
+    batches = (opened.get_batch(at) for at in range(opened.num_record_batches))
+    return Opened(tuple(opened.schema.names), _tables(batches), file.tell)
+
+
+def _tables(batches: Iterator[Batch]) -> Iterator[Piece]:
+    line = 1
+    for batch in batches:
+        batch.validate(full=True)
+        for start in range(0, len(batch), CHUNK_ROWS):
+            table = batch.slice(start, CHUNK_ROWS)
+            yield TablePiece(table, np.arange(line, line + len(table)))
+            line += len(table)
+
+
+def _lines(text: BinaryIO) -> Iterator[Piece]:
+    """Yield NDJSON in blocks of whole lines; a line that is too long by itself is refused."""
+    lines = 0
+    rest = text.read(len(_BOM)).removeprefix(_BOM)
+    while block := text.read(BLOCK_BYTES):
+        rest += block
+        end = rest.rfind(b"\n") + 1
+        if end:
+            yield LinePiece(rest[:end], lines)
+            lines += rest.count(b"\n", 0, end)
+            rest = rest[end:]
+        elif len(rest) > LINE_BYTES_MAX:
+            lines += 1
+            fault = Fault(f"line {lines}", "It is longer than 1 MiB.", "One JSON object in UTF-8.", PAGE)
+            yield RecordPiece(((lines, RowRefused(lines, fault, rest)),))
+            rest = _after_line(text)
+    if rest:
+        yield LinePiece(rest, lines)
+
+
+def _after_line(text: BinaryIO) -> bytes:
+    """Read on to the end of a line; return what was read behind it."""
+    while block := text.read(BLOCK_BYTES):
+        _, end, rest = block.partition(b"\n")
+        if end:
+            return rest
+    return b""
+
+
+def _csv(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
+    csv.field_size_limit(LINE_BYTES_MAX)
+    first, rest = _header_line(text)
+    decoded = first.decode("utf-8-sig", "surrogateescape")
+    counts = {mark: decoded.count(mark) for mark in _DELIMITERS}
     delimiter = max(counts, key=lambda mark: counts[mark]) if any(counts.values()) else ","
-    header = tuple(each.strip() for each in next(csv.reader([first], delimiter=delimiter), list[str]()))
+    header = tuple(each.strip() for each in next(csv.reader([decoded], delimiter=delimiter), list[str]()))
     if not header or len(set(header)) < len(header):
         came = f"The header has {len(header)} columns, {len(set(header))} of them distinct."
         raise Invalid((Fault(f"{name} line 1", came, "A header line with a name of its own for each column.", PAGE),))
-    return _Rows(header, _csv_records(text, header, delimiter), bytes_read)
+    return Opened(header, _csv_pieces(text, rest, header, delimiter), bytes_read)
+
+
+def _header_line(text: BinaryIO) -> tuple[bytes, bytes]:
+    """Return the first line, and what was read behind it."""
+    found = b""
+    while (end := found.find(b"\n")) < 0 and len(found) <= LINE_BYTES_MAX and (block := text.read(BLOCK_BYTES)):
+        found += block
+    return (found, b"") if end < 0 else (found[: end + 1], found[end + 1 :])
+
+
+def _csv_pieces(text: BinaryIO, rest: bytes, header: tuple[str, ...], delimiter: str) -> Iterator[Piece]:
+    """Yield tables of whole lines, until the first quote; from there on records."""
+    lines = 1
+    while True:
+        block = text.read(BLOCK_BYTES)
+        whole = rest + block
+        end = whole.rfind(b"\n") + 1 if block else len(whole)
+        if b'"' in whole or len(whole) - end > LINE_BYTES_MAX:
+            yield from _records(_quoted(text, whole), lines, header, delimiter)
+            return
+        if end:
+            yield _csv_table(whole[:end], lines, header, delimiter)
+            lines += whole.count(b"\n", 0, end)
+        rest = whole[end:]
+        if not block:
+            return
+
+
+def _csv_table(block: bytes, lines: int, header: tuple[str, ...], delimiter: str) -> Piece:
+    """Return lines without quotes as a table, or as records where one of them is not as it should be."""
+    plain = block.replace(b"\r\n", b"\n")
+    ends = plain.count(b"\n") + (not plain.endswith(b"\n"))
+    if b"\n\n" not in plain and not plain.startswith(b"\n") and b"\r" not in plain:
+        try:
+            table = _parsed_csv(plain, header, delimiter)
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            table = None
+        if table is not None and table.num_rows == ends:
+            return TablePiece(table.combine_chunks().to_batches()[0], np.arange(lines + 1, lines + 1 + ends))
+    return RecordPiece(tuple(_csv_records(io.StringIO(_text(block), newline=""), lines, header, delimiter)))
+
+
+def _parsed_csv(plain: bytes, header: tuple[str, ...], delimiter: str) -> Any:  # noqa: ANN401  a table
+    kinds = dict.fromkeys(header, pa.string())
+    reads = pyarrow.csv.ReadOptions(use_threads=False, block_size=len(plain) + 1, column_names=list(header))
+    parses = pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=False, ignore_empty_lines=False)
+    converts = pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False, null_values=[])
+    return pa.csv.read_csv(pa.py_buffer(plain), reads, parses, converts)
+
+
+def _quoted(text: BinaryIO, begun: bytes) -> Iterator[str]:
+    """Yield the rest of a CSV in lines, as Python's reader takes them."""
+    raw = cast("io.BufferedReader", _Chained(chain([begun], iter(lambda: text.read(BLOCK_BYTES), b""))))
+    return iter(io.TextIOWrapper(raw, "utf-8", "surrogateescape", newline=""))
+
+
+class _Chained(io.RawIOBase):
+    """Blocks of bytes as a file."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._blocks = blocks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Say that it is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  a buffer
+        """Fill a buffer with what there is; 0 at the end."""
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = block
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return some bytes; a text wrapper asks for them like this."""
+        return self.read(size if size > 0 else BLOCK_BYTES) or b""
+
+
+def _records(text: Iterator[str], lines: int, header: tuple[str, ...], delimiter: str) -> Iterator[Piece]:
+    """Yield the rows of a CSV with quotes, one by one."""
+    rows: list[tuple[int, Record | RowRefused]] = []
+    for row in _csv_records(text, lines, header, delimiter):
+        rows.append(row)
+        if len(rows) == CHUNK_ROWS:
+            yield RecordPiece(tuple(rows))
+            rows = []
+    yield RecordPiece(tuple(rows))
 
 
 def _csv_records(
-    text: io.TextIOWrapper, header: tuple[str, ...], delimiter: str
+    text: Iterator[str], lines: int, header: tuple[str, ...], delimiter: str
 ) -> Iterator[tuple[int, Record | RowRefused]]:
     reader = csv.reader(text, delimiter=delimiter)
     while True:
@@ -169,10 +325,10 @@ def _csv_records(
         except StopIteration:
             return
         except csv.Error as error:
-            line = reader.line_num + 1
+            line = reader.line_num + lines
             yield line, RowRefused(line, Fault(f"line {line}", f"{error}.", "A line of CSV.", PAGE), b"")
             continue
-        line = reader.line_num + 1
+        line = reader.line_num + lines
         if len(cells) == len(header):
             yield line, dict(zip(header, cells, strict=True))
         elif cells:
@@ -181,41 +337,26 @@ def _csv_records(
             yield line, RowRefused(line, Fault(f"line {line}", came, right, PAGE), raw)
 
 
-def _ndjson_records(text: io.TextIOWrapper) -> Iterator[tuple[int, Record | RowRefused]]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
-    line = 0
-    while content := text.readline(LINE_CHARS_MAX):
-        line += 1
-        if not content.strip():
-            continue
-        raw = content.encode("utf-8", "surrogateescape").strip()
-        try:
-            yield line, decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            came = "It is longer than 1 MiB." if len(content) == LINE_CHARS_MAX else f"{error}."
-            yield line, RowRefused(line, Fault(f"line {line}", came, "One JSON object in UTF-8.", PAGE), raw)
+def _text(block: bytes) -> str:
+    return block.decode("utf-8", "surrogateescape")
 
 
-def _parquet_rows(opened: io.BufferedReader) -> _Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(opened)
-    except pa.ArrowInvalid as error:
-        came = f"It is no Parquet file: {str(error).rstrip('.')}."
-        raise Invalid((Fault(Path(opened.name).name, came, "A Parquet file.", PAGE),)) from error
-
-    def records() -> Iterator[tuple[int, Record]]:
-        line = 0
-        for batch in file.iter_batches(CHUNK_ROWS):  # pyright: ignore[reportUnknownMemberType]
-            for record in batch.to_pylist():
-                line += 1
-                yield line, record
-
-    return _Rows(tuple(file.schema_arrow.names), records(), opened.tell)
+def records_of(table: Batch, rows: NDArray[np.intp]) -> list[Record]:
+    """Return some rows of a table as records: bytes as text, times to the microsecond."""
+    chosen = table.take(pa.array(rows))
+    columns: Mapping[str, list[object]] = {
+        name: [_plain(each) for each in _to_microseconds(chosen.column(at)).to_pylist()]
+        for at, name in enumerate(table.schema.names)
+    }
+    return [{name: values[at] for name, values in columns.items()} for at in range(len(rows))]
 
 
-def _refusal(line: int, record: Record, error: CellRefused) -> RowRefused:
-    raw = json.dumps(record, default=str).encode()
-    return RowRefused(line, Fault(f"line {line}: {error.name}", error.came, error.right, PAGE), raw)
+def _to_microseconds(column: Any) -> Any:  # noqa: ANN401  an array
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+    return column
+
+
+def _plain(value: object) -> object:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from midstream.app.import_columns import ColumnOptions
-from midstream.app.import_rows import header_of, read_chunks
+from midstream.app.import_parts import read_events
+from midstream.app.import_rows import header_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import RESERVED_TYPES
 
@@ -101,7 +102,7 @@ def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoDat
     is_eshop = ESHOP_ITEM in header
     if header and "type" not in {*header, *columns.columns, *columns.constants}:
         columns = replace(columns, constants={**columns.constants, "type": "view"})
-    events = list(islice(_events(path, ESHOP if is_eshop else columns), ROWS_MAX))
+    events = list(islice(read_events(path, ESHOP if is_eshop else columns, {"price": "number"}), ROWS_MAX))
     items = {str(each["item_id"]): _attributes(each, is_eshop=is_eshop) for each in events if "item_id" in each}
     sessions = tuple(islice(sessions_of(events), session_count))
     if not sessions:
@@ -109,11 +110,6 @@ def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoDat
         raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "docs/data.md"),))
     note = "clicks of a Polish web shop for maternity clothes in 2008" if is_eshop else "your file"
     return DemoData("e-shop clothing 2008" if is_eshop else path.name, note, sessions, items)
-
-
-def _events(path: Path, columns: ColumnOptions) -> Iterator[dict[str, object]]:
-    for chunk in read_chunks(path, columns, {"price": "number"}):
-        yield from chunk.events
 
 
 def _attributes(event: Mapping[str, object], *, is_eshop: bool) -> dict[str, object]:

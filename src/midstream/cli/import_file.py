@@ -20,7 +20,7 @@ Types = Annotated[list[str] | None, typer.Option("--types", help="VALUE=TYPE, su
 
 @app.command("import")
 def command(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON or Parquet.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow.")],
     columns: Map = None,
     constants: Set = None,
     type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,

@@ -8,12 +8,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
+import msgspec
+import numpy as np
+
 from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.types import LogPosition
 from midstream.engine.question import ask_of, id_of
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, ErasureDue, Recorded, Value
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
+from midstream.events.frames_in import Frame, batches_of
+from midstream.events.pieces import PIECE_LIMITS, table_piece
 from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
 
@@ -79,8 +85,13 @@ class Shop:
         self._loop.close()
         self.running.engine.log.close()
 
-    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]]) -> Recorded:
+    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | Frame) -> Recorded:
         """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
+
+        Args:
+            events: A dict, a list of dicts, or a table of any length with the columns of docs/events.md: of pyarrow,
+                or a frame of pandas or Polars. A table goes in by parts, so what is refused by the log half way (a full
+                disk) leaves the first ones recorded.
 
         Raises:
             RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
@@ -88,10 +99,30 @@ class Shop:
             AppendFailed: The log could not be made durable.
             Overloaded: Too many events wait.
         """
+        if isinstance(events, Frame):
+            return self._record_table(events)
         decoded = decode_objects(_listed(events), self._accept())
         if decoded.rejected:
             raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
         return self._wait(lambda: self.running.engine.record(decoded.batch))
+
+    def _record_table(self, frame: Frame) -> Recorded:
+        accept = msgspec.structs.replace(self._accept(), limits=PIECE_LIMITS)
+        batches = batches_of(frame, accept)
+        pieces = [table_piece(batch, accept, first) for first, batch in batches]
+        faults = [each.fault for piece in pieces for each in piece.decoded.rejected]
+        if faults:
+            raise RequestInvalid(tuple(faults))
+
+        async def record() -> list[Recorded]:
+            return [await self.running.engine.record(piece.decoded.batch) for piece in pieces]
+
+        recorded = self._wait(record)
+        if not recorded:
+            return Recorded(LogPosition(0), np.empty(0, np.uint8))
+        erased = [each.erased + np.int32(piece.first) for each, piece in zip(recorded, pieces, strict=True)]
+        outcome = np.concatenate([each.outcome for each in recorded])
+        return Recorded(recorded[-1].log_position, outcome, np.concatenate(erased))
 
     def recommend(self, placement: str = "default", **request: Unpack[Request]) -> Answer:
         """Answer with a slate that has seen everything recorded before.

@@ -10,7 +10,6 @@ from typing import TypeAlias, cast
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, TooLarge
@@ -18,15 +17,12 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, Index, Mask
 from midstream.events.arrow_columns import (
     OBJECT_FIELDS,
-    Array,
-    Batch,
     TextView,
     is_text,
     loose_object,
     loose_value,
     numbers,
     objects,
-    pt,
     text_of,
     text_view,
     times_ms,
@@ -36,6 +32,7 @@ from midstream.events.arrow_columns import (
 )
 from midstream.events.arrow_kernels import assemble, iso_times
 from midstream.events.decode import Decoded, Part, judge_part, read_loose
+from midstream.events.loose_arrow import Array, Batch, pa, pt
 from midstream.events.plain_json import in_order
 from midstream.events.rows import Rows
 from midstream.events.schema import ROW
@@ -78,6 +75,20 @@ def decode_arrow(
     if len(found) > accept.limits.rows_max or len(found.text) > accept.limits.text_bytes_max:
         raise _too_large(f"{len(found)} rows of {len(found.text)} bytes of text.", accept)
     return Decoded(found, event_index, tuple(rejected), len(batch))
+
+
+def plain_rows(batch: Batch, accept: Accept, odd: Mask) -> tuple[EventBatch, Index, Mask]:
+    """Return the plain rows of a table, the number of each among all, and which rows are odd.
+
+    Args:
+        batch: As for ``decode_arrow``.
+        accept: The terms on which events are taken.
+        odd: Rows to be passed by, (n,).
+    """
+    table = _Table(batch, accept, 0, {})
+    table.odd |= odd
+    rows, index = table.plain_rows()
+    return rows, index, table.odd
 
 
 def part_of_row(

@@ -5,29 +5,18 @@ A null is a field that was not sent. Texts are found where they lie, also behind
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.types
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import Mask
 from midstream.events.faults import nearest
+from midstream.events.loose_arrow import Array, Batch, DataType, Schema, pa, pt
 from midstream.events.wire import EVENT_FIELDS, PAGE, TRUSTED_FIELDS, Accept
 
-Array: TypeAlias = Any
-"""``pa.Array``: its stubs are generic in what a column holds, which is known at run time only."""
-Batch: TypeAlias = Any
-"""``pa.RecordBatch``, for the same reason."""
-Schema: TypeAlias = Any
-"""``pa.Schema``."""
-DataType: TypeAlias = Any
-"""``pa.DataType``, of which each kind has members of its own."""
-pt: Any = pyarrow.types
-"""Its functions narrow a type to unions that have no member in common."""
 TEXT_FIELDS = ("type", "event_id", "user_id", "session_id", "item_id", "request_id", "operation", "content_base64")
 NUMBER_FIELDS = ("value", "quantity")
 WHOLE_FIELDS = ("position", "log_time")
@@ -89,6 +78,11 @@ def check_schema(schema: Schema, accept: Accept, defaults: Mapping[str, str]) ->
         faults.append(Fault("schema", f"{len(names)} columns.", f"At most {COLUMNS_MAX}.", PAGE))
     if faults:
         raise RequestInvalid(tuple(faults[:20]))
+
+
+def may_hold(name: str, kind: DataType) -> bool:
+    """Say whether a column of this type can hold a field, or a member of one."""
+    return _may_be(_family(name), kind)
 
 
 def _is_field(name: str, accept: Accept) -> bool:

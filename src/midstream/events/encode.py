@@ -9,15 +9,18 @@ from math import isnan
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import EventBatch
+from midstream.core.types import EventBatch, Index
+from midstream.events.kernel import frozen_columns
+from midstream.events.line_kernels import FIXED_BYTES_MAX, WordTables, write_lines
 from midstream.events.schema import Event, event_at
 from midstream.events.values import compact, nests_within
 from midstream.events.wire import CONTENT_NESTING_MAX
 
 _ENCODER = msgspec.json.Encoder()
-_BODY_FIELDS = {
+BODY_FIELDS = {
     Kind.INTERACTION: "context",
     Kind.IMPRESSION: "context",
     Kind.ITEM: "attributes",
@@ -59,26 +62,57 @@ def to_object(event: Event, *, log_time: bool = False) -> dict[str, object]:
 def encode_lines(batch: EventBatch, *, log_time: bool = False) -> bytes:
     """Return the events of a batch as NDJSON, in order, a line each with its line end.
 
-    Cost: about 20 µs an event.
+    Cost: about 0.3 µs an event; 20 µs one that the engine wrote.
     """
-    objects = (to_object(event_at(batch, index), log_time=log_time) for index in range(len(batch)))
-    return b"".join(_ENCODER.encode(each) + b"\n" for each in objects)
+    rows, text = frozen_columns(batch)
+    odd = ~np.isin(rows["kind"], [int(kind) for kind in BODY_FIELDS]) | (rows["operation"] > max(Operation))
+    out = np.empty(len(rows) * FIXED_BYTES_MAX + 2 * len(batch.text), dtype=np.uint8)
+    ends = np.empty(len(rows), dtype=np.int64)
+    tables, codes = _words(rows)
+    write_lines(rows, text, tables, codes, int(log_time), odd, out, ends)
+    pieces: list[bytes] = []
+    start = 0
+    for index in np.flatnonzero(odd).tolist():
+        stop = int(ends[index])
+        pieces.append(out[start:stop].tobytes())
+        pieces.append(_ENCODER.encode(to_object(event_at(batch, index), log_time=log_time)) + b"\n")
+        start = stop
+    pieces.append(out[start : int(ends[-1]) if len(rows) else 0].tobytes())
+    return b"".join(pieces)
+
+
+def _words(rows: NDArray[np.void]) -> tuple[WordTables, tuple[Index, Index]]:
+    """Return the words that lines of these events are made of, and which of them each value and quantity is."""
+    values, value_code = np.unique(rows["value"], return_inverse=True)
+    quantities, quantity_code = np.unique(rows["quantity"], return_inverse=True)
+    kinds = [b"", *(kind.name.lower().encode() for kind in Kind)]
+    operations = [operation.name.lower().encode() for operation in Operation]
+    numbers = [_ENCODER.encode(each) for each in values.tolist()]
+    numbers += [_ENCODER.encode(_short_float32(each)) for each in quantities.tolist()]
+    words = [*kinds, *operations, *numbers]
+    starts = np.zeros(len(words) + 1, dtype=np.int64)
+    np.cumsum([len(word) for word in words], out=starts[1:])
+    first = len(kinds) + len(operations)
+    tables = (np.frombuffer(b"".join(words), dtype=np.uint8), starts, starts[len(kinds) :], starts[first:])
+    value_words: Index = np.where(np.isnan(rows["value"]), -1, value_code).astype(np.int32)
+    quantity_words: Index = np.where(np.isnan(rows["quantity"]), -1, quantity_code + len(values)).astype(np.int32)
+    return tables, (value_words, quantity_words)
 
 
 def _put_body(found: dict[str, object], kind: Kind, body: bytes) -> None:
     """Add the body under the name it has for this kind."""
-    name = _BODY_FIELDS.get(kind)
+    name = BODY_FIELDS.get(kind)
     if name is not None:
         found[name] = msgspec.json.decode(body)
         return
-    content = _canonical(body)
+    content = canonical(body)
     if content is None:
         found["content_base64"] = b64encode(body).decode()
     else:
         found["content"] = content
 
 
-def _canonical(body: bytes) -> object | None:
+def canonical(body: bytes) -> object | None:
     """Return the content of a body that ``decode`` would write in the same bytes, else None."""
     try:
         content: object = msgspec.json.decode(body)

@@ -32,13 +32,13 @@ from midstream.events.json_value_kernels import (
 from midstream.events.kernel import kernel, signed
 from midstream.events.schema import TIME_SENT
 from midstream.events.text_kernels import NO_CONTROLS, WITH_CONTROLS, count_characters, iso_time_ms
-from midstream.events.wire import POSITION_MAX, TIME_MS_END, TIME_MS_MIN
+from midstream.events.wire import LOG_TIME_MS_END, POSITION_MAX, TIME_MS_END, TIME_MS_MIN
 
 MEMBERS_MAX = 32
 """Of a context that is put in order here: insertion sort, so few."""
 TEXT_COUNT = 7
 EVENT_ID, ACTION, USER_ID, ITEM_ID, SESSION_ID, REQUEST_ID, CONTEXT = range(TEXT_COUNT)
-_TYPE, _TIME, _VALUE, _QUANTITY, _POSITION = 7, 8, 9, 10, 11
+_TYPE, _TIME, _VALUE, _QUANTITY, _POSITION, _LOG_TIME = 7, 8, 9, 10, 11, 12
 _FIELDS = (
     (b"event_id", EVENT_ID),
     (b"type", _TYPE),
@@ -51,6 +51,7 @@ _FIELDS = (
     (b"value", _VALUE),
     (b"quantity", _QUANTITY),
     (b"position", _POSITION),
+    (b"log_time", _LOG_TIME),
 )
 _NAMES = np.frombuffer(b"".join(name for name, _ in _FIELDS), dtype=np.uint8)
 _NAME_LENGTHS = np.array([len(name) for name, _ in _FIELDS], dtype=np.int64)
@@ -61,8 +62,8 @@ _INTERACTION = int(Kind.INTERACTION)
 
 # Columns of ``found``, the scratch of one event: where each text lies, then what its numbers are.
 _STARTS, _LENGTHS = 0, TEXT_COUNT
-_TIME_MS, _HAS_TIME, _PLACE, _KIND, _MEMBERS = 14, 15, 16, 17, 18
-FOUND_COLUMNS = 19
+_TIME_MS, _HAS_TIME, _PLACE, _KIND, _MEMBERS, _LOG_TIME_MS = 14, 15, 16, 17, 18, 19
+FOUND_COLUMNS = 20
 
 
 @kernel
@@ -87,7 +88,7 @@ def parse_lines(
         types: Names of the types that are taken here, end to end.
         type_starts: Where each begins, and the end, shape (types + 1,).
         type_kinds: ``Kind`` of each.
-        limits: Characters of an id, bytes of a context.
+        limits: Characters of an id, bytes of a context, 1 where log times are taken.
         rows: Filled with a row for each plain event, shape (events,).
         arena: Filled with their texts, shape (length,): a row repeats nothing.
         event_index: Filled with the number of each row's event.
@@ -211,6 +212,8 @@ def _event(
             at = _time(text, at, found)
         elif field == _POSITION:
             at = read_whole(text, at, POSITION_MAX, found, _PLACE)
+        elif field == _LOG_TIME:
+            at = read_whole(text, at, LOG_TIME_MS_END - 1, found, _LOG_TIME_MS) if limits[2] == 1 else -1
         else:
             at = read_number(text, at, numbers, field - _VALUE)
         if at < 0:
@@ -386,7 +389,7 @@ def _put(
     row["text_start"] = used
     row["body_length"] = found[_LENGTHS + CONTEXT]
     row["event_time_ms"] = found[_TIME_MS]
-    row["log_time_ms"] = 0
+    row["log_time_ms"] = found[_LOG_TIME_MS]
     row["value"] = numbers[0]
     row["quantity"] = np.float32(numbers[1])
     row["unused"] = 0

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.events.arrow import decode_arrow, part_of_row
-from midstream.events.arrow_columns import Batch
 from midstream.events.arrow_messages import Bounds, Source, read_batches
 from midstream.events.decode import Decoded, Part, decode, parts_of
+from midstream.events.loose_arrow import Batch, pa
 from midstream.events.wire import PAGE, Accept, Limits
 
 PIECE_EVENTS = 10_000

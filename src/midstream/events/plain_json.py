@@ -104,7 +104,7 @@ def _ended(body: bytes) -> NDArray[np.uint8]:
 
 
 def _limits_of(accept: Accept) -> NDArray[np.int64]:
-    return np.array((accept.limits.id_chars_max, accept.limits.free_bytes_max), dtype=np.int64)
+    return np.array((accept.limits.id_chars_max, accept.limits.free_bytes_max, int(accept.trusted)), dtype=np.int64)
 
 
 @lru_cache(maxsize=8)

@@ -146,3 +146,61 @@ def _days_since_1970(year: int, month: int, day: int) -> int:
     day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
     return era * 146_097 + day_of_era - 719_468
+
+
+@kernel
+def prepend_ids(
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    needs: NDArray[np.bool_],
+    prefix: NDArray[np.uint8],
+    numbers: NDArray[np.int64],
+    out: NDArray[np.uint8],
+) -> int:
+    """Give an event id to each event that needs one: the prefix and its number, from 0 on.
+
+    Args:
+        rows: Events, (n,); their places in the text and the lengths of their ids are written to.
+        text: Their texts, whose first one is the event id.
+        needs: Which have none, (n,).
+        prefix: Begins each id.
+        numbers: End each id, (n,).
+        out: Filled with all texts; has room for the prefix and 20 digits more for each event.
+
+    Returns:
+        Bytes of text.
+    """
+    used = 0
+    for i in range(len(rows)):
+        row = rows[i]
+        start = signed(row["text_start"])
+        length = (
+            signed(row["event_id_length"])
+            + signed(row["action_length"])
+            + signed(row["user_id_length"])
+            + signed(row["item_id_length"])
+            + signed(row["session_id_length"])
+            + signed(row["request_id_length"])
+            + signed(row["body_length"])
+        )
+        row["text_start"] = used
+        if needs[i]:
+            begun = used
+            for step in range(len(prefix)):
+                out[used + step] = prefix[step]
+            used += len(prefix)
+            number = numbers[i]
+            digits = 1
+            while number >= 10:
+                number //= 10
+                digits += 1
+            number = numbers[i]
+            for place in range(digits - 1, -1, -1):
+                out[used + place] = ord("0") + number % 10
+                number //= 10
+            used += digits
+            row["event_id_length"] = used - begun
+        for step in range(length):
+            out[used + step] = text[start + step]
+        used += length
+    return used

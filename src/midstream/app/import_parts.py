@@ -1,0 +1,257 @@
+"""Rows of a file as events: those that are plain by columns or by a kernel, the others one by one.
+
+A row without an event id gets one of the file's content and its line. What comes from an export keeps what told it
+apart before.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.app.import_columns import PAGE, CellRefused, ColumnOptions, Record, converter
+from midstream.app.import_order import own_time_ms
+from midstream.app.import_rows import (
+    LinePiece,
+    Opened,
+    Piece,
+    RecordPiece,
+    RowRefused,
+    TablePiece,
+    open_rows,
+    records_of,
+)
+from midstream.app.import_tables import TableMapper
+from midstream.core.errors import Fault
+from midstream.core.types import EventBatch, Mask, TimestampMs
+from midstream.events.arrow import plain_rows
+from midstream.events.decode import Decoded, decode, decode_objects
+from midstream.events.kernel import frozen_columns
+from midstream.events.loose_arrow import Batch, pa
+from midstream.events.plain_json import in_order, plain_lines
+from midstream.events.schema import TIME_SENT, pick
+from midstream.events.text_kernels import prepend_ids
+from midstream.events.wire import Accept
+
+AHEAD_MS_MAX = 300_000
+"""As in the fold: clocks differ by less. A later time would move log time ahead of every live event for good."""
+ID_DIGITS_MAX = 20
+Lines = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """Some rows of a file as events, in order, and those that are none."""
+
+    batch: EventBatch
+    refused: list[RowRefused]
+    """In the order of their lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms rows become events."""
+
+    columns: ColumnOptions
+    accept: Accept
+    digest: str
+    """Of the file's content; begins the ids of its rows."""
+    now_ms: TimestampMs
+
+
+def read_parts(opened: Opened, terms: Terms) -> Iterator[Part]:
+    """Yield all rows of a file as events, some at a time.
+
+    Raises:
+        Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
+    """
+    convert = converter(terms.columns, opened.header, terms.accept.attributes)
+    reader = _Reader(terms, convert, opened.header)
+    for piece in opened.pieces:
+        yield reader.part(piece)
+
+
+def read_events(path: Path, columns: ColumnOptions, attribute_kinds: Mapping[str, str]) -> Iterator[dict[str, object]]:
+    """Yield each row of a file as an event of the fields on the wire; cells that are none are passed by with their row.
+
+    Whether it can be taken is not judged.
+    """
+    with open_rows(path) as opened:
+        convert = converter(columns, opened.header, attribute_kinds)
+        for piece in opened.pieces:
+            for _, record in _records_of(piece):
+                if not isinstance(record, RowRefused):
+                    with suppress(CellRefused):
+                        yield convert(record)
+
+
+def _records_of(piece: Piece) -> Iterator[tuple[int, Record | RowRefused]]:
+    if isinstance(piece, RecordPiece):
+        yield from piece.records
+    elif isinstance(piece, LinePiece):
+        yield from (_record_of(line, raw) for line, raw in _all_lines(piece))
+    else:
+        yield from zip(piece.lines.tolist(), records_of(piece.table, np.arange(len(piece.lines))), strict=True)
+
+
+class _Reader:
+    def __init__(
+        self, terms: Terms, convert: Callable[[Record], dict[str, object]], header: tuple[str, ...] | None
+    ) -> None:
+        self._terms = terms
+        self._convert = convert
+        self._mapper = None if header is None else TableMapper(terms.columns, header)
+        self._prefix = np.frombuffer(f"import:{terms.digest}:".encode(), dtype=np.uint8)
+
+    def part(self, piece: Piece) -> Part:
+        """Return the rows of a piece."""
+        if isinstance(piece, TablePiece) and self._mapper is not None:
+            return self._table(piece, self._mapper)
+        if isinstance(piece, LinePiece):
+            return self._lines(piece)
+        found = self._one_by_one(piece.records if isinstance(piece, RecordPiece) else ())
+        return Part(found[0], found[2])
+
+    def _table(self, piece: TablePiece, mapper: TableMapper) -> Part:
+        try:
+            table, odd = mapper.map(piece.table)
+            plain, index, odd = plain_rows(table, self._terms.accept, odd)
+        except (pa.ArrowException, UnicodeDecodeError):
+            # Something that Arrow cannot turn into text or numbers: each row shall say so for itself.
+            odd = np.ones(len(piece.lines), dtype=np.bool_)
+            plain, index, odd = plain_rows(_nothing(len(odd)), self._terms.accept, odd)
+        plain, index, ahead = self._not_ahead(plain, index)
+        odd[ahead] = True
+        rows = np.flatnonzero(odd)
+        records = zip(piece.lines[rows].tolist(), records_of(piece.table, rows), strict=True) if len(rows) else ()
+        return self._joined(plain, piece.lines[index], tuple(records))
+
+    def _lines(self, piece: LinePiece) -> Part:
+        found = plain_lines(piece.body, self._terms.accept) if self._terms.columns.is_plain else None
+        if found is None:
+            records = tuple(_record_of(line, raw) for line, raw in _all_lines(piece))
+            batch, _, refused = self._one_by_one(records)
+            return Part(batch, refused)
+        lines = _line_numbers(piece)
+        plain, index, ahead = self._not_ahead(found.batch, found.event_index)
+        odd = [(piece.lines_before + each.line, each.raw) for each in found.odd]
+        if len(ahead):
+            texts = piece.body.split(b"\n")
+            odd += [(int(lines[at]), texts[int(lines[at]) - piece.lines_before - 1]) for at in ahead.tolist()]
+            odd.sort()
+        return self._joined(plain, lines[index], tuple(_record_of(line, raw) for line, raw in odd))
+
+    def _not_ahead(self, batch: EventBatch, index: NDArray[Any]) -> tuple[EventBatch, NDArray[Any], NDArray[Any]]:
+        """Return the rows that are not in the future, the number of each, and the numbers of those that are."""
+        is_ahead = own_time_ms(batch) > self._terms.now_ms + AHEAD_MS_MAX
+        if not is_ahead.any():
+            return batch, index, index[:0]
+        return pick(batch, np.flatnonzero(~is_ahead)), index[~is_ahead], index[is_ahead]
+
+    def _joined(self, plain: EventBatch, lines: Lines, records: tuple[tuple[int, Record | RowRefused], ...]) -> Part:
+        """Return plain rows and records together, in the order of their lines."""
+        plain = self._with_ids(plain, lines)
+        if not records:
+            return Part(plain, [])
+        batch, odd_lines, refused = self._one_by_one(records)
+        return Part(in_order(plain, lines.astype(np.int32), batch, odd_lines.astype(np.int32))[0], refused)
+
+    def _with_ids(self, batch: EventBatch, lines: Lines) -> EventBatch:
+        """Return the events, those with an id that had none and are not of an export."""
+        rows, text = frozen_columns(batch)
+        is_exported = (rows["log_time_ms"] > 0) & (((rows["flags"] & TIME_SENT) > 0) | (rows["request_id_length"] > 0))
+        needs: Mask = (rows["event_id_length"] == 0) & ~is_exported
+        if not needs.any():
+            return batch
+        named = batch.rows.copy()
+        room = len(batch.text) + len(named) * (len(self._prefix) + ID_DIGITS_MAX)
+        out = np.empty(room, dtype=np.uint8)
+        used = prepend_ids(named, text, needs, self._prefix, lines.astype(np.int64), out)
+        return EventBatch(named, out[:used].tobytes())
+
+    def _one_by_one(
+        self, records: tuple[tuple[int, Record | RowRefused], ...]
+    ) -> tuple[EventBatch, Lines, list[RowRefused]]:
+        """Return the events of records, the line of each row, and what is refused."""
+        lines: list[int] = []
+        events: list[dict[str, object]] = []
+        refused: list[RowRefused] = []
+        for line, record in records:
+            if isinstance(record, RowRefused):
+                refused.append(record)
+                continue
+            try:
+                events.append(self._with_id(self._convert(record), line))
+                lines.append(line)
+            except CellRefused as error:
+                refused.append(_refusal(line, record, error))
+        decoded = self._decoded(events)
+        refused += [_at_line(lines[each.index], each.fault, each.raw) for each in decoded.rejected]
+        is_ahead = own_time_ms(decoded.batch) > self._terms.now_ms + AHEAD_MS_MAX
+        ahead: list[int] = np.unique(decoded.event_index[is_ahead]).tolist()
+        refused += [_too_late(lines[at], events[at]) for at in ahead]
+        keep = np.flatnonzero(~np.isin(decoded.event_index, ahead))
+        batch = decoded.batch if not ahead else pick(decoded.batch, keep)
+        row_lines = np.array(lines, dtype=np.int64)[decoded.event_index[keep]]
+        return batch, row_lines, sorted(refused, key=lambda each: each.line)
+
+    def _with_id(self, event: dict[str, object], line: int) -> dict[str, object]:
+        """Return the event with an id; what comes from an export keeps what told it apart before."""
+        comes_from_export = "log_time" in event and ("time" in event or "request_id" in event)
+        if event.get("event_id") is None and not comes_from_export:
+            event["event_id"] = f"import:{self._terms.digest}:{line}"
+        return event
+
+    def _decoded(self, events: list[dict[str, object]]) -> Decoded:
+        """Return the rows of events; text that is no UTF-8 is judged event by event."""
+        try:
+            body = msgspec.json.encode(events)
+        except UnicodeEncodeError:
+            return decode_objects(events, self._terms.accept)
+        return decode(body, self._terms.accept)
+
+
+def _nothing(count: int) -> Batch:
+    """Return a table of so many rows that says nothing of them."""
+    return pa.RecordBatch.from_arrays([pa.nulls(count)], names=["user_id"])
+
+
+def _line_numbers(piece: LinePiece) -> Lines:
+    """Return the line of each event: of each line that is not empty."""
+    texts = piece.body.split(b"\n")
+    return np.array([at for at, text in enumerate(texts, piece.lines_before + 1) if text.strip(b" \t\r")], np.int64)
+
+
+def _all_lines(piece: LinePiece) -> list[tuple[int, bytes]]:
+    texts = piece.body.split(b"\n")
+    return [(at, text) for at, text in enumerate(texts, piece.lines_before + 1) if text.strip()]
+
+
+def _record_of(line: int, raw: bytes) -> tuple[int, Record | RowRefused]:
+    """Return a line of NDJSON as a record, or why it is none."""
+    try:
+        return line, msgspec.json.decode(raw.strip(), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return line, RowRefused(line, Fault(f"line {line}", f"{error}.", "One JSON object in UTF-8.", PAGE), raw)
+
+
+def _refusal(line: int, record: Record, error: CellRefused) -> RowRefused:
+    raw = json.dumps(record, default=str).encode()
+    return RowRefused(line, Fault(f"line {line}: {error.name}", error.came, error.right, PAGE), raw)
+
+
+def _at_line(line: int, fault: Fault, raw: bytes) -> RowRefused:
+    field_path = fault.where.lstrip("/").partition("/")[2]
+    where = f"line {line}: {field_path}" if field_path else f"line {line}"
+    return RowRefused(line, replace(fault, where=where), raw)
+
+
+def _too_late(line: int, event: dict[str, object]) -> RowRefused:
+    came = f"{event.get('time')} is later than now."
+    fault = Fault(f"line {line}: time", came, "A time in the past; is --time-format right?", PAGE)
+    return RowRefused(line, fault, msgspec.json.encode(event))

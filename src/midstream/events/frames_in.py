@@ -1,0 +1,42 @@
+"""A table of another library as record batches: whatever speaks Arrow's C stream, as pyarrow, pandas and Polars do."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, cast, runtime_checkable
+
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.events.arrow_columns import check_schema
+from midstream.events.loose_arrow import Batch, pa
+from midstream.events.pieces import PIECE_EVENTS
+from midstream.events.wire import PAGE, Accept
+
+_INDEX = "__index_level_"
+"""Begins the names under which pandas hands over an index that is not just counted; it is no field of an event."""
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A table of any library."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return an Arrow C stream in a capsule."""
+        ...
+
+
+def batches_of(frame: Frame, accept: Accept) -> Iterator[tuple[int, Batch]]:
+    """Yield a table in parts of ``PIECE_EVENTS`` rows, each after the number of rows before it.
+
+    Raises:
+        RequestInvalid: Its columns are none of events, or it does not hold what it says.
+    """
+    try:
+        table: Any = pa.table(cast("Any", frame))
+        table = table.drop_columns([name for name in table.column_names if name.startswith(_INDEX)])
+        table.validate(full=True)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        came = f"{str(error)[:200]}."
+        raise RequestInvalid((Fault("events", came, "A table of events.", PAGE),)) from error
+    check_schema(table.schema, accept, {})
+    first = 0
+    for batch in table.to_batches(max_chunksize=PIECE_EVENTS):
+        yield first, batch
+        first += len(batch)

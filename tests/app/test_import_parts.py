@@ -1,0 +1,198 @@
+"""A file read by columns becomes the events, ids, lines and refusals of the same file read row by row."""
+
+import csv
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from midstream.app.config import Config, ItemsSection
+from midstream.app.import_columns import ColumnOptions
+from midstream.app.import_parts import Terms, read_parts
+from midstream.app.import_rows import open_rows
+from midstream.app.import_tables import TableMapper
+from midstream.app.importing import _LIMITS
+from midstream.app.running import accept_of
+from midstream.core.types import TimestampMs
+from midstream.events.schema import concat, event_at
+
+NOW_MS = TimestampMs(1_790_000_000_000)
+CONFIG = Config(items=ItemsSection(attributes={"price": "number"}))
+ACCEPT = msgspec.structs.replace(accept_of(CONFIG, _LIMITS, trusted=True), now_ms=NOW_MS)
+IDS = ["ann", "7", "é", "", "x" * 129, "a b", "q'"]
+TIMES = {
+    "auto": ["1700000000000", "1700000000000.0", "", "1700000000", "2024-01-31T12:00:00Z", "soon", "1800000000000"],
+    "s": ["1700000000", "1700000000.5", "", "+1700000001", "x", "1e9", "1900000000"],
+    "us": ["1700000000000999", "", "x"],
+    "ns": ["1700000000000999999", ""],
+    "iso": ["2024-01-31T12:00:00", "2024-01-31 12:00:00", "2024-01-31T12:00:00+01:00", "2024-01-31", "",
+            "2024-02-30T00:00:00"],
+    "%Y-%m-%d %H:%M:%S": ["2024-01-31 12:00:00", "2024-1-31 12:00:00", "2024-13-31 12:00:00", ""],
+    "%d.%m.%Y": ["31.01.2024", "32.01.2024", ""],
+}  # fmt: skip
+NUMBERS = ["1.5", "+2", "-0", "1e3", "nan", "", "x", "007", "1_0", "39.9", "0.1234567890123456", " 1", "3."]
+
+
+def rows(rng, count, time_format):
+    """Return rows of texts, as a CSV has them."""
+
+    def pick(values):
+        return values[int(rng.integers(len(values)))]
+
+    return [
+        {
+            "kind": pick(["click"] * 6 + ["cart", "impression", "Item", "Served", "viev", ""]),
+            "visitor": pick(IDS[:4] if rng.random() < 0.7 else IDS),
+            "product": pick(["lamp", "12", "rug"] if rng.random() < 0.8 else IDS),
+            "when": pick(TIMES[time_format]) if rng.random() < 0.5 else TIMES[time_format][0],
+            "value": pick(NUMBERS) if rng.random() < 0.3 else "2.5",
+            "quantity": pick(NUMBERS) if rng.random() < 0.1 else "",
+            "position": pick(["3", "3.0", "-1", "x", "", "40000"]) if rng.random() < 0.3 else "",
+            "page": pick(["list", "true", "7", "", "é"]),
+            "event_id": pick(["", "", f"e{int(rng.integers(50))}"]),
+            "other": "thing",
+        }
+        for _ in range(count)
+    ]
+
+
+def options_of(time_format, rng):
+    """Return a mapping of those columns, with constants and a template sometimes."""
+    columns = {"type": "kind", "user_id": "visitor", "item_id": "product", "time": "when", "context.page": "page"}
+    constants = {"context.shop": "west"} if rng.random() < 0.5 else {}
+    if rng.random() < 0.3:
+        columns["session_id"] = "{visitor}/{page}"
+    if rng.random() < 0.2:
+        constants["type"] = "view"
+    return ColumnOptions(columns, constants, {"click": "view", "12": "cart"}, time_format)
+
+
+def read(path, options, monkeypatch=None):
+    """Return the events and refusals of a file; with ``monkeypatch`` row by row."""
+    with pytest.MonkeyPatch.context() as patch:
+        if monkeypatch:
+
+            def cannot(*_):
+                raise pa.ArrowInvalid("row by row")
+
+            patch.setattr(TableMapper, "map", cannot)
+            patch.setattr("midstream.app.import_parts.plain_lines", lambda *_: None)
+        with open_rows(path) as opened:
+            found = list(read_parts(opened, Terms(options, ACCEPT, "d1", NOW_MS)))
+    batch = concat([part.batch for part in found])
+    return [event_at(batch, at) for at in range(len(batch))], [each for part in found for each in part.refused]
+
+
+def assert_same(path, options):
+    """Both ways; NaN is like NaN, and how a row is shown in its raw form may differ in order."""
+    by_columns, refused = read(path, options)
+    by_rows, expected = read(path, options, monkeypatch=True)
+    assert repr(by_columns) == repr(by_rows)
+    assert [(each.line, each.fault) for each in refused] == [(each.line, each.fault) for each in expected]
+    return by_columns
+
+
+@pytest.mark.parametrize("time_format", TIMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_csv_by_columns_is_the_csv_by_rows(tmp_path, time_format, seed):
+    """Cells of every kind, some of them wrong; then a quote, from which on all are rows."""
+    rng = np.random.default_rng(seed)
+    some = rows(rng, 120, time_format)
+    options = options_of(time_format, rng)
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(some[0]), delimiter=";", lineterminator="\r\n" if seed == 1 else "\n")
+        writer.writeheader()
+        writer.writerows(some)
+        if seed == 2:
+            file.write('\nview;"b\nb";lamp\n"view";ann;lamp\n')
+            writer.writerows(some[:5])
+    assert_same(path, options)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_table_by_columns_is_the_table_by_rows(tmp_path, seed, monkeypatch):
+    """Parquet and Arrow: numbers as ids, timestamps of any unit, nulls."""
+    monkeypatch.setattr("midstream.app.import_rows.CHUNK_ROWS", 30)
+    rng = np.random.default_rng(seed)
+    count = 70
+    users = rng.integers(0, 9, count)
+    times = rng.integers(1_600_000_000_000, 1_700_000_000_000, count)
+    kind = [pa.timestamp("ms"), pa.timestamp("us", "UTC"), pa.int64(), pa.timestamp("s")][seed % 4]
+    table = pa.table(
+        {
+            "type": pa.array(rng.choice(["view", "cart", "viev"], count, p=[0.8, 0.15, 0.05])),
+            "user_id": pa.array(users, [pa.int64(), pa.float64(), pa.uint8()][seed % 3], mask=users == 0),
+            "item_id": pa.array([f"i{n}" for n in users]).dictionary_encode(),
+            "time": pa.array(times).cast(pa.timestamp("ms")).cast(kind, safe=False)
+            if kind != pa.int64()
+            else pa.array(times),
+            "value": pa.array(rng.choice([1.5, 2.5, np.inf], count, p=[0.6, 0.38, 0.02])),
+            "session_id": pa.array([f"s{n}" for n in users], pa.large_string()),
+            "context": pa.array([json.dumps({"page": "x", "n": int(n % 2)}) for n in users]),
+        }
+    )
+    options = ColumnOptions(constants={"context.shop": "west"}) if seed % 2 else ColumnOptions()
+    pq.write_table(table, tmp_path / "a.parquet")
+    events = assert_same(tmp_path / "a.parquet", options)
+    assert len(events) > 40
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=25)
+    with pa.OSFile(str(tmp_path / "b.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert repr(assert_same(tmp_path / "a.arrow", options)) == repr(events)
+    assert repr(assert_same(tmp_path / "b.arrow", options)) == repr(events)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ndjson_by_lines_is_ndjson_by_records(tmp_path, seed, monkeypatch):
+    """Plain lines by a kernel, ids by line; empty, odd and broken lines, and an export's, which keep what they had."""
+    monkeypatch.setattr("midstream.app.import_rows.BLOCK_BYTES", 2_000)
+    rng = np.random.default_rng(seed)
+    lines = []
+    for number in range(150):
+        event: dict[str, Any] = {
+            "type": "view",
+            "user_id": f"u{number % 5}",
+            "item_id": "é" if number % 9 == 0 else "lamp",
+        }
+        draw = rng.random()
+        if draw < 0.3:
+            event["event_id"] = f"e{number}"
+        if draw < 0.6:
+            event["time"] = NOW_MS - 1_000 if rng.random() < 0.9 else NOW_MS + 10**9
+        if 0.5 < draw < 0.7:
+            event["log_time"] = NOW_MS - 500
+        if 0.7 < draw < 0.8:
+            event = {"type": "cart", "user_id": "a", "items": [{"item_id": "x"}, {"item_id": "y"}]}
+        lines.append(json.dumps(event) if draw < 0.95 else ["", "  ", "{", '{"type": "view"}', "[1]"][number % 5])
+    path = tmp_path / "a.ndjson"
+    path.write_bytes((b"\xef\xbb\xbf" if seed else b"") + "\n".join(lines).encode())
+    events = assert_same(path, ColumnOptions())
+    ids = [each.event_id for each in events if each.event_id]
+    assert any(each.startswith("import:d1:") for each in ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_plain_rows_are_no_objects(tmp_path, monkeypatch):
+    """A mapped CSV and a Parquet file with texts, numbers and contexts: not one row goes one by one."""
+    monkeypatch.setattr("midstream.app.import_parts._Reader._one_by_one", lambda *_: pytest.fail("row by row"))
+    some = [
+        {"visitor": f"u{n}", "product": "lamp", "when": "2024-01-31 12:00:00", "page": "list", "value": "2.5"}
+        for n in range(50)
+    ]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(some[0]))
+        writer.writeheader()
+        writer.writerows(some)
+    columns = {"user_id": "visitor", "item_id": "product", "time": "when", "context.page": "page"}
+    options = ColumnOptions(columns, {"type": "view"}, time_format="iso")
+    events, _ = read(tmp_path / "a.csv", options)
+    assert [each.event_id for each in events[:2]] == ["import:d1:2", "import:d1:3"]
+    assert events[0].body == b'{"page":"list"}'
+    pq.write_table(pa.Table.from_pylist(some), tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.parquet", options)[0]) == 50
