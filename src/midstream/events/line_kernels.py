@@ -60,56 +60,70 @@ def write_lines(
         out: Filled; ``FIXED_BYTES_MAX`` for each event, and twice the bytes of its texts.
         ends: Filled with the end of each line, (n,).
     """
-    words, kinds, operations, numbers = tables
     used = 0
     for i in range(len(rows)):
-        row = rows[i]
         start = used
         if not odd[i]:
-            kind = signed(row["kind"])
-            event_id = signed(row["text_start"])
-            action = event_id + signed(row["event_id_length"])
-            user_id = action + signed(row["action_length"])
-            item_id = user_id + signed(row["user_id_length"])
-            session_id = item_id + signed(row["item_id_length"])
-            request_id = session_id + signed(row["session_id_length"])
-            body = request_id + signed(row["request_id_length"])
-            end = body + signed(row["body_length"])
-            used = _name(out, used, _TYPE)
-            if kind == _INTERACTION:
-                used = _escaped(text, action, user_id, out, used)
-            else:
-                used = _escaped(words, kinds[kind], kinds[kind + 1], out, used)
-            if used >= 0:
-                out[used] = _QUOTE
-                used += 1
-            used = _text(text, event_id, action, _EVENT_ID, out, used)
-            used = _text(text, user_id, item_id, _USER_ID, out, used)
-            used = _text(text, session_id, request_id, _SESSION_ID, out, used)
-            used = _text(text, item_id, session_id, _ITEM_ID, out, used)
-            if row["flags"] & TIME_SENT:
-                used = _whole(_TIME, signed(row["event_time_ms"]), out, used)
-            used = _word(words, numbers, codes[0][i], _VALUE, out, used)
-            used = _word(words, numbers, codes[1][i], _QUANTITY, out, used)
-            if row["position"] >= 0:
-                used = _whole(_POSITION, signed(row["position"]), out, used)
-            used = _text(text, request_id, body, _REQUEST_ID, out, used)
-            if row["operation"] > 0 and used >= 0:
-                used = _word(words, operations, signed(row["operation"]), _OPERATION, out, used)
-                out[used] = _QUOTE
-                used += 1
-            if end > body and used >= 0:
-                used = _name(out, used, _CONTEXT if kind <= 2 else _ATTRIBUTES)
-                used = _raw(text, body, end, out, used)
-            if with_log_time:
-                used = _whole(_LOG_TIME, signed(row["log_time_ms"]), out, used)
-            if used >= 0:
-                out[used], out[used + 1] = ord("}"), ord("\n")
-                used += 2
-            else:
-                odd[i] = True
-                used = start
+            used = _line(rows[i], text, tables, codes[0][i], codes[1][i], with_log_time, out, used)
+        if used < 0:
+            odd[i] = True
+            used = start
         ends[i] = used
+
+
+@kernel
+def _line(
+    row: np.void,
+    text: NDArray[np.uint8],
+    tables: WordTables,
+    value: int,
+    quantity: int,
+    with_log_time: int,
+    out: NDArray[np.uint8],
+    used: int,
+) -> int:
+    """Write the line of one event; return its end, -1 when a text has control characters."""
+    words, kinds, operations, numbers = tables
+    kind = signed(row["kind"])
+    event_id = signed(row["text_start"])
+    action = event_id + signed(row["event_id_length"])
+    user_id = action + signed(row["action_length"])
+    item_id = user_id + signed(row["user_id_length"])
+    session_id = item_id + signed(row["item_id_length"])
+    request_id = session_id + signed(row["session_id_length"])
+    body = request_id + signed(row["request_id_length"])
+    end = body + signed(row["body_length"])
+    used = _name(out, used, _TYPE)
+    if kind == _INTERACTION:
+        used = _escaped(text, action, user_id, out, used)
+    else:
+        used = _escaped(words, kinds[kind], kinds[kind + 1], out, used)
+    if used >= 0:
+        out[used] = _QUOTE
+        used += 1
+    used = _text(text, event_id, action, _EVENT_ID, out, used)
+    used = _text(text, user_id, item_id, _USER_ID, out, used)
+    used = _text(text, session_id, request_id, _SESSION_ID, out, used)
+    used = _text(text, item_id, session_id, _ITEM_ID, out, used)
+    if row["flags"] & TIME_SENT:
+        used = _whole(_TIME, signed(row["event_time_ms"]), out, used)
+    used = _word(words, numbers, value, _VALUE, out, used)
+    used = _word(words, numbers, quantity, _QUANTITY, out, used)
+    if row["position"] >= 0:
+        used = _whole(_POSITION, signed(row["position"]), out, used)
+    used = _text(text, request_id, body, _REQUEST_ID, out, used)
+    if row["operation"] > 0 and used >= 0:
+        used = _word(words, operations, signed(row["operation"]), _OPERATION, out, used)
+        out[used] = _QUOTE
+        used += 1
+    if end > body and used >= 0:
+        used = _raw(text, body, end, out, _name(out, used, _CONTEXT if kind <= 2 else _ATTRIBUTES))
+    if with_log_time:
+        used = _whole(_LOG_TIME, signed(row["log_time_ms"]), out, used)
+    if used >= 0:
+        out[used], out[used + 1] = ord("}"), ord("\n")
+        used += 2
+    return used
 
 
 @kernel
