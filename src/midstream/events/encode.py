@@ -83,12 +83,13 @@ def encode_lines(batch: EventBatch, *, log_time: bool = False) -> bytes:
 
 def _words(rows: NDArray[np.void]) -> tuple[WordTables, tuple[Index, Index]]:
     """Return the words that lines of these events are made of, and which of them each value and quantity is."""
-    values, value_code = np.unique(rows["value"], return_inverse=True)
-    quantities, quantity_code = np.unique(rows["quantity"], return_inverse=True)
+    # By their bits: 0.0 and -0.0 are the same number and not the same text.
+    values, value_code = np.unique(rows["value"].copy().view(np.int64), return_inverse=True)
+    quantities, quantity_code = np.unique(rows["quantity"].copy().view(np.int32), return_inverse=True)
     kinds = [b"", *(kind.name.lower().encode() for kind in Kind)]
     operations = [operation.name.lower().encode() for operation in Operation]
-    numbers = [_ENCODER.encode(each) for each in values.tolist()]
-    numbers += [_ENCODER.encode(_short_float32(each)) for each in quantities.tolist()]
+    numbers = [_ENCODER.encode(each) for each in values.view(np.float64).tolist()]
+    numbers += [_ENCODER.encode(_short_float32(each)) for each in quantities.view(np.float32).tolist()]
     words = [*kinds, *operations, *numbers]
     starts = np.zeros(len(words) + 1, dtype=np.int64)
     np.cumsum([len(word) for word in words], out=starts[1:])
