@@ -44,6 +44,9 @@ RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
+PLAIN = ("tests/events/test_plain_json.py",)
+ARROW = ("tests/events/test_arrow.py", "tests/events/test_arrow_messages.py")
+BULK = ("tests/serving/test_bulk.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
 
 BUGS = (
@@ -305,6 +308,101 @@ BUGS = (
         "backup_goes_on_without_a_file",
         (Edit("app/backup.py", "            except FileNotFoundError:\n                continue\n", ""),),
         BACKUP,
+    ),
+    Bug(
+        "plain_json_takes_bad_utf8",
+        (Edit("events/text_kernels.py", "        if code < lowest or 0xD800", "        if 0xD800"),),
+        PLAIN,
+    ),
+    Bug(
+        "plain_json_takes_a_field_twice",
+        (Edit("events/json_kernels.py", "        if field < 0 or seen & (1 << field):", "        if field < 0:"),),
+        PLAIN,
+    ),
+    Bug(
+        "context_unsorted",
+        (Edit("events/json_kernels.py", "            if order > 0:", "            if order > -1_000:"),),
+        PLAIN,
+    ),
+    Bug(
+        "number_rounded_twice",
+        (Edit("events/json_value_kernels.py", "_MANTISSA_MAX = 1 << 53", "_MANTISSA_MAX = 1 << 62"),),
+        PLAIN,
+    ),
+    Bug(
+        "arrow_null_is_empty",
+        (
+            Edit(
+                "events/arrow_columns.py",
+                "        view.lengths[~valid(column)] = -1",
+                "        view.lengths[~valid(column)] = 0",
+            ),
+        ),
+        ARROW,
+    ),
+    Bug(
+        "arrow_time_not_checked",
+        (
+            Edit(
+                "events/arrow.py",
+                "        self.odd |= sent & ~(is_right & (found >= TIME_MS_MIN)",
+                "        self.odd |= sent & ~(is_right & (found >= 0)",
+            ),
+        ),
+        ARROW,
+    ),
+    Bug(
+        "arrow_unpacks_anything",
+        (Edit("events/arrow_messages.py", "        if unpacked > bounds.message_bytes_max:", "        if False:"),),
+        ARROW,
+    ),
+    Bug(
+        "bulk_loses_order_when_the_queue_is_full",
+        (
+            Edit(
+                "serving/ingest.py",
+                "            async with turn:\n                work",
+                "            if turn:\n                work",
+            ),
+        ),
+        BULK,
+    ),
+    Bug(
+        "pipe_without_bound",
+        (Edit("serving/pipe.py", "                    self._has_room.clear()", "                    pass"),),
+        BULK,
+    ),
+    Bug(
+        "pending_ids_forgotten_as_they_grow",
+        (Edit("state/pending_ids.py", "        self._used[0] = used\n", "        self._used[0] = 0\n"),),
+        ("tests/state/test_pending_ids.py",),
+    ),
+    Bug(
+        "import_knows_the_last_copy",
+        (Edit("app/import_order.py", "~in_log[place])", "in_log[place])"),),
+        ("tests/app/test_import_order.py",),
+    ),
+    Bug(
+        "import_ids_by_row",
+        (
+            Edit(
+                "app/import_parts.py",
+                "        return self._joined(plain, lines[index], tuple(",
+                "        return self._joined(plain, index.astype(np.int64), tuple(",
+            ),
+        ),
+        ("tests/app/test_import_parts.py",),
+    ),
+    Bug(
+        "lines_without_escapes",
+        (
+            Edit(
+                "events/line_kernels.py",
+                "        if text[at] == _QUOTE or text[at] == _BACKSLASH:",
+                "        if text[at] == _QUOTE:",
+            ),
+        ),
+        ("tests/events/test_encode.py",),
     ),
 )
 

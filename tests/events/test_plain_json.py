@@ -225,6 +225,26 @@ def test_lists_decode_the_same(form):
         assert_same(*both(form % b" ,\n".join(lines), ""))
 
 
+ODD_UTF8 = [
+    b"\xc0\x80",
+    b"\xe0\x80\x80",
+    b"\xf0\x80\x80\x80",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xc2",
+    b"\xe2\x82a",
+    b"\xff",
+]
+"""Overlong forms, half of a surrogate pair, beyond U+10FFFF, cut short, no UTF-8 at all."""
+
+
+@pytest.mark.parametrize("raw", ODD_UTF8)
+def test_what_is_no_utf8_has_no_characters(raw):
+    """Alone, and between other text."""
+    for text in (raw, b"a" + raw + b"b"):
+        assert count_characters(np.frombuffer(text + b"\0\0\0", dtype=np.uint8), 0, len(text), 1) == -1
+
+
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode), st.booleans())
 def test_characters_are_counted_as_python_does(raw, with_controls):
     """UTF-8 to the letter: no overlong form, no surrogate, nothing beyond U+10FFFF."""
