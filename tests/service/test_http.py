@@ -197,3 +197,34 @@ def test_message_of_a_problem_is_json_over_the_wire(url):
     answer = httpx.post(f"{url}/v1/events", content=b"[")
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.content)["status"] == answer.status_code == 400
+
+
+def test_a_stream_over_the_wire(url):
+    """Chunk by chunk, longer than any single request may be; the connection is used again."""
+    line = b'{"type": "view", "event_id": "w%d", "user_id": "ann", "item_id": "mug", "context": {"page": "%b"}}\n'
+
+    def chunks():
+        for start in range(0, 6_000, 50):
+            yield b"".join(line % (n, b"x" * 100) for n in range(start, start + 50))
+
+    with httpx.Client(base_url=url, timeout=30) as client:
+        headers = {"content-type": "application/x-ndjson"}
+        answer = client.post("/v1/events/bulk", content=chunks(), headers=headers)
+        assert (answer.status_code, answer.json()["recorded"]) == (200, 6_000)
+        assert client.get("/health/live").status_code == 200
+
+
+def test_a_client_that_leaves_in_a_stream_harms_nobody(url):
+    """Five in a row, more than may stream at once: each gives its place back."""
+    head = b"POST /v1/events/bulk HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+    head += b"transfer-encoding: chunked\r\n\r\n"
+    for number in range(5):
+        event = b'{"type": "view", "event_id": "l%d", "user_id": "ann", "item_id": "mug"}\n' % number
+        with connect(url) as connection:
+            connection.sendall(head + b"%x\r\n%b\r\n" % (len(event), event))
+    for _ in range(100):
+        answer = httpx.post(f"{url}/v1/events/bulk", content=b"", headers={"content-type": "application/x-ndjson"})
+        if answer.status_code == 200:
+            break
+        time.sleep(0.1)
+    assert answer.status_code == 200

@@ -206,6 +206,13 @@ def test_a_catalogue_is_a_stream_without_types(client, method, operation, make, 
     assert (wrong.status_code, wrong.json()["rejections"][0]["pointer"]) == (422, "line 1: /type")
 
 
+def test_a_catalogue_of_tiny_lines_fits(client):
+    """What the route puts around each line is no reason to refuse a piece that was small enough."""
+    many = b"".join(b'{"item_id":"i%d","attributes":{"t":"%b"}}\n' % (n, b"x" * 90) for n in range(9_000))
+    answer = client.ask("PUT", "/v1/items", content=many, headers={"content-type": NDJSON})
+    assert (answer.status_code, answer.json()["recorded"]) == (200, 9_000)
+
+
 def test_more_streams_than_may_be_are_sent_away(make_client):
     """503 at once; nothing of it is read."""
     client = make_client(FakeEngine(), ServerOptions(bulk_streams_max=1))

@@ -23,12 +23,13 @@ PIECE_BYTES = 1 << 20
 LINE_BYTES_MAX = 262_144
 """As much as a request of one event may have."""
 PIECE_LIMITS = Limits(
-    body_bytes_max=PIECE_BYTES + LINE_BYTES_MAX,
+    body_bytes_max=4 * PIECE_BYTES,
     events_max=PIECE_EVENTS,
     rows_max=50_000,
     text_bytes_max=32 << 20,
 )
-"""Rows: half of what may wait for the log, so that a piece of orders finds room beside others. Text: the same."""
+"""Rows: half of what may wait for the log, so that a piece of orders finds room beside others. Text: the same. Bytes:
+a piece and a line, and what a route puts around each line."""
 NDJSON = "application/x-ndjson"
 _RIGHT_LINE = f"A line of at most {LINE_BYTES_MAX} bytes."
 
