@@ -131,9 +131,9 @@ def new_pairs(settings=SETTINGS):
 def fold(pairs, events, size=1_000):
     """Fold (item, before, event time, log time) in batches of a size."""
     for start in range(0, len(events), size):
-        items, befores, event_times, log_times = zip(*events[start : start + size], strict=True)
+        items, earlier, event_times, log_times = zip(*events[start : start + size], strict=True)
         before = np.full((len(items), BEFORE), -1, dtype=np.int32)
-        for row, each in zip(before, befores, strict=True):
+        for row, each in zip(before, earlier, strict=True):
             row[: len(each)] = each
         batch = SimpleNamespace(
             item_index=np.array(items, dtype=np.int32),

@@ -10,11 +10,14 @@ retention cut is made again from the state at the cut without those users.
 
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
@@ -216,11 +219,11 @@ class _OpenNew:
 
 def append_days(log: SegmentLog, batch: EventBatch) -> None:
     """Append events; those of two days of log time are two commits, as segments end with a day."""
-    days = batch.rows["log_time_ms"] // DAY_MS
+    days: NDArray[np.int64] = batch.rows["log_time_ms"].astype(np.int64) // DAY_MS
+    ends: list[int] = [*(np.flatnonzero(np.diff(days)) + 1).tolist(), len(batch)]
     start = 0
     while start < len(batch):
-        stop = int(days.searchsorted(days[start], side="right"))
-        stop = min(stop, start + COMMIT_EVENTS)
+        stop = min(ends[bisect_right(ends, start)], start + COMMIT_EVENTS)
         log.append(cut(batch, start, stop))
         start = stop
 
