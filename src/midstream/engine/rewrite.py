@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
@@ -219,7 +218,7 @@ class _OpenNew:
 
 def append_days(log: SegmentLog, batch: EventBatch) -> None:
     """Append events; those of two days of log time are two commits, as segments end with a day."""
-    days: NDArray[np.int64] = batch.rows["log_time_ms"].astype(np.int64) // DAY_MS
+    days = np.asarray(batch.rows["log_time_ms"], dtype=np.int64) // DAY_MS
     ends: list[int] = [*(np.flatnonzero(np.diff(days)) + 1).tolist(), len(batch)]
     start = 0
     while start < len(batch):
