@@ -131,6 +131,21 @@ def test_request_and_answer_are_the_same_on_both_sides(tmp_path, pieces, framing
     assert (status, headers, body) == (207, [(b"x-a", b"1"), (b"x-a", b"2")], BODY)
 
 
+def test_a_length_beside_chunks_is_not_passed_on(tmp_path):
+    """The body ends where it ends: what is left of a wrong length can be no request of its own."""
+
+    async def play(passage, echo):
+        hidden = b"GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n"
+        headers = [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")]
+        for _ in range(3):
+            client = Client(headers=headers, pieces=[b"abc", hidden])
+            await passage.pass_on(client.scope, client.receive, client.send)
+        return [(path, body) for _, path, _, _, body in echo.seen], hidden
+
+    seen, hidden = run(tmp_path, play)
+    assert seen == [(b"/echo", b"abc" + hidden)] * 3
+
+
 def test_headers_of_one_hop_stay_there(tmp_path):
     """What is about a connection is about that one alone."""
 

@@ -18,9 +18,10 @@ import httptools
 from midstream.core.errors import MidstreamError, Overloaded
 from midstream.serving.local_socket import connect_to
 from midstream.serving.problems import Disconnected
-from midstream.serving.reply import JSON, Receive, Reply, Scope, Send
+from midstream.serving.reply import JSON, Message, Receive, Reply, Scope, Send
 
 T = TypeVar("T")
+_NOTHING_YET: Message = {"more_body": True}
 
 LINES_MAX = 256
 """Requests under way to the other process; each holds a client's connection, which are 1,000 at most."""
@@ -28,6 +29,8 @@ PIECE_BYTES_MAX = 262_144
 """Of an answer, read and not yet sent on."""
 ANSWER_BYTES_MAX = 1 << 26
 """Of an answer that is wanted whole: metrics of many placements have a megabyte."""
+FIRST_S_MAX = 0.05
+"""How long the head waits for the body's first piece, to go with it: nearly all come in one packet."""
 _STAYS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect")
 )
@@ -113,10 +116,8 @@ class _Line:
             message = await receive()
             if message["type"] != "http.request":
                 raise Disconnected
-            body: bytes = message.get("body", b"")
             more = message.get("more_body", False)
-            if in_chunks:
-                body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
+            body = _framed(message, in_chunks=in_chunks)
             async with asyncio.timeout(wait_s_max):
                 if body and not await self._write(body):
                     return  # why nobody reads it may stand in the answer
@@ -185,13 +186,24 @@ class Passage:
             Disconnected: The client went away before the end of its body.
         """
         names = {name for name, _ in scope["headers"]}
-        in_chunks = b"content-length" not in names and b"transfer-encoding" in names
+        in_chunks = b"transfer-encoding" in names
         kept = [(name, value) for name, value in scope["headers"] if name not in _STAYS]
-        if in_chunks:
+        if in_chunks:  # then a length is not what counts, and the other side must not count by it
+            kept = [(name, value) for name, value in kept if name != b"content-length"]
             kept.append((b"transfer-encoding", b"chunked"))
+        first: Message | None = {}
+        if in_chunks or b"content-length" in names:
+            first = await _first(receive)
+        head = _head(scope["method"], _target(scope), kept)
         async with self._line() as line:
-            await line.begin(scope["method"], _head(scope["method"], _target(scope), kept))
-            status, headers = await self._exchange(line, receive, in_chunks=in_chunks)
+            if first is None or first.get("more_body", False):
+                begun = head + _framed(first or _NOTHING_YET, in_chunks=in_chunks)
+                await self._within(line.begin(scope["method"], begun))
+                status, headers = await self._exchange(line, receive, in_chunks=in_chunks)
+            else:
+                whole = head + _framed(first, in_chunks=in_chunks)
+                await self._within(line.begin(scope["method"], whole, is_all=True))
+                status, headers = await self._within(line.head())
             back = [each for each in headers if each[0] not in _STAYS]
             if _closes(headers):
                 back.append((b"connection", b"close"))
@@ -210,7 +222,8 @@ class Passage:
         """
         headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
         async with self._line() as line:
-            await line.begin(method, _head(method, target.encode(), headers) + body, is_all=True)
+            whole = _head(method, target.encode(), headers) + body
+            await self._within(line.begin(method, whole, is_all=True))
             status, back = await self._within(line.head())
             content = bytearray()
             while piece := await self._within(line.piece()):
@@ -285,6 +298,32 @@ class Passage:
         except OSError as error:
             message = f"The process that takes events cannot be reached: {error.strerror or error}."
             raise LeaderGone(message) from error
+
+
+async def _first(receive: Receive) -> Message | None:
+    """Return the first piece of a body, None when it does not come at once.
+
+    Raises:
+        Disconnected: The client went away before it.
+    """
+    try:
+        async with asyncio.timeout(FIRST_S_MAX):
+            message = await receive()
+    except TimeoutError:
+        return None
+    if message["type"] != "http.request":
+        raise Disconnected
+    return message
+
+
+def _framed(message: Message, *, in_chunks: bool) -> bytes:
+    """Return a piece of a body as it goes over the line."""
+    body: bytes = message.get("body", b"")
+    if not in_chunks:
+        return body
+    return (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (
+        b"" if message.get("more_body", False) else b"0\r\n\r\n"
+    )
 
 
 def _closes(headers: Sequence[tuple[bytes, bytes]]) -> bool:
