@@ -122,7 +122,7 @@ class Engine:
         self.after_commit: list[Callable[[], None]] = []
         """Called after each durable write, before its events are applied."""
         self.after_swap: list[Callable[[], None]] = []
-        """Called when another state, or other plans, were put in service."""
+        """Called when another state, other plans, or another writing of the log were put in service."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
         """Says how the processes are that follow this one."""
 
@@ -155,8 +155,7 @@ class Engine:
         self._in_service = InService(fold, plans)
         self._folding.fold = fold
         self._intake.fold = fold
-        for tell in self.after_swap:
-            tell()
+        self._tell_swap()
 
     async def hand_over(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Fold the rest of the log into a state beside the one in service, in bounded turns, then swap.
@@ -198,6 +197,11 @@ class Engine:
 
     def _go_on_in(self, log: EventLog) -> None:
         self.log = log
+        self._tell_swap()
+
+    def _tell_swap(self) -> None:
+        for tell in self.after_swap:
+            tell()
 
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
