@@ -20,7 +20,7 @@ from midstream.events.history import DAY_MS
 from midstream.events.schema import Event, build, cut
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.documents import Change
-from midstream.state.dropped import NOTHING
+from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.restating import restated
@@ -226,3 +226,36 @@ def test_what_was_erased_and_merged_is_said_again(tmp_path: Path) -> None:
     assert fold.vocabulary.user_index("guest") == fold.vocabulary.user_index("ann")
     assert fold.vocabulary.user_index("bob") == -1
     assert fold.vocabulary.erasures.arrays()["user_hash"].tolist() == [id_hash("bob")]
+
+
+def test_what_came_back_after_a_compaction_is_in_the_base(tmp_path: Path) -> None:
+    """An item that a compaction dropped and that came back since begins with the others under another version, wherever
+    among the places before the cut its change falls.
+    """
+    start, count = 20_000 * DAY_MS, 30
+    rows = [
+        *(
+            Event(Kind.ITEM, Operation.PUT, f"p{number}", item_id=f"i{number}", body=b"{}", log_time_ms=start + 100)
+            for number in range(count)
+        ),
+        Event(Kind.ITEM, Operation.PUT, "1", item_id="back", event_time_ms=start, log_time_ms=start + 100),
+        Event(Kind.ITEM, Operation.DELETE, "2", item_id="back", event_time_ms=start + 1, log_time_ms=start + 100),
+        Event(Kind.ITEM, Operation.PUT, "3", item_id="back", event_time_ms=start + 2, log_time_ms=start + 100),
+        *(Event(Kind.TICK, event_id=f"t{day}", log_time_ms=start + day * DAY_MS) for day in range(1, 8)),
+    ]
+    data = DataFolder(tmp_path)
+    log = open_log(data, LOG_ID, 1 << 20)
+    for row in rows:
+        log.append(build([row]))
+    log.close()
+    dropped = Dropped(LogPosition(count + 2), np.array([id_hash("back")], dtype=np.uint64))
+    data.compactions.mkdir()
+    np.save(data.compactions / f"{dropped.name}.npy", np.array([dropped.before, id_hash("back")], dtype=np.uint64))
+    settings = msgspec.structs.replace(roomy(), compaction=dropped.name)
+    done = ordered(data, settings, 1, 2)
+    assert done.begin > count + 3
+    reader = SegmentReader(data.log, RealDisk())
+    fold = beginning.beginning(other(settings), dropped, reader)
+    assert fold.vocabulary.item_index("back") >= 0
+    assert fold.items.available[fold.vocabulary.item_index("back")]
+    assert fold.dropped is dropped
