@@ -306,7 +306,7 @@ BUGS = (
     ),
     Bug(
         "backup_goes_on_without_a_file",
-        (Edit("app/backup.py", "            except FileNotFoundError:\n                continue\n", ""),),
+        (Edit("app/backup.py", "            except FileNotFoundError:", "            except ZeroDivisionError:"),),
         BACKUP,
     ),
     Bug(
