@@ -2,6 +2,8 @@
 
 import pytest
 
+from midstream.core.errors import ErasureRunning
+
 
 def test_a_merge_is_an_event_like_any_other(client):
     """Recorded once by its id; what was known of both is known of one."""
@@ -47,7 +49,18 @@ def test_an_erase_says_by_when_files_follow(client):
         "ids_count": 1,
         "erase_by": "2026-01-08T00:00:00Z",
     }
-    assert client.get("/v1/erasures").json() == {"erasures": [due]}
+    assert client.get("/v1/erasures").json()["erasures"] == [due]
     assert client.ask("DELETE", "/v1/users/ann?time=1").status_code == 400
     assert client.ask("DELETE", "/v1/users/" + "x" * 129).status_code == 400
     assert client.ask("DELETE", "/v1/users/a%0Ab").json()["pointer"] == "user_id"
+
+
+def test_a_rewrite_is_ordered_and_told(client):
+    """202 and how far it is; 409 while one is under way; a page of another site may not."""
+    assert client.get("/v1/erasures").json()["rewrite"]["state"] == "idle"
+    answer = client.post("/v1/erasures/run", b"")
+    assert (answer.status_code, answer.json()["rewrite"]["state"], answer.json()["receipts"]) == (202, "done", [])
+    client.eraser.failure = ErasureRunning("a rewrite is under way: folding, 40%")
+    answer = client.post("/v1/erasures/run", b"")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:midstream:erasure-running")
+    assert client.post("/v1/erasures/run", b"", headers={"sec-fetch-site": "cross-site"}).status_code == 403
