@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import httpx
 import msgspec
+import pyarrow as pa
 import pytest
 import schemathesis
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -145,6 +146,18 @@ def as_lines(_context, value):
     """Send a text as it is, anything else as lines of JSON."""
     values = value if isinstance(value, list) else [value]
     return value.encode() if isinstance(value, str) else "\n".join(map(json.dumps, values)).encode()
+
+
+@schemathesis.serializer("application/vnd.apache.arrow.stream")
+def as_stream(_context, value):
+    """Send bytes as they are, which are hardly ever a stream; anything else as a stream of texts."""
+    if isinstance(value, bytes):
+        return value
+    table = pa.table({"type": pa.array([str(value)])})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
 
 
 ORDER = {"type": "view", "user_id": "u", "items": [{"item_id": "i1"}] * 100, "context": {"x": "y" * 3_900}}
