@@ -36,6 +36,7 @@ MET = {
     "no start",
     "own writes not seen in time",
     "rejected",
+    "rewritten",
     "slate: empty",
     "slate: floor",
     "slate: full",

@@ -32,6 +32,8 @@ from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
+HOT_MS_MIN = 3_600_000
+"""An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
 """1 MiB: with less there are more files than a folder is quickly read with."""
 TYPES_MAX = 16
@@ -136,7 +138,7 @@ def _segment(segment: str) -> Iterator[Fault]:
 def _history(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with how long events are kept."""
     hot = config.history.hot
-    yield from _within("$.history.hot", hot.ms, 3_600_000, KEEP_MS_MAX, "docs/data.md")
+    yield from _within("$.history.hot", hot.ms, HOT_MS_MIN, KEEP_MS_MAX, "docs/data.md")
     try:
         keep_ms = config.history.keep_ms
     except ValueError as error:

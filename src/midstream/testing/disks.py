@@ -191,6 +191,12 @@ class ForgetfulDisk:
                     seen.add(key)
                     yield ForgetfulDisk(left, self._folders)
 
+    def adopt(self, path: Path, content: bytes) -> None:
+        """Know a file that was made without this disk, durable as it is. Not recorded."""
+        if path not in self._names:
+            self._folders.update(path.parents)
+            self._names[path] = self._durable_names[path] = _File(bytearray(content), bytearray(content))
+
     def kill(self) -> None:
         """The process ends: its open files and locks are gone, what it wrote stays in the cache. Not recorded."""
         self._open.clear()

@@ -111,7 +111,9 @@ class Client:
         self.world.met[f"slate: {slate['tier']}"] += 1
         self.world.met["slate: empty"] += not items
         self.world.met["own writes not seen in time"] += slate.get("read_your_writes") is False
-        found = Answered(slate["request_id"], slate["position"], question, items, slate["fold_version"])
+        found = Answered(
+            slate["request_id"], slate["position"], question, items, slate["fold_version"], slate["generation"]
+        )
         self.world.ledger.answers.append(found)
         self.traffic.request_ids = [*self.traffic.request_ids[-9:], (found.request_id, items)]
         self._check_own_writes(question, slate, self.world.loop.time() - began)
@@ -146,6 +148,10 @@ class Client:
             found["session_id"] = self.traffic.session()
         if dice.chance(0.3):
             found["items"] = [self.traffic.item() for _ in range(1 + dice.below(3))]
+        if dice.chance(0.1):
+            found |= {"placement": "similar", "items": [self.traffic.item()]}
+        if dice.chance(0.2):
+            found["context"] = {"page": dice.choice(("home", "list", "cart"))}
         if dice.chance(0.3):
             found["exclude"] = [self.traffic.item() for _ in range(1 + dice.below(6))]
         if dice.chance(0.3):

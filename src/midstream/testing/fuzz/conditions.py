@@ -13,12 +13,12 @@ from midstream.testing.dice import Dice
 
 STRICT_FILTER = "item.price <= 50"
 """Of the placement ``strict``."""
-VERSIONS = 3
-"""Configurations that a run goes between."""
-
-
+_SIZE = "slate_size = 20"
+_OTHER_SIZE = "slate_size = 7"
 _KNN = '{ kind = "session_knn", entries_max = 5, history_items_max = 4 }'
+_PAIRS = '{ kind = "covisitation", limit = 6, history_items_max = 4 }'
 _TRENDING = '{ kind = "trending", limit = 6 }'
+_BY_SEGMENT = '{ kind = "trending", limit = 6, by_segment = true }'
 
 
 class Lasting(NamedTuple):
@@ -27,6 +27,8 @@ class Lasting(NamedTuple):
     unknown_items: str
     event_ids_max: int
     segment_bytes_max: int
+    hot: str
+    """Log time that stays in segments."""
     interval: str
 
 
@@ -59,10 +61,13 @@ def drawn(dice: Dice, acts: Mapping[str, float], turns: Mapping[str, float]) -> 
         unknown_items=dice.choice(("accept", "accept", "hold", "reject")),
         event_ids_max=48 if dice.chance(0.3) else 4_096,
         segment_bytes_max=dice.choice((1_500, 3_000, 8_000, 1 << 20)),
+        hot=dice.choice(("1ms", "1ms", "1s")),
         interval=dice.choice(("1s", "5s", "1h")),
     )
+    first, second = _text(dice, lasting), _text(dice, lasting)
     return Conditions(
-        texts=tuple(_text(dice, lasting) for _ in range(VERSIONS)),
+        # The third needs another plan than the first, and the same state.
+        texts=(first, second, first.replace(_SIZE, _OTHER_SIZE)),
         lasting=lasting,
         clients=2 + dice.below(4),
         acts=_swarm(dice, acts),
@@ -79,6 +84,8 @@ def _swarm(dice: Dice, weights: Mapping[str, float]) -> Mapping[str, float]:
 
 def _text(dice: Dice, lasting: Lasting) -> str:
     """Return a configuration whose every maximum is met within some hundred events, but for items and documents."""
+    segment = dice.choice(("", "user.plan", "context.page"))
+    trending = _BY_SEGMENT if segment else _TRENDING
     return f"""
 [events.types]
 view = {{}}
@@ -96,7 +103,7 @@ fresh = "boolean"
 [sessions]
 gap = "{dice.choice(("20s", "2m", "30m"))}"
 [trending]
-segment = "{dice.choice(("", "user.plan", "context.page"))}"
+segment = "{segment}"
 [limits]
 users_max = {dice.choice((9, 12))}
 items_max = 64
@@ -121,10 +128,13 @@ aliases_max = 30
 erased_max = 100
 [log]
 segment_bytes_max = {lasting.segment_bytes_max}
+[history]
+hot = "{lasting.hot}"
 [snapshots]
 interval = "{lasting.interval}"
 [[placements]]
-sources = [{_KNN}, {_TRENDING}, {{ kind = "popular", limit = 6 }}]
+{_SIZE}
+sources = [{_KNN}, {trending}, {{ kind = "popular", limit = 6 }}]
 repeats = "{dice.choice(("any", "not_last", "none"))}"
 deadline = "{dice.choice(("5ms", "50ms", "2s"))}"
 [[placements]]
@@ -132,5 +142,5 @@ name = "strict"
 filter = "{STRICT_FILTER}"
 exclude = {{ purchase = "30d", impression = 3 }}
 repeats = "none"
-sources = [{_KNN}, {{ kind = "recent_items", limit = 6 }}, {_TRENDING}]
+sources = [{_KNN}, {_PAIRS}, {{ kind = "recent_items", limit = 6 }}, {_TRENDING}]
 """

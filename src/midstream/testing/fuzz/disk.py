@@ -89,6 +89,7 @@ class SimulatedDisk:
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name."""
         self._live()
+        self._adopt(old)
         self._real.rename(old, new)
         self._machine.shadow.rename(old, new)
         self._last_call()
@@ -96,6 +97,7 @@ class SimulatedDisk:
     def unlink(self, path: Path) -> None:
         """Remove a file."""
         self._live()
+        self._adopt(path)
         self._real.unlink(path)
         self._machine.shadow.unlink(path)
         self._last_call()
@@ -113,6 +115,7 @@ class SimulatedDisk:
     def open(self, path: Path) -> int:
         """Open a file for writing."""
         self._meet(Spell.FULL, errno.ENOSPC)
+        self._adopt(path)
         file = self._real.open(path)
         self._files[file] = (self._machine.shadow.open(path), path)
         self._last_call()
@@ -173,6 +176,11 @@ class SimulatedDisk:
     def _put(self, file: int, data: bytes, start: int) -> None:
         self._real.write(file, [data], start)
         self._machine.shadow.write(self._files[file][0], [data], start)
+
+    def _adopt(self, path: Path) -> None:
+        """Know a file that came from elsewhere, such as a folder that was renamed."""
+        if path.exists():
+            self._machine.shadow.adopt(path, path.read_bytes())
 
     def _live(self) -> None:
         if self.is_dead:

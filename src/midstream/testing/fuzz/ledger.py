@@ -28,6 +28,8 @@ class Answered:
     """The question as it was sent."""
     items: tuple[str, ...]
     fold_version: str
+    generation: int
+    """Of the log that it was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Mark:
     position: LogPosition
     digest: str
     fold_version: str
+    generation: int
 
 
 @dataclass(slots=True)

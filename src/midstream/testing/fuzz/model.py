@@ -11,6 +11,7 @@ from typing import TypeAlias
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
 from midstream.state.dropped import Dropped
+from midstream.state.erasures import blanked_hashes
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
 
@@ -115,8 +116,8 @@ class Model:
         """Items of which a delete was the first that the catalogue said."""
         self.aliases: dict[str, str] = {}
         """User id to the one that it was merged into, if that was not forgotten."""
-        self._erased: dict[str, int] = {}
-        """User id to the log time at which it was erased last."""
+        self._erased: dict[int, int] = {}
+        """Hash of a user id to the log time at which it was erased last."""
         self._seen = Seen(settings.limits.event_ids_max)
         self._actions = frozenset(settings.types)
         self._users_max = settings.limits.users_max
@@ -171,14 +172,17 @@ class Model:
             self.users[into] = None
 
     def _erase(self, event: Event) -> None:
+        if not event.user_id:  # blanked
+            self._erased.update(dict.fromkeys(blanked_hashes(event.body), event.log_time_ms))
+            return
         user = self.who(event.user_id)
         members = {user, *(alias for alias, target in self.aliases.items() if target == user)}
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != user}
         self.users.pop(user, None)
-        self._erased.update(dict.fromkeys(members, event.log_time_ms))
+        self._erased.update(dict.fromkeys(map(id_hash, members), event.log_time_ms))
 
     def _is_late_copy(self, user_id: str, event: Event) -> bool:
-        erased_ms = self._erased.get(user_id)
+        erased_ms = self._erased.get(id_hash(user_id))
         if erased_ms is None or event.event_time_ms is None:
             return False
         return event.event_time_ms <= erased_ms and event.log_time_ms - erased_ms <= SPAN_S * 1_000

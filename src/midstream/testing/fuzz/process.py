@@ -176,7 +176,12 @@ class Process:
             message = f"an answer was made from what a crash could take back: {error}"
             raise Broken(message) from error
         self.check_bounds()
-        return {**slate, "position": position, "fold_version": engine.fold.settings.version()}
+        return {
+            **slate,
+            "position": position,
+            "fold_version": engine.fold.settings.version(),
+            "generation": engine.log.generation,
+        }
 
     @property
     def is_full(self) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.erasure import NEUTRAL
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, concat, cut, event_at
 from midstream.events.segment_reader import SegmentReader
@@ -43,18 +44,21 @@ async def prove(world: World, end: LogPosition) -> None:
     check_times(events)
     check_copies(events, lasting.event_ids_max)
     may_refuse = world.conditions.may_refuse or world.met["erase"] > 0
-    check_acknowledged(events, world.ledger, may_refuse=may_refuse)
+    check_acknowledged(events, world.ledger, may_refuse=may_refuse, is_rewritten=reader.identity.generation > 0)
     check_order(events)
-    versions = {each.fold_version for each in world.ledger.marks}
-    versions.update(each.fold_version for each in world.ledger.answers)
+    log = _Log(batch, events, reader.identity.generation)
+    versions = {each.fold_version for each in world.ledger.marks if each.generation == log.generation}
+    versions.update(each.fold_version for each in world.ledger.answers if each.generation == log.generation)
     for number, version in enumerate(sorted(versions)):
-        await _Reading(_Log(batch, events), world.ledger, version, Dice(world.seed, 60, number)).run()
+        await _Reading(log, world.ledger, version, Dice(world.seed, 60, number)).run()
 
 
 class _Log(NamedTuple):
     batch: EventBatch
     events: Sequence[Event]
     """The same."""
+    generation: int
+    """What was seen of an earlier writing of the log cannot be proven by this one."""
 
 
 def check_times(events: Sequence[Event]) -> None:
@@ -74,16 +78,21 @@ def check_copies(events: Sequence[Event], ids_max: int) -> None:
             raise Broken(f"a second copy of {event.event_id or event!r} stands at {position}")
 
 
-def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: bool) -> None:
-    """What was acknowledged is there, as it was sent, and of each request all or nothing."""
+def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: bool, is_rewritten: bool) -> None:
+    """What was acknowledged is there, as it was sent, and of each request all or nothing.
+
+    In a log that was written anew nobody can say from outside whose events were blanked: there it is checked for the
+    catalogue alone.
+    """
     places: dict[str, int] = {}
     for position, event in enumerate(events):
         if event.event_id:
             places.setdefault(event.event_id, position)
-            if face_of(event) not in ledger.faces.get(event.event_id, []):
+            if not event.event_id.startswith(NEUTRAL) and face_of(event) not in ledger.faces.get(event.event_id, []):
                 raise Broken(f"nobody sent what stands at {position}: {event!r}")
     for row_id, position in ledger.acknowledged.items():
-        if places.get(row_id, position) >= position:
+        may_be_blank = is_rewritten and not ledger.faces[row_id][0][0].startswith("item")
+        if places.get(row_id, position) >= position and not may_be_blank:
             raise Broken(f"{row_id} was acknowledged at {position} and is not before it, but at {places.get(row_id)}")
     if may_refuse:  # what was refused once may be taken when it is sent again
         return
@@ -119,13 +128,14 @@ class _Reading:
         self._records: defaultdict[int, list[tuple[ServedRecord, bytes]]] = defaultdict(list)
         self._kept: dict[str, ServedRecord] = {}
         for mark in ledger.marks:
-            if mark.fold_version == version:
+            if mark.fold_version == version and mark.generation == log.generation:
                 self._marks[mark.position].append(mark)
         for answer in ledger.answers:
-            if answer.fold_version == version:
+            if answer.fold_version == version and answer.generation == log.generation:
                 self._answers[answer.position].append(answer)
+        known = {answer.request_id for answer in ledger.answers if answer.generation == log.generation}
         for event in log.events:
-            if event.kind == Kind.SERVED:
+            if event.kind == Kind.SERVED and (not log.generation or event.request_id in known):
                 record = decode_served(event.body)
                 if record.fold_version == version:
                     self._records[record.log_position].append((record, event.body))

@@ -33,6 +33,7 @@ MAXIMA = {
     "midstream.engine.turns.STEP_COST": 5,
     "midstream.engine.outbox.LOT_EVENTS_MAX": 6,
     "midstream.engine.rebuilder.NEAR_EVENTS": 10,
+    "midstream.app.relations.HOT_MS_MIN": 1,
     "midstream.app.relations.SEGMENT_BYTES_MIN": 1_000,
     "midstream.app.running.FOLD_AT_START_EVENTS": 20,
 }
@@ -73,7 +74,7 @@ def run(seed: int, steps: int = STEPS) -> Verdict:
     world = World(seed, steps, drawn(Dice(seed, 0), *names), folder, loop)
     failure = ""
     try:
-        with only_virtual(loop), _small(), mock.patch.object(child, "run", Children(Dice(seed, 5)).run):
+        with only_virtual(loop), _small(), _stand_ins(world):
             loop.run_until_complete(_live(world))
     except* (Broken, Stuck) as group:
         failure = _first_text(group)
@@ -133,6 +134,17 @@ def _small() -> Generator[None]:
     with ExitStack() as stack:
         for name, value in MAXIMA.items():
             stack.enter_context(mock.patch(name, value))
+        yield
+
+
+@contextmanager
+def _stand_ins(world: World) -> Generator[None]:
+    """Put children without processes in the place of real ones, and simulated disks where the engine makes its own."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(child, "run", Children(Dice(world.seed, 5)).run))
+        stack.enter_context(mock.patch("midstream.engine.eraser.RealDisk", world.own_disk))
+        for name in ("seal_child", "rewrite_child"):
+            stack.enter_context(mock.patch(f"midstream.engine.{name}.RealDisk", world.child_disk))
         yield
 
 

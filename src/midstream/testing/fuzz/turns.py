@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from midstream.core.errors import RebuildRunning
+from midstream.core.errors import AppendFailed, ErasureRunning, Overloaded, RebuildRunning
 from midstream.engine import snapshots
-from midstream.events.sealing import seal
 from midstream.testing.dice import Dice
-from midstream.testing.fuzz.disk import PowerOut, SimulatedDisk
 from midstream.testing.fuzz.process import Process
+from midstream.testing.fuzz.traffic import USERS
 from midstream.testing.fuzz.weather import Spell
 from midstream.testing.fuzz.world import Unreachable, World
 
@@ -157,22 +156,33 @@ async def _order(operator: Operator, *, compact: bool) -> None:
 
 async def seal_the_log(operator: Operator) -> None:
     """Make history of old segments, while everything goes on."""
-    world, process = operator.world, operator.world.process
-    if process is None or not process.is_serving:
-        return
-    hot_ms = operator.dice.choice((0, 0, 1_000, 3_600_000))
-    disk = SimulatedDisk(world.machine, lambda: world.kill(power=True))
-    if operator.dice.chance(0.3):
-        disk.calls_left = 1 + operator.dice.few(20)
+
+    async def seal(process: Process) -> int:
+        report = None if process.running.sealer is None else await process.running.sealer.seal(hurried=True)
+        return -1 if report is None else report.sealed_events
+
     try:
-        sealed = seal(world.data.log, disk, process.engine.log.end, hot_ms)
-    except (OSError, PowerOut) as error:
-        world.note(f"  not sealed: {type(error).__name__}")
-        world.met["sealing broken off"] += 1
-    else:
-        world.note(f"  {sealed}")
-        world.met["events sealed"] += sealed.events
-    disk.release()
+        sealed = await operator.world.ask(seal)
+    except Unreachable:
+        return
+    operator.world.note(f"  {sealed} events sealed")
+    operator.world.met["events sealed" if sealed > 0 else "sealing broken off"] += sealed != 0
+
+
+async def rewrite(operator: Operator) -> None:
+    """Have a user forgotten, and begin to write the log anew without all that are to be."""
+    user = f"u{operator.dice.below(USERS)}"
+
+    async def begin(process: Process) -> None:
+        await process.erase(user)
+        if process.running.eraser is not None:
+            process.running.eraser.begin(hurried=True)
+
+    operator.world.met["erase"] += 1
+    try:
+        await operator.world.ask(begin)
+    except (Unreachable, ErasureRunning, AppendFailed, Overloaded) as error:
+        operator.world.note(f"  no rewrite: {type(error).__name__}")
 
 
 class Turn(NamedTuple):
@@ -198,5 +208,6 @@ TURNS: Mapping[str, Turn] = {
     "configure": Turn(3.0, reconfigure),
     "compact": Turn(0.7, compact),
     "seal": Turn(4.0, seal_the_log),
+    "rewrite": Turn(1.0, rewrite),
     "damaged snapshot": Turn(1.0, damage_a_snapshot),
 }

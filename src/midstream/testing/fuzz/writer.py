@@ -6,6 +6,7 @@ hears of it. Between them everything else goes on.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock
@@ -42,28 +43,43 @@ class SimulatedWriter(Writer):
         super().submit(*entries)
         self._arm()
 
+    def between_frames(self, work: Callable[[EventLog], EventLog]) -> Future[None]:
+        """Have something done while nothing is written, as the writer does."""
+        done = super().between_frames(work)
+        self._arm()
+        return done
+
     def close(self) -> None:
         """Finish what is under way and all that is queued."""
         self._closing = True
-        while self._written is not None or self._hand or self._queue:
+        while self._is_under_way or self._has_work:
             self._step()
 
     def _arm(self) -> None:
         """Come back later, where there is work and nobody is at it."""
-        if self._queue and not self._is_busy:
+        if self._has_work and not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_later(self._delay_s(), self._turn)
 
     def _turn(self) -> None:
-        if self._written is None and not self._hand and not self._queue:
+        if not self._is_under_way and not self._has_work:
             self._is_busy = False  # the close was faster
             return
         self._step()
-        if self._written is None and not self._hand:
+        if not self._is_under_way:
             self._is_busy = False
             self._arm()
         else:
             asyncio.get_running_loop().call_later(self._delay_s(), self._turn)
+
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether a frame was begun and not handed back."""
+        return self._written is not None or bool(self._hand)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._queue) or self._errand is not None
 
     def _step(self) -> None:
         """Take, or write, or hand back: whatever is next."""
@@ -73,6 +89,8 @@ class SimulatedWriter(Writer):
         elif self._hand:
             entries, self._hand = self._hand, ()
             self._write(entries)
+        elif self._errand is not None:
+            self._do_errand()
         else:
             self._hand = self._take()
 
