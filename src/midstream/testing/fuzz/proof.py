@@ -202,9 +202,9 @@ class _Reading:
     def _why_not(self, item: str, ask: Mapping[str, object]) -> str:
         """Return why an item may not be in an answer, empty = it may."""
         sold = self._model.catalogue.get(item)
+        if item in self._model.deleted:
+            return "excluded" if item in _list(ask, "exclude") else ""
         if sold is None:
-            if item in self._model.deleted:
-                return ""  # deleted before it was known; an act may have made it since
             return "" if self._accepts else "not in the catalogue"
         if not sold.is_available:
             return "deleted or not available"
@@ -219,6 +219,7 @@ class _Reading:
         touched = self._model.touched[f"user:{self._model.who(str(ask.get('user_id', '')))}"]
         touched = touched | self._model.touched[f"session:{ask.get('session_id', '')}"]
         ruled_out = touched.union(_list(ask, "items"))
+        ruled_out |= self._model.deleted
         return [item for item in self._model.catalogue if item not in ruled_out and not self._why_not(item, ask)]
 
 
