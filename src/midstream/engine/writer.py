@@ -189,7 +189,8 @@ class Writer:
     def _do_errand(self) -> None:
         with self._wake:
             errand, self._errand = self._errand, None
-        if errand is None:
+        # Marked as begun: whoever gives up from here on does not leave this thread with nowhere to put the outcome.
+        if errand is None or not errand.done.set_running_or_notify_cancel():
             return
         try:
             self._log = errand.work(self._log)
