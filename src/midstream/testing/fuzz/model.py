@@ -113,8 +113,8 @@ class Model:
         self.touched: defaultdict[str, set[str]] = defaultdict(set)
         """Of a user or a session, as ``user:u1``: the items that its events name."""
         self.deleted: set[str] = set()
-        """Items of which a delete was the first that the catalogue said: whether it counts depends on the room for those
-        that acts make, so nothing is known of them here."""
+        """Items of which a delete was the first that the catalogue said: whether it counts depends on the room for what
+        acts make, so nothing is known of them here."""
         self.aliases: dict[str, str] = {}
         """User id to the one that it was merged into, if that was not forgotten."""
         self._erased: dict[int, int] = {}

@@ -243,6 +243,8 @@ class Process:
         return self._ground.loop.time()
 
     def _delay_s(self) -> float:
+        if self.is_dead:
+            raise PowerOut
         slow = 100.0 if self._ground.machine.weather.is_on(Spell.SLOW) else 1.0
         return self._ground.dice.between(0.0001, 0.008) * slow
 

@@ -26,7 +26,7 @@ class SimulatedWriter(Writer):
         *,
         keeps_event_time: bool,
     ) -> None:
-        """Take what the writer takes; ``delay_s`` says how long the next step takes."""
+        """Take what the writer takes; ``delay_s`` says how long the next step takes, and raises in a dead process."""
         super().__init__(log, clock, monotonic, deliver, keeps_event_time=keeps_event_time)
         self._delay_s = delay_s
         self._hand: tuple[Entry, ...] = ()
@@ -62,6 +62,7 @@ class SimulatedWriter(Writer):
             asyncio.get_running_loop().call_later(self._delay_s(), self._turn)
 
     def _turn(self) -> None:
+        next_s = self._delay_s()
         if not self._is_under_way and not self._has_work:
             self._is_busy = False  # the close was faster
             return
@@ -70,7 +71,7 @@ class SimulatedWriter(Writer):
             self._is_busy = False
             self._arm()
         else:
-            asyncio.get_running_loop().call_later(self._delay_s(), self._turn)
+            asyncio.get_running_loop().call_later(next_s, self._turn)
 
     @property
     def _is_under_way(self) -> bool:
