@@ -28,6 +28,10 @@ class Echo:
             await send({"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": b"too large"})
             return
+        if scope["path"] == "/early":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
         if scope["path"] == "/silent":
             while (await receive())["type"] == "http.request":
                 continue
@@ -184,6 +188,21 @@ def test_refusal_before_the_end_of_the_body_comes_back(tmp_path):
     assert (status, headers, body) == (413, [(b"connection", b"close")], b"too large")
     assert asked < 500
     assert kept == 0
+
+
+def test_connection_whose_request_has_no_end_is_not_kept(tmp_path):
+    """An answer that came before the end of the body is given; what would follow on that connection is still body."""
+
+    async def play(passage, _echo):
+        client = Client(
+            path=b"/early", headers=[(b"content-length", b"100")], pieces=[b"x" * 10, b"y" * 10], leaves=True
+        )
+        client.messages.pop()  # it does not leave: it goes on as slowly
+        await passage.pass_on(client.scope, client.receive, client.send)
+        return client.answer, len(passage._idle), passage._count
+
+    (status, _, body), kept, count = run(tmp_path, play)
+    assert (status, body, kept, count) == (200, b"ok", 0, 0)
 
 
 def test_connections_are_kept(tmp_path):

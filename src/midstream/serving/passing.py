@@ -105,14 +105,14 @@ class _Line:
         self._is_sent = await self._write(head) and is_all
 
     async def upload(self, receive: Receive, wait_s_max: float, *, in_chunks: bool) -> None:
-        """Send a body on until its end, or until the answer has come.
+        """Send a body on until its end; whoever has the answer before ends this.
 
         Raises:
             Disconnected: The client went away before the end of its body.
             TimeoutError: The other side read nothing for ``wait_s_max``.
         """
         more = True
-        while more and not self._answer.has_head:
+        while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise Disconnected
@@ -121,7 +121,7 @@ class _Line:
             async with asyncio.timeout(wait_s_max):
                 if body and not await self._write(body):
                     return  # why nobody reads it may stand in the answer
-        self._is_sent = not more
+        self._is_sent = True
 
     async def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Wait for status and headers of the answer.
