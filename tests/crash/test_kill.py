@@ -230,7 +230,7 @@ def read_back(folder: Path) -> tuple[list[Event], Fold]:
 
 
 def require_equal(fold: Fold, events: list[Event]) -> None:
-    """Compare counters, rings and sessions with the plain reference over the same events."""
+    """Compare counters, rings, pairs and sessions with the plain reference over the same events."""
     settings = fold.settings
     weights = {name: kind.weight for name, kind in settings.types.items()}
     limits = settings.limits
@@ -267,6 +267,12 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
         assert {(who, name): count for name, count in fold.users.counts(index).items() if count} == {
             key: count for key, count in reference.user_counts.items() if key[0] == who
         }
+    for item in items:
+        row, weights_now = fold.pairs.neighbours(fold.vocabulary.item_index(item), fold.log_time_ms)
+        held, beside = set(fold.vocabulary.item_ids(row)), reference.neighbours[item]
+        assert held <= beside
+        assert len(held) == len(row) == min(len(beside), limits.pair_neighbours_max)
+        assert (weights_now > 0).all()
     assert fold.sessions.next_number == reference.session_count
     for (kind, name), expected in reference.sessions.items():
         session, user = (name, "") if kind == "session" else ("", name)

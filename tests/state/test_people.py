@@ -110,6 +110,8 @@ def check(fold, reference):
     check_sessions(fold, reference)
     for item in ITEMS:
         index = vocabulary.item_index(item)
+        beside = [] if index < 0 else vocabulary.item_ids(fold.pairs.neighbours(index, fold.log_time_ms)[0])
+        assert set(beside) == reference.neighbours[item]
         for name in names:
             found = (
                 0

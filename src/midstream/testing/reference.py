@@ -30,13 +30,14 @@ class OpenSession:
 
 @dataclass(slots=True)
 class Reference:
-    """Counters, rings and sessions of the events folded so far."""
+    """Counters, rings, sessions and pairs of the events folded so far."""
 
     weights: dict[str, float]
     """Interaction name to weight."""
     session_gap_ms: int
     ring_max: int
     session_items_max: int
+    pair_items_max: int = 10
     item_counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     """(item id, action) to number of interactions."""
     user_counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -49,6 +50,8 @@ class Reference:
     session_count: int = 0
     held: dict[int, set[str]] = field(default_factory=dict[int, set[str]])
     """Number of each session that nobody erased to its items."""
+    neighbours: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict[str, set[str]](set))
+    """Item id to the items that were acted on in the same sessions, of everybody, erased ones too."""
     owners: dict[int, str] = field(default_factory=dict[int, str])
     """Number of a session to the user it belongs to."""
     aliases: dict[str, str] = field(default_factory=dict[str, str])
@@ -140,6 +143,13 @@ class Reference:
         if found.user:
             self.owners[found.number] = found.user
         self.held.setdefault(found.number, set()).add(event.item_id)
+        self._pair(event.item_id, list(dict.fromkeys(reversed(found.items)))[: self.pair_items_max])
         found.last_log_time_ms = event.log_time_ms
         found.items.append(event.item_id)
         del found.items[: -self.session_items_max]
+
+    def _pair(self, item_id: str, before: list[str]) -> None:
+        """Make an item and those that its session had before it neighbours, unless it was among them."""
+        for other in before if item_id not in before else ():
+            self.neighbours[item_id].add(other)
+            self.neighbours[other].add(item_id)
