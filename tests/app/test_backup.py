@@ -25,7 +25,10 @@ from midstream.testing.rig import SMALL
 
 COUNT = 1_500
 EVENTS = random_events(COUNT, 11, Stream(step_ms=8 * DAY_MS // COUNT))
-CONFIG = msgspec.structs.replace(SMALL, history=msgspec.structs.replace(SMALL.history, hot=Duration("1d"), keep="4d"))
+LIMITS = msgspec.structs.replace(SMALL.limits, index_sessions_max=2_000, requests_max=1_000, aliases_max=1_000)
+CONFIG = msgspec.structs.replace(
+    SMALL, limits=LIMITS, history=msgspec.structs.replace(SMALL.history, hot=Duration("1d"), keep="4d")
+)
 
 
 def append(folder: Path, start: int, stop: int) -> None:

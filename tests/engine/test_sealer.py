@@ -28,7 +28,8 @@ EVENTS = random_events(COUNT, 3, Stream(step_ms=8 * DAY_MS // COUNT))
 def config(keep: str = "") -> Config:
     """Return a small configuration with a day of hot log."""
     history = msgspec.structs.replace(SMALL.history, hot=Duration("1d"), keep=keep)
-    return msgspec.structs.replace(SMALL, history=history)
+    limits = msgspec.structs.replace(SMALL.limits, index_sessions_max=2_000, requests_max=1_000, aliases_max=1_000)
+    return msgspec.structs.replace(SMALL, history=history, limits=limits)
 
 
 def with_log(folder: Path) -> DataFolder:

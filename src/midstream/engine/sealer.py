@@ -77,6 +77,9 @@ class Sealer:
         self._engine.concerns.pop("history", None)
         report = msgspec.json.decode(ended.line, type=Report)
         metrics.set_history(report.begin, report.end)
+        if report.nameless:
+            text = f"{report.nameless} changes of profiles are in no event that is kept"
+            self._engine.concerns["history"] = f"{text}; another fold version begins without them"
         return report
 
     async def _child(self, position: LogPosition, *, hurried: bool) -> child.Ended:
