@@ -18,6 +18,7 @@ from midstream.testing.fuzz.traffic import Batch, Traffic
 from midstream.testing.fuzz.world import Unreachable, World
 
 FILTERS = ("item.price < 30", 'item.category == "hats"', "item.fresh", STRICT_FILTER)
+_REWRITTEN = "of another generation"
 DOUBTFUL_MAX = 20
 """Batches whose fate is unknown, before a client sends nothing new."""
 SENT_MAX = 50
@@ -106,6 +107,11 @@ class Client:
             self.world.note(f"  no slate: {type(error).__name__}")
             self.world.met[f"slate: {type(error).__name__}"] += 1
             return None
+        except RequestInvalid as error:
+            if _REWRITTEN not in str(error):
+                raise Broken(f"a question that is right was refused: {error}") from error
+            self.world.met["slate: of another generation"] += 1
+            return None
         items = tuple(item["id"] for item in slate["items"])
         self.world.note(f"  {slate['tier']} of {slate['position']}: {' '.join(items)}")
         self.world.met[f"slate: {slate['tier']}"] += 1
@@ -123,16 +129,18 @@ class Client:
         wanted = question.get("min_log_position")
         if wanted is None:
             return
-        position = LogPosition(self._position_of(str(wanted)))
+        position = self._position_of(str(wanted))
         if slate["read_your_writes"] and slate["position"] < position:
             raise Broken(f"a slate of {slate['position']} says that it has seen {position}")
         if not slate["read_your_writes"] and took_s < 0.004:  # noqa: PLR2004  the shortest deadline is 5 ms
             raise Broken(f"after {took_s} s the engine gave up waiting for {position}")
 
-    def _position_of(self, token: str) -> int:
-        process = self.world.process
-        generation = 0 if process is None or not process.is_serving else process.engine.log.generation
-        return parse_position(token, generation, 1 << 60)
+    def _position_of(self, token: str) -> LogPosition:
+        """Return the position that a token names, 0 when the log was written anew since."""
+        try:
+            return parse_position(token, self.world.generation, 1 << 60)
+        except RequestInvalid:
+            return LogPosition(0)
 
     def question(self) -> dict[str, object]:
         """Return a question, most of its fields left out."""

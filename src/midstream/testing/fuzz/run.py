@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import cast
 from unittest import mock
 
+from midstream.core.errors import MidstreamError
 from midstream.engine import child
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.acts import ACTS, Client, is_well
 from midstream.testing.fuzz.children import Children
 from midstream.testing.fuzz.conditions import drawn
-from midstream.testing.fuzz.ledger import Broken
 from midstream.testing.fuzz.proof import prove
 from midstream.testing.fuzz.turns import TURNS, Operator
 from midstream.testing.fuzz.world import World
@@ -74,9 +74,9 @@ def run(seed: int, steps: int = STEPS) -> Verdict:
     world = World(seed, steps, drawn(Dice(seed, 0), *names), folder, loop)
     failure = ""
     try:
-        with only_virtual(loop), _small(), _stand_ins(world):
+        with _Named(seed, steps), only_virtual(loop), _small(), _stand_ins(world):
             loop.run_until_complete(_live(world))
-    except* (Broken, Stuck) as group:
+    except* (MidstreamError, Stuck) as group:
         failure = _first_text(group)
     finally:
         _close(loop)
@@ -127,6 +127,21 @@ async def _drive(world: World) -> None:
     world.check()
     await world.finish()
     await prove(world, world.ledger.durable)
+
+
+class _Named:
+    """Notes on whatever goes wrong inside which run it was."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        self._text = f"seed {seed}, {steps} steps"
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        """Add the note."""
+        if error is not None:
+            error.add_note(self._text)
 
 
 @contextmanager
