@@ -37,6 +37,8 @@ QUESTIONS = (
     Ask("default", user_id="ann", exclude=("rug-008",)),
     Ask("default", items=("rug-008", "lamp-012"), filter='item.price < 30 and item.category in ["lamps", "rugs"]'),
     Ask("shelf", session_id="s", items=("rug-008",)),
+    Ask("similar", about="rug-008"),
+    Ask("similar", about="chair-007", user_id="ann"),
     Ask("mine", user_id="ann"),
     Ask("mine", user_id="bob", session_id="s"),
 )

@@ -46,9 +46,15 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     warm_decoding()
     fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
+    # A value for each attribute, so that the item that is asked about has one like it.
+    values = {"category": "warm", "tags": ["warm"], "number": 1, "boolean": True}
+    body = msgspec.json.encode({name: values[kind] for name, kind in settings.attributes.items()})
     for turn in range(2):
         events = [
-            Event(Kind.ITEM, Operation.PUT, f"item{turn}", item_id="a", body=b"{}", log_time_ms=_NOW),
+            *(
+                Event(Kind.ITEM, Operation.PUT, f"{item}{turn}", item_id=item, body=body, log_time_ms=_NOW)
+                for item in ("a", "i0")
+            ),
             Event(Kind.USER, Operation.PATCH, f"user{turn}", user_id="u", body=b"{}", log_time_ms=_NOW),
             Event(Kind.IMPRESSION, 0, f"seen{turn}", user_id="u", item_id="a", log_time_ms=_NOW),
             Event(Kind.SERVED, request_id=f"r{turn}", user_id="u", event_time_ms=_NOW, log_time_ms=_NOW),
