@@ -35,6 +35,7 @@ class Bug:
     tests: tuple[str, ...]
 
 
+FUZZ = ("tests/simulation/test_fuzz.py",)
 POWER_LOSS = ("tests/events/test_power_loss.py",)
 LOG = ("tests/events/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
 SNAPSHOTS = ("tests/engine/test_snapshots.py",)
@@ -403,6 +404,157 @@ BUGS = (
             ),
         ),
         ("tests/events/test_encode.py",),
+    ),
+    # What follows needs several things to meet; beside each is the first seed that finds it.
+    Bug(  # 2
+        "duplicate_does_not_wait",
+        (Edit("engine/engine.py", "            await asyncio.shield(first_copy)\n", "            _ = first_copy\n"),),
+        FUZZ,
+    ),
+    Bug(  # 1
+        "apply_before_sync",
+        (
+            Edit(
+                "engine/writer.py",
+                "        try:\n            self._log.append(batch)\n",
+                "        self._deliver(Written(first, batch, entries, None, 0.0, prints))\n"
+                "        try:\n            self._log.append(batch)\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 18
+        "log_time_goes_back_with_the_clock",
+        (
+            Edit(
+                "engine/writer.py",
+                'rows["log_time_ms"] = max(last_log_time_ms, now_ms)',
+                'rows["log_time_ms"] = now_ms',
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 6
+        "waiter_told_early",
+        (
+            Edit(
+                "engine/turns.py",
+                "        if self.fold.log_position >= position:\n            return True",
+                "        if self.fold.log_position + 3 >= position:\n            return True",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 5
+        "half_a_commit_left_on_a_full_disk",
+        (
+            Edit(
+                "events/segments.py",
+                "            self._disk.truncate(file, self._tail.size)\n            self._disk.sync(file)\n",
+                "            self._disk.sync(file)\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 3
+        "snapshot_without_event_ids",
+        (
+            Edit(
+                "state/fold.py",
+                "        for name in sorted(self._named):\n            arrays",
+                '        for name in sorted(self._named.keys() - {"event_ids"}):\n            arrays',
+            ),
+            Edit(
+                "state/fold.py",
+                "        for name, table in self._named.items():\n            prefix",
+                "        for name, table in list(self._named.items())[1:]:\n            prefix",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 1
+        "eviction_order",
+        (
+            Edit(
+                "state/user_slots.py",
+                "    if slot >= 0:\n        touch(slot, users, meta)\n        return slot, False",
+                "    if slot >= 0:\n        return slot, False",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 10
+        "log_time_of_the_batch_and_not_of_the_event",
+        (
+            Edit(
+                "state/item_fold.py",
+                "        now = log_time_ms[event]\n",
+                "        now = log_time_ms[len(kind) - 1]\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 28
+        "swap_unseen_by_the_intake",
+        (Edit("engine/engine.py", "        self._intake.fold = fold\n", ""),),
+        FUZZ,
+    ),
+    Bug(  # 3
+        "swap_of_a_state_that_stands_behind",
+        (
+            Edit(
+                "engine/engine.py",
+                "        if fold.log_position != self.fold.log_position:\n",
+                "        if fold.log_position > self.fold.log_position:\n",
+            ),
+            Edit(
+                "engine/engine.py",
+                "        await self._folding.bring_up(fold, self.log.read)\n",
+                "        await asyncio.sleep(0)\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 2
+        "act_before_the_slate_that_it_follows_from",
+        (Edit("engine/engine.py", "self._writer.submit(*self._outbox.take(), Entry(", "self._writer.submit(Entry("),),
+        FUZZ,
+    ),
+    Bug(  # 36
+        "last_frame_not_written_again",
+        (
+            Edit(
+                "events/segments.py",
+                "        self._disk.write(self._file, [last], start)\n        self._disk.sync(self._file)  #",
+                "        self._disk.sync(self._file)  #",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 5
+        "trimmed_before_the_manifest_says_so",
+        (
+            Edit(
+                "events/sealing.py",
+                "                write_history(self._folder, self._disk, history)\n"
+                "                self._history = history\n"
+                "                self._trim()\n",
+                "                self._history = history\n                self._trim()\n"
+                "                write_history(self._folder, self._disk, history)\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 10
+        "rewrite_without_the_last_events",
+        (
+            Edit(
+                "engine/eraser.py",
+                "            go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)\n",
+                "            _ = fresh, erased\n",
+            ),
+        ),
+        FUZZ,
     ),
 )
 
