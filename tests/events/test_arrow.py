@@ -15,6 +15,7 @@ from midstream.core.errors import RequestInvalid, TooLarge
 from midstream.core.kinds import Kind
 from midstream.events.arrow import decode_arrow
 from midstream.events.arrow_columns import check_schema
+from midstream.events.arrow_views import without_views
 from midstream.events.decode import Decoded, decode
 from midstream.events.schema import event_at
 from midstream.events.wire import Accept, Limits
@@ -183,6 +184,7 @@ def test_a_table_is_what_its_json_is(seed):
     table = table_of(events, rng)
     table.validate(full=True)
     check_schema(table.schema, ACCEPT, {})
+    table = without_views(table, 1 << 24)
     order = dict.fromkeys(name.partition(".")[0] for name in table.schema.names)
     listed = [{name: event[name] for name in order if name in event} for event in events]
     assert_same(decode_arrow(table, ACCEPT), decode(json.dumps(listed).encode(), ACCEPT))
@@ -273,3 +275,21 @@ def test_an_import_may_bring_log_times():
     )
     check_schema(table.schema, TRUSTED, {})
     assert decode_arrow(table, TRUSTED).batch.rows["log_time_ms"].tolist() == [5, 0]
+
+
+def test_views_are_read_within_their_buffers():
+    """Short ones lie in themselves, long ones elsewhere; a view that says what it should not is refused."""
+    words = ["short", "x" * 13, None, "", "é" * 20, "y" * 12]
+    good = pa.array(words, pa.string_view())
+    batch = pa.RecordBatch.from_arrays([pa.concat_arrays([good, good]).slice(3)], names=["type"])
+    assert without_views(batch, 1_000).column(0).to_pylist() == [*words, *words][3:]
+    with pytest.raises(TooLarge):
+        without_views(batch, 50)
+    buffers: list[Any] = good.buffers()
+    validity, views, *rest = buffers
+    for field, value in ((0, -1), (0, 1 << 30), (2, 1), (2, -2), (3, -1), (3, 1 << 20)):
+        changed = np.frombuffer(views.to_pybytes(), dtype=np.int32).copy()
+        changed[4 + field] = value
+        column: Any = pa.Array.from_buffers(pa.string_view(), len(words), [validity, pa.py_buffer(changed.data), *rest])
+        with pytest.raises((RequestInvalid, TooLarge)):
+            without_views(pa.RecordBatch.from_arrays([column], names=["type"]), 10_000)

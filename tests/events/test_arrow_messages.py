@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import Invalid, RequestInvalid, TooLarge
 from midstream.events.arrow import decode_arrow
 from midstream.events.arrow_messages import Bounds, read_batches
+from midstream.events.pieces import table_piece
 from midstream.events.wire import Accept, Limits
 
 LIMITS = Limits(events_max=100_000, rows_max=100_000, text_bytes_max=1 << 26)
@@ -127,21 +128,39 @@ def test_dictionaries_are_bounded_together():
         list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=100_000)))
 
 
-WHOLE = [stream_of([table(12)], compression) for compression in (None, "lz4", "zstd")]
+def wide_table() -> pa.Table:
+    """Return events with columns of every type that there may be."""
+    return pa.table(
+        {
+            "type": pa.array(["view", "cart", None], pa.string_view()),
+            "user_id": pa.array([b"a", b"\xff", None], pa.large_binary()),
+            "item_id": pa.array(["x", "y" * 20, "z"], pa.large_string()),
+            "session_id": pa.array(["s", None, "t"]).dictionary_encode(),
+            "value": pa.array([1, None, 3], pa.decimal128(10, 2)),
+            "quantity": pa.array([1, 2, None], pa.uint64()),
+            "position": pa.array([1.0, None, 2.5], pa.float32()),
+            "context": pa.array([[("page", "list")], None, []], pa.map_(pa.string(), pa.string())),
+            "items": pa.array([None, [{"item_id": "a"}], []], pa.list_(pa.struct([("item_id", pa.string())]))),
+            "attributes.price": pa.array([None, 1.5, None]),
+        }
+    )
+
+
+WHOLE = [stream_of([table(12)], compression) for compression in (None, "lz4", "zstd")] + [stream_of([wide_table()])]
 
 
 def judge(content: bytes) -> None:
     """Read and decode; only what is expected may be raised."""
     try:
         for batch in read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=1 << 20)):
-            decode_arrow(batch, ACCEPT)
+            table_piece(batch, ACCEPT, 0)
     except Invalid as failure:
         if not failure.faults[0].came:
             raise
 
 
 @given(
-    st.integers(0, 2),
+    st.integers(0, 3),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
     st.integers(0, 10_000),
 )
@@ -153,10 +172,19 @@ def test_damaged_streams_are_refused_or_read(which, changes, cut):
     judge(bytes(content[: max(1, len(content) - cut % 400)] if cut % 3 == 0 else content))
 
 
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", range(4))
 def test_each_32_bits_of_a_stream_may_be_anything(which):
     """Lengths, offsets and counts, each set to what it should not be."""
     whole = WHOLE[which]
     for at in range(0, len(whole) - 4, 8):
         for value in (-1, 1 << 20):
             judge(whole[:at] + struct.pack("<i", value) + whole[at + 4 :])
+
+
+def test_a_buffer_may_end_anywhere() -> None:
+    """Its length need not be a multiple of what is in it, and it may be longer than it has to be."""
+    offsets = np.array([0, 1, 2, 9], dtype=np.int32).tobytes()[:13]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"ab")]
+    ids: Any = pa.Array.from_buffers(pa.string(), 2, buffers)
+    batch = pa.RecordBatch.from_arrays([pa.array(["view"] * 2), ids, ids], names=["type", "user_id", "item_id"])
+    assert len(decode_arrow(batch, ACCEPT).batch) == 2

@@ -23,10 +23,13 @@ from numpy.typing import NDArray
 
 from midstream.app.import_columns import PAGE, Record
 from midstream.core.errors import Fault, Invalid
+from midstream.events.arrow_views import without_views
 from midstream.events.loose_arrow import Batch, pa
 
 CHUNK_ROWS = 10_000
 """Rows read at once: 2 MB at 200 B."""
+TABLE_TEXT_BYTES_MAX = 1 << 30
+"""Of a column of those rows: 100 kB each."""
 BLOCK_BYTES = 1 << 20
 """Of text, read at once."""
 LINE_BYTES_MAX = 1 << 20
@@ -174,7 +177,7 @@ def _tables(batches: Iterator[Batch]) -> Iterator[Piece]:
     for batch in batches:
         batch.validate(full=True)
         for start in range(0, len(batch), CHUNK_ROWS):
-            table = batch.slice(start, CHUNK_ROWS)
+            table = without_views(batch.slice(start, CHUNK_ROWS), TABLE_TEXT_BYTES_MAX)
             yield TablePiece(table, np.arange(line, line + len(table)))
             line += len(table)
 

@@ -150,10 +150,7 @@ def _without_empty(column: Array) -> Array:
 
 
 def _dense(column: Array) -> Array:
-    dense = column.dictionary_decode() if pt.is_dictionary(column.type) else column
-    if pt.is_string_view(dense.type):
-        dense = dense.cast(pa.large_string())
-    return dense
+    return column.dictionary_decode() if pt.is_dictionary(column.type) else column
 
 
 def _coded(column: Array) -> tuple[list[Any], NDArray[np.int64]]:

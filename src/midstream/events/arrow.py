@@ -54,7 +54,8 @@ def decode_arrow(
     """Decode a table of events.
 
     Args:
-        batch: Validated in full, of a schema that ``check_schema`` let pass. Each row is an event.
+        batch: Validated in full, of a schema that ``check_schema`` let pass, without columns of views. Each row is an
+            event.
         accept: The terms on which events are taken.
         first_row: Number of rows that came before: faults say ``row 1`` of the first of all.
         defaults: Values of fields for which there is no column: ``type`` and ``operation``.
@@ -265,7 +266,6 @@ def _distinct(column: Array) -> tuple[list[str], NDArray[np.int64]]:
     if pt.is_null(column.type):
         return [], np.zeros(len(column), dtype=np.int64)
     dense = column.dictionary_decode() if pt.is_dictionary(column.type) else column
-    dense = dense.cast(pa.large_string()) if pt.is_string_view(dense.type) else dense
     coded = dense.dictionary_encode()
     names = [text_of(each) for each in cast("list[str | bytes]", coded.dictionary.to_pylist())]
     return names, np.asarray(coded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)).astype(np.int64)

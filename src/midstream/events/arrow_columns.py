@@ -1,6 +1,7 @@
 """The columns of an Arrow table of events: which there may be, of which types, and their values as NumPy arrays.
 
 A null is a field that was not sent. Texts are found where they lie, also behind a dictionary, and nothing is copied.
+Columns of views are gone before (``arrow_views``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,8 +176,6 @@ def text_view(column: Array) -> TextView:
         if not len(inner.starts):
             return TextView(_NONE, np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64))
         view = TextView(inner.data, inner.starts[index], inner.lengths[index])
-    elif pt.is_string_view(kind):
-        view = text_view(column.cast(pa.large_string()))
     else:
         view = _offsets_view(column)
     if column.null_count:
@@ -190,8 +189,10 @@ def _offsets_view(column: Array) -> TextView:
     if not count:
         return TextView(_NONE, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     is_large = pt.is_large_string(column.type) or pt.is_large_binary(column.type)
-    held: NDArray[np.integer] = np.frombuffer(buffers[1], dtype=np.int64 if is_large else np.int32)
-    offsets: NDArray[np.int64] = held[column.offset : column.offset + count + 1].astype(np.int64)
+    stop = column.offset + count + 1
+    # A buffer may be longer than it has to be, and end anywhere.
+    held: NDArray[np.integer] = np.frombuffer(buffers[1], np.int64 if is_large else np.int32, stop)
+    offsets: NDArray[np.int64] = held[column.offset :].astype(np.int64)
     data = _NONE if buffers[2] is None else np.frombuffer(buffers[2], dtype=np.uint8)
     return TextView(data, offsets[:-1], np.diff(offsets))
 
@@ -205,10 +206,6 @@ def valid(column: Array) -> Mask:
 
 def view_bytes(column: Array) -> int:
     """Return the bytes of text that a column of text stands for, more than it takes where texts are shared."""
-    if pt.is_string_view(column.type):
-        # A view begins with its length: 16 bytes each.
-        views = np.frombuffer(column.buffers()[1], dtype=np.int32)[::4]
-        return int(views[column.offset : column.offset + len(column)].astype(np.int64).sum())
     return int(np.maximum(text_view(column).lengths, 0).sum())
 
 
@@ -242,6 +239,7 @@ def whole_numbers(column: Array) -> tuple[NDArray[np.int64], Mask]:
         return np.zeros(len(column), dtype=np.int64), np.ones(len(column), dtype=np.bool_)
     filled = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
     if pt.is_floating(column.type):
+        filled = filled.astype(np.float64)
         whole: Mask = np.isfinite(filled) & (np.abs(filled) < 2.0**62) & (np.floor(filled) == filled)
         return np.where(whole, filled, 0).astype(np.int64), whole
     fits: Mask = filled <= np.iinfo(np.int64).max
@@ -271,7 +269,6 @@ def objects(batch: Batch, name: str) -> tuple[list[object | None], NDArray[np.in
 
 def _distinct_texts(column: Array) -> tuple[list[object | None], NDArray[np.int64]]:
     dense = column.dictionary_decode() if pt.is_dictionary(column.type) else column
-    dense = dense.cast(pa.large_string()) if pt.is_string_view(dense.type) else dense
     coded = dense.dictionary_encode()
     values = [json_of(text_of(each)) for each in coded.dictionary.to_pylist()]
     index = np.asarray(coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)).astype(np.int64)

@@ -16,6 +16,7 @@ from pyarrow import ipc
 
 from midstream.core.errors import Fault, Invalid, RequestInvalid, TooLarge
 from midstream.events.arrow_columns import check_schema
+from midstream.events.arrow_views import without_views
 from midstream.events.wire import PAGE, Accept
 
 METADATA_BYTES_MAX = 1 << 20
@@ -95,7 +96,7 @@ def read_batches(
                 continue
         except Invalid as failure:
             message, broken = None, failure  # what came whole before it is read all the same
-        yield from _unpacked(schema, dictionaries, group, number - 1)
+        yield from _unpacked(schema, dictionaries, group, number - 1, bounds)
         group = []
         if message is None:
             break
@@ -227,7 +228,7 @@ def _schema_of(message: _Message) -> pa.Schema:
 
 
 def _unpacked(
-    schema: _Message, dictionaries: Mapping[int, list[_Message]], group: list[_Message], number: int
+    schema: _Message, dictionaries: Mapping[int, list[_Message]], group: list[_Message], number: int, bounds: Bounds
 ) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of some messages; the dictionaries that hold for them go before."""
     if not group:
@@ -238,7 +239,7 @@ def _unpacked(
         with ipc.open_stream(pa.py_buffer(stream)) as reader:
             for batch in reader:
                 batch.validate(full=True)
-                yield batch
+                yield without_views(batch, bounds.message_bytes_max)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(number, f"{str(error)[:200]}.") from error
 

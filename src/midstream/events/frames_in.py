@@ -5,8 +5,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.events.arrow_columns import check_schema
+from midstream.events.arrow_views import without_views
 from midstream.events.loose_arrow import Batch, pa
-from midstream.events.pieces import PIECE_EVENTS
+from midstream.events.pieces import PIECE_EVENTS, PIECE_LIMITS
 from midstream.events.wire import PAGE, Accept
 
 _INDEX = "__index_level_"
@@ -38,5 +39,5 @@ def batches_of(frame: Frame, accept: Accept) -> Iterator[tuple[int, Batch]]:
     check_schema(table.schema, accept, {})
     first = 0
     for batch in table.to_batches(max_chunksize=PIECE_EVENTS):
-        yield first, batch
+        yield first, without_views(batch, PIECE_LIMITS.text_bytes_max)
         first += len(batch)

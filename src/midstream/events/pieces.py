@@ -143,8 +143,8 @@ def table_piece(batch: Batch, accept: Accept, first: int, defaults: Mapping[str,
     """Return a table of at most ``PIECE_EVENTS`` rows, the first of them number ``first``, decoded."""
     try:
         decoded = decode_arrow(batch, accept, first, defaults)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        # Validated in full, so this is something Arrow cannot turn into text or numbers.
+    except (pa.ArrowException, ValueError, ArithmeticError) as error:
+        # What was validated in full may hold what Python cannot read all the same, such as decimals out of their range.
         came = f"{str(error)[:200]}."
         raise RequestInvalid((Fault(f"row {first + 1}", came, "Columns of text and numbers.", PAGE),)) from error
 
