@@ -389,7 +389,9 @@ def require_taken(door, events, kept):
     answer = door.ask("POST", "/v1/events", body)
     require_readable(answer)
     if kept and answer.status_code == 200:
-        assert not [each for each in answer.json()["rejected"] if not each["pointer"].endswith("item_id")]
+        # Another test may have erased one of these users: what is sent as of a time before that is a late copy.
+        left = [each for each in answer.json()["rejected"] if "who was erased" not in each["came"]]
+        assert not [each for each in left if not each["pointer"].endswith("item_id")]
     user_id = next((each["user_id"] for each in events if "user_id" in each), None)
     question = {"user_id": user_id, "context": {"budget": 5}, "fields": [*ATTRIBUTES, "free"], "n": 100}
     slate = door.ask("POST", "/v1/recommendations", json.dumps(question, ensure_ascii=False).encode())

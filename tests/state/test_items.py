@@ -132,8 +132,6 @@ class Plain:
     clicked: set[int] = field(default_factory=set)
 
     def apply(self, act):
-        if not act.folded:
-            return
         self.log_time = act.log_time
         for h, half_life in enumerate(HALF_LIVES):
             landmark = act.log_time // (32 * half_life) * (32 * half_life)
@@ -141,7 +139,7 @@ class Plain:
             self.landmarks[h] = landmark
             self.counters.update({key: value * factor for key, value in self.counters.items() if key[0] == h})
             self.heat.update({key: value * factor for key, value in self.heat.items() if key[0] == h})
-        if act.item < 0:
+        if act.item < 0 or not act.folded:
             return
         if act.kind == Kind.ITEM:
             earlier = self.changes.setdefault(act.item, [])

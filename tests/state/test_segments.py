@@ -59,8 +59,6 @@ class Plain:
         return self.values.index(text)
 
     def apply(self, batch, event):
-        if not batch.folded[event]:
-            return
         half_life = min(each.ms for each in self.settings.half_lives)
         now = int(batch.log_time_ms[event])
         landmark = now // (32 * half_life) * 32 * half_life
@@ -69,6 +67,8 @@ class Plain:
         self.landmark = landmark
         self.heat = {key: each * factor for key, each in self.heat.items()}
         self.totals = {key: each * factor for key, each in self.totals.items()}
+        if not batch.folded[event]:
+            return
         self._profile(batch, event)
         action, item = int(batch.action[event]), int(batch.item_index[event])
         if batch.kind[event] != Kind.INTERACTION or action < 0 or item < 0:

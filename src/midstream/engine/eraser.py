@@ -34,7 +34,7 @@ from midstream.engine.rewrite import (
     settle,
     write_receipt,
 )
-from midstream.engine.rewrite_child import Order, Report, erases_of
+from midstream.engine.rewrite_child import Order, Report, erased_of
 from midstream.engine.snapshotter import Snapshotter
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
@@ -159,7 +159,7 @@ class Eraser:
         began = self._engine.host.monotonic()
         async with self._snapshotter.swaps, self._snapshotter.turn:
             report = await self._child(hurried=hurried)
-            erased = Erased(erases_of(report), report.groups, report.sessions, report.end_log_time_ms)
+            erased = erased_of(report)
             self.view = ErasureView("catching_up")
             fold = await asyncio.to_thread(self._loaded, report)
             await self._come_near(fold, erased)

@@ -4,18 +4,21 @@ What is found first, in passes over the whole log: who was erased, with every id
 sessions that came with an erased id and with nobody else. Then each batch is blanked by itself, in order:
 
 - an act or an impression before the erase keeps type, item, value, quantity, position, times and request id; user,
-  session, context and event id are gone. A neutral event id stands where one was or where equal content would have told
-  copies apart, the same for the same, so that counts of items stay exactly what they were;
+  session, context and event id are gone;
 - a served record keeps its slate and propensities, and no longer who asked, and with what;
 - profile changes, merges, and late copies that the fold passed by become ticks;
 - the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too.
 
-Events after the erase that are no late copies are a new start and stay as they are, and so is every event of others.
+Where something told copies of a blanked event apart, an event id or content with a time, a neutral event id stands in
+its place, in every event that has the same, whose ever it is: so each event that was folded still is and no other is,
+and counts of items stay exactly what they were. Beside that, events after the erase that are no late copies are a new
+start and stay as they are, and so is every event of others.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +29,17 @@ from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.served import blank_served
 from midstream.state.erasures import REFUSED_MS, blanked_body, hash_column
+from midstream.state.event_ids import SPAN_S, fingerprints
 from midstream.state.hashing import id_hash
 
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 Read: TypeAlias = Callable[[], Batches]
 """Gives the whole log in order, anew with each call."""
 NEUTRAL = "erased:"
-"""Begins the event ids that stand for others; the first position at which such an event lay follows."""
+"""Begins the event ids that stand for others; the first position at which a blanked event had the same follows."""
 _USER_TEXT, _SESSION_TEXT = 2, 4
-_ACTS = (Kind.INTERACTION, Kind.IMPRESSION)
+REMEMBERED_MS = (SPAN_S + 1) * 1_000
+"""For no longer of log time the fold tells copies apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,15 @@ class Erase:
 
     position: int
     log_time_ms: int
+
+
+class Print(NamedTuple):
+    """Where blanked events that are copies of each other lie."""
+
+    position: int
+    """Of the first."""
+    log_time_ms: int
+    """Of the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +69,15 @@ class Erased:
     """Log position of an erase to all ids that it erased."""
     sessions: dict[str, int] = field(default_factory=dict[str, int])
     """Session id that nobody else came with to the position of the erase before which its events are the user's."""
+    prints: dict[int, Print] = field(default_factory=dict[int, Print])
+    """By what tells a blanked event's copies apart, as a 64-bit fingerprint."""
     end_log_time_ms: int = 0
     """Log time of the last event that was looked at."""
+
+    def recent_prints(self) -> dict[int, Print]:
+        """Return those of which copies that come from now on would still be known for what they are."""
+        since_ms = self.end_log_time_ms - REMEMBERED_MS
+        return {each: one for each, one in self.prints.items() if one.log_time_ms >= since_ms}
 
     def hashes(self) -> Sequence[int]:
         """Return the 64-bit hashes of all erased ids, ascending."""
@@ -90,25 +111,94 @@ class _People:
 def find_erased(read: Read) -> Erased:
     """Return who was erased in a log whose events are not blanked yet.
 
-    Cost: three passes of about 0.1 µs an event, and memory for the erased ids and their sessions.
+    Cost: four passes of about 0.1 µs an event, and memory for the erased ids, their sessions and their events' prints.
     """
     found = _find_ids(read())
     if found.ids:
         found.sessions.update(_find_sessions(read(), found))
         for session in _shared(read(), found):
             del found.sessions[session]
+        fates = _Fates(found)
+        for first, batch in read():
+            fates.find_prints(first, batch)
     return found
+
+
+class _Fate(Enum):
+    """What is to be done with an event."""
+
+    KEEP = auto()
+    TICK = auto()
+    """Only its log time stays."""
+    NOBODY = auto()
+    """It stays, as nobody's."""
+    HASHES = auto()
+    """An erase of which only hashes stay."""
+
+
+class _Fates:
+    """Decides what becomes of events."""
+
+    def __init__(self, erased: Erased) -> None:
+        self.erased = erased
+        self._hashes = _hashes_of(erased.ids)
+        self._sessions = _hashes_of(erased.sessions)
+
+    def concerned(self, batch: EventBatch) -> NDArray[np.bool_]:
+        """Return which events have to be looked at, (n,)."""
+        kind, operation = batch.rows["kind"], batch.rows["operation"]
+        user = hash_column(batch, _USER_TEXT)
+        alone = (user == 0) & np.isin(hash_column(batch, _SESSION_TEXT), self._sessions)
+        changes = (kind == Kind.ERASE) | ((kind == Kind.USER) & (operation == Operation.MERGE))
+        found: NDArray[np.bool_] = np.isin(user, self._hashes) | alone | changes
+        return found
+
+    def find_prints(self, first: LogPosition, batch: EventBatch) -> None:
+        """Remember what tells the blanked events of a batch apart."""
+        places = np.flatnonzero(self.concerned(batch))
+        if not len(places):
+            return
+        prints = told_apart(batch)
+        for place in places[prints[places] != 0].tolist():
+            event = event_at(batch, place)
+            if self.of(event, first + place) is not _Fate.KEEP:
+                known = self.erased.prints.get(int(prints[place]))
+                position = known.position if known is not None else first + place
+                self.erased.prints[int(prints[place])] = Print(position, event.log_time_ms)
+
+    def of(self, event: Event, position: int) -> _Fate:
+        """Return the fate of one event."""
+        if event.kind == Kind.ERASE:
+            return self._of_erase(event, position)
+        erases = self.erased.ids.get(event.user_id, ())
+        if _is_late_copy(event, position, erases):
+            return _Fate.TICK
+        is_before = any(each.position > position for each in erases)
+        if event.kind == Kind.USER and event.operation == Operation.MERGE:
+            theirs = self.erased.ids.get(merged_id(event.body), ())
+            is_late = _is_late_copy(event, position, theirs)
+            is_before = is_before or is_late or any(each.position > position for each in theirs)
+        elif not event.user_id:
+            is_before = self.erased.sessions.get(event.session_id, 0) > position
+        if not is_before:
+            return _Fate.KEEP
+        return _Fate.TICK if event.kind == Kind.USER else _Fate.NOBODY
+
+    def _of_erase(self, event: Event, position: int) -> _Fate:
+        is_carried_out = position in self.erased.groups
+        is_over = self.erased.end_log_time_ms - event.log_time_ms > REFUSED_MS
+        if is_over and (is_carried_out or not event.user_id):
+            return _Fate.TICK
+        return _Fate.HASHES if event.user_id and is_carried_out else _Fate.KEEP
 
 
 class Blanker:
     """Blanks the batches of a log, one after another from its beginning."""
 
     def __init__(self, erased: Erased) -> None:
-        """Blank what ``find_erased`` found; what is appended later is taken for events after it."""
-        self._erased = erased
-        self._hashes = _hashes_of(erased.ids)
-        self._sessions = _hashes_of(erased.sessions)
-        self._neutral: dict[str, str] = {}
+        """Blank what ``find_erased`` found; what is appended later is taken for events after it, and added to it."""
+        self._fates = _Fates(erased)
+        self._prints = _sorted(erased.prints)
         self.blanked_counts: dict[str, int] = {}
         """How many events of each kind were changed, by the kind's name in small letters."""
 
@@ -119,11 +209,19 @@ class Blanker:
             first: Log position before its first event.
             batch: The next one of the log.
         """
+        self._fates.find_prints(first, batch)
+        if len(self._fates.erased.prints) != len(self._prints):
+            self._prints = _sorted(self._fates.erased.prints)
+        prints = told_apart(batch) if len(self._prints) else np.zeros(len(batch), dtype=np.uint64)
+        is_told = np.isin(prints, self._prints) & (prints != 0)
         changed: list[Event] = []
         order = np.arange(len(batch))
-        for place in np.flatnonzero(self._concerned(batch)).tolist():
+        for place in np.flatnonzero(self._fates.concerned(batch) | is_told).tolist():
             event = event_at(batch, place)
             blanked = self._blanked(event, first + place)
+            if is_told[place]:
+                neutral = f"{NEUTRAL}{self._fates.erased.prints[int(prints[place])].position}"
+                blanked = blanked if blanked.event_id == neutral else blanked._replace(event_id=neutral)
             if blanked is not event:
                 name = Kind(event.kind).name.lower()
                 self.blanked_counts[name] = self.blanked_counts.get(name, 0) + 1
@@ -131,55 +229,32 @@ class Blanker:
                 changed.append(blanked)
         return pick(concat((batch, build(changed))), order) if changed else batch
 
-    def _concerned(self, batch: EventBatch) -> NDArray[np.bool_]:
-        """Return which events have to be looked at, (n,)."""
-        kind, operation = batch.rows["kind"], batch.rows["operation"]
-        user = hash_column(batch, _USER_TEXT)
-        alone = (user == 0) & np.isin(hash_column(batch, _SESSION_TEXT), self._sessions)
-        changes = (kind == Kind.ERASE) | ((kind == Kind.USER) & (operation == Operation.MERGE))
-        found: NDArray[np.bool_] = np.isin(user, self._hashes) | alone | changes
-        return found
-
     def _blanked(self, event: Event, position: int) -> Event:
         """Return what is left of an event; the same object when all is."""
-        if event.kind == Kind.ERASE:
-            return self._erase(event, position)
-        erases = self._erased.ids.get(event.user_id, ())
-        if _is_late_copy(event, position, erases):
-            return _tick(event)
-        is_before = any(each.position > position for each in erases)
-        if event.kind == Kind.USER and event.operation == Operation.MERGE:
-            theirs = self._erased.ids.get(merged_id(event.body), ())
-            is_late = _is_late_copy(event, position, theirs)
-            is_before = is_before or is_late or any(each.position > position for each in theirs)
-        elif not event.user_id:
-            is_before = self._erased.sessions.get(event.session_id, 0) > position
-        if not is_before:
+        fate = self._fates.of(event, position)
+        if fate is _Fate.KEEP:
             return event
-        if event.kind == Kind.USER:
-            return _tick(event)
-        nobody = event._replace(user_id="", session_id="", event_id=self._neutral_id(event, position))
-        if event.kind in _ACTS:
-            return nobody._replace(body=b"")
-        return nobody._replace(body=blank_served(event.body)) if event.kind == Kind.SERVED else nobody
+        if fate is _Fate.TICK:
+            return Event(Kind.TICK, log_time_ms=event.log_time_ms)
+        if fate is _Fate.HASHES:
+            group = self._fates.erased.groups[position]
+            body = blanked_body(sorted(id_hash(each) for each in group))
+            return Event(Kind.ERASE, body=body, log_time_ms=event.log_time_ms)
+        body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
+        if event.kind == Kind.SERVED:
+            body = blank_served(event.body)
+        return event._replace(user_id="", session_id="", event_id="", body=body)
 
-    def _erase(self, event: Event, position: int) -> Event:
-        if self._erased.end_log_time_ms - event.log_time_ms > REFUSED_MS and (
-            not event.user_id or position in self._erased.groups
-        ):
-            return _tick(event)
-        group = self._erased.groups.get(position)
-        if not event.user_id or group is None:
-            return event
-        body = blanked_body(sorted(id_hash(each) for each in group))
-        return Event(Kind.ERASE, body=body, log_time_ms=event.log_time_ms)
 
-    def _neutral_id(self, event: Event, position: int) -> str:
-        """Return what tells copies of an event apart when its id and its content no longer do."""
-        if not event.event_id and (event.event_time_ms is None or event.kind == Kind.SERVED):
-            return ""
-        name = f"i{event.event_id}" if event.event_id else f"c{event._replace(log_time_ms=0)!r}"
-        return self._neutral.setdefault(name, f"{NEUTRAL}{position}")
+def told_apart(batch: EventBatch) -> NDArray[np.uint64]:
+    """Return what tells the copies of each event apart, (n,); 0 = nothing, or a request id, which stays."""
+    prints = fingerprints(batch).id_hash
+    prints[(batch.rows["kind"] == Kind.SERVED) & (batch.rows["event_id_length"] == 0)] = 0
+    return prints
+
+
+def _sorted(prints: Iterable[int]) -> NDArray[np.uint64]:
+    return np.array(sorted(prints), dtype=np.uint64)
 
 
 def _find_ids(batches: Batches) -> Erased:
@@ -197,7 +272,7 @@ def _find_ids(batches: Batches) -> Erased:
             elif event.user_id:
                 _erase(people, event, first + place, found)
         end_log_time_ms = int(batch.rows["log_time_ms"][-1]) if len(batch) else end_log_time_ms
-    return Erased(found.ids, found.groups, found.sessions, end_log_time_ms)
+    return replace(found, end_log_time_ms=end_log_time_ms)
 
 
 def _merge(people: _People, event: Event, position: int, found: Erased) -> None:
@@ -251,10 +326,5 @@ def _is_late_copy(event: Event, position: int, erases: Sequence[Erase]) -> bool:
     )
 
 
-def _tick(event: Event) -> Event:
-    """Return an event that moves log time as this one did, and nothing else."""
-    return Event(Kind.TICK, log_time_ms=event.log_time_ms)
-
-
 def _hashes_of(ids: Iterable[str]) -> NDArray[np.uint64]:
-    return np.array(sorted(id_hash(each) for each in ids), dtype=np.uint64)
+    return _sorted(id_hash(each) for each in ids)

@@ -13,7 +13,7 @@ from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import beginning, child, compactions, snapshots
 from midstream.engine.child import Pace
-from midstream.engine.erasure import Erase
+from midstream.engine.erasure import Erase, Erased, Print
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.engine.rewrite import SNAPSHOTS_NAME, Made, Rewrite
@@ -47,6 +47,7 @@ class Report(msgspec.Struct, frozen=True):
     """Each erased id to log position and log time of its erases."""
     groups: dict[int, tuple[str, ...]]
     sessions: dict[str, int]
+    prints: dict[int, Print]
     end_log_time_ms: int
     blanked: dict[str, int]
     history_files: int
@@ -97,15 +98,17 @@ def _report(order: Order, made: Made, digest: str) -> Report:
         ids={each: tuple((one.position, one.log_time_ms) for one in erases) for each, erases in erased.ids.items()},
         groups=erased.groups,
         sessions=erased.sessions,
+        prints=erased.recent_prints(),
         end_log_time_ms=erased.end_log_time_ms,
         blanked=made.blanked,
         history_files=made.history_files,
     )
 
 
-def erases_of(report: Report) -> dict[str, list[Erase]]:
-    """Return the erases of each id, as the blanking of further events needs them."""
-    return {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
+def erased_of(report: Report) -> Erased:
+    """Return who was erased, as the blanking of further events needs it."""
+    ids = {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
+    return Erased(ids, report.groups, report.sessions, report.prints, report.end_log_time_ms)
 
 
 def main() -> None:

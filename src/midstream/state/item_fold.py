@@ -83,12 +83,10 @@ def fold_events(
     """Fold the interactions and impressions of a batch.
 
     Shapes, with i items, r rows, h half-lives: counters (i, h, r), windows (i, r, ROW_CELLS), heat (h, i),
-    lists (h, capacity), list states (h, 2). Every other event moves the clock alone.
+    lists (h, capacity), list states (h, 2). Every other event, and a copy that is passed by, moves the clock alone.
     """
     impressions = len(weights)
     for event in range(len(kind)):
-        if not folded[event]:
-            continue
         now = log_time_ms[event]
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
@@ -96,7 +94,7 @@ def fold_events(
                 half_lives, clock, counters, available, heat, list_values, list_items, list_states, item_hash
             )
         item = item_index[event]
-        if item < 0:
+        if item < 0 or not folded[event]:
             continue
         row = np.int64(-1)
         if kind[event] == _INTERACTION:

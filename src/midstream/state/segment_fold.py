@@ -57,14 +57,14 @@ def fold_segments(
     """
     changes = 0
     for event in range(len(kind)):
-        if not folded[event]:
-            continue
         now = log_time_ms[event]
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
             _move_landmark(
                 half_life, values, clock, eligible, heat, totals, list_values, list_items, list_states, item_hash
             )
+        if not folded[event]:
+            continue
         user = user_index[event]
         if user >= 0 and user_is_new[event]:
             user_code[user] = 0

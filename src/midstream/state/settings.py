@@ -8,7 +8,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
 
-KERNEL_VERSION = 3
+KERNEL_VERSION = 4
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]
