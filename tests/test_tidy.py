@@ -477,7 +477,7 @@ def test_files_name_no_machine_and_no_registry():
         ("open('/home/" + "ann/x')", True),
         ("--index" + "-url x", True),
         ("see files.pythonhosted" + ".org", True),
-        ("the path /v1/work/main", False),
+        ("the path /v1/wo" + "rk/main", False),
         ("docs/work/a.md", False),
         ("index_url", False),
     ],

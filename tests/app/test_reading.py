@@ -243,10 +243,11 @@ def test_relations_between_values_are_checked(text, where, says):
 
 def test_what_repeat_and_exclude_agree_on_is_no_fault():
     """Bought in the last week: not yet; before that: again."""
-    parse_config(
+    config = parse_config(
         '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat", min_gap = "7d" }]\n'
         'exclude = { purchase = "7d", view = 3, impression = 5 }'
     )
+    assert len(config.placements[0].exclude) == 3
 
 
 @pytest.mark.parametrize("text", ["[", "a = ", b"\xff", "a = 1\na = 2"])

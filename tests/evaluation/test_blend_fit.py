@@ -13,10 +13,11 @@ from midstream.app.wiring import plans
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.evaluation.ballots import BallotBox, Ballots
-from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, alone, bounded, fit_blend, read_fit
+from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, alone, bounded, fit_blend
 from midstream.evaluation.blend_report import Contest, fit_replay, thinned
 from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, events
+from midstream.evaluation.settings_file import read_settings
 from midstream.ranking.blend import Blend
 from midstream.ranking.pipeline import recommend
 from midstream.retrieval.popular import Popular
@@ -136,7 +137,7 @@ def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):
     contest = Contest((SessionKnn(), Trending(), Popular()))
     path = tmp_path / "blend.json"
     report = fit_replay("walk", rows, contest, path)
-    fit = read_fit(path)
+    fit = read_settings(path, FittedBlend)
     assert fit == report.fit
     assert {each.name for each in report.parts} == {"session_knn", "trending", "popular", "blend before", "blend"}
     cut = int(len(rows) / 3)
@@ -149,7 +150,7 @@ def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):
     )
     second = tmp_path / "second.json"
     fit_replay("walk", other, contest, second)
-    assert read_fit(second) == fit
+    assert read_settings(second, FittedBlend) == fit
     assert fit_replay("walk", rows, contest, path) == report
 
 

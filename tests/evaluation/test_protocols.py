@@ -12,7 +12,8 @@ from midstream.evaluation.importing import DATA_SETTINGS, folded
 from midstream.evaluation.interactions import Interactions
 from midstream.evaluation.next_item import NextItemOptions, choose, run_next_item
 from midstream.evaluation.protocols import exam_of, query_of, questions_of
-from midstream.evaluation.search import read_choice
+from midstream.evaluation.search import Choice
+from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.session_knn import SessionKnn
 
@@ -137,7 +138,7 @@ def test_settings_are_written_before_the_test_is_read(tmp_path):
     watched = NextItemData("walks", data.choosing, reporting, repeat=False)
     first = run_next_item(watched, STROLL, path, QUICK)
     assert calls == ["choosing", "written", "reporting"]
-    assert first.choice == read_choice(path)
+    assert first.choice == read_settings(path, Choice)
     again = run_next_item(watched, STROLL, path, QUICK)
     assert calls[3:] == ["written", "reporting"]
     assert again == first

@@ -14,11 +14,10 @@ from midstream.evaluation.search import (
     SearchLimits,
     Trial,
     best_of,
-    read_choice,
     search,
     with_options,
-    write_choice,
 )
+from midstream.evaluation.settings_file import read_settings, write_settings
 
 
 class Guess(msgspec.Struct, frozen=True):
@@ -98,13 +97,13 @@ def test_a_settings_file_reads_back_and_a_broken_one_is_named(tmp_path):
     trials = search(Guess(), exam((30, 12, 7)), {"start": (5, 11)})
     choice = Choice("data", "validation", 3, 20, {"session_gap": "1d"}, best_of(trials), trials)
     path = tmp_path / "folder" / "settings.json"
-    write_choice(path, choice)
-    assert read_choice(path) == choice
+    write_settings(path, choice)
+    assert read_settings(path, Choice) == choice
     with pytest.raises(NotFound):
-        read_choice(tmp_path / "none.json")
+        read_settings(tmp_path / "none.json", Choice)
     path.write_text('{"data": 3}')
     with pytest.raises(Invalid, match=r"settings\.json"):
-        read_choice(path)
+        read_settings(path, Choice)
 
 
 @given(st.lists(st.integers(0, 9), unique=True, max_size=9), st.integers(-1, 9), st.integers(1, 5), st.booleans())

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from midstream.evaluation.blend_fit import WEIGHT_MAX, read_fit
+from midstream.evaluation.blend_fit import WEIGHT_MAX, FittedBlend
 from midstream.evaluation.blend_report import Contest, fit_next_item, fit_replay
 from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
-from midstream.evaluation.search import read_choice, with_options
+from midstream.evaluation.search import Choice, with_options
+from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
@@ -44,8 +45,8 @@ def contest_of(name, **changes):
     """The four sources, session kNN and covisitation with the options that the validation part chose."""
     knn, pairs = SETTINGS / f"{name}.json", SETTINGS / f"{name}-covisitation.json"
     sources = (
-        with_options(SessionKnn(), read_choice(knn).best.options) if knn.is_file() else SessionKnn(),
-        with_options(Covisitation(), read_choice(pairs).best.options) if pairs.is_file() else Covisitation(),
+        with_options(SessionKnn(), read_settings(knn, Choice).best.options) if knn.is_file() else SessionKnn(),
+        with_options(Covisitation(), read_settings(pairs, Choice).best.options) if pairs.is_file() else Covisitation(),
         Trending(),
         Popular(),
     )
@@ -67,7 +68,7 @@ def report_of(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_source_is_all_of_a_blend(name):
     """Weights sum to 1, none above 0.9, and what was chosen is worth at least what each part is by itself."""
-    fit = read_fit(SETTINGS / f"{name}-blend.json")
+    fit = read_settings(SETTINGS / f"{name}-blend.json", FittedBlend)
     assert sum(fit.best.weights.values()) == pytest.approx(1.0, abs=0.001)
     assert max(fit.best.weights.values()) <= WEIGHT_MAX
     assert fit.best.worth >= max(hit_rate * mrr for hit_rate, mrr in fit.alone.values())

@@ -14,7 +14,8 @@ from midstream.app.wiring import plans
 from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, choose, run_next_item
 from midstream.evaluation.replay import ReplayOptions, asking_plan, asking_source, run_replay
-from midstream.evaluation.search import SESSION_KNN_GRID, read_choice, with_options
+from midstream.evaluation.search import SESSION_KNN_GRID, Choice, with_options
+from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
@@ -59,7 +60,7 @@ def report():
 def test_the_settings_are_what_the_validation_part_chooses(tmp_path):
     """Choosing anew, from where it began and without the test part, ends at the settings and figures on file."""
     data = NEXT_ITEM_SETS["serenade-toy"](shared("serenade-toy"))
-    filed = read_choice(SETTINGS / "serenade-toy.json")
+    filed = read_settings(SETTINGS / "serenade-toy.json", Choice)
     start = with_options(SessionKnn(), filed.trials[0].options)
     best = choose(data, start, tmp_path / "new.json", NextItemOptions(grid=SESSION_KNN_GRID)).best
     print(f"\nserenade-toy, chosen on validation: {best}")

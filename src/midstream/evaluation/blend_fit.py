@@ -7,15 +7,14 @@ a blend that has become one of its parts would not notice when that part fails.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.errors import Fault, Invalid
 from midstream.evaluation.ballots import Ballots
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH
+from midstream.evaluation.settings_file import PAGE
 from midstream.ranking.blend import RANK_OFFSET, Blend
 
 WEIGHT_MAX = 0.9
@@ -25,7 +24,6 @@ FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 OFFSETS = (1.0, 3.0, 10.0, 30.0, RANK_OFFSET, 120.0)
 TRIALS_MAX = 400
 """At 3 million rows and 4 sources a trial takes 0.1 s."""
-_PAGE = "docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def fit_blend(
     """
     if len(ballots) == 0 or not ballots.names:
         came = f"{len(ballots)} questions and {len(ballots.names)} sources."
-        raise Invalid((Fault("--fit-blend", came, "One question and one source at least.", _PAGE),))
+        raise Invalid((Fault("--fit-blend", came, "One question and one source at least.", PAGE),))
     seen: dict[tuple[float, ...], BlendTrial] = {}
 
     def tried(weights: Sequence[float], offset: float) -> BlendTrial:
@@ -133,27 +131,6 @@ def figures(rank: Ranks) -> tuple[float, float]:
 def alone(ballots: Ballots) -> dict[str, tuple[float, float]]:
     """Return HR and MRR at 20 of each source by itself."""
     return {name: figures(ballots.places_in(name)) for name in ballots.names}
-
-
-def write_fit(path: Path, fit: FittedBlend) -> None:
-    """Write a settings file; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(fit), indent=2) + b"\n")
-
-
-def read_fit(path: Path) -> FittedBlend:
-    """Read a settings file.
-
-    Raises:
-        NotFound: There is none.
-        Invalid: It is not one.
-    """
-    if not path.is_file():
-        raise NotFound(str(path))
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FittedBlend)
-    except msgspec.DecodeError as error:
-        raise Invalid((Fault(path.name, str(error), "a file that --fit-blend wrote", _PAGE),)) from error
 
 
 def _trial(ballots: Ballots, weights: dict[str, float], offset: float) -> BlendTrial:

@@ -10,13 +10,14 @@ import numpy as np
 from midstream.core.protocols import Source
 from midstream.core.types import Moment
 from midstream.evaluation.ballots import BallotBox, Ballots
-from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend, read_fit, write_fit
+from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend
 from midstream.evaluation.datasets import NextItemData, Split
 from midstream.evaluation.importing import DATA_SETTINGS, folded
 from midstream.evaluation.interactions import Interactions, Rows
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, exam_of
 from midstream.evaluation.replay import ReplayOptions, run_replay
+from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
 from midstream.ranking.blend import Blend
 from midstream.state.settings import FoldSettings
@@ -142,14 +143,16 @@ def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: P
 
 def _fit(name: str, contest: Contest, path: Path, asked: Callable[[], _Asked]) -> FittedBlend:
     if path.is_file():
-        return read_fit(path)
+        return read_settings(path, FittedBlend)
     contest.say(f"{name}: asking every source about the validation part")
     ballots = thinned(asked().ballots, QUESTIONS_MAX)
     best, before, trials = fit_blend(
         ballots, contest.before, lambda trial: contest.say(f"{name}: HR {trial.hit_rate:.4f} MRR {trial.mrr:.4f}")
     )
-    write_fit(path, FittedBlend(name, "validation", len(ballots), LIST_LENGTH, best, before, alone(ballots), trials))
-    return read_fit(path)
+    write_settings(
+        path, FittedBlend(name, "validation", len(ballots), LIST_LENGTH, best, before, alone(ballots), trials)
+    )
+    return read_settings(path, FittedBlend)
 
 
 def thinned(ballots: Ballots, questions_max: int) -> Ballots:

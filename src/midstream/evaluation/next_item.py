@@ -28,11 +28,10 @@ from midstream.evaluation.search import (
     SearchLimits,
     Trial,
     best_of,
-    read_choice,
     search,
     with_options,
-    write_choice,
 )
+from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
@@ -138,8 +137,8 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
     )
     fold_settings: dict[str, object] = msgspec.to_builtins(used.fold, enc_hook=str)
     choice = Choice(data.name, "validation", len(exam), LIST_LENGTH, fold_settings, best_of(trials), trials)
-    write_choice(settings_path, choice)
-    return read_choice(settings_path)
+    write_settings(settings_path, choice)
+    return read_settings(settings_path, Choice)
 
 
 def run_next_item(
@@ -158,7 +157,9 @@ def run_next_item(
         Invalid: The grid or the settings file names what the source does not have.
     """
     used = options or NextItemOptions()
-    choice = read_choice(settings_path) if settings_path.is_file() else choose(data, source, settings_path, used)
+    choice = (
+        read_settings(settings_path, Choice) if settings_path.is_file() else choose(data, source, settings_path, used)
+    )
     chosen = with_options(source, choice.best.options)
     used.say(f"{data.name}: learning what the test is asked about")
     split = data.reporting()

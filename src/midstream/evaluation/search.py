@@ -6,20 +6,19 @@ few options that hardly depend on each other this finds what a full grid finds, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import msgspec
 import numpy as np
 
-from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.errors import Fault, Invalid
 from midstream.core.protocols import Source
 from midstream.evaluation.metrics import hit, rank_of, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers
+from midstream.evaluation.settings_file import PAGE
 
 Value = int | float | bool | str
 Grid = Mapping[str, Sequence[Value]]
-PAGE = "docs/quality.md"
 SESSION_KNN_GRID: Grid = {
     "position_decay": (0.2, 0.35, 0.5, 0.7),
     "match_decay": (0.2, 0.3, 0.45, 0.6, 0.8),
@@ -141,27 +140,6 @@ def with_options(source: Source, options: Mapping[str, Value]) -> Source:
             right = "a value of the option's type"
             raise Invalid((Fault(f"options.{name}", f"{value!r}: {error}", right, PAGE),)) from error
     return cast("Source", msgspec.structs.replace(struct, **changed))
-
-
-def write_choice(path: Path, choice: Choice) -> None:
-    """Write a settings file; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
-
-
-def read_choice(path: Path) -> Choice:
-    """Read a settings file.
-
-    Raises:
-        NotFound: There is none.
-        Invalid: It is not one.
-    """
-    if not path.is_file():
-        raise NotFound(str(path))
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Choice)
-    except msgspec.DecodeError as error:
-        raise Invalid((Fault(path.name, str(error), "a file that an evaluation wrote", PAGE),)) from error
 
 
 def _trial(source: Source, options: dict[str, Value], exam: Exam) -> Trial:

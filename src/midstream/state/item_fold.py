@@ -26,7 +26,7 @@ CATALOGUED: Final = 2
 COUNT: Final = 0
 """Cell of the clock: 1 + the highest item index that an event named."""
 LOG_TIME: Final = 1
-"""Cell of the clock: log time of the last folded event."""
+"""Cell of the clock: log time of the last event."""
 LANDMARKS_START: Final = 2
 """Cell of the clock: the landmark of the first half-life, the others after it."""
 

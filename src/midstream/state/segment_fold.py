@@ -15,7 +15,7 @@ _INTERACTION = int(Kind.INTERACTION)
 COUNT: Final = 0
 """Cell of the clock: 1 + the highest item index that an event named."""
 LOG_TIME: Final = 1
-"""Cell of the clock: log time of the last folded event."""
+"""Cell of the clock: log time of the last event."""
 LANDMARK: Final = 2
 """Cell of the clock: from where heat is weighed."""
 
