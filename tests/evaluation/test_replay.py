@@ -1,5 +1,6 @@
 """Test, then learn: no method sees the future, and the state at the end is that of an import."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_the_engine_learns_while_it_is_tested():
     methods = {
         "popular": asking_source(Popular()),
         "session_knn": asking_source(knn),
-        "blend": asking_plan(plans(Config(placements=(Placement(sources=(knn, Popular())),)))["default"]),
+        "blend": asking_plan(plans(Config(placements=(Placement(sources=(knn, Popular())),)))["default"], Counter()),
     }
     told: list[int] = []
     options = ReplayOptions(k=3, parts=5, resampling=Resampling(resamples=200), advance=told.append)

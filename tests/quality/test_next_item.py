@@ -5,6 +5,7 @@ Where the data folder is missing these tests skip, and in CI fail. Figures are p
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -129,15 +130,17 @@ def test_learning_from_each_act_beats_popularity(name):
     after.
     """
     rows = REPLAY_SETS[name](shared(name))
+    failures: Counter[str] = Counter()
     methods = {
         "popular": asking_source(Popular()),
         "session_knn": asking_source(SessionKnn()),
-        "blend": asking_plan(plans(Config())["default"]),
+        "blend": asking_plan(plans(Config())["default"], failures),
     }
     options = ReplayOptions(rows_max=REPLAY_ROWS, resampling=FEWER)
     found = run_replay(name, rows, methods, options)
     for method in found.methods:
         print(f"\n{name}, {method.name}: HR@20 {method.hit_rate}, MRR@20 {method.mrr}")
+    assert not failures
     _, knn, blend = found.methods
     assert knn.hit_rate_difference.low > 0
     assert blend.hit_rate_difference.low > 0

@@ -1,6 +1,7 @@
 """Accuracy of this configuration on data sets: the known ones by name, any other file by its columns."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from midstream.ranking.blend import Blend
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.state.settings import FoldSettings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
@@ -97,8 +99,12 @@ def _searched(name: str) -> tuple[Source, Grid]:
 
 def evaluate_replay(
     name: str, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
-) -> ReplayReport:
+) -> tuple[ReplayReport, Mapping[str, Mapping[str, int]]]:
     """Replay a data set in time order: popularity, session kNN, covisitation, and every placement configured.
+
+    Returns:
+        The figures, and of each placement how many answers each of its parts was missing from: a data set has no
+        attributes, so what reads some cannot answer.
 
     Raises:
         NotFound: There is no such data.
@@ -109,43 +115,41 @@ def evaluate_replay(
         "popular": asking_source(Popular()),
         "session_knn": asking_source(SessionKnn()),
         "covisitation": asking_source(Covisitation()),
-        **{f"placement {each.name}": asking_plan(found[each.name]) for each in config.placements},
     }
-    told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
-    return run_replay(Path(name).name, _interactions(name, options), methods, told)
+    failures: dict[str, Counter[str]] = {}
+    for each in config.placements:
+        failures[each.name] = Counter()
+        methods[f"placement {each.name}"] = asking_plan(found[each.name], failures[each.name])
+    told = ReplayOptions(fold=_fold(config), rows_max=options.rows_max, repeat=options.repeat, advance=advance)
+    return run_replay(Path(name).name, _interactions(name, options), methods, told), failures
 
 
 def fit_on_next_item(
     name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> BlendReport:
-    """Fit the blend of a placement on a data set's validation part, write it, and judge it on the test part.
+    """Fit the blend of a placement on a data set's validation part, and judge it on the test part.
 
     Raises:
         NotFound: There is no such data, or no such placement.
-        Invalid: The columns do not fit, or the configuration file cannot be changed for certain.
+        Invalid: The columns do not fit.
     """
     data = _next_item_data(name, options)
-    path = _fit_path(data.name, options)
-    report = fit_next_item(data, _contest(config, folder, options, tell), path)
-    _write_blend(folder, options.placement, report)
-    return report
+    return fit_next_item(data, _contest(config, folder, options, tell), _fit_path(data.name, options))
 
 
 def fit_on_replay(
     name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> BlendReport:
-    """Fit the blend of a placement on the first third of a data set in time order, write it, judge it on the rest.
+    """Fit the blend of a placement on the first third of a data set in time order, and judge it on the rest.
 
     Raises:
         NotFound: There is no such data, or no such placement.
-        Invalid: The columns do not fit, or the configuration file cannot be changed for certain.
+        Invalid: The columns do not fit.
     """
     rows = _interactions(name, options)
     rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
     short = Path(name).name
-    report = fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
-    _write_blend(folder, options.placement, report)
-    return report
+    return fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
 
 
 def _fit_path(name: str, options: EvaluationOptions) -> Path:
@@ -159,15 +163,25 @@ def _contest(config: Config, folder: Path, options: EvaluationOptions, tell: Cal
         message = f"placement {options.placement!r} is not configured; there are {', '.join(sorted(found))}"
         raise NotFound(message)
     plan = found[options.placement]
-    fold = msgspec.structs.replace(DATA_SETTINGS, half_lives=config.half_lives())
     blend = next(each for each in plan.scorers if isinstance(each, Blend))
-    return Contest((*plan.sources, *plan.floor), blend, fold, options.repeat, tell=tell)
+    return Contest((*plan.sources, *plan.floor), blend, _fold(config), options.repeat, tell=tell)
 
 
-def _write_blend(folder: Path, placement: str, report: BlendReport) -> None:
+def _fold(config: Config) -> FoldSettings:
+    """Return how a data set is folded for what is configured: all but types, attributes and sessions, which it has."""
+    return msgspec.structs.replace(DATA_SETTINGS, half_lives=config.half_lives(), pair_half_life=config.pairs.half_life)
+
+
+def write_fitted(folder: Path, placement: str, report: BlendReport) -> bool:
+    """Write fitted weights into the placement of a folder's configuration; return whether there is one.
+
+    Raises:
+        Invalid: The file cannot be changed for certain; it is as it was.
+    """
     path = folder / CONFIG_NAME
     if path.is_file():
         write_blend(path, placement, report.fit.best.weights, report.fit.best.rank_offset)
+    return path.is_file()
 
 
 def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:

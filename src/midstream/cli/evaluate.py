@@ -9,7 +9,7 @@ from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, pr
 from midstream.cli.import_file import Map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     from midstream.app.config import Config
@@ -83,7 +83,11 @@ def replay_command(
     if fit_blend:
         run_fit(fit_on_replay, data, folder, options, as_json=as_json)
         return
-    show(run_replay(data, folder, options), print_replay, as_json=as_json)
+    report, failures = run_replay(data, folder, options)
+    show(report, print_replay, as_json=as_json)
+    for name, parts in failures.items():
+        for part, count in parts.items():
+            say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
 
 
 def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
@@ -96,12 +100,13 @@ def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json:
 
 def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
     """Fit the blend of a placement and print what it reaches."""
+    from midstream.app.evaluating import write_fitted
     from midstream.app.running import CONFIG_NAME, config_of
 
     with err.status("reading") as status:
         report = fit(data, config_of(folder), folder, options, status.update)
     show(report, print_blend, as_json=as_json)
-    if (folder / CONFIG_NAME).is_file():
+    if write_fitted(folder, options.placement, report):
         say(f"written into the placement {options.placement} of {CONFIG_NAME}")
 
 
@@ -120,7 +125,9 @@ def print_blend(report: "BlendReport") -> None:
     out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
 
 
-def run_replay(data: str, folder: Path, options: "EvaluationOptions") -> "ReplayReport":
+def run_replay(
+    data: str, folder: Path, options: "EvaluationOptions"
+) -> "tuple[ReplayReport, Mapping[str, Mapping[str, int]]]":
     """Replay with a progress bar."""
     from midstream.app.evaluating import evaluate_replay
     from midstream.app.running import config_of

@@ -8,6 +8,7 @@ Reference: J. Vinagre, A. M. Jorge, J. Gama, "Evaluation of recommender systems 
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -42,11 +43,17 @@ def asking_source(source: Source) -> Method:
     return ask
 
 
-def asking_plan(plan: Plan) -> Method:
-    """Return the method that asks everything that answers a placement: sources, filters, scorers, selector."""
+def asking_plan(plan: Plan, failures: Counter[str]) -> Method:
+    """Return the method that asks everything that answers a placement: sources, filters, scorers, selector.
+
+    Args:
+        plan: What is asked.
+        failures: Counts the answers that a part was missing from, by the part's name.
+    """
 
     async def ask(fold: Fold, query: Query) -> Index:
         served = await recommend(plan, lambda asked: fold.moment(asked, plan.models), query, lambda: math.inf)
+        failures.update({each.component for each in served.failures})
         return served.candidates.item_index[served.selection.chosen]
 
     return ask

@@ -1,0 +1,63 @@
+"""Evaluation of a configuration on files: by its own settings, and saying what could not answer."""
+
+import pytest
+
+from midstream.app.evaluating import EvaluationOptions, evaluate_replay, fit_on_replay, write_fitted
+from midstream.app.reading import parse_config
+from midstream.app.running import CONFIG_NAME
+from midstream.core.errors import Invalid
+
+START_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Sessions of four acts over ten items, in time order."""
+    rows = [
+        f"s{number // 4},i{(number * 7 + number // 4) % 10},{START_MS + number * 1_000},u{number // 4}\n"
+        for number in range(200)
+    ]
+    path = tmp_path / "acts.csv"
+    path.write_text("session_id,item_id,time,user_id\n" + "".join(rows))
+    return str(path)
+
+
+def replayed(data, tmp_path, config):
+    """Return the report of a replay, and what was missing."""
+    return evaluate_replay(data, parse_config(config), tmp_path, EvaluationOptions(), lambda _: None)
+
+
+def test_a_replay_folds_for_the_half_lives_that_are_configured(data, tmp_path):
+    """A source of another half-life than the defaults answers every question."""
+    config = '[[placements]]\nname = "hot"\nsources = [{ kind = "trending", half_life = "1h" }]\n'
+    report, failures = replayed(data, tmp_path, config)
+    assert failures == {"hot": {}}
+    assert next(each for each in report.methods if each.name == "placement hot").hit_rate.mean > 0
+
+
+def test_what_a_data_set_has_no_attributes_for_is_said(data, tmp_path):
+    """Each answer that a filter over attributes was missing from is counted."""
+    config = (
+        '[items.attributes]\nprice = "number"\n[[placements]]\nname = "cheap"\n'
+        'sources = [{ kind = "trending" }]\nfilter = "item.price < 5"\n'
+    )
+    report, failures = replayed(data, tmp_path, config)
+    assert report.questions == 150
+    assert failures == {"cheap": {"filter": 150}}
+
+
+def test_a_file_that_cannot_be_changed_for_certain_costs_no_figures(data, tmp_path):
+    """Fitting and judging write nothing into the configuration; what writes it says where it cannot."""
+    path = tmp_path / CONFIG_NAME
+    path.write_text("")
+    options = EvaluationOptions(fit_path=tmp_path / "fit.json")
+    report = fit_on_replay(data, parse_config(""), tmp_path, options, lambda _: None)
+    assert path.read_text() == ""
+    assert write_fitted(tmp_path, "default", report)
+    assert "rank_offset" in path.read_text()
+    path.write_text("placements = [{ name = 'default' }]\n")
+    with pytest.raises(Invalid):
+        write_fitted(tmp_path, "default", report)
+    assert path.read_text() == "placements = [{ name = 'default' }]\n"
+    path.unlink()
+    assert not write_fitted(tmp_path, "default", report)
