@@ -2,8 +2,8 @@
 
 Every event has a day of log time; the log is written once and copied, one of the two is sealed. Each figure of the
 sealed one stands beside that of the other, and what the two give is compared: every event of an export, the events of
-random ranges, the digest of the fold up to positions on both sides of the border. ``--events 10000000`` is the size
-that the project wants to see; without it a tenth is made.
+random ranges, the digest of the fold up to positions on both sides of the border. ``--events 10000000`` is the full
+size; without it a tenth is made.
 """
 
 import json

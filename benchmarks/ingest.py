@@ -1,4 +1,4 @@
-"""The ingest rows of the design's table: JSON and Arrow through HTTP, and files through the importer.
+"""The ingest rows of docs/benchmarks.md: JSON and Arrow through HTTP, and files through the importer.
 
 Every body is sent once (a second time they were duplicates, which cost less), durable, with all tables on; what counts
 is CPU time of the server for an event. The file rows import a Parquet file of the size asked for and print its time and

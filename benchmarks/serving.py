@@ -1,4 +1,4 @@
-"""The rows of the design's table that go through HTTP: saturation, event + recommendation, ingest, restart, snapshots.
+"""The rows of docs/benchmarks.md that go through HTTP: saturation, event + recommendation, ingest, restart, snapshots.
 
 Makes a data folder of the named size once (a log written by columns and its snapshot), serves it with the real server
 pinned to one core, and loads it with the compiled generator on the other. Prints one table, and JSON with ``--json``.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
-_QUESTIONS = frozenset((RECOMMENDATIONS_PATH, "/v1/rank", "/v1/pages"))
+_QUESTIONS = frozenset((RECOMMENDATIONS_PATH,))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/placements")
 _PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
 _REQUESTS = "/v1/requests/"
