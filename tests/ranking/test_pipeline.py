@@ -185,7 +185,7 @@ def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_si
     expected = 0 if "keeps" in broken else min(slate_size, len(eligible))
     assert len(served.selection.chosen) == expected
 
-    record = decode_served(encode_served(served, SHOP.fold.vocabulary.item_ids))
+    record = decode_served(encode_served(served, slate(SHOP, served)))
     again = asyncio.run(rerun(plan, SHOP.moment, record))
     assert slate(SHOP, again) == [item.id for item in record.items] == slate(SHOP, served)
     assert again.score.tolist() == served.score.tolist()
@@ -422,7 +422,7 @@ def test_a_rerun_asks_no_outside_system():
     served = answer(SHOP, plan, remaining_s=0.05)
     assert served.query.fetched == {"rain": 0.25}
     assert [failure.component for failure in served.failures] == ["slow"]
-    record = decode_served(encode_served(served, SHOP.fold.vocabulary.item_ids))
+    record = decode_served(encode_served(served, slate(SHOP, served)))
     again = asyncio.run(rerun(plan, SHOP.moment, record))
     assert replace_arrays(again) == replace_arrays(served)
     assert len(weather.asked) == len(slow.asked) == 1

@@ -339,7 +339,7 @@ class Engine:
         position = self.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         if self._options.logs_served:
-            self._append_served(served, fold)
+            self._append_served(served, [item.id for item in answer.items])
         self.metrics.observe_answer(plan.name, served.tier, len(answer.items))
         for failure in served.failures:
             self.metrics.count_failure(failure.component)
@@ -439,7 +439,7 @@ class Engine:
         position = parse_position(ask.min_log_position, self.log.generation, self.log.end)
         return await self._folding.reached(position, until - self.host.monotonic())
 
-    def _append_served(self, served: Served, fold: Fold) -> None:
+    def _append_served(self, served: Served, item_ids: Sequence[str]) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""
         query = served.query
         event = Event(
@@ -448,7 +448,7 @@ class Engine:
             user_id=query.user_id or "",
             session_id=query.session_id or "",
             request_id=query.request_id,
-            body=encode_served(served, fold.vocabulary.item_ids),
+            body=encode_served(served, item_ids),
             event_time_ms=query.now_ms,
         )
         self._outbox.add(event)

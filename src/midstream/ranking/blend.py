@@ -60,9 +60,9 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             names: Of the sources.
             rank: Their places for each candidate, 0 = the source's best, NaN = not proposed; shape (sources, n).
         """
+        weights = np.array([self.weight(name) for name in names], dtype=np.float64)
+        part = weights[:, None] / (self.rank_offset + rank.astype(np.float64))
+        part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
         total = np.zeros(rank.shape[1], dtype=np.float64)
-        for name, places in zip(names, rank, strict=True):
-            part = self.weight(name) / (self.rank_offset + places.astype(np.float64))
-            part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
-            total += part
+        np.add.reduce(part, axis=0, out=total)  # row after row, in the order of the sources
         return total.astype(np.float32)

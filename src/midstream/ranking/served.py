@@ -5,7 +5,7 @@ float32, sources as bits, so that 20 items with ids of 12 characters take about 
 were not chosen) is not kept: a rerun computes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Failure, Index, LogPosition, Query, Served, TimestampMs
+from midstream.core.types import Failure, LogPosition, Query, Served, TimestampMs
 
 RECORD_VERSION = 1
 FAILURES_MAX = 32
@@ -91,12 +91,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-def encode_served(served: Served, item_ids: Callable[[Index], list[str]]) -> bytes:
+def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
     """Return the body of a served event.
 
     Args:
         served: What was answered.
-        item_ids: Gives the ids of item indices; called once, at the state that served.
+        item_ids: Of the slate, in its order.
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
@@ -130,7 +130,7 @@ def encode_served(served: Served, item_ids: Callable[[Index], list[str]]) -> byt
         retrieved=dict(served.retrieved),
         removed=dict(served.removed),
         failures=tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
-        ids=tuple(item_ids(candidates.item_index[chosen])),
+        ids=tuple(item_ids),
         scores=served.score[chosen].astype("<f4").tobytes(),
         propensities=b"" if bool((propensity == 1).all()) else propensity.tobytes(),
         source_bits=tuple(bits.tolist()),

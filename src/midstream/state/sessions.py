@@ -178,16 +178,14 @@ class Sessions:
     def _slots_of(self, user_hash: int, now_ms: int) -> NDArray[np.intp]:
         """Return the places of a user's open sessions, newest first."""
         slots: list[int] = []
-        if not user_hash:
-            return np.array(slots, dtype=np.intp)
-        slot = int(self._user_heads[user_hash & (len(self._user_heads) - 1)]) - 1
+        slot = int(self._user_heads[user_hash & (len(self._user_heads) - 1)]) - 1 if user_hash else -1
+        since_ms = now_ms - int(self._meta["gap_ms"][0])
         while slot >= 0:
-            slots.append(slot)
-            slot = int(self._sessions["next_of_user"][slot])
-        held = self._sessions[slots]
-        is_open = now_ms - held["last_ms"] <= self._meta["gap_ms"]
-        is_own: Mask = (held["user"] == np.uint64(user_hash)) & is_open
-        return np.array(slots, dtype=np.intp)[is_own]
+            held = self._sessions[slot]
+            if int(held["user"]) == user_hash and held["last_ms"] >= since_ms:
+                slots.append(slot)
+            slot = int(held["next_of_user"])
+        return np.array(slots, dtype=np.intp)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the sessions from least to most recently used, their items end to end, and the counters."""

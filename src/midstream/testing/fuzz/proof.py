@@ -176,8 +176,11 @@ class _Reading:
         name = record.query.request_id
         plan = self._plans[record.config_hash, record.fold_version][record.query.placement]
         again = await rerun(plan, partial(self._fold.moment, models=plan.models), record)
-        if encode_served(again, self._fold.vocabulary.item_ids) != body:
-            told = decode_served(encode_served(again, self._fold.vocabulary.item_ids))
+        found = encode_served(
+            again, self._fold.vocabulary.item_ids(again.candidates.item_index[again.selection.chosen])
+        )
+        if found != body:
+            told = decode_served(found)
             raise Broken(f"{name} at {record.log_position} comes out otherwise: {told} was {record}")
         if record.retrieved_count != sum(record.removed.values()) + record.candidate_count:
             raise Broken(f"{name}: {record.retrieved_count} retrieved, {record.removed}, {record.candidate_count} left")
