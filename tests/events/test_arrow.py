@@ -1,6 +1,7 @@
 """A row of an Arrow table is taken or refused as the same event in JSON is, whatever types its columns have."""
 
 import json
+import tracemalloc
 from decimal import Decimal
 from typing import Any
 
@@ -293,3 +294,55 @@ def test_views_are_read_within_their_buffers():
         column: Any = pa.Array.from_buffers(pa.string_view(), len(words), [validity, pa.py_buffer(changed.data), *rest])
         with pytest.raises((RequestInvalid, TooLarge)):
             without_views(pa.RecordBatch.from_arrays([column], names=["type"]), 10_000)
+
+
+VIEW = np.dtype([("length", "<i4"), ("prefix", "<u4"), ("buffer", "<i4"), ("offset", "<i4")])
+
+
+def views_on(pieces: list[bytes], places: list[tuple[int, int, int]]) -> Any:
+    """Return a column of texts that lie in buffers: for each its buffer, where in it, how many bytes (13 or more)."""
+    views = np.zeros(len(places), dtype=VIEW)
+    for row, (buffer, offset, length) in enumerate(places):
+        prefix = int.from_bytes(pieces[buffer][offset : offset + 4], "little")
+        views[row] = (length, prefix, buffer, offset)
+    buffers = [None, pa.py_buffer(views.tobytes()), *map(pa.py_buffer, pieces)]
+    return pa.Array.from_buffers(pa.string_view(), len(places), buffers)
+
+
+@given(st.integers(0, 2**63))
+def test_texts_may_lie_in_any_buffer(seed):
+    """In any order, some more than once, some over each other, some buffers unused: each row has its own text."""
+    rng = np.random.default_rng(seed)
+    pieces = [rng.integers(97, 123, int(rng.integers(20, 60)), dtype=np.uint8).tobytes() for _ in range(5)]
+    places = []
+    for _ in range(int(rng.integers(1, 40))):
+        buffer = int(rng.integers(5))
+        length = int(rng.integers(13, 20))
+        places.append((buffer, int(rng.integers(len(pieces[buffer]) - length + 1)), length))
+    batch = pa.RecordBatch.from_arrays([views_on(pieces, places)], names=["user_id"])
+    texts = [pieces[buffer][offset : offset + length].decode() for buffer, offset, length in places]
+    start = int(rng.integers(len(texts)))
+    assert without_views(batch.slice(start), 10_000).column(0).to_pylist() == texts[start:]
+
+
+def test_the_texts_of_all_columns_of_views_are_bounded_together():
+    """Forty columns that name one text a hundred times are forty times as much as one; each alone would pass."""
+    column = views_on([b"x" * 1_000], [(0, 0, 1_000)] * 100)
+    names = [f"context.c{n}" for n in range(40)]
+    assert without_views(pa.RecordBatch.from_arrays([column], names=names[:1]), 100_000).num_rows == 100
+    with pytest.raises(TooLarge) as caught:
+        without_views(pa.RecordBatch.from_arrays([column] * 40, names=names), 1_000_000)
+    assert caught.value.faults[0].where == "column context.c10"
+
+
+def test_buffers_of_views_are_not_copied_whole():
+    """Of a slice of a large table only the texts of its rows are: it brings all buffers of the table with it."""
+    large = b"y" * 8_000_000
+    batch = pa.RecordBatch.from_arrays([views_on([large] * 5, [(0, 7, 20), (4, 100, 30)])], names=["user_id"])
+    without_views(batch, 1_000)  # compiles
+    tracemalloc.start()
+    try:
+        assert without_views(batch, 1_000).column(0).to_pylist() == ["y" * 20, "y" * 30]
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -128,6 +128,34 @@ def test_dictionaries_are_bounded_together():
         list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=100_000)))
 
 
+def overlapping(columns: int, rows: int) -> bytes:
+    """Return a stream of columns of numbers all of which are the same bytes of its body."""
+    names = [f"context.c{n}" for n in range(columns)]
+    content = pa.table({"type": ["view"] * rows, **dict.fromkeys(names, np.arange(rows) / 4)})
+    batch = content.to_batches()[0].serialize().to_pybytes()
+    size = 8 + struct.unpack_from("<i", batch, 4)[0]
+    metadata, body = bytearray(batch[:size]), batch[size:]
+    places = [at for at in range(0, size - 15, 4) if struct.unpack_from("<q", metadata, at + 8)[0] == rows * 8]
+    assert len(places) == columns
+    first = min(struct.unpack_from("<q", metadata, at)[0] for at in places)
+    for at in places:
+        struct.pack_into("<qqq", metadata, at - 16, first, 0, first)  # what says which are null is empty
+    end = first + rows * 8
+    changed = bytes(metadata).replace(struct.pack("<q", len(body)), struct.pack("<q", end))
+    return content.schema.serialize().to_pybytes() + changed + body[:end]
+
+
+def test_buffers_that_lie_over_each_other_count_each():
+    """Few bytes on the wire may be many columns, and each becomes memory of its own once it is made something else."""
+    content = overlapping(40, 1_000)
+    assert len(content) < 40_000
+    (batch,) = read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=400_000))
+    assert batch.num_columns == 41
+    with pytest.raises(TooLarge) as caught:
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=200_000)))
+    assert "unpacked" in caught.value.faults[0].came
+
+
 def wide_table() -> pa.Table:
     """Return events with columns of every type that there may be."""
     return pa.table(

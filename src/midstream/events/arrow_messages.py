@@ -42,7 +42,8 @@ class Bounds(NamedTuple):
     """The most that one message may hold."""
 
     message_bytes_max: int = 16 << 20
-    """16 MiB, packed and unpacked: 100,000 events of 160 bytes. Dictionaries that are kept have as much together."""
+    """16 MiB, packed and unpacked: 100,000 events of 160 bytes. Dictionaries that are kept have as much together, and
+    so have the texts of all columns of views."""
     rows_max: int = 1_000_000
     """A row of a dictionary-encoded column takes a byte, so bytes alone would let 16 M pass."""
 
@@ -203,18 +204,27 @@ def _sizes(metadata: bytes, body: bytes, kind: int) -> tuple[int, int, int, bool
     place, fields = _table(metadata, at)
     rows = _i64(metadata, place, fields, 0)
     is_packed = len(fields) > 3 and bool(fields[3])  # noqa: PLR2004  the fourth
-    return rows, _unpacked_bytes(metadata, body, place + fields[2]) if is_packed else len(body), dictionary, is_delta
+    has_buffers = len(fields) > 2 and bool(fields[2])  # noqa: PLR2004  the third
+    unpacked = _unpacked_bytes(metadata, body, place + fields[2], is_packed=is_packed) if has_buffers else 0
+    return rows, unpacked if is_packed else max(unpacked, len(body)), dictionary, is_delta
 
 
-def _unpacked_bytes(metadata: bytes, body: bytes, at: int) -> int:
-    """Return the bytes that packed buffers become: each begins with how many, -1 = it is not packed."""
+def _unpacked_bytes(metadata: bytes, body: bytes, at: int, *, is_packed: bool) -> int:
+    """Return the bytes of all buffers, each by itself: nothing says that they do not lie over each other.
+
+    A packed one begins with how many bytes it becomes, -1 = it is not packed.
+    """
     start = at + _u32(metadata, at)
     total = 0
     for number in range(_u32(metadata, start)):
         offset, length = _BUFFER.unpack_from(metadata, start + 4 + number * _BUFFER.size)
+        if length == 0:
+            continue  # it may say to lie anywhere
         if offset < 0 or length < 0 or offset + length > len(body):
             raise IndexError
-        if length >= 8:  # noqa: PLR2004  the bytes that say so
+        if not is_packed:
+            total += length
+        elif length >= 8:  # noqa: PLR2004  the bytes that say so
             size = int(struct.unpack_from("<q", body, offset)[0])
             total += length if size == -1 else max(size, 0)
     return total

@@ -6,10 +6,13 @@ so nothing of Arrow's own is called on them.
 Reference: Apache Arrow columnar format, variable-size binary view layout.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
+from midstream.core.types import Mask
 from midstream.events.arrow_columns import valid
 from midstream.events.loose_arrow import Array, Batch, pa, pt
 from midstream.events.text_kernels import copy_spans
@@ -25,44 +28,81 @@ def without_views(batch: Batch, text_bytes_max: int) -> Batch:
 
     Args:
         batch: Any.
-        text_bytes_max: Of one column: views may share their bytes, so there can be more of them than came.
+        text_bytes_max: Of all columns of views together: they may share their bytes, so there can be more of them than
+            came.
 
     Raises:
         RequestInvalid: A view points outside of its buffers, or what it points at is no UTF-8.
-        TooLarge: The views of a column stand for more text.
+        TooLarge: The views of the table stand for more text. Nothing of the column with which they do was copied.
     """
     names = batch.schema.names
     if not any(pt.is_string_view(each.type) for each in batch.schema):
         return batch
-    columns = [
-        _plain(column, name, text_bytes_max) if pt.is_string_view(column.type) else column
-        for name, column in zip(names, batch.columns, strict=True)
-    ]
+    left = text_bytes_max
+    columns: list[Array] = []
+    for name, column in zip(names, batch.columns, strict=True):
+        if not pt.is_string_view(column.type):
+            columns.append(column)
+            continue
+        views = _views_of(column, name)
+        left -= 0 if views is None else int(views.lengths.sum())
+        if left < 0:
+            right = f"At most {text_bytes_max} bytes of text in the columns of views of a record batch."
+            raise TooLarge((Fault(f"column {name}", f"{text_bytes_max - left} bytes with it.", right, PAGE),))
+        columns.append(pa.nulls(len(column), pa.large_string()) if views is None else _plain(views, name))
     return pa.RecordBatch.from_arrays(columns, names=names)
 
 
-def _plain(column: Array, name: str, text_bytes_max: int) -> Array:
+class _Views(NamedTuple):
+    """A column of views, each within its buffer."""
+
+    present: Mask
+    """Which rows have a text, shape (n,)."""
+    buffer: NDArray[np.int64]
+    """Which of ``pieces`` holds each text, shape (n,)."""
+    starts: NDArray[np.int64]
+    """Where in it, shape (n,)."""
+    lengths: NDArray[np.int64]
+    """0 of a row without a text, shape (n,)."""
+    pieces: list[NDArray[np.uint8]]
+    """The views themselves, in which short texts lie, then their buffers."""
+
+
+def _views_of(column: Array, name: str) -> _Views | None:
+    """Return what a column's views point at, None = no row has a text."""
     present = valid(column)
     buffers = column.buffers()
-    count = len(column)
+    first, count = column.offset, len(column)
     if not present.any():
-        return pa.nulls(count, pa.large_string())
-    if buffers[1] is None or buffers[1].size < (column.offset + count) * _VIEW_BYTES:
+        return None
+    if buffers[1] is None or buffers[1].size < (first + count) * _VIEW_BYTES:
         raise _outside(name)
-    views = np.frombuffer(buffers[1], _VIEW, column.offset + count)[column.offset :]
+    views = np.frombuffer(buffers[1], _VIEW, first + count)[first:]
     lengths = np.where(present, views["length"].astype(np.int64), 0)
     if lengths.min() < 0:
         raise _outside(name)
-    if int(lengths.sum()) > text_bytes_max:
-        right = f"At most {text_bytes_max} bytes of text in a column at once."
-        raise TooLarge((Fault(f"column {name}", f"{int(lengths.sum())} bytes.", right, PAGE),))
     pieces = [np.frombuffer(each, np.uint8) if each is not None and each.size else _EMPTY for each in buffers[1:]]
-    starts = _starts(views, lengths, pieces, column.offset, name)
+    is_inline = lengths <= _INLINE_BYTES_MAX
+    buffer = np.where(is_inline, 0, views["buffer"].astype(np.int64) + 1)
+    if buffer.min() < 0 or buffer.max() >= len(pieces):
+        raise _outside(name)
+    starts = np.where(is_inline, (first + np.arange(count)) * _VIEW_BYTES + 4, views["offset"].astype(np.int64))
+    sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    if starts.min() < 0 or bool(np.any(starts + lengths > sizes[buffer])):
+        raise _outside(name)
+    return _Views(present, buffer, starts, lengths, pieces)
+
+
+_EMPTY = np.empty(0, dtype=np.uint8)
+
+
+def _plain(views: _Views, name: str) -> Array:
+    """Return a column of views as one of plain texts."""
+    count = len(views.lengths)
     offsets = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    text = np.empty(int(offsets[-1]), dtype=np.uint8)
-    copy_spans(np.concatenate(pieces), starts, lengths, text)
-    mask = pa.py_buffer(np.packbits(present, bitorder="little").data)
+    np.cumsum(views.lengths, out=offsets[1:])
+    text = _text(views, offsets)
+    mask = pa.py_buffer(np.packbits(views.present, bitorder="little").data)
     plain = pa.Array.from_buffers(pa.large_string(), count, [mask, pa.py_buffer(offsets.data), pa.py_buffer(text.data)])
     try:
         plain.validate(full=True)
@@ -71,24 +111,32 @@ def _plain(column: Array, name: str, text_bytes_max: int) -> Array:
     return plain
 
 
-_EMPTY = np.empty(0, dtype=np.uint8)
+def _text(views: _Views, offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return all texts end to end, row after row.
 
-
-def _starts(
-    views: NDArray[np.void], lengths: NDArray[np.int64], pieces: list[NDArray[np.uint8]], first: int, name: str
-) -> NDArray[np.int64]:
-    """Return where each text begins in all pieces end to end: the views themselves, then their buffers."""
-    begins = np.cumsum([0, *(len(piece) for piece in pieces)]).astype(np.int64)
-    is_inline = lengths <= _INLINE_BYTES_MAX
-    inline = (first + np.arange(len(views))) * _VIEW_BYTES + 4
-    buffer = np.where(is_inline, 0, views["buffer"].astype(np.int64) + 1)
-    if buffer.min() < 0 or buffer.max() >= len(pieces):
-        raise _outside(name)
-    offset = np.where(is_inline, inline, views["offset"].astype(np.int64))
-    sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)
-    if offset.min() < 0 or bool(np.any(offset + lengths > sizes[buffer])):
-        raise _outside(name)
-    return begins[buffer] + offset
+    Buffers may be shared, may lie over each other, and may be those of a table of which this is a slice. So they are
+    never put together: texts are copied buffer by buffer, then into the order of rows. Memory is twice the texts.
+    """
+    text = np.empty(int(offsets[-1]), dtype=np.uint8)
+    # Of numbers of 16 bits or less the sort is linear.
+    order = np.argsort(views.buffer.astype(np.min_scalar_type(len(views.pieces))), kind="stable")
+    counts = np.bincount(views.buffer, minlength=len(views.pieces))
+    used = np.flatnonzero(counts)
+    if len(used) == 1:
+        copy_spans(views.pieces[int(used[0])], views.starts, views.lengths, text)
+        return text
+    starts, lengths = views.starts[order], views.lengths[order]
+    stops = np.cumsum(lengths)
+    by_buffer = np.empty(len(text), dtype=np.uint8)
+    ends = np.cumsum(counts)[used]
+    for piece, first, end in zip(used.tolist(), (ends - counts[used]).tolist(), ends.tolist(), strict=True):
+        begin, stop = int(stops[first] - lengths[first]), int(stops[end - 1])
+        copy_spans(views.pieces[piece], starts[first:end], lengths[first:end], by_buffer[begin:stop])
+    moved = np.empty(len(order), dtype=np.int64)
+    moved[order] = stops - lengths
+    by_buffer.flags.writeable = False  # as the buffers are: one form of the kernel is compiled
+    copy_spans(by_buffer, moved, views.lengths, text)
+    return text
 
 
 def _outside(name: str) -> RequestInvalid:
