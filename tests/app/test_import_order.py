@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.import_order import Spill, own_time_ms, parts, plan_of
+from midstream.app.import_order import BYTES_MAX, ROW_BYTES, Spill, own_time_ms, parts, plan_of
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
@@ -34,14 +34,14 @@ events = st.lists(
 )
 
 
-def planned(some, log, last_log_time_ms, rows_max=5):
+def planned(some, log, last_log_time_ms, rows_max=5, bytes_max=BYTES_MAX):
     """Spill events in pieces of three; return the plan, and the events that it records, in order."""
     with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file") as spill:
         for start in range(0, len(some), 3):
             spill.add(build(some[start : start + 3]))
         logged = batches(log.read, LogPosition(0), log.end)
         plan = plan_of(spill, logged, last_log_time_ms, NOW_MS)
-        return plan, list(parts(spill, plan, rows_max))
+        return plan, list(parts(spill, plan, rows_max, bytes_max))
 
 
 def all_of(batch):
@@ -57,6 +57,20 @@ def test_an_id_is_recorded_once(some):
     assert len(ids) == len(set(ids))
     assert set(ids) == {each.event_id for each in some if each.event_id}
     assert len(plan.order) + plan.known_count + plan.conflict_count == len(some)
+
+
+@given(events, st.integers(1, 8), st.integers(1, 10 * ROW_BYTES))
+def test_parts_are_bounded_by_rows_and_bytes(some, rows_max, bytes_max):
+    """Cut anywhere they are the same events; a part of more bytes is one row."""
+    _, whole = planned(some, MemoryLog(), 0, 100)
+    _, found = planned(some, MemoryLog(), 0, rows_max, bytes_max)
+    # As text, in which NaN is like NaN.
+    assert [repr(each) for part in found for each in all_of(part)] == [
+        repr(each) for part in whole for each in all_of(part)
+    ]
+    sizes = [len(part.text) + len(part) * ROW_BYTES for part in found]
+    assert all(len(part) == 1 or size <= bytes_max for part, size in zip(found, sizes, strict=True))
+    assert all(1 <= len(part) <= rows_max for part in found)
 
 
 @given(events, st.integers(0, 30))

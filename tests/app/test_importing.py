@@ -3,10 +3,15 @@
 import csv
 import gzip
 import json
+import subprocess
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -20,6 +25,7 @@ from midstream.app.exporting import FORMATS, ExportOptions, export_events
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.importing import import_file
 from midstream.app.inspection import LogView, state_of
+from midstream.app.server_address import publish
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine import writer
@@ -27,9 +33,11 @@ from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
 from midstream.events.to_arrow import SCHEMA
+from midstream.serving.options import ServerOptions
 from midstream.simulation.world import example_events
 
 START_MS = 1_700_000_000_000
+SERVER = Path(__file__).parents[1] / "service" / "fake_server.py"
 CONFIG = Config(items=ItemsSection(attributes={"price": "number", "category": "category"}))
 ACTS = [
     {
@@ -155,6 +163,51 @@ def test_a_locked_folder_without_a_server_is_told(tmp_path, example):
             import_file(tmp_path, CONFIG, example)
     finally:
         log.close()
+
+
+@contextmanager
+def served_elsewhere(folder):
+    """Hold a folder as a server of another process does, one in front of an engine of dicts."""
+    log = SegmentLog(folder / "data" / "log", RealDisk(), bytes(16))
+    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        publish(folder / "data", url)
+        yield url
+    finally:
+        process.kill()
+        process.communicate()
+        log.close()
+
+
+def test_a_wide_catalogue_goes_through_a_server(tmp_path):
+    """Rows of a kilobyte each, more of them than a server takes as one message, go in as several."""
+    rows = 18_000
+    words = "x" * 1_000
+    catalogue = tmp_path / "wide.ndjson"
+    catalogue.write_text(
+        "".join(
+            f'{{"type":"item","operation":"put","item_id":"i{n}","attributes":{{"title":"{words}"}}}}\n'
+            for n in range(rows)
+        )
+    )
+    assert rows * 1_000 > CONFIG.server.bulk_message_bytes_max
+    with served_elsewhere(tmp_path) as url:
+        summary = import_file(tmp_path, CONFIG, catalogue)
+        last = httpx.get(f"{url}/v1/items/i{rows - 1}").json()
+    assert (summary.recorded, summary.rejected, summary.through) == (rows, 0, url)
+    assert last["attributes"] == {"title": words}
+
+
+def test_a_server_that_takes_little_at_once_gets_little(tmp_path, example):
+    """The bound of its configuration is kept."""
+    config = msgspec.structs.replace(CONFIG, server=ServerOptions(bulk_message_bytes_max=8_192))
+    sent = []
+    with served_elsewhere(tmp_path) as url:
+        summary = import_file(tmp_path, config, example, notify=lambda stage, done, _: sent.append((stage, done)))
+    assert (summary.recorded, summary.through) == (140, url)
+    assert sum(stage == "sending" for stage, _ in sent) > 1
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -27,6 +27,9 @@ ROWS_MAX = 20_000_000
 """Rows of one import: 1.2 GB of memory at 60 B, and 3 GB of disk at 160 B."""
 TEXT_BYTES_MAX = 1 << 36
 """64 GiB: 3 kB for each of the rows."""
+ROW_BYTES = 100
+"""Of a row beside its texts: 56 in a log, 90 in an Arrow stream."""
+BYTES_MAX = TEXT_BYTES_MAX + ROWS_MAX * ROW_BYTES
 KEEP_ROWS = 200_000
 """Rows that are read back before their pages are let go: 30 MB."""
 NEW, KNOWN, CONFLICT = 0, 1, 2
@@ -113,9 +116,7 @@ class Spill:
         rows_map, text_map = self._mapped()
         whole = np.frombuffer(rows_map, dtype=ROW)
         rows = whole[chosen]
-        lengths = np.zeros(len(rows), dtype=np.int64)
-        for name in TEXTS:
-            lengths += rows[f"{name}_length"]
+        lengths = _text_bytes(rows)
         piece = np.searchsorted(np.array(self._first), chosen, side="right") - 1
         starts = rows["text_start"].astype(np.int64) + np.array(self._base)[piece]
         ends = np.cumsum(lengths)
@@ -131,6 +132,11 @@ class Spill:
             text_map.madvise(mmap.MADV_DONTNEED)
         return EventBatch(rows, text.tobytes())
 
+    def text_bytes(self, chosen: Rows) -> NDArray[np.int64]:
+        """Return the bytes of text of some rows, in the order given; no text is read."""
+        rows_map, _ = self._mapped()
+        return _text_bytes(np.frombuffer(rows_map, dtype=ROW)[chosen])
+
     def _mapped(self) -> tuple[mmap.mmap, mmap.mmap]:
         if self._maps is None:
             for file in (self._rows, self._text):
@@ -140,6 +146,14 @@ class Spill:
             rows = mmap.mmap(self._rows.fileno(), max(size, 1), access=mmap.ACCESS_READ)
             self._maps = (rows, mmap.mmap(self._text.fileno(), 0, access=mmap.ACCESS_READ))
         return self._maps
+
+
+def _text_bytes(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Return the bytes of text of each row."""
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    for name in TEXTS:
+        lengths += rows[f"{name}_length"]
+    return lengths
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,8 +246,21 @@ def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
     return found
 
 
-def parts(spill: Spill, plan: Plan, rows_max: int) -> Iterator[EventBatch]:
-    """Yield the new rows in their order, some at a time, each part with its texts alone."""
+def parts(spill: Spill, plan: Plan, rows_max: int, bytes_max: int = BYTES_MAX) -> Iterator[EventBatch]:
+    """Yield the new rows in their order, some at a time, each part with its texts alone.
+
+    Args:
+        spill: The rows.
+        plan: Which of them are new, and their order.
+        rows_max: Of a part.
+        bytes_max: Of a part, as a row's texts and ``ROW_BYTES``, unless a row by itself has more.
+    """
     edges = [*range(0, len(plan.order), rows_max), len(plan.order)]
     for start, stop in pairwise(edges):
-        yield spill.pick(plan.order[start:stop])
+        chosen = plan.order[start:stop]
+        ends = np.cumsum(spill.text_bytes(chosen) + ROW_BYTES)
+        first = before = 0
+        while first < len(chosen):
+            end = max(int(np.searchsorted(ends, before + bytes_max, side="right")), first + 1)
+            yield spill.pick(chosen[first:end])
+            first, before = end, int(ends[end - 1])
