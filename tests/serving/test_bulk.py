@@ -13,7 +13,10 @@ import pytest
 
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, Overloaded
+from midstream.events.arrow import _Table
+from midstream.events.pieces import table_piece
 from midstream.serving.bulk import ARROW, REJECTIONS_MAX
+from midstream.serving.ingest import Ingest
 from midstream.serving.options import ServerOptions
 from midstream.serving.pipe import PIPE_BYTES_MAX, Pipe
 from midstream.serving.unpack import RATIO_MAX
@@ -77,6 +80,61 @@ def test_what_is_wrong_is_named_by_its_place_in_the_whole(client, make, content_
     assert [each["index"] for each in answer["rejections"]] == [700, 2_999]
     place = {ARROW: "row", NDJSON: "line"}[content_type]
     assert [each["pointer"] for each in answer["rejections"]] == [f"{place} 701: /item_id", f"{place} 3000: /item_id"]
+
+
+@pytest.mark.parametrize("make,content_type", FORMS)
+def test_what_is_refused_is_judged_and_named_beside_the_loop(make_client, make, content_type, monkeypatch):
+    """Request ids and unknown items of a piece take up to 0.2 s; the answer is that of the events one by one."""
+    client = make_client(FakeEngine(unknown_items_are_refused=True))
+    client.ask("PUT", "/v1/items/i1", json={})
+    request_id = client.post("/v1/recommendations", {}).json()["request_id"]
+    events = [{**each, "request_id": request_id if n % 3 else f"forged-{n}"} for n, each in enumerate(VIEWS[:300])]
+    judged, loops = set(), set()
+    is_ours, settle = FakeEngine.request_id_is_ours, Ingest.settle
+
+    def looked_at(engine, given):
+        judged.add(threading.get_ident())
+        return is_ours(engine, given)
+
+    async def settled(ingest, taken, part, *rest, **options):
+        loops.add(threading.get_ident())
+
+        def named(number):
+            judged.add(threading.get_ident())
+            return part(number)
+
+        return await settle(ingest, taken, named, *rest, **options)
+
+    monkeypatch.setattr(FakeEngine, "request_id_is_ours", looked_at)
+    monkeypatch.setattr(Ingest, "settle", settled)
+    monkeypatch.setattr("midstream.events.pieces.PIECE_EVENTS", 100)
+    answer = send(client, make(events), content_type).json()
+    assert len(judged) > 1, "a thread for the stream, another one for what the engine refuses"
+    assert loops
+    assert judged.isdisjoint(loops)
+    place = {ARROW: "row", NDJSON: "line"}[content_type]
+    expected = [
+        (n, f"{place} {n + 1}: /{'item_id' if n % 3 else 'request_id'}") for n in range(300) if n % 3 == 0 or n % 5 != 1
+    ]
+    assert (answer["recorded"], answer["rejected"]) == (300 - len(expected), len(expected))
+    found = [(each["index"], each["pointer"]) for each in answer["rejections"]]
+    assert found == expected[:REJECTIONS_MAX]
+
+
+def test_a_table_is_looked_through_once_a_piece(monkeypatch):
+    """However many of its rows have to be named."""
+    made = []
+    table_of = _Table.__init__
+
+    def counted(table, *arguments):
+        made.append(table)
+        table_of(table, *arguments)
+
+    monkeypatch.setattr(_Table, "__init__", counted)
+    piece = table_piece(pa.RecordBatch.from_pylist(VIEWS[:200]), FakeEngine().accept(), 0)
+    before = len(made)
+    assert [piece.part(row).prefix for row in range(100)] == [f"row {row + 1}: " for row in range(100)]
+    assert len(made) == before
 
 
 def test_only_the_first_rejections_are_listed(client):

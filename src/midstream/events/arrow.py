@@ -5,7 +5,7 @@ with something wrong go the way of events in JSON, one by one. Bodies that repea
 one form once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
 import msgspec
@@ -92,11 +92,11 @@ def plain_rows(batch: Batch, accept: Accept, odd: Mask) -> tuple[EventBatch, Ind
     return rows, index, table.odd
 
 
-def part_of_row(
-    batch: Batch, row: int, accept: Accept, first_row: int = 0, defaults: Mapping[str, str] | None = None
-) -> Part:
-    """Return one row of a table as ``decode_arrow`` names it."""
-    return _Table(batch, accept, first_row, defaults or {}).part(row)
+def parts_of_rows(
+    batch: Batch, accept: Accept, first_row: int = 0, defaults: Mapping[str, str] | None = None
+) -> Callable[[int], Part]:
+    """Return what names each row of a table as ``decode_arrow`` does. Cost: about 10 µs a row that is named."""
+    return _Table(batch, accept, first_row, defaults or {}).part
 
 
 def _check_size(batch: Batch, accept: Accept) -> None:

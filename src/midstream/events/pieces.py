@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
-from midstream.events.arrow import decode_arrow, part_of_row
+from midstream.events.arrow import decode_arrow, parts_of_rows
 from midstream.events.arrow_messages import Bounds, Source, read_batches
 from midstream.events.decode import Decoded, Part, decode, parts_of
 from midstream.events.loose_arrow import Batch, pa
@@ -147,8 +147,4 @@ def table_piece(batch: Batch, accept: Accept, first: int, defaults: Mapping[str,
         # What was validated in full may hold what Python cannot read all the same, such as decimals out of their range.
         came = f"{str(error)[:200]}."
         raise RequestInvalid((Fault(f"row {first + 1}", came, "Columns of text and numbers.", PAGE),)) from error
-
-    def part(row: int) -> Part:
-        return part_of_row(batch, row, accept, first, defaults)
-
-    return Piece(decoded, first, part)
+    return Piece(decoded, first, parts_of_rows(batch, accept, first, defaults))

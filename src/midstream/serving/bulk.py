@@ -1,8 +1,8 @@
 """Streams of events of any length: decoded in pieces while the body still arrives, recorded piece by piece.
 
-Each stream has a thread that waits for bytes, unpacks and decodes; the loop records, and reads on only as fast as that
-goes. So memory is a few pieces, and a client that is too fast is slowed down. A stream that breaks has recorded what
-came before: the answer says how much and where it broke, and sent again with its ids it counts once.
+Each stream has a thread that waits for bytes, unpacks, decodes, judges and counts; the loop records, and reads on only
+as fast as that goes. So memory is a few pieces, and a client that is too fast is slowed down. A stream that breaks has
+recorded what came before: the answer says how much and where it broke, and sent again with its ids it counts once.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from midstream.events.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
 from midstream.serving.body import require_own_site
-from midstream.serving.ingest import Counts, Ingest, Rejection, Settled, counts_of, rejection
+from midstream.serving.ingest import Counts, Ingest, PartOf, Rejection, Settled, Taken, counts_of, rejection
 from midstream.serving.options import ServerOptions
 from midstream.serving.pipe import Pipe
 from midstream.serving.problems import PAGE, BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
@@ -205,28 +205,33 @@ class Bulk:
             pipe.end(Disconnected())  # unless it has ended already
 
     def _read(self, pieces: Iterator[Piece], tally: _Tally, how: BulkHow, loop: asyncio.AbstractEventLoop) -> None:
-        """Decode and have recorded; on the thread. Returns or raises when all that was decoded is settled."""
-        flights: deque[Future[None]] = deque()
+        """Decode, have recorded and count; on the thread. Returns or raises when all that was decoded is settled."""
+        flights: deque[tuple[Piece, Future[Settled]]] = deque()
+        failures: list[BaseException] = []
         try:
             for piece in pieces:
-                flights.append(asyncio.run_coroutine_threadsafe(self._settle(piece, tally, how), loop))
+                taken = self._ingest.own_requests_only(piece.decoded, piece.part)
+                settling = self._settle(taken, piece.part, tally.turn, how)
+                flights.append((piece, asyncio.run_coroutine_threadsafe(settling, loop)))
                 if len(flights) >= IN_FLIGHT_MAX:
-                    flights.popleft().result()
+                    landed, flight = flights.popleft()
+                    tally.add(landed, flight.result())
         finally:
             # One that fails must not hide what became of those after it: they are waited for as well.
-            failures = [each.exception() for each in flights]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+            for landed, flight in flights:
+                failure = flight.exception()
+                if failure is None:
+                    tally.add(landed, flight.result())
+                else:
+                    failures.append(failure)
+        if failures:
+            raise failures[0]
 
-    async def _settle(self, piece: Piece, tally: _Tally, how: BulkHow) -> None:
-        """Record one piece and count it; on the loop."""
-        taken = self._ingest.own_requests_only(piece.decoded, piece.part)
+    async def _settle(self, taken: Taken, part: PartOf, turn: asyncio.Lock, how: BulkHow) -> Settled:
+        """Record one piece; on the loop."""
         if how.dry_run:
-            settled = Settled(taken, np.zeros(len(taken.batch), np.uint8), self._engine.fold.log_position)
-            tally.add(piece, settled)
-            return
-        tally.add(piece, await self._ingest.settle(taken, piece.part, tally.turn))
+            return Settled(taken, np.zeros(len(taken.batch), np.uint8), self._engine.fold.log_position)
+        return await self._ingest.settle(taken, part, turn)
 
     def _answer(self, tally: _Tally, how: BulkHow, failure: MidstreamError | None) -> BulkAnswer:
         answer = BulkAnswer(
