@@ -3,17 +3,26 @@
 import asyncio
 from dataclasses import replace
 
+import httpx
+import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.config import Config
+from midstream.app.config import Config, Placement
+from midstream.app.running import accept_of
+from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
+from midstream.events import wire
+from midstream.serving.app import asgi
+from midstream.simulation import connection, engine_policy
 from midstream.simulation.audience import PAGE_STREAM, AudienceOptions
 from midstream.simulation.comparison import compare, interval
-from midstream.simulation.engine_policy import EngineQuestion, engine_in_process
+from midstream.simulation.engine_policy import EngineQuestion, engine_in_process, engine_over_http
 from midstream.simulation.policies import Policy, Slate, oracle_policy, popularity_policy, random_policy
 from midstream.simulation.season import SeasonOptions, run_season
 from midstream.simulation.trials import Trials, run_trials, seeds_of
+from midstream.state.settings import Limits
+from midstream.testing.rig import Rig, view
 
 SEEDS = (1, 2, 3)
 SMALL = SeasonOptions(day_count=6, product_count=120, launch_count=20, audience=AudienceOptions(person_count=120))
@@ -105,6 +114,100 @@ def test_new_products_reach_the_engine():
 
     shown = asyncio.run(main())
     assert any(product >= options.product_count for product in shown)
+
+
+class InProcess:
+    """A connection to an app in this process."""
+
+    def __init__(self, app):
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+    async def ask(self, question):
+        return msgspec.json.decode(await self._post("/v1/recommendations", question), type=connection.Slate)
+
+    async def tell(self, event):
+        return msgspec.json.decode(await self._post("/v1/events", event), type=connection.Told)
+
+    async def close(self):
+        await self.client.aclose()
+
+    async def _post(self, path, content):
+        answer = await self.client.post(path, json=content)
+        assert answer.is_success, answer.text
+        return answer.content
+
+
+LIMITS = Limits(users_max=2_000, items_max=2_000, click_items_max=1_000, sessions_max=9_000, event_ids_max=9_000)
+SERVED = Config(limits=LIMITS, placements=(Placement(deadline=Duration("2s")),))
+
+
+def over_http(monkeypatch, work):
+    """Do work with a real engine behind HTTP, in this process."""
+    rig = Rig(config=SERVED)
+
+    def accept():
+        return msgspec.structs.replace(accept_of(SERVED, wire.Limits()), now_ms=rig.now_ms)
+
+    async def main(rig):
+        app = asgi(rig.engine, accept)
+        monkeypatch.setattr(engine_policy, "Connection", lambda _url: InProcess(app))
+        return await work(rig)
+
+    return rig.run(main)
+
+
+async def slates_of(options, shop, policy, rig=None):
+    """Run a season; return how many items each page had, all of them on sale."""
+    counts = []
+
+    async def fill(page):
+        if rig is not None:
+            rig.now_ms += 10
+        slate = await policy.fill(page)
+        assert len(set(slate.products.tolist())) == len(slate.products)
+        assert (slate.products < page.on_sale).all()
+        counts.append(len(slate.products))
+        return slate
+
+    await run_season(options, shop, replace(policy, fill=fill))
+    return counts
+
+
+def test_seasons_on_one_server_do_not_meet(monkeypatch):
+    """Each seed has a shop of its own there: its slates are as full as in memory, of what it sells, then it is gone."""
+    options = replace(SMALL, day_count=3, audience=AudienceOptions(person_count=40))
+
+    async def main(rig):
+        found = []
+        for seed in (1, 2):
+            season = replace(options, seed=seed)
+            shop = season.shop()
+            async with engine_over_http(shop, "", f"run-{seed}-", EngineQuestion()) as policy:
+                found.append(await slates_of(season, shop, policy, rig))
+            items = rig.engine.fold.items
+            assert items.count > 0
+            assert not items.available[: items.count].any()
+            async with engine_in_process(shop, SERVED, None, EngineQuestion()) as policy:
+                assert await slates_of(season, shop, policy) == found[-1]
+        return found
+
+    found = over_http(monkeypatch, main)
+    assert [len(each) > 100 for each in found] == [True, True]
+    assert {count for each in found for count in each} == {10}
+
+
+def test_a_server_with_items_of_its_own_is_refused(monkeypatch):
+    """What it shows of them would be missing on the shop's pages, so nothing would be measured that is said."""
+
+    async def main(rig):
+        await rig.engine.record(rig.batch({"type": "item", "operation": "put", "item_id": "own", "attributes": {}}))
+        await rig.engine.record(rig.batch(*[view("own", f"u{n}") for n in range(50)]))
+        shop = SMALL.shop()
+        async with engine_over_http(shop, "", "run-", EngineQuestion()) as policy:
+            await run_season(SMALL, shop, policy)
+
+    with pytest.raises(Invalid, match=r'--url\n.*"own".*not for sale'):
+        over_http(monkeypatch, main)
 
 
 def test_robots_and_warm_up_are_not_measured():

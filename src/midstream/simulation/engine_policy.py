@@ -1,7 +1,8 @@
 """The engine as a policy: in this process on a log in memory, or a server over HTTP.
 
 In process the world's clock is the engine's: a season of weeks takes half a minute, and sessions, windows and decays
-come out as they would live. A server has its own clock, so over HTTP events carry no time and everything happens now.
+come out as they would live. A server has its own clock, so over HTTP events carry no time and everything happens now;
+and it is there before a season and after it, so each season has people and items of its own there.
 """
 
 import itertools
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -19,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config import Config
 from midstream.app.running import accept_of
 from midstream.app.wiring import plans
-from midstream.core.errors import RequestInvalid
+from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.tokens import RequestIds
@@ -116,12 +118,14 @@ class _OverHttp:
     connection: Connection
     question: EngineQuestion
     run: str
-    """Before every user and session id, so that a second season on the same server meets other people."""
+    """Before every id, so that a second season on the same server meets other people in another shop."""
     row: dict[str, int] = field(default_factory=dict[str, int])
     token: str | None = None
+    put_count: int = 0
+    """Products that are in the server's catalogue: the first ones."""
 
     def __post_init__(self) -> None:
-        self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
+        self.row = {self.run + item_id: row for row, item_id in enumerate(self.shop.item_ids)}
 
     async def fill(self, page: Page) -> Slate:
         asked: dict[str, object] = {
@@ -134,35 +138,62 @@ class _OverHttp:
         if self.token is not None:
             asked["min_log_position"] = self.token
         slate = await self.connection.ask(asked)
-        rows = [self.row[each.id] for each in slate.items if each.id in self.row]
-        return Slate(np.array(rows, dtype=np.int64), slate.request_id)
+        for each in slate.items:
+            if self.row.get(each.id, page.on_sale) >= page.on_sale:
+                came = f'The server shows "{each.id}", which is not for sale in this shop.'
+                right = "A server without items of its own, such as one whose folder is thrown away."
+                raise Invalid((Fault("--url", came, right, "docs/cli.md"),))
+        return Slate(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
 
     async def learn(self, events: Events) -> None:
         for part in range(0, len(events), EVENTS_A_REQUEST):
             sent = [self._now(event) for event in events[part : part + EVENTS_A_REQUEST]]
+            self.put_count += sum(event["type"] == "item" for event in sent)
             self.token = (await self.connection.tell(sent)).log_position
 
+    async def close_shop(self) -> None:
+        """Take the shop's products out of the server's catalogue: the next season sells others."""
+        gone = [f"{self.run}{item_id}" for item_id in self.shop.item_ids[: self.put_count]]
+        for part in range(0, len(gone), EVENTS_A_REQUEST):
+            ids = gone[part : part + EVENTS_A_REQUEST]
+            await self.connection.tell([{"type": "item", "operation": "delete", "item_id": each} for each in ids])
+
     def _now(self, event: Mapping[str, object]) -> dict[str, object]:
-        """Return an event without its time, of a person of this run."""
+        """Return an event without its time, of a person and items of this run."""
         kept = {name: value for name, value in event.items() if name != "time"}
-        kept.update({name: f"{self.run}{kept[name]}" for name in ("user_id", "session_id") if name in kept})
+        kept.update({name: f"{self.run}{kept[name]}" for name in ("user_id", "session_id", "item_id") if name in kept})
+        if "items" in kept:
+            tiles = cast("Sequence[Mapping[str, object]]", kept["items"])
+            kept["items"] = [{**tile, "item_id": f"{self.run}{tile['item_id']}"} for tile in tiles]
         return kept
 
 
 @asynccontextmanager
 async def engine_over_http(shop: Shop, url: str, run: str, question: EngineQuestion) -> AsyncGenerator[Policy]:
-    """Use a server whose catalogue the shop is put into; what it holds already stays.
+    """Use a server whose catalogue the shop is put into, and taken out of afterwards; events stay.
+
+    Args:
+        shop: Whose catalogue it is given.
+        url: Of the server. It must have no other items: they would be shown too.
+        run: Before every id, another one for each season.
+        question: Placement and size of slates.
 
     Raises:
+        Invalid: It showed what is not for sale in the shop.
         StoreUnavailable: It does not answer as a server of ours does.
     """
-    connection = Connection(url)
-    policy = _OverHttp(shop, connection, question, run)
+    policy = _OverHttp(shop, Connection(url), question, run)
     try:
         await policy.learn(opening(shop))
         yield Policy(NAME, policy.fill, policy.learn)
     finally:
-        await connection.close()
+        await policy.connection.close()
+        # Another one: in the first there may be an answer for which nobody waited to the end.
+        policy.connection = Connection(url)
+        try:
+            await policy.close_shop()
+        finally:
+            await policy.connection.close()
 
 
 def opening(shop: Shop) -> Sequence[Mapping[str, object]]:

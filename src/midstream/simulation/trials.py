@@ -28,7 +28,7 @@ class Trials:
     url: str = ""
     """Of a running server; empty = an engine of our own in this process, on a log in memory."""
     run: str = ""
-    """Before all user and session ids on that server."""
+    """Before all ids on that server, followed by the seed."""
     folder: Path | None = None
     """Where components of one's own are."""
 
@@ -46,7 +46,7 @@ async def run_trials(
     Cost: about 0.2 ms a page and policy, 1.5 ms for the engine; a default season has some 6,000 pages.
 
     Raises:
-        Invalid: Fewer than two seeds.
+        Invalid: Fewer than two seeds, or the server has items of its own.
         NotFound: The placement is not configured.
         StoreUnavailable: The server does not answer.
     """
