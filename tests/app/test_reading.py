@@ -241,6 +241,35 @@ def test_relations_between_values_are_checked(text, where, says):
     assert fault.splitlines()[-1].startswith("  docs/")
 
 
+@pytest.mark.parametrize(
+    "kind, option, value, right",
+    [
+        ("similar", "evidence", "0.0", "From 0.001 to 1,000,000"),
+        ("similar", "evidence", "-1.0", "From 0.001 to 1,000,000"),
+        ("similar", "evidence", "nan", "From 0.001 to 1,000,000"),
+        ("similar", "limit", "0", "From 1 to 1,000"),
+        ("similar", "limit", "1001", "From 1 to 1,000"),
+        ("similar", "pairs_min", "-1", "From 0 to 1,000"),
+        ("similar", "pairs_min", "1001", "From 0 to 1,000"),
+        ("repeat", "limit", "0", "From 1 to 1,000"),
+        ("repeat", "limit", "1001", "From 1 to 1,000"),
+        ("repeat", "early", "-0.1", "From 0.0 to 1.0"),
+        ("repeat", "early", "1.1", "From 0.0 to 1.0"),
+        ("repeat", "early", "nan", "From 0.0 to 1.0"),
+    ],
+)
+def test_the_options_of_a_source_are_bounded(kind, option, value, right):
+    """What it could not answer with, as an evidence of 0 that it would divide by, is refused where it stands."""
+    text = f'[[placements]]\nrepeats = "any"\nsources = [{{ kind = "{kind}", {option} = {value} }}]'
+    (fault,) = [
+        each
+        for place, each in faults_of(text).items()
+        if place == f"midstream.toml: $.placements[0].sources[0].{option}"
+    ]
+    assert f"{value} came" in fault
+    assert right in fault
+
+
 def test_what_repeat_and_exclude_agree_on_is_no_fault():
     """Bought in the last week: not yet; before that: again."""
     config = parse_config(
