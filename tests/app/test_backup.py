@@ -171,6 +171,29 @@ def test_events_sealing_and_cuts_go_on_meanwhile(tmp_path: Path, name: str, monk
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("step", ["survey_log", "hot_firsts"])
+def test_the_first_sealing_meanwhile_makes_it_begin_again(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments that become the first history between any two looks at the log are in the copy all the same."""
+    shop = tmp_path / "shop"
+    append(shop, 0, 1_000)
+    real = getattr(backup, step)
+    sealed: list[int] = []
+
+    def then_sealed(*given):
+        found = real(*given)
+        if not sealed:
+            sealed.append(seal_folder(shop, CONFIG).segments)
+        return found
+
+    monkeypatch.setattr(backup, step, then_sealed)
+    assert back_up(shop, tmp_path / "kept").attempts == 2
+    assert sealed[0] > 0
+    restore(tmp_path / "kept", tmp_path / "again")
+    assert digest_of(tmp_path / "again") == digest_at(1_000)
+
+
 def test_what_goes_away_each_time_is_said(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some attempts it ends, and leaves nothing behind."""
     real = backup._plan

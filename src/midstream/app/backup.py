@@ -198,12 +198,15 @@ def _plan(folder: Path, data: DataFolder, log: Path, survey: Survey) -> Iterator
 def _log(log: Path, survey: Survey) -> Iterator[_Planned]:
     name = f"{DATA_NAME}/log"
     history = survey.history
+    firsts = hot_firsts(log, RealDisk(), history)
+    # Sealing removes segments once its manifest says where their events are: the same manifest, all of them are listed.
+    content = _history_bytes(log, survey)
     if history is not None:
         place = history_folder(log)
-        yield _Planned(f"{name}/{place.name}/{HISTORY_NAME}", place / HISTORY_NAME, content=_history_bytes(log, survey))
+        yield _Planned(f"{name}/{place.name}/{HISTORY_NAME}", place / HISTORY_NAME, content=content)
         for file in history.files:
             yield _Planned(f"{name}/{place.name}/{file.name}", place / file.name, file.bytes)
-    for first in hot_firsts(log, RealDisk(), history):
+    for first in firsts:
         path = log / segment_name(first)
         if first <= survey.tail.segment:
             yield _Planned(f"{name}/{path.name}", path, survey.tail.size if first == survey.tail.segment else None)
@@ -211,9 +214,11 @@ def _log(log: Path, survey: Survey) -> Iterator[_Planned]:
 
 
 def _history_bytes(log: Path, survey: Survey) -> bytes:
-    """Return the manifest that the survey saw, or begin again."""
+    """Return the manifest that the survey saw, empty when it saw none, or begin again."""
     if read_history(log, RealDisk()) != survey.history:
         raise FileNotFoundError(history_folder(log))
+    if survey.history is None:
+        return b""
     content = (history_folder(log) / HISTORY_NAME).read_bytes()
     if read_history(log, RealDisk()) != survey.history:
         raise FileNotFoundError(history_folder(log))
