@@ -1,5 +1,6 @@
 """Deleted items give their slots back, and the state is still a fold of the log."""
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
+from midstream.state.settings import FoldSettings
 from midstream.testing.events import START_MS, cuts, random_events, tiny_settings
 from midstream.testing.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
 from midstream.testing.rig import Rig, view
@@ -199,6 +201,31 @@ def test_seasons_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert running.engine.fold.vocabulary.item_count == 41
 
     run_folder(tmp_path, taken_again)
+
+
+def test_a_snapshot_meanwhile_leaves_that_of_the_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of the state in service, written before the compacted state is loaded, does not remove its own."""
+    monkeypatch.setattr(child, "run", run_in_process)
+    write_config(tmp_path)
+
+    async def work(running: Running) -> None:
+        await season(running, "spring")
+        loop, load = asyncio.get_running_loop(), running.rebuilder._loaded
+
+        async def write() -> None:
+            await running.engine.record(Rig().batch(view("hat")))
+            assert running.snapshotter is not None
+            assert await running.snapshotter.write(compare=True) is not None
+
+        def write_then_load(settings: FoldSettings, position: LogPosition) -> Fold:
+            asyncio.run_coroutine_threadsafe(write(), loop).result()
+            return load(settings, position)
+
+        monkeypatch.setattr(running.rebuilder, "_loaded", write_then_load)
+        await compact(running)
+        assert running.engine.fold.vocabulary.item_count == 1
+
+    run_folder(tmp_path, work)
 
 
 def test_a_compaction_of_nothing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ class Rebuilder:
             self._engine.concerns.pop("configuration", None)
 
     async def _child(self, wanted: Service, *, compact: bool) -> Report:
-        """Have the new state's snapshot made.
+        """Have the new state's snapshot made; it stays beside those of the version in service. Hold the turn.
 
         Raises:
             RebuildFailed: The child ended without it.
@@ -214,7 +214,10 @@ class Rebuilder:
         ended = await child.run(CHILD, msgspec.json.encode(order), self._say)
         if not ended.line:
             raise RebuildFailed(ended.reason)
-        return msgspec.json.decode(ended.line, type=Report)
+        report = msgspec.json.decode(ended.line, type=Report)
+        # What a compaction drops is part of the version, and only the child knew it; the next child prunes all others.
+        self._snapshotter.versions_beside = (decode_settings(report.settings).version(),)
+        return report
 
     def _loaded(self, settings: FoldSettings, position: LogPosition) -> Fold:
         """Return the state that the child wrote. Runs on a thread of its own, and touches nothing that is in service.
