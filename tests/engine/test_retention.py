@@ -1,6 +1,8 @@
 """Retention: what is cut off the log is stood for by a base, and the state does not notice."""
 
 import shutil
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ from midstream.core.errors import LogDamaged
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, seal_child
+from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.replay import catch_up
 from midstream.engine.seal_child import Order, Report
@@ -23,7 +26,7 @@ from midstream.state.documents import Change
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
-from midstream.state.restating import restated
+from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings, encode_settings
 from midstream.testing.events import Stream, random_events, tiny_settings
 
@@ -202,6 +205,44 @@ def test_a_cut_that_is_broken_off_changes_nothing(
     assert done.begin > before.begin
     assert state_of(data, roomy()).digest() == whole
     assert len(list((data.log / "base").iterdir())) == 1
+
+
+class CountingPace(Pace):
+    """Counts how often it was told to rest, and keeps what was said."""
+
+    def __init__(self) -> None:
+        super().__init__(hurried=True)
+        self.rests = 0
+        self.said: list[tuple[str, int, int]] = []
+
+    def rest(self) -> None:
+        self.rests += 1
+
+    def say(self, stage: str, done: int, total: int) -> None:
+        self.said.append((stage, done, total))
+
+
+def test_all_reading_before_a_cut_is_paced(tmp_path: Path, events: EventBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two batches that say who the users are the child rests and says how far it is, to the last."""
+    data = with_log(tmp_path, events)
+    pace = CountingPace()
+    seen: list[tuple[int, int]] = []
+
+    def watched(fold: Fold, before: Iterable[EventBatch]) -> Restated:
+        def each() -> Iterator[EventBatch]:
+            for batch in before:
+                seen.append((pace.rests, len(pace.said)))
+                yield batch
+            seen.append((pace.rests, len(pace.said)))
+
+        return restated(fold, each())
+
+    monkeypatch.setattr(beginning, "restated", watched)
+    order = Order(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()))
+    done = seal_child.run(order, pace)
+    assert len(seen) > 3
+    assert all(now[0] > before[0] and now[1] > before[1] for before, now in pairwise(seen))
+    assert pace.said[seen[-1][1] - 1][1:] == (done.begin, done.begin)
 
 
 def test_what_was_erased_and_merged_is_said_again(tmp_path: Path) -> None:

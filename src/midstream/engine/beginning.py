@@ -151,8 +151,18 @@ def store_base(fold: Fold, reader: SegmentReader, events: Iterable[EventBatch], 
     place = base_folder(reader.folder, fold.log_position)
     fresh = _fresh(place)
     snapshots.write(fresh / _SNAPSHOTS, fold, reader.identity, pace)
-    said = restated(fold, events)
+    said = restated(fold, _paced(events, fold.log_position, pace))
     return _store(fresh, place, reader.identity, said)
+
+
+def _paced(events: Iterable[EventBatch], total: LogPosition, pace: Pace) -> Iterator[EventBatch]:
+    """Yield the events, saying how far they are and resting between two batches."""
+    done = 0
+    for batch in events:
+        yield batch
+        done += len(batch)
+        pace.say("writing", done, total)
+        pace.rest()
 
 
 def store_documents(
