@@ -17,6 +17,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder, open_log
+from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
@@ -207,3 +208,57 @@ def test_what_goes_away_each_time_is_said(shop: Path, tmp_path: Path, monkeypatc
         with pytest.raises(Invalid, match="5 times"):
             back_up(shop, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["name", "sync"])
+def test_a_restore_that_fails_at_its_end_leaves_nothing(
+    shop: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When not all can get its name, or the names cannot be made durable, nothing has one, and the next one works."""
+    back_up(shop, tmp_path / "kept")
+    again = tmp_path / "again"
+    rename, sync_folder = Path.rename, RealDisk.sync_folder
+
+    def rename_or_not(path: Path, target: Path) -> Path:
+        if target == again / "data":
+            raise OSError(5, "broken off")
+        return rename(path, target)
+
+    def sync_or_not(disk: RealDisk, folder: Path) -> None:
+        if folder == again:
+            raise OSError(5, "broken off")
+        sync_folder(disk, folder)
+
+    with monkeypatch.context() as patch:
+        if step == "name":
+            patch.setattr(Path, "rename", rename_or_not)
+        else:
+            patch.setattr(RealDisk, "sync_folder", sync_or_not)
+        with pytest.raises(OSError, match="broken off"):
+            restore(tmp_path / "kept", again)
+    assert list(again.iterdir()) == []
+    restore(tmp_path / "kept", again)
+    assert digest_of(again) == digest_at(COUNT)
+
+
+def test_what_a_killed_restore_left_is_replaced(shop: Path, tmp_path: Path) -> None:
+    """Files that had got their names before the data did are no reason to refuse; a file of somebody's own is."""
+    back_up(shop, tmp_path / "kept")
+    again = tmp_path / "again"
+    restore(tmp_path / "kept", again)
+    (again / ".restoring").mkdir()
+    (again / "data").rename(again / ".restoring" / "data")
+    before = (again / "components.py").read_bytes()
+    for path, content in ((again / "components.py", before + b"MINE = 1"), (again / "mine", b"")):
+        path.write_bytes(content)
+        with pytest.raises(Invalid, match="is not empty"):
+            restore(tmp_path / "kept", again)
+        assert path.read_bytes() == content
+        path.unlink()
+    restore(tmp_path / "kept", again)
+    assert (again / "components.py").read_bytes() == before
+    assert digest_of(again) == digest_at(COUNT)
+    assert not (again / ".restoring").exists()
+    (again / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(Invalid, match="is not empty"):
+        restore(tmp_path / "kept", again)

@@ -3,9 +3,9 @@
 import shutil
 import tarfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -15,6 +15,7 @@ from midstream.app.backup import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     PAGE,
+    Entry,
     Manifest,
     checksum_of,
     sync_tree,
@@ -46,9 +47,11 @@ class _Source(Protocol):
 def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
     """Put a backup into a folder that is empty or not there.
 
+    What a restore left behind that was killed counts as nothing and is replaced.
+
     Args:
         source: What ``back_up`` wrote.
-        folder: Left as it was when this fails.
+        folder: Left as it was when this fails, at most empty where there was none.
         notify: Told how many files were put back, of how many.
 
     Raises:
@@ -56,26 +59,54 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
         LogDamaged: What was put back is no sound log.
         OSError: The disk.
     """
-    if folder.exists() and any(path.name != _WORK for path in folder.iterdir()):
-        raise Invalid((Fault("FOLDER", f"{folder} is not empty.", "An empty folder, or one that is not there.", PAGE),))
     work = folder / _WORK
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with _opened(source) as found:
-            manifest = _manifest(found, source)
+    with _opened(source) as found:
+        manifest = _manifest(found, source)
+        _make_empty(folder, manifest)
+        work.mkdir(parents=True)
+        try:
             for number, name in enumerate(sorted(manifest.files), start=1):
                 _put(found, manifest, name, work)
                 notify("restoring", number, len(manifest.files))
-        _require_sound(work, manifest, source)
-        sync_tree(work)
-        for path in sorted(work.iterdir(), key=lambda path: path.name == DATA_NAME):  # data last: then it is a shop
-            path.rename(folder / path.name)
-        RealDisk().sync_folder(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            _require_sound(work, manifest, source)
+            sync_tree(work)
+            _name(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     total = sum(entry.bytes for entry in manifest.files.values())
     return Restored(manifest.log_position, len(manifest.files), total)
+
+
+def _make_empty(folder: Path, manifest: Manifest) -> None:
+    """Remove what a restore left behind that was killed, and nothing else.
+
+    Raises:
+        Invalid: There is something else.
+    """
+    work = folder / _WORK
+    others = [path for path in folder.iterdir() if path != work] if folder.exists() else []
+    # Data is named last: as long as it is here, what has its name is of the backup and can be had again.
+    if others and not ((work / DATA_NAME).is_dir() and all(_is_as_in(manifest, path) for path in others)):
+        raise Invalid((Fault("FOLDER", f"{folder} is not empty.", "An empty folder, or one that is not there.", PAGE),))
+    for path in others:
+        path.unlink()
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_as_in(manifest: Manifest, path: Path) -> bool:
+    """Return whether a file is one that lies at the top of a backup, byte for byte."""
+    entry = manifest.files.get(path.name)
+    return entry is not None and path.is_file() and _entry_of(path) == entry
+
+
+def _name(work: Path, folder: Path) -> None:
+    """Give all that was put back its name; where that fails, nothing has one."""
+    with ExitStack() as undo:
+        for path in sorted(work.iterdir(), key=lambda path: path.name == DATA_NAME):  # data last: then it is a shop
+            path.rename(folder / path.name)
+            undo.callback((folder / path.name).rename, path)
+        RealDisk().sync_folder(folder)
+        undo.pop_all()
 
 
 def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
@@ -88,13 +119,14 @@ def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
             write_file(work / path, file)
     except (KeyError, FileNotFoundError) as error:
         raise _not_whole(f"{name} is missing.") from error
-    entry = manifest.files[name]
-    with (work / path).open("rb") as file:
-        digest = sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if (work / path).stat().st_size != entry.bytes or digest.hexdigest() != entry.sha256:
+    if _entry_of(work / path) != manifest.files[name]:
         raise _not_whole(f"{name} does not match its SHA-256.")
+
+
+def _entry_of(path: Path) -> Entry:
+    with path.open("rb") as file:
+        digest = file_digest(file, "sha256")
+        return Entry(file.tell(), digest.hexdigest())
 
 
 def _require_sound(work: Path, manifest: Manifest, source: Path) -> None:
