@@ -1,6 +1,9 @@
 """What watches followers promises, and what a follower says of itself, without processes."""
 
 import asyncio
+import errno
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,6 +116,41 @@ def test_an_exchange_is_no_failure(tmp_path, monkeypatch):
     assert waits == []
     assert watched.views()[0].restarts == 0
     assert rig.engine.concerns == {}
+
+
+@pytest.mark.parametrize("step", ["wake", "process"])
+def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch, step):
+    """Whatever is not to be had, a descriptor or a process: health says so, the watch goes on, nothing stays open."""
+    rig, waits = Rig(), []
+    running: Any = SimpleNamespace(engine=rig.engine)
+    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+
+    def refused(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def open_count():
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    async def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            watched._ends.set()
+
+    async def keep():
+        monkeypatch.setattr(watched, "_pause", wait)
+        if step == "wake":
+            monkeypatch.setattr(os, "eventfd", refused)
+        else:
+            monkeypatch.setattr(watched, "_process", refused)
+        before = open_count()
+        await watched._keep(1)
+        return open_count() - before
+
+    assert asyncio.run(keep()) == 0
+    assert len(waits) == 3
+    assert watched.views()[0].state == "ended"
+    expected = "follower 1 could not be started (Too many open files) and is started again"
+    assert rig.engine.concerns["follower-1"] == expected
 
 
 @pytest.mark.parametrize(

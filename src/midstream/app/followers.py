@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,25 +195,36 @@ class Followers:
 
     async def _run(self, number: int) -> str:
         """Run one follower until it ends; return how it ended."""
-        wake = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         epoch = self._board.epoch
         try:
-            process = await self._start(number, wake)
-        except OSError as error:  # no memory or no process to be had now
-            os.close(wake)
+            child = await self._start(number)
+        except OSError as error:  # no memory, no process or no descriptor to be had now
             return f"could not be started ({error.strerror or error})"
-        self._children[number] = _Child(process, wake)
+        self._children[number] = child
         if self._ends.is_set() or epoch != self._board.epoch:  # while it was being started
-            _signal(self._children[number], kill=False)
+            _signal(child, kill=False)
         try:
-            status = await process.wait()
+            status = await child.process.wait()
         finally:
             del self._children[number]
-            os.close(wake)
+            os.close(child.wake)
             self._board.clear(number)
         return f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
-    async def _start(self, number: int, wake: int) -> asyncio.subprocess.Process:
+    async def _start(self, number: int) -> _Child:
+        """Start one follower and give it its order.
+
+        Raises:
+            OSError: No descriptor, memory or process is to be had now; nothing of it stays open.
+        """
+        with ExitStack() as undo:
+            wake = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, wake)
+            process = await self._process(number, wake)
+            undo.pop_all()
+        return _Child(process, wake)
+
+    async def _process(self, number: int, wake: int) -> asyncio.subprocess.Process:
         if self._listener is None:
             raise RuntimeError
         listener = self._listener.fileno()
