@@ -21,6 +21,7 @@ from midstream.events.schema import TIME_SENT
 from midstream.state.hash_table import fill, remove, table_size
 from midstream.state.hashing import CHECK_SEED, combine, hash_check, hash_id, xxh64
 from midstream.state.kernel import frozen_columns, kernel, signed
+from midstream.state.prefetch import AHEAD, FURTHER, prefetch
 
 SPAN_S = 86_400
 """Seconds of log time for which an id is remembered: 24 h, to the second."""
@@ -293,7 +294,12 @@ def _admit(
     ids_max = len(ring_id)
     head = meta[0]["head"]
     count = meta[0]["count"]
+    last = len(id_hash) - 1
     for i in range(len(id_hash)):
+        prefetch(table, signed(id_hash[min(i + FURTHER, last)]) & (len(table) - 1), 0)
+        held = signed(table[signed(id_hash[min(i + AHEAD, last)]) & (len(table) - 1)]) - 1
+        prefetch(ring_id, held, 0)
+        prefetch(ring_check, held, 0)
         second = log_time_ms[i] // _SECOND_MS
         oldest = second - SPAN_S
         newest = signed(ring_second[(head + count - 1) % ids_max])

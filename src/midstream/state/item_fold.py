@@ -13,7 +13,8 @@ from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
 from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.hot_list import build_list, drop_item, raise_item
-from midstream.state.kernel import kernel
+from midstream.state.kernel import kernel, signed
+from midstream.state.prefetch import AHEAD, LINE_BYTES, prefetch
 from midstream.state.windows import Cells, count_in_windows
 
 _INTERACTION = int(Kind.INTERACTION)
@@ -87,6 +88,10 @@ def fold_events(
     """
     impressions = len(weights)
     for event in range(len(kind)):
+        ahead = min(event + AHEAD, len(kind) - 1)
+        if item_index[ahead] >= 0:
+            counted = signed(action[ahead]) if action[ahead] >= 0 else impressions
+            _look_ahead(item_index[ahead], counted, counters, windows, heat, available)
         now = log_time_ms[event]
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
@@ -119,6 +124,19 @@ def fold_events(
                 heat[h, item] = new
                 if available[item]:
                     raise_item(list_values[h], list_items[h], list_states[h], item, old, new, item_hash)
+
+
+@kernel
+def _look_ahead(item: int, row: int, counters: Columns, windows: Cells, heat: Columns, available: Mask) -> None:
+    """Ask for what an event of an item is counted in."""
+    place = signed(item)
+    for start in range(0, counters.strides[0], LINE_BYTES):
+        prefetch(counters, place, start)
+    for start in range(0, windows.strides[1], LINE_BYTES):
+        prefetch(windows, place, row * windows.strides[1] + start)
+    for h in range(len(heat)):
+        prefetch(heat[h], place, 0)
+    prefetch(available, place, 0)
 
 
 @kernel

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from midstream.core.types import Index, IndexedBatch, Score
 from midstream.state.kernel import kernel, signed
 from midstream.state.marked_table import EPOCH_MAX
+from midstream.state.prefetch import AHEAD, FURTHER, prefetch
 from midstream.state.session_query import (
     EXCLUDED_MAX,
     POWERS,
@@ -117,6 +118,7 @@ def fold_sessions(
     """Fold events, each with its session's number or -1, and its user's hash or 0."""
     slots = items.shape[0]
     for event in range(len(item_index)):
+        _look_ahead(event, item_index, session_number, items, lengths, postings, heads)
         number = session_number[event]
         item = item_index[event]
         if number < 0 or item < 0 or number <= state[_NEWEST] - slots:
@@ -140,6 +142,30 @@ def fold_sessions(
             if length == 0:
                 state[_LIVE] += 1
             add_entry(postings, heads, item, slot, state[_NEWEST] % slots, slots)
+
+
+@kernel
+def _look_ahead(
+    event: int,
+    item_index: Index,
+    session_number: Numbers,
+    items: Index,
+    lengths: Lengths,
+    postings: Index,
+    heads: Index,
+) -> None:
+    """Ask for what the events after one need: session and head of the item's list, then the list's end as it is now."""
+    last = len(item_index) - 1
+    further, ahead = min(event + FURTHER, last), min(event + AHEAD, last)
+    if session_number[further] >= 0:
+        prefetch(items, session_number[further] % len(items), 0)
+        prefetch(lengths, session_number[further] % len(items), 0)
+        prefetch(heads, signed(item_index[further]), 0)
+    item = signed(item_index[ahead])
+    if session_number[ahead] >= 0 and item >= 0:
+        entries_max = postings.shape[1]
+        place = signed(heads[item, _FIRST]) + min(signed(heads[item, _COUNT]), entries_max)
+        prefetch(postings, item, (place if place < entries_max else place - entries_max) * postings.itemsize)
 
 
 @kernel

@@ -20,6 +20,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask
 from midstream.state.hash_table import find, table_size
 from midstream.state.kernel import kernel, signed
+from midstream.state.prefetch import AHEAD, FURTHER, NEAR, prefetch
 from midstream.state.session_slots import (
     SESSION,
     SESSION_BYTES,
@@ -255,6 +256,7 @@ def _number(
     meta: NDArray[np.void],
 ) -> None:
     for i in range(len(kind)):
+        _look_ahead(i, session_hash, user_hash, sessions, items, table)
         found[i] = -1
         before[i, :] = -1
         user[i] = _NONE
@@ -282,6 +284,29 @@ def _number(
         _add(slot, item_index[i], sessions, items)
         found[i] = sessions[slot]["number"]
         user[i] = sessions[slot]["user"]
+
+
+@kernel
+def _look_ahead(
+    i: int,
+    session_hash: NDArray[np.uint64],
+    user_hash: NDArray[np.uint64],
+    sessions: NDArray[np.void],
+    items: NDArray[np.int32],
+    table: NDArray[np.int32],
+) -> None:
+    """Ask for what the events after one need: first the entry of the table, then the session that it names."""
+    last = len(session_hash) - 1
+    mask = len(table) - 1
+    further, ahead, near = min(i + FURTHER, last), min(i + AHEAD, last), min(i + NEAR, last)
+    prefetch(table, signed(key_of(session_hash[further], user_hash[further])) & mask, 0)
+    slot = signed(table[signed(key_of(session_hash[ahead], user_hash[ahead])) & mask]) - 1
+    prefetch(sessions, slot, 0)
+    prefetch(items, slot, 0)
+    slot = signed(table[signed(key_of(session_hash[near], user_hash[near])) & mask]) - 1
+    if slot >= 0:
+        prefetch(sessions, signed(sessions[slot]["older"]), 0)
+        prefetch(sessions, signed(sessions[slot]["newer"]), 0)
 
 
 @kernel

@@ -26,6 +26,7 @@ from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import hash_id, id_hash
 from midstream.state.item_slots import ITEM_META, find_items, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
+from midstream.state.prefetch import AHEAD, FURTHER, NEAR, prefetch
 from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import (
     USER_ROW,
@@ -431,6 +432,7 @@ def _index(
 ) -> None:
     evicted_before = user_meta[0]["evicted"]
     for i in range(len(rows)):
+        _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_table)
         row = rows[i]
         kind = row["kind"]
         indices[:, i] = -1
@@ -471,6 +473,33 @@ def _index(
             if indices[1, i] < 0 and (acts or (kind == _ITEM and not deletes)):
                 counts[_ITEM_REFUSED] += 1
     counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
+
+
+@kernel
+def _look_ahead(
+    i: int,
+    hashes: NDArray[np.uint64],
+    users: NDArray[np.void],
+    user_table: NDArray[np.int32],
+    item_hash: NDArray[np.uint64],
+    item_start: NDArray[np.int64],
+    item_table: NDArray[np.int32],
+) -> None:
+    """Ask for what the events after one need: first the entries of the tables, then what those name."""
+    last = hashes.shape[1] - 1
+    user, item = hashes[0, min(i + FURTHER, last)], hashes[1, min(i + FURTHER, last)]
+    prefetch(user_table, signed(user) & (len(user_table) - 1), 0)
+    prefetch(item_table, signed(item) & (len(item_table) - 1), 0)
+    user, item = hashes[0, min(i + AHEAD, last)], hashes[1, min(i + AHEAD, last)]
+    place = signed(user_table[signed(user) & (len(user_table) - 1)]) - 1
+    prefetch(users, place, 0)
+    place = signed(item_table[signed(item) & (len(item_table) - 1)]) - 1
+    prefetch(item_hash, place, 0)
+    prefetch(item_start, place, 0)
+    place = signed(user_table[signed(hashes[0, min(i + NEAR, last)]) & (len(user_table) - 1)]) - 1
+    if place >= 0:
+        prefetch(users, signed(users[place]["older"]), 0)
+        prefetch(users, signed(users[place]["newer"]), 0)
 
 
 @kernel
