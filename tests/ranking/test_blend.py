@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
-from midstream.ranking.blend import DEFAULT_WEIGHTS, Blend
+from midstream.ranking.blend import DEFAULT_WEIGHTS, RANK_OFFSET, Blend
 from midstream.ranking.top_k import TopK
-from midstream.retrieval.covisitation import Covisitation
 from midstream.state.settings import Limits
 
 ranks = st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 300))] * 3), max_size=30)
@@ -22,7 +21,7 @@ def query(slate_size: int) -> Query:
 
 @given(ranks, st.dictionaries(st.sampled_from(("session_knn", "trending", "shelf")), st.floats(0, 10)))
 def test_blend_is_the_sum_of_weight_by_place(rows, weights):
-    """Sum of weight / (60 + rank) over the sources that proposed the item; without a weight given, the default."""
+    """Sum of weight / (1 + rank) over the sources that proposed the item; without a weight given, the default."""
     names = ("session_knn", "trending", "shelf")
     values = np.array([[np.nan if rank is None else rank for rank in row] for row in rows], dtype=np.float32)
     values = values.reshape(len(rows), 3)
@@ -33,7 +32,7 @@ def test_blend_is_the_sum_of_weight_by_place(rows, weights):
     default = {**DEFAULT_WEIGHTS, "shelf": 1.0}
     expected = [
         sum(
-            weights.get(name, default[name]) / (60 + rank)
+            weights.get(name, default[name]) / (1 + rank)
             for name, rank in zip(names, row, strict=True)
             if rank is not None
         )
@@ -44,14 +43,15 @@ def test_blend_is_the_sum_of_weight_by_place(rows, weights):
 
 
 def test_the_default_weights_put_the_session_first():
-    """The last of 200 neighbours' items, and of 100 pairs, come before the first of trending, its last before popular.
+    """The first 19 neighbours' items, and the first 11 pairs, come before the first of trending, that before popular's.
 
     What only fills up comes after the last of popular, be its list as long as ``limits.hot_items_max``.
     """
-    assert DEFAULT_WEIGHTS["session_knn"] / (60 + 199) > DEFAULT_WEIGHTS["trending"] / 60
-    assert DEFAULT_WEIGHTS["covisitation"] / (60 + Covisitation().limit) > DEFAULT_WEIGHTS["trending"] / 60
-    assert DEFAULT_WEIGHTS["trending"] / (60 + 49) > DEFAULT_WEIGHTS["popular"] / 60
-    assert DEFAULT_WEIGHTS["popular"] / (59 + Limits().hot_items_max) > DEFAULT_WEIGHTS["catalogue"] / 60
+    assert RANK_OFFSET == 1
+    assert DEFAULT_WEIGHTS["session_knn"] / 19 > DEFAULT_WEIGHTS["trending"]
+    assert DEFAULT_WEIGHTS["covisitation"] / 11 > DEFAULT_WEIGHTS["trending"]
+    assert DEFAULT_WEIGHTS["trending"] > DEFAULT_WEIGHTS["popular"]
+    assert DEFAULT_WEIGHTS["popular"] / Limits().hot_items_max > DEFAULT_WEIGHTS["catalogue"]
 
 
 @given(

@@ -127,8 +127,8 @@ price = "number". `available` is always there: an item with available = false is
         "One table for each place where recommendations are shown.",
         {
             "name": "What a request asks for.",
-            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.5,\n"
-            "trending 0.05, recent_items 0.05, popular 0.02, editorial 0.02, any other 1.0.",
+            "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.6,\n"
+            "trending 0.05, recent_items 0.05, popular 0.04, editorial 0.04, any other 1.0.",
             "rank_offset": "Added to each place; the smaller, the more the first places of a list count.",
             "filter": "Which items may be served (docs/filters.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',

@@ -15,13 +15,13 @@ from midstream.evaluation.ballots import Ballots
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.settings_file import PAGE
-from midstream.ranking.blend import RANK_OFFSET, Blend
+from midstream.ranking.blend import Blend
 
 WEIGHT_MAX = 0.9
 WEIGHT_MIN = 0.001
 """A source that proposes is worth something: what it alone proposes comes before what only fills up."""
 FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
-OFFSETS = (1.0, 3.0, 10.0, 30.0, RANK_OFFSET, 120.0)
+OFFSETS = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 TRIALS_MAX = 400
 """At 3 million rows and 4 sources a trial takes 0.1 s."""
 
