@@ -73,6 +73,8 @@ class Metrics:
         self._describe_running()
         for outcome in EVENT_OUTCOMES:
             self._events.labels(outcome)
+        self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._of_answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -243,13 +245,22 @@ class Metrics:
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Note one answered request. ``route`` is the template, such as ``/v1/items/{id}``."""
-        self._request_seconds.labels(route).observe(seconds)
-        self._requests.labels(route, status).inc()
+        # Looking a child up by its labels takes longer than counting in it; there are as many as routes and statuses.
+        found = self._of_requests.get((route, status))
+        if found is None:
+            found = self._request_seconds.labels(route), self._requests.labels(route, status)
+            self._of_requests[route, status] = found
+        found[0].observe(seconds)
+        found[1].inc()
 
     def observe_answer(self, placement: str, tier: str, items: int) -> None:
         """Note one slate: its placement, its tier (``full``, ``reduced``, ``floor``), its length."""
-        self._answers.labels(placement, tier).inc()
-        self._slate_items.labels(placement).observe(items)
+        found = self._of_answers.get((placement, tier))
+        if found is None:
+            found = self._answers.labels(placement, tier), self._slate_items.labels(placement)
+            self._of_answers[placement, tier] = found
+        found[0].inc()
+        found[1].observe(items)
 
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
