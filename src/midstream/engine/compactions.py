@@ -16,8 +16,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.state.dropped import NOTHING, Dropped
+from midstream.state.event_columns import item_hashes
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import item_hashes
 
 _CANDIDATES = "candidates.npy"
 

@@ -22,8 +22,9 @@ from midstream.events.schema import TIME_SENT
 from midstream.state.aliases import Aliases
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures
+from midstream.state.event_columns import read_columns
 from midstream.state.hash_table import fill, find, table_size
-from midstream.state.hashing import hash_id, id_hash
+from midstream.state.hashing import id_hash
 from midstream.state.item_slots import ITEM_META, find_items, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
 from midstream.state.prefetch import AHEAD, FURTHER, NEAR, prefetch
@@ -183,7 +184,7 @@ class Vocabulary:
         value = np.empty(n, dtype=np.float64)
         quantity = np.empty(n, dtype=np.float32)
         rows, text = frozen_columns(batch)
-        _read_columns(rows, text, self._actions, codes, hashes, action, times, value, quantity)
+        read_columns(rows, text, self._actions, codes, hashes, action, times, value, quantity)
         folded = self._less_erased(batch, hashes[0], folded)
         self.aliases.resolve_all(hashes[0])
         self._pass_by_dropped(first, codes, hashes[1], action, folded)
@@ -352,62 +353,6 @@ class Vocabulary:
             self.counts[_ITEM_REFUSED] += np.count_nonzero(passed_by & folded & wants)
 
 
-def item_hashes(batch: EventBatch) -> NDArray[np.uint64]:
-    """Return the 64-bit hash of the id of the item that each event names, shape (n,); 0 = none."""
-    n = len(batch)
-    rows, text = frozen_columns(batch)
-    hashes = np.empty((4, n), dtype=np.uint64)
-    _read_columns(
-        rows,
-        text,
-        np.empty(0, dtype=np.uint64),
-        np.empty((2, n), dtype=np.uint8),
-        hashes,
-        np.empty(n, dtype=np.int16),
-        np.empty((2, n), dtype=np.int64),
-        np.empty(n, dtype=np.float64),
-        np.empty(n, dtype=np.float32),
-    )
-    named: NDArray[np.uint64] = hashes[1]
-    return named
-
-
-@kernel
-def _read_columns(
-    rows: NDArray[np.void],
-    text: NDArray[np.uint8],
-    actions: NDArray[np.uint64],
-    codes: NDArray[np.uint8],
-    hashes: NDArray[np.uint64],
-    action: NDArray[np.int16],
-    times: NDArray[np.int64],
-    value: NDArray[np.float64],
-    quantity: NDArray[np.float32],
-) -> None:
-    """Write the columns that depend on the event alone."""
-    for i in range(len(rows)):
-        row = rows[i]
-        codes[0, i] = row["kind"]
-        codes[1, i] = row["operation"]
-        times[1, i] = row["log_time_ms"]
-        value[i] = row["value"]
-        quantity[i] = row["quantity"]
-        start = signed(row["text_start"]) + signed(row["event_id_length"])
-        length = signed(row["action_length"])
-        action[i] = _action_of(hash_id(text, start, length), actions) if row["kind"] == _INTERACTION else -1
-        start += length
-        length = signed(row["user_id_length"])
-        hashes[0, i] = hash_id(text, start, length)
-        start += length
-        length = signed(row["item_id_length"])
-        hashes[1, i] = hash_id(text, start, length)
-        start += length
-        length = signed(row["session_id_length"])
-        hashes[2, i] = hash_id(text, start, length)
-        start += length
-        hashes[3, i] = hash_id(text, start, signed(row["request_id_length"]))
-
-
 @kernel
 def _index(
     rows: NDArray[np.void],
@@ -500,14 +445,6 @@ def _look_ahead(
     if place >= 0:
         prefetch(users, signed(users[place]["older"]), 0)
         prefetch(users, signed(users[place]["newer"]), 0)
-
-
-@kernel
-def _action_of(name_hash: np.uint64, actions: NDArray[np.uint64]) -> int:
-    for number in range(len(actions)):
-        if actions[number] == name_hash:
-            return number
-    return -1
 
 
 @kernel
