@@ -11,10 +11,10 @@ import pytest
 from midstream.app.config import Config, Placement
 from midstream.app.running import accept_of
 from midstream.core.durations import Duration
-from midstream.core.errors import Invalid
+from midstream.core.errors import Invalid, StoreUnavailable
 from midstream.events import wire
 from midstream.serving.app import asgi
-from midstream.simulation import connection, engine_policy
+from midstream.simulation import connection, engine_policy, trials
 from midstream.simulation.audience import PAGE_STREAM, AudienceOptions
 from midstream.simulation.comparison import compare, interval
 from midstream.simulation.engine_policy import EngineQuestion, engine_in_process, engine_over_http
@@ -232,6 +232,62 @@ def test_one_seed_is_refused():
         asyncio.run(run_trials(Trials((1,), replace(SMALL, day_count=1)), Config()))
     with pytest.raises(Invalid, match="Different ones"):
         asyncio.run(run_trials(Trials((1, 1), SMALL), Config()))
+
+
+def test_one_seed_is_refused_before_a_season_is_run(monkeypatch):
+    """Nobody waits for worlds that cannot be compared."""
+    monkeypatch.setattr(trials, "run_season", None)
+    with pytest.raises(Invalid, match="At least 2 seeds"):
+        asyncio.run(run_trials(Trials((1,), SMALL), Config()))
+
+
+def test_a_season_without_a_measured_page_has_no_rates():
+    """Too few people and days: NaN, and nothing is divided by nothing."""
+    figures = compare([[season(replace(SMALL, warm_up=1.0), lambda _: random_policy(1, 10))] * 2] * 2)
+    assert figures[0].pages == 0
+    assert np.isnan([figures[0].click_rate.mean, figures[0].buy_rate.mean]).all()
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "127.0.0.1:8765", "https://127.0.0.1:1", "http://", "http://a:b"])
+def test_an_address_that_is_none_is_refused(url):
+    """With what came and what would be right."""
+    with pytest.raises(Invalid, match="such as http://"):
+        connection.Connection(url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nhi",
+        b"x" * 100_000,
+    ],
+)
+def test_what_is_no_server_of_ours_is_told(answer):
+    """Whatever answers at an address, it is an expected failure that says so."""
+
+    async def answering(reader, writer):
+        await reader.readuntil(b"}")
+        writer.write(answer)
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(answering, "127.0.0.1", 0) as server:
+            visitor = connection.Connection(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            try:
+                await visitor.ask({})
+            finally:
+                await visitor.close()
+
+    with pytest.raises(StoreUnavailable, match=r"midstream server|404"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("text", ["", "1,", "a", "1..", "..3", "1-3"])

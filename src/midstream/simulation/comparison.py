@@ -61,24 +61,31 @@ def compare(seasons: Sequence[Sequence[Season]]) -> tuple[PolicyFigures, ...]:
     Raises:
         Invalid: Fewer than two seeds.
     """
-    if len(seasons[0]) < SEEDS_MIN:
-        came = f"{len(seasons[0])} seed came."
-        raise Invalid(
-            (Fault("--seeds", came, f"At least {SEEDS_MIN} seeds: intervals are over seeds.", "docs/cli.md"),)
-        )
+    require_enough(len(seasons[0]))
     first, last = _clicks(seasons[0]), _clicks(seasons[-1])
     room = last - first
     return tuple(
         PolicyFigures(
             policy=each[0].policy,
             click_rate=interval(_clicks(each)),
-            buy_rate=interval(np.array([float(season.bought.mean()) for season in each])),
+            buy_rate=interval(np.array([season.buy_rate for season in each])),
             lift=interval(_clicks(each) - first),
             of_possible=interval((_clicks(each) - first) / np.where(room > 0, room, np.nan)),
             pages=sum(len(season.clicked) for season in each),
         )
         for each in seasons
     )
+
+
+def require_enough(seed_count: int) -> None:
+    """Refuse fewer seeds than an interval needs.
+
+    Raises:
+        Invalid: There are fewer than two.
+    """
+    if seed_count < SEEDS_MIN:
+        right = f"At least {SEEDS_MIN} seeds: intervals are over seeds."
+        raise Invalid((Fault("--seeds", f"{seed_count} came.", right, "docs/cli.md"),))
 
 
 def interval(values: Rates) -> Interval:

@@ -5,12 +5,14 @@ A general HTTP client takes longer for a request than the engine does.
 
 import asyncio
 from collections.abc import Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from midstream.core.errors import StoreUnavailable
+from midstream.core.errors import Fault, Invalid, StoreUnavailable
 
+Answer = TypeVar("Answer")
 ANSWER_S_MAX = 120.0
 """The first request on a machine may wait for a kernel."""
 
@@ -40,19 +42,27 @@ class Connection:
     """One visitor's browser."""
 
     def __init__(self, url: str) -> None:
-        """Talk to ``url``, such as ``http://127.0.0.1:8765``."""
-        split = urlsplit(url)
-        self._host, self._port = split.hostname or "127.0.0.1", split.port or 80
+        """Talk to ``url``, such as ``http://127.0.0.1:8765``.
+
+        Raises:
+            Invalid: It is no such address.
+        """
+        self._host, self._port = _address_of(url)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, question: Mapping[str, object]) -> Slate:
-        """Ask for recommendations."""
-        return msgspec.json.decode(await self._post("/v1/recommendations", question), type=Slate)
+        """Ask for recommendations.
+
+        Raises:
+            StoreUnavailable: What answers refuses, or is no server of ours.
+            OSError: Nothing answers.
+        """
+        return _decoded(await self._post("/v1/recommendations", question), Slate)
 
     async def tell(self, event: object) -> Told:
-        """Send an event or several; what is returned is durable and applied."""
-        return msgspec.json.decode(await self._post("/v1/events", event), type=Told)
+        """Send an event or several; what is returned is durable and applied. Raises what ``ask`` does."""
+        return _decoded(await self._post("/v1/events", event), Told)
 
     async def close(self) -> None:
         """Hang up."""
@@ -67,15 +77,49 @@ class Connection:
             body = msgspec.json.encode(content)
             head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
             self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            answer = await self._reader.readuntil(b"\r\n\r\n")
-            status, _, fields = answer.partition(b"\r\n")
-            length = next(
-                int(line.partition(b":")[2])
-                for line in fields.split(b"\r\n")
-                if line.lower().startswith(b"content-length:")
-            )
-            received = await self._reader.readexactly(length)
+            try:
+                answer = await self._reader.readuntil(b"\r\n\r\n")
+                status, _, fields = answer.partition(b"\r\n")
+                received = await self._reader.readexactly(_length_of(fields))
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+                message = f"POST {path}: {self._host}:{self._port} answers as no midstream server does: {error}"
+                raise StoreUnavailable(message) from error
         if not status.startswith(b"HTTP/1.1 2"):
             message = f"POST {path}: {status.decode('latin-1')}: {received[:300].decode('utf-8', 'replace')}"
             raise StoreUnavailable(message)
         return received
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    """Return host and port."""
+    try:
+        split = urlsplit(url)
+        host, port = split.hostname, split.port
+    except ValueError:
+        host, port = None, None
+    if host is None or not url.startswith("http://"):
+        right = "The address that `midstream serve` prints, such as http://127.0.0.1:8765; no TLS."
+        raise Invalid((Fault("--url", f'"{url}" came.', right, "docs/cli.md"),))
+    return host, 80 if port is None else port
+
+
+def _length_of(fields: bytes) -> int:
+    """Return how many bytes follow a head.
+
+    Raises:
+        ValueError: It does not say so.
+    """
+    for line in fields.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    message = "no content-length"
+    raise ValueError(message)
+
+
+def _decoded(received: bytes, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(received, type=kind)
+    except msgspec.MsgspecError as error:
+        message = f"what answers is no midstream server: {error}"
+        raise StoreUnavailable(message) from error

@@ -73,6 +73,11 @@ class Season:
         """Share of pages on which the slate was clicked; NaN without a page."""
         return float(self.clicked.mean()) if len(self.clicked) else float("nan")
 
+    @property
+    def buy_rate(self) -> float:
+        """Share of pages on which what was clicked was bought; NaN without a page."""
+        return float(self.bought.mean()) if len(self.bought) else float("nan")
+
 
 @dataclass(slots=True)
 class _Ledger:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from midstream.app.config import Config
 from midstream.core.errors import Fault, Invalid
-from midstream.simulation.comparison import PolicyFigures, compare
+from midstream.simulation.comparison import PolicyFigures, compare, require_enough
 from midstream.simulation.engine_policy import NAME, EngineQuestion, engine_in_process, engine_over_http
 from midstream.simulation.policies import Policy, oracle_policy, popularity_policy, random_policy
 from midstream.simulation.season import Season, SeasonOptions, run_season
@@ -46,7 +46,7 @@ async def run_trials(
     Cost: about 0.2 ms a page and policy, 1.5 ms for the engine; a default season has some 6,000 pages.
 
     Raises:
-        Invalid: Fewer than two seeds, or the server has items of its own.
+        Invalid: Fewer than two seeds, one twice, an address that is none, or the server has items of its own.
         NotFound: The placement is not configured.
         StoreUnavailable: The server does not answer.
     """
@@ -70,6 +70,7 @@ async def run_trials(
 
 
 def _check(trials: Trials) -> None:
+    require_enough(len(trials.seeds))
     if len(set(trials.seeds)) != len(trials.seeds) or len(trials.seeds) > SEEDS_MAX:
         came = f"{len(trials.seeds)} seeds, {len(set(trials.seeds))} of them different."
         raise Invalid((Fault("--seeds", came, f"Different ones, at most {SEEDS_MAX}.", "docs/cli.md"),))
