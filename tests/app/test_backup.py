@@ -262,3 +262,14 @@ def test_what_a_killed_restore_left_is_replaced(shop: Path, tmp_path: Path) -> N
     (again / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(Invalid, match="is not empty"):
         restore(tmp_path / "kept", again)
+
+
+def test_a_tar_that_was_cut_short_is_told(shop: Path, tmp_path: Path) -> None:
+    """Wherever it ends before its time: what was given is named, and the folder has nothing."""
+    back_up(shop, tmp_path / "kept.tar")
+    content = (tmp_path / "kept.tar").read_bytes()
+    for size in (0, 100, 3_000, len(content) // 2, len(content) - 20_000):
+        (tmp_path / "cut.tar").write_bytes(content[:size])
+        with pytest.raises(Invalid, match=r"cut\.tar|match|missing"):
+            restore(tmp_path / "cut.tar", tmp_path / "again")
+        assert not list(tmp_path.glob("again/*"))

@@ -167,6 +167,10 @@ def _opened(source: Path) -> Generator[_Source]:
     except (tarfile.TarError, FileNotFoundError) as error:
         raise _not_whole(f"{source} cannot be read: {error}") from error
     with tar:
+        try:
+            tar.getnames()  # looks at every header, so that a tar that was cut short is found before anything is made
+        except tarfile.TarError as error:
+            raise _not_whole(f"{source} cannot be read: {error}") from error
         yield _TarSource(tar)
 
 
