@@ -273,3 +273,26 @@ def test_a_tar_that_was_cut_short_is_told(shop: Path, tmp_path: Path) -> None:
         with pytest.raises(Invalid, match=r"cut\.tar|match|missing"):
             restore(tmp_path / "cut.tar", tmp_path / "again")
         assert not list(tmp_path.glob("again/*"))
+
+
+def test_a_backup_goes_where_it_is_told_or_leaves_nothing(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the empty folder that one is in, too; an empty folder is no tar, and what cannot be named is removed."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    back_up(shop, Path())
+    assert (here / backup.MANIFEST_NAME).exists()
+    (tmp_path / "kept.tar").mkdir()
+    with pytest.raises(Invalid, match="is there already"):
+        back_up(shop, tmp_path / "kept.tar")
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "broken off")
+
+    monkeypatch.setattr(Path, "rename", broken)
+    for name in ("other", "other.tar"):
+        with pytest.raises(OSError, match="broken off"):
+            back_up(shop, tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "kept.tar"}

@@ -117,6 +117,7 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
         LogDamaged: The log cannot be trusted.
         OSError: The disk.
     """
+    target = target.resolve()  # so that it has a name, whichever way it was said
     _require_free(target)
     if not (DataFolder(folder / DATA_NAME).log / IDENTITY_NAME).exists():
         raise Invalid((Fault("--folder", f"{folder} has no data.", "A folder that events were recorded in.", PAGE),))
@@ -128,8 +129,8 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
                 manifest = _copy(folder, sink, notify)
             except FileNotFoundError:
                 continue
-            undo.pop_all()
             sink.finish()
+            undo.pop_all()
             total = sum(entry.bytes for entry in manifest.files.values())
             return BackedUp(manifest.log_position, len(manifest.files), total, attempt)
     came = f"Files of {folder} went away while they were copied, {ATTEMPTS_MAX} times."
@@ -247,7 +248,8 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _require_free(target: Path) -> None:
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    is_empty_folder = target.is_dir() and target.suffix != TAR_SUFFIX and not any(target.iterdir())
+    if target.exists() and not is_empty_folder:
         came = f"{target} is there already."
         raise Invalid((Fault("TARGET", came, "A name that is free; nothing is written over.", PAGE),))
 
