@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,25 +127,29 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
     def refused(*_):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def open_count():
-        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    make, close, opened, closed = os.eventfd, os.close, [], []
+
+    def eventfd(*given):
+        opened.append(make(*given))
+        return opened[-1]
+
+    def closing(descriptor):
+        closed.append(descriptor)
+        close(descriptor)
 
     async def wait(seconds):
         waits.append(seconds)
         if len(waits) == 3:
             watched._ends.set()
 
-    async def keep():
-        monkeypatch.setattr(watched, "_pause", wait)
-        if step == "wake":
-            monkeypatch.setattr(os, "eventfd", refused)
-        else:
-            monkeypatch.setattr(watched, "_process", refused)
-        before = open_count()
-        await watched._keep(1)
-        return open_count() - before
-
-    assert asyncio.run(keep()) == 0
+    monkeypatch.setattr(watched, "_pause", wait)
+    monkeypatch.setattr(os, "eventfd", refused if step == "wake" else eventfd)
+    monkeypatch.setattr(os, "close", closing)
+    monkeypatch.setattr(watched, "_process", refused)
+    asyncio.run(watched._keep(1))
+    monkeypatch.undo()
+    assert len(opened) == (0 if step == "wake" else 3)
+    assert opened == [each for each in closed if each in opened]
     assert len(waits) == 3
     assert watched.views()[0].state == "ended"
     expected = "follower 1 could not be started (Too many open files) and is started again"
