@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.config import Config, HistorySection
-from midstream.app.running import DATA_NAME, Outside, open_running
+from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.durations import Duration
 from midstream.core.errors import Fault, RequestInvalid, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
@@ -27,6 +27,7 @@ from midstream.events.log_repair import survey_log
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.dropped import NOTHING
 from midstream.state.settings import Limits
+from midstream.testing.rebuilds import write_config
 
 NOW_MS = 1_760_000_000_000
 DAY_MS = 86_400_000
@@ -224,6 +225,32 @@ def test_history_and_what_stands_for_what_was_cut(shop, keep):
     again.engine.log.close()
     assert state_of(data, settings).digest() == again.engine.fold.digest()
     assert digest != again.engine.fold.digest()
+
+
+def test_plans_that_change_meanwhile_stay(shop, monkeypatch):
+    """Placements put in service while the rest is folded into the new state are in service after the rewrite."""
+    write_config(shop)
+
+    async def main():
+        running = open_running(shop, config_of(shop))
+        await running.start()
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+        bring_up = running.engine._folding.bring_up
+
+        async def with_another_file(*given):
+            write_config(shop, "[[placements]]\nslate_size = 3\n")
+            assert (await running.rebuilder.order()).change == "plans"
+            await bring_up(*given)
+
+        monkeypatch.setattr(running.engine._folding, "bring_up", with_another_file)
+        await running.eraser.begin(hurried=True)
+        assert running.eraser.view.state == "done", running.eraser.view
+        assert running.engine.plans is running.service.plans
+        assert len((await running.engine.recommend(Ask(user_id="bob"))).items) == 3
+        await running.stop()
+
+    asyncio.run(main())
 
 
 STEPS = ("make", "go_on", "write_receipt", "commit", "settle", "remove_outdated_logs")

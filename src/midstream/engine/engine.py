@@ -157,14 +157,14 @@ class Engine:
         self._intake.fold = fold
         self._tell_swap()
 
-    async def hand_over(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
-        """Fold the rest of the log into a state beside the one in service, in bounded turns, then swap.
+    async def hand_over(self, fold: Fold, plans: Mapping[str, Plan] | None) -> None:
+        """Fold the rest of the log into a state beside the one in service, then swap; with None the plans stay.
 
         Raises:
             LogDamaged: A checksum of the log does not match; the state in service stays.
         """
         await self._folding.bring_up(fold, self.log.read)
-        self.swap(fold, plans)
+        self.swap(fold, self.plans if plans is None else plans)
 
     @property
     def failure(self) -> BaseException | None:

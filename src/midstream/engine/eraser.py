@@ -168,7 +168,7 @@ class Eraser:
             self._is_committing = True
             try:
                 await self._engine.replace_log(lambda log: self._replaced(log, erased))
-                await self._engine.hand_over(fold, self._engine.plans)
+                await self._engine.hand_over(fold, None)
                 # Nothing was awaited since the swap.
                 self._snapshotter.begin_from(LogPosition(report.log_position))
                 await asyncio.to_thread(self._clean)
