@@ -1,14 +1,19 @@
 """What the log thread promises: it goes on whatever becomes of those who asked something of it."""
 
+import asyncio
 import threading
 import time
 
 import pytest
 
+from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
 from midstream.engine.writer import Entry, Writer
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
+from midstream.testing.rig import Rig, view
+
+VIEW = build((Event(1, action="view", item_id="mug"),))
 
 
 @pytest.mark.parametrize("when", ["before it begins", "while it is done"])
@@ -33,8 +38,77 @@ def test_an_errand_that_is_given_up(when):
         assert not errand.cancel()
         go_on.set()
         errand.result(10)
-    writer.submit(Entry(build((Event(1, action="view", item_id="mug"),)), None))
+    writer.submit(Entry(VIEW, None))
     assert written.wait(10)
     writer.close()
     assert log.end == 1
     assert begun.is_set() == (when == "while it is done")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [MemoryError("no memory"), ZeroDivisionError("a bug")])
+@pytest.mark.parametrize("queued", [0, 1])
+def test_an_errand_that_ends_the_log_thread(error, queued):
+    """Nobody waits for what will not be done: the errand has its error, what is queued and what comes is refused."""
+    written = []
+    writer = Writer(MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_):
+        begun.set()
+        assert go_on.wait(10)
+        raise error
+
+    errand = writer.between_frames(work)
+    writer.start()
+    assert begun.wait(10)
+    second = writer.between_frames(lambda log: log)
+    writer.submit(*(Entry(VIEW, None) for _ in range(queued)))
+    go_on.set()
+    assert errand.exception(10) is error
+    assert isinstance(second.exception(10), AppendFailed)
+    writer.close()
+    with pytest.raises(AppendFailed, match="ended by a bug"):
+        writer.submit(Entry(VIEW, None))
+    (told,) = written
+    assert (isinstance(told.error, AppendFailed), len(told.entries)) == (True, queued)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_was_written_before_is_acknowledged():
+    """A frame that was handed back before the errand is not told as one that failed."""
+    written = []
+    log = MemoryLog()
+    writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+
+    def work(_):
+        raise ZeroDivisionError
+
+    writer.submit(Entry(VIEW, None))
+    errand = writer.between_frames(work)
+    writer.start()
+    assert isinstance(errand.exception(10), ZeroDivisionError)
+    writer.close()
+    assert [(len(each.entries), each.error is None) for each in written] == [(1, True), (0, False)]
+    assert log.end == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_health_says_that_the_log_thread_ended():
+    """An engine whose log thread is gone takes nothing, says so, and stops."""
+
+    def broken(_):
+        raise MemoryError
+
+    async def work(rig):
+        assert rig.engine.health().accepts_events
+        with pytest.raises(MemoryError):
+            await rig.engine.replace_log(broken)
+        await asyncio.sleep(0.1)
+        health = rig.engine.health()
+        assert not health.accepts_events
+        assert "ended by a bug" in health.reason
+        with pytest.raises(AppendFailed):
+            await rig.engine.record(rig.batch(view("mug")))
+
+    Rig().run(work)

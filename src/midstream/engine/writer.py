@@ -4,6 +4,7 @@ Requests that arrive while a sync is under way share the next one (group commit)
 depend on how fast a disk syncs. The thread knows the log and the clock; it never touches state.
 """
 
+import sys
 import threading
 from asyncio import Future
 from collections import deque
@@ -16,7 +17,7 @@ import numpy as np
 from midstream.core.errors import AppendFailed, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
-from midstream.events.schema import TIME_SENT, concat
+from midstream.events.schema import TIME_SENT, build, concat
 from midstream.state.event_ids import Fingerprints, fingerprints, joined
 
 FRAME_EVENTS_MAX = 10_000
@@ -148,10 +149,12 @@ class Writer:
             self._wake.notify()
 
     def between_frames(self, work: Callable[[EventLog], EventLog]) -> ConcurrentFuture[None]:
-        """Have the log thread do something while nothing is written; what it raises leaves the log as it is.
+        """Have the log thread do something while nothing is written.
 
         Args:
-            work: Given the log; returns the one to write to from then on.
+            work: Given the log; returns the one to write to from then on. A ``MidstreamError`` or ``OSError`` that it
+                raises leaves the log as it is. After anything else nobody knows how the log is, so nothing more is
+                taken.
 
         Raises:
             Overloaded: The writer is closing, or does something of the kind already.
@@ -174,16 +177,16 @@ class Writer:
 
     def _run(self) -> None:
         entries: tuple[Entry, ...] = ()
+        is_over = False
         try:
-            while True:
-                entries = self._take()
+            while (entries := self._take()) or self._errand is not None:
                 if entries:
                     self._deliver(self._append(entries))
-                elif self._errand is None:
-                    return
+                    entries = ()
                 self._do_errand()
+            is_over = True
         finally:
-            if entries:
+            if not is_over:
                 self._give_up(entries)
 
     def _do_errand(self) -> None:
@@ -194,20 +197,27 @@ class Writer:
             return
         try:
             self._log = errand.work(self._log)
+            errand.done.set_result(None)
         except (MidstreamError, OSError) as error:
             errand.done.set_exception(error)
-        else:
-            errand.done.set_result(None)
+        finally:
+            if not errand.done.done():  # a bug, or no memory: it ends this thread, and whoever waits hears of it
+                errand.done.set_exception(sys.exception())
 
     def _give_up(self, entries: tuple[Entry, ...]) -> None:
-        """A bug ends the thread loudly: take nothing more, and let nobody wait for what will not be written."""
+        """A bug ends the thread loudly: take nothing more, and let nobody wait for what will not be done."""
+        failure = AppendFailed("the log thread ended by a bug; its standard error says which")
         with self._wake:
             self._closing = True
+            self._failure = failure
             left = (*entries, *self._queue)
             self._queue.clear()
             self._queued = self._queued_bytes = 0
-            self._failure = AppendFailed("the log thread ended by a bug; its standard error says which")
-        self._deliver(Written(self._log.end, entries[0].batch, left, self._failure, 0.0))
+            errand, self._errand = self._errand, None
+        if errand is not None and errand.done.set_running_or_notify_cancel():
+            errand.done.set_exception(failure)
+        # With nobody's events too: the owner is to know that nothing is taken any more.
+        self._deliver(Written(self._log.end, left[0].batch if left else build(()), left, failure, 0.0))
 
     def _take(self) -> tuple[Entry, ...]:
         """Return the entries of the next frame; empty when there is an errand, or nothing will come any more."""
