@@ -124,6 +124,11 @@ if order == "fail":
     child.fail(OSError(28, "no room\\non this disk"))
 if order == "break":
     raise ZeroDivisionError
+if order == "babble":
+    print("progress so far so good", flush=True)
+    time.sleep(60)
+if order.isdigit():
+    order = "x" * int(order)
 child.report(order.encode())
 """
 
@@ -151,6 +156,25 @@ def test_how_a_child_ended_is_known(
     found, said = ended(tmp_path, monkeypatch, order)
     assert (found.line, found.reason) == (line, reason)
     assert said == [("folding", 1, 2)]
+
+
+@pytest.mark.parametrize("length", [65_537, 3_000_000])
+def test_a_report_may_be_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """Longer than what asyncio takes for a line unless it is told."""
+    found, said = ended(tmp_path, monkeypatch, str(length))
+    assert (found.line, found.reason) == (b"x" * length, "")
+    assert said == [("folding", 1, 2)]
+
+
+@pytest.mark.parametrize("order, reason", [("3000000", "a line of more than 100,000 bytes"), ("babble", "so far so")])
+def test_what_cannot_be_read_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, reason: str
+) -> None:
+    """A report that is too long, progress that is none: the child is ended, and whoever ran it is told why."""
+    monkeypatch.setattr(child, "LINE_BYTES_MAX", 100_000)
+    found, _ = ended(tmp_path, monkeypatch, order)
+    assert found.line == b""
+    assert reason in found.reason
 
 
 def test_a_silent_child_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,26 @@ def test_history_and_what_stands_for_what_was_cut(shop, keep):
     assert digest != again.engine.fold.digest()
 
 
+def test_many_are_erased_at_once(shop):
+    """A rewrite that has more to report than 64 KiB carries all of it out."""
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        await fill(running)
+        for number in range(100):
+            user = f"{ERASED[0]}-{number}-{'x' * 80}"
+            await running.engine.record(batch_of(running, *acts(user, 10, "many")))
+            await running.engine.erase(user)
+        await running.engine.erase(ERASED[0])
+        await running.eraser.begin(hurried=True)
+        assert running.eraser.view.state == "done", running.eraser.view
+        await running.stop()
+
+    asyncio.run(main())
+    assert traces(shop) == []
+
+
 def test_plans_that_change_meanwhile_stay(shop, monkeypatch):
     """Placements put in service while the rest is folded into the new state are in service after the rewrite."""
     write_config(shop)

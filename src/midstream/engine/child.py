@@ -34,6 +34,9 @@ REST_S_MAX = 0.1
 """However long a piece of work was."""
 STALL_S_MAX = 600
 """A child that says nothing for so long hangs: reading, writing or digesting 3 GiB takes a minute each at its rate."""
+LINE_BYTES_MAX = 1 << 28
+"""Of a report: that of a rewrite has each erased id and session and a day's events of them, 64 bytes each or so; four
+million are as much."""
 _ALIGNED_BYTES = 4_096
 _PROGRESS = b"progress "
 _FAILED = b"failed "
@@ -234,7 +237,7 @@ async def run(module: str, order: bytes, notify: Notify = nobody, stall_s: float
     command = (sys.executable, "-P", "-m", module)
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX)
     except OSError as error:  # no memory or no process to be had now
         return Ended(b"", f"no process could be started: {error}")
     try:
@@ -255,16 +258,17 @@ async def _followed(process: asyncio.subprocess.Process, order: bytes, notify: N
             while line:
                 stall.reschedule(loop.time() + stall_s)
                 if line.startswith(_PROGRESS):
-                    stage, done, total = line.removeprefix(_PROGRESS).decode().split()
-                    notify(stage, int(done), int(total))
+                    notify(*_progress(line))
                 else:
                     last = line.rstrip(b"\n")
                 line = await _line(process)
             await process.wait()
     except TimeoutError:
         return Ended(b"", f"its process said nothing for {stall_s:g} s and was ended")
+    except (_Unreadable, OSError) as error:
+        return Ended(b"", f"what its process said could not be read, and it was ended: {error}")
     if last.startswith(_FAILED):
-        return Ended(b"", last.removeprefix(_FAILED).decode())
+        return Ended(b"", last.removeprefix(_FAILED).decode(errors="replace"))
     if process.returncode != 0:
         return Ended(b"", f"its process ended with status {process.returncode}; standard error says why")
     return Ended(last, "")
@@ -278,5 +282,22 @@ async def _sent(process: asyncio.subprocess.Process, order: bytes) -> bytes:
     return await _line(process)
 
 
+class _Unreadable(Exception):
+    """A child said something that no child should."""
+
+
+def _progress(line: bytes) -> tuple[str, int, int]:
+    try:
+        stage, done, total = line.removeprefix(_PROGRESS).decode().split()
+        return stage, int(done), int(total)
+    except ValueError as error:
+        raise _Unreadable(repr(line[:100])) from error
+
+
 async def _line(process: asyncio.subprocess.Process) -> bytes:
-    return b"" if process.stdout is None else await process.stdout.readline()
+    """Return the next line, empty at the end."""
+    try:
+        return b"" if process.stdout is None else await process.stdout.readline()
+    except ValueError as error:  # too long: asyncio has dropped it
+        message = f"a line of more than {LINE_BYTES_MAX:,} bytes"
+        raise _Unreadable(message) from error

@@ -195,7 +195,8 @@ class Eraser:
         ended = await child.run(CHILD, msgspec.json.encode(order), self._say)
         if not ended.line:
             raise RewriteFailed(ended.reason)
-        return msgspec.json.decode(ended.line, type=Report)
+        # On a thread: it may have as many bytes as a child may report.
+        return await asyncio.to_thread(msgspec.json.decode, ended.line, type=Report)
 
     def _loaded(self, report: Report) -> Fold:
         """Return the state that the child wrote. Runs on a thread of its own.
