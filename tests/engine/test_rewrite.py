@@ -12,7 +12,7 @@ import pytest
 from midstream.app.config import Config, HistorySection
 from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.durations import Duration
-from midstream.core.errors import Fault, RequestInvalid, RewriteFailed
+from midstream.core.errors import AppendFailed, Fault, RequestInvalid, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine import eraser
 from midstream.engine.beginning import beginning
@@ -322,6 +322,96 @@ def test_broken_off_anywhere_the_log_is_the_old_one_or_the_new(shop, monkeypatch
 
     asyncio.run(again())
     assert traces(shop) == []
+
+
+@pytest.mark.parametrize("fails", ["once", "twice", "for good"])
+def test_a_commit_that_may_not_last(shop, monkeypatch, fails):
+    """The disk takes the new log's name and cannot make it durable: taken back durably, the old log goes on. Where that
+    fails too nothing more is acknowledged and health says so, and whichever log is found has all that was acknowledged.
+    """
+    data = DataFolder(shop / DATA_NAME)
+    left = []
+
+    class Failing(RealDisk):
+        """Does not sync the data folder once the new log has its name, nor takes that name back."""
+
+        def rename(self, old, new):
+            """Have what follows fail."""
+            if old.parent != data.root:
+                super().rename(old, new)
+            elif not left:
+                super().rename(old, new)
+                left.extend(range({"once": 2, "twice": 3, "for good": 1_000}[fails]))
+            elif fails == "for good":
+                raise OSError(5, "the name stays")
+            else:
+                super().rename(old, new)
+
+        def sync_folder(self, folder):
+            """Fail, if it is time."""
+            if folder == data.root and len(left) > 1:
+                left.pop()
+                raise OSError(5, "the folder was not synced")
+            super().sync_folder(folder)
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(eraser, "RealDisk", Failing)
+            with pytest.raises(OSError if fails == "once" else AppendFailed, match="synced"):
+                await running.eraser.begin(hurried=True)
+        await asyncio.sleep(0.05)
+        health = running.engine.health()
+        assert health.accepts_events == (fails == "once")
+        if fails == "once":
+            recorded = await running.engine.record(batch_of(running, *acts("late", 3, "x")))
+            assert recorded.log_position == running.engine.fold.log_position
+        else:
+            assert "The next start finds one of the two" in health.reason
+            with pytest.raises(AppendFailed):
+                await running.engine.record(batch_of(running, *acts("late", 3, "x")))
+        position = running.engine.fold.log_position
+        await running.stop()
+        return position
+
+    position = asyncio.run(main())
+    assert data.log.name == ("log-1" if fails == "for good" else "log")
+    again = open_running(shop, CONFIG)
+    assert again.engine.fold.log_position == position
+    assert views_of(again.engine, "bob") == 8
+    assert (again.engine.user("late") is not None) == (fails == "once")
+    again.engine.log.close()
+
+
+@pytest.mark.parametrize("kind", [MemoryError, ZeroDivisionError])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_nobody_expects_while_the_last_events_follow(shop, monkeypatch, kind):
+    """No memory leaves the old log in use; a bug ends the log thread, which health says; a stop comes to its end."""
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+
+        def fail(*_):
+            raise kind
+
+        said = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        monkeypatch.setattr(running.eraser, "_bring", lambda *_: None)
+        monkeypatch.setattr(eraser, "go_on", fail)
+        with pytest.raises((RewriteFailed, ZeroDivisionError)):
+            await running.eraser.begin(hurried=True)
+        await asyncio.sleep(0.05)
+        assert running.engine.health().accepts_events == (kind is MemoryError)
+        assert len(said) == (kind is ZeroDivisionError)
+        await running.stop()
+
+    asyncio.run(main())
 
 
 def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):

@@ -8,7 +8,7 @@ import pytest
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
-from midstream.engine.writer import Entry, Writer
+from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
 from midstream.testing.rig import Rig, view
@@ -50,7 +50,7 @@ def test_an_errand_that_is_given_up(when):
 @pytest.mark.parametrize("queued", [0, 1])
 def test_an_errand_that_ends_the_log_thread(error, queued):
     """Nobody waits for what will not be done: the errand has its error, what is queued and what comes is refused."""
-    written = []
+    written: list[Written] = []
     writer = Writer(MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -74,10 +74,34 @@ def test_an_errand_that_ends_the_log_thread(error, queued):
     assert (isinstance(told.error, AppendFailed), len(told.entries)) == (True, queued)
 
 
+def test_an_errand_after_which_the_log_may_take_nothing():
+    """It says so with ``AppendFailed``: what is queued and what comes is refused with its reason, without a bug."""
+    written: list[Written] = []
+    writer = Writer(MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_):
+        begun.set()
+        assert go_on.wait(10)
+        message = "which log is the log?"
+        raise AppendFailed(message)
+
+    errand = writer.between_frames(work)
+    writer.start()
+    assert begun.wait(10)
+    writer.submit(Entry(VIEW, None))
+    go_on.set()
+    assert isinstance(errand.exception(10), AppendFailed)
+    writer.close()
+    with pytest.raises(AppendFailed, match="which log"):
+        writer.submit(Entry(VIEW, None))
+    assert [(len(each.entries), str(each.error)) for each in written] == [(1, "which log is the log?")]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_was_written_before_is_acknowledged():
     """A frame that was handed back before the errand is not told as one that failed."""
-    written = []
+    written: list[Written] = []
     log = MemoryLog()
     writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
 

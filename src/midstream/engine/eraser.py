@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from midstream.core.errors import ErasureRunning, MidstreamError, RewriteFailed
+from midstream.core.errors import AppendFailed, ErasureRunning, MidstreamError, RewriteFailed
 from midstream.core.protocols import EventLog
 from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
@@ -256,19 +256,28 @@ class Eraser:
         """Called on the log thread between two frames: bring over the rest, commit, return the new log.
 
         Raises:
-            MidstreamError: The rest could not be brought over, or the new log not be opened; ``OSError`` likewise.
+            RewriteFailed: The rest could not be brought over; the old log goes on. ``OSError`` likewise.
+            AppendFailed: The old log may take nothing more, and the new one cannot be used.
         """
         if not isinstance(log, SegmentLog):
             message = "only a log in a folder is rewritten"
             raise RewriteFailed(message)
         disk = RealDisk()
-        with open_new(new_log(self._folder), disk, self._options.segment_bytes) as fresh:
-            go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)
+        try:
+            with open_new(new_log(self._folder), disk, self._options.segment_bytes) as fresh:
+                go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)
+        except (MidstreamError, MemoryError) as error:  # of the new log: the one in use takes events as before
+            message = f"the last events could not be brought over: {type(error).__name__}: {error}"
+            raise RewriteFailed(message) from error
         final = commit(self._folder, disk)
         # From here on the old log takes nothing more, whatever happens.
         lock = log.keep_lock()
         log.close()
-        return SegmentLog(final, disk, b"", self._options.segment_bytes, lock)
+        try:
+            return SegmentLog(final, disk, b"", self._options.segment_bytes, lock)
+        except (MidstreamError, OSError) as error:
+            message = f"{final}: the rewritten log could not be opened: {error}. Start anew to go on in it"
+            raise AppendFailed(message) from error
 
     def _clean(self) -> None:
         """Remove what the new log replaced."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from midstream.core.errors import AppendFailed
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything, store_base
@@ -244,14 +245,34 @@ def commit(data: DataFolder, disk: Disk) -> Path:
 
     Raises:
         OSError: The disk; the old log is in use still.
+        AppendFailed: The disk, and nobody knows which of the two logs the next start will find. Both have all events;
+            neither may take another one.
     """
     target = new_log(data)
     final = data.next_log()
     (target / _LOCK_NAME).unlink(missing_ok=True)
     disk.sync_folder(target)
-    target.rename(final)
-    disk.sync_folder(data.root)
+    try:
+        disk.rename(target, final)
+        disk.sync_folder(data.root)
+    except OSError as error:
+        _take_back(data, disk, final, target, error)
+        raise
     return final
+
+
+def _take_back(data: DataFolder, disk: Disk, final: Path, target: Path, error: OSError) -> None:
+    """Make sure that the next start finds the old log, by a change of names that is durable."""
+    try:
+        if final.exists():
+            disk.rename(final, target)
+        disk.sync_folder(data.root)
+    except OSError as second:
+        message = (
+            f"{final}: the rewritten log was to take the old one's place, the disk failed ({error.strerror or error}), "
+            f"and so did taking that back ({second.strerror or second}). The next start finds one of the two"
+        )
+        raise AppendFailed(message) from error
 
 
 def write_receipt(data: DataFolder, receipt: Receipt) -> None:

@@ -153,8 +153,8 @@ class Writer:
 
         Args:
             work: Given the log; returns the one to write to from then on. A ``MidstreamError`` or ``OSError`` that it
-                raises leaves the log as it is. After anything else nobody knows how the log is, so nothing more is
-                taken.
+                raises leaves the log as it is, but for ``AppendFailed``, which says that it may take nothing more.
+                After anything else nobody knows how it is, and nothing more is taken either.
 
         Raises:
             Overloaded: The writer is closing, or does something of the kind already.
@@ -187,7 +187,8 @@ class Writer:
             is_over = True
         finally:
             if not is_over:
-                self._give_up(entries)
+                bug = AppendFailed("the log thread ended by a bug; its standard error says which")
+                self._give_up(entries, bug)
 
     def _do_errand(self) -> None:
         with self._wake:
@@ -198,15 +199,17 @@ class Writer:
         try:
             self._log = errand.work(self._log)
             errand.done.set_result(None)
+        except AppendFailed as error:
+            errand.done.set_exception(error)
+            self._give_up((), error)
         except (MidstreamError, OSError) as error:
             errand.done.set_exception(error)
         finally:
             if not errand.done.done():  # a bug, or no memory: it ends this thread, and whoever waits hears of it
                 errand.done.set_exception(sys.exception())
 
-    def _give_up(self, entries: tuple[Entry, ...]) -> None:
-        """A bug ends the thread loudly: take nothing more, and let nobody wait for what will not be done."""
-        failure = AppendFailed("the log thread ended by a bug; its standard error says which")
+    def _give_up(self, entries: tuple[Entry, ...], failure: AppendFailed) -> None:
+        """Take nothing more, and let nobody wait for what will not be done: the thread ends."""
         with self._wake:
             self._closing = True
             self._failure = failure

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from midstream.core.errors import AppendFailed
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock
 from midstream.engine.writer import Entry, Writer, Written
@@ -102,4 +103,4 @@ class SimulatedWriter(Writer):
             is_done = True
         finally:
             if not is_done:
-                self._give_up(entries)
+                self._give_up(entries, AppendFailed("the writer ended by a bug"))
