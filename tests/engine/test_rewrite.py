@@ -414,6 +414,42 @@ def test_what_nobody_expects_while_the_last_events_follow(shop, monkeypatch, kin
     asyncio.run(main())
 
 
+def test_an_erase_that_was_cut_while_it_waited(shop):
+    """Its event is gone with what retention cut: after a rewrite, and a start, nothing waits and none is due again."""
+    clock = [NOW_MS - 10 * DAY_MS]
+    outside = Outside(clock=lambda: TimestampMs(clock[0]))
+    config = msgspec.structs.replace(CONFIG, history=HistorySection(hot=Duration("1d"), keep="2d"))
+
+    async def main():
+        running = open_running(shop, config, EngineOptions(logs_served=False), outside)
+        await running.start()
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+        for day in range(10):
+            clock[0] = NOW_MS - (9 - day) * DAY_MS
+            await running.engine.record(batch_of(running, *acts("bob", 1, f"day{day}")))
+        assert running.eraser.is_due()
+        report = await running.sealer.seal(hurried=True)
+        assert report.begin > running.engine.erasures()[0].log_position
+        for _ in range(2):
+            await running.eraser.begin(hurried=True)
+            assert running.eraser.view.state == "done", running.eraser.view
+            assert running.engine.erasures() == []
+            assert not running.eraser.is_due()
+        found = running.engine.fold.digest(), running.engine.fold.settings
+        await running.stop()
+        return found
+
+    digest, settings = asyncio.run(main())
+    assert traces(shop) == []
+    again = open_running(shop, config, outside=outside)
+    assert again.engine.erasures() == []
+    again.engine.log.close()
+    assert state_of(DataFolder(shop / DATA_NAME), settings).digest() == digest
+    other = msgspec.structs.replace(settings, session_gap=Duration("7m"))
+    assert state_of(DataFolder(shop / DATA_NAME), other).vocabulary.erasures.pending == []
+
+
 def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):
     """Not before 24 h, then at the next look; and with a day as the most, before that day is over."""
 

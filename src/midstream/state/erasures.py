@@ -91,6 +91,12 @@ class Erasures:
             self._rows = [row for row in self._rows if row.is_pending or log_time_ms - row.log_time_ms <= REFUSED_MS]
             self._refresh(log_time_ms)
 
+    def carry_out(self, log_time_ms: int) -> None:
+        """Have no row pending: what all of them were about is blanked. Those go that no longer matter at a log time."""
+        rows = [row._replace(is_pending=False) for row in self._rows]
+        self._rows = [row for row in rows if log_time_ms - row.log_time_ms <= REFUSED_MS]
+        self._refresh(log_time_ms)
+
     def late_copies(self, batch: EventBatch) -> Mask | None:
         """Return which events of a batch that is not stamped yet are late copies, as ``refused`` does."""
         if not len(self._hash):

@@ -239,10 +239,12 @@ class Fold:
     def forget(self, user_hashes: Iterable[int]) -> None:
         """Be without users, under every id that stands for them, as if their acts had been nobody's.
 
-        For a state that stands for events of before an erase, of which it says nothing itself.
+        For a state that stands for events that are gone: no erase of its own is pending then, as nothing is left in
+        which a user could be blanked; those after it are in the log.
         """
         for each in user_hashes:
             self._forgotten(self.vocabulary.aliases.resolve(each))
+        self.vocabulary.erasures.carry_out(self._log_time_ms)
 
     def _forgotten(self, user_hash: int) -> list[int]:
         """Forget one user; return the hashes of all ids that stood for it, ascending."""
