@@ -14,7 +14,7 @@ from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.durations import Duration
 from midstream.core.errors import AppendFailed, Fault, RequestInvalid, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine import eraser
+from midstream.engine import eraser, snapshots
 from midstream.engine.beginning import beginning
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
@@ -233,6 +233,9 @@ def test_many_are_erased_at_once(shop):
     async def main():
         running = open_running(shop, CONFIG)
         await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
         await fill(running)
         for number in range(100):
             user = f"{ERASED[0]}-{number}-{'x' * 80}"
@@ -254,6 +257,9 @@ def test_plans_that_change_meanwhile_stay(shop, monkeypatch):
     async def main():
         running = open_running(shop, config_of(shop))
         await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
         await fill(running)
         await running.engine.erase(ERASED[0])
         bring_up = running.engine._folding.bring_up
@@ -330,7 +336,7 @@ def test_a_commit_that_may_not_last(shop, monkeypatch, fails):
     fails too nothing more is acknowledged and health says so, and whichever log is found has all that was acknowledged.
     """
     data = DataFolder(shop / DATA_NAME)
-    left = []
+    left: list[int] = []
 
     class Failing(RealDisk):
         """Does not sync the data folder once the new log has its name, nor takes that name back."""
@@ -357,6 +363,9 @@ def test_a_commit_that_may_not_last(shop, monkeypatch, fails):
     async def main():
         running = open_running(shop, CONFIG)
         await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
         await fill(running)
         await running.engine.erase(ERASED[0])
         with monkeypatch.context() as patch:
@@ -394,6 +403,9 @@ def test_what_nobody_expects_while_the_last_events_follow(shop, monkeypatch, kin
     async def main():
         running = open_running(shop, CONFIG)
         await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
         await fill(running)
         await running.engine.erase(ERASED[0])
 
@@ -423,6 +435,9 @@ def test_an_erase_that_was_cut_while_it_waited(shop):
     async def main():
         running = open_running(shop, config, EngineOptions(logs_served=False), outside)
         await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
         await fill(running)
         await running.engine.erase(ERASED[0])
         for day in range(10):
@@ -430,6 +445,7 @@ def test_an_erase_that_was_cut_while_it_waited(shop):
             await running.engine.record(batch_of(running, *acts("bob", 1, f"day{day}")))
         assert running.eraser.is_due()
         report = await running.sealer.seal(hurried=True)
+        assert report is not None
         assert report.begin > running.engine.erasures()[0].log_position
         for _ in range(2):
             await running.eraser.begin(hurried=True)
@@ -448,6 +464,44 @@ def test_an_erase_that_was_cut_while_it_waited(shop):
     assert state_of(DataFolder(shop / DATA_NAME), settings).digest() == digest
     other = msgspec.structs.replace(settings, session_gap=Duration("7m"))
     assert state_of(DataFolder(shop / DATA_NAME), other).vocabulary.erasures.pending == []
+
+
+@pytest.mark.parametrize("ended", ["well", "before it was clean"])
+def test_snapshots_of_before_go(shop, monkeypatch, ended):
+    """Also one that was set aside, and also when the process dies right after the commit: then at the next start."""
+    data = DataFolder(shop / DATA_NAME)
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        assert running.eraser
+        assert running.sealer
+        assert running.snapshotter
+        await fill(running)
+        written = await running.snapshotter.write(compare=True)
+        assert written is not None
+        snapshots.set_aside(data.snapshots, written.log_position, running.service.settings.version())
+        await running.engine.record(batch_of(running, *acts("eve", 1, "x")))
+        assert await running.snapshotter.write(compare=True)
+        (data.snapshots / ".writing-x").mkdir()
+        (data.snapshots / ".writing-x" / "part.npy").write_text(ERASED[0])
+        assert len({path.partition("/")[0] for path in traces(data.snapshots)}) == 3
+        await running.engine.erase(ERASED[0])
+        if ended == "well":
+            await running.eraser.begin(hurried=True)
+            assert traces(shop) == []
+        else:
+            monkeypatch.setattr(running.eraser, "_clean", lambda: None)
+            await running.eraser.begin(hurried=True)
+            assert traces(data.snapshots)
+        await running.stop()
+
+    asyncio.run(main())
+    again = open_running(shop, CONFIG)
+    assert traces(shop) == []
+    assert again.started.snapshot_position > 0
+    assert again.started.refused_snapshots == ()
+    again.engine.log.close()
 
 
 def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):

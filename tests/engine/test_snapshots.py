@@ -193,6 +193,24 @@ def test_after_a_repair_the_new_snapshots_are_kept(tmp_path: Path) -> None:
     assert snapshots.load_newest(tmp_path, SETTINGS, repaired, LogPosition(300)).fold.log_position == 300
 
 
+def test_what_was_set_aside_goes_with_its_generation(tmp_path: Path) -> None:
+    """A snapshot that differed stays to be looked into, not beyond a rewrite of the log, nor when nobody can say."""
+    rewritten = identity_of(IDENTITY.id_bytes, IDENTITY.generation + 1)
+    for count in (200, 300):
+        snapshots.write(tmp_path, folded(count), IDENTITY)
+    snapshots.set_aside(tmp_path, 300, SETTINGS.version())
+    assert snapshots.prune(tmp_path, 2, IDENTITY) == []
+    (aside,) = tmp_path.glob(".differs-*")
+    snapshots.write(tmp_path, folded(400), rewritten)
+    assert aside.name in snapshots.prune(tmp_path, 2, rewritten)
+    assert [each.name for each in tmp_path.iterdir()] == snapshots.names(tmp_path)
+    snapshots.set_aside(tmp_path, 400, SETTINGS.version())
+    (aside,) = tmp_path.glob(".differs-*")
+    (aside / "manifest.json").unlink()
+    snapshots.prune(tmp_path, 2, rewritten)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prune_keeps_those_of_each_version_in_use(tmp_path: Path) -> None:
     """A state that is being rebuilt and the one that serves meanwhile both keep theirs; others go."""
     others = [msgspec.structs.replace(SETTINGS, session_gap=Duration(f"{minutes}m")) for minutes in (7, 8)]

@@ -109,9 +109,7 @@ def open_running(
     log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
-        data.remove_outdated_logs()
-        settle(data)
-        withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
+        _tidy(data)
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
         service, fold = chosen.service, chosen.loaded.fold
         position = fold.log_position
@@ -141,6 +139,14 @@ def open_running(
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
     return Running(engine, snapshotter, sealer, eraser, started, rebuilder, chosen.wanted)
+
+
+def _tidy(data: DataFolder) -> None:
+    """Remove what a process left that ended in the middle of something. Hold the lock of the folder."""
+    data.remove_outdated_logs()
+    settle(data)
+    snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)
+    withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
 
 
 def forgetting(path: Path) -> Forget:

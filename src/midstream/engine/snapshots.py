@@ -36,7 +36,8 @@ _HEADER_BYTES_MAX = 1 << 17
 """Of an array's file before its content: 64 KiB are the most that the format allows."""
 _TEMPORARY = ".writing-"
 _SET_ASIDE = ".differs-"
-"""Before the name of a snapshot that differed from the live state: kept to be looked into, never read at a start."""
+"""Before the name of a snapshot that differed from the live state: kept to be looked into while the log has the same
+generation, never read at a start."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,24 +229,36 @@ def prune(folder: Path, keep: int, identity: LogIdentity, versions: Collection[s
         identity: Of the log.
         versions: Fold versions in use: of what serves, and of what is being rebuilt. None = those that are there.
     """
-    removed: list[str] = []
-    if folder.is_dir():
-        leftovers = [each.name for each in folder.iterdir() if each.name.startswith(_TEMPORARY)]
-        found = names(folder)
-        foreign = [name for name in found if not _may_be_of(folder / name, identity)]
-        kept: dict[str, int] = {}
-        surplus: list[str] = []
-        for name in found:
-            version = version_of(name)
-            if name in foreign:
-                continue
-            kept[version] = kept.get(version, 0) + 1
-            if kept[version] > max(keep, KEEP_MIN) or (versions is not None and version not in versions):
-                surplus.append(name)
-        for name in [*surplus, *foreign, *leftovers]:
+    removed = list(remove_foreign(folder, identity))
+    kept: dict[str, int] = {}
+    for name in names(folder):
+        version = version_of(name)
+        kept[version] = kept.get(version, 0) + 1
+        if kept[version] > max(keep, KEEP_MIN) or (versions is not None and version not in versions):
             shutil.rmtree(folder / name)
             removed.append(name)
     return removed
+
+
+def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
+    """Remove what is of another log or generation, set aside or not, and what an interrupted writer left.
+
+    After a rewrite the log is without erased users: what was made of the one before still knows them.
+
+    Returns:
+        The names of what is gone.
+    """
+    if not folder.is_dir():
+        return ()
+    foreign = [name for name in names(folder) if not _is_of(folder / name, identity, unread=True)]
+    aside = [each.name for each in folder.glob(f"{_SET_ASIDE}*") if not _is_of(each, identity, unread=False)]
+    for name in (*foreign, *aside):
+        shutil.rmtree(folder / name)
+    leftovers = [each.name for each in folder.glob(f"{_TEMPORARY}*")]
+    for name in leftovers:
+        # The child of a server that died may still be writing there, until its next rest: what it leaves goes later.
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return (*foreign, *aside, *leftovers)
 
 
 def version_of(name: str) -> str:
@@ -258,12 +271,12 @@ def position_of(name: str) -> LogPosition:
     return LogPosition(int(name.partition("-")[0]))
 
 
-def _may_be_of(path: Path, identity: LogIdentity) -> bool:
-    """Return whether a snapshot is of this generation of this log, as far as it can be read."""
+def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
+    """Return whether a snapshot is of this generation of this log; ``unread`` of one whose manifest cannot be read."""
     try:
         manifest = _unseal((path / _MANIFEST).read_bytes())
     except (OSError, SnapshotInvalid):
-        return True
+        return unread
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
