@@ -206,6 +206,78 @@ def test_forgotten_users_leave_no_trace(raw):
     assert [each.number for each in letters.read()] == [1, 4, 5]
 
 
+IDS = [f"user-{number}" for number in range(1_000)]
+
+
+def test_what_comes_while_letters_are_forgotten(monkeypatch):
+    """Added, taken away, refused again between any two pieces: it is there, or gone, as it would be anyway."""
+    monkeypatch.setattr("midstream.events.dead_letters.PIECE_BYTES", 300)
+    when = last = 0
+    while when <= last:
+        disk = ForgetfulDisk()
+        letters = DeadLetters(PATH, disk, file_bytes_max=6_000)
+        letters.add([letter(number, f'{{"of": "user-{number}0000"}}'.encode()) for number in range(1, 31, 3)])
+        letters.add([letter(number, f'{{"of": "{number}"}}'.encode()) for number in range(31)])
+        first = len(letters.read())
+        forgetting = letters.begin_forgetting(["nobody", *IDS])
+        for last, _ in enumerate(forgetting.pieces()):
+            if last == when:
+                letters.add([letter(50, b"new"), letter(51, b"of user-7")])
+                kept = next(each for each in letters.read() if each.raw == '{"of": "3"}')
+                other = next(each for each in letters.read() if each.raw == '{"of": "4"}')
+                letters.refuse(kept, OTHER)
+                letters.refuse(other, replace_came("user-8 came"))
+                assert letters.remove(next(each for each in letters.read() if each.raw == '{"of": "5"}').number)
+        assert letters.end_forgetting(forgetting)
+        forgetting.secure()
+        found = letters.read()
+        assert len(forgetting.dropped) == 10 + 2
+        assert len(found) == letters.counts.kept == first - 10 - 2 + 1
+        assert [each.raw for each in found if each.raw == "new" or each.tries] == ['{"of": "3"}', "new"]
+        assert letters.counts.bytes_kept == sum(map(len, disk.contents().values()))
+        assert not any(b"user-" in content for content in disk.contents().values())
+        letters.add([letter(9)])
+        letters.close()
+        again = DeadLetters(PATH, disk, file_bytes_max=6_000)
+        assert [each.number for each in again.read()] == [*(each.number for each in found), first + 3]
+        when += 1
+    assert when > 5
+
+
+def test_a_file_that_became_the_older_one_is_looked_through_again():
+    """Nothing is changed then; done again, all is as it should be."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk, file_bytes_max=450)
+    letters.add([letter(1, b"ann"), letter(2)])
+    forgetting = letters.begin_forgetting(["ann"])
+    for _ in forgetting.pieces():
+        pass
+    letters.add([letter(3), letter(4)])
+    assert not letters.end_forgetting(forgetting)
+    assert [each.number for each in letters.read()] == [1, 2, 3, 4]
+    assert letters.forget(["ann"]) == 1
+    assert [each.number for each in letters.read()] == [2, 3, 4]
+    assert len(disk.contents()) == 2
+
+
+@pytest.mark.parametrize("kind", ["write", "sync", "rename", "open"])
+def test_a_disk_that_fails_while_letters_are_forgotten(kind):
+    """It is told, and no letter is lost by it; what one that was broken off left is gone after the next one."""
+    inner = ForgetfulDisk()
+    disk = FailingDisk(inner)
+    letters = DeadLetters(PATH, disk)
+    letters.add([letter(1, b"ann"), letter(2)])
+    disk.fail(DiskFault(kind, error=errno.EIO, for_good=True))
+    with pytest.raises(OSError, match="Input/output error"):
+        letters.forget(["ann"])
+    disk.heal()
+    assert [each.number for each in letters.read()] == [1, 2]
+    letters.add([letter(3)])
+    assert letters.forget(["ann"]) == 1
+    assert [each.number for each in letters.read()] == [2, 3]
+    assert list(inner.contents()) == [PATH]
+
+
 def test_an_id_in_the_reason_is_forgotten_too():
     """What came is quoted there."""
     letters = DeadLetters(PATH, ForgetfulDisk())

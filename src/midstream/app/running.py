@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from midstream.app.config import Config
+from midstream.app.forgetting import forgetting
 from midstream.app.in_service import differs_at_start, remember, remembered, settings_of
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
@@ -22,7 +23,7 @@ from midstream.engine import snapshots
 from midstream.engine.beginning import newest
 from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
-from midstream.engine.eraser import Eraser, EraserOptions, Forget
+from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
@@ -34,7 +35,6 @@ from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
-from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.segment_reader import SegmentReader
@@ -147,21 +147,6 @@ def _tidy(data: DataFolder) -> None:
     settle(data)
     snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)
     withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
-
-
-def forgetting(path: Path) -> Forget:
-    """Return what drops the letters that name erased users from files that nobody has open."""
-
-    def forget(user_ids: Sequence[str]) -> int:
-        if not path.exists() and not path.with_name(f"{path.name}.old").exists():
-            return 0
-        letters = DeadLetters(path, RealDisk())
-        try:
-            return letters.forget(user_ids)
-        finally:
-            letters.close()
-
-    return forget
 
 
 @dataclass(frozen=True, slots=True)

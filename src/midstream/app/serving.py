@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from midstream.app.config import Config
 from midstream.app.followers import Followers
+from midstream.app.forgetting import forget_in_pieces
 from midstream.app.running import DATA_NAME, Outside, open_running
 from midstream.app.server_address import publish, withdraw
 from midstream.core.types import LogPosition
@@ -94,7 +96,7 @@ def _opening(
         limits = Limits()
         letters = DeadLetters(data.dead_letters, RealDisk())
         if running.eraser is not None:
-            running.eraser.forgets["dead_letters"] = letters.forget
+            running.eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
         await running.start()
         opened.append(running)
         try:

@@ -7,7 +7,7 @@ Whoever records or answers meanwhile notices nothing but that tokens of the old 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
@@ -59,8 +59,8 @@ RECEIPTS_SHOWN_MAX = 100
 ErasureState = Literal[
     "idle", "waiting", "looking", "history", "segments", "folding", "writing", "catching_up", "done", "failed"
 ]
-Forget = Callable[[Sequence[str]], int]
-"""Drops what names one of these ids somewhere beside the log; returns how much."""
+Forget = Callable[[Sequence[str]], Awaitable[int]]
+"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Eraser:
     async def _forget_beside(self, report: Report, erased: Erased) -> Receipt:
         """Drop what names erased users beside the log, before the log that still says who they were is gone."""
         ids = list(erased.ids)
-        dropped = {name: forget(ids) for name, forget in self.forgets.items()}
+        dropped = {name: await forget(ids) for name, forget in self.forgets.items()}
         salt = self._options.entropy(SALT_BYTES)
         return Receipt(
             generation_before=report.generation - 1,

@@ -10,7 +10,7 @@ Anyone may read the files beside the process that writes them (``read_letters``)
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -18,11 +18,14 @@ import msgspec
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
 from midstream.events.disk import Disk
+from midstream.events.naming import Naming
 
 FILE_BYTES_MAX = 16 << 20
 """Two files of 16 MiB: 64 events of the largest size, or some 100,000 of the usual one."""
 RAW_CHARACTERS_MAX = 256 << 10
 """A body of an event may have 256 KiB, so one that was not refused for its size is kept whole."""
+PIECE_BYTES = 64 << 10
+"""Of letters that are looked through at once: 3 ms."""
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])')
 _ESCAPED = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
@@ -45,8 +48,11 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rises by one from 1 with each letter, and stays; 0 = not kept yet."""
 
 
-class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a line says beside the letter itself."""
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a line says beside the letter itself.
+
+    It refers to nothing, and the collector is told: 100,000 of them would have it look at the whole process.
+    """
 
     number: int = 0
     """0 = the line is no letter's."""
@@ -122,6 +128,8 @@ class DeadLetters:
         """Of letters whose last line is in the file. Up to 100,000 of them, 6 MB."""
         self._old_numbers: set[int] = set()
         """Of those whose last line is in the older one."""
+        self._turns = 0
+        """How often the file became the older one."""
         self._open()
 
     @property
@@ -168,7 +176,8 @@ class DeadLetters:
         """Drop every letter that names one of these ids in whatever place, and write both files anew without them.
 
         A letter is text that no one understood, so an id counts wherever its characters stand, also as JSON escapes,
-        and also within another word. Synced on return.
+        and also within another word. Synced on return. Cost: a second or two when both files are full;
+        ``begin_forgetting`` does the same in pieces.
 
         Returns:
             How many letters were dropped, those included that had been sent again and whose text was still there.
@@ -176,20 +185,46 @@ class DeadLetters:
         Raises:
             OSError: A file could not be written; the rest may hold such letters still.
         """
-        ids = [each for each in user_ids if each]
-        dropped: set[int] = set()
-        for path in (_older(self.path), self.path):
-            kept: list[bytes] = []
-            for told, line in _lines(_content(path, self.disk)):
-                if told.number and not told.gone and ids and _names(_letter(line), ids):
-                    dropped.add(told.number)
-                else:
-                    kept.append(line)
-            if path == self.path:
-                kept.append(msgspec.json.encode(_Line(last=self._last)))
-            self._rewrite(path, kept)
-        self._open()
-        return len(dropped)
+        forgetting = self.begin_forgetting(user_ids)
+        for _ in forgetting.pieces():
+            pass
+        self.end_forgetting(forgetting)
+        forgetting.secure()
+        return len(forgetting.dropped)
+
+    def begin_forgetting(self, user_ids: Sequence[str]) -> "Forgetting":
+        """Begin what ``forget`` does; letters may come and go until ``end_forgetting``. One at a time."""
+        return Forgetting(self.path, self.disk, Naming(user_ids), self._size, self._turns)
+
+    def end_forgetting(self, forgetting: "Forgetting") -> bool:
+        """Put the new files in the place of those there are, with what came meanwhile.
+
+        Args:
+            forgetting: All of its pieces are done. What it says is on disk for good after its ``secure``.
+
+        Returns:
+            False when the file became the older one meanwhile: nothing was changed, and it is to be begun again.
+
+        Raises:
+            OSError: A file could not be written; the rest may hold such letters still.
+        """
+        if forgetting.turns != self._turns:
+            return False
+        try:
+            rest = self.disk.read(self.path, forgetting.size, self._size - forgetting.size)
+            size = forgetting.add_rest(rest, _Line(last=self._last))
+            self.close()
+            if forgetting.old_size is not None:
+                self.disk.rename(_new(_older(self.path)), _older(self.path))
+                self._old_size = forgetting.old_size
+            self.disk.rename(_new(self.path), self.path)
+        except OSError:
+            self._open()
+            raise
+        self._size = size
+        self._numbers -= forgetting.dropped
+        self._old_numbers -= forgetting.dropped
+        return True
 
     def close(self) -> None:
         """Release the file. The next letter opens it again."""
@@ -239,29 +274,128 @@ class DeadLetters:
     def _turn(self) -> None:
         """Make the file the older one."""
         self.disk.rename(self.path, _older(self.path))
+        self._turns += 1
         self._dropped += len(self._old_numbers)
         self._old_numbers, self._old_size = self._numbers, self._size
         self._numbers, self._size = set(), 0
         self.close()
 
-    def _rewrite(self, path: Path, lines: Sequence[bytes]) -> None:
-        """Put a file with these lines in the place of one, whole or not at all."""
-        if path.name not in self.disk.list_folder(path.parent):
-            return
-        new = path.with_name(path.name + ".new")
-        file = self.disk.open(new)
+
+@dataclass(slots=True)
+class Forgetting:
+    """Files of letters written anew without those that name certain ids: see ``DeadLetters.begin_forgetting``."""
+
+    path: Path
+    disk: Disk
+    naming: Naming
+    size: int
+    """Of the file when it was begun: all before is looked through in pieces, the rest at the end."""
+    turns: int
+    """How often the file had become the older one by then."""
+    dropped: set[int] = field(default_factory=set[int])
+    """Numbers of the letters that are left out."""
+    old_size: int | None = None
+    """Of the older file as it is written anew, None = there is none."""
+    _new_size: int = 0
+
+    def pieces(self) -> Iterator[None]:
+        """Look through the letters and write the new files beside those there are; yield after each piece of work.
+
+        A piece takes some milliseconds, and up to a second where the disk is asked to sync 16 MiB. Any thread may do
+        one, one after another: nothing is touched that the owner of the letters touches.
+
+        Raises:
+            OSError: A file could not be written.
+        """
+        there = self.disk.list_folder(self.path.parent)
+        old: list[tuple[_Line, bytes]] = []
+        now: list[tuple[_Line, bytes]] = []
+        for path, lines in ((_older(self.path), old), (self.path, now)):
+            if _new(path).name in there:
+                self.disk.unlink(_new(path))  # of one that was broken off, perhaps without who is forgotten since
+            content = _content(path, self.disk)
+            for piece in _pieces(content if path != self.path else content[: self.size]):
+                self._look(piece)
+                lines.extend(piece)
+                yield
+        if _older(self.path).name in there:
+            self.old_size = self._write(_older(self.path), old)
+            yield
+        self._new_size = self._write(self.path, now)
+        yield
+
+    def add_rest(self, content: bytes, last: _Line) -> int:
+        """Add lines that came since, those that name nobody, and ``last``; return the size of the new file.
+
+        Raises:
+            OSError: The disk.
+        """
+        before = set(self.dropped)
+        lines = list(_lines(content))
+        self._look(lines)
+        # Of a letter that was kept and is named by a later line only, the earlier ones are in the new files already.
+        gone = [msgspec.json.encode(_Line(number, gone=True)) for number in sorted(self.dropped - before)]
+        rest = b"".join(line + b"\n" for line in (*self._kept(lines), *gone, msgspec.json.encode(last)))
+        file = self.disk.open(_new(self.path))
         try:
-            self.disk.truncate(file, 0)
-            self.disk.write(file, [b"".join(line + b"\n" for line in lines)], 0)
+            self.disk.write(file, [rest], self._new_size)
+        finally:
+            self.disk.close(file)
+        return self._new_size + len(rest)
+
+    def secure(self) -> None:
+        """Make durable what ``end_forgetting`` did; on any thread.
+
+        Raises:
+            OSError: The disk.
+        """
+        file = self.disk.open(self.path)
+        try:
             self.disk.sync(file)
         finally:
             self.disk.close(file)
-        self.disk.rename(new, path)
-        self.disk.sync_folder(path.parent)
+        self.disk.sync_folder(self.path.parent)
+
+    def _look(self, lines: Sequence[tuple[_Line, bytes]]) -> None:
+        """Find the letters among lines that name an id."""
+        numbers: list[int] = []
+        texts: list[str] = []
+        for told, line in lines:
+            if told.number and not told.gone:
+                letter = _letter(line)
+                # What cannot be read may have any id in it.
+                if letter is None and self.naming.ids:
+                    self.dropped.add(told.number)
+                said = [] if letter is None else list(_texts(letter))
+                texts.extend(said)
+                numbers.extend([told.number] * len(said))
+        self.dropped.update(
+            number for number, is_named in zip(numbers, self.naming.found_in(texts), strict=True) if is_named
+        )
+
+    def _kept(self, lines: Sequence[tuple[_Line, bytes]]) -> Iterator[bytes]:
+        return (line for told, line in lines if told.number not in self.dropped)
+
+    def _write(self, path: Path, lines: Sequence[tuple[_Line, bytes]]) -> int:
+        """Write lines into a new file beside one, but for the letters that are dropped; return its size."""
+        content = b"".join(line + b"\n" for line in self._kept(lines))
+        file = self.disk.open(_new(path))
+        try:
+            self.disk.truncate(file, 0)
+            self.disk.write(file, [content], 0)
+            self.disk.sync(file)
+        finally:
+            self.disk.close(file)
+        return len(content)
 
 
 def _older(path: Path) -> Path:
     return path.with_name(path.name + ".old")
+
+
+def _new(path: Path) -> Path:
+    """Return where a file is written anew."""
+    return path.with_name(path.name + ".new")
 
 
 def _content(path: Path, disk: Disk) -> bytes:
@@ -279,6 +413,15 @@ def _lines(content: bytes) -> Iterator[tuple[_Line, bytes]]:
             continue
 
 
+def _pieces(content: bytes) -> Iterator[list[tuple[_Line, bytes]]]:
+    """Yield the whole lines, so many together as are a piece of work."""
+    start = 0
+    while start < len(content):
+        stop = content.find(b"\n", start + PIECE_BYTES) + 1 or len(content)
+        yield list(_lines(content[start:stop]))
+        start = stop
+
+
 def _letter(line: bytes) -> DeadLetter | None:
     """Return the letter of a line, None when somebody else wrote it."""
     try:
@@ -287,14 +430,14 @@ def _letter(line: bytes) -> DeadLetter | None:
         return None
 
 
-def _names(letter: DeadLetter | None, ids: Sequence[str]) -> bool:
-    """Return whether a letter has one of some ids in it, as it is or within JSON escapes; one unread may have any."""
-    if letter is None:
-        return True
+def _texts(letter: DeadLetter) -> Iterator[str]:
+    """Yield all that a letter says, as it is and without JSON escapes where it has some."""
     reason = letter.reason
     text = f"{letter.raw}\n{reason.where}\n{reason.came}\n{reason.right}"
+    yield text
     plain = _unescaped(text)
-    return any(each in text or each in plain for each in ids)
+    if plain is not text:
+        yield plain
 
 
 def _unescaped(text: str) -> str:
