@@ -55,7 +55,9 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
         if event.kind == Kind.ERASE:
             still_matters = not erased.isdisjoint((id_hash(event.user_id), *blanked_hashes(event.body)))
         else:
-            still_matters = event.operation == _MERGE and id_hash(merged_id(event.body)) in aliases
+            merged = id_hash(merged_id(event.body)) if event.operation == _MERGE else 0
+            # An erase takes in what was merged before, which the log is to be rewritten without as well.
+            still_matters = merged in aliases or merged in erased
         if still_matters and event.log_time_ms <= last_ms:
             kept.append(event)
     limits = fold.settings.limits
