@@ -335,3 +335,17 @@ def test_the_number_of_a_forgotten_letter_is_not_given_again():
     again = DeadLetters(PATH, disk)
     again.add([letter(3)])
     assert [each.number for each in again.read()] == [3]
+
+
+def test_the_number_of_a_letter_that_was_dropped_is_not_given_again():
+    """Not after opening again either, though older letters that were sent again have pushed it out of both files."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk, file_bytes_max=300)
+    letters.add([letter(1), letter(2)])
+    for _ in range(6):
+        letters.refuse(letters.read()[0], OTHER)
+    assert [each.number for each in letters.read()] == [1]
+    letters.close()
+    again = DeadLetters(PATH, disk, file_bytes_max=300)
+    again.add([letter(3)])
+    assert [each.number for each in again.read()] == [1, 3]

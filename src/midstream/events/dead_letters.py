@@ -58,7 +58,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """0 = the line is no letter's."""
     gone: bool = False
     last: int = 0
-    """Number of the newest letter there was, on a line that says nothing else."""
+    """Number of the newest letter there was, on a line of an older one, or that says nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +256,8 @@ class DeadLetters:
 
     def _append(self, text: bytes, number: int) -> bool:
         """Write a line of a letter; say whether the disk took it. A full file becomes the older one first."""
+        if number < self._last:  # else the newest number is gone with the older file, and would be given again
+            text = text[:-1] + b',"last":%d}' % self._last
         line = text + b"\n"
         is_kept = number in self._numbers or number in self._old_numbers
         try:
