@@ -50,6 +50,8 @@ class Ledger:
     """Row id to all that was ever sent under it."""
     acknowledged: dict[str, LogPosition] = field(default_factory=dict[str, LogPosition])
     """Row id to a log position before which it stands."""
+    orders: list[tuple[tuple[str, ...], LogPosition]] = field(default_factory=list[tuple[tuple[str, ...], LogPosition]])
+    """Row ids of an order that was acknowledged, and a log position before which at least one of them stands."""
     whole: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     """Rows that stand side by side in the log, or none of them is there."""
     answers: list[Answered] = field(default_factory=list[Answered])
@@ -80,6 +82,14 @@ class Ledger:
             message = f"{len(batch.events)} events came, {len(answer.results)} have an outcome"
             raise Broken(message)
         for result in answer.results:
-            rows = rows_of(batch.events[result.index])
-            if result.outcome in {"recorded", "duplicate"} and len(rows) == 1 and rows[0][0]:
-                self.acknowledged.setdefault(rows[0][0], position)
+            self.note_result(batch.events[result.index], result.outcome, position)
+
+    def note_result(self, event: Mapping[str, object], outcome: str, position: LogPosition) -> None:
+        """Write down what became of one event."""
+        ids = tuple(row_id for row_id, _ in rows_of(event) if row_id)
+        if outcome not in {"recorded", "duplicate"} or not ids:
+            return
+        if len(ids) == 1:
+            self.acknowledged.setdefault(ids[0], position)
+        else:
+            self.orders.append((ids, position))

@@ -94,6 +94,9 @@ def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: b
         may_be_blank = is_rewritten and not ledger.faces[row_id][0][0].startswith("item")
         if places.get(row_id, position) >= position and not may_be_blank:
             raise Broken(f"{row_id} was acknowledged at {position} and is not before it, but at {places.get(row_id)}")
+    for ids, position in () if is_rewritten else ledger.orders:
+        if all(places.get(row_id, position) >= position for row_id in ids):
+            raise Broken(f"an order was acknowledged at {position}, and none of {ids} is before it")
     if may_refuse:  # what was refused once may be taken when it is sent again
         return
     for ids in ledger.whole:
