@@ -7,9 +7,15 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event
 from midstream.serving.ingest import EventsAnswer, Result
+from midstream.testing.dice import Dice
+from midstream.testing.fuzz.acts import ACTS
+from midstream.testing.fuzz.conditions import drawn
 from midstream.testing.fuzz.ledger import Broken, Ledger
 from midstream.testing.fuzz.proof import check_acknowledged
 from midstream.testing.fuzz.traffic import Batch
+from midstream.testing.fuzz.turns import TURNS
+from midstream.testing.fuzz.world import HEALTHY_S_MAX, World
+from midstream.testing.virtual_loop import VirtualLoop, only_virtual
 
 ORDER = {"type": "cart", "event_id": "e", "user_id": "u1", "items": [{"item_id": "a"}, {"item_id": "b"}]}
 
@@ -36,3 +42,23 @@ def test_an_acknowledged_order_may_not_vanish(outcome):
     for events in ((), (other,), (other, row(0, "a"), row(1, "b"))):
         with pytest.raises(Broken, match="an order was acknowledged at 1"):
             check(*events)
+
+
+@pytest.mark.parametrize("takes_s, is_late", [(HEALTHY_S_MAX - 1, False), (HEALTHY_S_MAX + 1, True)])
+def test_all_is_well_in_time_or_not_at_all(takes_s, is_late, tmp_path):
+    """What looks began in time counts only if it ended in time too."""
+    loop = VirtualLoop(lambda: 0.0)
+    names = ({name: act.weight for name, act in ACTS.items()}, {name: turn.weight for name, turn in TURNS.items()})
+    with only_virtual(loop):
+        world = World(1, 1, drawn(Dice(1), *names), tmp_path, loop)
+
+        async def is_well():
+            loop.spend(takes_s)
+            return True
+
+        if is_late:
+            with pytest.raises(Broken, match="not healthy 60 s after"):
+                loop.run_until_complete(world.healthy(is_well))
+        else:
+            loop.run_until_complete(world.healthy(is_well))
+    loop.close()

@@ -232,12 +232,15 @@ class World:
             Broken: It is not for too long.
         """
         until = self.loop.time() + HEALTHY_S_MAX
-        while not await is_well():
+        while True:
+            found = await is_well()
             if self.loop.time() > until:
                 process = self.process
                 reason = "it does not start" if process is None else process.engine.health().reason
-                message = f"not healthy {HEALTHY_S_MAX:.0f} s after the last fault: {reason}"
+                message = f"not healthy {HEALTHY_S_MAX:.0f} s after the last fault: {reason or 'only later'}"
                 raise Broken(message)
+            if found:
+                return
             await asyncio.sleep(_POLL_S)
 
     async def _start(self) -> None:
