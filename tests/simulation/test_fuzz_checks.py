@@ -44,6 +44,18 @@ def test_an_acknowledged_order_may_not_vanish(outcome):
             check(*events)
 
 
+def test_the_catalogue_outlives_an_erasure():
+    """Of a log that was written anew each change of an item stands as it was, unless a blanked event had its id too."""
+    ledger = Ledger()
+    change = Batch([{"type": "item", "operation": "delete", "event_id": "e", "item_id": "a"}])
+    ledger.note_sent(change)
+    ledger.note_answer(change, EventsAnswer(1, 0, (), results=(Result(0, "recorded"),)), LogPosition(1))
+    with pytest.raises(Broken, match="e was acknowledged at 1"):
+        check_acknowledged((), ledger, may_refuse=True, is_rewritten=True)
+    ledger.note_sent(Batch([{"type": "view", "event_id": "e", "user_id": "u1", "item_id": "a"}]))
+    check_acknowledged((), ledger, may_refuse=True, is_rewritten=True)
+
+
 @pytest.mark.parametrize("takes_s, is_late", [(HEALTHY_S_MAX - 1, False), (HEALTHY_S_MAX + 1, True)])
 def test_all_is_well_in_time_or_not_at_all(takes_s, is_late, tmp_path):
     """What looks began in time counts only if it ended in time too."""

@@ -82,7 +82,7 @@ def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: b
     """What was acknowledged is there, as it was sent, and of each request all or nothing.
 
     In a log that was written anew nobody can say from outside whose events were blanked: there it is checked for the
-    catalogue alone.
+    catalogue alone, and for ids that nothing else was sent under: copies of a blanked event get another.
     """
     places: dict[str, int] = {}
     for position, event in enumerate(events):
@@ -91,7 +91,8 @@ def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: b
             if not event.event_id.startswith(NEUTRAL) and face_of(event) not in ledger.faces.get(event.event_id, []):
                 raise Broken(f"nobody sent what stands at {position}: {event!r}")
     for row_id, position in ledger.acknowledged.items():
-        may_be_blank = is_rewritten and not ledger.faces[row_id][0][0].startswith("item")
+        kinds = {face[0].partition(" ")[0] for face in ledger.faces.get(row_id, ())}
+        may_be_blank = is_rewritten and kinds != {"item"}
         if places.get(row_id, position) >= position and not may_be_blank:
             raise Broken(f"{row_id} was acknowledged at {position} and is not before it, but at {places.get(row_id)}")
     for ids, position in () if is_rewritten else ledger.orders:
