@@ -33,6 +33,8 @@ MET = {
     "events: Overloaded",
     "events: Unreachable",
     "events sealed",
+    "letters recorded",
+    "letters refused",
     "no start",
     "own writes not seen in time",
     "rejected",
@@ -46,6 +48,8 @@ MET = {
     "start from a snapshot",
     "start past a damaged snapshot",
     "start with the configuration before",
+    "stream: broken off behind a piece",
+    "stream: whole",
     "swapped",
 }
 """What a run may meet beside the actions of the tables."""

@@ -1,16 +1,23 @@
 """The checks of a simulated run see what they are for: each is shown a promise that was not kept."""
 
+from hashlib import blake2b
 
+import msgspec
 import pytest
 
+from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition
+from midstream.core.types import LogPosition, TimestampMs
+from midstream.engine.rewrite import Receipt
+from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.events.disk import RealDisk
 from midstream.events.schema import Event
 from midstream.serving.ingest import EventsAnswer, Result
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.acts import ACTS
 from midstream.testing.fuzz.conditions import drawn
-from midstream.testing.fuzz.ledger import Broken, Ledger
+from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
+from midstream.testing.fuzz.letters import check_letters, last_number
 from midstream.testing.fuzz.proof import check_acknowledged
 from midstream.testing.fuzz.traffic import Batch
 from midstream.testing.fuzz.turns import TURNS
@@ -74,3 +81,40 @@ def test_all_is_well_in_time_or_not_at_all(takes_s, is_late, tmp_path):
         else:
             loop.run_until_complete(world.healthy(is_well))
     loop.close()
+
+
+def letter(text):
+    """A letter with this in it."""
+    return dead_letter(
+        TimestampMs(5), Fault("/", "", "", ""), msgspec.json.encode({"type": "nonsense", "user_id": text})
+    )
+
+
+def test_an_erased_user_is_in_no_letter(tmp_path):
+    """Found in every file and line that was there when the erasure was carried out, and not in what came later."""
+    path, salt = tmp_path / "dead-letters.ndjson", b"salt"
+    letters = DeadLetters(path, RealDisk(), 600)
+    letters.add([letter("u7"), letter("u3"), letter("u7")])
+    forgotten = [Forgotten(("u7", "u9"), last_number(path))]
+    receipt = Receipt(
+        generation_before=0,
+        generation=1,
+        log_position=9,
+        erasures=(3,),
+        ids=tuple(blake2b(each.encode(), digest_size=16, salt=salt).hexdigest() for each in ("u7", "u9")),
+        salt=salt.hex(),
+        events={},
+    )
+    with pytest.raises(Broken, match=r"'u7'.* were erased"):
+        check_letters(path, [receipt], forgotten)
+    letters.remove(1)
+    letters.remove(3)
+    with pytest.raises(Broken, match=r"'u7'.* were erased"):
+        check_letters(path, [receipt], forgotten)
+    letters.forget(("u7", "u9"))
+    letters.add([letter("u7")])
+    letters.close()
+    check_letters(path, [receipt], forgotten)
+    with pytest.raises(Broken, match="the letters forgot nobody"):
+        check_letters(path, [receipt], [Forgotten(("u7",), 9)])
+    check_letters(path, [], [])

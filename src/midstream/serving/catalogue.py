@@ -172,13 +172,13 @@ def bulk_routes(bulk: Bulk) -> Mapping[str, Mapping[str, Handler]]:
     """Return path, method and handler of the routes that change many items or users in one stream."""
 
     def change(noun: Noun, operation: str) -> Handler:
-        how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(_as_lines, noun=noun, operation=operation))
+        how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(as_lines, noun=noun, operation=operation))
         return lambda scope, receive: post_bulk(bulk, scope, receive, how)
 
     return {f"/v1/{noun.plural}": {"PUT": change(noun, "put"), "PATCH": change(noun, "patch")} for noun in (ITEM, USER)}
 
 
-def _as_lines(body: bytes, noun: Noun, operation: str) -> bytes:
+def as_lines(body: bytes, noun: Noun, operation: str) -> bytes:
     """Return NDJSON as events of the noun's type, line by line."""
     return b"\n".join(_as_event(line, noun, operation) if line.strip() else b"" for line in body.split(b"\n"))
 

@@ -14,6 +14,7 @@ from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
 from midstream.testing.fuzz.ledger import Answered, Broken
 from midstream.testing.fuzz.process import Process
+from midstream.testing.fuzz.streams import Body, BrokenOff, Streamed
 from midstream.testing.fuzz.traffic import Batch, Traffic
 from midstream.testing.fuzz.world import Unreachable, World
 
@@ -97,6 +98,45 @@ class Client:
             raise Broken(f"an event that is right was refused: {answer.rejected[0]}")
         self.position = max(self.position, position)
         self.world.ledger.note_answer(batch, answer, position)
+
+    async def stream(self, batch: Batch, *, is_cut: bool) -> None:
+        """Send a batch as a stream, which may break off anywhere: what was recorded before that stays."""
+        batch.is_noted = True
+        self.world.ledger.note_sent(batch)
+        self.sent = [*self.sent[-SENT_MAX:], batch]
+        content = batch.lines()
+        body = Body(content, 64 + self.dice.few(4_000), self.dice.below(len(content)) if is_cut else None)
+        try:
+            told = await self.world.ask(lambda process: process.stream(body, batch.noun))
+        except Unreachable:
+            self.world.note(f"  {len(batch.events)} events: Unreachable")
+        else:
+            self.note_streamed(batch, told, is_cut=is_cut)
+        if not batch.acknowledged and not batch.is_bad:
+            self.doubtful.append(batch)
+
+    def note_streamed(self, batch: Batch, told: Streamed, *, is_cut: bool) -> None:
+        """Keep what was acknowledged of a stream, and check that the rest is missing for a reason."""
+        failure = type(told.failure).__name__ if told.failure is not None else "whole"
+        self.world.note(f"  {len(told.results)} of {len(batch.events)} events: {failure}")
+        self.world.met[f"stream: {failure}"] += 1
+        if isinstance(told.failure, AppendFailed):
+            self.world.alarm.set()
+        elif isinstance(told.failure, BrokenOff) and is_cut:
+            self.world.met["stream: broken off behind a piece"] += bool(told.results)
+        elif told.failure is not None and not isinstance(told.failure, Overloaded | CommitTooSlow):
+            raise Broken(f"a stream ended by {told.failure!r}")
+        numbers = sorted(result.index for _, result in told.results)
+        expected = range(len(batch.events)) if told.failure is None else dict.fromkeys(numbers)
+        if numbers != list(expected):
+            raise Broken(f"of a stream of {len(batch.events)} events these have an outcome: {numbers}")
+        may_refuse = batch.is_bad or self.world.met["erase"] or self.world.conditions.may_refuse
+        for position, result in told.results:
+            self.world.ledger.note_result(batch.events[result.index], result.outcome, position)
+            self.position = max(self.position, position)
+            if result.outcome == "rejected" and not may_refuse:
+                raise Broken(f"an event that is right was refused: {batch.events[result.index]}")
+        batch.acknowledged = len(told.results) == len(batch.events)
 
     async def ask(self, question: Mapping[str, object]) -> dict[str, Any] | None:
         """Ask for a slate; return it as it came, None when none came."""
@@ -281,6 +321,32 @@ async def erase(client: Client) -> None:
         client.world.note(f"  {user} not erased: {type(error).__name__}")
 
 
+async def stream(client: Client) -> None:
+    """Send a stream of acts, items or users; it may break off."""
+    if len(client.doubtful) < DOUBTFUL_MAX:
+        batch = client.traffic.stream(3 + client.dice.below(18))
+        await client.stream(batch, is_cut=client.dice.chance(0.4))
+
+
+async def send_letters(client: Client) -> None:
+    """Have one or all of the events that were rejected sent again."""
+    try:
+        letters, told, end = await client.world.ask(lambda process: process.retry(client.dice))
+    except (Unreachable, Overloaded, AppendFailed, CommitTooSlow, OSError) as error:
+        client.world.note(f"  letters: {type(error).__name__}")
+        if isinstance(error, AppendFailed):
+            client.world.alarm.set()
+        return
+    client.world.note(f"  {told}")
+    client.world.met["letters recorded"] += told.recorded
+    client.world.met["letters refused"] += told.refused
+    if told.tried != told.recorded + told.duplicates + told.refused:
+        raise Broken(f"of {told.tried} letters this became: {told}")
+    in_log = told.recorded + told.duplicates == told.tried
+    for letter in letters:
+        client.world.ledger.note_resent(letter, end if in_log else None)
+
+
 async def look_up(client: Client) -> None:
     """Read an item, a user and an answer that was given."""
     item, user = client.traffic.item(), client.traffic.user()
@@ -320,6 +386,8 @@ ACTS: Mapping[str, Act] = {
     "ask many": Act(0.7, ask_many),
     "write and ask": Act(4.0, write_and_ask),
     "ask with events": Act(2.0, ask_with_events),
+    "stream": Act(0.5, stream),
+    "letters": Act(0.7, send_letters),
     "merge": Act(0.7, merge),
     "erase": Act(0.3, erase),
     "look up": Act(1.0, look_up),

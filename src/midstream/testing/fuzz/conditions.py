@@ -13,6 +13,8 @@ from midstream.testing.dice import Dice
 
 STRICT_FILTER = "item.price <= 50"
 """Of the placement ``strict``."""
+IDS_FEW = 48
+"""Event ids that are remembered in some runs: fewer than are sent while somebody waits."""
 _SIZE = "slate_size = 20"
 _OTHER_SIZE = "slate_size = 7"
 _KNN = '{ kind = "session_knn", entries_max = 5, history_items_max = 4 }'
@@ -59,7 +61,7 @@ def drawn(dice: Dice, acts: Mapping[str, float], turns: Mapping[str, float]) -> 
     """Return the conditions of a run: each weight up to four times higher or lower, a quarter of the actions gone."""
     lasting = Lasting(
         unknown_items=dice.choice(("accept", "accept", "hold", "reject")),
-        event_ids_max=48 if dice.chance(0.3) else 4_096,
+        event_ids_max=IDS_FEW if dice.chance(0.3) else 4_096,
         segment_bytes_max=dice.choice((1_500, 3_000, 8_000, 1 << 20)),
         hot=dice.choice(("1ms", "1ms", "1s")),
         interval=dice.choice(("1s", "5s", "1h")),

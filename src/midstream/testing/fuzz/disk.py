@@ -46,9 +46,12 @@ class SimulatedDisk:
     """The calls of one process."""
 
     def __init__(
-        self, machine: Machine, on_death: Callable[[], None], on_failed_sync: Callable[[], None] = lambda: None
+        self, machine: Machine, on_death: Callable[[], None], on_failed_sync: Callable[[Path], None] = lambda _: None
     ) -> None:
-        """Work on ``machine``; call ``on_death`` when a call is the last one that this process makes."""
+        """Work on ``machine``; call ``on_death`` when a call is the last one that this process makes.
+
+        ``on_failed_sync`` is told of which file a sync failed.
+        """
         self._machine = machine
         self._on_death = on_death
         self._on_failed_sync = on_failed_sync
@@ -147,7 +150,7 @@ class SimulatedDisk:
         if self._machine.weather.strikes(Spell.SYNC):
             self._machine.shadow.lose(self._files[file][0])
             self._lost.add(file)
-            self._on_failed_sync()
+            self._on_failed_sync(self._files[file][1])
             self._fail(errno.EIO)
         done = self._machine.dice.chance(0.5)
         if done:

@@ -1,11 +1,14 @@
 """What the clients were told, written down outside the engine: the truth that the log is held to in the end."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
+from midstream.events.dead_letters import DeadLetter
+from midstream.events.resending import event_of
 from midstream.ranking.plan import Plan
 from midstream.serving.ingest import EventsAnswer
 from midstream.state.dropped import Dropped
@@ -42,18 +45,30 @@ class Mark:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Users whom the dead letters were made to forget."""
+
+    ids: tuple[str, ...]
+    last: int
+    """Number of the last letter there was."""
+
+
 @dataclass(slots=True)
 class Ledger:
     """Everything that was sent, acknowledged, answered and seen."""
 
     faces: defaultdict[str, list[Face]] = field(default_factory=lambda: defaultdict[str, list[Face]](list))
     """Row id to all that was ever sent under it."""
+    nameless: set[Face] = field(default_factory=set[Face])
+    """All that was ever sent without an id."""
     acknowledged: dict[str, LogPosition] = field(default_factory=dict[str, LogPosition])
     """Row id to a log position before which it stands."""
     orders: list[tuple[tuple[str, ...], LogPosition]] = field(default_factory=list[tuple[tuple[str, ...], LogPosition]])
     """Row ids of an order that was acknowledged, and a log position before which at least one of them stands."""
     whole: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     """Rows that stand side by side in the log, or none of them is there."""
+    forgotten: list[Forgotten] = field(default_factory=list[Forgotten])
     answers: list[Answered] = field(default_factory=list[Answered])
     marks: list[Mark] = field(default_factory=list[Mark])
     services: dict[str, tuple[FoldSettings, Dropped]] = field(default_factory=dict[str, tuple[FoldSettings, Dropped]])
@@ -69,6 +84,8 @@ class Ledger:
         for row_id, face in rows:
             if row_id:
                 self.faces[row_id].append(face)
+            else:
+                self.nameless.add(face)
         ids = tuple(row_id for row_id, _ in rows if row_id)
         if batch.is_whole and len(ids) > 1:
             self.whole.append(ids)
@@ -83,6 +100,17 @@ class Ledger:
             raise Broken(message)
         for result in answer.results:
             self.note_result(batch.events[result.index], result.outcome, position)
+
+    def note_resent(self, letter: DeadLetter, position: LogPosition | None) -> None:
+        """Check that a second copy of a letter would be known for one; with a position, write down that it is there."""
+        sent = event_of(letter)
+        if sent is None:
+            return
+        event = json.loads(sent)
+        if not event.keys() & {"event_id", "time"}:
+            raise Broken(f"letter {letter.number} was sent again with neither id nor time: {event}")
+        if position is not None:
+            self.note_result(event, "recorded", position)
 
     def note_result(self, event: Mapping[str, object], outcome: str, position: LogPosition) -> None:
         """Write down what became of one event."""

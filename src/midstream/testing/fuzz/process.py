@@ -4,7 +4,7 @@ Whatever runs in it belongs to it: a death cancels all of that at once, wherever
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
@@ -12,19 +12,27 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from midstream.app.running import Outside, config_of, open_running
+from midstream.app.forgetting import forget_in_pieces
+from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
+from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.tokens import parse_position
+from midstream.events.dead_letters import DeadLetter, DeadLetters
 from midstream.events.wire import Accept
+from midstream.serving.catalogue import Noun
 from midstream.serving.ingest import EventsAnswer, How, Ingest
 from midstream.serving.options import ServerOptions
 from midstream.serving.recommendations import Recommendations, recording
+from midstream.serving.retrying import Retried, retry
 from midstream.testing.dice import Dice
+from midstream.testing.fuzz.conditions import IDS_FEW
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
-from midstream.testing.fuzz.ledger import Broken, Ledger
+from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
+from midstream.testing.fuzz.letters import last_number
+from midstream.testing.fuzz.streams import Body, Streamed, stream
 from midstream.testing.fuzz.weather import Spell, WallClock
 from midstream.testing.fuzz.writer import SimulatedWriter
 from midstream.testing.virtual_loop import VirtualLoop
@@ -33,6 +41,8 @@ T = TypeVar("T")
 Tasks = dict["asyncio.Task[Any]", None]
 _OWNER: ContextVar[Tasks] = ContextVar("tasks of the process that runs")
 _EVERY = How(all_results=True)
+LETTERS_BYTES_MAX = 5_000
+"""Of one of the two files: about ten letters, so that some are dropped in a run."""
 
 
 class Ground(NamedTuple):
@@ -45,6 +55,15 @@ class Ground(NamedTuple):
     dice: Dice
     number: int
     """Of the process: its request ids differ from those before."""
+
+
+class Resent(NamedTuple):
+    """Letters that were sent again."""
+
+    letters: Sequence[DeadLetter]
+    told: Retried
+    end: LogPosition
+    """Of the log, behind all of them that are in it."""
 
 
 class Process:
@@ -61,10 +80,13 @@ class Process:
         """How often another state took the place of the one before."""
         self._version = ""
         self._ground = ground
+        self._data = DataFolder(ground.folder / DATA_NAME)
         self._services = ledger.services
+        self._forgotten = ledger.forgotten
         self._plans = ledger.plans
         self._entropy = Dice(ground.number, 7, 7)
         self._running: Running | None = None
+        self._letters: DeadLetters | None = None
         self._ingest: Ingest | None = None
         self._recommendations: Recommendations | None = None
         self._last_durable: LogPosition | None = None
@@ -106,10 +128,39 @@ class Process:
         config = config_of(ground.folder)
         running = open_running(ground.folder, config, outside=outside, may_serve_before=True)
         self._running = running
+        letters = self._letters = DeadLetters(self._data.dead_letters, self.disk, LETTERS_BYTES_MAX)
+        if running.eraser is not None:
+            running.eraser.forgets["dead_letters"] = partial(self._forget_users, letters)
         await running.start()
         engine = running.engine
-        self._ingest = Ingest(engine, self._accept, ServerOptions(), None)
+        self._ingest = Ingest(engine, self._accept, ServerOptions(), letters)
         self._recommendations = Recommendations(engine, recording(self._ingest))
+
+    async def stop(self) -> None:
+        """Stop as a server does.
+
+        Raises:
+            MidstreamError: As the engine does.
+            OSError: The disk.
+        """
+        await self.running.stop()
+        self.letters.close()
+
+    @property
+    def ingest(self) -> Ingest:
+        """What takes events."""
+        if self._ingest is None:
+            message = "the process is not started"
+            raise Broken(message)
+        return self._ingest
+
+    @property
+    def letters(self) -> DeadLetters:
+        """Where rejected events are kept."""
+        if self._letters is None:
+            message = "the process is not started"
+            raise Broken(message)
+        return self._letters
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run something in this process."""
@@ -134,22 +185,50 @@ class Process:
             MidstreamError: They were not all taken.
             Broken: They were, and never should have been.
         """
-        if self._ingest is None:
-            message = "the process is not started"
-            raise Broken(message)
         engine = self.engine
         before = engine.health()
         is_closed = not before.accepts_events and not self.is_full
-        answer = await self._ingest.take(body, _EVERY)
+        answer = await self.ingest.take(body, _EVERY)
         position = parse_position(answer.log_position or "", engine.log.generation, engine.log.end)
         if answer.recorded and is_closed:
             message = f"events were taken while health said: {before.reason}"
             raise Broken(message)
-        if answer.recorded and self._last_durable is not None and position > self._last_durable:
-            message = f"{position} was acknowledged after the sync of what follows {self._last_durable} had failed"
-            raise Broken(message)
-        self.check_bounds()
+        self._check_recorded(position if answer.recorded else LogPosition(0))
         return answer, position
+
+    async def stream(self, body: Body, noun: Noun | None) -> Streamed:
+        """Record a stream of events, of ``noun`` alone if there is one.
+
+        Raises:
+            Broken: Events were recorded that never should have been.
+        """
+        told = await stream(self.ingest, body, noun, lambda: self._ground.dice.between(0.0, 0.004))
+        recorded = (position for position, result in told.results if result.outcome == "recorded")
+        self._check_recorded(max(recorded, default=LogPosition(0)))
+        return told
+
+    async def retry(self, dice: Dice) -> Resent:
+        """Send one letter again, or all; now and then as two operators do at once.
+
+        Raises:
+            MidstreamError: Not all of them could be sent.
+            OSError: The letters could not be read.
+            Broken: Both operators were told that a letter is recorded.
+        """
+        kept = self.letters.read()
+        wanted = [dice.choice(kept)] if kept and dice.chance(0.5) else kept
+        times = 2 if dice.chance(0.3) else 1
+        retries = (retry(self.ingest, self.letters, wanted, (), self.engine.metrics) for _ in range(times))
+        told: list[Retried] = []
+        for each in await asyncio.gather(*retries, return_exceptions=True):
+            if isinstance(each, BaseException):
+                raise each
+            told.append(each)
+        recorded = sum(each.recorded for each in told)
+        if recorded > len(wanted) and self.engine.fold.settings.limits.event_ids_max > IDS_FEW:
+            raise Broken(f"of {len(wanted)} letters {recorded} were recorded: {told}")
+        self.check_bounds()
+        return Resent(wanted, told[0], self.engine.log.end)
 
     async def erase(self, user: str) -> None:
         """Forget a user; return when that is durable and applied."""
@@ -203,6 +282,13 @@ class Process:
             message = f"the log goes on to {health.log_position} after a sync failed at {self._last_durable}"
             raise Broken(message)
 
+    def _check_recorded(self, position: LogPosition) -> None:
+        """Raise ``Broken`` where something before ``position`` was acknowledged that may be gone."""
+        if self._last_durable is not None and position > self._last_durable:
+            message = f"{position} was acknowledged after the sync of what follows {self._last_durable} had failed"
+            raise Broken(message)
+        self.check_bounds()
+
     def note_service(self) -> None:
         """Write down what is in service now."""
         engine = self.engine
@@ -232,8 +318,16 @@ class Process:
     def _accept(self) -> Accept:
         return msgspec.structs.replace(self.running.service.accept, now_ms=int(self._ground.wall()))
 
-    def _note_failed_sync(self) -> None:
-        if self._running is not None:
+    async def _forget_users(self, letters: DeadLetters, user_ids: Sequence[str]) -> int:
+        """Let the letters forget users, and write down that they did."""
+        last = last_number(letters.path)
+        count = await forget_in_pieces(letters, user_ids)
+        self._forgotten.append(Forgotten(tuple(user_ids), last))
+        return count
+
+    def _note_failed_sync(self, path: Path) -> None:
+        """Take note that the log is not to be relied on, if it is one of its files."""
+        if self._running is not None and path.parent == self._data.log:
             self._last_durable = self.engine.log.end
 
     def _monotonic(self) -> float:

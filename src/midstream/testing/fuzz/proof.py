@@ -12,6 +12,7 @@ from typing import NamedTuple
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.erasure import NEUTRAL
+from midstream.engine.rewrite import receipts
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, concat, cut, event_at
 from midstream.events.segment_reader import SegmentReader
@@ -21,12 +22,14 @@ from midstream.state.fold import Fold
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
 from midstream.testing.fuzz.ledger import Answered, Broken, Ledger, Mark
+from midstream.testing.fuzz.letters import check_letters
 from midstream.testing.fuzz.model import Model, Seen, Sold
 from midstream.testing.fuzz.traffic import USERS, face_of
 from midstream.testing.fuzz.world import World
 
 CUT_MAX = 40
 """Events in the largest batch of the second reading."""
+_OF_A_LETTER = "dead-letter:"
 
 
 async def prove(world: World, end: LogPosition) -> None:
@@ -46,6 +49,7 @@ async def prove(world: World, end: LogPosition) -> None:
     may_refuse = world.conditions.may_refuse or world.met["erase"] > 0
     check_acknowledged(events, world.ledger, may_refuse=may_refuse, is_rewritten=reader.identity.generation > 0)
     check_order(events)
+    check_letters(world.data.dead_letters, receipts(world.data), world.ledger.forgotten)
     log = _Log(batch, events, reader.identity.generation)
     versions = {each.fold_version for each in world.ledger.marks if each.generation == log.generation}
     versions.update(each.fold_version for each in world.ledger.answers if each.generation == log.generation)
@@ -88,7 +92,9 @@ def check_acknowledged(events: Sequence[Event], ledger: Ledger, *, may_refuse: b
     for position, event in enumerate(events):
         if event.event_id:
             places.setdefault(event.event_id, position)
-            if not event.event_id.startswith(NEUTRAL) and face_of(event) not in ledger.faces.get(event.event_id, []):
+            is_resent = event.event_id.startswith(_OF_A_LETTER)  # it was sent without an id, and got one
+            sent = ledger.nameless if is_resent else ledger.faces.get(event.event_id, [])
+            if not event.event_id.startswith(NEUTRAL) and face_of(event) not in sent:
                 raise Broken(f"nobody sent what stands at {position}: {event!r}")
     for row_id, position in ledger.acknowledged.items():
         kinds = {face[0].partition(" ")[0] for face in ledger.faces.get(row_id, ())}

@@ -32,6 +32,7 @@ MAXIMA = {
     "midstream.engine.turns.TURN_EVENTS_MAX": 12,
     "midstream.engine.turns.STEP_COST": 5,
     "midstream.engine.outbox.LOT_EVENTS_MAX": 6,
+    "midstream.events.pieces.PIECE_EVENTS": 4,
     "midstream.engine.rebuilder.NEAR_EVENTS": 10,
     "midstream.app.relations.HOT_MS_MIN": 1,
     "midstream.app.relations.SEGMENT_BYTES_MIN": 1_000,

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
+from midstream.serving.catalogue import ITEM, USER, Noun
 from midstream.testing.dice import Dice
 
 Face: TypeAlias = tuple[str, str, str, str]
@@ -36,6 +37,8 @@ class Batch:
     """How it is written down: a list, an object of events, or lines."""
     broken: bytes | None = None
     """Instead of events: a body that nobody can read."""
+    noun: Noun | None = None
+    """Of the route for many items or users that takes it as a stream; None = the one for events."""
     is_noted: bool = False
     """It was sent at least once."""
     acknowledged: bool = False
@@ -49,6 +52,12 @@ class Batch:
         if self.form == 1:
             return json.dumps({"events": self.events}).encode()
         return "\n".join(json.dumps(event) for event in self.events).encode()
+
+    def lines(self) -> bytes:
+        """Return the bytes of a stream, without what its route says itself."""
+        said = () if self.noun is None else (("type", self.noun.kind), ("operation", "put"))
+        lines = ({name: value for name, value in event.items() if (name, value) not in said} for event in self.events)
+        return "\n".join(json.dumps(line) for line in lines).encode()
 
 
 @dataclass(slots=True)
@@ -94,6 +103,15 @@ class Traffic:
     def opening(self) -> Batch:
         """Return the catalogue as a shop begins with it."""
         return Batch([self._item_change(f"i{n}", Operation.PUT) for n in range(0, ITEMS, 2)], is_whole=True)
+
+    def stream(self, count: int) -> Batch:
+        """Return acts, or changes of items or of profiles alone; some of them cannot be used now and then."""
+        makes = ((None, self._act), (ITEM, self._item_change), (USER, self._user_change))
+        noun, make = self.dice.choice(makes)
+        batch = Batch([make() for _ in range(count)], is_bad=self.dice.chance(0.3), noun=noun)
+        if batch.is_bad:
+            self.dice.choice(batch.events).update(self.dice.choice(_MISTAKES))
+        return batch
 
     def bad(self, count: int) -> Batch:
         """Return events of which some, or the body as a whole, cannot be used."""

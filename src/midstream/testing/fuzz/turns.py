@@ -171,7 +171,7 @@ async def seal_the_log(operator: Operator) -> None:
 
 async def rewrite(operator: Operator) -> None:
     """Have a user forgotten, and begin to write the log anew without all that are to be."""
-    user = f"u{operator.dice.below(USERS)}"
+    user = f"u{operator.dice.few(USERS)}"  # those of whom there is most
 
     async def begin(process: Process) -> None:
         await process.erase(user)

@@ -202,7 +202,7 @@ class World:
         if process is None or not process.is_serving:
             return
         self.note("stop")
-        task = process.spawn(process.running.stop())
+        task = process.spawn(process.stop())
         await asyncio.wait((task,), timeout=_STOP_S_MAX)
         if process.is_dead:
             return
