@@ -12,11 +12,14 @@ from midstream.app.config import Config, Placement
 from midstream.app.wiring import plans
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
+from midstream.evaluation import blend_report
 from midstream.evaluation.ballots import BallotBox, Ballots
-from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, alone, bounded, fit_blend
-from midstream.evaluation.blend_report import Contest, fit_replay, thinned
+from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, alone, bounded, figures, fit_blend
+from midstream.evaluation.blend_report import Contest, evenly, fit_next_item, fit_replay
+from midstream.evaluation.datasets import NextItemData, Split
 from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, events
+from midstream.evaluation.replay import ReplayOptions, run_replay
 from midstream.evaluation.settings_file import read_settings
 from midstream.ranking.blend import Blend
 from midstream.ranking.pipeline import recommend
@@ -122,13 +125,74 @@ def test_a_part_by_itself_is_counted_without_the_last_item():
     assert Ballots(("a",), rank, np.array([0, 3]), np.array([-1])).places_in("a").tolist() == [-1]
 
 
-def test_thinned_questions_are_whole():
-    """Fewer questions, each with the same places as before."""
-    votes = ballots(3)
-    blend = Blend(weights={"a": 0.7, "b": 0.3})
-    few = thinned(votes, 20)
-    assert len(few) == 20
-    assert few.places(blend).tolist() == votes.places(blend)[np.linspace(0, 79, 20).astype(int)].tolist()
+@pytest.mark.parametrize("count, most", [(0, 5), (4, 5), (5, 5), (6, 5), (1_000, 7)])
+def test_questions_are_taken_evenly(count, most):
+    """As many as may be, each once and in order, with the first and the last, and nearly equal steps between them."""
+    numbers = evenly(count, most)
+    assert len(numbers) == min(count, most)
+    if count:
+        assert (numbers[0], numbers[-1]) == (0, count - 1)
+        steps = np.diff(numbers)
+        assert steps.min() >= 1
+        assert steps.max() - steps.min() <= 1
+
+
+SOURCES = (SessionKnn(), Trending(), Popular())
+
+
+def fitted_on(kind, path, sources=SOURCES):
+    """A report by one of the two protocols, with the weights in ``path``."""
+    rows = clicks(5, 90)
+    if kind == "replay":
+        return fit_replay("walk", rows, Contest(sources), path)
+    border = len(rows) // 2
+    data = NextItemData(
+        "walk",
+        lambda: Split(rows.take(slice(0, border)), clicks(6, 40)),
+        lambda: Split(rows, clicks(7, 70)),
+        repeat=False,
+    )
+    return fit_next_item(data, Contest(sources), path)
+
+
+@pytest.mark.parametrize("kind", ["replay", "next-item"])
+def test_what_sources_propose_is_kept_for_few_questions(kind, tmp_path, monkeypatch):
+    """However many questions there are: no more than the maximum are asked to fit, no lot is larger than its own."""
+    whole = fitted_on(kind, tmp_path / "whole.json")
+    sizes: list[int] = []
+
+    class Watched(BallotBox):
+        """Notes how many questions it is asked to keep."""
+
+        def add(self, moment, wanted, last):
+            """As ever."""
+            super().add(moment, wanted, last)
+            sizes.append(len(self))
+
+    monkeypatch.setattr(blend_report, "BallotBox", Watched)
+    monkeypatch.setattr(blend_report, "LOT_QUESTIONS_MAX", 7)
+    assert fitted_on(kind, tmp_path / "whole.json") == whole
+    assert max(sizes) == 7
+    assert len(sizes) == whole.questions
+    sizes.clear()
+    monkeypatch.setattr(blend_report, "QUESTIONS_MAX", 20)
+    few = fitted_on(kind, tmp_path / "few.json")
+    assert few.fit.questions == max(sizes) == 20
+    assert len(sizes) == 20 + whole.questions
+    assert whole.fit.questions > 20
+
+
+def test_few_questions_are_those_that_were_chosen(tmp_path, monkeypatch):
+    """A fit on some of the questions has the places of just those, evenly taken."""
+    rows, votes = clicks(5, 90), BallotBox(SOURCES)
+    monkeypatch.setattr(blend_report, "QUESTIONS_MAX", 20)
+    fit = fit_replay("walk", rows, Contest(SOURCES), tmp_path / "few.json").fit
+    first = rows.take(slice(0, int(len(rows) / 3)))
+    options = ReplayOptions(observe=lambda moment, _, wanted, last: votes.add(moment, wanted, last))
+    run_replay("walk", first, {}, options)
+    every = votes.counted()
+    chosen = np.linspace(0, len(every) - 1, 20).astype(int)
+    assert fit.alone == {name: figures(every.places_in(name)[chosen]) for name in every.names}
 
 
 def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):

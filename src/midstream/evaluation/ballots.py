@@ -80,6 +80,10 @@ class BallotBox:
     _ranks: list[Score] = field(default_factory=list[Score])
     _wanted: list[int] = field(default_factory=list[int])
 
+    def __len__(self) -> int:
+        """Return the number of questions that were put."""
+        return len(self._wanted)
+
     def add(self, moment: Moment, wanted: int, last: int) -> None:
         """Put one question to all sources.
 

@@ -1,4 +1,8 @@
-"""A placement's blend on one data set: fitted on the validation part, then judged beside its parts on the test part."""
+"""A placement's blend on one data set: fitted on the validation part, then judged beside its parts on the test part.
+
+What sources propose is kept for ``QUESTIONS_MAX`` questions while a blend is fitted and for ``LOT_QUESTIONS_MAX`` while
+it is judged, however large the data set is: of every other question the places of the right item alone.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,14 +13,14 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Moment
-from midstream.evaluation.ballots import BallotBox, Ballots
+from midstream.evaluation.ballots import BallotBox
 from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend
 from midstream.evaluation.datasets import NextItemData, Split
 from midstream.evaluation.importing import DATA_SETTINGS, folded
 from midstream.evaluation.interactions import Interactions, Rows
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.protocols import LIST_LENGTH, exam_of
-from midstream.evaluation.replay import ReplayOptions, run_replay
+from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
+from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
 from midstream.ranking.blend import Blend
@@ -24,6 +28,8 @@ from midstream.state.settings import FoldSettings
 
 QUESTIONS_MAX = 20_000
 """Of a validation part, evenly taken: 20,000 x 300 candidates x 4 sources are 100 MB."""
+LOT_QUESTIONS_MAX = 1_000
+"""Of a test part, judged together: 5 MB, and a pass over all of them costs no more for each than one over many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ class Contest:
         """Tell what is being done."""
         if self.tell is not None:
             self.tell(text)
+
+    def box(self) -> BallotBox:
+        """Return what asks the sources, with nothing in it."""
+        return BallotBox(self.sources, self.repeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +88,47 @@ class BlendReport:
         return found
 
 
+Judge = Callable[[Moment, int, int], None]
+"""Takes a question: its moment, the right item's index, and that of the item acted on last; -1 = none."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    ballots: Ballots
+class _Part:
+    """A part of a data set: its questions are counted before any is asked."""
+
     session: Rows
+    """Of each question, (n,)."""
+    ask: Callable[[Rows, Judge], None]
+    """Asks the questions of these numbers, ascending."""
+
+
+@dataclass(slots=True, eq=False)
+class _Places:
+    """Where sources and blends have the right items, lot by lot; what they proposed is dropped with each lot."""
+
+    contest: Contest
+    blends: Mapping[str, Blend]
+    _box: BallotBox = field(init=False)
+    _lots: list[dict[str, Ranks]] = field(default_factory=list[dict[str, Ranks]])
+
+    def __post_init__(self) -> None:
+        self._box = self.contest.box()
+
+    def add(self, moment: Moment, wanted: int, last: int) -> None:
+        """Put one question to all sources."""
+        self._box.add(moment, wanted, last)
+        if len(self._box) >= LOT_QUESTIONS_MAX:
+            self._count()
+
+    def ranks(self) -> dict[str, Ranks]:
+        """Return the places of all questions so far, by source and then by blend; each (n,)."""
+        self._count()
+        return {name: np.concatenate([lot[name] for lot in self._lots]) for name in self._lots[0]}
+
+    def _count(self) -> None:
+        ballots, self._box = self._box.counted(), self.contest.box()
+        found = {name: ballots.places_in(name) for name in ballots.names}
+        self._lots.append(found | {name: ballots.places(blend) for name, blend in self.blends.items()})
 
 
 def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> BlendReport:
@@ -98,16 +145,19 @@ def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> 
     """
     contest = replace(contest, repeat=data.repeat)
 
-    def asked(split: Split) -> _Asked:
-        exam = exam_of(folded(split.learned, contest.fold), split.asked, repeat=data.repeat)
-        box = BallotBox(contest.sources, data.repeat)
-        for moment, wanted, last in zip(exam.moments, exam.wanted.tolist(), exam.last.tolist(), strict=True):
-            box.add(moment, wanted, last)
-        return _Asked(box.counted(), exam.session)
+    def part(split: Split) -> _Part:
+        fold = folded(split.learned, contest.fold)
+        questions = questions_of(split.asked)
 
-    fit = _fit(data.name, contest, settings_path, lambda: asked(data.choosing()))
+        def ask(numbers: Rows, judge: Judge) -> None:
+            for moment, wanted, last in put(questions, fold, numbers.tolist()):
+                judge(moment, wanted, last)
+
+        return _Part(questions.first, ask)
+
+    fit = _fit(data.name, contest, settings_path, lambda: part(data.choosing()))
     contest.say(f"{data.name}: answering the test part")
-    return _report(data.name, contest, fit, asked(data.reporting()))
+    return _report(data.name, contest, fit, part(data.reporting()))
 
 
 def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: Path) -> BlendReport:
@@ -118,69 +168,85 @@ def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: P
         rows: By time, with sessions.
         contest: Sources and how they are judged.
         settings_path: As of ``fit_next_item``.
+
+    Raises:
+        Invalid: As of ``fit_next_item``.
     """
     border = int(len(rows) * contest.validation_share)
 
-    def asked(part: Interactions, asked_from: int) -> _Asked:
-        box = BallotBox(contest.sources, contest.repeat)
-        numbers: list[int] = []
-        session = np.unique(part.session_id, return_inverse=True)[1]
+    def part(of: Interactions, asked_from: int) -> _Part:
+        asked = rows_asked(of, asked_from)
 
-        def observe(moment: Moment, row: int, wanted: int, last: int) -> None:
-            box.add(moment, wanted, last)
-            numbers.append(row)
+        def ask(numbers: Rows, judge: Judge) -> None:
+            chosen = set(asked[numbers].tolist())
 
-        options = ReplayOptions(
-            fold=contest.fold, repeat=contest.repeat, asked_from=asked_from, observe=observe, resampling=Resampling(1)
-        )
-        run_replay(name, part, {}, options)
-        return _Asked(box.counted(), session[numbers])
+            def observe(moment: Moment, row: int, wanted: int, last: int) -> None:
+                if row in chosen:
+                    judge(moment, wanted, last)
 
-    fit = _fit(name, contest, settings_path, lambda: asked(rows.take(slice(0, border)), 0))
+            options = ReplayOptions(
+                fold=contest.fold,
+                repeat=contest.repeat,
+                asked_from=asked_from,
+                observe=observe,
+                resampling=Resampling(1),
+            )
+            run_replay(name, of, {}, options)
+
+        return _Part(np.unique(of.session_id, return_inverse=True)[1][asked], ask)
+
+    fit = _fit(name, contest, settings_path, lambda: part(rows.take(slice(0, border)), 0))
     contest.say(f"{name}: answering the rows after the first {border}")
-    return _report(name, contest, fit, asked(rows, border))
+    return _report(name, contest, fit, part(rows, border))
 
 
-def _fit(name: str, contest: Contest, path: Path, asked: Callable[[], _Asked]) -> FittedBlend:
-    if path.is_file():
-        return read_settings(path, FittedBlend)
-    contest.say(f"{name}: asking every source about the validation part")
-    ballots = thinned(asked().ballots, QUESTIONS_MAX)
-    best, before, trials = fit_blend(
-        ballots, contest.before, lambda trial: contest.say(f"{name}: HR {trial.hit_rate:.4f} MRR {trial.mrr:.4f}")
-    )
-    write_settings(
-        path, FittedBlend(name, "validation", len(ballots), LIST_LENGTH, best, before, alone(ballots), trials)
-    )
+def _fit(name: str, contest: Contest, path: Path, validation: Callable[[], _Part]) -> FittedBlend:
+    """Return what is on file, or else fit it and write it there.
+
+    Raises:
+        Invalid: There is nothing to fit.
+    """
+    if not path.is_file():
+        contest.say(f"{name}: asking every source about the validation part")
+        part, box = validation(), contest.box()
+        part.ask(evenly(len(part.session), QUESTIONS_MAX), box.add)
+        ballots = box.counted()
+        best, before, trials = fit_blend(
+            ballots, contest.before, lambda trial: contest.say(f"{name}: HR {trial.hit_rate:.4f} MRR {trial.mrr:.4f}")
+        )
+        fitted = FittedBlend(
+            data=name,
+            fitted_on="validation",
+            questions=len(ballots),
+            k=LIST_LENGTH,
+            best=best,
+            before=before,
+            alone=alone(ballots),
+            trials=trials,
+        )
+        write_settings(path, fitted)
     return read_settings(path, FittedBlend)
 
 
-def thinned(ballots: Ballots, questions_max: int) -> Ballots:
-    """Return at most so many questions, evenly taken."""
-    if len(ballots) <= questions_max:
-        return ballots
-    chosen = np.linspace(0, len(ballots) - 1, questions_max).astype(np.int64)
-    lengths = np.diff(ballots.start)[chosen]
-    start = np.concatenate([[0], np.cumsum(lengths)])
-    rows = np.repeat(ballots.start[chosen] - start[:-1], lengths) + np.arange(int(start[-1]))
-    wanted = ballots.wanted[chosen]
-    moved = np.where(wanted >= 0, wanted - ballots.start[chosen] + start[:-1], -1)
-    return Ballots(ballots.names, ballots.rank[rows], start, moved)
+def evenly(count: int, most: int) -> Rows:
+    """Return the numbers of at most ``most`` of ``count`` questions, evenly taken, ascending."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).astype(np.intp)
 
 
-def _report(name: str, contest: Contest, fit: FittedBlend, asked: _Asked) -> BlendReport:
-    ballots = asked.ballots
-    ranks: dict[str, Ranks] = {each: ballots.places_in(each) for each in ballots.names}
-    ranks["blend before"] = ballots.places(contest.before)
-    ranks["blend"] = ballots.places(fit.best.blend)
+def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part) -> BlendReport:
+    places = _Places(contest, {"blend before": contest.before, "blend": fit.best.blend})
+    test.ask(np.arange(len(test.session)), places.add)
+    ranks = places.ranks()
     best_part = max(fit.alone, key=lambda each: fit.alone[each][0] * fit.alone[each][1])
     return BlendReport(
         data=name,
         k=LIST_LENGTH,
-        questions=len(ballots),
+        questions=len(test.session),
         best_part=best_part,
         fit=fit,
-        parts=tuple(_figures(each, ranks, best_part, asked.session, contest.resampling) for each in ranks),
+        parts=tuple(_figures(each, ranks, best_part, test.session, contest.resampling) for each in ranks),
     )
 
 

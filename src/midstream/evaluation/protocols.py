@@ -4,7 +4,7 @@ The engine is asked as a request asks it: a ``Moment`` of the folded state, the 
 source's ``retrieve``. Nothing of a session that is asked about is in the state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,21 @@ def query_of(questions: Questions, number: int, given_max: int) -> Query:
         seed=0,
         items=tuple(questions.rows.item_id[begin : last + 1].tolist()),
     )
+
+
+def put(questions: Questions, fold: Fold, numbers: Iterable[int]) -> Iterator[tuple[Moment, int, int]]:
+    """Yield the questions of these numbers, put to a state one after another, so that none has to be kept.
+
+    Returns:
+        Of each the moment, valid while nothing more is folded; the index of the right item, -1 = not known to the
+        state; the index of the item acted on last.
+    """
+    item_index = fold.vocabulary.item_indices(questions.rows.item_id.tolist())
+    given_max = fold.settings.limits.session_items_max
+    for number in numbers:
+        last = int(questions.last[number])
+        moment = fold.moment(query_of(questions, number, given_max), _NO_MODELS)
+        yield moment, int(item_index[last + 1]), int(item_index[last])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -134,7 +134,7 @@ def run_replay(
     used = options or ReplayOptions()
     rows = interactions if used.rows_max is None else interactions.take(slice(0, used.rows_max))
     fold = Fold(fitted(used.fold, room_for(rows)))
-    asked = _asked(rows, used.asked_from)
+    asked = rows_asked(rows, used.asked_from)
     ranks = asyncio.run(_replay(rows, asked, methods, fold, used))
     session = np.unique(rows.session_id, return_inverse=True)[1][asked]
     first = next(iter(ranks.values()), np.empty(0, dtype=np.int32))
@@ -152,8 +152,8 @@ def run_replay(
     )
 
 
-def _asked(rows: Interactions, asked_from: int) -> Rows:
-    """Return the rows that are guessed: from one row on, all but the first of each session."""
+def rows_asked(rows: Interactions, asked_from: int) -> Rows:
+    """Return the numbers of the rows that are guessed: from one row on, all but the first of each session."""
     is_asked = np.ones(len(rows), dtype=np.bool_)
     is_asked[np.unique(rows.session_id, return_index=True)[1]] = False
     is_asked[:asked_from] = False
