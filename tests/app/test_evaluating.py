@@ -61,3 +61,16 @@ def test_a_file_that_cannot_be_changed_for_certain_costs_no_figures(data, tmp_pa
     assert path.read_text() == "placements = [{ name = 'default' }]\n"
     path.unlink()
     assert not write_fitted(tmp_path, "default", report)
+
+
+def test_each_placement_has_a_file_of_its_own(data, tmp_path, monkeypatch):
+    """Weights of one placement are never taken for another's, whatever it is called, nor after its sources changed."""
+    monkeypatch.chdir(tmp_path)
+    config = '[[placements]]\nname = "default"\n[[placements]]\nname = "a/b"\nsources = [{ kind = "trending" }]\n'
+    for name in ("default", "a/b"):
+        fit_on_replay(data, parse_config(config), tmp_path, EvaluationOptions(placement=name), lambda _: None)
+    names = sorted(path.name for path in tmp_path.glob("**/*.json"))
+    assert names == ["blend-acts.csv-a%2Fb.json", "blend-acts.csv-default.json"]
+    changed = config.replace('kind = "trending"', 'kind = "trending", half_life = "7d"')
+    with pytest.raises(Invalid, match="Fitted with other options of trending"):
+        fit_on_replay(data, parse_config(changed), tmp_path, EvaluationOptions(placement="a/b"), lambda _: None)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from midstream.app.config import Config, Placement
 from midstream.app.wiring import plans
+from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.evaluation import blend_report
@@ -23,6 +24,7 @@ from midstream.evaluation.replay import ReplayOptions, run_replay
 from midstream.evaluation.settings_file import read_settings
 from midstream.ranking.blend import Blend
 from midstream.ranking.pipeline import recommend
+from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
@@ -193,6 +195,23 @@ def test_few_questions_are_those_that_were_chosen(tmp_path, monkeypatch):
     every = votes.counted()
     chosen = np.linspace(0, len(every) - 1, 20).astype(int)
     assert fit.alone == {name: figures(every.places_in(name)[chosen]) for name in every.names}
+
+
+@pytest.mark.parametrize("kind", ["replay", "next-item"])
+def test_weights_of_other_sources_are_refused(kind, tmp_path):
+    """A file that was fitted for more, fewer or other sources, or other options, is named with what differs."""
+    path = tmp_path / "blend.json"
+    fitted_on(kind, path)
+    before = path.read_bytes()
+    for other, came in (
+        ((*SOURCES, Covisitation()), "the placement has covisitation, popular, session_knn, trending"),
+        (SOURCES[:-1], "Fitted for popular, session_knn, trending"),
+        ((SessionKnn(), Trending(half_life=Duration("7d")), Popular()), "other options of trending"),
+    ):
+        with pytest.raises(Invalid, match=came) as told:
+            fitted_on(kind, path, other)
+        assert all((told.value.faults[0].where, told.value.faults[0].right, told.value.faults[0].page))
+    assert path.read_bytes() == before
 
 
 def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):

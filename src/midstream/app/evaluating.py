@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
+from urllib.parse import quote
 
 import msgspec
 
@@ -58,7 +59,7 @@ class EvaluationOptions:
     source: str = "session_knn"
     """Of ``SEARCHED``: whose options are chosen, and who answers."""
     fit_path: Path | None = None
-    """Where a fitted blend is written, or read when it is there; None = beside, named after the data."""
+    """Where a fitted blend is written, or read when it is there; None = beside, named after data and placement."""
 
 
 def evaluate_next_item(
@@ -131,7 +132,7 @@ def fit_on_next_item(
 
     Raises:
         NotFound: There is no such data, or no such placement.
-        Invalid: The columns do not fit.
+        Invalid: The columns do not fit, or the weights on file are of other sources or options.
     """
     data = _next_item_data(name, options)
     return fit_next_item(data, _contest(config, folder, options, tell), _fit_path(data.name, options))
@@ -144,7 +145,7 @@ def fit_on_replay(
 
     Raises:
         NotFound: There is no such data, or no such placement.
-        Invalid: The columns do not fit.
+        Invalid: The columns do not fit, or the weights on file are of other sources or options.
     """
     rows = _interactions(name, options)
     rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
@@ -153,7 +154,8 @@ def fit_on_replay(
 
 
 def _fit_path(name: str, options: EvaluationOptions) -> Path:
-    return options.fit_path or Path(f"blend-{name}.json")
+    # The name of a placement may hold what a file name cannot.
+    return options.fit_path or Path(f"blend-{name}-{quote(options.placement, safe='')}.json")
 
 
 def _contest(config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]) -> Contest:

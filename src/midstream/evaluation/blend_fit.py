@@ -55,6 +55,8 @@ class FittedBlend:
     fitted_on: str
     questions: int
     k: int
+    sources: Mapping[str, object]
+    """Name of each source to the options that it had: with others the weights mean nothing."""
     best: BlendTrial
     before: BlendTrial
     """What the placement had."""

@@ -4,13 +4,14 @@ What sources propose is kept for ``QUESTIONS_MAX`` questions while a blend is fi
 it is judged, however large the data set is: of every other question the places of the right item alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from midstream.core.errors import Fault, Invalid
 from midstream.core.protocols import Source
 from midstream.core.types import Moment
 from midstream.evaluation.ballots import BallotBox
@@ -21,7 +22,7 @@ from midstream.evaluation.interactions import Interactions, Rows
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
 from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
-from midstream.evaluation.settings_file import read_settings, write_settings
+from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
 from midstream.ranking.blend import Blend
 from midstream.state.settings import FoldSettings
@@ -55,6 +56,13 @@ class Contest:
     def box(self) -> BallotBox:
         """Return what asks the sources, with nothing in it."""
         return BallotBox(self.sources, self.repeat)
+
+    def options(self) -> dict[str, object]:
+        """Return each source's options by its name, as JSON has them."""
+        found: dict[str, object] = {
+            source.name: msgspec.json.decode(msgspec.json.encode(source, enc_hook=str)) for source in self.sources
+        }
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,7 @@ def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> 
 
     Raises:
         NotFound: A file of the data set is missing.
-        Invalid: There is nothing to fit.
+        Invalid: There is nothing to fit, or the file is of other sources or other options of them.
     """
     contest = replace(contest, repeat=data.repeat)
 
@@ -204,7 +212,7 @@ def _fit(name: str, contest: Contest, path: Path, validation: Callable[[], _Part
     """Return what is on file, or else fit it and write it there.
 
     Raises:
-        Invalid: There is nothing to fit.
+        Invalid: What is on file was fitted with other sources or options; or there is nothing to fit.
     """
     if not path.is_file():
         contest.say(f"{name}: asking every source about the validation part")
@@ -219,13 +227,16 @@ def _fit(name: str, contest: Contest, path: Path, validation: Callable[[], _Part
             fitted_on="validation",
             questions=len(ballots),
             k=LIST_LENGTH,
+            sources=contest.options(),
             best=best,
             before=before,
             alone=alone(ballots),
             trials=trials,
         )
         write_settings(path, fitted)
-    return read_settings(path, FittedBlend)
+    fit = read_settings(path, FittedBlend)
+    _require_same(path, fit.sources, contest.options())
+    return fit
 
 
 def evenly(count: int, most: int) -> Rows:
@@ -233,6 +244,21 @@ def evenly(count: int, most: int) -> Rows:
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).astype(np.intp)
+
+
+def _require_same(path: Path, fitted: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Refuse weights that were fitted with other sources, or with other options of the same."""
+    if fitted == wanted:
+        return
+    changed = [name for name in fitted if name in wanted and fitted[name] != wanted[name]]
+    told = f"Fitted for {_listed(fitted)}; the placement has {_listed(wanted)}."
+    came = f"Fitted with other options of {_listed(changed)}." if fitted.keys() == wanted.keys() else told
+    right = "The same sources with the same options: name another file, or remove this one to fit anew."
+    raise Invalid((Fault(f"{path}: sources", came, right, PAGE),))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "no source"
 
 
 def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part) -> BlendReport:
