@@ -90,8 +90,12 @@ class SimulatedDisk:
         self._machine.shadow.sync_folder(folder)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name."""
+        """Give a file another name, or a folder, whose new name is durable at once."""
         self._live()
+        if old.is_dir():
+            self._real.rename(old, new)
+            self._last_call()
+            return
         self._adopt(old)
         self._real.rename(old, new)
         self._machine.shadow.rename(old, new)
