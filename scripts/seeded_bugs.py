@@ -276,7 +276,7 @@ BUGS = (
     ),
     Bug(
         "merges_are_not_said_again",
-        (Edit("state/restating.py", "event.operation == _MERGE and id_hash", "event.operation == -1 and id_hash"),),
+        (Edit("state/restating.py", "id_hash(merged_id(event.body)) if event.operation == _MERGE else 0", "0"),),
         RETENTION,
     ),
     Bug(
@@ -302,7 +302,7 @@ BUGS = (
     ),
     Bug(
         "restore_compares_nothing",
-        (Edit("app/restoring.py", " or digest.hexdigest() != entry.sha256:", ":"),),
+        (Edit("app/restoring.py", "if _entry_of(work / path) != manifest.files[name]:", "if False:"),),
         BACKUP,
     ),
     Bug(
