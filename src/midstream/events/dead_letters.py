@@ -403,7 +403,10 @@ def _new(path: Path) -> Path:
 def _content(path: Path, disk: Disk) -> bytes:
     if path.name not in disk.list_folder(path.parent):
         return b""
-    return disk.read(path, 0, disk.size(path))
+    try:
+        return disk.read(path, 0, disk.size(path))
+    except FileNotFoundError:  # it has just become the older one, beside a thread that looks through it
+        return b""
 
 
 def _lines(content: bytes) -> Iterator[tuple[_Line, bytes]]:

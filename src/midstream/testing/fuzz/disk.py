@@ -36,6 +36,8 @@ class Machine:
         self.shadow = self.shadow.power_loss(self.dice.below)
         left = self.shadow.contents()
         for path in before.keys() | left.keys():
+            if not path.parent.is_dir():
+                continue  # removed with all that was in it, as the log before a rewrite is
             if path in left and (path.exists() or path not in before):
                 path.write_bytes(left[path])
             elif path not in left:
