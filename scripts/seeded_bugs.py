@@ -41,6 +41,7 @@ LOG = ("tests/events/test_segments.py", "tests/events/test_bit_flips.py", "tests
 SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
+CELLS = ("tests/state/test_cells.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
 FOLD = ("tests/state/test_fold.py",)
@@ -273,6 +274,31 @@ BUGS = (
             ),
         ),
         RETENTION,
+    ),
+    Bug(
+        "cells_keep_their_landmark",
+        (Edit("state/cell_fold.py", "mode == DECAY and landmark_at(now", "mode == -1 and landmark_at(now"),),
+        CELLS,
+    ),
+    Bug(
+        "windows_are_not_emptied",
+        (Edit("state/cell_fold.py", "row[place + bucket % RING] = 0.0", "row[place + bucket % RING] += 0.0"),),
+        CELLS,
+    ),
+    Bug(
+        "a_new_row_is_what_it_was",
+        (Edit("state/cell_fold.py", "if is_new[j] or rows[row, 0] == 0.0:", "if rows[row, 0] == 0.0:"),),
+        CELLS,
+    ),
+    Bug(
+        "late_events_count_everywhere",
+        (Edit("state/cell_fold.py", " or (is_late and mode != DECAY):", ":"),),
+        CELLS,
+    ),
+    Bug(
+        "pairs_of_an_erased_user_stay",
+        (Edit("state/cells.py", "                    group.keys.release(row)\n", ""),),
+        CELLS,
     ),
     Bug(
         "merges_are_not_said_again",

@@ -320,6 +320,7 @@ def test_sizes_are_those_of_what_is_reserved():
     sizes = fold.sizes()
     assert {type(fold.tables[kind]) for kind in fold.tables} == set(fold.tables)
     assert len(sizes) == len(fold.tables)
+    assert sizes.pop("cells").bytes_max == 0  # nothing is declared
     for size in sizes.values():
         assert 0 < asdict(size)["bytes_now"] <= size.bytes_max
 

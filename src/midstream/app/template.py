@@ -77,6 +77,8 @@ price = "number". `available` is always there: an item with available = false is
             "attribute_values_max": "Distinct values of each category or tags attribute; later ones are unknown.",
             "item_tags_max": "Tags kept of one item.",
             "document_bytes_max": "Bytes of the attributes of all items as text, and again of all users.",
+            "feature_user_items_max": "Pairs of a user and an item that features count; then the longest unseen goes.",
+            "feature_user_values_max": "The same of a user and a value, for each attribute that features count by.",
             "aliases_max": "User ids that were merged into others; then the first made is a user of its own again.",
             "erased_max": "Erased user ids that wait for the log to be rewritten; then no more are taken.",
         },

@@ -26,6 +26,7 @@ from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, M
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
 from midstream.state.aliases import Aliases
+from midstream.state.cells import Cells
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures, blanked_hashes
 from midstream.state.event_ids import Admission, EventIds, Fingerprints, fingerprints
@@ -42,7 +43,18 @@ from midstream.state.users import Users
 from midstream.state.vocabulary import Count, Vocabulary
 
 Table: TypeAlias = (
-    EventIds | Vocabulary | Aliases | Erasures | Sessions | Items | Users | Segments | Pairs | SessionIndex | Requests
+    EventIds
+    | Vocabulary
+    | Aliases
+    | Erasures
+    | Sessions
+    | Items
+    | Users
+    | Cells
+    | Segments
+    | Pairs
+    | SessionIndex
+    | Requests
 )
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
@@ -110,6 +122,7 @@ class Fold:
         self.sessions = Sessions(settings)
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)
+        self.cells = Cells(settings, self.vocabulary, self.items)
         self.segments = Segments(settings, self.vocabulary, self.items, self.users)
         self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
@@ -124,6 +137,7 @@ class Fold:
             "sessions": self.sessions,
             "items": self.items,
             "users": self.users,
+            "cells": self.cells,
             "segments": self.segments,
             "pairs": self.pairs,
             "session_index": self.session_index,
@@ -193,10 +207,13 @@ class Fold:
         indexed = self.vocabulary.index(first, batch, found == _NEW)
         self.vocabulary.counts[_CONFLICTS] += np.count_nonzero(found == _CONFLICT)
         numbered = self.sessions.number(indexed)
+        numbered_count = 0
         for part in parts(indexed):
             self.items.apply(part)
             self.users.apply(part)
+            self.cells.apply(part, numbered.number[numbered_count : numbered_count + len(part)])
             self.segments.apply(part)
+            numbered_count += len(part)
         self.pairs.apply(indexed, numbered.before)
         self.session_index.apply(indexed, numbered.number, numbered.user)
         self.requests.apply(indexed)
@@ -223,6 +240,7 @@ class Fold:
             self.users.merge(into, other)
             self.segments.merge(into, other)
             vocabulary.release(other)
+        self.cells.merge(into, other, *pair)
         self.sessions.merge(*pair)
 
     def _erase(self, erase: IndexedBatch) -> None:
@@ -257,6 +275,8 @@ class Fold:
             self.users.forget(slot)
             self.segments.forget(slot)
             vocabulary.release(slot)
+        for each in hashes:
+            self.cells.forget(slot, each)
         self.sessions.forget(user_hash)
         self.session_index.forget(np.array(hashes, dtype=np.uint64))
         return hashes
@@ -294,6 +314,7 @@ class Fold:
             "erasure_forgotten": self.vocabulary.erasures.forgotten_count,
             "session_expired": self.sessions.expired_count,
             "session_evicted": self.sessions.evicted_count,
+            "cell_evicted": self.cells.evicted_count,
             "item_document_refused": self.items.refused_documents_count,
             "item_value_refused": self.items.refused_values_count,
             "segment_value_refused": self.segments.refused_values_count,

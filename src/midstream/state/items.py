@@ -308,6 +308,10 @@ class Items:
         """Name and kind of each declared attribute, by name."""
         return self._attributes.declared
 
+    def value_count(self, name: str) -> int:
+        """Return how many values of a category or tags attribute there are; their codes are the numbers below it."""
+        return len(self._attributes.codes(name))
+
     def value_code(self, name: str, text: str) -> int:
         """Return the code of a value of a category or tags attribute, -1 = no item ever had it."""
         return self._attributes.codes(name).find(text)

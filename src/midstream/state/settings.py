@@ -7,8 +7,9 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
+from midstream.state.program import Cell
 
-KERNEL_VERSION = 4
+KERNEL_VERSION = 5
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]
@@ -60,6 +61,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tags kept of one item."""
     document_bytes_max: int = 134_217_728
     """Attributes of all items, and again of all users, as text: 128 MiB are 200,000 items x 670 bytes."""
+    feature_user_items_max: int = 1_000_000
+    """Pairs of a user and an item for which features count something; the one that was counted longest ago goes."""
+    feature_user_values_max: int = 1_000_000
+    """Pairs of a user and a value of an attribute, of each attribute that features count by."""
     aliases_max: int = 200_000
     """User ids that were merged into others: one for every fifth of the users; 7 MB. Full, the first made goes."""
     erased_max: int = 10_000
@@ -88,6 +93,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Half-lives for which a list of the hottest items is kept."""
     pair_half_life: Duration = Duration("30d")
     """Of what one session says about two items."""
+    cells: tuple[Cell, ...] = ()
+    """What declared features need; distinct, in the order of their JSON."""
     segment: str = ""
     """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
     limits: Limits = Limits()

@@ -229,6 +229,11 @@ class Vocabulary:
             source=batch,
         )
 
+    @property
+    def user_slots_used(self) -> int:
+        """1 + the highest slot that a user ever had."""
+        return int(self._user_meta["used"][0])
+
     def user_hash_of(self, user_id: str) -> int:
         """Return the hash of the user that an id stands for; 0 = no id."""
         return self.aliases.resolve(id_hash(user_id))

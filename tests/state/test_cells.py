@@ -1,0 +1,357 @@
+"""The cells of features: a plain twin in dictionaries, cut anywhere, merged, forgotten, and after a restart."""
+
+import math
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build, cut
+from midstream.state.cell_fold import BUCKETS, RING, read_cells
+from midstream.state.cells import Keys
+from midstream.state.decay import decay_weight, landmark_at, rebase_factor
+from midstream.state.fold import Fold, part
+from midstream.state.hashing import id_hash
+from midstream.state.program import Cell, ScopeName
+from midstream.state.sessions import Sessions
+from midstream.testing.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
+
+ACTS = ("cart", "click", "view")
+MINUTE = 60_000
+SCOPES: tuple[tuple[ScopeName, str], ...] = (
+    ("global", ""),
+    ("user", ""),
+    ("item", ""),
+    ("session", ""),
+    ("user_item", ""),
+    ("attribute", "category"),
+    ("attribute", "tags"),
+    ("user_attribute", "category"),
+)
+CELLS = tuple(
+    sorted(
+        [
+            Cell(scope, actions, attribute=attribute, **how)
+            for scope, attribute in SCOPES
+            for actions, how in (
+                (ACTS, {}),
+                (("impression", "view"), {"half_life_ms": 10 * MINUTE, "take": "weight"}),
+                (("impression",), {"window_ms": 30 * MINUTE}),
+                (ACTS, {"window_ms": 36 * 3_600_000, "take": "value"}),
+                (("view",), {"take": "value", "fold": "min"}),
+                (ACTS, {"take": "quantity", "fold": "max"}),
+                (ACTS, {"take": "value", "fold": "last"}),
+                (ACTS, {"take": "time", "fold": "max"}),
+                (ACTS, {"fold": "distinct", "of": "user"}),
+                (("impression", "view"), {"fold": "distinct", "of": "item"}),
+            )
+        ],
+        key=msgspec.json.encode,
+    )
+)  # fmt: skip
+
+
+def settings_of(**limits):
+    """Tiny settings with all these cells."""
+    tiny = tiny_settings()
+    limits = {"feature_user_items_max": 9, "feature_user_values_max": 7, **limits}
+    return msgspec.structs.replace(tiny, cells=CELLS, limits=msgspec.structs.replace(tiny.limits, **limits))
+
+
+SETTINGS = settings_of()
+
+
+class Plain:
+    """One cell of one key, as its definition says."""
+
+    def __init__(self, cell):
+        self.cell, self.total, self.landmark, self.buckets = cell, 0.0, -1, {}
+        self.value, self.time, self.registers, self.head = math.nan, 0, {}, 0
+
+    def move(self, now):
+        half_life = self.cell.half_life_ms
+        if half_life:
+            landmark = landmark_at(now, half_life)
+            if self.landmark not in (-1, landmark):
+                self.total *= rebase_factor(self.landmark, landmark, half_life)
+            self.landmark = landmark
+
+    def add(self, event, taken, counted):
+        cell, now, time = self.cell, event["log"], event["time"]
+        late = now - time > 86_400_000
+        if math.isnan(taken) or (late and not cell.half_life_ms):
+            return
+        if cell.fold == "distinct":
+            if counted:
+                rest, rank = counted >> 6, 1
+                while rank <= 58 and not rest & 1:
+                    rest, rank = rest >> 1, rank + 1
+                self.registers[counted & 63] = max(rank, self.registers.get(counted & 63, 0))
+        elif cell.fold == "min":
+            self.value = taken if math.isnan(self.value) else min(self.value, taken)
+        elif cell.fold == "max":
+            self.value = taken if math.isnan(self.value) else max(self.value, taken)
+        elif cell.fold == "last":
+            if time >= self.time:
+                self.value, self.time = taken, time
+        elif cell.half_life_ms:
+            self.total += taken * decay_weight(time, self.landmark, cell.half_life_ms)
+        elif cell.window_ms:
+            width = -(-cell.window_ms // BUCKETS)
+            self.head = max(self.head, now // width + 1)
+            bucket = min(time // width, self.head)
+            if bucket > self.head - RING:
+                self.buckets[bucket] = self.buckets.get(bucket, 0.0) + taken
+        else:
+            self.total += taken
+
+    def read(self, now):
+        cell = self.cell
+        if cell.fold == "distinct":
+            inverse = sum(1.0 / (1 << self.registers.get(each, 0)) for each in range(64))
+            empty = 64 - len(self.registers)
+            raw = 0.709 * 64 * 64 / inverse
+            return ("few", empty) if raw <= 160 and empty else ("many", raw)
+        if cell.fold != "sum":
+            return self.value
+        if cell.half_life_ms:
+            return self.total * decay_weight(self.landmark, now, cell.half_life_ms)
+        if cell.window_ms:
+            width = -(-cell.window_ms // BUCKETS)
+            first = max(now // width - BUCKETS + 1, self.head - RING + 1, 0)
+            return sum((self.buckets.get(b, 0.0) for b in range(first, self.head + 1)), 0.0)
+        return self.total
+
+
+class Twin:
+    """All cells in dictionaries: key of a scope to the cells of a row, in the order in which keys were counted."""
+
+    def __init__(self, settings, item_hash):
+        self.settings = settings
+        self.item_hash = item_hash
+        self.rows = {}
+        limits = settings.limits
+        self.room = {
+            "session": limits.sessions_max,
+            "user_item": limits.feature_user_items_max,
+            "user_attribute": limits.feature_user_values_max,
+        }
+
+    def apply(self, batch, numbers, codes_of):
+        """Fold a whole log, event by event."""
+        names = self.settings.action_names()
+        for i in range(len(batch)):
+            action = int(batch.action[i])
+            name = names[action] if batch.kind[i] == Kind.INTERACTION and action >= 0 else None
+            name = "impression" if batch.kind[i] == Kind.IMPRESSION else name
+            if batch.user_is_new[i] and batch.user_index[i] >= 0:
+                rows = self.rows.setdefault(("user", ""), {})
+                rows[int(batch.user_index[i])] = self.fresh(("user", ""), int(batch.log_time_ms[i]))
+            if name is None or not batch.folded[i]:
+                continue
+            weight = self.settings.types[name].weight if name != "impression" else 0.0
+            event = {
+                "log": int(batch.log_time_ms[i]), "time": int(batch.event_time_ms[i]), "one": 1.0, "weight": weight,
+                "value": float(batch.value[i]), "quantity": float(batch.quantity[i]),
+            }  # fmt: skip
+            item = int(batch.item_index[i])
+            counted = {"user": int(batch.user_hash[i]), "session": int(batch.session_hash[i])}
+            counted["item"] = int(self.item_hash[item]) if item >= 0 else 0
+            for group in sorted({(cell.scope, cell.attribute) for cell in CELLS}):
+                if not any(name in cell.actions for cell in CELLS if (cell.scope, cell.attribute) == group):
+                    continue
+                for key in self.keys_of(group, batch, i, int(numbers[i]), codes_of):
+                    self.count(group, key, name, event, counted)
+
+    def keys_of(self, group, batch, i, number, codes_of):
+        """Return the keys that an event counts for."""
+        scope, attribute = group
+        item, user, user_hash = int(batch.item_index[i]), int(batch.user_index[i]), int(batch.user_hash[i])
+        codes = codes_of(attribute, item) if attribute and item >= 0 else []
+        return {
+            "global": [0],
+            "user": [user] if user >= 0 else [],
+            "item": [item] if item >= 0 else [],
+            "session": [number] if number >= 0 else [],
+            "user_item": [(user_hash, item)] if user_hash and item >= 0 else [],
+            "attribute": codes,
+            "user_attribute": [(user_hash, code) for code in codes] if user_hash else [],
+        }[scope]
+
+    def fresh(self, group, now):
+        """Return a row into which nothing was folded."""
+        row = {cell: Plain(cell) for cell in CELLS if (cell.scope, cell.attribute) == group}
+        for each in row.values():
+            each.move(now)
+        return row
+
+    def count(self, group, key, name, event, counted):
+        """Fold one event into one row."""
+        rows = self.rows.setdefault(group, {})
+        row = rows.pop(key, None)
+        if row is None:
+            if group[0] in self.room and len(rows) == self.room[group[0]]:
+                del rows[next(iter(rows))]
+            row = self.fresh(group, event["log"])
+        rows[key] = row
+        for cell, plain in row.items():
+            plain.move(event["log"])
+            if name in cell.actions:
+                taken = float(event["time"]) if cell.take == "time" else event[cell.take]
+                plain.add(event, taken, counted.get(cell.of, 0))
+
+
+def folded(settings, batch, edges=()):
+    """Return the fold of a log that was cut at some places."""
+    fold = Fold(settings)
+    for start, stop in pairwise([0, *sorted({edge for edge in edges if 0 < edge < len(batch)}), len(batch)]):
+        fold.apply(LogPosition(start), cut(batch, start, stop))
+    return fold
+
+
+def same(found, expected):
+    """Whether a value is the plain one, to the bit; of distinct counts with their definition."""
+    if isinstance(expected, tuple):
+        kind, number = expected
+        return found == pytest.approx(64 * math.log(64 / number) if kind == "few" else number, abs=1e-5)
+    return found == expected or (math.isnan(found) and math.isnan(expected))
+
+
+def row_of(group, key):
+    """Return the row of a key."""
+    if group.keys is None:
+        return key
+    first, second = key if isinstance(key, tuple) else (key, 0)
+    return int(group.keys.find(np.array([first], dtype=np.uint64), np.array([second], dtype=np.uint64))[0])
+
+
+def read_row(group, row, now):
+    """Return the values of all cells in a row."""
+    found = np.empty((len(group.cells), 1))
+    numbers = np.arange(len(group.cells), dtype=np.int32)
+    known = np.ones(1, dtype=np.bool_)
+    read_cells(np.array([row]), known, now, group.spec, numbers, group.rows, group.octets, found)
+    return found[:, 0].tolist()
+
+
+def require_twin(settings, batch, edges, now):
+    """Every key that is held has the plain values, and no other key is held."""
+    fold = folded(settings, batch, edges)
+    twin, walked = Twin(settings, fold.vocabulary.item_hash), Fold(settings)
+
+    def codes_of(attribute, item):
+        codes = walked.items.tags(attribute) if attribute == "tags" else walked.items.category(attribute)
+        return [code for code in np.atleast_1d(codes[item]).tolist() if code >= 0]
+
+    index = indexed(batch, settings)
+    numbers = Sessions(settings).number(index).number
+    for i in range(len(batch)):
+        walked.apply(LogPosition(i), cut(batch, i, i + 1))
+        twin.apply(part(index, i, i + 1), numbers[i : i + 1], codes_of)
+    assert walked.digest() == fold.digest()
+    for group in fold.cells.groups:
+        rows = twin.rows.get((group.scope, group.attribute), {})
+        if group.keys is not None:
+            assert len(group.keys) == len(rows)
+        for key, plain in rows.items():
+            second = (key[0], int(twin.item_hash[key[1]])) if group.scope == "user_item" else key
+            values = read_row(group, row_of(group, second), now)
+            for cell, value in zip(group.cells, values, strict=True):
+                assert same(value, plain[cell].read(now)), (group.name, key, cell)
+
+
+@given(event_batches(60), cuts(60), st.sampled_from([0, 1, 7 * MINUTE, 5 * 3_600_000, 40 * 86_400_000]))
+def test_cells_are_what_their_definitions_say(batch, edges, later):
+    """For every key of every scope: duplicates, late events, evictions, new attributes, wherever a log is cut."""
+    if len(batch):
+        require_twin(SETTINGS, batch, edges, int(batch.rows["log_time_ms"][-1]) + later)
+
+
+def test_a_stream_of_a_shop():
+    """A thousand events, in which every maximum is met."""
+    batch = random_events(1_000, 5)
+    require_twin(SETTINGS, batch, [1, 500, 501], int(batch.rows["log_time_ms"][-1]) + MINUTE)
+    fold = folded(SETTINGS, batch)
+    assert fold.cells.evicted_count > 0
+
+
+@given(event_batches(50, people=True), cuts(50))
+def test_a_restart_changes_nothing(batch, edges):
+    """What was restored goes on as what was not, merges and erasures among it."""
+    middle = len(batch) // 2
+    whole = folded(SETTINGS, batch, edges)
+    first = folded(SETTINGS, cut(batch, 0, middle))
+    again = Fold(SETTINGS)
+    again.restore({name: array.copy() for name, array in first.arrays().items()})
+    assert again.digest() == first.digest()
+    if len(batch) > middle:
+        again.apply(LogPosition(middle), cut(batch, middle, len(batch)))
+    assert again.digest() == whole.digest()
+
+
+def act(user, item, **more):
+    """A view."""
+    base = Event(Kind.INTERACTION, action="view", user_id=user, item_id=item, value=2.0, log_time_ms=START_MS)
+    return base._replace(event_id=f"{user}-{item}-{len(more)}-{more}", **more)
+
+
+def keys_for(fold, user, item):
+    """Return the keys of one question."""
+    return Keys(
+        np.array([fold.vocabulary.user_index(user)], dtype=np.int32),
+        np.array([fold.vocabulary.user_hash_of(user)], dtype=np.uint64),
+        fold.vocabulary.item_indices((item,)),
+        np.array([-1]),
+    )
+
+
+OWN = [cell for cell in CELLS if cell.scope in {"user", "user_item", "user_attribute"}]
+
+
+def test_two_users_who_become_one_have_what_both_had():
+    """Sums add up, the rest is of both: as if all had been one user's, but for the order of float sums."""
+    settings = settings_of(feature_user_items_max=99, feature_user_values_max=99)
+    item = Event(Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes"}', log_time_ms=START_MS)
+    drafts = [act("a", "x"), act("b", "x", value=3.0), act("b", "y", value=5.0), act("a", "x", value=7.0)]
+    acts = [each._replace(event_time_ms=START_MS - 9 + number) for number, each in enumerate(drafts)]
+    events = [item, *acts]
+    merge = Event(Kind.USER, Operation.MERGE, user_id="b", body=b'{"from":"a"}', log_time_ms=START_MS)
+    apart = folded(settings, build([*events, merge]))
+    one = folded(settings, build([event._replace(user_id="b") if event.user_id else event for event in events]))
+    for each in "xy":
+        left = apart.cells.read(OWN, keys_for(apart, "b", each), START_MS)
+        right = one.cells.read(OWN, keys_for(one, "b", each), START_MS)
+        for cell, found, expected in zip(OWN, left[0], right[0], strict=True):
+            if not (cell.fold == "distinct" and cell.of == "user"):
+                np.testing.assert_allclose(found, expected, err_msg=str(cell))
+
+
+def test_nothing_is_left_of_a_user_who_is_forgotten():
+    """Rows of the user, with items and with values; what is counted of items stays."""
+    settings = settings_of(feature_user_items_max=99, feature_user_values_max=99)
+    item = Event(Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes"}', log_time_ms=START_MS)
+    erase = Event(Kind.ERASE, user_id="a", log_time_ms=START_MS)
+    fold = folded(settings, build([item, act("a", "x"), act("b", "x"), erase]))
+    without = folded(settings, build([item, act("b", "x")]))
+    for group in fold.cells.groups:
+        if group.keys is not None and group.scope != "session":
+            assert group.keys.arrays()["first"].tolist() == [id_hash("b")]
+    counts = [cell for cell in CELLS if cell.scope == "item" and cell.actions == ACTS and cell.take == "one"]
+    found = fold.cells.read([cell for cell in counts if cell.fold == "sum"], keys_for(fold, "b", "x"), START_MS)
+    assert found.tolist() == [[2.0]]
+    again = fold.cells.read(OWN, keys_for(fold, "b", "x"), START_MS)
+    np.testing.assert_array_equal(again, without.cells.read(OWN, keys_for(without, "b", "x"), START_MS))
+
+
+def test_what_is_not_known_is_nan_and_what_never_was_is_nothing():
+    """An unknown user or item has no counts; a known pair that never met has none, but knows it."""
+    fold = folded(SETTINGS, build([act("a", "x"), act("b", "y")]))
+    counts = [cell for cell in CELLS if cell.fold == "sum" and cell.take == "one" and cell.scope == "user_item"]
+    assert fold.cells.read(counts, keys_for(fold, "a", "y"), START_MS)[0].tolist() == [0.0] * len(counts)
+    assert np.isnan(fold.cells.read(counts, keys_for(fold, "a", "nobody-knows"), START_MS)).all()
+    assert np.isnan(fold.cells.read(counts, keys_for(fold, "stranger", "x"), START_MS)).all()
