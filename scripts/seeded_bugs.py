@@ -277,7 +277,7 @@ BUGS = (
     ),
     Bug(
         "cells_keep_their_landmark",
-        (Edit("state/cell_fold.py", "mode == DECAY and landmark_at(now", "mode == -1 and landmark_at(now"),),
+        (Edit("state/cell_fold.py", "mode == DECAY and before < begin", "mode == -1 and before < begin"),),
         CELLS,
     ),
     Bug(

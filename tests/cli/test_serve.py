@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -20,7 +21,12 @@ def test_what_serve_prints_works(tmp_path):
     with pytest.raises(SystemExit):
         main(["init", str(tmp_path)])
     with running_server(tmp_path, lambda _: None):
-        said = (tmp_path / "server.txt").read_text()
+        said = ""
+        for _ in range(100):  # its address is known a moment before it is printed
+            said = (tmp_path / "server.txt").read_text()
+            if "Ctrl-C" in said:
+                break
+            time.sleep(0.1)
         assert "midstream import example.ndjson" in said
         commands = [line.strip() for line in said.splitlines() if line.strip().startswith("curl ")]
         with pytest.raises(SystemExit) as left:

@@ -45,6 +45,8 @@ CELLS = tuple(
                 (ACTS, {"window_ms": 36 * 3_600_000, "take": "value"}),
                 (("view",), {"take": "value", "fold": "min"}),
                 (ACTS, {"take": "quantity", "fold": "max"}),
+                (ACTS, {"take": "has_value"}),
+                (("view",), {"take": "value_squared"}),
                 (ACTS, {"take": "value", "fold": "last"}),
                 (ACTS, {"take": "time", "fold": "max"}),
                 (ACTS, {"fold": "distinct", "of": "user"}),
@@ -159,6 +161,8 @@ class Twin:
                 "log": int(batch.log_time_ms[i]), "time": int(batch.event_time_ms[i]), "one": 1.0, "weight": weight,
                 "value": float(batch.value[i]), "quantity": float(batch.quantity[i]),
             }  # fmt: skip
+            event["value_squared"] = event["value"] * event["value"]
+            event["has_value"] = math.nan if math.isnan(event["value"]) else 1.0
             item = int(batch.item_index[i])
             counted = {"user": int(batch.user_hash[i]), "session": int(batch.session_hash[i])}
             counted["item"] = int(self.item_hash[item]) if item >= 0 else 0
@@ -202,7 +206,7 @@ class Twin:
         for cell, plain in row.items():
             plain.move(event["log"])
             if name in cell.actions:
-                taken = float(event["time"]) if cell.take == "time" else event[cell.take]
+                taken = event[cell.take]
                 plain.add(event, taken, counted.get(cell.of, 0))
 
 
@@ -302,12 +306,8 @@ def act(user, item, **more):
 
 def keys_for(fold, user, item):
     """Return the keys of one question."""
-    return Keys(
-        np.array([fold.vocabulary.user_index(user)], dtype=np.int32),
-        np.array([fold.vocabulary.user_hash_of(user)], dtype=np.uint64),
-        fold.vocabulary.item_indices((item,)),
-        np.array([-1]),
-    )
+    vocabulary = fold.vocabulary
+    return Keys(vocabulary.item_indices((item,)), vocabulary.user_index(user), vocabulary.user_hash_of(user))
 
 
 OWN = [cell for cell in CELLS if cell.scope in {"user", "user_item", "user_attribute"}]

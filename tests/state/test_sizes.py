@@ -5,6 +5,7 @@ import pytest
 
 from midstream.core.durations import Duration
 from midstream.state.fold import Fold
+from midstream.state.program import Cell
 from midstream.state.settings import EventType, FoldSettings, Limits
 from midstream.state.sizes import sizes_max
 from midstream.testing.events import tiny_settings
@@ -14,6 +15,12 @@ ODD = FoldSettings(
     attributes={"a": "category", "b": "category", "c": "tags", "d": "boolean"},
     half_lives=(Duration("1h"),),
     segment="context.device",
+    cells=(
+        Cell("item", ("view",), window_ms=3_600_000),
+        Cell("user", ("view",), fold="distinct", of="item"),
+        Cell("user_attribute", ("view",), half_life_ms=1_000, attribute="a"),
+        Cell("user_item", ("impression",)),
+    ),
     limits=Limits(users_max=999, items_max=1_001, click_items_max=7, user_ring_max=13, index_items_max=255),
 )
 

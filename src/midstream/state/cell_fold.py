@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, Mask
-from midstream.state.decay import decay_weight, landmark_at, rebase_factor
+from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.kernel import kernel, signed
 from midstream.state.logarithm import log2_of
 from midstream.state.prefetch import AHEAD, LINE_BYTES, prefetch
@@ -35,6 +35,7 @@ VALUE: Final = 2
 SQUARED: Final = 3
 QUANTITY: Final = 4
 TIME: Final = 5
+HAS_VALUE: Final = 6
 BUCKETS: Final = 12
 """Of a window: what it holds is exact to a twelfth."""
 RING: Final = BUCKETS + 1
@@ -95,10 +96,11 @@ def fold_cells(
         rows: Of the scope, (capacity, words).
         octets: The same memory, (capacity, 8 * words).
     """
+    # Log time never goes back, so what depends on it and a period alone is found anew a few times a batch at most:
+    # divisions would take most of the time.
+    begins, ends = np.zeros(spec.shape[1], dtype=np.int64), np.zeros(spec.shape[1], dtype=np.int64)
     for j in range(len(event_of)):
-        ahead = row_of[min(j + AHEAD, len(row_of) - 1)]
-        for start in range(0, rows.strides[0], LINE_BYTES):
-            prefetch(rows, ahead, start)
+        _ask_for(row_of[min(j + AHEAD, len(row_of) - 1)], rows)
         i, row = signed(event_of[j]), signed(row_of[j])
         now, time_ms = signed(log_time_ms[i]), signed(event_time_ms[i])
         if is_new[j] or rows[row, 0] == 0.0:
@@ -108,8 +110,13 @@ def fold_cells(
         is_late = now - time_ms > LATE_MS_MAX
         for cell in range(spec.shape[1]):
             mode, place, period = signed(spec[MODE, cell]), signed(spec[PLACE, cell]), signed(spec[PERIOD, cell])
-            if mode == DECAY and landmark_at(now, period) != landmark_at(before, period):
-                rows[row, place] *= rebase_factor(landmark_at(before, period), landmark_at(now, period), period)
+            if mode in (DECAY, WINDOW) and now >= ends[cell]:
+                length = period * LANDMARK_HALF_LIVES if mode == DECAY else period
+                begins[cell] = now // length * length
+                ends[cell] = begins[cell] + length
+            begin = signed(begins[cell])
+            if mode == DECAY and before < begin:
+                rows[row, place] *= rebase_factor(landmark_at(before, period), begin, period)
             if spec[ACTIONS, cell] & bit[i] == 0 or (is_late and mode != DECAY):
                 continue
             if mode == DISTINCT:
@@ -118,19 +125,25 @@ def fold_cells(
             taken = taken_of(signed(spec[TAKE, cell]), float(weight[i]), float(value[i]), float(quantity[i]), time_ms)
             if np.isnan(taken):
                 continue
-            if mode == DECAY:
-                rows[row, place] += taken * decay_weight(time_ms, landmark_at(now, period), period)
-            elif mode == WINDOW:
-                add_to_window(rows[row], place, period, taken, time_ms, now)
-            else:
-                add_plain(rows[row], mode, place, taken, time_ms)
+            add_number(rows[row], mode, place, period, taken, time_ms, begin)
         rows[row, 0] = now
 
 
 @kernel
-def add_plain(row: Rows, mode: int, place: int, taken: float, time_ms: int) -> None:
-    """Fold a number into a cell that does not fade: a sum, the least, the most or the last."""
-    if mode == SUM:
+def _ask_for(row: int, rows: Rows) -> None:
+    """Ask for all of a row."""
+    for start in range(0, rows.strides[0], LINE_BYTES):
+        prefetch(rows, signed(row), start)
+
+
+@kernel
+def add_number(row: Rows, mode: int, place: int, period: int, taken: float, time_ms: int, begin_ms: int) -> None:
+    """Fold a number into a cell: ``begin_ms`` is its landmark where it fades, in a window where now's bucket begins."""
+    if mode == DECAY:
+        row[place] += taken * decay_weight(time_ms, begin_ms, period)
+    elif mode == WINDOW:
+        add_to_window(row, place, period, taken, time_ms, begin_ms)
+    elif mode == SUM:
         row[place] += taken
     elif mode == MIN:
         row[place] = taken if np.isnan(row[place]) else min(row[place], taken)
@@ -144,29 +157,39 @@ def add_plain(row: Rows, mode: int, place: int, taken: float, time_ms: int) -> N
 @kernel
 def taken_of(take: int, weight: float, value: float, quantity: float, time_ms: int) -> float:
     """Return what is taken of an event; NaN = it was not sent."""
-    if take == ONE:
-        return 1.0
+    found = 1.0
     if take == WEIGHT:
-        return weight
-    if take == VALUE:
-        return value
-    if take == SQUARED:
-        return value * value
-    if take == QUANTITY:
-        return np.float64(quantity)
-    return np.float64(time_ms)
+        found = weight
+    elif take == VALUE:
+        found = value
+    elif take == SQUARED:
+        found = value * value
+    elif take == QUANTITY:
+        found = quantity
+    elif take == TIME:
+        found = float(time_ms)
+    elif take == HAS_VALUE and np.isnan(value):
+        found = np.nan
+    return found
 
 
 @kernel
-def add_to_window(row: Rows, place: int, width_ms: int, taken: float, event_time_ms: int, now_ms: int) -> None:
-    """Add to the bucket of an event's time, if it is held; first empty those that log time has passed since."""
-    head = now_ms // width_ms + 1
+def add_to_window(row: Rows, place: int, width_ms: int, taken: float, event_time_ms: int, begin_ms: int) -> None:
+    """Add to the bucket of an event's time, if it is held; first empty those that log time has passed since.
+
+    ``begin_ms`` is where the bucket of now begins.
+    """
+    head = begin_ms // width_ms + 1
     held = signed(row[place + RING])
     if head > held:
         for bucket in range(max(held + 1, head - RING + 1), head + 1):
             row[place + bucket % RING] = 0.0
         row[place + RING] = head
-    bucket = min(event_time_ms // width_ms, head)
+    bucket = head - 1
+    if event_time_ms >= begin_ms + width_ms:
+        bucket = head
+    elif event_time_ms < begin_ms:
+        bucket = event_time_ms // width_ms
     if bucket > head - RING:
         row[place + bucket % RING] += taken
 
@@ -223,19 +246,30 @@ def read_cells(
         octets: The same memory.
         found: For the values, (c, n).
     """
+    for k in range(len(row_of)):
+        if row_of[k] >= 0:
+            _ask_for(row_of[k], rows)
     for c in range(len(wanted)):
-        cell = wanted[c]
-        mode, place, period = spec[MODE, cell], spec[PLACE, cell], spec[PERIOD, cell]
+        cell = signed(wanted[c])
+        mode, place, period = signed(spec[MODE, cell]), signed(spec[PLACE, cell]), signed(spec[PERIOD, cell])
+        begin, factor = 0, 1.0
+        if mode == DECAY:
+            begin = landmark_at(now_ms, period)
+            factor = decay_weight(begin, now_ms, period)
+        elif mode == WINDOW:
+            begin = now_ms // period - BUCKETS + 1
         for k in range(len(row_of)):
-            row = row_of[k]
+            row = signed(row_of[k])
             if row < 0 or rows[row, 0] == 0.0:
                 is_sum = mode <= WINDOW or mode == DISTINCT
                 found[c, k] = 0.0 if known[k] and is_sum else np.nan
-            elif mode == DECAY:
+            elif mode == DECAY and rows[row, 0] < begin:
                 landmark = landmark_at(signed(rows[row, 0]), period)
                 found[c, k] = rows[row, place] * decay_weight(landmark, now_ms, period)
+            elif mode == DECAY:
+                found[c, k] = rows[row, place] * factor
             elif mode == WINDOW:
-                found[c, k] = window_of(rows[row], place, period, now_ms)
+                found[c, k] = window_from(rows[row], place, begin)
             elif mode == DISTINCT:
                 found[c, k] = distinct_of(octets[row], 8 * place)
             else:
@@ -243,12 +277,16 @@ def read_cells(
 
 
 @kernel
-def window_of(row: Rows, place: int, width_ms: int, now_ms: int) -> float:
-    """Return the sum of the last buckets up to a time, and of what is ahead of it."""
+def window_from(row: Rows, place: int, first: int) -> float:
+    """Return the sum of the buckets from one on, and of what is ahead of now."""
     head = signed(row[place + RING])
+    bucket = max(first, head - RING + 1, 0)
+    at = bucket % RING
     total = 0.0
-    for bucket in range(max(now_ms // width_ms - BUCKETS + 1, head - RING + 1, 0), head + 1):
-        total += row[place + bucket % RING]
+    while bucket <= head:
+        total += row[place + at]
+        at = at + 1 if at + 1 < RING else 0
+        bucket += 1
     return total
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from midstream.core.types import Mask
 from midstream.state.hash_table import fill, find, table_size
 from midstream.state.hashing import combine
-from midstream.state.kernel import kernel
+from midstream.state.kernel import kernel, signed
+from midstream.state.prefetch import FURTHER, prefetch
 from midstream.state.user_slots import new_meta, read_order, release_user, take_user, write_order
 
 KEY_ROW = np.dtype([("hash", "u8"), ("first", "u8"), ("second", "u8"), ("older", "i4"), ("newer", "i4")])
@@ -126,7 +127,10 @@ def _take_keys(
 
 @kernel
 def _find_keys(first: Hashes, second: Hashes, hashes: Hashes, table: NDArray[np.int32], row_of: Places) -> None:
+    mask, last = len(table) - 1, len(first) - 1
     for j in range(len(first)):
+        ahead = min(j + FURTHER, last)
+        prefetch(table, signed(key_of_parts(first[ahead], second[ahead])) & mask, 0)
         row_of[j] = find(key_of_parts(first[j], second[j]), hashes, table)
 
 

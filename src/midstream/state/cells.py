@@ -8,9 +8,9 @@ What a cell counts is said in ``state.program.Cell``, how it is folded in ``stat
 two silences, as everywhere: acts that open no session, impressions among them, count for none.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from midstream.state.cell_fold import (
     ACTIONS,
     BUCKETS,
     DECAY,
-    DISTINCT,
     LAST,
     MAX,
     MIN,
@@ -30,10 +29,7 @@ from midstream.state.cell_fold import (
     PERIOD,
     PLACE,
     SPEC_ROWS,
-    SUM,
     TAKE,
-    WINDOW,
-    WORDS,
     Rows,
     Spec,
     add_rows,
@@ -41,13 +37,14 @@ from midstream.state.cell_fold import (
     read_cells,
 )
 from midstream.state.cell_keys import CellKeys
+from midstream.state.cell_layout import KEYED, cells_in, groups_of, mode_of, rows_max, words_of
 from midstream.state.items import Items
-from midstream.state.program import IMPRESSION, Cell
+from midstream.state.program import IMPRESSION, Cell, TakeName
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Vocabulary
 
-_MODES = {"sum": SUM, "min": MIN, "max": MAX, "last": LAST, "distinct": DISTINCT}
-_TAKES = {name: number for number, name in enumerate(("one", "weight", "value", "value_squared", "quantity", "time"))}
+_TAKES = {name: number for number, name in enumerate(get_args(TakeName))}
+"""In the order of the kernel's numbers."""
 _OF = {"": 0, "user": 0, "item": 1, "session": 2}
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 Places = NDArray[np.int64]
@@ -55,14 +52,14 @@ Hashes = NDArray[np.uint64]
 
 
 class Keys(NamedTuple):
-    """Whose cells are read, a key each, all (n,)."""
+    """Whose cells are read: of one user and session, and of each of some items."""
 
-    user_index: Index
-    """Slot, -1 = none, or one that is not known."""
-    user_hash: Hashes
     item_index: Index
-    session_number: Places
-    """-1 = none."""
+    """(n,), -1 = none, or one that is not known."""
+    user_index: int = -1
+    """Slot, -1 = none, or one that is not known."""
+    user_hash: int = 0
+    session_number: int = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +90,7 @@ class Cells:
         self._items = items
         self._bits = {name: 1 << number for number, name in enumerate((*settings.action_names(), IMPRESSION))}
         self._weights = np.array([settings.types[name].weight for name in settings.action_names()] + [0.0])
-        self.groups = [self._group(settings, scope, attribute) for scope, attribute in _groups_of(settings.cells)]
+        self.groups = [self._group(settings, scope, attribute) for scope, attribute in groups_of(settings.cells)]
         self._place = {cell: (group, number) for group in self.groups for number, cell in enumerate(group.cells)}
 
     @property
@@ -104,7 +101,9 @@ class Cells:
     @property
     def bytes_max(self) -> int:
         """Memory of all rows and keys."""
-        return sum(group.rows.nbytes + (group.keys.byte_count if group.keys else 0) for group in self.groups)
+        return sum(
+            group.rows.nbytes + (group.keys.byte_count if group.keys is not None else 0) for group in self.groups
+        )
 
     @property
     def evicted_count(self) -> int:
@@ -144,10 +143,10 @@ class Cells:
             wanted = [number for number, cell in enumerate(cells) if self._place[cell][0] is group]
             if wanted:
                 numbers = np.array([self._place[cells[number]][1] for number in wanted], dtype=np.int32)
-                values = np.empty((len(wanted), found.shape[1]), dtype=np.float64)
                 row_of, known = self._find(group, keys)
+                values = np.empty((len(wanted), len(row_of)), dtype=np.float64)
                 read_cells(row_of, known, now_ms, group.spec, numbers, group.rows, group.octets, values)
-                found[wanted] = values
+                found[wanted] = values  # of one user or session for all items
         return found.T
 
     def merge(self, into: int, other: int, into_hash: int, other_hash: int) -> None:
@@ -191,43 +190,26 @@ class Cells:
 
     def _group(self, settings: FoldSettings, scope: str, attribute: str) -> Group:
         """Lay out the row of a scope and reserve its rows."""
-        limits = settings.limits
-        cells = tuple(cell for cell in settings.cells if (cell.scope, cell.attribute) == (scope, attribute))
+        cells = cells_in(settings.cells, scope, attribute)
         spec = np.zeros((SPEC_ROWS, len(cells)), dtype=np.int64)
-        place = 1
         for number, cell in enumerate(cells):
-            spec[:, number] = self._parameters(cell, place)
-            place += WORDS[int(spec[MODE, number])]
-        fresh = np.zeros((1, place), dtype=np.float64)
-        unknown = np.isin(spec[MODE], (MIN, MAX, LAST))
-        fresh[0, spec[PLACE, unknown]] = np.nan
-        capacity = {
-            "global": 1,
-            "user": limits.users_max,
-            "item": limits.items_max,
-            "attribute": limits.attribute_values_max,
-            "session": limits.sessions_max,
-            "user_item": limits.feature_user_items_max,
-            "user_attribute": limits.feature_user_values_max,
-        }[scope]
-        keys = CellKeys(capacity) if scope in {"session", "user_item", "user_attribute"} else None
+            spec[:, number] = self._parameters(cell, words_of(cells[:number]))
+        fresh = np.zeros((1, words_of(cells)), dtype=np.float64)
+        fresh[0, spec[PLACE, np.isin(spec[MODE], (MIN, MAX, LAST))]] = np.nan
+        capacity = rows_max(scope, settings.limits)
+        keys = CellKeys(capacity) if scope in KEYED else None
         name = f"{scope}.{attribute}" if attribute else scope
-        return Group(name, scope, attribute, cells, spec, fresh, np.zeros((capacity, place)), keys)
+        return Group(name, scope, attribute, cells, spec, fresh, np.zeros((capacity, fresh.shape[1])), keys)
 
     def _parameters(self, cell: Cell, place: int) -> list[int]:
         """Return what the kernels know of a cell, in the order of the rows of ``spec``."""
-        mode = _MODES[cell.fold]
-        if mode == SUM and cell.half_life_ms:
-            mode = DECAY
-        elif mode == SUM and cell.window_ms:
-            mode = WINDOW
-        period = cell.half_life_ms if mode == DECAY else -(-cell.window_ms // BUCKETS)
+        mode = mode_of(cell)
         found = {
             ACTIONS: sum(self._bits[action] for action in cell.actions),
             MODE: mode,
             TAKE: _TAKES[cell.take],
             PLACE: place,
-            PERIOD: period,
+            PERIOD: cell.half_life_ms if mode == DECAY else -(-cell.window_ms // BUCKETS),
             OF: _OF[cell.of],
         }
         return [found[row] for row in range(SPEC_ROWS)]
@@ -271,19 +253,24 @@ class Cells:
         return self._items.tags(attribute) if kinds[attribute] == "tags" else self._items.category(attribute)
 
     def _find(self, group: Group, keys: Keys) -> tuple[Places, Mask]:
-        """Return the row of each key, -1 = none, and whether the key is one of something that is known."""
-        item, user = keys.item_index.astype(np.int64), keys.user_index.astype(np.int64)
+        """Return the row of each key, -1 = none, and whether the key is one of something that is known.
+
+        As many as items, or one where a scope knows no items.
+        """
+        if group.scope in {"global", "user", "session"}:
+            place = {"global": 0, "user": keys.user_index, "session": keys.session_number}[group.scope]
+            row_of = np.array([place], dtype=np.int64)
+            if group.keys is not None and place >= 0:
+                row_of = group.keys.find(row_of.astype(np.uint64), np.zeros(1, dtype=np.uint64))
+            return row_of, np.array([place >= 0])
+        item = keys.item_index.astype(np.int64)
         value = self._first_code(group.attribute, item) if group.attribute else item
         if group.keys is None:
-            row_of = {"global": np.zeros_like(item), "user": user}.get(group.scope, value)
-            return row_of, row_of >= 0
-        if group.scope == "session":
-            first, second = keys.session_number.astype(np.uint64), np.zeros(len(item), dtype=np.uint64)
-            named = keys.session_number >= 0
-            return np.where(named, group.keys.find(first, second), -1), named
-        named = (keys.user_hash != 0) & (value >= 0)
+            return value, value >= 0
         second = value.astype(np.uint64) if group.attribute else self._item_hashes(keys.item_index)
-        return np.where(named, group.keys.find(keys.user_hash, second), -1), named & (user >= 0)
+        row_of = group.keys.find(np.full(len(item), keys.user_hash, dtype=np.uint64), second)
+        named = (value >= 0) & (keys.user_hash != 0)
+        return np.where(named, row_of, -1), named & (keys.user_index >= 0)
 
     def _first_code(self, attribute: str, item: Places) -> Places:
         """Return the code of the first value that each item has, -1 = none."""
@@ -322,8 +309,3 @@ class Cells:
         if group.scope == "item":
             return self._vocabulary.item_count
         return self._items.value_count(group.attribute) if group.scope == "attribute" else 1
-
-
-def _groups_of(cells: Sequence[Cell]) -> Iterator[tuple[str, str]]:
-    """Yield each scope, with its attribute, once, in a fixed order."""
-    yield from sorted({(cell.scope, cell.attribute) for cell in cells})

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from midstream.state.logarithm import log2_of
 
 ScopeName = Literal["global", "user", "item", "session", "attribute", "user_item", "user_attribute"]
-TakeName = Literal["one", "weight", "value", "value_squared", "quantity", "time"]
+TakeName = Literal["one", "weight", "value", "value_squared", "quantity", "time", "has_value"]
 FoldName = Literal["sum", "min", "max", "last", "distinct"]
 Counted = Literal["", "user", "item", "session"]
 IMPRESSION = "impression"
@@ -36,7 +36,8 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actions: tuple[str, ...]
     """Configured interactions, and ``impression``; ascending."""
     take: TakeName = "one"
-    """What of an event is folded; NaN passes it by. ``time`` is its event time in milliseconds."""
+    """What of an event is folded; NaN passes it by. ``time`` is its event time in milliseconds, ``has_value`` 1 when a
+    value was sent, else NaN."""
     fold: FoldName = "sum"
     """``last`` is of the newest event time, of equal ones the later in the log."""
     half_life_ms: int = 0
