@@ -10,6 +10,7 @@ import uvloop
 
 from midstream.core.types import LogPosition
 from midstream.engine.board import Board, Line
+from midstream.serving import accepting
 from midstream.serving.accepting import Acceptor, Share
 
 
@@ -73,11 +74,9 @@ def run(processes, play):
 
 
 @pytest.mark.parametrize("processes,count", [(2, 16), (3, 16), (4, 50)])
-def test_connections_are_spread_evenly(processes, count):
-    """Made at once, no process has more than one connection more than another.
-
-    A process whose loop is held up for longer than the others wait gets fewer: once in three tries none is.
-    """
+def test_connections_are_spread_evenly(processes, count, monkeypatch):
+    """Made at once, no process has more than one connection more than another, where none is held up for too long."""
+    monkeypatch.setattr(accepting, "YIELD_S", 0.05)  # a machine that is busy holds this loop up for 2 ms
 
     async def play(port, _acceptors, _board):
         found, writers = await taken(port, count)
@@ -85,14 +84,9 @@ def test_connections_are_spread_evenly(processes, count):
             each.close()
         return found
 
-    gaps = []
-    for _ in range(3):
-        found = run(processes, play)
-        assert sum(found.values()) == count
-        gaps.append(max(found.values()) - min(found[process] for process in range(processes)))
-        if gaps[-1] <= 1:
-            break
-    assert min(gaps) <= 1
+    found = run(processes, play)
+    assert sum(found.values()) == count
+    assert max(found.values()) - min(found[process] for process in range(processes)) <= 1
 
 
 def test_others_take_what_one_leaves():

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
 from midstream.core.errors import NotFound
-from midstream.core.kinds import Kind, Operation
+from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.decay import TABLE
-from midstream.state.items import IMPRESSION, Items
+from midstream.state.items import Items
 from midstream.state.settings import EventType, FoldSettings, Limits
 
 if TYPE_CHECKING:

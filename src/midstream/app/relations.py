@@ -7,12 +7,11 @@ from keyword import iskeyword
 from midstream.app.config import Config, Custom, Placement
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
-from midstream.core.kinds import RESERVED_TYPES
+from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.engine.board import PROCESSES_MAX
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
-from midstream.ranking.acted import IMPRESSION
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial

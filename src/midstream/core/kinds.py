@@ -35,5 +35,7 @@ class Operation(IntEnum):
     """Of users alone: what is known of another id belongs to this one from now on."""
 
 
+IMPRESSION = "impression"
+"""Stands beside the names of the configured interactions wherever one of both is meant."""
 RESERVED_TYPES = ("impression", "served", "item", "user", "tick", "control", "erase")
 """Values of ``type`` on the wire that no configured interaction may have."""

@@ -4,12 +4,11 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.kinds import IMPRESSION
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.among import among
 from midstream.state.settings import FoldSettings
 from midstream.state.users import Users
-
-IMPRESSION = "impression"
 
 
 class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,9 +4,10 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
+from midstream.core.kinds import IMPRESSION
 from midstream.core.types import Moment, Proposal
 from midstream.state.decay import decay_weights
-from midstream.state.items import IMPRESSION, Items
+from midstream.state.items import Items
 
 _MONTH_MS = 30 * 86_400_000
 """The longest window in which impressions are counted."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind
+from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import Index, IndexedBatch, Mask
 from midstream.state.cell_fold import (
     ACTIONS,
@@ -39,7 +39,7 @@ from midstream.state.cell_fold import (
 from midstream.state.cell_keys import CellKeys
 from midstream.state.cell_layout import KEYED, cells_in, groups_of, mode_of, rows_max, words_of
 from midstream.state.items import Items
-from midstream.state.program import IMPRESSION, Cell, TakeName
+from midstream.state.program import Cell, TakeName
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Vocabulary
 

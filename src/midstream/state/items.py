@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
-from midstream.core.kinds import Kind, Operation
+from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.events.wire import AttributeKind
@@ -50,8 +50,6 @@ from midstream.state.vocabulary import Vocabulary
 from midstream.state.windows import ROW_CELLS, count_window
 
 _ITEM = np.uint8(Kind.ITEM)
-IMPRESSION = "impression"
-"""Name of the row of counts that impressions have, beside those of the actions."""
 AVAILABLE = "available"
 """The reserved attribute: an item with any other value than true is not served. True where it is missing."""
 

@@ -24,8 +24,6 @@ ScopeName = Literal["global", "user", "item", "session", "attribute", "user_item
 TakeName = Literal["one", "weight", "value", "value_squared", "quantity", "time", "has_value"]
 FoldName = Literal["sum", "min", "max", "last", "distinct"]
 Counted = Literal["", "user", "item", "session"]
-IMPRESSION = "impression"
-"""Stands beside the configured interactions in ``Cell.actions``."""
 Columns: TypeAlias = NDArray[np.float64]
 
 
