@@ -89,6 +89,24 @@ def test_connections_are_spread_evenly(processes, count, monkeypatch):
     assert max(found.values()) - min(found[process] for process in range(processes)) <= 1
 
 
+def test_connections_one_after_another_are_spread_evenly(monkeypatch):
+    """Each goes to a process with the fewest, not to the one that always wakes first."""
+    monkeypatch.setattr(accepting, "YIELD_S", 0.05)
+
+    async def play(port, _acceptors, _board):
+        total: Counter[int] = Counter()
+        writers = []
+        for _ in range(9):
+            found, more = await taken(port, 1)
+            total += found
+            writers += more
+        for each in writers:
+            each.close()
+        return total
+
+    assert run(3, play) == Counter({0: 3, 1: 3, 2: 3})
+
+
 def test_others_take_what_one_leaves():
     """A process that takes no connections gets none, and holds up nobody; afterwards it gets those that it lacks."""
 
