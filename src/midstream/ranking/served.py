@@ -1,24 +1,21 @@
 """The served record: what the log keeps of an answer, enough to show it, to learn from it and to answer it again.
 
-One MessagePack array, field by field in the order of ``_Body``; numbers of the items are packed as little-endian
-float32, sources as bits, so that 20 items with ids of 12 characters take about 0.7 kB. The full trace (candidates that
-were not chosen) is not kept: a rerun computes it.
+Its wire form is ``events.served_body``. The full trace (candidates that were not chosen) is not kept: a rerun computes
+it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Failure, LogPosition, Query, Served, TimestampMs
+from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 
-RECORD_VERSION = 1
 FAILURES_MAX = 32
 """More parts than a plan has: 8 sources, their floor, filters, scorers, selector."""
-Value: TypeAlias = str | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,44 +50,6 @@ class ServedRecord:
     failures: tuple[Failure, ...]
 
 
-class _Body(msgspec.Struct, frozen=True, array_like=True):
-    """The array, in its order. Fields are only ever added at the end, with a higher version."""
-
-    version: int
-    log_position: int
-    request_id: str
-    placement: str
-    user_id: str | None
-    session_id: str | None
-    slate_size: int
-    now_ms: int
-    seed: int
-    items: tuple[str, ...]
-    exclude: tuple[str, ...]
-    filter: str | None
-    context: dict[str, Value]
-    fetched: dict[str, float]
-    config_hash: str
-    fold_version: str
-    scorer: str
-    tier: str
-    retrieved_count: int
-    candidate_count: int
-    source_names: tuple[str, ...]
-    retrieved: dict[str, int]
-    removed: dict[str, int]
-    failures: tuple[tuple[str, str], ...]
-    ids: tuple[str, ...]
-    scores: bytes
-    propensities: bytes
-    """Empty = 1 for each, as with any choice without chance."""
-    source_bits: tuple[int, ...]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Body).decode
-
-
 def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
     """Return the body of a served event.
 
@@ -105,7 +64,7 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
     propensity = served.selection.propensity.astype("<f4")
-    body = _Body(
+    body = ServedBody(
         version=RECORD_VERSION,
         log_position=served.log_position,
         request_id=query.request_id,
@@ -135,7 +94,7 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
         propensities=b"" if bool((propensity == 1).all()) else propensity.tobytes(),
         source_bits=tuple(bits.tolist()),
     )
-    return _encode(body)
+    return encode_body(body)
 
 
 def blank_served(body: bytes) -> bytes:
@@ -144,12 +103,10 @@ def blank_served(body: bytes) -> bytes:
     It names no request any more, so it is not shown as one. A body of another version becomes empty.
     """
     try:
-        told = _decode(body)
-    except msgspec.DecodeError:
+        told = decode_body(body)
+    except ValueError:
         return b""
-    if told.version != RECORD_VERSION:
-        return b""
-    return _encode(
+    return encode_body(
         msgspec.structs.replace(
             told,
             request_id="",
@@ -171,13 +128,10 @@ def decode_served(body: bytes) -> ServedRecord:
         NotFound: It is no record of this version.
     """
     try:
-        told = _decode(body)
-    except msgspec.DecodeError as error:
+        told = decode_body(body)
+    except ValueError as error:
         message = f"no served record: {error}"
         raise NotFound(message) from error
-    if told.version != RECORD_VERSION:
-        message = f"a served record of version {told.version} where {RECORD_VERSION} is read"
-        raise NotFound(message)
     return ServedRecord(
         query=_query(told),
         log_position=LogPosition(told.log_position),
@@ -194,7 +148,7 @@ def decode_served(body: bytes) -> ServedRecord:
     )
 
 
-def _query(told: _Body) -> Query:
+def _query(told: ServedBody) -> Query:
     """Return the query as it was asked."""
     return Query(
         request_id=told.request_id,
@@ -212,7 +166,7 @@ def _query(told: _Body) -> Query:
     )
 
 
-def _items(told: _Body) -> tuple[ServedItem, ...]:
+def _items(told: ServedBody) -> tuple[ServedItem, ...]:
     """Return the slate."""
     scores = np.frombuffer(told.scores, dtype="<f4").tolist()
     propensities = np.frombuffer(told.propensities, dtype="<f4").tolist() or [1.0] * len(told.ids)

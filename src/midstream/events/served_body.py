@@ -1,0 +1,68 @@
+"""The wire form of a served record: one MessagePack array, field by field in the order of ``ServedBody``.
+
+The ranking writes it, whatever reads the log (a record by its request, the join of outcomes) reads it. Numbers of the
+items are packed as little-endian float32, sources as bits: 20 items with ids of 12 characters take about 0.7 kB.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+RECORD_VERSION = 1
+Value: TypeAlias = str | float | bool
+
+
+class ServedBody(msgspec.Struct, frozen=True, array_like=True):
+    """The array, in its order. Fields are only ever added at the end, with a higher version."""
+
+    version: int
+    log_position: int
+    request_id: str
+    placement: str
+    user_id: str | None
+    session_id: str | None
+    slate_size: int
+    now_ms: int
+    seed: int
+    items: tuple[str, ...]
+    exclude: tuple[str, ...]
+    filter: str | None
+    context: dict[str, Value]
+    fetched: dict[str, float]
+    config_hash: str
+    fold_version: str
+    scorer: str
+    tier: str
+    retrieved_count: int
+    candidate_count: int
+    source_names: tuple[str, ...]
+    retrieved: dict[str, int]
+    removed: dict[str, int]
+    failures: tuple[tuple[str, str], ...]
+    ids: tuple[str, ...]
+    scores: bytes
+    propensities: bytes
+    """Empty = 1 for each, as with any choice without chance."""
+    source_bits: tuple[int, ...]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ServedBody).decode
+
+
+def encode_body(body: ServedBody) -> bytes:
+    """Return the bytes of a served event's body."""
+    return _encode(body)
+
+
+def decode_body(body: bytes) -> ServedBody:
+    """Return what the bytes of a served event's body say.
+
+    Raises:
+        ValueError: They are no record, or one of another version.
+    """
+    told = _decode(body)
+    if told.version != RECORD_VERSION:
+        message = f"a served record of version {told.version} where {RECORD_VERSION} is read"
+        raise ValueError(message)
+    return told
