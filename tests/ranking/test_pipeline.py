@@ -282,6 +282,63 @@ def test_a_failing_scorer_is_followed_by_the_next(scorer):
     assert slate(SHOP, served)[:2] == ["i5", "i6"]
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A block of features: the number of each item, and of the user, or nothing but an error."""
+
+    error: Exception | None = None
+    names: tuple[str, ...] = ("number", "nothing")
+
+    def read(self, moment: Moment, candidates: Candidates) -> Score:
+        if self.error is not None:
+            raise self.error
+        number = candidates.item_index.astype(np.float32)
+        return np.stack((number, np.full_like(number, np.nan))).T
+
+
+@dataclass(frozen=True, slots=True)
+class ByNumber:
+    """Scores by the block's first column; needs it to be there."""
+
+    name: str = "by_number"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        number = features.values[:, features.names.index("number")]
+        return np.where(np.isnan(number), np.float32(1), number).astype(np.float32)
+
+
+def test_a_failing_block_of_features_is_nan_and_a_rerun_is_the_same():
+    """Its columns are there for the scorers, it is named; read or failed, the record gives the same slate again."""
+    for error in (None, ValueError("no memory of it"), KeyError("x")):
+        block = Shelf(error)
+        plan = replace(plan_of(scorers=(ByNumber(),)), features=(block,), log_features=1.0)
+        served = answer(SHOP, plan)
+        assert [each.component for each in served.failures] == ([] if error is None else ["features"])
+        assert served.features is not None
+        assert served.features.names == block.names
+        assert served.features.values.shape == (len(served.candidates), 2)
+        assert bool(np.isnan(served.features.values[:, 0]).all()) == (error is not None)
+        record = decode_served(encode_served(served, slate(SHOP, served)))
+        assert record.features is not None
+        assert record.features.values.tobytes() == served.features.values[served.selection.chosen].tobytes()
+        healed = replace(plan, features=(Shelf(),))
+        again = asyncio.run(rerun(healed, SHOP.moment, record))
+        assert replace_arrays(again) == replace_arrays(served)
+        assert again.features is not None
+        assert again.features.values.tobytes() == served.features.values.tobytes()
+        assert again.logs_features
+
+
+def test_the_seed_decides_whether_values_are_kept():
+    """About the configured share of requests, and each the same when it is run again."""
+    plan = replace(plan_of(), features=(Shelf(),), log_features=0.25)
+    kept = [answer(SHOP, plan, seed=seed).logs_features for seed in range(400)]
+    assert 70 <= sum(kept) <= 130
+    assert kept == [answer(SHOP, plan, seed=seed).logs_features for seed in range(400)]
+    assert not answer(SHOP, replace(plan, log_features=0.0)).logs_features
+    assert answer(SHOP, plan_of()).features is None
+
+
 def test_a_late_scorer_is_cut_off():
     """What is awaited has a time-out: the next one answers."""
     late = Scores("late", lambda count: np.ones(count, np.float32), wait_s=60.0)

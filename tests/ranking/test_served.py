@@ -1,12 +1,14 @@
 """The served record: all of it comes back, and it is small."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Candidates, Failure, LogPosition, Query, Selection, Served, TimestampMs
+from midstream.core.types import Candidates, Failure, FeatureFrame, LogPosition, Query, Selection, Served, TimestampMs
 from midstream.ranking.served import decode_served, encode_served
 
 ids = st.text(max_size=12)
@@ -25,6 +27,7 @@ queries = st.builds(
     filter=st.none() | st.text(max_size=20),
     context=st.dictionaries(ids, values, max_size=3),
     fetched=st.dictionaries(ids, st.floats(allow_nan=False), max_size=3),
+    item_fields=st.dictionaries(ids, st.dictionaries(ids, st.floats(allow_nan=False), max_size=2), max_size=3),
 )
 counts = st.dictionaries(st.sampled_from(("popular", "trending", "available")), st.integers(0, 2_000))
 
@@ -40,6 +43,9 @@ def served(draw) -> Served:
     chosen = np.array(draw(st.permutations(range(count))), dtype=np.intp)[: draw(st.integers(0, count))]
     candidates = Candidates(np.arange(count, dtype=np.int32), names, rank.astype(np.float32), rank)
     propensity = draw(st.sampled_from((np.ones(count), draw(floats))))
+    columns = tuple(draw(st.lists(ids, unique=True, max_size=3)))
+    known = st.lists(st.floats(width=32), min_size=count * len(columns), max_size=count * len(columns))
+    frame = FeatureFrame(columns, np.array(draw(known), dtype=np.float32).reshape(count, len(columns)))
     return Served(
         draw(queries),
         LogPosition(draw(st.integers(0, 2**40))),
@@ -54,6 +60,8 @@ def served(draw) -> Served:
         "c0ffee",
         draw(st.sampled_from(("full", "reduced", "floor"))),
         "f01d",
+        frame if columns else None,
+        draw(st.booleans()),
     )
 
 
@@ -79,6 +87,13 @@ def test_what_was_served_comes_back(given):
         assert getattr(record, name) == getattr(given, name)
     assert (record.removed, record.failures) == (given.removed, given.failures)
     assert record.candidate_count == len(given.candidates)
+    if given.features is None or not given.logs_features:
+        assert record.features is None
+    else:
+        assert record.features is not None
+        assert record.features.names == given.features.names
+        assert record.features.values.tobytes() == given.features.values[chosen].tobytes()
+        assert record.features.values.shape == (len(chosen), len(given.features.names))
 
 
 def test_a_record_of_20_items_takes_at_most_1500_bytes():
@@ -105,6 +120,22 @@ def test_a_record_of_20_items_takes_at_most_1500_bytes():
         "0123456789abcdef",
     )
     assert len(encode_served(given, [f"{index:032d}" for index in range(20)])) <= 1_500
+
+
+def test_the_values_of_20_items_take_4_bytes_each():
+    """Those of 40 features are 3.2 kB and their names: why they are kept of a share of the requests."""
+    count, names = 20, tuple(f"feature_{number:02d}" for number in range(40))
+    query = Query("r" * 48, "home", "ann", "s1", count, TimestampMs(1_700_000_000_000), 1)
+    candidates = Candidates(
+        np.arange(count, dtype=np.int32), ("a",), np.ones((count, 1), np.float32), np.zeros((count, 1), np.int32)
+    )
+    chosen = Selection(np.arange(count), np.ones(count, np.float32))
+    frame = FeatureFrame(names, np.ones((count, 40), np.float32))
+    score = np.ones(count, np.float32)
+    plain = Served(query, LogPosition(1), candidates, "blend", score, chosen, {}, 0, {}, (), "c", "full", "f", frame)
+    item_ids = names_of(candidates.item_index)
+    logged = encode_served(replace(plain, logs_features=True), item_ids)
+    assert len(logged) <= len(encode_served(plain, item_ids)) + 3_200 + 40 * 12
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"\x90", b"\xff" * 9])

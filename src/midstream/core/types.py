@@ -93,6 +93,8 @@ class Query:
     context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
     fetched: Mapping[str, float] = field(default_factory=dict[str, float])
     """Answers of outside systems, asked before the state is read; logged, so a rerun asks no one."""
+    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """What the caller says of items: id to field to number, such as its own score. Features may read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,12 @@ class Served:
     """``full``, ``reduced`` or ``floor``."""
     fold_version: str = ""
     """Hash of the kernels and of every setting that changes the fold; a rerun needs a state of this version."""
+    features: FeatureFrame | None = None
+    """What the plan's features are of each candidate, in the order of these; None = the plan has none."""
+    logs_features: bool = False
+    """Whether those of the chosen go into the served record. The seed decides, so a rerun decides the same."""
+    feature_read_s: float = float("nan")
+    """What reading them took, by the clock of the deadline, in seconds; no part of the answer. NaN in a rerun."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

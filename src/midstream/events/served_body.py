@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 Value: TypeAlias = str | float | bool
 
 
@@ -44,6 +44,12 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     propensities: bytes
     """Empty = 1 for each, as with any choice without chance."""
     source_bits: tuple[int, ...]
+    item_fields: dict[str, dict[str, float]] = {}
+    """What the caller sent of items."""
+    feature_names: tuple[str, ...] = ()
+    """Columns of ``feature_values``; none = the request is not among those whose values are kept."""
+    feature_values: bytes = b""
+    """Of each item of the slate, in its order: a float32 a column, little-endian, NaN = unknown."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

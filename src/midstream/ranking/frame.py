@@ -9,6 +9,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
 from midstream.ranking.boundary import boundary
+from midstream.ranking.plan import block_name
 from midstream.state.merging import merge_rows
 
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
@@ -108,10 +109,16 @@ def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, fa
     rank = candidates.source_rank.T.astype(np.float32)
     rank[rank < 0] = np.nan
     values: list[Score] = [candidates.source_score.T, rank]
-    for block in blocks:
+    for number, block in enumerate(blocks):
         names += block.names
         values.append(np.full((len(block.names), len(candidates)), np.nan, dtype=np.float32))
-        with boundary(block.names[0], failures):
+        with boundary(block_name(number), failures):
             values[-1][:] = block.read(moment, candidates).T
     # One row a column: scorers read columns.
     return FeatureFrame(names, np.concatenate(values).T)
+
+
+def declared_of(features: FeatureFrame, source_count: int) -> FeatureFrame:
+    """Return the columns of a frame that come from blocks of features, without those that sources gave."""
+    first = 2 * source_count
+    return FeatureFrame(features.names[first:], features.values[:, first:])

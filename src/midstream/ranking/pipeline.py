@@ -21,8 +21,9 @@ from midstream.core.types import (
 )
 from midstream.ranking.boundary import boundary
 from midstream.ranking.expression_filter import request_faults
-from midstream.ranking.frame import checked, extend, merge, read, take
+from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
 from midstream.ranking.plan import SELECTOR, Closed, Plan
+from midstream.ranking.sampling import LOGGED, is_sampled
 from midstream.ranking.sift import sift
 from midstream.state.vocabulary import Vocabulary
 
@@ -83,14 +84,18 @@ async def recommend(
         retrieved[plan.fill.name] = more
         retrieved_count += more
         removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
+    until_read_s = remaining_s()
     features = read(plan.features, moment, candidates, failures)
+    own = declared_of(features, len(candidates.source_names)) if plan.features else None
+    read_s = until_read_s - remaining_s()  # of two infinities: NaN
 
     # Decide: may wait, reads no state.
     scorer, score = await climb(plan, query, features, remaining_s, failures)
     selection = choose(plan, query, features, score, failures)
     tier = tier_of(whole, retrieved, failures)
     trace = (retrieved, retrieved_count, removed, tuple(failures), plan.config_hash, tier, plan.fold_version)
-    return Served(query, moment.log_position, candidates, scorer, score, selection, *trace)
+    logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
+    return Served(query, moment.log_position, candidates, scorer, score, selection, *trace, own, logs, read_s)
 
 
 def propose(

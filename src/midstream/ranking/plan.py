@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
-from midstream.core.types import Candidates, Fetch, Mask, Models, Moment
+from midstream.core.types import Candidates, Fetch, Mask, Models, Moment, Score
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
+
+FEATURES = "features"
+"""Name of the failed block of declared features; a block of another kind has its number behind it."""
 
 SIMILAR = "similar"
 """Placement that answers what is like one item; there is one whether it is configured or not."""
@@ -21,6 +26,22 @@ class Closed:
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
         """Return False for each candidate."""
         return candidates.item_index < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Stands for a block of features that failed: its columns are there, and nothing is known."""
+
+    names: tuple[str, ...]
+
+    def read(self, moment: Moment, candidates: Candidates) -> Score:
+        """Return NaN for each candidate and column."""
+        return np.full((len(candidates), len(self.names)), np.nan, dtype=np.float32)
+
+
+def block_name(number: int) -> str:
+    """Return the name of a block of features, in answers and served records, by its place in the plan."""
+    return f"{FEATURES}_{number}" if number else FEATURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,8 @@ class Plan:
     deadline_ms: int = 50
     fold_version: str = ""
     """Of the state that it reads."""
+    log_features: float = 0.0
+    """Share of requests whose features are kept in the served record, 0 to 1."""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -58,13 +81,14 @@ class Plan:
         sources = (source.name for source in (*self.sources, *self.floor, self.fill))
         filters = (rule.name for rule in self.filters)
         scorers = (scorer.name for scorer in self.scorers)
-        return (*(name for name, _ in self.fetches), *sources, *filters, *scorers, SELECTOR)
+        blocks = map(block_name, range(len(self.features)))
+        return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *scorers, SELECTOR)
 
     def without(self, names: frozenset[str]) -> "Plan":
         """Return the plan less what failed: with it and the state of then, the slate comes out the same.
 
         Outside systems are not asked again, whether they answered (the query holds it) or not. A filter that failed
-        is not left out but let nothing pass.
+        is not left out but let nothing pass, and a block of features that failed is NaN.
         """
         return replace(
             self,
@@ -72,7 +96,10 @@ class Plan:
             sources=tuple(source for source in self.sources if source.name not in names),
             floor=tuple(source for source in self.floor if source.name not in names),
             filters=tuple(Closed(rule.name) if rule.name in names else rule for rule in self.filters),
-            features=tuple(block for block in self.features if block.names[0] not in names),
+            features=tuple(
+                Unread(block.names) if block_name(number) in names else block
+                for number, block in enumerate(self.features)
+            ),
             scorers=tuple(scorer for scorer in self.scorers if scorer.name not in names),
             selectors=self.selectors[-1:] if SELECTOR in names else self.selectors,
         )

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Failure, LogPosition, Query, Served, TimestampMs
+from midstream.core.types import Failure, LogPosition, Query, Score, Served, TimestampMs
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 
 FAILURES_MAX = 32
@@ -28,6 +28,15 @@ class ServedItem:
     propensity: float
     sources: tuple[str, ...]
     """Names of the sources that proposed it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedFeatures:
+    """What the features of the plan were of each item of the slate, bit by bit as they were read."""
+
+    names: tuple[str, ...]
+    values: Score
+    """(items, names), NaN = unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ class ServedRecord:
     candidate_count: int
     """Candidates left after the filters; those that are not among ``items`` were not selected."""
     failures: tuple[Failure, ...]
+    features: LoggedFeatures | None = None
+    """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
@@ -59,11 +70,12 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text). Cost: about 15 µs.
+        exclude list, filter text), and 4 bytes an item and feature where their values are kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
     propensity = served.selection.propensity.astype("<f4")
+    logged = served.features if served.logs_features else None
     body = ServedBody(
         version=RECORD_VERSION,
         log_position=served.log_position,
@@ -93,6 +105,9 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
         scores=served.score[chosen].astype("<f4").tobytes(),
         propensities=b"" if bool((propensity == 1).all()) else propensity.tobytes(),
         source_bits=tuple(bits.tolist()),
+        item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
+        feature_names=() if logged is None else logged.names,
+        feature_values=b"" if logged is None else logged.values[chosen].astype("<f4").tobytes(),
     )
     return encode_body(body)
 
@@ -100,6 +115,7 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
 def blank_served(body: bytes) -> bytes:
     """Return a body without who asked and with what; slate, scores, propensities and counts stay.
 
+    The values of features go as well: some say what the user did.
     It names no request any more, so it is not shown as one. A body of another version becomes empty.
     """
     try:
@@ -117,6 +133,9 @@ def blank_served(body: bytes) -> bytes:
             filter=None,
             context={},
             fetched={},
+            item_fields={},
+            feature_names=(),
+            feature_values=b"",
         )
     )
 
@@ -145,7 +164,16 @@ def decode_served(body: bytes) -> ServedRecord:
         removed=told.removed,
         candidate_count=told.candidate_count,
         failures=tuple(Failure(component, reason) for component, reason in told.failures),
+        features=_features(told),
     )
+
+
+def _features(told: ServedBody) -> LoggedFeatures | None:
+    """Return the values that were kept."""
+    if not told.feature_names:
+        return None
+    values = np.frombuffer(told.feature_values, dtype="<f4").astype(np.float32)
+    return LoggedFeatures(told.feature_names, values.reshape(len(told.ids), len(told.feature_names)))
 
 
 def _query(told: ServedBody) -> Query:
@@ -163,6 +191,7 @@ def _query(told: ServedBody) -> Query:
         filter=told.filter,
         context=told.context,
         fetched=told.fetched,
+        item_fields=told.item_fields,
     )
 
 

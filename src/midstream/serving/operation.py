@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -47,7 +48,7 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
         found = engine.served(request_id)
         if found is None:
             raise NotFound(f'No request "{request_id[:64]}" is known, or it is older than what is kept.')
-        return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
+        return to_response(Reply(200, msgspec.json.encode(found, enc_hook=listed), headers=NO_STORE))
 
     @app.get("/v1/placements", name="get placements", openapi_extra=plain_operation("Every placement and its parts."))
     async def get_placements(request: Request) -> Response:
@@ -77,6 +78,18 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
         engine.refresh_metrics()
         text = engine.metrics.text() if metrics_text is None else await metrics_text()
         return to_response(Reply(200, text, METRICS_TEXT, NO_STORE))
+
+
+def listed(value: object) -> object:
+    """Return an array as lists, for what writes JSON; NaN becomes null there.
+
+    Raises:
+        TypeError: It is no array.
+    """
+    if not isinstance(value, np.ndarray):
+        message = f"{type(value).__name__} has no form in JSON"
+        raise TypeError(message)
+    return value.tolist()
 
 
 def placements(engine: "Engine") -> list[PlacementView]:
