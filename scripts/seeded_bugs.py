@@ -42,6 +42,7 @@ SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
+DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
 FOLD = ("tests/state/test_fold.py",)
@@ -77,6 +78,28 @@ BUGS = (
             ),
         ),
         ENGINE,
+    ),
+    Bug(
+        "value_at_an_edge_in_the_bin_above",
+        (
+            Edit(
+                "evaluation/drift.py",
+                'np.bincount(np.searchsorted(edges, values, side="left")',
+                'np.bincount(np.searchsorted(edges, values, side="right")',
+            ),
+        ),
+        DRIFT,
+    ),
+    Bug(
+        "missing_values_in_the_last_bin",
+        (
+            Edit(
+                "evaluation/drift.py",
+                "    known = values[np.isfinite(values)].astype(np.float64)",
+                "    known = values.astype(np.float64)",
+            ),
+        ),
+        DRIFT,
     ),
     Bug(
         "no_checksum",
