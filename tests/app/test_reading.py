@@ -23,6 +23,10 @@ sources = [{ kind = "popular", half_life = "1h" }, { kind = "trending", by_segme
 """
 
 
+VIEWS = '[[features]]\nname = "views"\nkind = "count"\nactions = ["view"]'
+"""A feature that counts views of an item."""
+
+
 def faults_of(text: str) -> dict[str, str]:
     """Where → the whole fault as text."""
     with pytest.raises(ConfigInvalid) as caught:
@@ -43,7 +47,9 @@ def test_the_template_reads_back_as_the_default():
 
 
 def test_the_template_states_every_setting():
-    """Each setting stands in the file with its default; those without one stand in a comment."""
+    """Each setting stands in the file with its default; those without one stand in a comment, as do tables of which
+    there is none.
+    """
 
     def stated(told: object, default: object, where: str) -> None:
         if isinstance(default, dict):
@@ -51,6 +57,8 @@ def test_the_template_states_every_setting():
             for key, each in default.items():
                 if each is None:
                     assert f"{key} = " in template(), f"{where}.{key}"
+                elif each == [] and where == "$":
+                    assert f"\n# [[{key}]]\n" in template(), f"{where}.{key}"
                 else:
                     assert key in told, f"{where}.{key}"
                     stated(told[key], each, f"{where}.{key}")
@@ -59,6 +67,15 @@ def test_the_template_states_every_setting():
                 stated(told[number], each, f"{where}[{number}]")  # type: ignore[index]
 
     stated(tomllib.loads(template()), msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str)), "$")
+
+
+def test_the_example_of_the_template_can_be_used():
+    """The declaration that stands there as a comment is one, and a placement reads it."""
+    example = template().partition("# [[features]]")[2].partition("\n\n")[0].replace("\n# ", "\n")
+    placement = '[[placements]]\nfeatures = ["item_purchase_rate"]\nlog_features = 0.01\n'
+    config = parse_config(f"[[features]]{example}\n{placement}")
+    assert [each.name for each in config.features] == ["item_purchase_rate"]
+    assert {cell.scope for cell in config.fold_settings().cells} == {"item", "global"}
 
 
 def test_every_setting_of_the_template_has_a_comment():
@@ -230,6 +247,28 @@ def test_all_faults_are_reported_together():
             "[limits]\nusers_max = 2147483647\nsessions_max = 2147483647\nevent_ids_max = 2147483647",
             "limits",
             "GiB of them users",
+        ),
+        (f"{VIEWS}\n{VIEWS}", "features[1].name", '"views"'),
+        ('[[features]]\nname = "a"\nkind = "cnt"\nactions = ["view"]', "features[0].kind", 'Nearest: "count"'),
+        ('[[features]]\nname = "a"\nkind = "count"\nactions = "view"', "features[0].actions", 'A list: ["view"].'),
+        (VIEWS.replace("view", "vieew"), "features[0].actions[0]", 'Nearest: "view"'),
+        (f'{VIEWS}\nscope = "itm"', "features[0].scope", 'Nearest: "item"'),
+        (f'{VIEWS}\nscop = "item"', "features[0].scop", 'Nearest: "scope"'),
+        (f'{VIEWS}\nwindows = ["24"]', "features[0].windows[0]", 'A duration such as "30m"'),
+        (f'{VIEWS}\nscope = "attribute"\nattribute = "brand"', "features[0].attribute", "brand"),
+        (f'{VIEWS}\n[[placements]]\nfeatures = ["views", "vews"]', "placements[0].features[1]", 'Nearest: "views"'),
+        (f'{VIEWS}\n[[placements]]\nfeatures = ["views", "views"]', "placements[0].features[1]", "there already"),
+        ('[[placements]]\nfeatures = ["views"]', "placements[0].features[0]", "there is none"),
+        (f"{VIEWS}\n[[placements]]\nlog_features = 0.1", "placements[0].log_features", "reads no features"),
+        (
+            f'{VIEWS}\n[[placements]]\nfeatures = ["views"]\nlog_features = 1.5',
+            "placements[0].log_features",
+            "From 0.0 to 1.0",
+        ),
+        (
+            f'{VIEWS}\nscope = "user_item"\n[limits]\nfeature_user_items_max = 2147483647',
+            "limits",
+            "What 1 [[features]] count takes",
         ),
         ("[server]\nport = 70000", "server.port", "From 0 to 65,535"),
     ],

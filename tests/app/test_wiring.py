@@ -149,6 +149,52 @@ def test_every_setting_of_a_placement_reaches_the_plan(tmp_path):
     assert plan.scorers[-1].weight("trending") == 0.0  # type: ignore[attr-defined]
 
 
+FEATURES = """
+    [[features]]
+    name = "views"
+    kind = "count"
+    actions = ["view"]
+    windows = ["1h", "6h"]
+    [[features]]
+    name = "mine"
+    kind = "since"
+    scope = "user"
+    actions = ["view", "cart"]
+    [[features]]
+    name = "unread"
+    kind = "count"
+    scope = "session"
+    actions = ["cart"]
+    [[placements]]
+    name = "home"
+    features = ["mine", "views"]
+    log_features = 0.5
+    [[placements]]
+    name = "other"
+    """
+
+
+def test_a_placement_reads_the_features_it_names(tmp_path):
+    """As one block, all columns of each, in its own order; what nobody reads is counted all the same."""
+    config = parse_config(FEATURES)
+    made = plans(config, tmp_path)
+    assert [block.names for block in made["home"].features] == [("mine", "views_1h", "views_6h")]
+    assert (made["home"].log_features, made["other"].log_features, made["other"].features) == (0.5, 0.0, ())
+    assert made["home"].declared.names == ("views", "mine", "unread")
+    assert {cell.scope for cell in config.fold_settings().cells} == {"item", "user", "session"}
+    assert Config().fold_settings().version() != config.fold_settings().version()
+
+
+def test_equal_files_make_equal_plans_and_other_features_others(tmp_path):
+    """So that an order to read the file again finds that nothing has changed, or what has."""
+    assert plans(parse_config(FEATURES), tmp_path) == plans(parse_config(FEATURES), tmp_path)
+    longer = FEATURES.replace("6h", "7h")
+    assert (
+        plans(parse_config(longer), tmp_path)["home"].features
+        != plans(parse_config(FEATURES), tmp_path)["home"].features
+    )
+
+
 def test_the_fold_keeps_the_lists_that_sources_read(tmp_path):
     """A half-life of a source has its list."""
     config = parse_config(

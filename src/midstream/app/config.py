@@ -12,6 +12,8 @@ import msgspec
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
+from midstream.features.kinds import Declared as AnyFeature
+from midstream.features.kinds import cells_of
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
@@ -113,6 +115,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exclude: dict[str, str | int] = {}
     repeats: Repeat = "not_last"
     editorial: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    log_features: float = 0.0
     scorers: tuple[Custom, ...] = ()
     selector: AnySelector = TopK()
     slate_size: int = 20
@@ -134,6 +138,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: HistorySection = HistorySection()
     snapshots: SnapshotsSection = SnapshotsSection()
     server: ServerOptions = ServerOptions()
+    features: tuple[AnyFeature, ...] = ()
     placements: tuple[Placement, ...] = (Placement(),)
 
     def half_lives(self) -> tuple[Duration, ...]:
@@ -158,6 +163,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             session_gap=self.sessions.gap,
             half_lives=self.half_lives(),
             pair_half_life=self.pairs.half_life,
+            cells=cells_of(self.features),
             segment=self.trending.segment,
             limits=self.limits,
         )

@@ -45,10 +45,12 @@ _PAGES = {
     "filters": "filters",
     "exclude": "filters",
     "repeats": "filters",
+    "features": "features",
+    "log_features": "features",
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60
-_NOUNS = {"sources": "source", "filters": "filter", "scorers": "scorer", "selector": "selector"}
+_NOUNS = {"features": "feature", "sources": "source", "filters": "filter", "scorers": "scorer", "selector": "selector"}
 
 
 def read_config(path: Path) -> Config:
@@ -170,7 +172,8 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
         near = nearest(value, get_args(kind)) if isinstance(value, str) and _origin(kind) is Literal else ""
-        yield Fault(where, f"{_show(value)} came.{near}", _words(kind), _page(where))
+        right = f"A list: [{_show(value)}]." if isinstance(value, str) and _origin(kind) is tuple else _words(kind)
+        yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
 
 
 def _words(kind: TypeForm) -> str:
@@ -196,5 +199,7 @@ def _show(value: Told) -> str:
 
 def _page(where: str) -> str:
     """Return the page that explains a setting."""
+    if where.startswith("$.features"):
+        return "docs/features.md"
     part = where.partition("].")[2].partition("[")[0].partition(".")[0]
     return f"docs/{_PAGES.get(part, 'configuration')}.md"

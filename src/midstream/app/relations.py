@@ -10,6 +10,7 @@ from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.engine.board import PROCESSES_MAX
+from midstream.features.checking import feature_faults
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
@@ -31,6 +32,7 @@ from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
+FEATURES = "docs/features.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
@@ -91,7 +93,9 @@ HALF_LIVES_MAX = 8
 def relation_faults(config: Config) -> Iterator[Fault]:
     """Yield everything that is wrong with a configuration whose single values are right."""
     yield from _sections(config)
-    yield from _limits(config)
+    features = tuple(feature_faults(config.features, config.items.attributes, config.events.types))
+    yield from features
+    yield from _limits(config, has_size=not features)
     yield from _events(config)
     yield from _attributes(config)
     yield from _placements(config)
@@ -150,14 +154,16 @@ def _history(config: Config) -> Iterator[Fault]:
         yield Fault("$.history.keep", f"{config.history.keep} came.", right, "docs/data.md")
 
 
-def _limits(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the maxima."""
+def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
+    """Yield what is wrong with the maxima, whose sum is not known while it is not what features need."""
     limits = config.limits
     faults: list[Fault] = []
     for name in limits.__struct_fields__:
         high = _LIMITS_HIGH.get(name, INDEX_MAX)
         faults.extend(_within(f"$.limits.{name}", getattr(limits, name), 1, high))
-    yield from faults or _memory(config)
+    yield from faults
+    if has_size and not faults:
+        yield from _memory(config)
     if limits.click_items_max > limits.items_max:
         came = f"{limits.click_items_max} is more than items_max, {limits.items_max}."
         yield Fault("$.limits.click_items_max", came, "At most items_max: they are a part of it.", PAGE)
@@ -176,7 +182,11 @@ def _memory(config: Config) -> Iterator[Fault]:
     if (total := sum(sizes.values())) > room:
         largest = max(sizes, key=sizes.__getitem__)
         came = f"Tables of {_gib(total)} at these maxima, {_gib(sizes[largest])} of them {largest}."
-        yield Fault("$.limits", came, f"At most {_gib(room)}, which this machine has. Lower the maxima.", PAGE)
+        right = f"At most {_gib(room)}, which this machine has. Lower the maxima."
+        if config.features:
+            came += f" What {len(config.features)} [[features]] count takes {_gib(sizes['cells'])} of it (cells)."
+            right += " `midstream features size` prints what each feature takes."
+        yield Fault("$.limits", came, right, PAGE)
 
 
 def memory_bytes() -> int:
@@ -239,6 +249,24 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _weights(placement, where)
         yield from _repeated(placement, where)
         yield from _eligibility(config, placement, where)
+        yield from _read(config, placement, where)
+
+
+def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the features that a placement reads."""
+    known = {each.name for each in config.features}
+    for number, name in enumerate(placement.features):
+        place = f"{where}.features[{number}]"
+        if name not in known:
+            came = f'"{name}" is not a declared feature.{nearest(name, known)}'
+            right = f"Features: {_listed(known)}" if known else "The name of one of [[features]]; there is none."
+            yield Fault(place, came, right, FEATURES)
+        elif name in placement.features[:number]:
+            yield Fault(place, f'"{name}" is there already.', "Each once.", FEATURES)
+    yield from _within(f"{where}.log_features", placement.log_features, 0.0, 1.0, FEATURES)
+    if placement.log_features > 0 and not placement.features:
+        came = f"{placement.log_features} came, and the placement reads no features."
+        yield Fault(f"{where}.log_features", came, 'features = ["..."] beside it, or 0.', FEATURES)
 
 
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:

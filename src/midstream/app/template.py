@@ -138,6 +138,8 @@ price = "number". `available` is always there: an item with available = false is
             "exclude": 'Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the\n'
             "last 30 days, seen 5 times or more.",
             "repeats": "Items of the asking session: not_last (all but the last one and a basket's), none or any.",
+            "features": 'Features that its scorers read, by name: ["item_purchase_rate"].',
+            "log_features": "Share of requests whose features are kept with what was served, such as 0.01.",
             "editorial": "Items that the shop puts forward, the most wanted first.",
             "scorers": "Scorers of one's own, best first; behind them always the blend of the sources.",
             "selector": "What chooses and orders: top_k or custom.",
@@ -149,6 +151,17 @@ price = "number". `available` is always there: an item with available = false is
 }
 
 
+FEATURES = """\
+# What scorers can know of items, users, sessions and pairs of them, counted as events come in: a table each
+# (docs/features.md). A change of what is counted rebuilds the state from the log. Such as:
+# [[features]]
+# name = "item_purchase_rate"
+# kind = "rate"
+# scope = "item"
+# actions = ["purchase"]
+# per = ["impression"]
+# half_life = "7d"
+"""
 SOURCES = """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
 recent_items, repeat, editorial, custom."""
 COMMON_WORDS: Mapping[str, str] = {
@@ -196,7 +209,8 @@ def template() -> str:
     """Return the commented file."""
     default: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
     sources = default["placements"][0].pop("sources")
-    return "\n".join((HEAD, *_tables(default), *_sources(sources)))
+    *tables, placements = _tables(default)
+    return "\n".join((HEAD, *tables, FEATURES, placements, *_sources(sources)))
 
 
 def _tables(default: Mapping[str, Any]) -> Iterator[str]:

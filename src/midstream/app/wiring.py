@@ -9,6 +9,7 @@ from midstream.app.relations import SOURCES
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
+from midstream.features.declarations import Declarations
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.acted import Acted, Exclusion
@@ -46,11 +47,12 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
         ConfigInvalid: A component of one's own cannot be loaded; those of all placements are named.
     """
     settings = config.fold_settings()
+    declared = declarations(config)
     found: dict[str, Plan] = {}
     faults: list[Fault] = []
     for placement in placements(config):
         try:
-            found[placement.name] = plan(config, placement, settings, models or Models({}), folder)
+            found[placement.name] = plan(config, placement, settings, models or Models({}), folder, declared)
         except ConfigInvalid as error:
             faults.extend(error.faults)
     if faults:
@@ -65,8 +67,19 @@ def placements(config: Config) -> tuple[Placement, ...]:
     return (*config.placements, Placement(name=SIMILAR, sources=(Similar(),)))
 
 
-def plan(config: Config, placement: Placement, settings: FoldSettings, models: Models, folder: Path = HERE) -> Plan:
-    """Return what answers a placement. To change a rule, a model or an experiment, call it again."""
+def plan(
+    config: Config,
+    placement: Placement,
+    settings: FoldSettings,
+    models: Models,
+    folder: Path = HERE,
+    declared: Declarations | None = None,
+) -> Plan:
+    """Return what answers a placement. To change a rule, a model or an experiment, call it again.
+
+    Plans that are given the same ``declared`` share what is compiled of it.
+    """
+    declared = declared or declarations(config)
     where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(placement, where, folder)
     blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
@@ -80,7 +93,7 @@ def plan(config: Config, placement: Placement, settings: FoldSettings, models: M
         floor=floor,
         fill=Catalogue(),
         filters=_filters(config, placement, settings, where, folder),
-        features=(),
+        features=(declared.block(placement.features),) if placement.features else (),
         scorers=(*scorers, blend),
         selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
         models=models,
@@ -89,9 +102,16 @@ def plan(config: Config, placement: Placement, settings: FoldSettings, models: M
         slate_size_max=placement.slate_size_max,
         deadline_ms=placement.deadline.ms,
         fold_version=settings.version(),
+        log_features=placement.log_features,
+        declared=declared,
     )
     _require_names(made, where)
     return made
+
+
+def declarations(config: Config) -> Declarations:
+    """Return what can be read of features, whichever placements read it."""
+    return Declarations(config.features, tuple(config.items.attributes.items()))
 
 
 def _sources(placement: Placement, where: str, folder: Path) -> tuple[tuple[Source, ...], tuple[Source, ...]]:

@@ -20,6 +20,16 @@ class DeclaredFeatures:
     program: Program
     steps: Steps
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other reads the same columns from the same parts."""
+        if not isinstance(other, DeclaredFeatures):
+            return NotImplemented
+        mine, theirs = self.program, other.program
+        same = (mine.names, mine.steps) == (theirs.names, theirs.steps)
+        return same and bool((mine.outputs == theirs.outputs).all())
+
+    __hash__ = None  # type: ignore[assignment]  # it is compared, and never a key
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns, in order."""

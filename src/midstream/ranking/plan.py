@@ -6,6 +6,7 @@ import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
 from midstream.core.types import Candidates, Fetch, Mask, Models, Moment, Score
+from midstream.features.declarations import NONE, Declarations
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
@@ -74,6 +75,8 @@ class Plan:
     """Of the state that it reads."""
     log_features: float = 0.0
     """Share of requests whose features are kept in the served record, 0 to 1."""
+    declared: Declarations = NONE
+    """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
 
     @property
     def part_names(self) -> tuple[str, ...]:

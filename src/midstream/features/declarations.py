@@ -1,0 +1,62 @@
+"""Every declared feature of a configuration, from which blocks of columns are read, whoever asks for which."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from midstream.core.errors import NotFound
+from midstream.core.nearest import nearest
+from midstream.events.wire import AttributeKind
+from midstream.features.declared import DeclaredFeatures, declared
+from midstream.features.kinds import Declared
+
+BLOCKS_MAX = 64
+"""Blocks kept, each of other features: more than there are placements with features of their own, usually."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """The features that can be read, in the order in which they were declared."""
+
+    features: tuple[Declared, ...] = ()
+    attributes: tuple[tuple[str, AttributeKind], ...] = ()
+    """Declared item attributes, which features may read."""
+    _blocks: dict[tuple[str, ...], DeclaredFeatures] = field(
+        default_factory=dict[tuple[str, ...], DeclaredFeatures], compare=False, repr=False
+    )
+    """Made when first asked for: a program of 40 columns takes about 1 ms to compile."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(each.name for each in self.features)
+
+    def feature(self, name: str) -> Declared:
+        """Return one feature.
+
+        Raises:
+            NotFound: None has that name.
+        """
+        found = next((each for each in self.features if each.name == name), None)
+        if found is None:
+            message = f'"{name[:64]}" is not a declared feature.{nearest(name, self.names)}'
+            raise NotFound(message)
+        return found
+
+    def block(self, names: Sequence[str]) -> DeclaredFeatures:
+        """Return the block of the features of these names, in this order.
+
+        Raises:
+            NotFound: One of them is not declared.
+        """
+        key = tuple(names)
+        found = self._blocks.get(key)
+        if found is None:
+            kinds: Mapping[str, AttributeKind] = dict(self.attributes)
+            found = declared([self.feature(name) for name in key], kinds)
+            if len(self._blocks) >= BLOCKS_MAX:
+                self._blocks.pop(next(iter(self._blocks)))
+            self._blocks[key] = found
+        return found
+
+
+NONE = Declarations()
