@@ -45,6 +45,7 @@ CELLS = ("tests/state/test_cells.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
+AS_OF = ("tests/features/test_as_of.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
 PLAIN = ("tests/events/test_plain_json.py",)
@@ -604,6 +605,44 @@ BUGS = (
             ),
         ),
         FUZZ,
+    ),
+    Bug(
+        "as_of_sees_the_event_at_its_position",
+        (
+            Edit(
+                "features/as_of.py",
+                "            self._fold(log_position - self._first)\n",
+                "            self._fold(log_position + 1 - self._first)\n",
+            ),
+        ),
+        AS_OF,
+    ),
+    Bug(
+        "as_of_sees_the_event_of_its_millisecond",
+        (Edit("features/as_of.py", 'time_ms, side="left"', 'time_ms, side="right"'),),
+        AS_OF,
+    ),
+    Bug(
+        "as_of_loses_an_event_a_batch",
+        (
+            Edit(
+                "features/as_of.py",
+                "            self._first, self._batch = found\n",
+                "            self._first, self._batch = found[0], EventBatch(found[1].rows[:-1], found[1].text)\n",
+            ),
+        ),
+        AS_OF,
+    ),
+    Bug(
+        "as_of_asked_now",
+        (
+            Edit(
+                "features/as_of.py",
+                "now_ms=TimestampMs(fold.log_time_ms))",
+                "now_ms=TimestampMs(fold.log_time_ms + 1))",
+            ),
+        ),
+        AS_OF,
     ),
 )
 
