@@ -103,6 +103,12 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
 
 
+class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[monitoring]``."""
+
+    baseline: str = ""
+
+
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[placements]]``: where a slate goes, and what fills it."""
 
@@ -138,6 +144,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: HistorySection = HistorySection()
     snapshots: SnapshotsSection = SnapshotsSection()
     server: ServerOptions = ServerOptions()
+    monitoring: MonitoringSection = MonitoringSection()
     features: tuple[AnyFeature, ...] = ()
     placements: tuple[Placement, ...] = (Placement(),)
 

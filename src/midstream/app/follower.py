@@ -22,6 +22,7 @@ from midstream.app.config import Config
 from midstream.app.followers import Order
 from midstream.app.load import read_custom
 from midstream.app.running import DATA_NAME, Outside, loaded_state, service_of
+from midstream.app.watching import baseline_of, watch_features
 from midstream.core.errors import MidstreamError
 from midstream.engine.board import Board, Line
 from midstream.engine.engine import Engine, EngineOptions, Host
@@ -126,6 +127,7 @@ async def follow(order: Order) -> None:
     place: Place | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
     place = Place(order, board, engine, following)
+    watch_features(engine, baseline_of(config, Path(order.folder)))
     await engine.start()
     following.start()
     _listen_to_leader(order, following)

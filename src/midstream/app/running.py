@@ -16,6 +16,7 @@ from midstream.app.forgetting import forgetting
 from midstream.app.in_service import differs_at_start, remember, remembered, settings_of
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
+from midstream.app.watching import baseline_of, watch_features
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.types import Clock, LogPosition, TimestampMs
@@ -120,6 +121,7 @@ def open_running(
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
+        watch_features(engine, baseline_of(config, folder))
         if position or not log.end:
             remember(data, service.config, service.settings)
         undo.pop_all()

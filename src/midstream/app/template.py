@@ -125,6 +125,13 @@ price = "number". `available` is always there: an item with available = false is
             "stop_wait_max": "Time for requests in flight when the server stops.",
         },
     ),
+    "monitoring": (
+        "What is watched while it runs.",
+        {
+            "baseline": "Statistics of a training set, such as examples.parquet.statistics.json: metrics then say how\n"
+            'far the features of what is served have drifted from them; "" = none.'
+        },
+    ),
     "placements": (
         "One table for each place where recommendations are shown.",
         {

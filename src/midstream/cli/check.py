@@ -58,10 +58,12 @@ def check_folder(folder: Path) -> tuple[list[Finding], str]:
     """
     from midstream.app.inspection import LogView, state_of
     from midstream.app.running import config_of
+    from midstream.app.watching import baseline_of
     from midstream.app.wiring import plans
 
     config = config_of(folder)
     found = plans(config, folder)
+    baseline_of(config, folder)
     log = LogView(folder)
     fold, state = state_of(folder, config, log).fold, f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:

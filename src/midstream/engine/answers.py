@@ -6,7 +6,10 @@ from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.types import Query, Served, TimestampMs
 from midstream.engine.types import Answer, AnswerItem, Ask
 from midstream.events.faults import shown
+from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
+from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
+from midstream.ranking.sampling import WATCHED, is_sampled
 from midstream.state.fold import Fold
 from midstream.state.items import Items
 
@@ -82,6 +85,16 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
         config_hash=served.config_hash,
         failures=served.failures,
     )
+
+
+def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues) -> None:
+    """Count an answer and what failed, and keep what the features of some answers' items were."""
+    chosen = served.selection.chosen
+    metrics.observe_answer(placement, served.tier, len(chosen))
+    for failure in served.failures:
+        metrics.count_failure(failure.component)
+    if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
+        values.add(served.features.names, served.features.values[chosen])
 
 
 def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object] | None]:

@@ -16,7 +16,7 @@ from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, 
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
-from midstream.engine.answers import answer_of, query_of, require_known
+from midstream.engine.answers import answer_of, note, query_of, require_known
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
@@ -28,6 +28,7 @@ from midstream.engine.types import Answer, Ask, ErasureDue, FollowerView, Health
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
+from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.pipeline import recommend
@@ -111,6 +112,8 @@ class Engine:
         self._writer = self._options.forwarding or host.writer(
             log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
         )
+        self.feature_values = FeatureValues()
+        """What the features of newly served items are like."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -340,9 +343,7 @@ class Engine:
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         if self._options.logs_served:
             self._append_served(served, [item.id for item in answer.items])
-        self.metrics.observe_answer(plan.name, served.tier, len(answer.items))
-        for failure in served.failures:
-            self.metrics.count_failure(failure.component)
+        note(served, plan.name, self.metrics, self.feature_values)
         return answer
 
     def check(self, ask: Ask) -> None:

@@ -125,6 +125,14 @@ class Metrics:
         self._requests = self._counter("requests", "Answered requests.", "route", "status")
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
         self._slate_items = self._histogram("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
+        self._feature_nulls = self._gauge("feature_null_ratio", "Share of newest served items without it.", "feature")
+        self._feature_mean = self._gauge("feature_mean", "Mean of the newest served items that have it.", "feature")
+        self._feature_psi = self._gauge(
+            "feature_psi", "Population stability index of the newest served items against the baseline.", "feature"
+        )
+        self._feature_ks = self._gauge(
+            "feature_ks", "Largest distance of their distribution function from the baseline's.", "feature"
+        )
         self._failures = self._counter("part_failures", "Parts of a plan that did not answer.", "part")
 
     def _describe_running(self) -> None:
@@ -265,6 +273,16 @@ class Metrics:
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
         self._failures.labels(part).inc()
+
+    def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
+        """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""
+        self._feature_nulls.labels(name).set(null_ratio)
+        self._feature_mean.labels(name).set(mean)
+
+    def set_drift(self, name: str, *, psi: float, ks: float) -> None:
+        """Set how far one column of features is from the baseline; NaN = one of both has no values."""
+        self._feature_psi.labels(name).set(psi)
+        self._feature_ks.labels(name).set(ks)
 
     # Snapshots and health
 

@@ -1,7 +1,7 @@
 """Which requests are of a sample: decided by the seed of the request alone, so that a rerun decides the same."""
 
 _MASK = (1 << 64) - 1
-LOGGED, COUNTED = 1, 2
+LOGGED, COUNTED, WATCHED = 1, 2, 3
 """What a sample is for: each draws its own, independent of the others and of what else the seed decides."""
 
 

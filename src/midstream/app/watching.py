@@ -1,0 +1,35 @@
+"""What of a running engine is watched: the features of what it serves, against what they were in training."""
+
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.engine.engine import Engine
+from midstream.evaluation.feature_statistics import FeatureStatistics, read_statistics
+from midstream.monitoring.feature_values import FeatureValues
+
+
+def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
+    """Return what features are compared with, None = nothing is configured.
+
+    Args:
+        config: Names the file.
+        folder: Of the configuration file: a relative path begins there.
+
+    Raises:
+        ConfigInvalid: The file is not there or holds something else.
+    """
+    if not config.monitoring.baseline:
+        return None
+    try:
+        return read_statistics(folder / config.monitoring.baseline)
+    except Invalid as error:
+        first = error.faults[0]
+        raise ConfigInvalid((Fault("$.monitoring.baseline", first.came, first.right, first.page),)) from error
+
+
+def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:
+    """Keep what features of served items are, and set its gauges when metrics are asked for."""
+    values = engine.feature_values = FeatureValues(baseline)
+    engine.beside.append(lambda: values.refresh(engine.metrics))
+    engine.after_swap.append(values.clear)
