@@ -18,7 +18,6 @@ from midstream.events.schema import Event, build
 from midstream.state.cells import Keys
 from midstream.state.fold import Fold
 from midstream.state.program import Cell, Expression, Input, Op, column, compile_columns
-from midstream.state.program_kernel import compute, steps_of
 from midstream.state.settings import FoldSettings
 
 HOUR = 3_600_000
@@ -90,7 +89,7 @@ def main() -> None:
         fold, full = folded(world, settings_of(program.cells), step)
         print(f"batches of {step:,}: {bare:,.0f} events/s without cells, {full:,.0f} with {len(program.cells)}")
     rng = np.random.default_rng(5)
-    now, steps, times = fold.log_time_ms + 1_000, steps_of(program), []
+    now, times = fold.log_time_ms + 1_000, []
     inputs = np.zeros((len(program.inputs), CANDIDATES))
     for _ in range(QUESTIONS + 100):
         user = int(rng.integers(0, world.sessions))
@@ -98,8 +97,7 @@ def main() -> None:
         index, hashed = fold.vocabulary.user_index(f"u{user:07d}"), fold.vocabulary.user_hash_of(f"u{user:07d}")
         keys = Keys(item, index, hashed)
         began = time.perf_counter()
-        loaded = np.ascontiguousarray(fold.cells.read(program.cells, keys, now).T)
-        compute(steps, loaded, inputs, now)
+        fold.cells.columns(program, keys, inputs, now)
         times.append((time.perf_counter() - began) * 1e6)
     times = sorted(islice(times, 100, None))
     p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]

@@ -301,22 +301,51 @@ BUGS = (
     ),
     Bug(
         "cells_keep_their_landmark",
-        (Edit("state/cell_fold.py", "mode == DECAY and before < begin", "mode == -1 and before < begin"),),
+        (Edit("state/cell_fold.py", "rebase_factor(landmark_at(before, period), begin, period)", "1.0"),),
         CELLS,
     ),
     Bug(
         "windows_are_not_emptied",
-        (Edit("state/cell_fold.py", "row[place + bucket % RING] = 0.0", "row[place + bucket % RING] += 0.0"),),
+        (Edit("state/cell_windows.py", "words[total] = whole - gone", "words[total] = whole"),),
         CELLS,
     ),
     Bug(
         "a_new_row_is_what_it_was",
-        (Edit("state/cell_fold.py", "if is_new[j] or rows[row, 0] == 0.0:", "if rows[row, 0] == 0.0:"),),
+        (Edit("state/cell_fold.py", "if is_new[j] or words[at] == 0.0:", "if words[at] == 0.0:"),),
         CELLS,
     ),
     Bug(
         "late_events_count_everywhere",
-        (Edit("state/cell_fold.py", " or (is_late and mode != DECAY):", ":"),),
+        (Edit("state/cell_fold.py", "        if is_late:\n            continue\n", ""),),
+        CELLS,
+    ),
+    Bug(
+        "late_events_stay_out_of_the_ring",
+        (Edit("state/cell_windows.py", "            words[ring + late % BUCKETS] += taken\n", "            pass\n"),),
+        CELLS,
+    ),
+    Bug(
+        "what_is_ahead_counts_as_now",
+        (
+            Edit(
+                "state/cell_fold.py", "words[at + spec[AHEAD, first + cell]] += added", "words[at + 1 + cell] += added"
+            ),
+        ),
+        CELLS,
+    ),
+    Bug(
+        "windows_end_where_they_were_written",
+        (Edit("state/cell_read.py", "elif log_time >= spans[SPAN_BEGIN, cell]:", "elif log_time >= 0:"),),
+        CELLS,
+    ),
+    Bug(
+        "decay_weights_hold_too_long",
+        (Edit("state/cell_fold.py", "if time_ms < clock[_WEIGHT_LOW] or time_ms", "if time_ms"),),
+        CELLS,
+    ),
+    Bug(
+        "only_the_first_tag_is_read",
+        (Edit("state/cell_read.py", "    if columns > 1:", "    if columns > 99:"),),
         CELLS,
     ),
     Bug(

@@ -1,6 +1,7 @@
 """The cells of features: a plain twin in dictionaries, cut anywhere, merged, forgotten, and after a restart."""
 
 import math
+from copy import deepcopy
 from itertools import pairwise
 
 import msgspec
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
-from midstream.state.cell_fold import BUCKETS, RING, read_cells
+from midstream.state.cell_layout import BUCKETS, layout_of
+from midstream.state.cell_read import SPAN_ROWS, read_row, spans_at
 from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.fold import Fold, part
 from midstream.state.hashing import id_hash
-from midstream.state.program import Cell, ScopeName
+from midstream.state.program import Cell, ScopeName, column, compile_columns
 from midstream.state.sessions import Sessions
 from midstream.testing.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
 
@@ -32,6 +34,7 @@ SCOPES: tuple[tuple[ScopeName, str], ...] = (
     ("attribute", "category"),
     ("attribute", "tags"),
     ("user_attribute", "category"),
+    ("user_attribute", "tags"),
 )
 CELLS = tuple(
     sorted(
@@ -73,15 +76,44 @@ class Plain:
 
     def __init__(self, cell):
         self.cell, self.total, self.landmark, self.buckets = cell, 0.0, -1, {}
-        self.value, self.time, self.registers, self.head = math.nan, 0, {}, 0
+        self.value, self.time, self.registers = math.nan, 0, {}
+        self.now = 0
+        self.width = max(1, -(-cell.window_ms // BUCKETS))
+        self.held, self.ahead, self.before = -1, 0.0, dict.fromkeys(range(-BUCKETS, 0), 0.0)
 
     def move(self, now):
+        self.now = now
         half_life = self.cell.half_life_ms
         if half_life:
             landmark = landmark_at(now, half_life)
             if self.landmark not in (-1, landmark):
                 self.total *= rebase_factor(self.landmark, landmark, half_life)
             self.landmark = landmark
+        if self.cell.window_ms:
+            self.move_window(now // self.width)
+
+    def move_window(self, bucket):
+        """Note the total before each bucket that began, and take off what is gone."""
+        if self.held < 0:
+            self.held, self.before = bucket, dict.fromkeys(range(bucket - BUCKETS + 1, bucket + 1), 0.0)
+        if bucket <= self.held:
+            return
+        whole = self.total + self.ahead
+        for each in range(max(self.held + 2, bucket - BUCKETS + 1), bucket + 1):
+            self.before[each] = whole
+        self.before[self.held + 1] = self.total
+        kept = {each: self.before[each] for each in range(bucket - BUCKETS + 1, bucket + 1)}
+        gone = kept[bucket - BUCKETS + 1]
+        self.before = {each: before - gone for each, before in kept.items()}
+        self.total, self.ahead, self.held = whole - gone, 0.0, bucket
+
+    def add_total(self, bucket, taken):
+        if bucket > self.held:
+            self.ahead += taken
+        elif bucket > self.held - BUCKETS:
+            self.total += taken
+            for late in range(bucket + 1, self.held + 1):
+                self.before[late] += taken
 
     def add(self, event, taken, counted):
         cell, now, time = self.cell, event["log"], event["time"]
@@ -104,13 +136,27 @@ class Plain:
         elif cell.half_life_ms:
             self.total += taken * decay_weight(time, self.landmark, cell.half_life_ms)
         elif cell.window_ms:
-            width = -(-cell.window_ms // BUCKETS)
-            self.head = max(self.head, now // width + 1)
-            bucket = min(time // width, self.head)
-            if bucket > self.head - RING:
-                self.buckets[bucket] = self.buckets.get(bucket, 0.0) + taken
+            bucket = min(time // self.width, self.held + 1)
+            self.buckets[bucket] = self.buckets.get(bucket, 0.0) + taken
+            self.add_total(bucket, taken)
         else:
             self.total += taken
+
+    def pool(self, plain):
+        """Add another, as if all had been folded into one."""
+        other, newer = deepcopy(plain), max(self.now, plain.now)
+        for each in (self, other):
+            each.move(newer)
+        self.total, self.ahead = self.total + other.total, self.ahead + other.ahead
+        self.before = {bucket: total + other.before[bucket] for bucket, total in self.before.items()}
+        for mine, theirs, add in ((self.buckets, other.buckets, sum), (self.registers, other.registers, max)):
+            for place, each in theirs.items():
+                mine[place] = add((mine.get(place, 0), each))
+        if self.cell.fold == "last" and other.time > self.time:
+            self.value, self.time = other.value, other.time
+        elif self.cell.fold in {"min", "max"} and not math.isnan(other.value):
+            best = min if self.cell.fold == "min" else max
+            self.value = other.value if math.isnan(self.value) else best(self.value, other.value)
 
     def read(self, now):
         cell = self.cell
@@ -124,9 +170,14 @@ class Plain:
         if cell.half_life_ms:
             return self.total * decay_weight(self.landmark, now, cell.half_life_ms)
         if cell.window_ms:
-            width = -(-cell.window_ms // BUCKETS)
-            first = max(now // width - BUCKETS + 1, self.head - RING + 1, 0)
-            return sum((self.buckets.get(b, 0.0) for b in range(first, self.head + 1)), 0.0)
+            first = now // self.width - BUCKETS + 1
+            found = 0.0
+            if first <= self.held + 1:
+                found = self.total + self.ahead - self.before.get(first, 0.0)
+                found = self.ahead if first == self.held + 1 else found
+            kept = [each for bucket, each in self.buckets.items() if bucket >= max(first, self.held - BUCKETS + 1)]
+            assert found == pytest.approx(sum(kept), rel=1e-9, abs=1e-9)
+            return found
         return self.total
 
 
@@ -234,12 +285,16 @@ def row_of(group, key):
     return int(group.keys.find(np.array([first], dtype=np.uint64), np.array([second], dtype=np.uint64))[0])
 
 
-def read_row(group, row, now):
-    """Return the values of all cells in a row."""
-    found = np.empty((len(group.cells), 1))
-    numbers = np.arange(len(group.cells), dtype=np.int32)
-    known = np.ones(1, dtype=np.bool_)
-    read_cells(np.array([row]), known, now, group.spec, numbers, group.rows, group.octets, found)
+def read_all(group, row, now):
+    """Return the values of all cells in a row, as its layout alone says where they are."""
+    layout = layout_of(msgspec.structs.replace(SETTINGS, cells=group.cells))
+    count = len(group.cells)
+    found, numbers = np.empty((count, 1)), np.arange(count)
+    spans, factors = np.empty((SPAN_ROWS, count), dtype=np.int64), np.empty(count)
+    spans_at(layout.spec, now, spans, factors)
+    words = group.rows[row].copy()
+    octets = words.view(np.uint8)
+    read_row(words, octets, 0, numbers, numbers, layout.spec, spans, factors, now, found, 0)
     return found[:, 0].tolist()
 
 
@@ -264,9 +319,39 @@ def require_twin(settings, batch, edges, now):
             assert len(group.keys) == len(rows)
         for key, plain in rows.items():
             second = (key[0], int(twin.item_hash[key[1]])) if group.scope == "user_item" else key
-            values = read_row(group, row_of(group, second), now)
+            values = read_all(group, row_of(group, second), now)
             for cell, value in zip(group.cells, values, strict=True):
                 assert same(value, plain[cell].read(now)), (group.name, key, cell)
+    require_tags(fold, twin, codes_of, now)
+
+
+def require_tags(fold, twin, codes_of, now):
+    """An item with several tags is read as if the rows of all of them were one; the same in columns."""
+    cells = [cell for cell in CELLS if cell.attribute == "tags"]
+    program = compile_columns({str(number): column(cell) for number, cell in enumerate(cells)})
+    for user in {"", *(key[0] for key in twin.rows.get(("user_attribute", "tags"), {}))}:
+        item = np.arange(-1, fold.vocabulary.item_count, dtype=np.int32)
+        keys = Keys(item, fold.vocabulary.user_slot(user) if user else -1, user or 0)
+        found = fold.cells.read(cells, keys, now)
+        columns = fold.cells.columns(program, keys, np.empty((0, len(item))), now)
+        np.testing.assert_array_equal(columns, found.astype(np.float32))
+        for index, values in zip(item.tolist(), found, strict=True):
+            for cell, value in zip(cells, values.tolist(), strict=True):
+                codes = codes_of("tags", index) if index >= 0 else []
+                is_own = cell.scope == "user_attribute"
+                rows = twin.rows.get((cell.scope, "tags"), {})
+                plains = [
+                    rows[key][cell] for key in ([(user, code) for code in codes] if is_own else codes) if key in rows
+                ]
+                if not codes or (is_own and keys.user_index < 0):
+                    assert math.isnan(value)
+                elif not plains:
+                    assert value == 0.0 if cell.fold in {"sum", "distinct"} else math.isnan(value)
+                else:
+                    pooled = deepcopy(plains[0])
+                    for plain in plains[1:]:
+                        pooled.pool(plain)
+                    assert same(value, pooled.read(now)), (cell, codes)
 
 
 @given(event_batches(60), cuts(60), st.sampled_from([0, 1, 7 * MINUTE, 5 * 3_600_000, 40 * 86_400_000]))
@@ -334,13 +419,15 @@ def test_two_users_who_become_one_have_what_both_had():
 def test_nothing_is_left_of_a_user_who_is_forgotten():
     """Rows of the user, with items and with values; what is counted of items stays."""
     settings = settings_of(feature_user_items_max=99, feature_user_values_max=99)
-    item = Event(Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes"}', log_time_ms=START_MS)
+    item = Event(
+        Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes","tags":["a","b"]}', log_time_ms=START_MS
+    )
     erase = Event(Kind.ERASE, user_id="a", log_time_ms=START_MS)
     fold = folded(settings, build([item, act("a", "x"), act("b", "x"), erase]))
     without = folded(settings, build([item, act("b", "x")]))
     for group in fold.cells.groups:
         if group.keys is not None and group.scope != "session":
-            assert group.keys.arrays()["first"].tolist() == [id_hash("b")]
+            assert group.keys.arrays()["first"].tolist() == [id_hash("b")] * (1 + (group.attribute == "tags"))
     counts = [cell for cell in CELLS if cell.scope == "item" and cell.actions == ACTS and cell.take == "one"]
     found = fold.cells.read([cell for cell in counts if cell.fold == "sum"], keys_for(fold, "b", "x"), START_MS)
     assert found.tolist() == [[2.0]]

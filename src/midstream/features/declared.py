@@ -10,7 +10,7 @@ from midstream.events.wire import AttributeKind
 from midstream.features.kinds import Declared, program_of
 from midstream.state.cells import Cells, Keys
 from midstream.state.program import Program
-from midstream.state.program_kernel import Steps, compute, steps_of
+from midstream.state.program_kernel import Steps, steps_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,10 +38,8 @@ class DeclaredFeatures:
     def read(self, moment: Moment, candidates: Candidates) -> Score:
         """Return values (n, len(names)) as of the question's time; NaN = nothing is known."""
         keys = Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
-        now_ms = moment.query.now_ms
-        loaded = np.ascontiguousarray(moment.table(Cells).read(self.program.cells, keys, now_ms).T)
         inputs = np.empty((len(self.program.inputs), len(candidates)), dtype=np.float64)
-        return compute(self.steps, loaded, inputs, now_ms).astype(np.float32)
+        return moment.table(Cells).columns(self.program, keys, inputs, moment.query.now_ms)
 
 
 def declared(features: Sequence[Declared], attributes: Mapping[str, AttributeKind]) -> DeclaredFeatures:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Mask
-from midstream.state.hash_table import fill, find, table_size
+from midstream.state.hash_table import fill, find
 from midstream.state.hashing import combine
-from midstream.state.kernel import kernel, signed
-from midstream.state.prefetch import FURTHER, prefetch
+from midstream.state.kernel import kernel
 from midstream.state.user_slots import new_meta, read_order, release_user, take_user, write_order
 
 KEY_ROW = np.dtype([("hash", "u8"), ("first", "u8"), ("second", "u8"), ("older", "i4"), ("newer", "i4")])
@@ -24,11 +23,11 @@ Places = NDArray[np.int64]
 class CellKeys:
     """Keys of two parts, each with a row."""
 
-    def __init__(self, rows_max: int) -> None:
-        """Reserve the maximum."""
-        self._keys = np.zeros(rows_max, dtype=KEY_ROW)
-        self._table = np.zeros(table_size(rows_max), dtype=np.int32)
-        self._meta = new_meta()
+    def __init__(self, keys: NDArray[np.void], table: NDArray[np.int32], meta: NDArray[np.void]) -> None:
+        """Keep keys in memory that was reserved: KEY_ROW a row, a table of ``table_size`` rows, and ``new_meta``."""
+        self._keys = keys
+        self._table = table
+        self._meta = meta
 
     def __len__(self) -> int:
         """Return the number of keys."""
@@ -38,11 +37,6 @@ class CellKeys:
     def evicted_count(self) -> int:
         """Keys that made room for others."""
         return int(self._meta["evicted"][0])
-
-    @property
-    def byte_count(self) -> int:
-        """Bytes reserved."""
-        return self._keys.nbytes + self._table.nbytes
 
     def take(self, first: Hashes, second: Hashes) -> tuple[Places, Mask]:
         """Return the row of each key, now the newest, and whether it starts cold, both (n,)."""
@@ -105,7 +99,19 @@ class CellKeys:
 @kernel
 def key_of_parts(first: np.uint64, second: np.uint64) -> np.uint64:
     """Return the hash of a key, never 0."""
-    return combine(combine(np.uint64(0), first), second) | np.uint64(1)
+    return key_of_second(key_seed(first), second)
+
+
+@kernel
+def key_seed(first: np.uint64) -> np.uint64:
+    """Return what the hashes of all keys of one first part are made of."""
+    return combine(np.uint64(0), first)
+
+
+@kernel
+def key_of_second(seed: np.uint64, second: np.uint64) -> np.uint64:
+    """Return the hash of a key of whose first part this is the seed."""
+    return combine(seed, second) | np.uint64(1)
 
 
 @kernel
@@ -127,10 +133,7 @@ def _take_keys(
 
 @kernel
 def _find_keys(first: Hashes, second: Hashes, hashes: Hashes, table: NDArray[np.int32], row_of: Places) -> None:
-    mask, last = len(table) - 1, len(first) - 1
     for j in range(len(first)):
-        ahead = min(j + FURTHER, last)
-        prefetch(table, signed(key_of_parts(first[ahead], second[ahead])) & mask, 0)
         row_of[j] = find(key_of_parts(first[j], second[j]), hashes, table)
 
 

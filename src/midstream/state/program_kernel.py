@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.types import Mask
 from midstream.state.kernel import kernel
 from midstream.state.logarithm import log2_of
 from midstream.state.program import Cell, Columns, Input, Op, Program
@@ -21,6 +22,9 @@ _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = int(Op.ADD), int(Op.SUBTRACT), int(Op.MULT
 _LOG, _SQRT, _LESS, _EQUAL = int(Op.LOG), int(Op.SQRT), int(Op.LESS), int(Op.EQUAL)
 _MIN, _IF_NAN = int(Op.MIN), int(Op.IF_NAN)
 _OP, _KIND, _LEFT, _RIGHT, _FROM = 0, 1, 2, 3, 4
+_SAME_SCOPES: Final = frozenset({"global", "user", "session"})
+BLOCK: Final = 64
+"""Candidates at a time: 60 registers of so many are 30 KiB, what the nearest cache holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,8 +35,12 @@ class Steps:
     """Operation, kind of a leaf, registers of the arguments, place of a cell or input; (5, steps)."""
     constants: Columns
     """Of the leaves that are numbers, (steps,)."""
-    outputs: NDArray[np.intp]
+    outputs: NDArray[np.int64]
     """The register of each column."""
+    once: NDArray[np.int64]
+    """The operations whose result is the same for all candidates of a question, in order."""
+    each: NDArray[np.int64]
+    """The other operations, in order."""
 
 
 def steps_of(program: Program) -> Steps:
@@ -52,7 +60,22 @@ def steps_of(program: Program) -> Steps:
             table[_KIND, place], table[_FROM, place] = _INPUT, given[step.leaf.name]
         elif step.leaf is not None:
             constants[place] = step.leaf
-    return Steps(table, constants, program.outputs)
+    same = _same(program)
+    operations = np.flatnonzero((table[_OP] != _LEAF) & (table[_OP] != _NOW))
+    once, each = operations[same[operations]], operations[~same[operations]]
+    return Steps(table, constants, program.outputs.astype(np.int64), once, each)
+
+
+def _same(program: Program) -> Mask:
+    """Return which registers hold the same for all candidates of a question, (steps,)."""
+    register = {step: place for place, step in enumerate(program.steps)}
+    same = np.zeros(len(program.steps), dtype=np.bool_)
+    for place, step in enumerate(program.steps):
+        if isinstance(step.leaf, Cell):
+            same[place] = step.leaf.scope in _SAME_SCOPES
+        elif not isinstance(step.leaf, Input):
+            same[place] = all(same[register[argument]] for argument in step.arguments)
+    return same
 
 
 def compute(steps: Steps, loaded: Columns, inputs: Columns, now_ms: int) -> Columns:
@@ -64,36 +87,80 @@ def compute(steps: Steps, loaded: Columns, inputs: Columns, now_ms: int) -> Colu
         inputs: Values of its inputs, (inputs, n).
         now_ms: Time of the question.
     """
-    registers = np.empty((steps.table.shape[1], loaded.shape[1]), dtype=np.float64)
-    _compute(steps.table, steps.constants, loaded, inputs, float(now_ms), registers)
-    found: Columns = registers[steps.outputs].T
+    found = np.empty((loaded.shape[1], len(steps.outputs)), dtype=np.float64)
+    operations = np.sort(np.concatenate((steps.once, steps.each)))
+    _compute(steps.table, steps.constants, operations, steps.outputs, loaded, inputs, float(now_ms), found)
     return found
 
 
 @kernel
 def _compute(
-    table: NDArray[np.int32], constants: Columns, loaded: Columns, inputs: Columns, now: float, registers: Columns
+    table: NDArray[np.int32],
+    constants: Columns,
+    operations: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+    loaded: Columns,
+    inputs: Columns,
+    now: float,
+    found: Columns,
 ) -> None:
+    registers = np.empty((table.shape[1], BLOCK), dtype=np.float64)
+    fill_constants(table, constants, now, registers)
+    for start in range(0, len(found), BLOCK):
+        count = min(BLOCK, len(found) - start)
+        fill_leaves(table, _CELL, loaded, start, count, registers)
+        fill_leaves(table, _INPUT, inputs, start, count, registers)
+        run_steps(table, operations, count, registers)
+        for k in range(count):
+            for column in range(len(outputs)):
+                found[start + k, column] = registers[outputs[column], k]
+
+
+@kernel
+def fill_constants(table: NDArray[np.int32], constants: Columns, now: float, registers: Columns) -> None:
+    """Fill the registers of constants and of the time of the question."""
     for step in range(table.shape[1]):
-        op, found = table[_OP, step], registers[step]
-        left, right = registers[table[_LEFT, step]], registers[table[_RIGHT, step]]
-        if op == _LEAF and table[_KIND, step] == _CONSTANT:
-            found[:] = constants[step]
-        elif op == _LEAF and table[_KIND, step] == _CELL:
-            found[:] = loaded[table[_FROM, step]]
-        elif op == _LEAF:
-            found[:] = inputs[table[_FROM, step]]
-        elif op == _NOW:
-            found[:] = now
-        elif op == _ADD:
-            found[:] = left + right
+        if table[_OP, step] == _NOW:
+            registers[step] = now
+        elif table[_OP, step] == _LEAF and table[_KIND, step] == _CONSTANT:
+            registers[step] = constants[step]
+
+
+@kernel
+def fill_inputs(table: NDArray[np.int32], inputs: Columns, start: int, count: int, registers: Columns) -> None:
+    """Fill the registers of inputs with the values of some candidates from one on."""
+    fill_leaves(table, _INPUT, inputs, start, count, registers)
+
+
+@kernel
+def fill_leaves(
+    table: NDArray[np.int32], kind: int, values: Columns, start: int, count: int, registers: Columns
+) -> None:
+    """Fill the registers of one kind of leaf."""
+    for step in range(table.shape[1]):
+        if table[_OP, step] == _LEAF and table[_KIND, step] == kind:
+            for k in range(count):
+                registers[step, k] = values[table[_FROM, step], start + k]
+
+
+@kernel
+def run_steps(table: NDArray[np.int32], operations: NDArray[np.int64], count: int, registers: Columns) -> None:
+    """Run operations, in order, on the first registers of each of their arguments."""
+    for place in range(len(operations)):
+        step = operations[place]
+        op, left, right = table[_OP, step], table[_LEFT, step], table[_RIGHT, step]
+        if op == _ADD:
+            for k in range(count):
+                registers[step, k] = registers[left, k] + registers[right, k]
         elif op == _SUBTRACT:
-            found[:] = left - right
+            for k in range(count):
+                registers[step, k] = registers[left, k] - registers[right, k]
         elif op == _MULTIPLY:
-            found[:] = left * right
+            for k in range(count):
+                registers[step, k] = registers[left, k] * registers[right, k]
         else:
-            for i in range(len(found)):
-                found[i] = _applied(op, left[i], right[i])
+            for k in range(count):
+                registers[step, k] = _applied(op, registers[left, k], registers[right, k])
 
 
 @kernel

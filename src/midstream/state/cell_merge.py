@@ -1,0 +1,90 @@
+"""The kernel that adds one row of cells to another: of two users who become one, and of all tags of an item."""
+
+import numpy as np
+
+from midstream.state.cell_layout import (
+    AHEAD,
+    DECAY,
+    LAST,
+    MAX,
+    MIN,
+    MODE,
+    PERIOD,
+    PLACE,
+    REGISTERS,
+    RING,
+    SUM,
+    WINDOW,
+)
+from midstream.state.cell_places import Places
+from midstream.state.cell_windows import Octets, Words, add_window, advance_window
+from midstream.state.decay import landmark_at, rebase_factor
+from midstream.state.kernel import kernel, signed
+
+
+@kernel
+def add_rows(
+    into: Words,
+    into_octets: Octets,
+    at: int,
+    words: Words,
+    octets: Octets,
+    other: int,
+    stride: int,
+    spec: Places,
+    first: int,
+    stop: int,
+) -> None:
+    """Add what was folded into one row to another, as if both had been one; the first is as new as the newer.
+
+    Args:
+        into: Holds the first row.
+        into_octets: The same memory.
+        at: First word of that row.
+        words: Holds the other row, which stays as it is.
+        octets: The same memory.
+        other: First word of that row.
+        stride: Words of a row.
+        spec: Parameters of the cells.
+        first: The first cell of the rows.
+        stop: The one after their last.
+    """
+    if words[other] == 0.0:
+        return
+    if into[at] == 0.0:
+        into[at : at + stride] = words[other : other + stride]
+        return
+    mine_ms, theirs_ms = signed(into[at]), signed(words[other])
+    now = max(mine_ms, theirs_ms)
+    for cell in range(first, stop):
+        mode, place, period = spec[MODE, cell], spec[PLACE, cell], spec[PERIOD, cell]
+        here, there = at + place, other + place
+        if mode == SUM:
+            into[here] += words[there]
+        elif mode == DECAY:
+            landmark = landmark_at(now, period)
+            mine = into[here] * rebase_factor(landmark_at(mine_ms, period), landmark, period)
+            theirs = words[there] * rebase_factor(landmark_at(theirs_ms, period), landmark, period)
+            into[here] = mine + theirs
+        elif mode == WINDOW:
+            ahead, ring, bucket = spec[AHEAD, cell], spec[RING, cell], now // period
+            if bucket > mine_ms // period:
+                advance_window(into, here, at + ahead, at + ring, mine_ms // period, bucket)
+            add_window(
+                into, here, at + ahead, at + ring, bucket,
+                words, there, other + ahead, other + ring, theirs_ms // period,
+            )  # fmt: skip
+        elif mode == MIN:
+            if np.isnan(into[here]) or words[there] < into[here]:
+                into[here] = words[there]
+        elif mode == MAX:
+            if np.isnan(into[here]) or words[there] > into[here]:
+                into[here] = words[there]
+        elif mode == LAST:
+            if words[there + 1] > into[here + 1]:
+                into[here], into[here + 1] = words[there], words[there + 1]
+        else:
+            for register in range(REGISTERS):
+                mine_rank, their_rank = into_octets[8 * here + register], octets[8 * there + register]
+                into_octets[8 * here + register] = max(mine_rank, their_rank)
+    into[at] = now

@@ -1,0 +1,248 @@
+"""Which rows of cells an event or a question is about.
+
+Rows of items and users lie where the vocabulary puts those, rows of values at the code of the value; those of sessions
+and of pairs are found by their key.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Index, Mask
+from midstream.state.cell_keys import key_of_parts, key_of_second, key_seed
+from midstream.state.cell_layout import (
+    ATTRIBUTE,
+    CODE,
+    CODES,
+    ENTRIES,
+    GLOBAL,
+    ITEM,
+    KEY,
+    ROWS,
+    SCOPE,
+    SESSION,
+    TABLE,
+    USER,
+    USER_ATTRIBUTE,
+    USER_ITEM,
+)
+from midstream.state.hash_table import find
+from midstream.state.kernel import kernel, signed
+from midstream.state.prefetch import AHEAD, FURTHER, prefetch
+from midstream.state.user_slots import take_user
+
+UNKNOWN: Final = -2
+"""No row, and the key is one of something that is not known."""
+NO_ROW: Final = -1
+"""No row: nothing was folded for the key."""
+_NONE = np.uint64(0)
+
+Places = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+
+@kernel
+def place_events(
+    group: Places,
+    counts: Mask,
+    number: NDArray[np.int64],
+    user_index: Index,
+    user_hash: Hashes,
+    user_is_new: Mask,
+    session_number: Places,
+    item_index: Index,
+    item_hash: Hashes,
+    codes: Index,
+    keys: NDArray[np.void],
+    tables: Index,
+    metas: NDArray[np.void],
+    event_of: Places,
+    row_of: Places,
+    is_new: Mask,
+) -> int:
+    """Write pairs of an event and a row of one scope, in the order of the events; return how many there are.
+
+    Args:
+        group: Parameters of the scope, (GROUP_ROWS,).
+        counts: Whether events of a number count for any of its cells.
+        number: Of the action of each event, (n,).
+        user_index: Slot, -1 = none.
+        user_hash: 0 = none.
+        user_is_new: The slot starts cold at this event.
+        session_number: -1 = none.
+        item_index: -1 = none.
+        item_hash: Of the id of each item, by index.
+        codes: Of values, (n, columns).
+        keys: Of all scopes that have keys.
+        tables: From hash to key, of the same.
+        metas: Of this scope's keys, (1,).
+        event_of: For the pairs.
+        row_of: The same.
+        is_new: The row starts cold.
+    """
+    scope, found = group[SCOPE], 0
+    if scope in (GLOBAL, USER, ITEM):
+        return _place_known(scope, counts, number, user_index, user_is_new, item_index, event_of, row_of, is_new)
+    second = np.empty(len(event_of), dtype=np.uint64)
+    for i in range(len(number)):
+        if not counts[number[i]] or (scope in (USER_ITEM, USER_ATTRIBUTE) and user_hash[i] == _NONE):
+            continue
+        if scope == SESSION and session_number[i] >= 0:
+            event_of[found], row_of[found], is_new[found] = i, 0, False
+            found += 1
+        elif scope == USER_ITEM and item_index[i] >= 0:
+            event_of[found], row_of[found], second[found] = i, 0, item_hash[item_index[i]]
+            found += 1
+        elif scope in (ATTRIBUTE, USER_ATTRIBUTE):
+            for column in range(group[CODE], group[CODE] + group[CODES]):
+                if codes[i, column] >= 0:
+                    event_of[found], row_of[found], is_new[found] = i, codes[i, column], False
+                    second[found] = np.uint64(codes[i, column])
+                    found += 1
+    if scope != ATTRIBUTE:
+        first = user_hash
+        if scope == SESSION:
+            first, second = session_number.view(np.uint64), np.zeros(found, dtype=np.uint64)
+        _take_rows(group, event_of[:found], first, second, keys, tables, metas, row_of, is_new)
+    return found
+
+
+@kernel
+def _place_known(
+    scope: int,
+    counts: Mask,
+    number: Places,
+    user_index: Index,
+    user_is_new: Mask,
+    item_index: Index,
+    event_of: Places,
+    row_of: Places,
+    is_new: Mask,
+) -> int:
+    """Write the pairs of a scope whose rows lie where others have put what they are of."""
+    found = 0
+    for i in range(len(number)):
+        row = 0
+        if scope == ITEM:
+            row = signed(item_index[i])
+        elif scope == USER:
+            row = signed(user_index[i])
+        is_cold = scope == USER and user_is_new[i]
+        if row >= 0 and (counts[number[i]] or is_cold):
+            event_of[found], row_of[found], is_new[found] = i, row, is_cold
+            found += 1
+    return found
+
+
+@kernel
+def _take_rows(
+    group: Places,
+    event_of: Places,
+    first: Hashes,
+    second: Hashes,
+    keys: NDArray[np.void],
+    tables: Index,
+    metas: NDArray[np.void],
+    row_of: Places,
+    is_new: Mask,
+) -> None:
+    """Write the row of each key, now the newest, and whether it starts cold."""
+    mine = keys[group[KEY] : group[KEY] + group[ROWS]]
+    table = tables[group[TABLE] : group[TABLE] + group[ENTRIES]]
+    mask, count = group[ENTRIES] - 1, len(event_of)
+    hashes = np.empty(count, dtype=np.uint64)
+    for j in range(count):
+        hashes[j] = key_of_parts(np.uint64(first[event_of[j]]), np.uint64(second[j]))
+    for j in range(count):
+        if j + FURTHER < count:
+            prefetch(table, signed(hashes[j + FURTHER]) & mask, 0)
+        if j + AHEAD < count:
+            prefetch(mine, max(signed(table[signed(hashes[j + AHEAD]) & mask]) - 1, 0), 0)
+        row, is_cold = take_user(hashes[j], mine, table, metas)
+        row_of[j], is_new[j] = row, is_cold
+        if is_cold:
+            mine[row]["first"] = first[event_of[j]]
+            mine[row]["second"] = second[j]
+
+
+@kernel
+def place_items(
+    group: Places,
+    user_index: int,
+    user_hash: np.uint64,
+    session_number: int,
+    item_index: Index,
+    item_hash: Hashes,
+    codes: Index,
+    keys: NDArray[np.void],
+    tables: Index,
+    row_of: Places,
+) -> None:
+    """Write the rows of one scope that a question reads, ``NO_ROW`` and ``UNKNOWN`` among them. Changes nothing.
+
+    Args:
+        group: Parameters of the scope, (GROUP_ROWS,).
+        user_index: Slot of the user, -1 = not known.
+        user_hash: 0 = none.
+        session_number: -1 = none.
+        item_index: Of the candidates, -1 = not known, (n,).
+        item_hash: Of the id of each item, by index.
+        codes: Of their values, (n, columns).
+        keys: Of all scopes that have keys.
+        tables: From hash to key, of the same.
+        row_of: For the rows, (columns of the scope, n); of a scope without items the first one alone.
+    """
+    scope = group[SCOPE]
+    mine = keys[group[KEY] : group[KEY] + group[ROWS]]["hash"]
+    table = tables[group[TABLE] : group[TABLE] + group[ENTRIES]]
+    if scope == GLOBAL:
+        row_of[0, 0] = 0
+    elif scope == USER:
+        row_of[0, 0] = user_index if user_index >= 0 else UNKNOWN
+    elif scope == SESSION:
+        row_of[0, 0] = UNKNOWN
+        if session_number >= 0:
+            row_of[0, 0] = find(key_of_parts(np.uint64(session_number), _NONE), mine, table)
+    elif scope == ITEM:
+        for k in range(len(item_index)):
+            row_of[0, k] = item_index[k] if item_index[k] >= 0 else UNKNOWN
+    elif scope == ATTRIBUTE:
+        for k in range(len(item_index)):
+            for column in range(group[CODES]):
+                code = codes[k, group[CODE] + column]
+                row_of[column, k] = code if code >= 0 else UNKNOWN
+    elif user_hash == _NONE or user_index < 0:
+        row_of[:] = UNKNOWN
+    else:
+        _find_rows(group, key_seed(user_hash), item_index, item_hash, codes, mine, table, row_of)
+
+
+@kernel
+def _find_rows(
+    group: Places,
+    seed: np.uint64,
+    item_index: Index,
+    item_hash: Hashes,
+    codes: Index,
+    hashes: Hashes,
+    table: Index,
+    row_of: Places,
+) -> None:
+    """Write the rows of a user's pairs; in two passes, so that the table comes while hashes are computed."""
+    mask = len(table) - 1
+    wanted = np.zeros(row_of.shape, dtype=np.uint64)
+    for column in range(row_of.shape[0]):
+        for k in range(row_of.shape[1]):
+            if group[SCOPE] == USER_ITEM and item_index[k] >= 0:
+                wanted[column, k] = key_of_second(seed, np.uint64(item_hash[item_index[k]]))
+            elif group[SCOPE] == USER_ATTRIBUTE and codes[k, group[CODE] + column] >= 0:
+                wanted[column, k] = key_of_second(seed, np.uint64(codes[k, group[CODE] + column]))
+            else:
+                continue
+            prefetch(table, signed(wanted[column, k]) & mask, 0)
+    for column in range(row_of.shape[0]):
+        for k in range(row_of.shape[1]):
+            row_of[column, k] = UNKNOWN
+            if wanted[column, k] != _NONE:
+                row_of[column, k] = find(wanted[column, k], hashes, table)
