@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -208,3 +209,26 @@ def test_a_table_is_recorded_like_its_rows(tmp_path: Path, monkeypatch: pytest.M
                 shop.record(wrong)
             assert refused.value.faults[0].where in {"row 14: /item_id", "column uzer_id"}
         assert shop.record(table.slice(0, 0)).outcome.tolist() == []
+
+
+@pytest.mark.parametrize(
+    "sent, where",
+    [
+        ({"a": {"score": "high"}}, "/item_fields/a"),
+        ({"a": {"score": float("nan")}}, "/item_fields/a"),
+        ({"a": {"score": True}}, "/item_fields/a"),
+        ({"a": 0.5}, "/item_fields/a"),
+        ({"a": {f"f{number}": 1.0 for number in range(17)}}, "/item_fields/a"),
+        ({3: {"score": 1.0}}, "/item_fields/3"),
+        ([("a", 1.0)], "/item_fields"),
+        ({f"i{number}": {} for number in range(1_001)}, "/item_fields"),
+    ],
+)
+def test_what_a_caller_says_of_items_is_checked(tmp_path, sent, where):
+    """Numbers by name by id, so many and no more; NumPy's are taken for what they mean."""
+    with open_shop(tmp_path, SMALL) as shop:
+        with pytest.raises(RequestInvalid) as caught:
+            shop.recommend(item_fields=sent)
+        assert [fault.where for fault in caught.value.faults] == [where]
+        numbers: Any = {"score": np.float32(0.5), "place": np.int64(3)}
+        assert shop.recommend(item_fields={"a": numbers}).items == ()

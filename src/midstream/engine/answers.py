@@ -37,6 +37,7 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         exclude=(*ask.exclude, *about),
         filter=ask.filter,
         context=ask.context,
+        item_fields=ask.item_fields,
     )
 
 

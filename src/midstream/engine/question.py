@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.engine.types import Ask, Value
+from midstream.engine.types import Ask, FeatureAsk, Value
 from midstream.events.faults import shown
 
 PAGE = "docs/http.md"
@@ -19,10 +19,13 @@ ID_CHARS_MAX = 128
 """As over HTTP, and as events may have it."""
 ENTRIES_MAX = 10_000
 """Items, excluded items, fields or context values of one question; 1.3 MB of ids that its served record repeats."""
+ITEM_FIELDS_MAX = 1_000
+"""Items of which a question may say something: as many as features are read of at once."""
+FIELDS_OF_ITEM_MAX = 16
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _IDS = ("placement", "user_id", "session_id", "min_log_position")
 _WHOLE = ("n", "deadline_ms")
-_LISTS = ("items", "exclude", "fields")
+_LISTS = ("items", "exclude", "fields", "features")
 _ID = f"Text of 1 to {ID_CHARS_MAX} characters, without halves of surrogate pairs."
 _NUMBER = "A finite number; a whole number within 64 bits."
 
@@ -41,10 +44,33 @@ def ask_of(placement: object, request: Mapping[str, object]) -> Ask:
     Raises:
         RequestInvalid: A value has the wrong type or cannot be written; every fault is named.
     """
+    found = _checked({"placement": placement, **request}, required="placement")
+    return Ask(**found)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  _read has looked at each
+
+
+def feature_ask_of(request: Mapping[str, object]) -> FeatureAsk:
+    """Return what a Python caller wants to know of features.
+
+    Args:
+        request: Fields of ``FeatureAsk``, of any type; ``None`` is the same as a field that was not sent.
+
+    Raises:
+        RequestInvalid: A value has the wrong type, or ``items`` is missing; every fault is named.
+    """
+    found = _checked({"items": None, **request}, required="items")
+    return FeatureAsk(**found)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def _checked(request: Mapping[str, object], required: str) -> dict[str, object]:
+    """Return each field that came, as it is right.
+
+    Raises:
+        RequestInvalid: One is not right, or the required one is None.
+    """
     found: dict[str, object] = {}
     faults: list[Fault] = []
-    for name, sent in {"placement": placement, **request}.items():
-        if sent is None and name != "placement":
+    for name, sent in request.items():
+        if sent is None and name != required:
             continue
         try:
             found[name] = _read(name, sent, faults)
@@ -52,7 +78,7 @@ def ask_of(placement: object, request: Mapping[str, object]) -> Ask:
             faults.append(_fault(f"/{name}", sent, str(wrong)))
     if faults:
         raise RequestInvalid(tuple(faults))
-    return Ask(**found)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  _read has looked at each
+    return found
 
 
 def id_of(name: str, sent: object) -> str:
@@ -75,8 +101,8 @@ def _read(name: str, sent: object, faults: list[Fault]) -> object:
         return _text(sent, "A condition as text.")
     if name in _LISTS:
         return _texts(name, sent, faults)
-    if name == "context":
-        return _context(sent, faults)
+    if name in {"context", "item_fields"}:
+        return (_context if name == "context" else _item_fields)(sent, faults)
     if name in _WHOLE:
         return _whole(sent)
     return sent
@@ -121,6 +147,33 @@ def _context(sent: object, faults: list[Fault]) -> dict[str, Value]:
         except _Wrong as wrong:
             faults.append(_fault(f"/context/{_step(name)}", each, str(wrong)))
     return found
+
+
+def _item_fields(sent: object, faults: list[Fault]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for item_id, fields in _entries(sent, ITEM_FIELDS_MAX).items():
+        try:
+            told = _entries(fields, FIELDS_OF_ITEM_MAX).items()
+            numbers = {_text(name, _ID, ID_CHARS_MAX): _number(each) for name, each in told}
+            found[_text(item_id, _ID, ID_CHARS_MAX)] = numbers
+        except _Wrong as wrong:
+            faults.append(_fault(f"/item_fields/{_step(item_id)}", fields, str(wrong)))
+    return found
+
+
+def _entries(sent: object, entries_max: int) -> Mapping[object, object]:
+    if not isinstance(sent, Mapping) or len(cast("Mapping[object, object]", sent)) > entries_max:
+        example = '{"lamp-7": {"score": 0.7}}'
+        message = f"Such as {example}: at most {ITEM_FIELDS_MAX} items with {FIELDS_OF_ITEM_MAX} numbers each."
+        raise _Wrong(message)
+    return cast("Mapping[object, object]", sent)
+
+
+def _number(sent: object) -> float:
+    value = _plain(sent)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise _Wrong(_NUMBER)
+    return float(value)
 
 
 def _value(sent: object) -> Value:

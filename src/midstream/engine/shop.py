@@ -36,6 +36,7 @@ class Request(TypedDict, total=False):
     exclude: Sequence[str]
     filter: str | None
     context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
     fields: Sequence[str]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Failure, Index, LogPosition, TimestampMs
+from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
 
 Value = str | float | bool
 
@@ -72,6 +72,41 @@ class Ask:
     """None = the placement's deadline."""
     about: str | None = None
     """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
+    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """What the caller says of items: id to field to number, such as its own score."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureAsk:
+    """What a caller wants to know of items for one user and session."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+    items: tuple[str, ...] = ()
+    """Whose features are read, in this order; one may come twice."""
+    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    context: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    features: tuple[str, ...] = ()
+    """Names of declared features, all columns of each; none = all of them."""
+    min_log_position: str | None = None
+    """Token of an earlier answer: wait until that is applied."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureValues:
+    """What was known, all of it at one log position."""
+
+    names: tuple[str, ...]
+    """Of the columns: as asked, all columns of a feature together."""
+    items: tuple[str, ...]
+    values: Score
+    """(items, names), float32. NaN = unknown, as everything is that is about an item nothing named."""
+    log_position: str
+    """Token of the log position of the state that was read."""
+    read_your_writes: bool | None
+    """None = no ``min_log_position`` was asked for; False = the wait was over before it was applied."""
+    state_age_ms: int
+    """Now less the log time of the last applied event."""
 
 
 @dataclass(frozen=True, slots=True)

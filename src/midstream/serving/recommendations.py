@@ -13,6 +13,7 @@ import msgspec
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
+from midstream.engine.question import FIELDS_OF_ITEM_MAX, ITEM_FIELDS_MAX
 from midstream.engine.types import Answer, Ask, Value
 from midstream.features.expression import TEXT_CHARACTERS_MAX
 from midstream.ranking.plan import SIMILAR
@@ -40,6 +41,12 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
+ItemFields = Annotated[
+    dict[Text, Annotated[dict[Name, float], msgspec.Meta(max_length=FIELDS_OF_ITEM_MAX)]],
+    msgspec.Meta(max_length=ITEM_FIELDS_MAX),
+]
+
+
 class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What ``POST /v1/recommendations`` takes."""
 
@@ -50,6 +57,7 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
+    item_fields: ItemFields = {}
     filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
     exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
     fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
@@ -93,7 +101,7 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
-QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context"})
+QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context", "item_fields"})
 SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items"})
 _LISTS = frozenset({"items", "exclude", "fields"})
 _CONTEXT = "context."
@@ -166,6 +174,7 @@ class Recommendations:
             exclude=question.exclude,
             filter=question.filter,
             context=question.context,
+            item_fields=question.item_fields,
             fields=question.fields,
             min_log_position=question.min_log_position,
             deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),

@@ -27,6 +27,7 @@ from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
 from midstream.state.aliases import Aliases
 from midstream.state.cells import Cells
+from midstream.state.counted import Counted
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures, blanked_hashes
 from midstream.state.event_ids import Admission, EventIds, Fingerprints, fingerprints
@@ -51,6 +52,7 @@ Table: TypeAlias = (
     | Items
     | Users
     | Cells
+    | Counted
     | Segments
     | Pairs
     | SessionIndex
@@ -123,6 +125,7 @@ class Fold:
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)
         self.cells = Cells(settings, self.vocabulary, self.items)
+        self.counted = Counted(settings)
         self.segments = Segments(settings, self.vocabulary, self.items, self.users)
         self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
@@ -138,6 +141,7 @@ class Fold:
             "items": self.items,
             "users": self.users,
             "cells": self.cells,
+            "counted": self.counted,
             "segments": self.segments,
             "pairs": self.pairs,
             "session_index": self.session_index,
@@ -172,6 +176,7 @@ class Fold:
             message = f"the fold stands at {self._position} and cannot begin at {position}"
             raise ValueError(message)
         self._position = LogPosition(position - count)
+        self.counted.begin_at(position)
         drops = self.vocabulary.dropped
         self.vocabulary.dropped = drops if drops.before > position else NOTHING
         for batch in batches:
@@ -217,6 +222,7 @@ class Fold:
         self.pairs.apply(indexed, numbered.before)
         self.session_index.apply(indexed, numbered.number, numbered.user)
         self.requests.apply(indexed)
+        self.counted.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])
         if indexed.operation[0] == _MERGE and indexed.kind[0] == _USER and indexed.folded[0]:

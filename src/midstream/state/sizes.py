@@ -9,6 +9,7 @@ from typing import Final
 from midstream.state.affinities import AFFINITIES_MAX
 from midstream.state.aliases import ALIAS_BYTES
 from midstream.state.cell_layout import cell_bytes
+from midstream.state.counted import counted_bytes
 from midstream.state.erasures import ERASURE_BYTES
 from midstream.state.hash_table import table_size
 from midstream.state.pairs import NEIGHBOURS_MAX, row_words
@@ -38,6 +39,7 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         "items": _items(settings),
         "users": _users(settings),
         "cells": cell_bytes(settings),
+        "counted": counted_bytes(settings),
         "pairs": limits.items_max * _WORD * row_words(min(limits.pair_neighbours_max, NEIGHBOURS_MAX)),
         "segments": _segments(settings),
         "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
