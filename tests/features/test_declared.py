@@ -28,4 +28,4 @@ def test_columns_of_a_moment_are_those_of_the_kinds() -> None:
     found = block.read(moment, candidates)
     assert block.names == ("views", "idle")
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.array([[2, 1_000], [0, np.nan]], dtype=np.float32))
+    np.testing.assert_array_equal(found, np.array([[2, 1], [0, np.nan]], dtype=np.float32))

@@ -136,7 +136,7 @@ def test_statistics_and_times(world):
             "deviation": np.std(values) if values else math.nan,
             "least": min(values, default=math.nan),
             "most": max(values, default=math.nan),
-            "since": hand.now - max(times) if times else math.nan,
+            "since": (hand.now - max(times)) / 1_000 if times else math.nan,
         }
         newest = max((time for time, _ in hand.values(item)), default=0)
         expected["newest"] = [value for time, value in hand.values(item) if time == newest][-1] if values else math.nan

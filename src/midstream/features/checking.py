@@ -1,66 +1,229 @@
-"""What no single value of a declared feature can say: names that differ, actions and attributes that exist."""
+"""What no single value of a declaration can say: names that must exist or differ, options that go together, bounds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from midstream.core.durations import Duration
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
-from midstream.features.kinds import Declared
+from midstream.features import kinds
+from midstream.features.coding import VALUES_MAX
+from midstream.features.feature_checking import expression_faults
+from midstream.features.feature_text import PAGE
+from midstream.features.kinds import AnyFeature, columns_of
+from midstream.state.items import AVAILABLE
+from midstream.state.settings import EventType
 
-PAGE = "docs/features.md"
 FEATURES_MAX = 64
 COLUMNS_MAX = 256
-_KEYED = ("category", "tags")
+"""Of all features. A column of 500 candidates takes about 1 µs, so all of them are read in a third of a millisecond."""
+NAME_CHARACTERS_MAX = 64
+DURATION_MS_MIN, DURATION_MS_MAX = 1_000, 365 * 86_400_000
+WINDOWS_MAX = 8
+"""Windows and half-lives of one count: a window of an item takes 120 bytes."""
+TEXT_CHARACTERS_MAX = 256
+"""Of a value or a name of a context."""
+READ = "read"
+"""A path of the server, so no feature has this name."""
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_CODED = ("category", "tags")
+_BY_VALUE = ("attribute", "user_attribute")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What declarations may name."""
+
+    attributes: Mapping[str, AttributeKind]
+    types: Mapping[str, EventType]
 
 
 def feature_faults(
-    features: Sequence[Declared], attributes: Mapping[str, AttributeKind], types: Iterable[str]
+    features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind], types: Mapping[str, EventType]
 ) -> Iterator[Fault]:
-    """Yield everything that is wrong with features whose single values are right.
+    """Yield everything that is wrong with declarations whose single values are right.
 
     Args:
-        features: As they stand in the file.
+        features: In the order of the file, which pointers count by.
         attributes: Declared item attributes.
         types: Configured interactions.
     """
-    names: set[str] = set()
-    columns: set[str] = set()
-    actions = {*types, IMPRESSION}
+    known = Known(attributes, types)
     if len(features) > FEATURES_MAX:
-        yield Fault("$.features", f"{len(features)} came.", f"At most {FEATURES_MAX}.", PAGE)
+        yield Fault("$.features", f"{len(features)} features are declared.", f"At most {FEATURES_MAX}.", PAGE)
+        return
     for number, feature in enumerate(features):
         where = f"$.features[{number}]"
-        if not feature.name or feature.name in names:
-            yield Fault(f"{where}.name", f'"{feature.name}" is there already.', "A name of its own.", PAGE)
-        names.add(feature.name)
-        yield from _actions(f"{where}.actions", feature.actions, actions)
-        yield from _actions(f"{where}.per", getattr(feature, "per", ("impression",)), actions)
-        yield from _attribute(where, feature, attributes)
-        for column in feature.expressions():
-            if column in columns:
-                yield Fault(f"{where}.name", f'Two columns are called "{column}".', "A name of its own.", PAGE)
-            columns.add(column)
-    if len(columns) > COLUMNS_MAX:
-        yield Fault("$.features", f"{len(columns)} columns came.", f"At most {COLUMNS_MAX}.", PAGE)
+        yield from _name(where, feature.name)
+        yield from _durations(where, feature)
+        yield from _actions(where, feature, known)
+        yield from _attribute(where, feature, known)
+        yield from _coding(where, feature)
+        yield from _options(where, feature, known)
+    yield from _columns(features)
+    yield from expression_faults(features, attributes)
 
 
-def _actions(where: str, named: tuple[str, ...], known: set[str]) -> Iterator[Fault]:
-    right = f"Some of: {', '.join(sorted(known))}"
-    if not named:
-        yield Fault(where, "No action came.", right, PAGE)
-    for number, name in enumerate(named):
-        if name not in known:
-            came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
-            yield Fault(f"{where}[{number}]", came, right, PAGE)
+def _name(where: str, name: str) -> Iterator[Fault]:
+    """Yield a fault unless expressions, files and paths can hold a name."""
+    if not _NAME.fullmatch(name) or len(name) > NAME_CHARACTERS_MAX:
+        right = f"Small letters, digits and _, a letter first, at most {NAME_CHARACTERS_MAX} of them."
+        yield Fault(f"{where}.name", f'"{name[:NAME_CHARACTERS_MAX]}" came.', right, PAGE)
+    elif name == READ:
+        yield Fault(f"{where}.name", f'"{READ}" came.', f"Any other name: /v1/features/{READ} is taken.", PAGE)
 
 
-def _attribute(where: str, feature: Declared, attributes: Mapping[str, AttributeKind]) -> Iterator[Fault]:
-    is_by_value = feature.scope in {"attribute", "user_attribute"}
-    known = [name for name, kind in attributes.items() if kind in _KEYED]
-    if is_by_value and feature.attribute not in known:
-        came = f'"{feature.attribute}" is no category or tags attribute.{nearest(feature.attribute, known)}'
-        yield Fault(f"{where}.attribute", came, f"Attributes: {', '.join(known) or 'none'}", PAGE)
-    if not is_by_value and feature.attribute:
-        came = f'"{feature.attribute}" came with the scope {feature.scope}, which has none.'
-        yield Fault(f"{where}.attribute", came, 'The scope "attribute" or "user_attribute", or no attribute.', PAGE)
+def _durations(where: str, feature: AnyFeature) -> Iterator[Fault]:
+    """Yield what is wrong with windows, half-lives and lifetimes."""
+    lists = {each: getattr(feature, each, ()) for each in ("windows", "half_lives")}
+    named = [(f"{where}.{each}[{i}]", one) for each, found in lists.items() for i, one in enumerate(found)]
+    named += [(f"{where}.{each}", getattr(feature, each, None)) for each in ("half_life", "ttl")]
+    for place, length in named:
+        if isinstance(length, Duration) and not DURATION_MS_MIN <= length.ms <= DURATION_MS_MAX:
+            yield Fault(place, f"{length} came.", "From 1s to 365d.", PAGE)
+    for each, found in lists.items():
+        if len(set(found)) < len(found):
+            yield Fault(f"{where}.{each}", "One of them stands there twice.", "Each once.", PAGE)
+    if sum(map(len, lists.values())) > WINDOWS_MAX:
+        came = f"{sum(map(len, lists.values()))} windows and half-lives came."
+        yield Fault(where, came, f"At most {WINDOWS_MAX} in one declaration.", PAGE)
+
+
+def _actions(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+    """Yield what is wrong with the events that count."""
+    recent = isinstance(feature, kinds.Match | kinds.LastItems)
+    possible = [*known.types] if recent else [*known.types, IMPRESSION]
+    for field in ("actions", "per"):
+        actions: tuple[str, ...] | None = getattr(feature, field, None)
+        if actions is None:
+            continue
+        right = f"Of these: {', '.join(possible)}."
+        if not actions and not recent:
+            yield Fault(f"{where}.{field}", "It is empty.", right, PAGE)
+        if len(set(actions)) < len(actions):
+            yield Fault(f"{where}.{field}", "One of them stands there twice.", "Each once.", PAGE)
+        for number, action in enumerate(actions):
+            place = f"{where}.{field}[{number}]"
+            if action not in possible:
+                came = f'"{action}" is not an interaction of this configuration.{nearest(action, possible)}'
+                yield Fault(place, came, right, PAGE)
+            elif getattr(feature, "scope", "") == "session" and not recent:
+                yield from _in_session(place, action, known)
+
+
+def _in_session(where: str, action: str, known: Known) -> Iterator[Fault]:
+    """Yield a fault for what no session ever counts."""
+    if action == IMPRESSION or known.types[action].weight <= 0.0:
+        came = f'"{action}" belongs to no session, so it would never be counted.'
+        yield Fault(where, came, "Interactions with a weight above 0, or another scope.", PAGE)
+
+
+_WANTED: Mapping[type, tuple[str, ...]] = {
+    kinds.Number: ("number",),
+    kinds.Boolean: ("boolean",),
+    kinds.Category: _CODED,
+    kinds.ItemAge: ("number",),
+    kinds.Diversity: ("number", *_CODED),
+    kinds.Match: _CODED,
+    kinds.LastItems: _CODED,
+    kinds.Affinity: _CODED,
+}
+"""Kinds of item attributes that each kind of feature reads; those that count are in ``_attribute``."""
+
+
+def _attribute(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+    """Yield a fault unless an item attribute is declared, of a kind that can be read so, and meant."""
+    name, scope = getattr(feature, "attribute", ""), getattr(feature, "scope", "")
+    place = f"{where}.attribute"
+    if isinstance(feature, kinds.Counted):
+        if scope in _BY_VALUE:
+            yield from _declared(place, name, _CODED, known)
+        elif name:
+            came = f'"{name}" came with the scope "{scope}".'
+            yield Fault(place, came, "An attribute goes with the scopes attribute and user_attribute.", PAGE)
+        return
+    wanted = _WANTED.get(type(feature))
+    own_name = isinstance(feature, kinds.Number | kinds.Boolean | kinds.Category | kinds.Diversity)
+    is_told = own_name and scope in {"user", "request"}
+    is_optional = isinstance(feature, kinds.ItemAge | kinds.LastItems) and not name
+    if wanted is not None and not is_told and not is_optional:
+        yield from _declared(place, name or (feature.name if own_name else ""), wanted, known)
+
+
+def _declared(where: str, name: str, wanted: Sequence[str], known: Known) -> Iterator[Fault]:
+    """Yield a fault unless an attribute of one of these kinds is declared under a name."""
+    attributes: Mapping[str, str] = {**known.attributes, **({AVAILABLE: "boolean"} if "boolean" in wanted else {})}
+    fitting = [each for each, kind in attributes.items() if kind in wanted]
+    right = f"A declared {' or '.join(wanted)} attribute: {', '.join(fitting) or 'none is declared'}."
+    if name not in attributes:
+        came = f'"{name}" is not a declared item attribute.{nearest(name, fitting)}' if name else "It is missing."
+        yield Fault(where, came, right, PAGE)
+    elif attributes[name] not in wanted:
+        yield Fault(where, f'"{name}" is a {attributes[name]}.{nearest(name, fitting)}', right, PAGE)
+
+
+def _coding(where: str, feature: AnyFeature) -> Iterator[Fault]:
+    """Yield what is wrong with how texts become numbers."""
+    if not isinstance(feature, kinds.Category | kinds.LastItems):
+        return
+    values, buckets = feature.values, feature.buckets
+    if feature.form == "hashed":
+        if values:
+            yield Fault(f"{where}.values", "It goes with index and one_hot.", "Only buckets, for hashed.", PAGE)
+        if buckets < 2:  # noqa: PLR2004  # one bucket tells nothing apart
+            yield Fault(f"{where}.buckets", f"{buckets} came.", "From 2 to 16,777,216, for hashed.", PAGE)
+        return
+    if not 1 <= len(values) <= VALUES_MAX:
+        came = f"{len(values)} values came."
+        yield Fault(f"{where}.values", came, f'1 to {VALUES_MAX} texts, or form = "hashed" with buckets.', PAGE)
+    if len(set(values)) < len(values):
+        yield Fault(f"{where}.values", "One of them stands there twice.", "Each once.", PAGE)
+    if isinstance(feature, kinds.Category) and buckets:
+        yield Fault(f"{where}.buckets", f"It goes with hashed, not {feature.form}.", "Leave it out.", PAGE)
+
+
+def _options(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+    """Yield what is wrong with the options of single kinds."""
+    match feature:
+        case kinds.Number(scope="item" | "request" as scope, reduce=str()):
+            right = 'Only with scope = "user": no attribute and no context holds a list of numbers.'
+            yield Fault(f"{where}.reduce", f'It came with the scope "{scope}".', right, PAGE)
+        case kinds.LastItems(attribute="", form="index"):
+            yield Fault(f"{where}.form", "Items are in no list of values.", 'form = "hashed", or an attribute.', PAGE)
+        case kinds.Match(scope="session", actions=actions) | kinds.LastItems(scope="session", actions=actions):
+            if actions:
+                right = 'Leave it out, or scope = "user": a session keeps its items, not what was done with each.'
+                yield Fault(f"{where}.actions", 'It came with the scope "session".', right, PAGE)
+        case kinds.Affinity(weighted=True, actions=actions):
+            for number, action in enumerate(actions):
+                if action == IMPRESSION or (action in known.types and known.types[action].weight <= 0.0):
+                    came = f'"{action}" has no weight above 0, so its sums would be no shares.'
+                    yield Fault(f"{where}.actions[{number}]", came, "Others, or weighted = false.", PAGE)
+        case kinds.Position(otherwise=float() as otherwise) if not math.isfinite(otherwise):
+            yield Fault(f"{where}.otherwise", f"{otherwise} came.", "A finite number, or leave it out.", PAGE)
+        case _:
+            return
+
+
+def _columns(features: Sequence[AnyFeature]) -> Iterator[Fault]:
+    """Yield a fault for each name that stands twice, and if there are too many columns."""
+    owners: dict[str, int] = {}
+    counts: list[tuple[str, int]] = []
+    for number, feature in enumerate(features):
+        names = {feature.name: None, **dict.fromkeys(columns_of((feature,))[feature.name])}
+        counts.append((feature.name, len(columns_of((feature,))[feature.name])))
+        for name in names:
+            if name in owners and owners[name] != number:
+                came = f'"{name}" is also a name or column of $.features[{owners[name]}].'
+                yield Fault(f"$.features[{number}].name", came, "Each name once, columns included.", PAGE)
+            owners.setdefault(name, number)
+    total = sum(count for _, count in counts)
+    if total > COLUMNS_MAX:
+        largest = sorted(counts, key=lambda each: -each[1])[:3]
+        parts = " + ".join(f"{count} of {name}" for name, count in largest)
+        came = f"{total} columns: {parts}{' + …' if len(counts) > len(largest) else ''}."
+        yield Fault("$.features", came, f"At most {COLUMNS_MAX} columns of all features.", PAGE)

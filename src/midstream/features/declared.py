@@ -1,13 +1,15 @@
-"""All declared features of a plan as one block of columns: cells are read, then one kernel computes every column."""
+"""All declared features of a plan as one block of columns: cells and inputs are read, then one kernel computes all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from midstream.core.types import Candidates, Moment, Score
 from midstream.events.wire import AttributeKind
-from midstream.features.kinds import Declared, program_of
+from midstream.features.inputs import Reader
+from midstream.features.kinds import AnyFeature, program_of
 from midstream.state.cells import Cells, Keys
 from midstream.state.program import Program
 from midstream.state.program_kernel import Steps, steps_of
@@ -19,6 +21,8 @@ class DeclaredFeatures:
 
     program: Program
     steps: Steps
+    readers: tuple[Reader, ...]
+    """In the order of their columns among the program's inputs."""
 
     def __eq__(self, other: object) -> bool:
         """Return whether the other reads the same columns from the same parts."""
@@ -38,17 +42,26 @@ class DeclaredFeatures:
     def read(self, moment: Moment, candidates: Candidates) -> Score:
         """Return values (n, len(names)) as of the question's time; NaN = nothing is known."""
         keys = Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
-        inputs = np.empty((len(self.program.inputs), len(candidates)), dtype=np.float64)
+        inputs = np.full((len(self.program.inputs), len(candidates)), np.nan)
+        start = 0
+        for reader in self.readers:
+            stop = start + reader.rows
+            reader.fill(moment, candidates, inputs[start:stop])
+            start = stop
         return moment.table(Cells).columns(self.program, keys, inputs, moment.query.now_ms)
 
 
-def declared(features: Sequence[Declared], attributes: Mapping[str, AttributeKind]) -> DeclaredFeatures:
+def declared(
+    features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind], among: Sequence[AnyFeature] = ()
+) -> DeclaredFeatures:
     """Return the block that reads features.
 
     Args:
-        features: Whose columns are read, in this order.
+        features: Whose columns are read, in this order. Free of faults (``features.checking``).
         attributes: Declared item attributes, which features may read.
+        among: Further features that expressions may name.
     """
-    del attributes  # no kind of today reads one by itself
-    program = program_of(features)
-    return DeclaredFeatures(program, steps_of(program))
+    del attributes  # a reader asks the state for the kind
+    program = program_of(features, among)
+    readers = tuple(dict.fromkeys(cast("Reader", each.reader) for each in program.inputs))
+    return DeclaredFeatures(program, steps_of(program), readers)

@@ -6,7 +6,7 @@ Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms
 import numpy as np
 
 from midstream.core.types import Moment, Proposal
-from midstream.retrieval.last_items import NO_ITEMS, last_items
+from midstream.state.last_items import NO_ITEMS, last_items
 from midstream.state.pair_query import PairQuery
 from midstream.state.pairs import Pairs
 

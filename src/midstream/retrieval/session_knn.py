@@ -7,10 +7,9 @@ e-Commerce at Scale", SIGMOD 2022.
 import numpy as np
 
 from midstream.core.types import Moment, Proposal
-from midstream.retrieval.last_items import NO_ITEMS, last_items
+from midstream.state.last_items import NO_ITEMS, last_items, own_sessions
 from midstream.state.session_index import SessionIndex
 from midstream.state.session_query import SessionQuery
-from midstream.state.sessions import Sessions
 
 
 class SessionKnn(
@@ -33,12 +32,4 @@ class SessionKnn(
         recent = last_items(moment, self.history_items_max)
         if len(recent) == 0:
             return Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
-        return Proposal(*moment.table(SessionIndex).score(self, recent, _own_sessions(moment)))
-
-
-def _own_sessions(moment: Moment) -> list[int]:
-    """Return the numbers of the asking session and of the same user's open ones: they are no neighbours."""
-    numbers: list[int] = moment.table(Sessions).open_of_user(moment.user_hash, moment.query.now_ms).tolist()
-    if moment.session_number >= 0 and moment.session_number not in numbers:
-        numbers.append(moment.session_number)
-    return numbers
+        return Proposal(*moment.table(SessionIndex).score(self, recent, own_sessions(moment)))

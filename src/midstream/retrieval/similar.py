@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal, Score
-from midstream.retrieval.last_items import NO_ITEMS, last_items
 from midstream.state.items import Items
+from midstream.state.last_items import NO_ITEMS, last_items
 from midstream.state.likeness import alike
 from midstream.state.pair_query import PairQuery, Power
 from midstream.state.pairs import Pairs

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
@@ -31,6 +32,8 @@ class ValueCodes:
         self._codes: dict[str, int] = {}
         self._texts: list[str] = []
         self._values_max = values_max
+        self.hashes = np.zeros(values_max, dtype=np.uint64)
+        """``value_hash`` of each value by its code. No state of its own: it follows from the texts."""
 
     def __len__(self) -> int:
         """Return how many values have a code."""
@@ -54,6 +57,7 @@ class ValueCodes:
         ):
             code = self._codes[text] = len(self._texts)
             self._texts.append(text)
+            self.hashes[code] = value_hash(text)
         return code
 
     def arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -72,6 +76,7 @@ class ValueCodes:
             for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
         ]
         self._codes = {text: code for code, text in enumerate(self._texts)}
+        self.hashes[: len(self._texts)] = [value_hash(text) for text in self._texts]
 
 
 class Attributes:
@@ -177,8 +182,14 @@ class Attributes:
             codes.restore(texts.astype(np.uint8), lengths.astype(np.int32))
 
     def byte_count(self) -> int:
-        """Return the bytes reserved for columns."""
-        return sum(column.nbytes for column in self._columns.values())
+        """Return the bytes reserved for columns and for the hashes of values."""
+        columns = sum(column.nbytes for column in self._columns.values())
+        return columns + sum(codes.hashes.nbytes for codes in self._codes.values())
+
+
+def value_hash(text: str) -> int:
+    """Return the 64-bit hash of a value: XXH64 of its UTF-8."""
+    return xxhash.xxh64_intdigest(text.encode("utf-8", "surrogatepass"))
 
 
 def number_of(value: Json) -> float:

@@ -80,6 +80,7 @@ class Items:
         self._windows = np.zeros((limits.items_max, rows, ROW_CELLS), dtype=np.uint32)
         self._status = np.zeros(limits.items_max, dtype=np.uint8)
         self._available = np.zeros(limits.items_max, dtype=np.bool_)
+        self._arrived_ms = np.zeros(limits.items_max, dtype=np.int64)
         self._heat = np.zeros((lists, limits.items_max), dtype=np.float64)
         self._list_values = np.zeros((lists, capacity), dtype=np.float64)
         self._list_items = np.zeros((lists, capacity), dtype=np.int32)
@@ -130,6 +131,7 @@ class Items:
         self._documents.apply(index, operation, body, int(batch.event_time_ms[event]), is_timed=is_timed)
         if self._status[index] != CATALOGUED:
             self._status[index] = CATALOGUED
+            self._arrived_ms[index] = batch.log_time_ms[event]
             self._arrivals.add(index, int(batch.log_time_ms[event]))
         document = self._documents.get(index)
         self._attributes.set(index, document)
@@ -194,6 +196,10 @@ class Items:
         """Return the attributes of an item as they were sent, declared or not; empty = none."""
         return self._documents.get(index)
 
+    def value(self, index: int, name: str) -> object:
+        """Return one attribute of an item as it was sent, declared or not; None = none."""
+        return self._documents.value(index, name)
+
     def changes(self) -> Iterator[tuple[int, Change]]:
         """Yield the changes that make each item's attributes out of nothing: item index and change, by index."""
         return ((index, change) for index in self._documents.indices() for change in self._documents.changes(index))
@@ -244,6 +250,11 @@ class Items:
         half_life_ms = int(self._half_lives[h])
         factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
         return self._heat[h], factor
+
+    def arrived_ms(self, item_index: Index) -> NDArray[np.int64]:
+        """Return the log time at which the catalogue first named items, 0 = it never did, shape (n,)."""
+        found: NDArray[np.int64] = self._arrived_ms[item_index]
+        return np.where(item_index >= 0, found, 0)
 
     def window_count(self, action: str, window_ms: int, now_ms: int, item_index: Index) -> NDArray[np.float64]:
         """Return how often each item was acted on, or seen, in a window that ends now, shape (n,).
@@ -301,6 +312,18 @@ class Items:
         """Return the value codes of a tags attribute, shape (items_max, item_tags_max), -1-padded, read-only."""
         return cast("Index", self._attributes.column(name, "tags"))
 
+    def kind(self, name: str) -> AttributeKind:
+        """Return the kind of a declared attribute, or of ``available``; or raise ``NotFound``."""
+        return "boolean" if name == AVAILABLE else self._attributes.kind(name)
+
+    def codes(self, name: str) -> Index:
+        """Return the value codes of a category (items_max,) or tags attribute (items_max, item_tags_max), read-only."""
+        return self.tags(name) if self.kind(name) == "tags" else self.category(name)
+
+    def value_hashes(self, name: str) -> NDArray[np.uint64]:
+        """Return ``attributes.value_hash`` of each value of a category or tags attribute, by code."""
+        return self._attributes.codes(name).hashes
+
     @property
     def declared(self) -> tuple[tuple[str, AttributeKind], ...]:
         """Name and kind of each declared attribute, by name."""
@@ -337,6 +360,7 @@ class Items:
             "clock": self._clock.copy(),
             "status": self._status[:count].copy(),
             "available": self._available[:count].copy(),
+            "arrived_ms": self._arrived_ms[:count].copy(),
             "counters": self._counters[:count].copy(),
             "heat": self._heat[:, :count].copy(),
             "window_row": touched.astype(np.uint32),
@@ -350,13 +374,14 @@ class Items:
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are. Cost: reading them, and one pass for each hot list."""
         before = self.count
-        for zeroed in (self._status, self._available, self._counters, self._windows):
+        for zeroed in (self._status, self._available, self._arrived_ms, self._counters, self._windows):
             zeroed[:before] = 0
         self._heat[:, :before] = 0.0
         self._clock[:] = arrays["clock"]
         count = self.count
         self._status[:count] = arrays["status"]
         self._available[:count] = arrays["available"]
+        self._arrived_ms[:count] = arrays["arrived_ms"]
         self._counters[:count] = arrays["counters"]
         self._heat[:, :count] = arrays["heat"]
         cells = self._windows[:count].reshape(-1, ROW_CELLS)
@@ -368,7 +393,7 @@ class Items:
 
     def byte_count(self) -> int:
         """Return the bytes reserved for all but documents; pages that no item came to are not in memory."""
-        reserved = (self._counters, self._windows, self._status, self._available, self._heat)
+        reserved = (self._counters, self._windows, self._status, self._available, self._arrived_ms, self._heat)
         lists = (self._list_values, self._list_items)
         kept = self._attributes.byte_count() + self._arrivals.byte_count()
         return sum(each.nbytes for each in (*reserved, *lists)) + kept

@@ -70,7 +70,12 @@ class Op(IntEnum):
 class Input:
     """A column that comes with the question: of the request, of the candidate's attributes, of the caller."""
 
-    name: str
+    reader: object
+    """What fills it: equal readers are asked once for all of their columns."""
+    row: int = 0
+    """Which of the reader's columns."""
+    rows: int = 1
+    """How many columns the reader has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,8 @@ class Program:
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
     """Distinct, in the order in which they are first needed."""
-    inputs: tuple[str, ...]
-    """Distinct, in the order in which they are first needed."""
+    inputs: tuple[Input, ...]
+    """All columns of each reader, one after another; distinct readers in the order in which they are first needed."""
     steps: tuple[Expression, ...]
     """Distinct, each after its arguments; step r fills register r."""
     outputs: NDArray[np.intp]
@@ -137,7 +142,8 @@ def compile_columns(columns: Mapping[str, Expression]) -> Program:
 
     outputs = np.array([number(expression) for expression in columns.values()], dtype=np.intp)
     cells = tuple(step.leaf for step in register if isinstance(step.leaf, Cell))
-    inputs = tuple(step.leaf.name for step in register if isinstance(step.leaf, Input))
+    readers = {step.leaf.reader: step.leaf.rows for step in register if isinstance(step.leaf, Input)}
+    inputs = tuple(Input(reader, row, rows) for reader, rows in readers.items() for row in range(rows))
     return Program(tuple(columns), cells, inputs, tuple(register), outputs)
 
 
@@ -204,7 +210,7 @@ def evaluate(program: Program, loaded: Columns, inputs: Columns, now_ms: int) ->
         if isinstance(step.leaf, Cell):
             registers[place] = loaded[:, cell[step.leaf]]
         elif isinstance(step.leaf, Input):
-            registers[place] = inputs[:, given[step.leaf.name]]
+            registers[place] = inputs[:, given[step.leaf]]
         elif step.leaf is not None:
             registers[place] = step.leaf
         elif step.op is Op.NOW:

@@ -57,7 +57,7 @@ def steps_of(program: Program) -> Steps:
         if isinstance(step.leaf, Cell):
             table[_KIND, place], table[_FROM, place] = _CELL, cell[step.leaf]
         elif isinstance(step.leaf, Input):
-            table[_KIND, place], table[_FROM, place] = _INPUT, given[step.leaf.name]
+            table[_KIND, place], table[_FROM, place] = _INPUT, given[step.leaf]
         elif step.leaf is not None:
             constants[place] = step.leaf
     same = _same(program)

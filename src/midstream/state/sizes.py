@@ -64,9 +64,11 @@ def _items(settings: FoldSettings) -> int:
     limits = settings.limits
     lists, rows = len(settings.half_lives), len(settings.types) + 1
     columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max}
-    item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + lists * 8
+    item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + 8 + lists * 8
     item += sum(columns[kind] for kind in settings.attributes.values())
     lists_bytes = lists * 2 * limits.hot_items_max * (8 + 4) + limits.new_items_max * (4 + 8)
+    coded = sum(kind in {"category", "tags"} for kind in settings.attributes.values())
+    lists_bytes += coded * limits.attribute_values_max * _WORD
     return limits.items_max * item + lists_bytes + limits.document_bytes_max
 
 

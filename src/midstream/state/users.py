@@ -236,6 +236,10 @@ class Users:
         """Return the attributes of a user's profile, empty when there are none."""
         return self._documents.get(user_index)
 
+    def value(self, user_index: int, name: str) -> object:
+        """Return one attribute of a user's profile as it was sent; None = none."""
+        return self._documents.value(user_index, name)
+
     def watched_value(self, user_index: int) -> object:
         """Return the value of the attribute that makes segments in a user's profile, None = none."""
         return self._documents.value(user_index, self._watched) if self._watched else None

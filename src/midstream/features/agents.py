@@ -1,0 +1,95 @@
+"""Who asks and where from, told by a few words in the user agent and by the host of the referring address.
+
+The tables are short on purpose: classes that a model can learn from, not names of products. The first line that fits
+counts; a text that fits none is ``other``.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
+
+AgentPart: TypeAlias = Literal["platform", "os", "browser"]
+_AGENTS: Mapping[AgentPart, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "platform": (
+        ("bot", ("bot", "crawler", "spider", "slurp", "headless", "curl/", "wget/", "python-", "go-http-client")),
+        ("tv", ("smart-tv", "smarttv", "appletv", "bravia", "googletv", "hbbtv", "roku", "aft")),
+        ("tablet", ("ipad", "tablet", "kindle", "silk/", "playbook")),
+        ("mobile", ("iphone", "ipod", "mobile", "windows phone", "opera mini", "blackberry")),
+        ("tablet", ("android",)),
+        ("desktop", ("windows nt", "macintosh", "x11", "cros", "linux")),
+    ),
+    "os": (
+        ("ios", ("iphone", "ipad", "ipod")),
+        ("android", ("android",)),
+        ("windows", ("windows",)),
+        ("macos", ("macintosh", "mac os x")),
+        ("chromeos", ("cros ",)),
+        ("linux", ("linux", "x11")),
+    ),
+    "browser": (
+        ("edge", ("edg/", "edge/", "edga/", "edgios/")),
+        ("opera", ("opr/", "opera", "opios/")),
+        ("samsung", ("samsungbrowser/",)),
+        ("firefox", ("firefox/", "fxios/")),
+        ("chrome", ("chrome/", "crios/", "chromium/")),
+        ("safari", ("safari/",)),
+    ),
+}
+"""An Android that does not say ``mobile`` is a tablet; Chrome says ``safari`` too, so the order matters."""
+_HOSTS: Mapping[str, tuple[str, ...]] = {
+    "search": (
+        *("google", "bing", "yahoo", "duckduckgo", "ecosia", "baidu", "yandex", "qwant", "startpage", "naver"),
+        *("search", "seznam", "sogou", "kagi"),
+    ),
+    "social": (
+        *("facebook", "instagram", "twitter", "x", "t", "pinterest", "reddit", "tiktok", "youtube", "linkedin"),
+        *("lnkd", "vk", "whatsapp", "telegram", "snapchat", "tumblr", "threads", "mastodon", "bsky", "weibo"),
+    ),
+}
+"""Names in front of the last part of a host: ``google`` of ``www.google.co.uk``."""
+REFERRERS = ("search", "social", "direct", "internal", "other")
+_TEXT_MAX = 1_024
+"""Characters of a text that are looked at."""
+
+
+def agent_classes(part: AgentPart) -> tuple[str, ...]:
+    """Return the classes of a part, ``other`` the last."""
+    return (*dict.fromkeys(name for name, _ in _AGENTS[part]), "other")
+
+
+def agent_class(text: str, part: AgentPart) -> str:
+    """Return the class of a user agent.
+
+    Example:
+        >>> agent_class("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Safari/604.1", "os")
+        'ios'
+    """
+    lower = text[:_TEXT_MAX].lower()
+    return next((name for name, words in _AGENTS[part] if any(word in lower for word in words)), "other")
+
+
+def referrer_class(text: str, own_hosts: tuple[str, ...]) -> str:
+    """Return the class of a referring address; an empty one is ``direct``, a host of one's own ``internal``.
+
+    Example:
+        >>> referrer_class("https://www.google.co.uk/", ()), referrer_class("", ())
+        ('search', 'direct')
+    """
+    address = text[:_TEXT_MAX].strip()
+    if not address:
+        return "direct"
+    host = _host(address)
+    if any(host == own or host.endswith(f".{own}") for own in own_hosts):
+        return "internal"
+    parts = host.split(".")[:-1]
+    # Of a host of ``google.co.uk`` the last part but one is ``co``: its neighbour counts too, where that is short.
+    named = parts[-2:] if parts and parts[-1] in {"co", "com", "org", "net"} else parts[-1:]
+    return next((name for name, hosts in _HOSTS.items() if any(each in hosts for each in named)), "other")
+
+
+def _host(address: str) -> str:
+    """Return the host of an address in small letters, empty when it has none."""
+    try:
+        return (urlsplit(address if "//" in address else f"//{address}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""

@@ -1,0 +1,40 @@
+"""Lists of numbers: read from what was sent, and reduced to one number."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias, cast
+
+from midstream.state.attributes import number_of
+
+Reduction: TypeAlias = Literal["min", "max", "mean", "sum", "first", "last"]
+NUMBERS_MAX = 1_000
+"""Of a list; what comes after is not read."""
+
+
+def numbers_of(value: object) -> tuple[float, ...]:
+    """Return the numbers of a list, NaN for each entry that is none; of a number alone that one, of all else none."""
+    if isinstance(value, list):
+        return tuple(number_of(each) for each in cast("Sequence[object]", value)[:NUMBERS_MAX])
+    number = number_of(value)
+    return () if math.isnan(number) else (number,)
+
+
+_REDUCED: Mapping[Reduction, Callable[[Sequence[float]], float]] = {
+    "min": min,
+    "max": max,
+    "mean": lambda numbers: math.fsum(numbers) / len(numbers),
+    "sum": math.fsum,
+    "first": lambda numbers: numbers[0],
+    "last": lambda numbers: numbers[-1],
+}
+
+
+def reduced(numbers: Sequence[float], reduction: Reduction) -> float:
+    """Return one number of those that are known; NaN = none is.
+
+    Example:
+        >>> reduced((3.0, math.nan, 5.0), "mean")
+        4.0
+    """
+    known = [each for each in numbers if not math.isnan(each)]
+    return _REDUCED[reduction](known) if known else math.nan

@@ -1,0 +1,42 @@
+"""Texts as words and as pieces of words: how many there are, and how many two texts have in common."""
+
+import math
+import re
+
+_WORD = re.compile(r"\w+")
+CHARACTERS_MAX = 10_000
+"""Of a text; what comes after is not read."""
+
+
+def word_count(value: object) -> float:
+    """Return how many words a text has, as far as spaces part them; NaN of what is no text."""
+    return float(len(value[:CHARACTERS_MAX].split())) if isinstance(value, str) else math.nan
+
+
+def tokens(value: object, letters: int) -> frozenset[str] | None:
+    """Return the distinct words of a text, or its pieces of so many letters; None of what is no text.
+
+    Words are runs of letters, digits and ``_``, without regard to case. A word that is shorter than a piece is one.
+
+    Example:
+        >>> sorted(tokens("Red lamp", 3))
+        ['amp', 'lam', 'red']
+    """
+    if not isinstance(value, str):
+        return None
+    words: list[str] = _WORD.findall(value[:CHARACTERS_MAX].casefold())
+    if not letters:
+        return frozenset(words)
+    return frozenset(word[at : at + letters] for word in words for at in range(max(1, len(word) - letters + 1)))
+
+
+def overlap(left: frozenset[str], right: frozenset[str] | None) -> float:
+    """Return the tokens of both as a share of those of either; NaN = nothing to compare.
+
+    Example:
+        >>> overlap(frozenset({"red", "lamp"}), frozenset({"lamp", "shade"}))
+        0.3333333333333333
+    """
+    if right is None or not (left or right):
+        return math.nan
+    return len(left & right) / len(left | right)

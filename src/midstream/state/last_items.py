@@ -1,0 +1,64 @@
+"""What a session or a user was busy with last: what the sources and features that go by it start from."""
+
+import numpy as np
+
+from midstream.core.types import Index, Moment
+from midstream.state.sessions import Sessions
+from midstream.state.users import Users
+
+NO_ITEMS: Index = np.empty(0, dtype=np.int32)
+
+
+def last_items(moment: Moment, history_items_max: int) -> Index:
+    """Return the items of the asking session, oldest first, or the user's last ones where it has none yet.
+
+    The session's items are those of the log up to this moment and those that the request sends along.
+
+    Args:
+        moment: The state.
+        history_items_max: Last items of the user that may stand in for the session; 0 = none.
+    """
+    recent = moment.recent_item_index
+    return recent if len(recent) else _history(moment, history_items_max)
+
+
+def _history(moment: Moment, history_items_max: int) -> Index:
+    """Return the user's last items on which an act was no act against them, oldest first."""
+    if moment.user_index < 0 or history_items_max == 0:
+        return NO_ITEMS
+    users = moment.table(Users)
+    recent = users.recent(moment.user_index)
+    return recent.item_index[users.is_positive[recent.action]][-history_items_max:]
+
+
+def own_sessions(moment: Moment) -> list[int]:
+    """Return the numbers of the asking session and of the same user's open ones: they are no neighbours."""
+    numbers: list[int] = moment.table(Sessions).open_of_user(moment.user_hash, moment.query.now_ms).tolist()
+    if moment.session_number >= 0 and moment.session_number not in numbers:
+        numbers.append(moment.session_number)
+    return numbers
+
+
+def distinct_items(moment: Moment, scope: str, actions: tuple[str, ...], count_max: int) -> Index:
+    """Return the last distinct items of the asking ``session`` or of the ``user``, newest first.
+
+    Args:
+        moment: The state. The items that the request sends along are the session's newest.
+        scope: Whose.
+        actions: Of a user only what was acted on so; empty = with all that speak for an item. A session has no others.
+        count_max: At most so many.
+    """
+    acted = moment.recent_item_index if scope == "session" else _acted(moment, actions)
+    distinct = list(dict.fromkeys(acted[::-1].tolist()))[:count_max]
+    return np.array(distinct, dtype=np.int32)
+
+
+def _acted(moment: Moment, actions: tuple[str, ...]) -> Index:
+    """Return the items of a user's last interactions of these actions, oldest first."""
+    if moment.user_index < 0:
+        return NO_ITEMS
+    users = moment.table(Users)
+    recent = users.recent(moment.user_index)
+    if not actions:
+        return recent.item_index[users.is_positive[recent.action]]
+    return recent.item_index[np.isin(recent.action, users.action_numbers(actions))]
