@@ -87,7 +87,7 @@ def faded_to_now(item: FeatureView) -> object:
         found = pd.DataFrame()
         age = inputs["now_ms"] - inputs["item_last_view_ms"]
         found["item_fading_now"] = inputs["item_fading"] * 2.0 ** (-age / HALF_LIFE_MS)
-        found["item_idle"] = age
+        found["item_idle"] = age / 1_000
         return found
 
     return at_read

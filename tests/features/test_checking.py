@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from midstream.core.durations import Duration
+from midstream.events.wire import AttributeKind
 from midstream.features.checking import COLUMNS_MAX, FEATURES_MAX, feature_faults
 from midstream.features.kinds import (
     Affinity,
@@ -24,7 +25,7 @@ from midstream.features.kinds import (
 )
 from midstream.state.settings import FoldSettings, read_duration
 
-ATTRIBUTES = {"price": "number", "colour": "category", "tags": "tags", "fresh": "boolean"}
+ATTRIBUTES: dict[str, AttributeKind] = {"price": "number", "colour": "category", "tags": "tags", "fresh": "boolean"}
 TYPES = FoldSettings().types
 VIEWS = Count(name="views", actions=("view",))
 

@@ -19,7 +19,7 @@ from midstream.core.durations import Duration
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.features.declared import declared
-from midstream.features.kinds import Count, Declared, Since, Statistic, cells_of
+from midstream.features.kinds import AnyFeature, Count, Since, Statistic, cells_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -29,7 +29,7 @@ PEER = Path(__file__).parents[2] / "benchmarks" / "feast_peer"
 START_MS, HOUR_MS = 1_750_000_000_000, 3_600_000
 EVENTS, QUESTIONS = 20_000, 1_000
 VIEWS, BOUGHT = ("view",), ("purchase",)
-FEATURES: dict[str, Declared] = {
+FEATURES: dict[str, AnyFeature] = {
     "item_views": Count(name="item_views", actions=VIEWS),
     "item_fading_now": Count(name="item_fading_now", actions=VIEWS, half_lives=(Duration("6h"),)),
     "item_idle": Since(name="item_idle", actions=VIEWS),

@@ -12,8 +12,7 @@ import msgspec
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
-from midstream.features.kinds import Declared as AnyFeature
-from midstream.features.kinds import cells_of
+from midstream.features.kinds import AnyFeature, cells_of
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK

@@ -7,7 +7,7 @@ from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
 from midstream.features.declared import DeclaredFeatures, declared
-from midstream.features.kinds import Declared
+from midstream.features.kinds import AnyFeature
 
 BLOCKS_MAX = 64
 """Blocks kept, each of other features: more than there are placements with features of their own, usually."""
@@ -17,7 +17,7 @@ BLOCKS_MAX = 64
 class Declarations:
     """The features that can be read, in the order in which they were declared."""
 
-    features: tuple[Declared, ...] = ()
+    features: tuple[AnyFeature, ...] = ()
     attributes: tuple[tuple[str, AttributeKind], ...] = ()
     """Declared item attributes, which features may read."""
     _blocks: dict[tuple[str, ...], DeclaredFeatures] = field(
@@ -30,7 +30,7 @@ class Declarations:
         """Names of the features."""
         return tuple(each.name for each in self.features)
 
-    def feature(self, name: str) -> Declared:
+    def feature(self, name: str) -> AnyFeature:
         """Return one feature.
 
         Raises:
@@ -52,7 +52,7 @@ class Declarations:
         found = self._blocks.get(key)
         if found is None:
             kinds: Mapping[str, AttributeKind] = dict(self.attributes)
-            found = declared([self.feature(name) for name in key], kinds)
+            found = declared([self.feature(name) for name in key], kinds, self.features)
             if len(self._blocks) >= BLOCKS_MAX:
                 self._blocks.pop(next(iter(self._blocks)))
             self._blocks[key] = found

@@ -75,7 +75,6 @@ Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
 AnyFeature: TypeAlias = Told | Happened | Recent | Asked | Computed
 """Any declaration; its ``kind`` says which."""
-Declared: TypeAlias = AnyFeature
 _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((ItemAge, FieldMatch, Diversity, ItemField, Relevancy, Position, Random), "item"),
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
