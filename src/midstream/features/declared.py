@@ -12,7 +12,6 @@ from midstream.features.inputs import Reader
 from midstream.features.kinds import AnyFeature, program_of
 from midstream.state.cells import Cells, Keys
 from midstream.state.program import Program
-from midstream.state.program_kernel import Steps, steps_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +19,6 @@ class DeclaredFeatures:
     """Reads the columns of declared features: a ``Feature``."""
 
     program: Program
-    steps: Steps
     readers: tuple[Reader, ...]
     """In the order of their columns among the program's inputs."""
 
@@ -64,4 +62,4 @@ def declared(
     del attributes  # a reader asks the state for the kind
     program = program_of(features, among)
     readers = tuple(dict.fromkeys(cast("Reader", each.reader) for each in program.inputs))
-    return DeclaredFeatures(program, steps_of(program), readers)
+    return DeclaredFeatures(program, readers)
