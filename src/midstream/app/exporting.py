@@ -176,15 +176,12 @@ def _require_known(options: ExportOptions) -> None:
 
 
 def _opened(target: BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
-    return _whole(target) if isinstance(target, Path) else nullcontext(target)
+    return WholeFile(target) if isinstance(target, Path) else nullcontext(target)
 
 
-def _whole(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Open a file that gets its name when it is whole; what an export that failed has written is removed."""
-    return _WholeFile(path)
+class WholeFile(AbstractContextManager[BinaryIO]):
+    """A file that gets its name when it is whole; what one that failed has written is removed."""
 
-
-class _WholeFile(AbstractContextManager[BinaryIO]):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(f".{path.name}.part")

@@ -21,6 +21,7 @@ from midstream.cli import (
     erase,
     evaluate,
     export,
+    features,
     import_file,
     init,
     rebuild,
@@ -58,6 +59,7 @@ for command in (
 ):
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(features.app, name="features")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

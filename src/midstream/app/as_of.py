@@ -1,0 +1,234 @@
+"""Features as of many past moments, from the log of a folder, in one pass and bounded memory.
+
+The folder may be open elsewhere: only what its log holds is read, and nothing is changed. The pass begins with the
+newest snapshot that lies before the first question, of the same fold version: its state is that of the log to the bit,
+so it saves time and changes nothing. The log is folded up to the last question.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.asked import Asked, Chunk
+from midstream.app.config import Config
+from midstream.app.in_service import settings_of
+from midstream.app.inspection import LogView
+from midstream.app.question_columns import PAGE
+from midstream.app.running import DATA_NAME, loaded_state
+from midstream.app.spill import Spill
+from midstream.app.wiring import declarations
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.child import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
+from midstream.events.loose_arrow import Batch, Schema, pa
+from midstream.features.as_of import Answer, Cursor, as_of
+from midstream.features.declared import DeclaredFeatures
+from midstream.state.fold import Fold
+
+TIME = pa.timestamp("ms", "UTC")
+_TAKEN_QUESTIONS = 500
+"""Put in order at once: 50,000 rows with 100 items each."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsOfOptions:
+    """What is read, and how it comes out."""
+
+    features: tuple[str, ...] | None = None
+    """Names of declared features; None = all."""
+    in_input_order: bool = False
+    """Answers in the order of the questions as they came, which costs a copy on disk where that is not the log's."""
+    place: Path | None = None
+    """Folder with room for what does not fit into memory; None = where the system has temporary files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A table of answers as it comes: a row for each item of each question."""
+
+    schema: Schema
+    batches: Iterator[Batch]
+
+
+class Past:
+    """The log of a folder, and a configuration by which to fold it."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        """Look at the log.
+
+        Raises:
+            LogDamaged: It cannot be trusted.
+        """
+        self.config = config
+        self.log = LogView(folder)
+        self._data = DataFolder(folder / DATA_NAME)
+
+    def block(self, names: Sequence[str] | None = None) -> DeclaredFeatures:
+        """Return what reads some features, or all.
+
+        Raises:
+            Invalid: A name is not that of a declared feature, or none is declared.
+        """
+        declared = declarations(self.config)
+        if not declared.names:
+            raise Invalid((Fault("$.features", "No feature is declared.", "[[features]] in midstream.toml.", PAGE),))
+        wanted = declared.names if names is None else names
+        faults = [
+            Fault("--features", f'"{each}".{nearest(each, declared.names)}', ", ".join(declared.names), PAGE)
+            for each in wanted
+            if each not in declared.names
+        ]
+        if faults:
+            raise Invalid(tuple(faults))
+        return declared.block(wanted)
+
+    def cursor(self, before: LogPosition, notify: Notify = nobody, until: LogPosition | None = None) -> Cursor:
+        """Return a fold that stands at or before a log position and can be led to the log's end.
+
+        Args:
+            before: Log position of the first question.
+            notify: Told how far the fold is.
+            until: Log position of the last question, for ``notify``; None = the log's end.
+        """
+        settings = settings_of(self._data, self.config)
+        log = self.log
+        if log.reader is None:
+            return Cursor(Fold(settings), ())
+        fold = loaded_state(self._data, settings, log.reader, before).fold
+        total = log.end if until is None else until
+
+        def told() -> Iterator[tuple[LogPosition, EventBatch]]:
+            for first, batch in batches(log.read, fold.log_position, log.end):
+                yield first, batch
+                notify("folding", min(first + len(batch), total), total)
+
+        return Cursor(fold, told())
+
+    def position_at(self, time_ms: int) -> LogPosition:
+        """Return the number of events whose log time is before a time: a search of the log, some 30 reads of it."""
+        low, high = int(self.log.begin), int(self.log.end)
+        while low < high:
+            middle = (low + high) // 2
+            ((_, batch), *_) = self.log.read(LogPosition(middle), 1)
+            if int(batch.rows["log_time_ms"][0]) < time_ms:
+                low = middle + 1
+            else:
+                high = middle
+        return LogPosition(low)
+
+
+def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobody) -> Answers:
+    """Return the answers to questions.
+
+    Args:
+        past: The log, and the configuration whose features are read.
+        asked: By log position or by time.
+        options: Which features, and in which order.
+        notify: Told how far the fold is.
+
+    Returns:
+        A row for each item of each question: ``row`` (number of the question in the input, from 0), ``position``
+        (place of the item in its question), the question's other columns, ``item_id``, ``log_position`` (number of
+        events that were seen), ``time`` (when it was asked), and a float32 column for each column of the features;
+        NaN = nothing was known.
+
+    Raises:
+        Invalid: There is no such feature, or questions lie outside of what the log holds.
+    """
+    block = past.block(options.features)
+    schema = _schema_of(asked, block.names)
+    cursor = _cursor_for(past, asked, notify)
+
+    def rows() -> Iterator[Batch]:
+        for chunk in asked.chunks():
+            yield table_of(chunk, list(as_of(cursor, chunk.questions, block.read)), schema)
+
+    if options.in_input_order and not asked.is_in_order:
+        return Answers(schema, _in_input_order(rows(), schema, asked, options.place))
+    return Answers(schema, rows())
+
+
+def _cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:
+    """Return a fold at or before the first question, or say that the log does not hold what is asked about."""
+    first, last = asked.first, asked.last
+    log = past.log
+    if first is None or last is None:
+        return past.cursor(log.end, notify)
+    if asked.by_time:
+        positions = past.position_at(first), past.position_at(last)
+        is_before = log.begin > 0 and positions[0] <= log.begin
+    else:
+        positions = LogPosition(first), LogPosition(last)
+        is_before = positions[0] < log.begin
+    if is_before:
+        came = f"The first question is about {_named(asked, first)}, before what the log holds."
+        raise Invalid((Fault(asked.name, came, f"From log position {log.begin} on: {_since(past)}.", PAGE),))
+    if positions[1] > log.end:
+        came = f"The last question is about log position {last}."
+        raise Invalid((Fault(asked.name, came, f"At most {log.end}, where the log ends.", PAGE),))
+    return past.cursor(positions[0], notify, positions[1])
+
+
+def _named(asked: Asked, key: int) -> str:
+    return f"time {key}" if asked.by_time else f"log position {key}"
+
+
+def _since(past: Past) -> str:
+    ((_, batch), *_) = past.log.read(past.log.begin, 1)
+    return f"log time {int(batch.rows['log_time_ms'][0])}"
+
+
+def _schema_of(asked: Asked, names: Sequence[str]) -> Schema:
+    """Return the columns of answers.
+
+    Raises:
+        Invalid: A column that goes along has the name of another one.
+    """
+    row, *kept = asked.kept
+    fields = [row, pa.field("position", pa.int32()), *kept, *asked.per_item]
+    fields += [pa.field("log_position", pa.int64()), pa.field("time", TIME)]
+    fields += [pa.field(name, pa.float32()) for name in names]
+    told = [each.name for each in fields]
+    if twice := sorted({name for name in told if told.count(name) > 1}):
+        right = "Another name in the table, or fewer features."
+        raise Invalid((Fault(asked.name, f"Two columns would be called {', '.join(twice)}.", right, PAGE),))
+    return pa.schema(fields)
+
+
+def table_of(chunk: Chunk, answers: Sequence[Answer], schema: Schema) -> Batch:
+    """Return the answers to a chunk of questions as a table, a row an item."""
+    counts = np.array([len(each.item_index) for each in answers], dtype=np.int64)
+    question = np.repeat(np.arange(len(answers)), counts)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    values = np.concatenate([each.values for each in answers]) if answers else np.empty((0, 0), np.float32)
+    row, *kept = chunk.kept.take(pa.array(question)).columns
+    columns = [
+        row,
+        pa.array((np.arange(len(question)) - starts).astype(np.int32)),
+        *kept,
+        *chunk.per_item.values(),
+        pa.array(np.array([each.log_position for each in answers], dtype=np.int64)[question]),
+        pa.array(np.array([each.query.now_ms for each in answers], dtype=np.int64)[question]).cast(TIME),
+        *(pa.array(column) for column in np.ascontiguousarray(values.T)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _in_input_order(rows: Iterator[Batch], schema: Schema, asked: Asked, place: Path | None) -> Iterator[Batch]:
+    """Lay all answers on disk, then yield them in the order in which the questions came."""
+    with Spill(schema, place) as spill:
+        for batch in rows:
+            spill.write(batch)
+        counts = asked.counts[asked.order]
+        starts = np.empty(len(counts), dtype=np.int64)
+        starts[asked.order] = np.cumsum(counts) - counts
+        for first in range(0, len(starts), _TAKEN_QUESTIONS):
+            own = slice(first, first + _TAKEN_QUESTIONS)
+            each = asked.counts[own]
+            within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
+            yield spill.take(np.repeat(starts[own], each) + within)

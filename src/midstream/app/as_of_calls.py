@@ -1,0 +1,109 @@
+"""Features of the past for the command line and for programs: questions from a file, a frame or the served records."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from midstream.app.as_of import Answers, AsOfOptions, Past, answer
+from midstream.app.as_of_files import table_format, write_tables
+from midstream.app.asked import Asked, of_batches, of_file
+from midstream.app.asked_served import ServedCounts, of_served, served_range
+from midstream.app.config import Config
+from midstream.app.import_rows import CHUNK_ROWS, TABLE_TEXT_BYTES_MAX
+from midstream.app.question_columns import PAGE
+from midstream.app.reading import read_config
+from midstream.app.running import Outside, config_of
+from midstream.core.errors import Fault, Invalid
+from midstream.engine.child import Notify, nobody
+from midstream.events.arrow_views import without_views
+from midstream.events.loose_arrow import pa
+
+
+@dataclass(frozen=True, slots=True)
+class AsOfSummary:
+    """What was written."""
+
+    questions: int
+    rows: int
+    served: ServedCounts | None = None
+    """What was found of served records; None = others were asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command is asked for."""
+
+    questions: Path | None
+    """A file; None = what was served."""
+    served: str | None
+    """``FROM..TO``; None = the file."""
+    out: Path
+    format: str | None
+    """One of ``TABLE_FORMATS``; None = by the name of ``out``."""
+    config: Path | None
+    """Whose features are read; None = those of the folder."""
+    options: AsOfOptions
+
+
+def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOfSummary:
+    """Write the features of what is asked about to a file, which appears when it is whole.
+
+    Raises:
+        Invalid: Questions, features, format or range are not as they should be.
+        LogDamaged: The log cannot be trusted.
+    """
+    if (wanted.questions is None) == (wanted.served is None):
+        came = "Neither came." if wanted.served is None else "Both came."
+        raise Invalid((Fault("FILE, --served", came, "A file of questions, or --served FROM..TO.", PAGE),))
+    chosen = table_format(wanted.out, wanted.format)
+    place = wanted.out.absolute().parent
+    past = Past(folder, past_config(folder, wanted.config))
+    with ExitStack() as stack:
+        counts: ServedCounts | None = None
+        if wanted.questions is not None:
+            asked = of_file(wanted.questions, stack, place)
+        else:
+            bounds = served_range(wanted.served or "..", Outside().clock())
+            asked, counts = of_served(past.log, bounds, stack, place)
+        answers = answer(past, asked, replace(wanted.options, place=place), notify)
+        rows = write_tables(wanted.out, chosen, answers.schema, answers.batches)
+        return AsOfSummary(len(asked.order), rows, counts)
+
+
+def past_config(folder: Path, path: Path | None) -> Config:
+    """Return the configuration of a file, that of the folder without one."""
+    return config_of(folder) if path is None else read_config(path)
+
+
+def features_of_table(
+    folder: str | Path, questions: object, features: Sequence[str] | None, config: Config | str | Path | None
+) -> Any:  # noqa: ANN401  the stubs know no schema
+    """Return the features of questions as an Arrow table, in their order; see ``midstream.features_as_of``."""
+    table: Any = questions if isinstance(questions, pa.Table) else pa.table(questions)
+    plain = (without_views(each, TABLE_TEXT_BYTES_MAX) for each in table.to_batches(max_chunksize=CHUNK_ROWS))
+    with ExitStack() as stack:
+        asked = of_batches(plain, "questions", stack)
+        return _table(_past(folder, config), asked, features)
+
+
+def features_of_served(
+    folder: str | Path, served: str, features: Sequence[str] | None, config: Config | str | Path | None
+) -> Any:  # noqa: ANN401  as above
+    """Return the features of served slates as an Arrow table; see ``midstream.features_of_served``."""
+    past = _past(folder, config)
+    with ExitStack() as stack:
+        asked, _ = of_served(past.log, served_range(served, Outside().clock()), stack)
+        return _table(past, asked, features)
+
+
+def _past(folder: str | Path, config: Config | str | Path | None) -> Past:
+    used = config if isinstance(config, Config) else past_config(Path(folder), None if config is None else Path(config))
+    return Past(Path(folder), used)
+
+
+def _table(past: Past, asked: Asked, features: Sequence[str] | None) -> Any:  # noqa: ANN401  as above
+    names = None if features is None else tuple(features)
+    found: Answers = answer(past, asked, AsOfOptions(names, in_input_order=True))
+    return pa.Table.from_batches(list(found.batches), schema=found.schema)

@@ -1,0 +1,210 @@
+"""What was served as questions: each served record names the log position of the state that its request saw.
+
+One pass over the log finds the records and lays them on disk, in their order; they are asked in the order of the
+positions that they saw, which is another one, as a record is appended some time after its request was answered.
+"""
+
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.asked import Asked, Chunk, Laid
+from midstream.app.exporting import moment_ms
+from midstream.app.inspection import LogView
+from midstream.app.question_columns import PAGE
+from midstream.app.spill import Spill
+from midstream.core.errors import Fault, Invalid
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine.replay import batches
+from midstream.events.loose_arrow import Batch, pa
+from midstream.events.schema import texts_of
+from midstream.events.served_body import ServedBody, decode_body
+from midstream.events.wire import TIME_SECONDS_END
+from midstream.features.as_of import Question
+from midstream.ranking.served import ServedRecord, decode_served
+from midstream.state.hashing import id_hash
+
+_LAID = pa.schema([("row", pa.int64()), ("served_position", pa.int64()), ("body", pa.binary())])
+_KEPT = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("request_id", pa.string()),
+        ("placement", pa.string()),
+        ("user_id", pa.string()),
+        ("session_id", pa.string()),
+        ("tier", pa.string()),
+        ("config_hash", pa.string()),
+        ("served_position", pa.int64()),
+    ]
+)
+_PER_ITEM = pa.schema([("item_id", pa.string()), ("propensity", pa.float32()), ("score", pa.float32())])
+_LAID_ROWS = 1_000
+"""Laid on disk at once: 1 MB."""
+_BODY = 6
+_RANGE = "FROM..TO, either left out for no bound: log positions, times such as 2026-01-31T12:00:00Z, or 7d ago."
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRange:
+    """Which served records: by the log position of the record itself, and by its log time."""
+
+    first: int = 0
+    """Log position from which on."""
+    stop: int | None = None
+    """Log position before which; None = the end."""
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(slots=True)
+class ServedCounts:
+    """What was found of served records."""
+
+    asked: int = 0
+    blanked: int = 0
+    """Of erased users: nobody knows any more who asked."""
+    unreadable: int = 0
+    """Of another version of the program."""
+    gone: int = 0
+    """They saw a state from before what the log holds."""
+    again: int = 0
+    """Copies of a record that stands in the log already."""
+
+
+def served_range(text: str, now_ms: int) -> ServedRange:
+    """Return what ``FROM..TO`` says.
+
+    Raises:
+        Invalid: It is no such text.
+    """
+    since, between, until = text.partition("..")
+    if not between:
+        raise Invalid((Fault("--served", f"{text!r}.", _RANGE, PAGE),))
+    position_from, time_from = _bound(since.strip(), now_ms)
+    position_to, time_to = _bound(until.strip(), now_ms)
+    return ServedRange(position_from or 0, position_to, time_from, time_to)
+
+
+def _bound(text: str, now_ms: int) -> tuple[int | None, int | None]:
+    """Return a log position, or a time: a number is a time when it is too large for a position."""
+    if text.isdecimal() and text.isascii():
+        number = int(text)
+        return (None, number) if number >= TIME_SECONDS_END else (number, None)
+    return None, moment_ms(text or None, now_ms, "--served")
+
+
+def of_served(
+    log: LogView, wanted: ServedRange, stack: ExitStack, place: Path | None = None
+) -> tuple[Asked, ServedCounts]:
+    """Return the served records of a log as questions about the items of their slates.
+
+    Args:
+        log: Its whole range is looked through.
+        wanted: Which records.
+        stack: At whose end what was laid on disk is removed.
+        place: Folder with room for it: 1 kB a record.
+    """
+    counts = ServedCounts()
+    spill = stack.enter_context(Spill(_LAID, place))
+    positions, sizes, requests = array("q"), array("q"), array("Q")
+    waiting: list[tuple[int, bytes]] = []
+    for position, body, told in _records(log, wanted, counts):
+        positions.append(told.log_position)
+        sizes.append(len(told.ids))
+        requests.append(id_hash(told.request_id))
+        waiting.append((position, body))
+        if len(waiting) == _LAID_ROWS:
+            _lay(spill, waiting)
+            waiting = []
+    _lay(spill, waiting)
+    hashes = np.array(requests, dtype=np.uint64)
+    is_first = np.zeros(len(hashes), dtype=np.bool_)
+    is_first[np.unique(hashes, return_index=True)[1]] = True
+    counts.again = int(np.count_nonzero(~is_first))
+    counts.asked = int(np.count_nonzero(is_first))
+    keys = np.array(positions, dtype=np.int64)
+    laid = Laid("served", spill, keys, np.array(sizes, dtype=np.int64), chunk_of, _KEPT, _PER_ITEM)
+    return Asked(laid, np.flatnonzero(~is_first)), counts
+
+
+def _lay(spill: Spill, rows: list[tuple[int, bytes]]) -> None:
+    numbers = np.arange(len(spill), len(spill) + len(rows), dtype=np.int64)
+    columns = [
+        pa.array(numbers),
+        pa.array([row[0] for row in rows], pa.int64()),
+        pa.array([row[1] for row in rows], pa.binary()),
+    ]
+    spill.write(pa.RecordBatch.from_arrays(columns, schema=_LAID))
+
+
+def _records(log: LogView, wanted: ServedRange, counts: ServedCounts) -> Iterator[tuple[int, bytes, ServedBody]]:
+    """Yield log position, bytes and content of each record that is wanted and can be asked."""
+    begin = LogPosition(min(max(log.begin, wanted.first), log.end))
+    stop = log.end if wanted.stop is None else LogPosition(max(begin, min(log.end, wanted.stop)))
+    for first, batch in batches(log.read, begin, stop):
+        is_wanted = batch.rows["kind"] == Kind.SERVED
+        times = batch.rows["log_time_ms"]
+        if wanted.since_ms is not None:
+            is_wanted &= times >= wanted.since_ms
+        if wanted.until_ms is not None:
+            is_wanted &= times < wanted.until_ms
+        for index in np.flatnonzero(is_wanted).tolist():
+            body = texts_of(batch, index)[_BODY]
+            told = _told(body, log.begin, counts)
+            if told is not None:
+                yield first + index, body, told
+
+
+def _told(body: bytes, begin: int, counts: ServedCounts) -> ServedBody | None:
+    try:
+        told = decode_body(body)
+    except ValueError:
+        counts.unreadable += 1
+        return None
+    if not told.request_id:
+        counts.blanked += 1
+    elif told.log_position < begin:
+        counts.gone += 1
+    else:
+        return told
+    return None
+
+
+def chunk_of(rows: Batch) -> Chunk:
+    """Return records that were laid on disk as questions."""
+    numbers: list[int] = rows.column("row").to_pylist()
+    records = records_of(rows)
+    questions = [question_of(record, row) for record, row in zip(records, numbers, strict=True)]
+    queries = [record.query for record in records]
+    kept = [
+        rows.column("row"),
+        pa.array([each.request_id for each in queries], pa.string()),
+        pa.array([each.placement for each in queries], pa.string()),
+        pa.array([each.user_id for each in queries], pa.string()),
+        pa.array([each.session_id for each in queries], pa.string()),
+        pa.array([record.tier for record in records], pa.string()),
+        pa.array([record.config_hash for record in records], pa.string()),
+        rows.column("served_position"),
+    ]
+    items = [item for record in records for item in record.items]
+    per_item = {
+        "item_id": pa.array([item.id for item in items], pa.string()),
+        "propensity": pa.array([item.propensity for item in items], pa.float32()),
+        "score": pa.array([item.score for item in items], pa.float32()),
+    }
+    return Chunk(questions, pa.RecordBatch.from_arrays(kept, schema=_KEPT), per_item)
+
+
+def records_of(rows: Batch) -> list[ServedRecord]:
+    """Return the records that were laid on disk."""
+    return [decode_served(body) for body in rows.column("body").to_pylist()]
+
+
+def question_of(record: ServedRecord, row: int) -> Question:
+    """Return a request as the question what its features were."""
+    return Question(record.query, tuple(item.id for item in record.items), record.log_position, row)

@@ -1,0 +1,67 @@
+"""``midstream features as-of``: features as they were at past moments, to a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_json, progress, say
+
+if TYPE_CHECKING:
+    from midstream.app.as_of_calls import AsOfSummary
+
+app = typer.Typer()
+Questions = Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV, NDJSON, Parquet or Arrow.")]
+Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
+Names = Annotated[str | None, typer.Option("--features", help="Names with commas; default: all that are declared.")]
+Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
+Sort = Annotated[str, typer.Option("--sort", help="log: in the order of the log; input: in that of FILE.")]
+Served = Annotated[str | None, typer.Option("--served", help="FROM..TO: all that was served, by position or time.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="Declares the features, in its place.")
+]
+
+
+@app.command("as-of")
+def command(
+    out: Out,
+    questions: Questions = None,
+    served: Served = None,
+    features: Names = None,
+    file_format: Format = None,
+    sort: Sort = "log",
+    config: ConfigFile = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write features as they were: of the rows of FILE, or of all that was served."""
+    from midstream.app.as_of import AsOfOptions
+    from midstream.app.as_of_calls import Wanted, write_answers
+
+    names = tuple(each.strip() for each in features.split(",")) if features else None
+    options = AsOfOptions(names, in_input_order=_is_input(sort))
+    with progress() as bar:
+        wanted = Wanted(questions, served, out, file_format, config, options)
+        summary = write_answers(folder, wanted, notify_of(bar))
+    print_json(summary) if as_json else say_summary(summary)
+
+
+def _is_input(sort: str) -> bool:
+    if sort not in ("log", "input"):
+        raise typer.BadParameter(f"{sort!r}: log or input", param_hint="--sort")
+    return sort == "input"
+
+
+def say_summary(summary: "AsOfSummary") -> None:
+    """Say what was written, and what of the served records was left out."""
+    say(f"{summary.rows} rows of {summary.questions} questions written")
+    if summary.served is not None:
+        left_out = {
+            "of erased users": summary.served.blanked,
+            "of another version": summary.served.unreadable,
+            "from before what is kept": summary.served.gone,
+            "a second time": summary.served.again,
+        }
+        for reason, count in left_out.items():
+            if count:
+                say(f"{count} served records {reason} left out")
