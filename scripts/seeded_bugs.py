@@ -42,6 +42,7 @@ SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
+TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
 DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
@@ -90,6 +91,32 @@ BUGS = (
             ),
         ),
         DRIFT,
+    ),
+    Bug(
+        "table_row_of_this_very_moment",
+        (Edit("state/versions.py", "    if times[stop - 1] < now_ms:", "    if times[stop - 1] <= now_ms:"),),
+        TABLES,
+    ),
+    Bug(
+        "table_row_of_the_same_time_in_any_order",
+        (
+            Edit(
+                "state/versions.py",
+                "np.lexsort((times, hashes))",
+                "np.lexsort((-np.arange(len(times)), times, hashes))",
+            ),
+        ),
+        TABLES,
+    ),
+    Bug(
+        "table_row_of_the_age_of_its_ttl",
+        (Edit("state/versions.py", "now_ms - times[row[i]] >= ttl_ms", "now_ms - times[row[i]] > ttl_ms"),),
+        TABLES,
+    ),
+    Bug(
+        "table_time_rounded_up",
+        (Edit("app/tables.py", "astype(np.int64) // micros", "astype(np.int64) // -micros * -1"),),
+        TABLES,
     ),
     Bug(
         "missing_values_in_the_last_bin",

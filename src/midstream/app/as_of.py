@@ -66,15 +66,16 @@ class Past:
         """
         self.config = config
         self.log = LogView(folder)
+        self._folder = folder
         self._data = DataFolder(folder / DATA_NAME)
 
     def block(self, names: Sequence[str] | None = None) -> DeclaredFeatures:
         """Return what reads some features, or all.
 
         Raises:
-            Invalid: A name is not that of a declared feature, or none is declared.
+            Invalid: A name is not that of a declared feature, none is declared, or a table cannot be read.
         """
-        declared = declarations(self.config)
+        declared = declarations(self.config, self._folder)
         if not declared.names:
             raise Invalid((Fault("$.features", "No feature is declared.", "[[features]] in midstream.toml.", PAGE),))
         wanted = declared.names if names is None else names

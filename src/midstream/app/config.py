@@ -12,6 +12,7 @@ import msgspec
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
+from midstream.features.external import Table
 from midstream.features.kinds import AnyFeature, cells_of
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.repeats import Repeat
@@ -145,6 +146,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerOptions = ServerOptions()
     monitoring: MonitoringSection = MonitoringSection()
     features: tuple[AnyFeature, ...] = ()
+    tables: tuple[Table, ...] = ()
     placements: tuple[Placement, ...] = (Placement(),)
 
     def half_lives(self) -> tuple[Duration, ...]:

@@ -199,7 +199,7 @@ def _show(value: Told) -> str:
 
 def _page(where: str) -> str:
     """Return the page that explains a setting."""
-    if where.startswith("$.features"):
+    if where.startswith(("$.features", "$.tables")):
         return "docs/features.md"
     part = where.partition("].")[2].partition("[")[0].partition(".")[0]
     return f"docs/{_PAGES.get(part, 'configuration')}.md"

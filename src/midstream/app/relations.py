@@ -12,6 +12,7 @@ from midstream.core.nearest import nearest
 from midstream.engine.board import PROCESSES_MAX
 from midstream.features.checking import feature_faults
 from midstream.features.expression import Rule
+from midstream.features.external import table_faults
 from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
@@ -95,6 +96,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _sections(config)
     features = tuple(feature_faults(config.features, config.items.attributes, config.events.types))
     yield from features
+    yield from table_faults(config.tables, config.features)
     yield from _limits(config, has_size=not features)
     yield from _events(config)
     yield from _attributes(config)

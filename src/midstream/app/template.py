@@ -169,6 +169,13 @@ FEATURES = """\
 # per = ["impression"]
 # half_life = "7d"
 """
+TABLES = """\
+# Files that somebody else writes, Parquet or CSV with id, time and numbers, which features of the kind "external" read:
+# of each item or user the newest row before the question. Such as:
+# [[tables]]
+# name = "quality"
+# path = "quality.parquet"
+"""
 SOURCES = """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
 recent_items, repeat, editorial, custom."""
 COMMON_WORDS: Mapping[str, str] = {
@@ -217,7 +224,7 @@ def template() -> str:
     default: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
     sources = default["placements"][0].pop("sources")
     *tables, placements = _tables(default)
-    return "\n".join((HEAD, *tables, FEATURES, placements, *_sources(sources)))
+    return "\n".join((HEAD, *tables, FEATURES, TABLES, placements, *_sources(sources)))
 
 
 def _tables(default: Mapping[str, Any]) -> Iterator[str]:

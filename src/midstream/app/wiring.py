@@ -6,6 +6,7 @@ from typing import Any
 from midstream.app.config import Config, Placement
 from midstream.app.load import load
 from midstream.app.relations import SOURCES
+from midstream.app.tables import read_tables
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
@@ -47,7 +48,7 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
         ConfigInvalid: A component of one's own cannot be loaded; those of all placements are named.
     """
     settings = config.fold_settings()
-    declared = declarations(config)
+    declared = declarations(config, folder)
     found: dict[str, Plan] = {}
     faults: list[Fault] = []
     for placement in placements(config):
@@ -79,7 +80,7 @@ def plan(
 
     Plans that are given the same ``declared`` share what is compiled of it.
     """
-    declared = declared or declarations(config)
+    declared = declared or declarations(config, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(placement, where, folder)
     blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
@@ -109,9 +110,18 @@ def plan(
     return made
 
 
-def declarations(config: Config) -> Declarations:
-    """Return what can be read of features, whichever placements read it."""
-    return Declarations(config.features, tuple(config.items.attributes.items()))
+def declarations(config: Config, folder: Path = HERE) -> Declarations:
+    """Return what can be read of features, whichever placements read it.
+
+    Args:
+        config: Of ``app.reading``: its relations hold.
+        folder: Of the configuration file: paths of tables begin there.
+
+    Raises:
+        ConfigInvalid: A table cannot be read; all faults are named.
+    """
+    tables = read_tables(config.tables, config.features, folder)
+    return Declarations(config.features, tuple(config.items.attributes.items()), tuple(tables.values()))
 
 
 def _sources(placement: Placement, where: str, folder: Path) -> tuple[tuple[Source, ...], tuple[Source, ...]]:

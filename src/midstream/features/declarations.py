@@ -7,6 +7,7 @@ from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
 from midstream.features.declared import DeclaredFeatures, declared
+from midstream.features.external import ExternalTable
 from midstream.features.kinds import AnyFeature
 
 BLOCKS_MAX = 64
@@ -20,6 +21,8 @@ class Declarations:
     features: tuple[AnyFeature, ...] = ()
     attributes: tuple[tuple[str, AttributeKind], ...] = ()
     """Declared item attributes, which features may read."""
+    tables: tuple[ExternalTable, ...] = ()
+    """Content of the tables that features read."""
     _blocks: dict[tuple[str, ...], DeclaredFeatures] = field(
         default_factory=dict[tuple[str, ...], DeclaredFeatures], compare=False, repr=False
     )
@@ -51,8 +54,9 @@ class Declarations:
         key = tuple(names)
         found = self._blocks.get(key)
         if found is None:
+            tables = {each.name: each for each in self.tables}
             kinds: Mapping[str, AttributeKind] = dict(self.attributes)
-            found = declared([self.feature(name) for name in key], kinds, self.features)
+            found = declared([self.feature(name) for name in key], kinds, self.features, tables)
             if len(self._blocks) >= BLOCKS_MAX:
                 self._blocks.pop(next(iter(self._blocks)))
             self._blocks[key] = found

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 
 from midstream.core.types import Candidates, Moment, Score
 from midstream.events.wire import AttributeKind
+from midstream.features.external import Tables, bound
 from midstream.features.inputs import Reader
 from midstream.features.kinds import AnyFeature, program_of
 from midstream.state.cells import Cells, Keys
 from midstream.state.program import Program
+
+_NO_TABLES: Tables = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +31,7 @@ class DeclaredFeatures:
         if not isinstance(other, DeclaredFeatures):
             return NotImplemented
         mine, theirs = self.program, other.program
-        same = (mine.names, mine.steps) == (theirs.names, theirs.steps)
+        same = (mine.names, mine.steps, self.readers) == (theirs.names, theirs.steps, other.readers)
         return same and bool((mine.outputs == theirs.outputs).all())
 
     __hash__ = None  # type: ignore[assignment]  # it is compared, and never a key
@@ -50,7 +54,10 @@ class DeclaredFeatures:
 
 
 def declared(
-    features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind], among: Sequence[AnyFeature] = ()
+    features: Sequence[AnyFeature],
+    attributes: Mapping[str, AttributeKind],
+    among: Sequence[AnyFeature] = (),
+    tables: Tables = _NO_TABLES,
 ) -> DeclaredFeatures:
     """Return the block that reads features.
 
@@ -58,8 +65,9 @@ def declared(
         features: Whose columns are read, in this order. Free of faults (``features.checking``).
         attributes: Declared item attributes, which features may read.
         among: Further features that expressions may name.
+        tables: Content of the tables that they read.
     """
     del attributes  # a reader asks the state for the kind
     program = program_of(features, among)
-    readers = tuple(dict.fromkeys(cast("Reader", each.reader) for each in program.inputs))
+    readers = tuple(dict.fromkeys(bound(cast("Reader", each.reader), tables) for each in program.inputs))
     return DeclaredFeatures(program, readers)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from midstream.features.external import External
 from midstream.features.kinds_attributes import (
     Boolean,
     Category,
@@ -45,6 +46,7 @@ __all__ = [
     "Counted",
     "Device",
     "Diversity",
+    "External",
     "FieldMatch",
     "ItemAge",
     "ItemField",
@@ -73,7 +75,7 @@ Told: TypeAlias = Number | Boolean | Category | Vector | ItemAge | WordCount | F
 Happened: TypeAlias = Count | Rate | UniqueCount | Statistic | Since | Affinity
 Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
-AnyFeature: TypeAlias = Told | Happened | Recent | Asked | Computed
+AnyFeature: TypeAlias = Told | Happened | Recent | Asked | External | Computed
 """Any declaration; its ``kind`` says which."""
 _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((ItemAge, FieldMatch, Diversity, ItemField, Relevancy, Position, Random), "item"),
@@ -82,12 +84,13 @@ _SCOPES: Mapping[type, str] = {
     Affinity: "user_attribute",
     Vector: "user",
     Computed: "",
+    External: "",
 }
 """Of kinds that have one scope only."""
 
 
 def scope_of(feature: AnyFeature) -> str:
-    """Return whose number a feature is; empty = it follows from other features."""
+    """Return whose number a feature is; empty = it follows from other features, or its table says."""
     only = _SCOPES.get(type(feature))
     return str(getattr(feature, "scope", "")) if only is None else only
 
