@@ -57,6 +57,7 @@ GOOD = (
 BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Count(name="Views", actions=("view",)), ".name", "Views"),
     (Number(name="read", attribute="price"), ".name", "read"),
+    (Number(name="from", attribute="price"), ".name", "from"),
     (Count(name="a", actions=("veiw",)), ".actions[0]", 'Nearest: "view"'),
     (Count(name="a", actions=()), ".actions", "empty"),
     (Count(name="a", actions=("view", "view")), ".actions", "twice"),

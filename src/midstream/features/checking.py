@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 
 from midstream.core.durations import Duration
 from midstream.core.errors import Fault
@@ -25,8 +26,6 @@ NAME_CHARACTERS_MAX = 64
 DURATION_MS_MIN, DURATION_MS_MAX = 1_000, 365 * 86_400_000
 WINDOWS_MAX = 8
 """Windows and half-lives of one count: a window of an item takes 120 bytes."""
-TEXT_CHARACTERS_MAX = 256
-"""Of a value or a name of a context."""
 READ = "read"
 """A path of the server, so no feature has this name."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -73,6 +72,8 @@ def _name(where: str, name: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(name) or len(name) > NAME_CHARACTERS_MAX:
         right = f"Small letters, digits and _, a letter first, at most {NAME_CHARACTERS_MAX} of them."
         yield Fault(f"{where}.name", f'"{name[:NAME_CHARACTERS_MAX]}" came.', right, PAGE)
+    elif iskeyword(name):
+        yield Fault(f"{where}.name", f'"{name}" came.', "Any other word: no expression could name it.", PAGE)
     elif name == READ:
         yield Fault(f"{where}.name", f'"{READ}" came.', f"Any other name: /v1/features/{READ} is taken.", PAGE)
 

@@ -116,11 +116,12 @@ def _tree(text: str, where: str) -> ast.expr | Fault:
             warnings.simplefilter("error")  # what Python only warns of is refused
             tree = ast.parse(f"({text}\n)", mode="eval").body
             # A text such as "a) + (b" must not close that bracket: then it does not fit into another kind.
-            ast.parse(f"[\n{text}\n]", mode="eval")
+            ast.parse(f"[{text}\n]", mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError, Warning) as error:
         came = "It cannot be read as a formula."
-        if isinstance(error, SyntaxError) and error.offset:
-            came = f"{_place(error.lineno or 1, error.offset - 1)}: {error.msg}"
+        if isinstance(error, SyntaxError) and error.offset and error.lineno:
+            is_end = error.lineno > text.count("\n") + 1  # the bracket around it
+            came = f"{'its end' if is_end else _place(error.lineno, error.offset - 1)}: {error.msg}"
         return Fault(where, came, _ALLOWED, PAGE)
     if isinstance(tree, ast.Tuple):
         return Fault(where, f"{text!r} is not one formula.", _ALLOWED, PAGE)

@@ -1,0 +1,115 @@
+"""Feature text: what it means is what Python would compute, what is wrong is told with its column."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.features.feature_text import NODES_MAX, Formula, parse_formula
+from midstream.state.program import Input, column, compile_columns, evaluate
+
+NAMES = ("a", "b", "c")
+
+
+def computed(text, **values):
+    """The number of a text for these columns."""
+    formula = parse_formula(text, "$.text")
+    assert isinstance(formula, Formula), formula
+    named = dict.fromkeys(("", "item", "context"), lambda name: column(Input(name)))
+    program = compile_columns({"x": formula.expression(named)})
+    inputs = np.array([[values[str(each.reader)] for each in program.inputs]])
+    with np.errstate(all="ignore"):
+        return evaluate(program, np.empty((1, 0)), inputs, 0)[0, 0]
+
+
+TEXTS = st.recursive(
+    st.sampled_from([*NAMES, "2", "0.5", "1e3"]),
+    lambda inner: st.one_of(
+        st.builds(
+            "({} {} {})".format, inner, st.sampled_from(["+", "-", "*", "<", "<=", ">", ">=", "==", "!="]), inner
+        ),
+        st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner),
+        st.builds("-{}".format, inner),
+    ),
+    max_leaves=12,
+)
+
+
+@given(TEXTS, st.tuples(*(st.floats(-1e6, 1e6) for _ in NAMES)))
+def test_a_text_means_what_python_means(text, numbers):
+    """Precedence, brackets, signs and comparisons."""
+    values = dict(zip(NAMES, numbers, strict=True))
+    expected = float(eval(text, {"min": min, "max": max, "__builtins__": {}}, values))  # noqa: S307  drawn above
+    assert computed(text, **values) == expected
+
+
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        ("log(7)", 3.0),
+        ("log(0 - 1)", math.nan),
+        ("sqrt(9)", 3.0),
+        ("sqrt(-9)", math.nan),
+        ("1 / 0", math.nan),
+        ("if_nan(missing, 5)", 5.0),
+        ("missing + 1", math.nan),
+        ("missing < 1", math.nan),
+        ("missing != 1", math.nan),
+        ("max(1, 4, 2, 3)", 4.0),
+        ("item.missing * 2 \n + if_nan(context.missing, 1)  # over lines", math.nan),
+    ],
+)
+def test_what_is_not_known_stays_so(text, expected):
+    """But for ``if_nan``."""
+    np.testing.assert_equal(computed(text, missing=math.nan), expected)
+
+
+@pytest.mark.parametrize(
+    "text,came",
+    [
+        ("", "'' is not one formula."),
+        ("a +", "its end: invalid syntax"),
+        ("a + + * b", "column 7: invalid syntax"),
+        ("a + 'x'", "column 5: `'x'` is not allowed."),
+        ("a + __import__('os')", 'column 5: "__import__" is not a function.'),
+        ("a\n + lgo(b)", 'line 2, column 4: "lgo" is not a function. Nearest: "log".'),
+        ("min(a)", "column 1: min() has 1 arguments."),
+        ("log(a, b)", "column 1: log() has 2 arguments."),
+        ("a ** 2", "column 1: `a ** 2` is not allowed."),
+        ("a and b", "column 1: `a and b` is not allowed."),
+        ("1 < a < 2", "column 1: `1 < a < 2` is not allowed."),
+        ("user.age", "column 1: `user.age` is not allowed."),
+        ("a.b.c", "column 1: `a.b.c` is not allowed."),
+        ("True", "column 1: `True` is not allowed."),
+        ("1e999", "column 1: The number is too large."),
+        ("a, b", "'a, b' is not one formula."),
+        ("a) + (b", "column 2: "),
+        ("+".join("a" * NODES_MAX), f"The text has {2 * NODES_MAX - 1} values and operations."),
+        ("1" * 1_001, "The text has 1001 characters."),
+        ("é + [a]", "column 5: `[a]` is not allowed."),
+    ],
+)
+def test_what_is_wrong_is_told(text, came):
+    """Where, what came, what would be right, on which page."""
+    faults = parse_formula(text, "$.features[3].text")
+    assert not isinstance(faults, Formula)
+    assert faults[0].where == "$.features[3].text"
+    assert came in faults[0].came
+    assert faults[0].right
+    assert faults[0].page == "docs/features.md"
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    """Each with its column."""
+    faults = parse_formula("lgo(a) + [b] + sqrt()", "$")
+    assert not isinstance(faults, Formula)
+    assert [each.came.partition(":")[0] for each in faults] == ["column 1", "column 10", "column 16"]
+
+
+@given(st.text(alphabet="ab(),.+-*/<>=!\n #'0e_", max_size=30))
+def test_any_text_is_a_formula_or_faults(text):
+    """Nothing is raised, whatever it is."""
+    found = parse_formula(text, "$")
+    assert isinstance(found, Formula) or found

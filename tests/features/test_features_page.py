@@ -1,0 +1,104 @@
+"""The page of features: every kind is on it, and its tables hold what the code gives for its own example."""
+
+import json
+import math
+import re
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.config import Config
+from midstream.app.reading import parse_config
+from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
+from midstream.events.decode import decode
+from midstream.events.wire import Accept
+from midstream.features.declared import declared
+from midstream.features.kinds import AnyFeature
+from midstream.state.fold import Fold
+from midstream.state.settings import Limits
+
+PAGE = Path(__file__).parents[2] / "docs" / "features.md"
+TEXT = PAGE.read_text("utf-8").split("\n## Kinds\n")[1].split("\n## ")[0]
+ITEMS = ("lamp", "rug", "mug")
+ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+TABLES = [each for each in TEXT.split("\n\n") if each.startswith("| column | lamp | rug | mug |")]
+SHOWN = {name: values for table in TABLES for name, *values in ROW.findall(table)}
+LIMITS = Limits(users_max=100, items_max=100, sessions_max=100, index_sessions_max=100, event_ids_max=1_000)
+
+
+def blocks(language):
+    """Contents of the blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def example() -> Config:
+    """The configuration that all TOML of the page makes."""
+    return parse_config("\n".join(sorted(blocks("toml"), key=lambda each: "[[" in each)))
+
+
+def milliseconds(text):
+    return int(datetime.fromisoformat(text).timestamp() * 1_000)
+
+
+def moment_of(config):
+    """The state after the page's log, as of the page's request."""
+    lines = blocks("ndjson")[0].strip().encode()
+    fold = Fold(msgspec.structs.replace(config.fold_settings(), limits=LIMITS))
+    accept = Accept(frozenset(fold.settings.types), 0, attributes=config.items.attributes)
+    found = decode(lines, accept, "application/x-ndjson")
+    assert not found.rejected
+    times = [milliseconds(json.loads(line)["time"]) for line in lines.splitlines()]
+    found.batch.rows["log_time_ms"] = times
+    fold.apply(LogPosition(0), found.batch)
+    told = json.loads(blocks("json")[0])
+    query = Query(
+        *("r", "home", told["user_id"], told["session_id"], 3),
+        now_ms=TimestampMs(milliseconds(told["time"])),
+        seed=told["seed"],
+        context=told["context"],
+        item_fields=told["item_fields"],
+    )
+    return fold.moment(query, Models({})), fold.vocabulary.item_indices(ITEMS)
+
+
+def values():
+    """Every column of the page's declarations, by name."""
+    config = example()
+    moment, item_index = moment_of(config)
+    candidates = Candidates(item_index, (), np.empty((3, 0), np.float32), np.empty((3, 0), np.int32))
+    block = declared(config.features, config.items.attributes)
+    return dict(zip(block.names, block.read(moment, candidates).T.tolist(), strict=True))
+
+
+FOUND = values()
+
+
+def shown(value):
+    return "–" if math.isnan(value) else f"{value:.5g}"
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_values_are_those_of_the_code(name):
+    """To five digits, and every column is shown."""
+    assert [each.strip() for each in SHOWN[name]] == [shown(each) for each in FOUND[name]]
+
+
+def test_no_column_is_made_up():
+    """Each row of the tables is a column."""
+    assert set(SHOWN) == set(FOUND)
+
+
+@pytest.mark.parametrize("kind", get_args(AnyFeature), ids=lambda each: each.__name__)
+def test_every_kind_is_explained(kind):
+    """By name, with an example, and each option that is not shared by all."""
+    tag = kind.__struct_config__.tag
+    assert f"**`{tag}`**" in TEXT
+    assert any(each["kind"] == tag for block in blocks("toml") for each in tomllib.loads(block).get("features", ()))
+    if tag not in {"pair_score", "knn_score"}:
+        options = {each.name for each in msgspec.structs.fields(kind)} - {"name"}
+        assert {each for each in options if f"`{each}`" not in TEXT and f"{each} = " not in TEXT} == set()
