@@ -232,3 +232,19 @@ def test_what_a_caller_says_of_items_is_checked(tmp_path, sent, where):
         assert [fault.where for fault in caught.value.faults] == [where]
         numbers: Any = {"score": np.float32(0.5), "place": np.int64(3)}
         assert shop.recommend(item_fields={"a": numbers}).items == ()
+
+
+def test_features_are_read_from_python(tmp_path):
+    """Names and a float32 array of what was recorded; what has the wrong form is refused as everywhere."""
+    (tmp_path / "midstream.toml").write_text('[[features]]\nname = "views"\nkind = "count"\nactions = ["view"]\n')
+    with open_shop(tmp_path) as shop:
+        shop.record({"type": "view", "user_id": "ann", "item_id": "lamp"})
+        read = shop.features(["lamp", "mug"], user_id="ann", features=("views",))
+        assert (read.names, read.items) == (("views",), ("lamp", "mug"))
+        assert read.values.dtype == np.float32
+        np.testing.assert_array_equal(read.values, np.array([[1], [np.nan]], np.float32))
+        wrong: Any = "lamp"
+        for ask, where in (({"items": wrong}, "/items"), ({"items": [], "features": ["vews"]}, "/features/0")):
+            with pytest.raises(RequestInvalid) as caught:
+                shop.features(**ask)
+            assert [fault.where for fault in caught.value.faults] == [where]

@@ -28,6 +28,9 @@ HERE = {
     ("/v1/items/{item_id}/similar", "get"),
     ("/v1/users/{user_id}", "get"),
     ("/v1/placements", "get"),
+    ("/v1/features", "get"),
+    ("/v1/features/read", "post"),
+    ("/v1/features/{name}", "get"),
     ("/health/live", "get"),
 }
 """What a follower answers itself, beside requests that its state knows; all other routes are the leader's."""

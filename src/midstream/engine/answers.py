@@ -1,15 +1,21 @@
 """From what a caller asks to a complete query, and from what was served to what the caller gets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
+from midstream.core.kinds import Kind
 from midstream.core.types import Query, Served, TimestampMs
-from midstream.engine.types import Answer, AnswerItem, Ask
+from midstream.engine.types import Answer, AnswerItem, Ask, Outcome
 from midstream.events.faults import shown
+from midstream.events.schema import Event
 from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
-from midstream.monitoring.metrics import Metrics
+from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.plan import Plan
 from midstream.ranking.sampling import WATCHED, is_sampled
+from midstream.ranking.served import encode_served
 from midstream.state.fold import Fold
 from midstream.state.items import Items
 
@@ -88,12 +94,44 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     )
 
 
+_OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
+    (int(Outcome.RECORDED), "recorded"),
+    (int(Outcome.DUPLICATE), "duplicate"),
+    (int(Outcome.CONFLICT), "conflict"),
+    (int(Outcome.REFUSED), "refused"),
+)
+
+
+def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
+    """Count what became of events."""
+    counts = np.bincount(outcome, minlength=len(_OUTCOMES)).tolist()
+    for each, name in _OUTCOMES:
+        if counts[each]:
+            metrics.count_events(name, counts[each])
+
+
+def served_event(served: Served, item_ids: Sequence[str]) -> Event:
+    """Return what the log is to keep of an answer."""
+    query = served.query
+    return Event(
+        Kind.SERVED,
+        event_id="",
+        user_id=query.user_id or "",
+        session_id=query.session_id or "",
+        request_id=query.request_id,
+        body=encode_served(served, item_ids),
+        event_time_ms=query.now_ms,
+    )
+
+
 def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues) -> None:
     """Count an answer and what failed, and keep what the features of some answers' items were."""
     chosen = served.selection.chosen
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
         metrics.count_failure(failure.component)
+    if served.features is not None:
+        metrics.observe_feature_read(placement, served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
         values.add(served.features.names, served.features.values[chosen])
 

@@ -7,49 +7,50 @@ thread, which owns all state; the log thread is the writer's, and child processe
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-
-import numpy as np
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
-from midstream.engine.answers import answer_of, note, query_of, require_known
+from midstream.engine.answers import answer_of, count_outcomes, note, query_of, require_known, served_event
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
+from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
-from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
-from midstream.engine.types import Answer, Ask, ErasureDue, FollowerView, Health, Outcome, Recorded
+from midstream.engine.types import (
+    Answer,
+    Ask,
+    ErasureDue,
+    FeatureAsk,
+    FeatureRead,
+    FeatureView,
+    FollowerView,
+    Health,
+    Recorded,
+)
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build
 from midstream.monitoring.feature_values import FeatureValues
-from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.monitoring.metrics import Metrics
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
-from midstream.ranking.served import ServedRecord, encode_served
+from midstream.ranking.served import ServedRecord
 from midstream.state.fold import Fold
 
 ANY_PLACEMENT = "*"
 """Name of the plan that answers every name that is not configured."""
 TICK_MS = 60_000
 """At most one tick a minute, and only while an open session waits for log time to move."""
-AHEAD_MS_MAX = 300_000
-"""Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
-_OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
-    (int(Outcome.RECORDED), "recorded"),
-    (int(Outcome.DUPLICATE), "duplicate"),
-    (int(Outcome.CONFLICT), "conflict"),
-    (int(Outcome.REFUSED), "refused"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +267,7 @@ class Engine:
             await asyncio.shield(ticket)
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)
-        counts = np.bincount(admitted.outcome, minlength=len(_OUTCOMES)).tolist()
-        for outcome, name in _OUTCOMES:
-            if counts[outcome]:
-                self.metrics.count_events(name, counts[outcome])
+        count_outcomes(admitted.outcome, self.metrics)
         return Recorded(self.fold.log_position, admitted.outcome, admitted.erased)
 
     async def erase(self, user_id: str) -> ErasureDue:
@@ -330,7 +328,7 @@ class Engine:
         """
         began = self.host.monotonic()
         until = began + (ask.deadline_ms or self.plan(ask.placement).deadline_ms) / 1_000
-        read_your_writes = await self._caught_up(ask, until)
+        read_your_writes = await self._caught_up(ask.min_log_position, until)
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = self.fold, self.plan(ask.placement)
         require_known(ask, fold)
@@ -391,6 +389,29 @@ class Engine:
         """Return what was served under a request id, None = unknown or no longer kept."""
         return served_record(self.fold, self.log, request_id)
 
+    async def read_features(self, ask: FeatureAsk) -> FeatureRead:
+        """Return what is known of items for a user and a session, all of it at one log position.
+
+        Raises:
+            RequestInvalid: A feature is not declared, there are too many items, or the token cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        until = self.host.monotonic() + WAIT_S_MAX
+        read_your_writes = await self._caught_up(ask.min_log_position, until)
+        self._folding.note_answer()
+        seed = self._ids.make()[1]
+        found = read_of(self._in_service.fold, self.plans, ask, self.clock(), seed)
+        token = self.token(self.fold.log_position)
+        return replace(found, log_position=token, read_your_writes=read_your_writes)
+
+    def features(self) -> Sequence[FeatureView]:
+        """Return what is known of each declared feature, in the order of the file."""
+        return views_of(self.fold, self.plans, self.clock())
+
+    def feature(self, name: str) -> FeatureView | None:
+        """Return what is known of one declared feature, None = it is not declared."""
+        return view_of(self.fold, self.plans, name, self.clock())
+
     def health(self) -> Health:
         """Return what the engine can do now, and why not more."""
         failure = self._folding.failure
@@ -400,11 +421,9 @@ class Engine:
         elif self._refusal is not None:
             reason = str(self._refusal)
         accepts_events = not reason
-        ahead_ms = self.log.last_log_time_ms - self.clock()
-        if ahead_ms > AHEAD_MS_MAX:
-            self.concerns["clock"] = _clock_concern(ahead_ms)
-        else:
-            self.concerns.pop("clock", None)
+        self.concerns.pop("clock", None)
+        if concern := clock_concern(self.log.last_log_time_ms - self.clock()):
+            self.concerns["clock"] = concern
         return Health(
             ready=failure is None,
             accepts_events=accepts_events,
@@ -433,26 +452,16 @@ class Engine:
         for table, size in fold.sizes().items():
             self.metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
 
-    async def _caught_up(self, ask: Ask, until: float) -> bool | None:
+    async def _caught_up(self, token: str | None, until: float) -> bool | None:
         """Wait for the caller's own writes; None when none were named, False when the deadline came first."""
-        if ask.min_log_position is None:
+        if token is None:
             return None
-        position = parse_position(ask.min_log_position, self.log.generation, self.log.end)
+        position = parse_position(token, self.log.generation, self.log.end)
         return await self._folding.reached(position, until - self.host.monotonic())
 
     def _append_served(self, served: Served, item_ids: Sequence[str]) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""
-        query = served.query
-        event = Event(
-            Kind.SERVED,
-            event_id="",
-            user_id=query.user_id or "",
-            session_id=query.session_id or "",
-            request_id=query.request_id,
-            body=encode_served(served, item_ids),
-            event_time_ms=query.now_ms,
-        )
-        self._outbox.add(event)
+        self._outbox.add(served_event(served, item_ids))
 
     def _takes_nothing(self) -> bool:
         """Whether the log is closed to every event; a full disk is not, it is tried again."""
@@ -487,11 +496,3 @@ class Engine:
                     Overloaded, AppendFailed
                 ):  # what waits moves log time on too; a dead log is told elsewhere
                     self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
-
-
-def _clock_concern(ahead_ms: int) -> str:
-    """Say what a clock that stood wrong does; log time never goes back, so only the clock can catch up."""
-    return (
-        f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
-        "Events that bring their own time count as late by as much; docs/http.md says what to do"
-    )

@@ -13,6 +13,8 @@ from midstream.ranking.served import ServedRecord, decode_served
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 
+AHEAD_MS_MAX = 300_000
+"""Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 WINDOWS = ("1h", "24h", "7d", "30d")
 _USER_TEXT, _REQUEST_TEXT, _BODY_TEXT = 2, 5, 6
 """Places among the texts of a row."""
@@ -109,3 +111,16 @@ def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | 
     record = decode_served(texts[_BODY_TEXT])
     # One that was blanked keeps its slate for learning, and names no request any more.
     return record if record.query.request_id == request_id else None
+
+
+def clock_concern(ahead_ms: int) -> str:
+    """Say what a clock that stood wrong does; empty where log time is not ahead of it by much.
+
+    Log time never goes back, so only the clock can catch up.
+    """
+    if ahead_ms <= AHEAD_MS_MAX:
+        return ""
+    return (
+        f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
+        "Events that bring their own time count as late by as much; docs/http.md says what to do"
+    )

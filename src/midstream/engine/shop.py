@@ -13,9 +13,9 @@ import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import LogPosition
-from midstream.engine.question import ask_of, id_of
+from midstream.engine.question import ask_of, feature_ask_of, id_of
 from midstream.engine.running import Running
-from midstream.engine.types import Answer, ErasureDue, Recorded, Value
+from midstream.engine.types import Answer, ErasureDue, FeatureRead, Recorded, Value
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
 from midstream.events.frames_in import Frame, batches_of
@@ -38,6 +38,16 @@ class Request(TypedDict, total=False):
     context: Mapping[str, Value]
     item_fields: Mapping[str, Mapping[str, float]]
     fields: Sequence[str]
+
+
+class FeatureRequest(TypedDict, total=False):
+    """What features may be read with, as in ``FeatureAsk``."""
+
+    user_id: str | None
+    session_id: str | None
+    item_fields: Mapping[str, Mapping[str, float]]
+    context: Mapping[str, Value]
+    features: Sequence[str]
 
 
 class Shop:
@@ -144,6 +154,17 @@ class Shop:
         """
         ask = replace(ask_of(SIMILAR, request), about=id_of("item_id", item_id))
         return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def features(self, items: Sequence[str], **request: Unpack[FeatureRequest]) -> FeatureRead:
+        """Return what is known of items for a user and a session: ``names`` and ``values`` (items, names), float32.
+
+        It has seen everything recorded before; NaN = unknown.
+
+        Raises:
+            RequestInvalid: A field has the wrong type, or a feature is not declared.
+        """
+        ask = feature_ask_of({"items": items, **request})
+        return self._wait(lambda: self.running.engine.read_features(ask))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
         """Return what is known of an item, None = nothing.

@@ -93,7 +93,7 @@ class FeatureAsk:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FeatureValues:
+class FeatureRead:
     """What was known, all of it at one log position."""
 
     names: tuple[str, ...]
@@ -107,6 +107,35 @@ class FeatureValues:
     """None = no ``min_log_position`` was asked for; False = the wait was over before it was applied."""
     state_age_ms: int
     """Now less the log time of the last applied event."""
+    ages_ms: Mapping[str, int | None]
+    """By feature: now less the log time of the last event that it counted; None = none was, or it counts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView:
+    """One declared feature: what it is, who reads it, how complete, how fresh and how large it is."""
+
+    name: str
+    kind: str
+    scope: str
+    """Whose number it is; empty = it follows from other features."""
+    columns: tuple[str, ...]
+    used_by: tuple[str, ...]
+    """Placements that read it."""
+    declaration: Mapping[str, object]
+    """All of its options, defaults included."""
+    last_counted: TimestampMs | None
+    """Log time of the last event that it counted; None = none was, or it counts nothing."""
+    age_ms: int | None
+    """Now less that."""
+    complete_since: TimestampMs | None
+    """Log time of the first event that could be counted: everything from then on is in it, nothing from before. None =
+    it misses nothing, since history was never cut, or its window is shorter than what was kept, or it counts nothing.
+    """
+    bytes_now: int
+    """Memory of what it counts, about. What several features count is in each of them."""
+    bytes_max: int
+    """The same at the maxima of ``[limits]``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
 from midstream.features.declared import DeclaredFeatures, declared
 from midstream.features.external import ExternalTable
-from midstream.features.kinds import AnyFeature
+from midstream.features.kinds import AnyFeature, program_of
+from midstream.state.program import Program
 
 BLOCKS_MAX = 64
 """Blocks kept, each of other features: more than there are placements with features of their own, usually."""
@@ -27,6 +28,8 @@ class Declarations:
         default_factory=dict[tuple[str, ...], DeclaredFeatures], compare=False, repr=False
     )
     """Made when first asked for: a program of 40 columns takes about 1 ms to compile."""
+    _programs: dict[str, Program] = field(default_factory=dict[str, Program], compare=False, repr=False)
+    """Of one feature each."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,6 +64,16 @@ class Declarations:
                 self._blocks.pop(next(iter(self._blocks)))
             self._blocks[key] = found
         return found
+
+    def program(self, name: str) -> Program:
+        """Return what computes one feature: its columns, and the cells that they are of.
+
+        Raises:
+            NotFound: None has that name.
+        """
+        if name not in self._programs:
+            self._programs[name] = program_of([self.feature(name)], self.features)
+        return self._programs[name]
 
 
 NONE = Declarations()

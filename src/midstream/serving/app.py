@@ -22,6 +22,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.erasures import add_erasure_routes
+from midstream.serving.features import add_feature_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.letters import add_letter_routes
@@ -204,6 +205,7 @@ def asgi(
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine, elsewhere.metrics_text)
+    add_feature_routes(cold, engine, limits)
     add_letter_routes(cold, engine, ingest, limits)
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)

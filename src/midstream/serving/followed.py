@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.core.errors import MidstreamError, Overloaded
+from midstream.serving.features import READ_PATH
 from midstream.serving.hot import EVENTS_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.passing import LeaderGone, Passage
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
-_QUESTIONS = frozenset((RECOMMENDATIONS_PATH,))
-_LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/placements")
+_QUESTIONS = frozenset((RECOMMENDATIONS_PATH, READ_PATH))
+_LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/placements", "/v1/features")
 _PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))

@@ -207,6 +207,21 @@ def similar_operation() -> Document:
     }
 
 
+def feature_read_operation() -> Document:
+    """Describe the route that reads features."""
+    many: Document = {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 128}, "maxItems": 1_000}
+    properties = _schemas()["RecommendationBody"]["properties"]
+    same = ("user_id", "session_id", "item_fields", "context", "min_log_position")
+    body: Document = {
+        "type": "object",
+        "properties": {"items": many, "features": {**many, "maxItems": 64}} | {name: properties[name] for name in same},
+        "required": ["items"],
+        "additionalProperties": False,
+    }
+    read = _responses("The values, null where nothing is known.", {"type": "object"}, 400, 403, 408, 413, 415, 503)
+    return {"requestBody": json_body(body), "responses": read}
+
+
 def _without_null(schema: Document) -> Document:
     """Return the schema of a field that is left out where a body would hold null."""
     kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]

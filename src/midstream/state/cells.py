@@ -9,7 +9,7 @@ two silences, as everywhere: acts that open no session, impressions among them, 
 values of an attribute the rows of all of them are read as if they were one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -33,6 +33,7 @@ from midstream.state.cell_layout import (
     cells_in,
     groups_of,
     layout_of,
+    words_of,
 )
 from midstream.state.cell_merge import add_rows
 from midstream.state.items import Items
@@ -107,6 +108,22 @@ class Cells:
     def bytes_max(self) -> int:
         """Memory of all rows and keys."""
         return self._words.nbytes + self._keys.nbytes + self._tables.nbytes
+
+    def share_of(self, cells: Collection[Cell]) -> tuple[float, float]:
+        """Return the memory of some cells, now and at the maxima, in bytes: their share of their scopes' rows and keys.
+
+        Of all cells together it is that of the table.
+        """
+        now = full = 0.0
+        for number, group in enumerate(self.groups):
+            mine = [cell for cell in group.cells if cell in cells]
+            share = (words_of(mine) - 1) / (words_of(group.cells) - 1)
+            used, row = self._used(group), group.rows.strides[0]
+            now += share * used * (row + (KEY_ROW.itemsize if group.keys is not None else 0))
+            entries = int(self._layout.groups[ENTRIES, number])
+            keys = len(group.rows) * KEY_ROW.itemsize + 4 * entries if group.keys is not None else 0
+            full += share * (group.rows.nbytes + keys)
+        return now, full
 
     @property
     def evicted_count(self) -> int:

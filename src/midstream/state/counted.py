@@ -4,7 +4,7 @@ A log whose older events are gone begins with what stands for them (``engine.beg
 is counted. So what counts began at the first event behind those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Counted:
         """Memory of all."""
         return self._since.nbytes + self._last_ms.nbytes
 
-    def last_ms(self, actions: tuple[str, ...]) -> int:
+    def last_ms(self, actions: Iterable[str]) -> int:
         """Return the log time of the last event of some actions, 0 = there was none, or no feature counts anything."""
         return max((int(self._last_ms[self._names.index(name)]) for name in actions), default=0)
 

@@ -20,7 +20,20 @@ from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.eraser import ErasureView
 from midstream.engine.erasing import DAY_MS, erase_event
 from midstream.engine.tokens import RequestIds, parse_position, position_token
-from midstream.engine.types import Answer, AnswerItem, Ask, Change, ErasureDue, Health, Outcome, RebuildView, Recorded
+from midstream.engine.types import (
+    Answer,
+    AnswerItem,
+    Ask,
+    Change,
+    ErasureDue,
+    FeatureAsk,
+    FeatureRead,
+    FeatureView,
+    Health,
+    Outcome,
+    RebuildView,
+    Recorded,
+)
 from midstream.events.schema import Event, event_at
 from midstream.events.values import merged_id
 from midstream.events.wire import Accept
@@ -47,6 +60,19 @@ class FakePlan:
     deadline_ms: int = 50
 
 
+FEATURE = FeatureView(
+    name="item_views",
+    kind="count",
+    scope="item",
+    columns=("item_views",),
+    used_by=("default",),
+    declaration={"actions": ["view"]},
+    last_counted=None,
+    age_ms=None,
+    complete_since=None,
+    bytes_now=0,
+    bytes_max=0,
+)
 _PLANS: Mapping[str, FakePlan] = {name: FakePlan(name) for name in ("default", SIMILAR)}
 
 
@@ -136,6 +162,25 @@ class FakeEngine:
     def user(self, user_id: str) -> Mapping[str, object] | None:
         """Return a user's attributes."""
         return self._view(Kind.USER, "user_id", user_id)
+
+    async def read_features(self, ask: FeatureAsk) -> FeatureRead:
+        """Return how many events named each item, of the one feature there is."""
+        if unheard := [name for name in ask.features if name != FEATURE.name]:
+            raise RequestInvalid((Fault("/features/0", f"{unheard[0]!r} came.", FEATURE.name, "docs/features.md"),))
+        if ask.min_log_position is not None:
+            parse_position(ask.min_log_position, 1, len(self.events))
+        counts = Counter(each.item_id for each in self.events)
+        values = np.array([[counts.get(each, np.nan)] for each in ask.items], dtype=np.float32).reshape(-1, 1)
+        position = self.token(self.fold.log_position)
+        return FeatureRead((FEATURE.name,), ask.items, values, position, None, 0, {FEATURE.name: 0})
+
+    def features(self) -> Sequence[FeatureView]:
+        """Return the one there is."""
+        return [FEATURE]
+
+    def feature(self, name: str) -> FeatureView | None:
+        """Return it by its name."""
+        return FEATURE if name == FEATURE.name else None
 
     async def erase(self, user_id: str) -> ErasureDue:
         """Drop a user's attributes."""
