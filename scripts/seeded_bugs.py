@@ -362,7 +362,7 @@ BUGS = (
     ),
     Bug(
         "windows_end_where_they_were_written",
-        (Edit("state/cell_read.py", "elif log_time >= spans[SPAN_BEGIN, cell]:", "elif log_time >= 0:"),),
+        (Edit("state/cell_read.py", "elif log_time[k] < latest:", "elif log_time[k] < first:"),),
         CELLS,
     ),
     Bug(
@@ -372,7 +372,7 @@ BUGS = (
     ),
     Bug(
         "only_the_first_tag_is_read",
-        (Edit("state/cell_read.py", "    if columns > 1:", "    if columns > 99:"),),
+        (Edit("state/cell_read.py", "if group[CODES] <= 1:", "if group[CODES] <= 99:"),),
         CELLS,
     ),
     Bug(

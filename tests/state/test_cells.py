@@ -14,7 +14,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
 from midstream.state.cell_layout import BUCKETS, layout_of
-from midstream.state.cell_read import SPAN_ROWS, read_row, spans_at
+from midstream.state.cell_read import BOUNDS, PLAN_ROWS, plan_at, read_block
 from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.fold import Fold, part
@@ -289,12 +289,14 @@ def read_all(group, row, now):
     """Return the values of all cells in a row, as its layout alone says where they are."""
     layout = layout_of(msgspec.structs.replace(SETTINGS, cells=group.cells))
     count = len(group.cells)
-    found, numbers = np.empty((count, 1)), np.arange(count)
-    spans, factors = np.empty((SPAN_ROWS, count), dtype=np.int64), np.empty(count)
-    spans_at(layout.spec, now, spans, factors)
+    found, numbers, factors = np.empty((count, 1)), np.arange(count), np.empty(count)
+    plan, bounds = np.empty((PLAN_ROWS, count), dtype=np.int64), np.empty((1, BOUNDS), dtype=np.int64)
+    plan_at(np.array([0, count]), numbers, numbers, layout.spec, now, plan, factors, bounds)
     words = group.rows[row].copy()
     octets = words.view(np.uint8)
-    read_row(words, octets, 0, numbers, numbers, layout.spec, spans, factors, now, found, 0)
+    read_block(
+        words, octets, np.zeros(1, np.int64), 0, 0, count, bounds[0], layout.spec, numbers, plan, factors, now, found
+    )
     return found[:, 0].tolist()
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from midstream.core.types import Index
 from midstream.state.cell_layout import CODES, SCOPE
 from midstream.state.cell_places import Hashes, Places, place_items
-from midstream.state.cell_read import SPAN_ROWS, ask_for_rows, is_of_items, read_rows, spans_at
+from midstream.state.cell_read import BOUNDS, PLAN_ROWS, ask_for_rows, is_of_items, plan_at, read_rows
 from midstream.state.cell_windows import Octets, Words
 from midstream.state.kernel import kernel
-from midstream.state.program_kernel import BLOCK, fill_constants, fill_inputs, run_steps
+from midstream.state.program_kernel import BLOCK, WIDTH, fill_constants, fill_inputs, run_steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +32,8 @@ class Reading:
     """Numbers of the cells, scope by scope, (cells,)."""
     place_of: NDArray[np.int64]
     """The row that each is written to, (cells,)."""
+    attributes: tuple[str, ...]
+    """Whose values are the keys of any of them."""
 
 
 class Question(NamedTuple):
@@ -92,19 +94,21 @@ def read_matrix(
 
     The arguments are those of ``Question``, and ``found`` (rows, n) for the values.
     """
-    spans, factors = np.empty((SPAN_ROWS, spec.shape[1]), dtype=np.int64), np.empty(spec.shape[1], dtype=np.float64)
-    spans_at(spec, now_ms, spans, factors)
+    plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
+    bounds = np.empty((groups.shape[1], BOUNDS), dtype=np.int64)
+    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, bounds)
     count = len(item_index)
     for g in range(groups.shape[1]):
         group = groups[:, g].copy()
         row_of = np.empty((max(1, group[CODES]), max(1, count)), dtype=np.int64)
         place_items(group, user_index, user_hash, session_number, item_index, item_hash, codes, keys, tables, row_of)
-        mine, places = wanted[starts[g] : starts[g + 1]], place_of[starts[g] : starts[g + 1]]
-        if is_of_items(group[SCOPE]):
-            read_rows(group, row_of, 0, count, mine, places, spec, spans, factors, now_ms, words, octets, found)
-        elif count:
-            read_rows(group, row_of, 0, 1, mine, places, spec, spans, factors, now_ms, words, octets, found)
-            _spread(places, found)
+        is_spread = count > 0 and not is_of_items(group[SCOPE])
+        read_rows(
+            group, row_of[:, :1] if is_spread else row_of, 0, 1 if is_spread else count, starts[g], starts[g + 1],
+            bounds[g], spec, wanted, plan, factors, now_ms, words, octets, found,
+        )  # fmt: skip
+        if is_spread:
+            _spread(place_of[starts[g] : starts[g + 1]], found)
 
 
 @kernel
@@ -143,11 +147,12 @@ def read_columns(
     """Write the columns of a program as of a time. Nothing is changed.
 
     The arguments are those of ``Question``, of which ``place_of`` are registers; those of ``Steps``; values of the
-    program's inputs (inputs, n); and ``found`` (n, columns) for the columns.
+    program's inputs (inputs, n); and ``found`` (columns, n) for the columns.
     """
-    spans, factors = np.empty((SPAN_ROWS, spec.shape[1]), dtype=np.int64), np.empty(spec.shape[1], dtype=np.float64)
-    spans_at(spec, now_ms, spans, factors)
-    registers = np.empty((table.shape[1], BLOCK), dtype=np.float64)
+    plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
+    bounds = np.empty((groups.shape[1], BOUNDS), dtype=np.int64)
+    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, bounds)
+    registers = np.empty((table.shape[1], WIDTH), dtype=np.float64)
     fill_constants(table, constants, float(now_ms), registers)
     count = len(item_index)
     row_of = np.empty((groups.shape[1], max(1, codes.shape[1]), max(1, count)), dtype=np.int64)
@@ -156,23 +161,27 @@ def read_columns(
         rows = row_of[g, : max(1, group[CODES])]
         place_items(group, user_index, user_hash, session_number, item_index, item_hash, codes, keys, tables, rows)
         if not is_of_items(group[SCOPE]):
-            mine, places = wanted[starts[g] : starts[g + 1]], place_of[starts[g] : starts[g + 1]]
-            read_rows(group, rows, 0, 1, mine, places, spec, spans, factors, now_ms, words, octets, registers)
-            _spread(places, registers)
-    run_steps(table, once, BLOCK, registers)
+            read_rows(
+                group, rows[:, :1], 0, 1, starts[g], starts[g + 1],
+                bounds[g], spec, wanted, plan, factors, now_ms, words, octets, registers,
+            )  # fmt: skip
+            _spread(place_of[starts[g] : starts[g + 1]], registers)
+    run_steps(table, once, WIDTH, registers)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
+        later = min(stop + BLOCK, count)
         for g in range(groups.shape[1]):
             if is_of_items(groups[SCOPE, g]):
                 group = groups[:, g].copy()
                 rows = row_of[g, : max(1, group[CODES])]
-                ask_for_rows(group, rows, stop, min(stop + BLOCK, count), words)
-                mine, places = wanted[starts[g] : starts[g + 1]], place_of[starts[g] : starts[g + 1]]
+                ask_for_rows(group, rows, stop, later, starts[g], starts[g + 1], spec, wanted, plan, words)
                 read_rows(
-                    group, rows, start, stop, mine, places, spec, spans, factors, now_ms, words, octets, registers
-                )
+                    group, rows, start, stop, starts[g], starts[g + 1],
+                    bounds[g], spec, wanted, plan, factors, now_ms, words, octets, registers,
+                )  # fmt: skip
         fill_inputs(table, inputs, start, stop - start, registers)
         run_steps(table, each, stop - start, registers)
-        for k in range(stop - start):
-            for column in range(len(outputs)):
-                found[start + k, column] = registers[outputs[column], k]
+        for column in range(len(outputs)):
+            line, source = found[column, start:stop], registers[outputs[column]]
+            for k in range(stop - start):
+                line[k] = source[k]

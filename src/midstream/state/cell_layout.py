@@ -2,8 +2,8 @@
 
 All rows lie in one line of float64, those of a scope one after another. In a row come first the words that every
 question reads: the log time of the last event that was folded into it, 0 = none was; the sums, the fading sums and the
-totals of windows, which one loop adds to; what of windows is ahead of log time; least, most and last. Behind them lie
-the rings of the windows, and the registers of distinct counts, a byte each, through the same memory as uint8.
+totals of windows, which one loop adds to; what of windows is ahead of log time; least, most and last; the registers
+of distinct counts, a byte each, through the same memory as uint8. Behind them lie the rings of the windows.
 Parameters of scopes and cells stand in columns of two tables, so that any program is run by the same machine code.
 """
 
@@ -123,6 +123,8 @@ class Layout:
     """Whether any cell of a scope takes something of that, (actions + 2, scopes)."""
     attributes: Mapping[str, tuple[int, int]]
     """First column of the codes of each attribute that is read, and number of those."""
+    code_count: int
+    """Columns of codes of all attributes."""
     word_count: int
     """Of all rows."""
     key_count: int
@@ -155,7 +157,8 @@ def layout_of(settings: FoldSettings) -> Layout:
     for number in range(len(named)):
         counts[:, number] = (take_of[:, groups[FIRST, number] : groups[STOP, number]] != NOTHING).any(axis=1)
     spec = np.concatenate([_spec_of(each) for each in cells], axis=1) if cells else np.zeros((SPEC_ROWS, 0), np.int64)
-    return Layout(groups, spec, take_of, counts, attributes, words, keys, entries)
+    code_count = sum(width for _, width in attributes.values())
+    return Layout(groups, spec, take_of, counts, attributes, code_count, words, keys, entries)
 
 
 def _code_columns(settings: FoldSettings, attributes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
@@ -184,8 +187,8 @@ def _spec_of(cells: Sequence[Cell]) -> NDArray[np.int64]:
     modes = [mode_of(cell) for cell in cells]
     ahead = 1 + sum(mode <= WINDOW for mode in modes)
     place = ahead + modes.count(WINDOW)
-    ring = place + sum(_WORDS[mode] for mode in modes if WINDOW < mode < DISTINCT)
-    registers = ring + BUCKETS * modes.count(WINDOW)
+    registers = place + sum(_WORDS[mode] for mode in modes if WINDOW < mode < DISTINCT)
+    ring = registers + _WORDS[DISTINCT] * modes.count(DISTINCT)
     spec = np.zeros((SPEC_ROWS, len(cells)), dtype=np.int64)
     for number, (cell, mode) in enumerate(zip(cells, modes, strict=True)):
         period = cell.half_life_ms if mode == DECAY else -(-cell.window_ms // BUCKETS)

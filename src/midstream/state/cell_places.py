@@ -229,7 +229,7 @@ def _find_rows(
     table: Index,
     row_of: Places,
 ) -> None:
-    """Write the rows of a user's pairs; in two passes, so that the table comes while hashes are computed."""
+    """Write the rows of a user's pairs; in three passes, so that table and keys come while others are looked at."""
     mask = len(table) - 1
     wanted = np.zeros(row_of.shape, dtype=np.uint64)
     for column in range(row_of.shape[0]):
@@ -243,6 +243,18 @@ def _find_rows(
             prefetch(table, signed(wanted[column, k]) & mask, 0)
     for column in range(row_of.shape[0]):
         for k in range(row_of.shape[1]):
+            if wanted[column, k] != _NONE:
+                prefetch(hashes, max(signed(table[signed(wanted[column, k]) & mask]) - 1, 0), 0)
+    for column in range(row_of.shape[0]):
+        for k in range(row_of.shape[1]):
             row_of[column, k] = UNKNOWN
             if wanted[column, k] != _NONE:
                 row_of[column, k] = find(wanted[column, k], hashes, table)
+
+
+@kernel
+def write_codes(values: Index, item_index: Index, codes: Index) -> None:
+    """Write the codes of the values that items have in one attribute, -1 = none, (n, columns)."""
+    for k in range(len(item_index)):
+        for column in range(values.shape[1]):
+            codes[k, column] = values[item_index[k], column] if item_index[k] >= 0 else -1

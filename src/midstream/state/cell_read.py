@@ -19,6 +19,7 @@ from midstream.state.cell_layout import (
     MODE,
     PERIOD,
     PLACE,
+    REGISTERS,
     RING,
     SESSION,
     STOP,
@@ -33,28 +34,65 @@ from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at
 from midstream.state.kernel import kernel, signed
 from midstream.state.prefetch import LINE_BYTES, prefetch
 
-SPAN_BEGIN, SPAN_END, WORD = 0, 1, 2
-"""Rows of ``spans``: between which log times of a row the factor or the word of the ring holds."""
-SPAN_ROWS: Final = 3
+WORD, PLACE_TO, WORD_AHEAD, WORD_RING, BEGIN, END, LATEST = 0, 1, 2, 3, 4, 5, 6
+"""Rows of ``plan``, for each cell that is read: its word in a row, the row of the result; of a window the words of what
+is ahead and of the total before its first bucket; between which log times of a row the factor holds, or from which on
+a window holds anything; and from which on nothing of it is gone, as the row is in the bucket of now."""
+PLAN_ROWS: Final = 7
+ADDED, MOVED, FADE_BEGIN, FADE_END = 0, 1, 2, 3
+"""Columns of ``bounds``, for each scope: the first place in ``wanted`` after the sums that are no windows, and after
+windows; between which log times the factors of all its cells hold."""
+BOUNDS: Final = 4
 _POOLED: Final = -3
-_ASKED_WORDS_MAX: Final = 40
-"""Of a row, ahead of time: sums, totals and the like of two dozen cells. Rings and registers come as they come."""
+_EVER: Final = 1 << 62
 
 
 @kernel
-def spans_at(spec: Places, now_ms: int, spans: Places, factors: Words) -> None:
-    """Write what a time and each cell decide: ``spans`` (SPAN_ROWS, cells), ``factors`` (cells,)."""
-    for cell in range(spec.shape[1]):
-        mode, period = spec[MODE, cell], spec[PERIOD, cell]
-        if mode == DECAY:
-            spans[SPAN_BEGIN, cell] = landmark_at(now_ms, period)
-            spans[SPAN_END, cell] = spans[SPAN_BEGIN, cell] + period * LANDMARK_HALF_LIVES
-            factors[cell] = decay_weight(spans[SPAN_BEGIN, cell], now_ms, period)
-        elif mode == WINDOW:
-            bucket = now_ms // period
-            spans[SPAN_BEGIN, cell] = (bucket - BUCKETS + 1) * period
-            spans[SPAN_END, cell] = (bucket + 1) * period
-            spans[WORD, cell] = spec[RING, cell] + (bucket + 1) % BUCKETS
+def plan_at(
+    starts: Places,
+    wanted: Places,
+    place_of: Places,
+    spec: Places,
+    now_ms: int,
+    plan: Places,
+    factors: Words,
+    bounds: Places,
+) -> None:
+    """Write what a time and each cell decide: ``plan`` (PLAN_ROWS, c), ``factors`` (c,), ``bounds`` (scopes, BOUNDS).
+
+    Args:
+        starts: First place in ``wanted`` of each scope, and the length of that.
+        wanted: Numbers of the cells that are read, scope by scope, ascending, (c,).
+        place_of: The row of the result of each.
+        spec: Parameters of all cells.
+        now_ms: What fades has faded until then, and windows end then.
+        plan: For the result.
+        factors: The same.
+        bounds: The same.
+    """
+    for g in range(len(starts) - 1):
+        bounds[g, ADDED] = bounds[g, MOVED] = starts[g]
+        bounds[g, FADE_BEGIN], bounds[g, FADE_END] = 0, _EVER
+        for w in range(starts[g], starts[g + 1]):
+            cell = wanted[w]
+            mode, period, factors[w] = spec[MODE, cell], spec[PERIOD, cell], 1.0
+            plan[WORD, w], plan[PLACE_TO, w] = spec[PLACE, cell], place_of[w]
+            if mode <= DECAY:
+                bounds[g, ADDED] = w + 1
+            if mode <= WINDOW:
+                bounds[g, MOVED] = w + 1
+            if mode == DECAY:
+                plan[BEGIN, w] = landmark_at(now_ms, period)
+                plan[END, w] = plan[BEGIN, w] + period * LANDMARK_HALF_LIVES
+                factors[w] = decay_weight(signed(plan[BEGIN, w]), now_ms, period)
+                bounds[g, FADE_BEGIN] = max(bounds[g, FADE_BEGIN], plan[BEGIN, w])
+                bounds[g, FADE_END] = min(bounds[g, FADE_END], plan[END, w])
+            elif mode == WINDOW:
+                bucket = now_ms // period
+                plan[BEGIN, w] = (bucket - BUCKETS + 1) * period
+                plan[LATEST, w] = bucket * period
+                plan[WORD_AHEAD, w] = spec[AHEAD, cell]
+                plan[WORD_RING, w] = spec[RING, cell] + (bucket + 1) % BUCKETS
 
 
 @kernel
@@ -64,15 +102,35 @@ def is_of_items(scope: int) -> bool:
 
 
 @kernel
-def ask_for_rows(group: Places, row_of: Places, start: int, stop: int, words: Words) -> None:
-    """Ask for the first words of the rows of some candidates, which hold all but rings and registers."""
-    rows = words[group[BASE] :]
-    for column in range(group[CODES] if group[CODES] > 0 else 1):
-        for k in range(start, stop):
-            row = row_of[column, k]
-            if row >= 0:
-                for word in range(0, min(group[STRIDE], _ASKED_WORDS_MAX), LINE_BYTES // 8):
-                    prefetch(rows, row * group[STRIDE] + word, 0)
+def ask_for_rows(
+    group: Places,
+    row_of: Places,
+    start: int,
+    stop: int,
+    begin: int,
+    end: int,
+    spec: Places,
+    wanted: Places,
+    plan: Places,
+    words: Words,
+) -> None:
+    """Ask for what is read of the rows of some candidates, but for rings, which are seldom read."""
+    for k in range(start, stop):
+        if row_of[0, k] < 0:
+            continue
+        at = group[BASE] + row_of[0, k] * group[STRIDE]
+        prefetch(words, at, 0)
+        asked = last = 0
+        for w in range(begin, end):
+            last = plan[WORD, w]
+            if last >= asked + LINE_BYTES // 8:
+                asked = last
+                prefetch(words, at + asked, 0)
+            if spec[MODE, wanted[w]] == DISTINCT:
+                last += REGISTERS // 8 - 1
+                prefetch(words, at + last, 0)
+        # Rows begin anywhere in a line, so the last word may lie in one more.
+        prefetch(words, at + last, 0)
 
 
 @kernel
@@ -81,10 +139,12 @@ def read_rows(
     row_of: Places,
     start: int,
     stop: int,
-    wanted: Places,
-    place_of: Places,
+    begin: int,
+    end: int,
+    bounds: Places,
     spec: Places,
-    spans: Places,
+    wanted: Places,
+    plan: Places,
     factors: Words,
     now_ms: int,
     words: Words,
@@ -98,36 +158,35 @@ def read_rows(
         row_of: Its rows, (columns, n), as ``place_items`` found them.
         start: First candidate.
         stop: The one after the last.
-        wanted: Numbers of the cells that are read, (c,).
-        place_of: The row of ``found`` of each.
+        begin: First place in ``wanted`` of the scope.
+        end: The one after the last.
+        bounds: Of the scope, from ``plan_at``, (BOUNDS,).
         spec: Parameters of all cells.
-        spans: From ``spans_at``.
+        wanted: Numbers of the cells that are read.
+        plan: From ``plan_at``.
         factors: The same.
         now_ms: Time of the question.
         words: All rows of cells.
         octets: The same memory.
         found: For the values, (rows, at least stop - start): the first candidate stands first.
     """
-    base, stride, columns = group[BASE], group[STRIDE], group[CODES]
-    if columns > 1:
-        pool = np.empty(stride, dtype=np.float64)
-        pool_octets = pool.view(np.uint8)
-        for k in range(start, stop):
-            at = _pooled(group, row_of[:, k], spec, words, octets, pool, pool_octets)
-            if at == _POOLED:
-                read_row(pool, pool_octets, 0, wanted, place_of, spec, spans, factors, now_ms, found, k - start)
-            elif at >= 0:
-                read_row(words, octets, at, wanted, place_of, spec, spans, factors, now_ms, found, k - start)
-            else:
-                _read_nothing(at, wanted, place_of, spec, found, k - start)
+    at_of = np.empty(stop - start, dtype=np.int64)
+    if group[CODES] <= 1:
+        for k in range(stop - start):
+            row = row_of[0, start + k]
+            at_of[k] = group[BASE] + row * group[STRIDE] if row >= 0 else row
+        read_block(words, octets, at_of, 0, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
         return
-    for k in range(start, stop):
-        row = row_of[0, k]
-        at = base + row * stride
-        if row < 0 or words[at] == 0.0:
-            _read_nothing(row, wanted, place_of, spec, found, k - start)
+    pool = np.empty(group[STRIDE], dtype=np.float64)
+    pool_octets = pool.view(np.uint8)
+    for k in range(stop - start):
+        at = _pooled(group, row_of[:, start + k], spec, words, octets, pool, pool_octets)
+        if at == _POOLED:
+            at_of[0] = 0
+            read_block(pool, pool_octets, at_of[:1], k, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
         else:
-            read_row(words, octets, at, wanted, place_of, spec, spans, factors, now_ms, found, k - start)
+            at_of[0] = at
+            read_block(words, octets, at_of[:1], k, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
 
 
 @kernel
@@ -155,48 +214,81 @@ def _pooled(
 
 
 @kernel
-def _read_nothing(row: int, wanted: Places, place_of: Places, spec: Places, found: Words, k: int) -> None:
-    """Write the cells of a key without a row."""
-    for w in range(len(wanted)):
-        mode = spec[MODE, wanted[w]]
-        is_sum = mode <= WINDOW or mode == DISTINCT
-        found[place_of[w], k] = 0.0 if row >= NO_ROW and is_sum else np.nan
-
-
-@kernel
-def read_row(
+def read_block(
     words: Words,
     octets: Octets,
-    at: int,
-    wanted: Places,
-    place_of: Places,
+    at_of: Places,
+    to: int,
+    begin: int,
+    end: int,
+    bounds: Places,
     spec: Places,
-    spans: Places,
+    wanted: Places,
+    plan: Places,
     factors: Words,
     now_ms: int,
     found: Words,
-    k: int,
 ) -> None:
-    """Write cells of the row that begins at a word into column k."""
-    log_time = signed(words[at])
-    for w in range(len(wanted)):
-        cell, place = wanted[w], place_of[w]
-        mode, word = spec[MODE, cell], at + spec[PLACE, cell]
-        if mode == DECAY:
-            if spans[SPAN_BEGIN, cell] <= log_time < spans[SPAN_END, cell]:
-                found[place, k] = words[word] * factors[cell]
-            else:
-                landmark = landmark_at(log_time, spec[PERIOD, cell])
-                found[place, k] = words[word] * decay_weight(landmark, now_ms, spec[PERIOD, cell])
-        elif mode == WINDOW:
-            ahead = words[at + spec[AHEAD, cell]]
-            if log_time >= spans[SPAN_END, cell]:
-                found[place, k] = words[word] + ahead
-            elif log_time >= spans[SPAN_BEGIN, cell]:
-                found[place, k] = words[word] + ahead - words[at + spans[WORD, cell]]
-            else:
-                found[place, k] = ahead if log_time >= spans[SPAN_BEGIN, cell] - spec[PERIOD, cell] else 0.0
-        elif mode == DISTINCT:
-            found[place, k] = distinct_of(octets, 8 * word)
+    """Write cells of the rows that begin at these words, or are ``NO_ROW`` or ``UNKNOWN``, into columns from one on.
+
+    Cell by cell, so that what a cell decides is at hand; the rows of a block lie in the nearest cache.
+    """
+    count = len(at_of)
+    at, log_time = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    missing, is_fresh = 0, True
+    for k in range(count):
+        at[k] = max(at_of[k], 0)
+        log_time[k] = signed(words[at[k]])
+        missing += at_of[k] < 0 or log_time[k] == 0
+        is_fresh &= bounds[FADE_BEGIN] <= log_time[k] < bounds[FADE_END]
+    for w in range(begin, bounds[ADDED]):
+        line, word, factor = found[plan[PLACE_TO, w]], plan[WORD, w], factors[w]
+        for k in range(count):
+            line[to + k] = words[at[k] + word] * factor
+        if not is_fresh and spec[MODE, wanted[w]] == DECAY:
+            first, last, period = plan[BEGIN, w], plan[END, w], spec[PERIOD, wanted[w]]
+            for k in range(count):
+                if not first <= log_time[k] < last:
+                    landmark = landmark_at(signed(log_time[k]), period)
+                    line[to + k] = words[at[k] + word] * decay_weight(landmark, now_ms, period)
+    for w in range(bounds[ADDED], bounds[MOVED]):
+        line, word, ahead, ring = found[plan[PLACE_TO, w]], plan[WORD, w], plan[WORD_AHEAD, w], plan[WORD_RING, w]
+        first, latest, period = plan[BEGIN, w], plan[LATEST, w], spec[PERIOD, wanted[w]]
+        for k in range(count):
+            later = words[at[k] + ahead]
+            line[to + k] = words[at[k] + word] + later
+            if log_time[k] < first:
+                line[to + k] = later if log_time[k] >= first - period else 0.0
+            elif log_time[k] < latest:
+                line[to + k] -= words[at[k] + ring]
+    for w in range(bounds[MOVED], end):
+        line, word = found[plan[PLACE_TO, w]], plan[WORD, w]
+        if spec[MODE, wanted[w]] == DISTINCT:
+            for k in range(count):
+                line[to + k] = distinct_of(octets, 8 * (at[k] + word))
         else:
-            found[place, k] = words[word]
+            for k in range(count):
+                line[to + k] = words[at[k] + word]
+    if missing:
+        _read_nothing(words, at_of, to, begin, end, spec, wanted, plan, found)
+
+
+@kernel
+def _read_nothing(
+    words: Words,
+    at_of: Places,
+    to: int,
+    begin: int,
+    end: int,
+    spec: Places,
+    wanted: Places,
+    plan: Places,
+    found: Words,
+) -> None:
+    """Write the cells of keys without a row, or with one into which nothing was folded."""
+    for w in range(begin, end):
+        mode, place = spec[MODE, wanted[w]], plan[PLACE_TO, w]
+        is_sum = mode <= WINDOW or mode == DISTINCT
+        for k in range(len(at_of)):
+            if at_of[k] < 0 or words[at_of[k]] == 0.0:
+                found[place, to + k] = 0.0 if at_of[k] >= NO_ROW and is_sum else np.nan

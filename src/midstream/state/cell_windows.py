@@ -121,8 +121,9 @@ def distinct_of(octets: Octets, place: int) -> float:
     """Return about how many different ones were noted."""
     total = _NONE
     empty = 0
-    for register in range(place, place + REGISTERS):
-        rank = octets[register]
+    registers = octets[place : place + REGISTERS]
+    for register in range(REGISTERS):
+        rank = registers[register]
         empty += rank == 0
         total += _ONE << (_TOP - np.uint64(rank))
     found = _ALPHA * REGISTERS * REGISTERS / (np.float64(total) * _UNIT)

@@ -36,6 +36,7 @@ from midstream.state.cell_layout import (
     words_of,
 )
 from midstream.state.cell_merge import add_rows
+from midstream.state.cell_places import write_codes
 from midstream.state.items import Items
 from midstream.state.program import Cell, Program
 from midstream.state.program_kernel import Steps, steps_of
@@ -88,6 +89,11 @@ class Cells:
         self._octets = self._words.view(np.uint8)
         self._keys = np.zeros(self._layout.key_count, dtype=KEY_ROW)
         self._tables = np.zeros(self._layout.entry_count, dtype=np.int32)
+        self._columns = {
+            name: items.tags(name) if settings.attributes[name] == "tags" else items.category(name)[:, None]
+            for name in self._layout.attributes
+        }
+        self._attributes = tuple(self._layout.attributes)
         named = groups_of(settings.cells)
         self._metas = np.concatenate([new_meta() for _ in range(len(named) + 1)])[: len(named)]
         self.groups = [self._group(settings, number, *each) for number, each in enumerate(named)]
@@ -150,7 +156,8 @@ class Cells:
             layout.groups, layout.spec, layout.take_of, layout.counts, number, self._weights[number], batch.value,
             batch.quantity, batch.event_time_ms, batch.log_time_ms, batch.user_index, batch.user_hash,
             batch.user_is_new, batch.session_hash, session_number, batch.item_index, self._vocabulary.item_hash,
-            self._codes(batch.item_index), self._words, self._octets, self._keys, self._tables, self._metas,
+            self._codes(batch.item_index, self._attributes), self._words, self._octets, self._keys, self._tables,
+            self._metas,
         )  # fmt: skip
 
     def read(self, cells: Sequence[Cell], keys: Keys, now_ms: int) -> Rows:
@@ -177,13 +184,13 @@ class Cells:
             now_ms: Time of the question.
         """
         reading, steps = self._programs.get(program) or self._prepared(program)
-        found = np.empty((len(keys.item_index), len(steps.outputs)), dtype=np.float32)
+        found = np.empty((len(steps.outputs), len(keys.item_index)), dtype=np.float32)
         question = self._question(reading, keys, now_ms)
         read_columns(
             *question, steps.table, steps.constants, steps.once, steps.each, steps.outputs,
             np.ascontiguousarray(inputs, dtype=np.float64), found,
         )  # fmt: skip
-        return found
+        return found.T
 
     def merge(self, into: int, other: int, into_hash: int, other_hash: int) -> None:
         """Let all that was counted of one user be another's; slots, and hashes of the ids."""
@@ -256,26 +263,25 @@ class Cells:
             np.array(starts, dtype=np.int64),
             np.array([found[place][1] for place in order], dtype=np.int64),
             np.asarray(place_of, dtype=np.int64)[order],
+            tuple(sorted({self.groups[group].attribute for group in groups} - {""})),
         )
 
     def _question(self, reading: Reading, keys: Keys, now_ms: int) -> Question:
         """Return what both kernels that read are given."""
+        item_index = np.ascontiguousarray(keys.item_index, dtype=np.int32)
         return Question(
             reading.groups, reading.starts, reading.wanted, reading.place_of, self._layout.spec, keys.user_index,
-            np.uint64(keys.user_hash), keys.session_number, np.ascontiguousarray(keys.item_index, dtype=np.int32),
-            self._vocabulary.item_hash, self._codes(keys.item_index), now_ms, self._words, self._octets, self._keys,
-            self._tables,
+            np.uint64(keys.user_hash), keys.session_number, item_index,
+            self._vocabulary.item_hash, self._codes(item_index, reading.attributes), now_ms, self._words,
+            self._octets, self._keys, self._tables,
         )  # fmt: skip
 
-    def _codes(self, item_index: Index) -> Index:
-        """Return the codes of the values that items have in the attributes that are read, -1 = none, (n, columns)."""
-        attributes = self._layout.attributes
-        codes = np.empty((len(item_index), sum(width for _, width in attributes.values())), dtype=np.int32)
-        for attribute, (column, width) in attributes.items():
-            is_tags = dict(self._items.declared)[attribute] == "tags"
-            values = self._items.tags(attribute) if is_tags else self._items.category(attribute)[:, None]
-            np.take(values, item_index, axis=0, mode="clip", out=codes[:, column : column + width])
-        codes[item_index < 0] = -1
+    def _codes(self, item_index: Index, attributes: Sequence[str]) -> Index:
+        """Return the codes of the values that items have in attributes, -1 = none, (n, columns)."""
+        codes = np.empty((len(item_index), self._layout.code_count if attributes else 0), dtype=np.int32)
+        for attribute in attributes:
+            column, width = self._layout.attributes[attribute]
+            write_codes(self._columns[attribute], item_index, codes[:, column : column + width])
         return codes
 
     def _add(self, number: int, into: int, other: Rows) -> None:

@@ -25,6 +25,8 @@ _OP, _KIND, _LEFT, _RIGHT, _FROM = 0, 1, 2, 3, 4
 _SAME_SCOPES: Final = frozenset({"global", "user", "session"})
 BLOCK: Final = 64
 """Candidates at a time: 60 registers of so many are 30 KiB, what the nearest cache holds."""
+WIDTH: Final = BLOCK + 8
+"""Places of a register: a line more than are used, so that registers do not lie in the same sets of that cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +106,7 @@ def _compute(
     now: float,
     found: Columns,
 ) -> None:
-    registers = np.empty((table.shape[1], BLOCK), dtype=np.float64)
+    registers = np.empty((table.shape[1], WIDTH), dtype=np.float64)
     fill_constants(table, constants, now, registers)
     for start in range(0, len(found), BLOCK):
         count = min(BLOCK, len(found) - start)
@@ -158,6 +160,10 @@ def run_steps(table: NDArray[np.int32], operations: NDArray[np.int64], count: in
         elif op == _MULTIPLY:
             for k in range(count):
                 registers[step, k] = registers[left, k] * registers[right, k]
+        elif op == _DIVIDE:
+            for k in range(count):
+                divisor = registers[right, k]
+                registers[step, k] = registers[left, k] / divisor if divisor != 0.0 else np.nan
         else:
             for k in range(count):
                 registers[step, k] = _applied(op, registers[left, k], registers[right, k])
@@ -167,10 +173,7 @@ def run_steps(table: NDArray[np.int32], operations: NDArray[np.int64], count: in
 def _applied(op: int, left: float, right: float) -> float:
     """Return one operation on two numbers; on one, where it takes one."""
     found = np.nan
-    if op == _DIVIDE:
-        if right != 0.0:
-            found = left / right
-    elif op == _LOG:
+    if op == _LOG:
         if left >= 0.0:
             found = log2_of(1.0 + left)
     elif op == _SQRT:
