@@ -3,7 +3,7 @@
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
 treats one event after another and no table reads another one further on than the event it is at: event ids
 say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, segments, pairs,
-session index and requests follow. Users and segments read items, so a batch in which the catalogue changes
+session index, requests and outcomes follow. Users and segments read items, so a batch in which the catalogue changes
 after other events is handed to them in parts. A merge of two users and an erasure change whose later events
 are, so each is folded by itself, the events before and after it as batches of their own.
 
@@ -34,6 +34,7 @@ from midstream.state.event_ids import Admission, EventIds, Fingerprints, fingerp
 from midstream.state.hashing import id_hash
 from midstream.state.items import Items
 from midstream.state.kernel import frozen_columns, kernel
+from midstream.state.outcomes import Outcomes
 from midstream.state.pairs import Pairs
 from midstream.state.requests import Requests
 from midstream.state.segments import Segments
@@ -57,6 +58,7 @@ Table: TypeAlias = (
     | Pairs
     | SessionIndex
     | Requests
+    | Outcomes
 )
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
@@ -130,6 +132,7 @@ class Fold:
         self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
         self.requests = Requests(settings)
+        self.outcomes = Outcomes(settings)
         self._position = LogPosition(0)
         self._log_time_ms = 0
         self._named: dict[str, Table] = {
@@ -146,6 +149,7 @@ class Fold:
             "pairs": self.pairs,
             "session_index": self.session_index,
             "requests": self.requests,
+            "outcomes": self.outcomes,
         }
         self.tables: Mapping[type, object] = MappingProxyType({type(table): table for table in self._named.values()})
         """Each table by its type: what a ``Moment`` is given."""
@@ -222,6 +226,7 @@ class Fold:
         self.pairs.apply(indexed, numbered.before)
         self.session_index.apply(indexed, numbered.number, numbered.user)
         self.requests.apply(indexed)
+        self.outcomes.apply(indexed)
         self.counted.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])
@@ -285,6 +290,7 @@ class Fold:
             self.cells.forget(slot, each)
         self.sessions.forget(user_hash)
         self.session_index.forget(np.array(hashes, dtype=np.uint64))
+        self.outcomes.forget(np.array(hashes, dtype=np.uint64))
         return hashes
 
     def moment(self, query: Query, models: Models) -> Moment:
@@ -321,6 +327,7 @@ class Fold:
             "session_expired": self.sessions.expired_count,
             "session_evicted": self.sessions.evicted_count,
             "cell_evicted": self.cells.evicted_count,
+            **self.outcomes.totals,
             "item_document_refused": self.items.refused_documents_count,
             "item_value_refused": self.items.refused_values_count,
             "segment_value_refused": self.segments.refused_values_count,

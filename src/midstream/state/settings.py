@@ -45,6 +45,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Event ids remembered, for 24 h of log time at most."""
     requests_max: int = 200_000
     """Newest served requests that can be looked up."""
+    outcome_slates_max: int = 200_000
+    """Newest slates for which what follows is noted."""
+    outcome_items_max: int = 4_000_000
+    """Positions of these slates: 20 each, 32 bytes a position."""
+    outcomes_waiting_max: int = 10_000
+    """Impressions and interactions that came before the slate they name."""
     hot_items_max: int = 1_000
     """Length of each kept list of the hottest items."""
     new_items_max: int = 1_000
@@ -93,6 +99,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Half-lives for which a list of the hottest items is kept."""
     pair_half_life: Duration = Duration("30d")
     """Of what one session says about two items."""
+    outcome_window: Duration = Duration("7d")
+    """Log time for which what follows a slate is joined to it."""
     cells: tuple[Cell, ...] = ()
     """What declared features need; distinct, in the order of their JSON."""
     segment: str = ""

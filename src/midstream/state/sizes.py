@@ -12,9 +12,12 @@ from midstream.state.cell_layout import cell_bytes
 from midstream.state.counted import counted_bytes
 from midstream.state.erasures import ERASURE_BYTES
 from midstream.state.hash_table import table_size
+from midstream.state.outcome_fold import ACTIONS, OUTCOME, SLATE
+from midstream.state.outcome_waiting import WAITING_ROW
 from midstream.state.pairs import NEIGHBOURS_MAX, row_words
 from midstream.state.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
+from midstream.state.slate_groups import GROUPS_MAX
 from midstream.state.user_slots import USER_ROW
 from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN
 from midstream.state.windows import ROW_CELLS
@@ -46,12 +49,21 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         + limits.items_max * (4 * limits.index_entries_max + 8),
         "aliases": limits.aliases_max * ALIAS_BYTES + _table(limits.aliases_max),
         "erasures": limits.erased_max * ERASURE_BYTES,
+        "outcomes": _outcomes(settings),
         "requests": limits.requests_max * _REQUEST_BYTES + _table(limits.requests_max),
     }
 
 
 def _table(places_max: int) -> int:
     return 4 * table_size(places_max)
+
+
+def _outcomes(settings: FoldSettings) -> int:
+    limits = settings.limits
+    rows = limits.outcome_slates_max * SLATE.itemsize + limits.outcome_items_max * (_WORD + OUTCOME.itemsize)
+    rows += limits.outcomes_waiting_max * WAITING_ROW.itemsize
+    tables = _table(limits.outcome_slates_max) + _table(limits.outcomes_waiting_max)
+    return rows + tables + GROUPS_MAX * _WORD * (ACTIONS + len(settings.types) + 1)
 
 
 def _vocabulary(settings: FoldSettings) -> int:

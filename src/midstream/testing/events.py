@@ -16,6 +16,7 @@ from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
+from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
@@ -44,6 +45,7 @@ def tiny_settings() -> FoldSettings:
         session_gap=Duration("2m"),
         half_lives=(Duration("10m"), Duration("1h")),
         pair_half_life=Duration("10m"),
+        outcome_window=Duration("5m"),
         segment="user.plan",
         limits=Limits(
             users_max=13,
@@ -57,6 +59,9 @@ def tiny_settings() -> FoldSettings:
             user_ring_max=4,
             event_ids_max=64,
             requests_max=9,
+            outcome_slates_max=9,
+            outcome_items_max=30,
+            outcomes_waiting_max=5,
             hot_items_max=6,
             new_items_max=5,
             pair_neighbours_max=3,
@@ -90,6 +95,44 @@ class Stream:
     """Impressions, served slates, ticks."""
     people_share: float = 0.0
     """Merges of two users, and a quarter as many erasures."""
+    feedback_share: float = 0.0
+    """Slates as they are served, and what follows them: seen and acted on, sometimes before, late, or of no slate."""
+
+
+def served_body(request_id: str, ids: Sequence[str], placement: str = "home", plan: str = "p1") -> bytes:
+    """Return the body of a served event with these items; what is of no matter to a fold is empty."""
+    return encode_body(
+        ServedBody(
+            version=RECORD_VERSION,
+            log_position=0,
+            request_id=request_id,
+            placement=placement,
+            user_id=None,
+            session_id=None,
+            slate_size=len(ids),
+            now_ms=START_MS,
+            seed=0,
+            items=(),
+            exclude=(),
+            filter=None,
+            context={},
+            fetched={},
+            config_hash=plan,
+            fold_version="",
+            scorer="blend",
+            tier="full",
+            retrieved_count=len(ids),
+            candidate_count=len(ids),
+            source_names=(),
+            retrieved={},
+            removed={},
+            failures=(),
+            ids=tuple(ids),
+            scores=b"",
+            propensities=b"",
+            source_bits=(),
+        )
+    )
 
 
 def random_events(count: int, seed: int, stream: Stream | None = None) -> EventBatch:
@@ -126,6 +169,7 @@ class _Generator:
         self._stream = stream
         self._now_ms = START_MS
         self._sent: list[Event] = []
+        self._slates: list[tuple[str, list[str]]] = []
 
     def events(self, count: int) -> list[Event]:
         """Return the next ``count`` events; some neighbours have changed places before they were stamped."""
@@ -146,6 +190,8 @@ class _Generator:
         draw -= stream.duplicate_share
         if stream.people_share and self._chance(stream.people_share):
             event = self._person()
+        elif stream.feedback_share and self._chance(stream.feedback_share):
+            event = self._slate(number) if self._chance(0.3) else self._outcome(number)
         elif draw < stream.catalogue_share:
             event = self._item() if self._chance(0.75) else self._user()
         elif draw < stream.catalogue_share + stream.other_share:
@@ -253,6 +299,30 @@ class _Generator:
             return Event(Kind.ERASE, user_id=user_id)
         body = json.dumps({"from": other}).encode()
         return Event(Kind.USER, Operation.MERGE, user_id=user_id, body=body, event_time_ms=self._sent_ms())
+
+    def _slate(self, number: int) -> Event:
+        """A slate of up to eight distinct items; one in 20 has a body that nobody can read."""
+        rng = self._rng
+        chosen = {self._zipf(self._stream.items): None for _ in range(int(rng.integers(0, 9)))}
+        request_id, ids = f"r{number}", [f"item-{each}" for each in chosen]
+        self._slates.append((request_id, ids))
+        placement, plan = f"place-{self._zipf(4)}", f"plan-{self._zipf(3)}"
+        body = b"?" if self._chance(0.05) else served_body(request_id, ids, placement, plan)
+        return Event(Kind.SERVED, user_id=self._user_id(), request_id=request_id, body=body)
+
+    def _outcome(self, number: int) -> Event:
+        """An impression or act that names one of the last 30 slates, mostly with one of its items, or one to come."""
+        event = self._interaction()
+        if self._chance(0.5):
+            event = event._replace(kind=Kind.IMPRESSION, action="")
+        event = event._replace(quantity=float(self._rng.integers(1, 4)) if self._chance(0.2) else float("nan"))
+        if not self._slates or self._chance(0.15):
+            return event._replace(request_id=f"r{number + int(self._rng.integers(1, 6))}")
+        recent = self._slates[-30:]
+        request_id, ids = recent[int(self._rng.integers(len(recent)))]
+        if ids and self._chance(0.85):
+            event = event._replace(item_id=ids[int(self._rng.integers(len(ids)))])
+        return event._replace(request_id=request_id)
 
     def _other(self, number: int) -> Event:
         if self._chance(0.7):

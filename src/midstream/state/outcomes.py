@@ -1,0 +1,399 @@
+"""What followed each slate: served ⨝ impressions ⨝ interactions by request id, as the log goes on.
+
+A served event opens a slate. An impression or interaction that names its request and one of its items is noted at that
+position, however late, as long as the slate is held: ``outcome_window`` of log time, and while there is room for it;
+then the oldest by the log goes. One that comes before its slate waits for it, as long. What is noted of a position:
+which actions (each once), how many events in all, how soon after the answer, and what it was worth.
+
+Sums by placement, plan and tier stay for good, also when slates leave or their user is erased: they name nobody.
+
+Items are known by the 64-bit hash of their id, so no slot and no compaction matters here. A slate is a matter of what
+was said, not of people: whoever acts, the position counts as acted on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import IMPRESSION, Kind
+from midstream.core.types import IndexedBatch
+from midstream.events.served_body import ServedBody, decode_body
+from midstream.state.hash_table import fill, find, table_size
+from midstream.state.kernel import frozen_columns
+from midstream.state.outcome_fold import (
+    ACTIONS,
+    ELSEWHERE,
+    EVICTED,
+    EXPIRED,
+    JOINED,
+    OUTCOME,
+    POSITIONS,
+    RINGS,
+    SLATE,
+    SLATES,
+    TOTALS,
+    UNATTRIBUTED,
+    UNREAD,
+    WAITING_EVICTED,
+    copy_held,
+    copy_slate,
+    fold_outcomes,
+    forget_slates,
+    hash_items,
+)
+from midstream.state.outcome_waiting import WAITING_ROW, nobody_waits, read_waiting, write_waiting
+from midstream.state.settings import FoldSettings
+from midstream.state.slate_groups import GROUPS_MAX, SlateGroup, SlateGroups
+
+SLATE_ITEMS_MAX = 1_000
+"""Positions of a slate: ten times what a placement may serve; one with more is not read."""
+LEAVING_SLATES, LEAVING_ITEMS = 4_096, 65_536
+"""Slates and positions that leave between two calls of whoever wants them: 2 MB."""
+_PAGE_BYTES = 4_096
+_SERVED = int(Kind.SERVED)
+_LENGTHS = ("event_id", "action", "user_id", "item_id", "session_id", "request_id")
+_COUNTED = {
+    "slate_unread": UNREAD,
+    "slate_evicted": EVICTED,
+    "slate_expired": EXPIRED,
+    "outcome_joined": JOINED,
+    "outcome_elsewhere": ELSEWHERE,
+    "outcome_unattributed": UNATTRIBUTED,
+    "outcome_waiting_evicted": WAITING_EVICTED,
+}
+_SLATE = ("request", "user", "log_time_ms", "group", "length")
+_WAITING = ("request", "item", "user", "action", "value", "event_time_ms", "log_time_ms")
+Rows = NDArray[np.void]
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slates:
+    """Slates and what followed, in the order of the log. Own memory."""
+
+    slate: Rows
+    """``outcome_fold.SLATE``, (n,): ``request``, ``user``, ``log_position``, ``log_time_ms``, ``group``, ``length``,
+    and in ``first`` the place of position 0 in the columns below."""
+    item_hash: Hashes
+    """Of the item at each position of each slate, (positions,)."""
+    outcome: Rows
+    """``outcome_fold.OUTCOME``, (positions,): ``bits`` of actions by number, impressions last; ``count`` of events;
+    sum of ``value`` x quantity of interactions; milliseconds from the served event's log time to the first impression
+    and the first interaction by event time, ``NEVER`` = none came."""
+
+    def __len__(self) -> int:
+        """Return the number of slates."""
+        return len(self.slate)
+
+
+Leaving: TypeAlias = Callable[[Slates], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """Sums over all slates of one placement, plan and tier since the log began."""
+
+    group: SlateGroup
+    slates: int
+    positions: int
+    impressions: int
+    """Positions that were seen, each once."""
+    acted: Mapping[str, int]
+    """Positions on which each configured action came, each once."""
+
+
+class Outcomes:
+    """The slates that are held, the outcomes that wait for theirs, and the sums."""
+
+    def __init__(self, settings: FoldSettings) -> None:
+        """Reserve the maxima; pages are paid when touched."""
+        limits = settings.limits
+        self._names = settings.action_names()
+        self._window_ms = settings.outcome_window.ms
+        self._slates = np.zeros(limits.outcome_slates_max, dtype=SLATE)
+        self._table = np.zeros(table_size(limits.outcome_slates_max), dtype=np.int32)
+        self._hashes = np.zeros(limits.outcome_items_max, dtype=np.uint64)
+        self._outcomes = np.zeros(limits.outcome_items_max, dtype=OUTCOME)
+        self._waiting = np.zeros(limits.outcomes_waiting_max, dtype=WAITING_ROW)
+        self._waiting_table = np.zeros(table_size(limits.outcomes_waiting_max), dtype=np.int32)
+        self._counts = np.zeros((GROUPS_MAX, ACTIONS + len(self._names) + 1), dtype=np.int64)
+        self._rings = np.zeros(2, dtype=RINGS)
+        self._waiting_meta = nobody_waits()
+        self._totals = np.zeros(TOTALS, dtype=np.int64)
+        self._groups = SlateGroups()
+        self._nowhere = _Room(0, 0)
+
+    def __len__(self) -> int:
+        """Return the number of slates that are held."""
+        return int(self._rings["count"][0])
+
+    @property
+    def waiting_count(self) -> int:
+        """Outcomes that wait for their slate."""
+        return int(self._waiting_meta["count"][0])
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what was touched, about."""
+        slates, positions = map(int, self._rings["used"])
+        waited = int(self._waiting_meta["used"][0])
+        tables = min(self._table.nbytes, slates * _PAGE_BYTES)
+        tables += min(self._waiting_table.nbytes, waited * _PAGE_BYTES)
+        rows = slates * SLATE.itemsize + positions * (OUTCOME.itemsize + 8) + waited * WAITING_ROW.itemsize
+        return rows + tables + self._counts.nbytes
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        held = (self._slates, self._table, self._hashes, self._outcomes, self._waiting, self._waiting_table)
+        return sum(each.nbytes for each in held) + self._counts.nbytes
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """How many slates and outcomes came to each end, by name.
+
+        Every outcome that names a request is one of joined, elsewhere (its slate does not have the item),
+        unattributed (no slate came) or waiting.
+        """
+        return {name: int(self._totals[place]) for name, place in _COUNTED.items()}
+
+    def apply(self, batch: IndexedBatch, leaving: Leaving | None = None) -> None:
+        """Fold a batch.
+
+        Args:
+            batch: The next events.
+            leaving: Is given each slate as it leaves the table, in the order of the log, some at a time. Whether
+                there is one makes no difference to the state.
+
+        Cost: 3 µs a served event of ten items, 0.1 µs an outcome, nothing for a batch without either.
+        """
+        if not len(batch):
+            return
+        served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
+        if leaving is None and not len(served) and not batch.request_hash.any() and self._stands(batch):
+            return
+        room = self._nowhere if leaving is None else _Room(LEAVING_SLATES, LEAVING_ITEMS)
+        slates = self._read(batch, served)
+        events, text = frozen_columns(batch.source)
+        done = 0
+        while True:
+            done = fold_outcomes(
+                done,
+                batch.first,
+                self._window_ms,
+                batch.kind,
+                batch.folded,
+                batch.action,
+                batch.user_hash,
+                batch.item_hash,
+                batch.request_hash,
+                batch.event_time_ms,
+                batch.log_time_ms,
+                batch.value,
+                batch.quantity,
+                events,
+                text,
+                *slates,
+                self._slates,
+                self._hashes,
+                self._outcomes,
+                self._table,
+                self._rings,
+                self._waiting,
+                self._waiting_table,
+                self._waiting_meta,
+                self._counts,
+                self._totals,
+                *room.arrays,
+            )
+            if leaving is not None and room.count:
+                leaving(room.taken())
+            if done == len(batch):
+                return
+
+    def slate(self, request_hash: int) -> Slates | None:
+        """Return one slate and what followed so far, None when it is not held."""
+        place = int(find(np.uint64(request_hash), self._slates["request"], self._table)) if request_hash else -1
+        if place < 0:
+            return None
+        room = _Room(1, int(self._slates["length"][place]))
+        copy_slate(place, self._slates, self._hashes, self._outcomes, *room.arrays)
+        return room.taken()
+
+    def held(self) -> Iterator[Slates]:
+        """Yield the slates that are held, the oldest first, some at a time. No event may be folded meanwhile."""
+        done = 0
+        while done < len(self):
+            room = _Room(LEAVING_SLATES, LEAVING_ITEMS)
+            done = copy_held(done, self._slates, self._hashes, self._outcomes, self._rings, *room.arrays)
+            yield room.taken()
+
+    def group(self, number: int) -> SlateGroup:
+        """Return placement, plan and tier of a slate by its ``group``."""
+        return self._groups.named(number)
+
+    def counts(self) -> Sequence[GroupCounts]:
+        """Return the sums of each group that has any slate, in the order in which they appeared; ``OTHER`` last."""
+        return [self._counts_of(number) for number in self._groups.numbers() if self._counts[number, SLATES]]
+
+    def action_bit(self, name: str) -> int:
+        """Return the bit of a configured action, or of ``impression``, among the ``bits`` of a position."""
+        return 1 << (*self._names, IMPRESSION).index(name)
+
+    def forget(self, user_hashes: Hashes) -> None:
+        """Drop the slates of users, and what waits of them; sums stay. Cost: 5 ns a slate, 20 ns one that moves up."""
+        forget_slates(user_hashes, self._slates, self._hashes, self._outcomes, self._table, self._rings)
+        waiting = self._waits()
+        keep = ~np.isin(waiting["user"], user_hashes) | (waiting["user"] == 0)
+        if not keep.all():
+            self._await(waiting[keep])
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the slates that are held, oldest first, their positions, what waits, the groups and the sums."""
+        slates, positions = self._held_places()
+        slate, outcome, waiting = self._slates[slates], self._outcomes[positions], self._waits()
+        columns = {name: np.ascontiguousarray(slate[name]) for name in _SLATE}
+        return {
+            **columns,
+            "position": np.ascontiguousarray(slate["log_position"]),
+            "item_hash": self._hashes[positions],
+            **{name: np.ascontiguousarray(outcome[name]) for name in OUTCOME.names or ()},
+            **{f"waiting_{name}": np.ascontiguousarray(waiting[name]) for name in _WAITING},
+            "groups": self._groups.array(),
+            "counts": self._counts[self._groups.numbers()],
+            "totals": self._totals.copy(),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the table whose ``arrays`` these are."""
+        count, positions = len(arrays["request"]), len(arrays["item_hash"])
+        for name in _SLATE:
+            self._slates[name][:count] = arrays[name]
+        self._slates["log_position"][:count] = arrays["position"]
+        lengths = arrays["length"].astype(np.int64)
+        self._slates["first"][:count] = np.cumsum(lengths) - lengths
+        self._hashes[:positions] = arrays["item_hash"]
+        for name in OUTCOME.names or ():
+            self._outcomes[name][:positions] = arrays[name]
+        self._rings["head"] = 0
+        self._rings["count"] = count, positions
+        self._rings["used"] = np.maximum(self._rings["used"], self._rings["count"])
+        fill(self._slates["request"], count, self._table)
+        waiting = np.zeros(len(arrays["waiting_request"]), dtype=WAITING_ROW)
+        for name in _WAITING:
+            waiting[name] = arrays[f"waiting_{name}"]
+        self._await(waiting)
+        self._groups.restore(arrays["groups"].astype(np.uint8))
+        self._counts[:] = 0
+        self._counts[self._groups.numbers()] = arrays["counts"]
+        self._totals[:] = arrays["totals"]
+
+    def _stands(self, batch: IndexedBatch) -> bool:
+        """Say whether nothing that is held has become too old by the end of a batch."""
+        oldest = [
+            int(rows["log_time_ms"][place])
+            for rows, place, count in (
+                (self._slates, int(self._rings["head"][0]), len(self)),
+                (self._waiting, int(self._waiting_meta["oldest"][0]), self.waiting_count),
+            )
+            if count
+        ]
+        return not oldest or int(batch.log_time_ms[-1]) - min(oldest) <= self._window_ms
+
+    def _read(self, batch: IndexedBatch, served: Numbers) -> tuple[Numbers, NDArray[np.int32], Numbers, Hashes]:
+        """Return what the served events of a batch say, as the kernel takes it: events, groups, starts, items."""
+        groups = np.full(len(served), -1, dtype=np.int32)
+        counts = np.zeros(len(served) + 1, dtype=np.int64)
+        ids: list[str] = []
+        for number, body in enumerate(_bodies(batch, served)):
+            told = _told(body)
+            if told is None or len(told.ids) > min(SLATE_ITEMS_MAX, len(self._hashes)):
+                continue
+            groups[number] = self._groups.number((told.placement, told.config_hash, told.tier))
+            counts[number + 1] = len(told.ids)
+            ids.extend(told.ids)
+        return served, groups, np.cumsum(counts), _hashes_of(ids)
+
+    def _held_places(self) -> tuple[Numbers, Numbers]:
+        """Return the places of slates and of positions, oldest first."""
+        (slate, count, _), (position, positions, _) = self._rings.tolist()
+        return (
+            (slate + np.arange(count, dtype=np.int64)) % len(self._slates),
+            (position + np.arange(positions, dtype=np.int64)) % len(self._hashes),
+        )
+
+    def _waits(self) -> Rows:
+        """Return the rows of what waits, the longest first."""
+        order = np.empty(self.waiting_count, dtype=np.int32)
+        write_waiting(self._waiting, self._waiting_meta, order)
+        return self._waiting[order]
+
+    def _await(self, rows: Rows) -> None:
+        """Let exactly these wait."""
+        self._waiting[:] = np.zeros(1, dtype=WAITING_ROW)
+        self._waiting_table[:] = 0
+        self._waiting_meta[:] = nobody_waits()
+        read_waiting(rows, self._waiting, self._waiting_table, self._waiting_meta)
+
+    def _counts_of(self, number: int) -> GroupCounts:
+        row: list[int] = self._counts[number].tolist()
+        acted = dict(zip(self._names, row[ACTIONS:-1], strict=True))
+        return GroupCounts(self._groups.named(number), row[SLATES], row[POSITIONS], row[-1], acted)
+
+
+class _Room:
+    """Where the kernels put slates for somebody to read."""
+
+    def __init__(self, slates: int, positions: int) -> None:
+        self._slates = np.zeros(slates, dtype=SLATE)
+        self._hashes = np.zeros(positions, dtype=np.uint64)
+        self._outcomes = np.zeros(positions, dtype=OUTCOME)
+        self._rings = np.zeros(2, dtype=RINGS)
+        self.arrays = (self._slates, self._hashes, self._outcomes, self._rings)
+
+    @property
+    def count(self) -> int:
+        """Slates that are there."""
+        return int(self._rings["count"][0])
+
+    def taken(self) -> Slates:
+        """Return them as memory of their own, and begin anew."""
+        slates, positions = self._rings["count"].tolist()
+        self._rings["count"] = 0
+        return Slates(self._slates[:slates].copy(), self._hashes[:positions].copy(), self._outcomes[:positions].copy())
+
+
+def _bodies(batch: IndexedBatch, served: Numbers) -> Iterator[bytes]:
+    """Yield the body of each of some events of a batch."""
+    if not len(served):
+        return
+    rows, text = batch.source.rows[served], batch.source.text
+    starts = rows["text_start"].astype(np.int64)
+    for name in _LENGTHS:
+        starts += rows[f"{name}_length"]
+    stops = starts + rows["body_length"]
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield text[start:stop]
+
+
+def _told(body: bytes) -> ServedBody | None:
+    """Return what a body says, None when it cannot be read."""
+    try:
+        return decode_body(body)
+    except ValueError:
+        return None
+
+
+def _hashes_of(ids: Sequence[str]) -> Hashes:
+    """Return the hash of each id, in order."""
+    arena = "".join(ids).encode()
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    if len(arena) != lengths.sum():
+        lengths = np.fromiter((len(each.encode()) for each in ids), dtype=np.int64, count=len(ids))
+    found = np.empty(len(ids), dtype=np.uint64)
+    hash_items(np.frombuffer(arena or b"\0", dtype=np.uint8), lengths, found)
+    return found

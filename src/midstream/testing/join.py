@@ -1,0 +1,196 @@
+"""The join of slates with what followed, in plain dictionaries: the reference for ``state.outcomes``.
+
+One event after another, nothing shared with the kernels but the settings and the hash of an id.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from midstream.core.kinds import IMPRESSION, Kind
+from midstream.events.schema import Event
+from midstream.events.served_body import decode_body
+from midstream.state.hashing import id_hash
+from midstream.state.outcome_fold import NEVER
+from midstream.state.outcomes import Outcomes, Slates
+from midstream.state.settings import FoldSettings
+
+_AFTER_MS_MAX = 2**31 - 1
+_SLATE_ITEMS_MAX = 1_000
+
+
+@dataclass(slots=True)
+class Followed:
+    """What followed at one position."""
+
+    item: int
+    actions: set[str] = field(default_factory=set[str])
+    count: int = 0
+    value: float = 0.0
+    seen_after_ms: int | None = None
+    acted_after_ms: int | None = None
+
+
+@dataclass(slots=True)
+class JoinedSlate:
+    """One slate."""
+
+    request: int
+    user: int
+    log_position: int
+    log_time_ms: int
+    group: tuple[str, str, str]
+    positions: list[Followed]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An outcome whose slate has not come."""
+
+    request: int
+    item: int
+    user: int
+    action: str
+    worth: float
+    event_time_ms: int
+    log_time_ms: int
+
+
+class ReferenceJoin:
+    """All slates that are held, all that left, what waits, and the sums."""
+
+    def __init__(self, settings: FoldSettings) -> None:
+        """Begin without any."""
+        self.settings = settings
+        self.slates: dict[int, JoinedSlate] = {}
+        self.waiting: list[Waiting] = []
+        self.left: list[JoinedSlate] = []
+        self.totals: Counter[str] = Counter()
+        self.counts: Counter[tuple[tuple[str, str, str], str]] = Counter()
+        self.groups: list[tuple[str, str, str]] = []
+        self._held_positions = 0
+
+    def pass_time(self, now_ms: int) -> None:
+        """Let what is older than the window go; before each event, whatever it is."""
+        limit = self.settings.outcome_window.ms
+        while self.slates and now_ms - next(iter(self.slates.values())).log_time_ms > limit:
+            self._leave("slate_expired")
+        while self.waiting and now_ms - self.waiting[0].log_time_ms > limit:
+            self.waiting.pop(0)
+            self.totals["outcome_unattributed"] += 1
+
+    def add(self, event: Event, log_position: int, event_time_ms: int) -> None:
+        """Take an event that is no duplicate, with its event time by the rule of lateness."""
+        if not event.request_id:
+            return
+        if event.kind == Kind.SERVED:
+            self._serve(event, log_position)
+        elif event.kind == Kind.IMPRESSION or (
+            event.kind == Kind.INTERACTION and event.action in self.settings.action_names()
+        ):
+            self._note(event, event_time_ms)
+
+    def _serve(self, event: Event, log_position: int) -> None:
+        limits = self.settings.limits
+        try:
+            told = decode_body(event.body)
+        except ValueError:
+            told = None
+        if told is None or len(told.ids) > min(_SLATE_ITEMS_MAX, limits.outcome_items_max):
+            self.totals["slate_unread"] += 1
+            return
+        group = (told.placement, told.config_hash, told.tier)
+        if group not in self.groups:
+            self.groups.append(group)
+        request = id_hash(event.request_id)
+        if request in self.slates:
+            return
+        while (
+            len(self.slates) == limits.outcome_slates_max
+            or self._held_positions + len(told.ids) > limits.outcome_items_max
+        ):
+            self._leave("slate_evicted")
+        positions = [Followed(id_hash(each)) for each in told.ids]
+        user = id_hash(event.user_id)
+        self.slates[request] = JoinedSlate(request, user, log_position, event.log_time_ms, group, positions)
+        self._held_positions += len(positions)
+        self.counts[group, "slates"] += 1
+        self.counts[group, "positions"] += len(positions)
+        for each in [each for each in self.waiting if each.request == request]:
+            self.waiting.remove(each)
+            self._join(each)
+
+    def _leave(self, why: str) -> None:
+        slate = self.slates.pop(next(iter(self.slates)))
+        self._held_positions -= len(slate.positions)
+        self.left.append(slate)
+        self.totals[why] += 1
+
+    def _note(self, event: Event, event_time_ms: int) -> None:
+        is_seen = event.kind == Kind.IMPRESSION
+        worth = event.value if math.isnan(event.quantity) else event.value * event.quantity
+        outcome = Waiting(
+            id_hash(event.request_id),
+            id_hash(event.item_id),
+            id_hash(event.user_id),
+            IMPRESSION if is_seen else event.action,
+            math.nan if is_seen else worth,
+            event_time_ms,
+            event.log_time_ms,
+        )
+        if outcome.request in self.slates:
+            self._join(outcome)
+            return
+        if len(self.waiting) == self.settings.limits.outcomes_waiting_max:
+            self.waiting.pop(0)
+            self.totals["outcome_unattributed"] += 1
+            self.totals["outcome_waiting_evicted"] += 1
+        self.waiting.append(outcome)
+
+    def _join(self, outcome: Waiting) -> None:
+        slate = self.slates[outcome.request]
+        found = [each for each in slate.positions if each.item == outcome.item and outcome.item]
+        if not found:
+            self.totals["outcome_elsewhere"] += 1
+            return
+        self.totals["outcome_joined"] += 1
+        row = found[0]
+        if outcome.action not in row.actions:
+            row.actions.add(outcome.action)
+            self.counts[slate.group, outcome.action] += 1
+        row.count += 1
+        if not math.isnan(outcome.worth):
+            row.value += outcome.worth
+        after = max(-_AFTER_MS_MAX, min(_AFTER_MS_MAX, outcome.event_time_ms - slate.log_time_ms))
+        if outcome.action == IMPRESSION:
+            row.seen_after_ms = after if row.seen_after_ms is None else min(row.seen_after_ms, after)
+        else:
+            row.acted_after_ms = after if row.acted_after_ms is None else min(row.acted_after_ms, after)
+
+
+def slates_as_told(outcomes: Outcomes, slates: Slates, names: Sequence[str]) -> Iterator[JoinedSlate]:
+    """Yield slates of the table as the reference has them.
+
+    Args:
+        outcomes: The table.
+        slates: Of it.
+        names: Of the configured actions.
+    """
+    bits = {name: outcomes.action_bit(name) for name in (*names, IMPRESSION)}
+    items: list[int] = slates.item_hash.tolist()
+    rows: list[tuple[float, int, int, int, int]] = slates.outcome.tolist()
+    for request, user, log_position, log_time_ms, first, group, length in slates.slate.tolist():
+        positions = [
+            Followed(
+                items[place],
+                {name for name, bit in bits.items() if seen & bit},
+                count,
+                value,
+                *(None if each == NEVER else each for each in after),
+            )
+            for place in range(first, first + length)
+            for value, seen, count, *after in (rows[place],)
+        ]
+        placement, plan, tier = outcomes.group(group)
+        yield JoinedSlate(request, user, log_position, log_time_ms, (placement, plan, tier), positions)
