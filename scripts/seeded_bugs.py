@@ -43,6 +43,7 @@ HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
 TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
+OUTCOMES = ("tests/state/test_outcomes.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
@@ -379,6 +380,70 @@ BUGS = (
         "pairs_of_an_erased_user_stay",
         (Edit("state/cells.py", "                    group.keys.release(row)\n", ""),),
         CELLS,
+    ),
+    Bug(
+        "late_outcomes_are_dropped",
+        (
+            Edit(
+                "state/outcome_fold.py",
+                "        if place >= 0:\n            add_outcome(place, item,",
+                "        if place >= 0:\n            if now - slates[place]['log_time_ms'] > window_ms // 2:\n"
+                "                continue\n            add_outcome(place, item,",
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "an_outcome_that_comes_again_counts_again",
+        (Edit("state/outcome_fold.py", 'if row["bits"] & bit == 0:', "if bit:"),),
+        OUTCOMES,
+    ),
+    Bug(
+        "duplicates_are_outcomes",
+        (
+            Edit(
+                "state/outcome_fold.py", "if not folded[i] or request_hash[i] == _NONE:", "if request_hash[i] == _NONE:"
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "a_slate_leaves_a_millisecond_early",
+        (
+            Edit(
+                "state/outcome_fold.py",
+                'now - slates[rings[0]["head"]]["log_time_ms"] > window_ms',
+                'now - slates[rings[0]["head"]]["log_time_ms"] >= window_ms',
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "one_slate_too_few_is_held",
+        (
+            Edit(
+                "state/outcome_fold.py",
+                'while rings[0]["count"] == len(slates) or',
+                'while rings[0]["count"] == len(slates) - 1 or',
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "what_waits_is_not_joined",
+        (
+            Edit(
+                "state/outcome_fold.py",
+                '    if waiting_meta[0]["count"] == 0:',
+                '    if waiting_meta[0]["count"] >= 0:',
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "the_second_that_waits_for_a_slate_is_lost",
+        (Edit("state/outcome_waiting.py", '        rows[rows[first]["last"]]["next"] = place\n', ""),),
+        OUTCOMES,
     ),
     Bug(
         "merges_are_not_said_again",

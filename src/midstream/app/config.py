@@ -71,6 +71,12 @@ class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment: str = ""
 
 
+class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[feedback]``."""
+
+    window: Duration = FoldSettings().outcome_window
+
+
 class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[users]``."""
 
@@ -138,6 +144,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions: SessionsSection = SessionsSection()
     pairs: PairsSection = PairsSection()
     trending: TrendingSection = TrendingSection()
+    feedback: FeedbackSection = FeedbackSection()
     users: UsersSection = UsersSection()
     limits: Limits = Limits()
     log: LogSection = LogSection()
@@ -171,6 +178,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             session_gap=self.sessions.gap,
             half_lives=self.half_lives(),
             pair_half_life=self.pairs.half_life,
+            outcome_window=self.feedback.window,
             cells=cells_of(self.features),
             segment=self.trending.segment,
             limits=self.limits,

@@ -113,6 +113,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
     yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
     yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    yield from _within("$.feedback.window", config.feedback.window.ms, 60_000, WINDOW_MS_MAX, "docs/feedback.md")
     yield from _within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
     yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)

@@ -51,6 +51,10 @@ price = "number". `available` is always there: an item with available = false is
             '"user.country" or "context.device"; "" = none. A change rebuilds the state from the log.'
         },
     ),
+    "feedback": (
+        "What follows a slate is joined to it by its request id (docs/feedback.md).",
+        {"window": "Log time for which it is. A change rebuilds the state from the log."},
+    ),
     "users": (
         "People.",
         {"erase_days_max": "Days after which every file is to be without a user that was erased."},
@@ -69,6 +73,9 @@ price = "number". `available` is always there: an item with available = false is
             "user_ring_max": "Last interactions kept of each user, and items with counted impressions.",
             "event_ids_max": "Event ids remembered to tell duplicates, for 24 h at most.",
             "requests_max": "Newest answers that can be looked up by request id.",
+            "outcome_slates_max": "Newest slates to which what follows is joined.",
+            "outcome_items_max": "Positions of these slates.",
+            "outcomes_waiting_max": "Impressions and acts that wait for the slate they name.",
             "hot_items_max": "Length of each list of the hottest items: the largest limit of popular and trending.",
             "new_items_max": "Newest items of the catalogue, which recent_items knows.",
             "pair_neighbours_max": "Items kept beside each item that were acted on in the same sessions; 255 at most.",

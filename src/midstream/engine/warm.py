@@ -33,6 +33,9 @@ _LIMITS = Limits(
     index_sessions_max=8,
     event_ids_max=64,
     requests_max=8,
+    outcome_slates_max=8,
+    outcome_items_max=64,
+    outcomes_waiting_max=8,
     document_bytes_max=65_536,
 )
 _NOW = TimestampMs(1_700_000_000_000)
@@ -56,7 +59,7 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
                 for item in ("a", "i0")
             ),
             Event(Kind.USER, Operation.PATCH, f"user{turn}", user_id="u", body=b"{}", log_time_ms=_NOW),
-            Event(Kind.IMPRESSION, 0, f"seen{turn}", user_id="u", item_id="a", log_time_ms=_NOW),
+            Event(Kind.IMPRESSION, 0, f"seen{turn}", user_id="u", item_id="a", request_id="r0", log_time_ms=_NOW),
             Event(Kind.SERVED, request_id=f"r{turn}", user_id="u", event_time_ms=_NOW, log_time_ms=_NOW),
             Event(Kind.TICK, log_time_ms=_NOW),
         ]

@@ -55,6 +55,9 @@ def fitted(settings: FoldSettings, room: Room) -> FoldSettings:
         event_ids_max=min(settings.limits.event_ids_max, room.rows),
         hot_items_max=min(settings.limits.hot_items_max, room.items),
         requests_max=1,
+        outcome_slates_max=1,
+        outcome_items_max=1,
+        outcomes_waiting_max=1,
         document_bytes_max=1_048_576,
     )
     return msgspec.structs.replace(settings, limits=limits)
