@@ -386,9 +386,10 @@ BUGS = (
         (
             Edit(
                 "state/outcome_fold.py",
-                "        if place >= 0:\n            add_outcome(place, item,",
-                "        if place >= 0:\n            if now - slates[place]['log_time_ms'] > window_ms // 2:\n"
-                "                continue\n            add_outcome(place, item,",
+                "            if place >= 0:\n",
+                "            if place >= 0 and now - held.slates[place]['log_time_ms'] > window_ms // 2:\n"
+                "                continue\n"
+                "            if place >= 0:\n",
             ),
         ),
         OUTCOMES,
@@ -400,11 +401,7 @@ BUGS = (
     ),
     Bug(
         "duplicates_are_outcomes",
-        (
-            Edit(
-                "state/outcome_fold.py", "if not folded[i] or request_hash[i] == _NONE:", "if request_hash[i] == _NONE:"
-            ),
-        ),
+        (Edit("state/outcome_fold.py", "if not columns.folded[i] or request == _NONE:", "if request == _NONE:"),),
         OUTCOMES,
     ),
     Bug(
@@ -412,8 +409,8 @@ BUGS = (
         (
             Edit(
                 "state/outcome_fold.py",
-                'now - slates[rings[0]["head"]]["log_time_ms"] > window_ms',
-                'now - slates[rings[0]["head"]]["log_time_ms"] >= window_ms',
+                'now - held.slates[rings[0]["head"]]["log_time_ms"] > window_ms',
+                'now - held.slates[rings[0]["head"]]["log_time_ms"] >= window_ms',
             ),
         ),
         OUTCOMES,
@@ -423,8 +420,8 @@ BUGS = (
         (
             Edit(
                 "state/outcome_fold.py",
-                'while rings[0]["count"] == len(slates) or',
-                'while rings[0]["count"] == len(slates) - 1 or',
+                'while rings[0]["count"] == len(held.slates) or',
+                'while rings[0]["count"] == len(held.slates) - 1 or',
             ),
         ),
         OUTCOMES,
@@ -434,8 +431,8 @@ BUGS = (
         (
             Edit(
                 "state/outcome_fold.py",
-                '    if waiting_meta[0]["count"] == 0:',
-                '    if waiting_meta[0]["count"] >= 0:',
+                '    if held.waiting_meta[0]["count"] == 0:',
+                '    if held.waiting_meta[0]["count"] >= 0:',
             ),
         ),
         OUTCOMES,

@@ -8,7 +8,7 @@ A kernel that is given room for what leaves copies a slate there before its plac
 it stops before the event that it is at, having changed nothing for it but what it is told to go on with.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,279 +55,292 @@ Table = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 
 
+class Columns(NamedTuple):
+    """What of a batch is folded: columns of the ``IndexedBatch``, and what it came in, all (n,)."""
+
+    kind: NDArray[np.uint8]
+    folded: Mask
+    action: NDArray[np.int16]
+    user_hash: Hashes
+    item_hash: Hashes
+    request_hash: Hashes
+    event_time_ms: Numbers
+    log_time_ms: Numbers
+    value: NDArray[np.float64]
+    quantity: NDArray[np.float32]
+    rows: Rows
+    text: NDArray[np.uint8]
+
+
+class Told(NamedTuple):
+    """What the served events of a batch say."""
+
+    event: Numbers
+    """Their places, rising, (m,)."""
+    group: Table
+    """-1 = the body could not be read, (m,)."""
+    start: Numbers
+    """Where the items of each begin, (m + 1,)."""
+    items: Hashes
+    """Of all, by position."""
+
+
+class Held(NamedTuple):
+    """The state."""
+
+    slates: Rows
+    hashes: Hashes
+    outcomes: Rows
+    table: Table
+    rings: Rows
+    waiting: Rows
+    waiting_table: Table
+    waiting_meta: Rows
+    counts: NDArray[np.int64]
+    totals: Numbers
+
+
+class Left(NamedTuple):
+    """Room for slates that somebody reads, who then sets ``rings`` back; without any nobody wants them."""
+
+    slates: Rows
+    hashes: Hashes
+    outcomes: Rows
+    rings: Rows
+
+
 @kernel
-def fold_outcomes(
-    start: int,
-    first: int,
-    window_ms: int,
-    kind: NDArray[np.uint8],
-    folded: Mask,
-    action: NDArray[np.int16],
-    user_hash: Hashes,
-    item_hash: Hashes,
-    request_hash: Hashes,
-    event_time_ms: Numbers,
-    log_time_ms: Numbers,
-    value: NDArray[np.float64],
-    quantity: NDArray[np.float32],
-    events: Rows,
-    text: NDArray[np.uint8],
-    slate_event: Numbers,
-    slate_group: Table,
-    slate_start: Numbers,
-    slate_items: Hashes,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    table: Table,
-    rings: Rows,
-    waiting: Rows,
-    waiting_table: Table,
-    waiting_meta: Rows,
-    counts: NDArray[np.int64],
-    totals: Numbers,
-    left: Rows,
-    left_hashes: Hashes,
-    left_outcomes: Rows,
-    left_rings: Rows,
-) -> int:
+def fold_outcomes(start: int, first: int, window_ms: int, columns: Columns, told: Told, held: Held, left: Left) -> int:
     """Fold events from ``start`` on; return the event to go on with, their number when all are folded.
 
-    The columns from ``kind`` to ``quantity`` are those of the ``IndexedBatch`` that begins at log position ``first``;
-    ``events`` and ``text`` are what it came in. Of its served events ``slate_event`` has the places, rising, (m,),
-    ``slate_group`` the group, -1 = the body could not be read, (m,), ``slate_start`` where the items begin among
-    ``slate_items``, the hashes of all, (m + 1,). For ``window_ms`` of log time a slate is held, and what waits for one.
-
-    From ``slates`` to ``totals`` it is the state. ``left`` to ``left_rings`` are the room for slates that leave, which
-    whoever reads it sets back; empty = nobody wants them.
+    Args:
+        start: Place of the first event to fold.
+        first: Log position before the batch.
+        window_ms: Log time for which a slate is held, and what waits for one.
+        columns: Of the batch.
+        told: By its served events.
+        held: The state, which is changed.
+        left: Where slates go that leave.
     """
-    impression = counts.shape[1] - ACTIONS - 1
-    slate, last = 0, len(kind) - 1
-    for i in range(start, len(kind)):
-        _look_ahead(i, last, request_hash, slates, table, hashes)
-        now = signed(log_time_ms[i])
-        while rings[0]["count"] > 0 and now - slates[rings[0]["head"]]["log_time_ms"] > window_ms:
-            if not leave(slates, hashes, outcomes, table, rings, left, left_hashes, left_outcomes, left_rings):
-                return i
-            totals[EXPIRED] += 1
-        while waiting_meta[0]["count"] > 0 and now - waiting[waiting_meta[0]["oldest"]]["log_time_ms"] > window_ms:
-            drop_oldest(waiting, waiting_table, waiting_meta)
-            totals[UNATTRIBUTED] += 1
-        if not folded[i] or request_hash[i] == _NONE:
+    impression = held.counts.shape[1] - ACTIONS - 1
+    slate = 0
+    for i in range(start, len(columns.kind)):
+        _look_ahead(i, columns.request_hash, held)
+        now = signed(columns.log_time_ms[i])
+        if not _pass_time(now, window_ms, held, left):
+            return i
+        request = columns.request_hash[i]
+        if not columns.folded[i] or request == _NONE:
             continue
-        place = find(request_hash[i], slates["request"], table)
-        if kind[i] == _SERVED:
-            while slate_event[slate] < i:
+        kind = columns.kind[i]
+        if kind == _SERVED:
+            while told.event[slate] < i:
                 slate += 1
-            length = signed(slate_start[slate + 1] - slate_start[slate])
-            if slate_group[slate] < 0:
-                totals[UNREAD] += 1
-                continue
+            if not _serve(first + i, request, columns.user_hash[i], now, slate, told, held, left):
+                return i
+        elif kind == _IMPRESSION or (kind == _INTERACTION and columns.action[i] >= 0):
+            number = impression if kind == _IMPRESSION else signed(columns.action[i])
+            worth = np.nan if kind == _IMPRESSION else _worth(columns.value[i], columns.quantity[i])
+            item = columns.item_hash[i]
+            if item == _NONE:
+                item = _named_item(columns.rows[i], columns.text)
+            time_ms = signed(columns.event_time_ms[i])
+            place = find(request, held.slates["request"], held.table)
             if place >= 0:
-                continue
-            while rings[0]["count"] == len(slates) or rings[1]["count"] + length > len(hashes):
-                if not leave(slates, hashes, outcomes, table, rings, left, left_hashes, left_outcomes, left_rings):
-                    return i
-                totals[EVICTED] += 1
-            items = slate_items[slate_start[slate] : slate_start[slate + 1]]
-            place = open_slate(request_hash[i], items, slates, hashes, outcomes, table, rings)
-            slates[place]["user"] = user_hash[i]
-            slates[place]["log_position"] = first + i
-            slates[place]["log_time_ms"] = now
-            slates[place]["group"] = slate_group[slate]
-            counts[slate_group[slate], SLATES] += 1
-            counts[slate_group[slate], POSITIONS] += length
-            _join_waiting(place, slates, hashes, outcomes, waiting, waiting_table, waiting_meta, counts, totals)
-            continue
-        number = signed(action[i]) if kind[i] == _INTERACTION else impression if kind[i] == _IMPRESSION else -1
-        if number < 0:
-            continue
-        item = item_hash[i] if item_hash[i] != _NONE else _named_item(events[i], text)
-        worth = _worth(value[i], quantity[i]) if number != impression else np.nan
-        time_ms = signed(event_time_ms[i])
-        if place >= 0:
-            add_outcome(place, item, number, worth, time_ms, slates, hashes, outcomes, counts, totals)
-            continue
-        if waiting_meta[0]["count"] == len(waiting):
-            drop_oldest(waiting, waiting_table, waiting_meta)
-            totals[UNATTRIBUTED] += 1
-            totals[WAITING_EVICTED] += 1
-        await_slate(
-            request_hash[i], item, user_hash[i], number, worth, time_ms, now, waiting, waiting_table, waiting_meta
-        )
-    return len(kind)
+                add_outcome(place, item, number, worth, time_ms, held)
+            else:
+                _wait(request, item, columns.user_hash[i], number, worth, time_ms, now, held)
+    return len(columns.kind)
 
 
 @kernel
-def open_slate(
+def _pass_time(now: int, window_ms: int, held: Held, left: Left) -> bool:
+    """Let what is older than the window go; False = there is no room for what leaves."""
+    rings, meta = held.rings, held.waiting_meta
+    while rings[0]["count"] > 0 and now - held.slates[rings[0]["head"]]["log_time_ms"] > window_ms:
+        if not _leave(held, left):
+            return False
+        held.totals[EXPIRED] += 1
+    while meta[0]["count"] > 0 and now - held.waiting[meta[0]["oldest"]]["log_time_ms"] > window_ms:
+        drop_oldest(held.waiting, held.waiting_table, meta)
+        held.totals[UNATTRIBUTED] += 1
+    return True
+
+
+@kernel
+def _serve(
+    log_position: int,
     request: np.uint64,
-    items: Hashes,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    table: Table,
-    rings: Rows,
-) -> int:
+    user: np.uint64,
+    now: int,
+    slate: int,
+    told: Told,
+    held: Held,
+    left: Left,
+) -> bool:
+    """Open the slate of a served event, unless its request has one; False = there is no room for what leaves."""
+    group = signed(told.group[slate])
+    if group >= 0 and find(request, held.slates["request"], held.table) < 0:
+        items = told.items[told.start[slate] : told.start[slate + 1]]
+        rings = held.rings
+        while rings[0]["count"] == len(held.slates) or rings[1]["count"] + len(items) > len(held.hashes):
+            if not _leave(held, left):
+                return False
+            held.totals[EVICTED] += 1
+        place = _open(request, items, held)
+        held.slates[place]["user"] = user
+        held.slates[place]["log_position"] = log_position
+        held.slates[place]["log_time_ms"] = now
+        held.slates[place]["group"] = group
+        held.counts[group, SLATES] += 1
+        held.counts[group, POSITIONS] += len(items)
+        _join_waiting(place, held)
+    elif group < 0:
+        held.totals[UNREAD] += 1
+    return True
+
+
+@kernel
+def _wait(
+    request: np.uint64,
+    item: np.uint64,
+    user: np.uint64,
+    number: int,
+    worth: float,
+    time_ms: int,
+    now: int,
+    held: Held,
+) -> None:
+    """Let an outcome wait for its slate; when there is no room, the one that waited longest waits no more."""
+    if held.waiting_meta[0]["count"] == len(held.waiting):
+        drop_oldest(held.waiting, held.waiting_table, held.waiting_meta)
+        held.totals[UNATTRIBUTED] += 1
+        held.totals[WAITING_EVICTED] += 1
+    rows, table, meta = held.waiting, held.waiting_table, held.waiting_meta
+    await_slate(request, item, user, number, worth, time_ms, now, rows, table, meta)
+
+
+@kernel
+def _open(request: np.uint64, items: Hashes, held: Held) -> int:
     """Return the place of a new slate, after which nothing came yet. There must be room."""
-    place = (signed(rings[0]["head"]) + signed(rings[0]["count"])) % len(slates)
-    at = (signed(rings[1]["head"]) + signed(rings[1]["count"])) % len(hashes)
-    slates[place]["request"] = request
-    slates[place]["first"] = at
-    slates[place]["length"] = len(items)
-    for item in items:
-        hashes[at] = item
-        row = outcomes[at]
+    rings, size = held.rings, len(held.hashes)
+    place = (signed(rings[0]["head"]) + signed(rings[0]["count"])) % len(held.slates)
+    at = (signed(rings[1]["head"]) + signed(rings[1]["count"])) % size
+    held.slates[place]["request"] = request
+    held.slates[place]["first"] = at
+    held.slates[place]["length"] = len(items)
+    for number in range(len(items)):
+        held.hashes[at] = items[number]
+        row = held.outcomes[at]
         row["value"] = 0.0
         row["bits"] = 0
         row["count"] = 0
         row["seen_after_ms"] = NEVER
         row["acted_after_ms"] = NEVER
         rings[1]["used"] = max(rings[1]["used"], at + 1)
-        at = at + 1 if at + 1 < len(hashes) else 0
+        at = at + 1 if at + 1 < size else 0
     rings[0]["count"] += 1
     rings[1]["count"] += len(items)
     rings[0]["used"] = max(rings[0]["used"], place + 1)
-    insert(place, slates["request"], table)
+    insert(place, held.slates["request"], held.table)
     return place
 
 
 @kernel
-def leave(
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    table: Table,
-    rings: Rows,
-    left: Rows,
-    left_hashes: Hashes,
-    left_outcomes: Rows,
-    left_rings: Rows,
-) -> bool:
+def _leave(held: Held, left: Left) -> bool:
     """Let the oldest slate go, to the room for those that leave; False = that is full, and nothing was done."""
+    rings = held.rings
     place = signed(rings[0]["head"])
-    length = signed(slates[place]["length"])
-    if len(left):
-        count, at = signed(left_rings[0]["count"]), signed(left_rings[1]["count"])
-        if count == len(left) or at + length > len(left_hashes):
-            return False
-        copy_slate(place, slates, hashes, outcomes, left, left_hashes, left_outcomes, left_rings)
-    remove(place, slates["request"], table)
-    rings[0]["head"] = (place + 1) % len(slates)
+    length = signed(held.slates[place]["length"])
+    if len(left.slates) and not copy_slate(place, held, left):
+        return False
+    remove(place, held.slates["request"], held.table)
+    rings[0]["head"] = (place + 1) % len(held.slates)
     rings[0]["count"] -= 1
-    rings[1]["head"] = (signed(rings[1]["head"]) + length) % len(hashes)
+    rings[1]["head"] = (signed(rings[1]["head"]) + length) % len(held.hashes)
     rings[1]["count"] -= length
     return True
 
 
 @kernel
-def copy_slate(
-    place: int,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    left: Rows,
-    left_hashes: Hashes,
-    left_outcomes: Rows,
-    left_rings: Rows,
-) -> None:
-    """Copy a slate with its positions behind those that are in ``left``."""
-    count, at = signed(left_rings[0]["count"]), signed(left_rings[1]["count"])
-    length = signed(slates[place]["length"])
-    left[count] = slates[place]
-    left[count]["first"] = at
+def copy_slate(place: int, held: Held, left: Left) -> bool:
+    """Copy a slate with its positions behind those that are in ``left``; False = there is no room."""
+    count, at = signed(left.rings[0]["count"]), signed(left.rings[1]["count"])
+    length = signed(held.slates[place]["length"])
+    if count == len(left.slates) or at + length > len(left.hashes):
+        return False
+    left.slates[count] = held.slates[place]
+    left.slates[count]["first"] = at
     for each in range(length):
-        source = (signed(slates[place]["first"]) + each) % len(hashes)
-        left_hashes[at + each] = hashes[source]
-        left_outcomes[at + each] = outcomes[source]
-    left_rings[0]["count"] = count + 1
-    left_rings[1]["count"] = at + length
+        source = (signed(held.slates[place]["first"]) + each) % len(held.hashes)
+        left.hashes[at + each] = held.hashes[source]
+        left.outcomes[at + each] = held.outcomes[source]
+    left.rings[0]["count"] = count + 1
+    left.rings[1]["count"] = at + length
+    return True
 
 
 @kernel
-def add_outcome(
-    place: int,
-    item: np.uint64,
-    number: int,
-    worth: float,
-    time_ms: int,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    counts: NDArray[np.int64],
-    totals: Numbers,
-) -> None:
+def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms: int, held: Held) -> None:
     """Note an outcome at its position of a slate; count it when the slate does not have the item."""
-    slate = slates[place]
+    slate = held.slates[place]
     at = signed(slate["first"])
     for _ in range(signed(slate["length"])):
-        if hashes[at] == item and item != _NONE:
-            totals[JOINED] += 1
-            row = outcomes[at]
+        if held.hashes[at] == item and item != _NONE:
+            held.totals[JOINED] += 1
+            row = held.outcomes[at]
             bit = np.uint32(1) << np.uint32(number)
             if row["bits"] & bit == 0:
                 row["bits"] |= bit
-                counts[slate["group"], ACTIONS + number] += 1
+                held.counts[slate["group"], ACTIONS + number] += 1
             row["count"] += 1
             if not np.isnan(worth):
                 row["value"] += worth
             after = min(max(time_ms - signed(slate["log_time_ms"]), NEVER + 1), _AFTER_MS_MAX)
-            if number == counts.shape[1] - ACTIONS - 1:
+            if number == held.counts.shape[1] - ACTIONS - 1:
                 row["seen_after_ms"] = _sooner(signed(row["seen_after_ms"]), after)
             else:
                 row["acted_after_ms"] = _sooner(signed(row["acted_after_ms"]), after)
             return
-        at = at + 1 if at + 1 < len(hashes) else 0
-    totals[ELSEWHERE] += 1
+        at = at + 1 if at + 1 < len(held.hashes) else 0
+    held.totals[ELSEWHERE] += 1
 
 
 @kernel
-def forget_slates(users: Hashes, slates: Rows, hashes: Hashes, outcomes: Rows, table: Table, rings: Rows) -> None:
+def forget_slates(users: Hashes, held: Held) -> None:
     """Drop the slates of some users; those after them move up, in order."""
-    kept, kept_at = 0, signed(rings[1]["head"])
-    head, count = signed(rings[0]["head"]), signed(rings[0]["count"])
-    positions = 0
+    slates, hashes, outcomes, rings = held.slates, held.hashes, held.outcomes, held.rings
+    kept, positions = 0, 0
+    begin, count = signed(rings[0]["head"]), signed(rings[0]["count"])
     for number in range(count):
-        place, into = (head + number) % len(slates), (head + kept) % len(slates)
-        length = signed(slates[place]["length"])
+        place, into = (begin + number) % len(slates), (begin + kept) % len(slates)
         if _is_in(slates[place]["user"], users):
-            remove(place, slates["request"], table)
+            remove(place, slates["request"], held.table)
             continue
+        length, source = signed(slates[place]["length"]), signed(slates[place]["first"])
+        at = (signed(rings[1]["head"]) + positions) % len(hashes)
         if place != into:
-            remove(place, slates["request"], table)
-            source = signed(slates[place]["first"])
+            remove(place, slates["request"], held.table)
             slates[into] = slates[place]
-            slates[into]["first"] = kept_at
+            slates[into]["first"] = at
             for each in range(length):
-                hashes[(kept_at + each) % len(hashes)] = hashes[(source + each) % len(hashes)]
-                outcomes[(kept_at + each) % len(hashes)] = outcomes[(source + each) % len(hashes)]
-            insert(into, slates["request"], table)
+                hashes[(at + each) % len(hashes)] = hashes[(source + each) % len(hashes)]
+                outcomes[(at + each) % len(hashes)] = outcomes[(source + each) % len(hashes)]
+            insert(into, slates["request"], held.table)
         kept += 1
-        kept_at = (kept_at + length) % len(hashes)
         positions += length
     rings[0]["count"] = kept
     rings[1]["count"] = positions
 
 
 @kernel
-def copy_held(
-    start: int,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    rings: Rows,
-    left: Rows,
-    left_hashes: Hashes,
-    left_outcomes: Rows,
-    left_rings: Rows,
-) -> int:
+def copy_held(start: int, held: Held, left: Left) -> int:
     """Copy slates from the ``start``-th oldest on until there are no more or no room; return the next one's number."""
-    for number in range(start, signed(rings[0]["count"])):
-        place = (signed(rings[0]["head"]) + number) % len(slates)
-        length = signed(slates[place]["length"])
-        if left_rings[0]["count"] == len(left) or left_rings[1]["count"] + length > len(left_hashes):
+    count = signed(held.rings[0]["count"])
+    for number in range(start, count):
+        if not copy_slate((signed(held.rings[0]["head"]) + number) % len(held.slates), held, left):
             return number
-        copy_slate(place, slates, hashes, outcomes, left, left_hashes, left_outcomes, left_rings)
-    return signed(rings[0]["count"])
+    return count
 
 
 @kernel
@@ -340,55 +353,34 @@ def hash_items(arena: NDArray[np.uint8], lengths: Numbers, found: Hashes) -> Non
 
 
 @kernel
-def _join_waiting(
-    place: int,
-    slates: Rows,
-    hashes: Hashes,
-    outcomes: Rows,
-    waiting: Rows,
-    waiting_table: Table,
-    waiting_meta: Rows,
-    counts: NDArray[np.int64],
-    totals: Numbers,
-) -> None:
+def _join_waiting(place: int, held: Held) -> None:
     """Note what has waited for a slate, in the order in which it came."""
-    if waiting_meta[0]["count"] == 0:
+    if held.waiting_meta[0]["count"] == 0:
         return
-    at = find(slates[place]["request"], waiting["request"], waiting_table)
+    at = find(held.slates[place]["request"], held.waiting["request"], held.waiting_table)
     if at >= 0:
-        remove(at, waiting["request"], waiting_table)
+        remove(at, held.waiting["request"], held.waiting_table)
     while at >= 0:
-        row = waiting[at]
-        following = signed(row["next"])
-        add_outcome(
-            place,
-            row["item"],
-            signed(row["action"]),
-            row["value"],
-            signed(row["event_time_ms"]),
-            slates,
-            hashes,
-            outcomes,
-            counts,
-            totals,
-        )
-        release(at, waiting, waiting_meta)
+        row = held.waiting[at]
+        following, number = signed(row["next"]), signed(row["action"])
+        add_outcome(place, row["item"], number, row["value"], signed(row["event_time_ms"]), held)
+        release(at, held.waiting, held.waiting_meta)
         at = following
 
 
 @kernel
-def _look_ahead(i: int, last: int, request_hash: Hashes, slates: Rows, table: Table, hashes: Hashes) -> None:
+def _look_ahead(i: int, request_hash: Hashes, held: Held) -> None:
     """Ask for what the events after one need: the entry of the table, then the slate, then its items."""
-    mask = len(table) - 1
+    mask, last = len(held.table) - 1, len(request_hash) - 1
     further = request_hash[min(i + FURTHER, last)]
     if further != _NONE:
-        prefetch(table, signed(further) & mask, 0)
+        prefetch(held.table, signed(further) & mask, 0)
     ahead = request_hash[min(i + AHEAD, last)]
     if ahead != _NONE:
-        prefetch(slates, signed(table[signed(ahead) & mask]) - 1, 0)
+        prefetch(held.slates, signed(held.table[signed(ahead) & mask]) - 1, 0)
     near = request_hash[min(i + NEAR, last)]
-    if near != _NONE and table[signed(near) & mask] > 0:
-        prefetch(hashes, signed(slates[table[signed(near) & mask] - 1]["first"]), 0)
+    if near != _NONE and held.table[signed(near) & mask] > 0:
+        prefetch(held.hashes, signed(held.slates[held.table[signed(near) & mask] - 1]["first"]), 0)
 
 
 @kernel
