@@ -43,6 +43,9 @@ class ColumnOptions:
     """``s``, ``ms``, ``us``, ``ns`` since 1970, ``iso``, or a pattern of ``strptime``; without a zone UTC. ``auto``
     takes what ``POST /v1/events`` takes."""
 
+    named_only: bool = False
+    """A column goes only where ``columns`` says, and not by its own name."""
+
     @property
     def is_plain(self) -> bool:
         """Whether nothing was asked for: the file has the fields of events already."""
@@ -62,7 +65,8 @@ class CellRefused(ValueError):
 def unused_columns(header: Sequence[str], options: ColumnOptions) -> tuple[str, ...]:
     """Return the columns of a file with a header that go nowhere."""
     used = {name for column in options.columns.values() for name in place_names(column)}
-    return tuple(name for name in header if name not in used and name not in EVENT_FIELDS)
+    own = () if options.named_only else EVENT_FIELDS
+    return tuple(name for name in header if name not in used and name not in own)
 
 
 def converter(
@@ -131,6 +135,8 @@ def _getters(options: ColumnOptions, header: tuple[str, ...] | None) -> dict[str
 def columns_of(options: ColumnOptions, header: tuple[str, ...] | None) -> dict[str, str]:
     """Return for each field its column, or the text made of several: as was asked, else the one of its own name."""
     found = dict(options.columns)
+    if options.named_only:
+        return found
     for name in EVENT_FIELDS if header is None else header:
         if name in EVENT_FIELDS and name not in found and name not in options.constants:
             found[name] = name

@@ -34,6 +34,7 @@ from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, Rou
 from midstream.serving.rebuilds import add_rebuild_routes
 from midstream.serving.recommendations import Recommendations, Record, recording
 from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
+from midstream.serving.setting import add_setting_route
 from midstream.serving.similar import add_similar_route
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def asgi(
     add_people_routes(cold, engine, ingest, limits)
     add_operation_routes(cold, engine, elsewhere.metrics_text)
     add_feature_routes(cold, engine, limits)
+    add_setting_route(cold, engine, ingest, limits)
     add_letter_routes(cold, engine, ingest, limits)
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)

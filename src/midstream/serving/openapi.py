@@ -123,6 +123,28 @@ def bulk_operation(what: str, id_field: str) -> Document:
     }
 
 
+def setting_operation() -> Document:
+    """Describe the route that sets values of one feature."""
+    value: Document = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "description": "Of the item or the user, as the feature has it."},
+            "value": {"description": "A number, truth, text or list, as the feature has it; null takes it away."},
+            "time": {"type": ["integer", "string"], "description": _CHANGE["time"]},
+            "event_id": {"type": "string", "description": _CHANGE["event_id"]},
+        },
+        "required": ["id", "value"],
+        "additionalProperties": False,
+    }
+    values: Document = {"type": "array", "items": value, "minItems": 1, "maxItems": 500}
+    body: Document = {"type": "object", "properties": {"values": values}, "required": ["values"]}
+    return {
+        "parameters": [_in_path("name"), *_how()],
+        "requestBody": json_body(body | {"additionalProperties": False}),
+        "responses": _responses("What became of each value.", _answer(), 404, *_EVENT_FAILURES),
+    }
+
+
 def plain_operation(text: str, *statuses: int, media: str = "application/json") -> Document:
     """Describe a route without parameters."""
     schema: Document = {"type": "string"} if media.startswith("text/") else {"type": "object"}

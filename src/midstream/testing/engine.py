@@ -37,6 +37,8 @@ from midstream.engine.types import (
 from midstream.events.schema import Event, event_at
 from midstream.events.values import merged_id
 from midstream.events.wire import Accept
+from midstream.features.declarations import Declarations
+from midstream.features.kinds import Boolean, Category, Count, Number
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.plan import SIMILAR
 
@@ -44,6 +46,18 @@ Document: TypeAlias = dict[str, object]
 ACTIONS = frozenset({"view", "click", "cart", "purchase"})
 NOW_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: the fake's clock stands still."""
+
+
+SETTABLE = Declarations(
+    (
+        Count(name="item_views", actions=("view",)),
+        Number(name="price"),
+        Boolean(name="is_member", scope="user", attribute="member"),
+        Category(name="brand", form="hashed", buckets=1_024),
+    ),
+    (("price", "number"), ("brand", "category")),
+)
+"""Declared features that can be set, and one that cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class FakePlan:
     scorers: tuple[()] = ()
     slate_size: int = 20
     deadline_ms: int = 50
+    declared: Declarations = SETTABLE
 
 
 FEATURE = FeatureView(

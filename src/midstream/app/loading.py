@@ -1,0 +1,46 @@
+"""Values of a feature from a file: how its columns become changes of what the feature reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.app.import_columns import ColumnOptions
+from midstream.app.running import config_of
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.features.setting import PAGE, refusal, settings_of
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Which column of the file is what."""
+
+    id: str = "id"
+    value: str = "value"
+    time: str = "time"
+    """Empty = the values are of the time at which they are recorded."""
+    time_format: str = "auto"
+
+
+def load_columns(folder: Path, name: str, loaded: Loaded) -> ColumnOptions:
+    """Return the import that sets values of a feature of a folder's configuration.
+
+    Raises:
+        ConfigInvalid: The configuration cannot be used.
+        Invalid: The feature is not declared, or computed: the fault says what to do.
+    """
+    config = config_of(folder)
+    settable = settings_of(config.features, config.items.attributes)
+    feature = next((each for each in config.features if each.name == name), None)
+    if feature is None:
+        names = [each.name for each in config.features]
+        came = f'"{name[:64]}" is not a declared feature.{nearest(name, names)}'
+        raise Invalid((Fault("NAME", came, f"One of: {', '.join(settable) or 'none can be set'}.", PAGE),))
+    if name not in settable:
+        raise Invalid((refusal(feature, tuple(settable)),))
+    setting = settable[name]
+    columns = {f"{setting.noun}_id": loaded.id, f"attributes.{setting.attribute}": loaded.value}
+    if loaded.time:
+        columns["time"] = loaded.time
+    return ColumnOptions(
+        columns, {"type": setting.noun, "operation": "patch"}, time_format=loaded.time_format, named_only=True
+    )
