@@ -46,6 +46,10 @@ kind = "count"
 scope = "session"
 actions = ["view", "click"]
 
+[[features]]
+name = "beside"
+kind = "pair_score"
+
 [[placements]]
 name = "home"
 features = ["mine", "views"]
@@ -67,7 +71,7 @@ CONFIG = parse_config(TOML)
 EVENTS = 2_000
 LOG = random_events(EVENTS, seed=5, stream=Stream(users=30, items=20))
 TIMES = LOG.rows["log_time_ms"].astype(np.int64)
-COLUMNS = ("views_1h", "views_fading_6h", "mine", "here")
+COLUMNS = ("views_1h", "views_fading_6h", "mine", "here", "beside")
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def asked(count, seed):
 
 def expected(rows):
     """Return the values of each row, by a pass over the events as they are."""
-    block = declarations(CONFIG).block(("views", "mine", "here"))
+    block = declarations(CONFIG).block(("views", "mine", "here", "beside"))
     questions = [
         Question(
             Query("", "", each["user_id"], each["session_id"], 1, TimestampMs(each.get("time", NO_TIME)), row),
@@ -111,7 +115,9 @@ def expected(rows):
     questions.sort(key=lambda each: each.query.now_ms if each.log_position is None else each.log_position)
     cursor = Cursor(Fold(CONFIG.fold_settings()), [(LogPosition(0), LOG)])
     found = {each.question.row: each.values for each in as_of(cursor, questions, block.read)}
-    return np.concatenate([found[row] for row in range(len(rows))])
+    values = np.concatenate([found[row] for row in range(len(rows))])
+    assert (np.nan_to_num(values) != 0).any(axis=0).all()  # no column says nothing
+    return values
 
 
 def values_of(table):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut, event_at, pick
-from midstream.state.fold import Fold, part, parts
+from midstream.state.fold import LEAVES, Fold, part, parts
+from midstream.state.items import Items
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import (
@@ -352,3 +353,26 @@ def test_a_part_shares_the_texts_of_the_whole(log):
     piece = part(whole, 50, 90)
     assert piece.source.text is whole.source.text
     assert str(event_at(piece.source, 3)) == str(event_at(whole.source, 53))
+
+
+def test_tables_that_no_other_reads_can_be_left_out():
+    """All others come out the same; the fold is none to digest, and what others read cannot be left out."""
+    batch = random_events(2_000, seed=4, stream=Stream(people_share=0.02))
+    whole, less = Fold(tiny_settings()), Fold(tiny_settings())
+    less.leave_out(LEAVES)
+    whole.apply(LogPosition(0), batch)
+    for first in range(0, 2_000, 100):
+        less.apply(LogPosition(first), cut(batch, first, first + 100))
+    left = {type(table) for name, table in whole._named.items() if type(table) in LEAVES}
+    assert left == LEAVES
+    assert set(whole.tables) - set(less.tables) == LEAVES
+    for name, table in whole._named.items():
+        if type(table) not in LEAVES:
+            theirs = less._named[name].arrays()
+            assert {key: each.tobytes() for key, each in table.arrays().items()} == {
+                key: each.tobytes() for key, each in theirs.items()
+            }
+    with pytest.raises(ValueError, match="not the state"):
+        less.digest()
+    with pytest.raises(ValueError, match="read Items"):
+        whole.leave_out({Items})

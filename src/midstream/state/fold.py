@@ -11,7 +11,7 @@ The digest covers the logical content of every table in index order: not capacit
 happens to lie.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -60,6 +60,8 @@ Table: TypeAlias = (
     | Requests
     | Outcomes
 )
+LEAVES: frozenset[type] = frozenset((Segments, Pairs, SessionIndex, Requests, Outcomes))
+"""Tables that no other table reads."""
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
 _NEW = int(Admission.NEW)
@@ -135,6 +137,7 @@ class Fold:
         self.outcomes = Outcomes(settings)
         self._position = LogPosition(0)
         self._log_time_ms = 0
+        self._left: frozenset[type] = frozenset()
         self._named: dict[str, Table] = {
             "event_ids": self.event_ids,
             "vocabulary": self.vocabulary,
@@ -163,6 +166,23 @@ class Fold:
     def log_time_ms(self) -> int:
         """Log time of the last event, 0 while there is none."""
         return self._log_time_ms
+
+    def leave_out(self, tables: Collection[type]) -> None:
+        """From here on fold without some tables that no other one reads: for who reads others alone, in less time.
+
+        They are gone from ``tables``, and this fold is none to digest or to write down any more.
+
+        Args:
+            tables: Of ``LEAVES``.
+
+        Raises:
+            ValueError: Others read one of them.
+        """
+        if others := frozenset(tables) - LEAVES:
+            message = f"other tables read {', '.join(sorted(each.__name__ for each in others))}"
+            raise ValueError(message)
+        self._left |= frozenset(tables)
+        self.tables = MappingProxyType({kind: each for kind, each in self.tables.items() if kind not in self._left})
 
     def begin_with(self, position: LogPosition, count: int, batches: Iterable[EventBatch]) -> None:
         """Stand at a log position with events folded that stand for all that was before it.
@@ -221,12 +241,17 @@ class Fold:
             self.items.apply(part)
             self.users.apply(part)
             self.cells.apply(part, numbered.number[numbered_count : numbered_count + len(part)])
-            self.segments.apply(part)
+            if Segments not in self._left:
+                self.segments.apply(part)
             numbered_count += len(part)
-        self.pairs.apply(indexed, numbered.before)
-        self.session_index.apply(indexed, numbered.number, numbered.user)
-        self.requests.apply(indexed)
-        self.outcomes.apply(indexed)
+        if Pairs not in self._left:
+            self.pairs.apply(indexed, numbered.before)
+        if SessionIndex not in self._left:
+            self.session_index.apply(indexed, numbered.number, numbered.user)
+        if Requests not in self._left:
+            self.requests.apply(indexed)
+        if Outcomes not in self._left:
+            self.outcomes.apply(indexed)
         self.counted.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])
@@ -381,6 +406,9 @@ class Fold:
 
     def _each_table(self) -> Iterator[tuple[str, dict[str, NDArray[np.generic]]]]:
         """Yield the arrays of one table after another, in the order of their names, by full name."""
+        if self._left:
+            message = "a fold that left tables out is not the state"
+            raise ValueError(message)
         place: NDArray[np.generic] = np.array([self._position, self._log_time_ms], dtype=np.int64)
         yield "fold", {_PLACE: place}
         for name in sorted(self._named):
