@@ -111,6 +111,77 @@ def test_wrong_use_is_2(run, arguments):
     assert run(*arguments)[0] == 2
 
 
+FEATURES = """
+[[features]]
+name = "views"
+kind = "count"
+actions = ["view"]
+windows = ["1h", "24h"]
+[[features]]
+name = "mine"
+kind = "count"
+scope = "user"
+actions = ["view"]
+"""
+
+
+@pytest.fixture
+def featured(shop):
+    """Return the shop with features declared, which a placement reads."""
+    path = shop / "midstream.toml"
+    placed = path.read_text().replace("[[placements]]", FEATURES + '[[placements]]\nfeatures = ["views"]', 1)
+    path.write_text(placed.replace("features = []\n", "", 1))
+    return shop
+
+
+def test_features_are_listed_shown_and_sized(featured, run):
+    """Columns, readers, ages and memory; values of now, of items and a user that are named or found."""
+    status, out, err = run("features", "list", "--json", "-f", featured)
+    assert status == 0, err
+    views, mine = json.loads(out)
+    assert (views["name"], views["kind"], views["columns"]) == ("views", "count", ["views_1h", "views_1d"])
+    assert (views["used_by"], mine["used_by"], mine["scope"]) == (["default"], [], "user")
+    assert views["last_counted"] > 0
+    assert views["complete_since"] is None
+    status, out, _ = run("features", "size", "--json", "-f", featured)
+    sizes = json.loads(out)
+    assert status == 0
+    assert list(sizes) == ["views", "mine", "all features"]
+    tables = json.loads(run("size", "--json", "-f", featured)[1])
+    assert sizes["all features"] == tables["cells"]
+    assert sum(sizes[name]["bytes_max"] for name in ("views", "mine")) == pytest.approx(tables["cells"]["bytes_max"])
+    item = json.loads((featured / "example.ndjson").read_text().splitlines()[0])["item_id"]
+    status, out, _ = run("features", "show", "views", "--item", item, "--item", "nothing", "--json", "-f", featured)
+    shown = json.loads(out)
+    assert (status, shown["items"], len(shown["values"])) == (0, [item, "nothing"], 2)
+    assert shown["values"][1] == [None, None]
+    assert shown["feature"]["name"] == "views"
+    assert shown["user"] == "the one seen last"
+    found = json.loads(run("features", "show", "mine", "--json", "-f", featured)[1])
+    assert len(found["items"]) == 5
+    assert found["values"][0][0] >= 1
+    nobody = json.loads(run("features", "show", "mine", "--user", "zoe?", "--json", "-f", featured)[1])
+    assert nobody["values"] == [[None]] * 5
+    for command in (("list",), ("size",), ("show", "views")):
+        status, out, _ = run("features", *command, "-f", featured)
+        assert (status, "views" in out) == (0, True)
+
+
+def test_a_feature_that_is_not_declared_is_named(featured, run):
+    """With the nearest one, as an expected failure."""
+    status, _, err = run("features", "show", "vews", "-f", featured)
+    assert status == 1
+    assert 'Nearest: "views"' in err
+
+
+def test_check_reads_the_features_of_each_placement(featured, run):
+    """As a part of its own, which keeps its promises."""
+    status, out, err = run("check", "-f", featured, "--json")
+    assert status == 0, err
+    findings = {(each["placement"], each["part"]): each["problem"] for each in json.loads(out)["findings"]}
+    assert findings["default", "features"] == ""
+
+
 def test_recommend_answers_and_explains(shop, run):
     """The slate has items with their sources; an unknown placement is an expected failure that names the nearest."""
     item = json.loads((shop / "example.ndjson").read_text().splitlines()[0])["item_id"]

@@ -1,12 +1,17 @@
 """Every source, filter, scorer and selector runs the same checks; a component that breaks a promise is caught."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from midstream.app.config import Config
+from midstream.app.reading import parse_config
 from midstream.core.durations import Duration
 from midstream.core.types import (
     Candidates,
@@ -20,6 +25,7 @@ from midstream.core.types import (
     Score,
     Selection,
 )
+from midstream.features.declared import declared
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.acted import Acted, Exclusion
@@ -39,9 +45,11 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Vocabulary
 from midstream.testing.conformance import (
     NotConforming,
+    check_feature,
     check_filter,
     check_scorer,
     check_selector,
@@ -51,9 +59,9 @@ from midstream.testing.conformance import (
 from midstream.testing.still import SMALL, StillShop
 
 
-def busy_shop() -> StillShop:
+def busy_shop(settings: FoldSettings = SMALL) -> StillShop:
     """A shop where every table holds something."""
-    shop = StillShop()
+    shop = StillShop(settings)
     rng = np.random.default_rng(3)
     for number in range(40):
         shop.put(f"i{number}", price=float(number), category="even" if number % 2 else "odd", tags=["sale"])
@@ -131,6 +139,75 @@ def test_the_scorer_and_the_selector_conform(query):
     check_selector(TopK(), query, frame, score)
 
 
+def every_kind() -> Config:
+    """The declarations of docs/features.md, which has one of every kind that needs no file beside it."""
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text("utf-8")
+    kinds = page.split("\n## Kinds\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```toml\n(.*?)```", kinds, re.DOTALL)
+    return parse_config("\n".join(sorted(blocks, key=lambda each: "[[" in each)))
+
+
+CHANGES = iter(range(10_000))
+KINDS = every_kind()
+BLOCK = declared(KINDS.features, KINDS.items.attributes)
+COUNTING = busy_shop(msgspec.structs.replace(KINDS.fold_settings(), limits=SMALL.limits))
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
+def test_the_declared_features_conform(query):
+    """All kinds as one block: a number a candidate and column, the same each time, without a trace in the state."""
+    moment = COUNTING.fold.moment(query, Models({}))
+    values = check_feature(BLOCK, moment, candidates_of(moment))
+    assert np.isfinite(values).any()
+
+
+@dataclass
+class AnyBlock:
+    """A block that does what it is told."""
+
+    act: Callable[[Moment, Candidates], Score]
+    names: tuple[str, ...] = ("one", "two")
+
+    def read(self, moment: Moment, candidates: Candidates) -> Score:
+        return self.act(moment, candidates)
+
+
+def ones(candidates: Candidates, columns: int = 2, dtype: type = np.float32) -> Score:
+    return np.ones((len(candidates), columns), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        AnyBlock(lambda _, candidates: ones(candidates), ("one", "one")),
+        AnyBlock(lambda _, candidates: ones(candidates, 3)),
+        AnyBlock(lambda _, candidates: ones(candidates).T),
+        AnyBlock(lambda _, candidates: ones(candidates, dtype=np.float64)),
+        AnyBlock(lambda _, candidates: ones(candidates) * np.float32(next(CHANGES))),
+        AnyBlock(lambda _, candidates: np.ones((max(len(candidates), 1), 2), np.float32)),
+    ],
+)
+def test_a_block_of_features_that_breaks_a_promise_is_caught(block):
+    """Each promise has a block that only breaks this one."""
+    with pytest.raises(NotConforming):
+        check_feature(block, MOMENT, candidates_of(MOMENT))
+
+
+def test_a_block_of_features_that_writes_or_lends_state_is_caught():
+    """Reading never writes, and what is returned is a copy."""
+    kept = ones(candidates_of(MOMENT))
+    with pytest.raises(NotConforming, match="copy"):
+        check_feature(AnyBlock(lambda _, candidates: kept[: len(candidates)]), MOMENT, candidates_of(MOMENT))
+    shop = busy_shop()
+
+    def writes(_: Moment, candidates: Candidates) -> Score:
+        shop.act("view", "ann", "i1")
+        return ones(candidates)
+
+    with pytest.raises(NotConforming, match="as it was"):
+        check_feature(AnyBlock(writes), shop.moment(), candidates_of(shop.moment()))
+
+
 MOMENT = SHOP.fold.moment(QUERIES[2], Models({}))
 FRAME = read((), MOMENT, candidates_of(MOMENT), [])
 SCORE = np.linspace(1, 0, len(FRAME.values)).astype(np.float32)
@@ -152,9 +229,6 @@ class AnySource:
 
     def retrieve(self, moment: Moment) -> Proposal:
         return self.act(moment)
-
-
-CHANGES = iter(range(10_000))
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     """Return the problem of each part that has one, at one moment; a part of one's own may raise anything."""
     from midstream.ranking.boundary import boundary
     from midstream.ranking.frame import merge, read
+    from midstream.ranking.plan import block_name
     from midstream.state.vocabulary import Vocabulary
     from midstream.testing import conformance
 
@@ -131,6 +132,9 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     for rule in plan.filters:
         with boundary(rule.name, failures):
             conformance.check_filter(rule, moment, candidates)
+    for number, block in enumerate(plan.features):
+        with boundary(block_name(number), failures):
+            conformance.check_feature(block, moment, candidates)
     features = read(plan.features, moment, candidates, failures)
     for scorer in plan.scorers:
         with boundary(scorer.name, failures):

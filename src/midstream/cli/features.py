@@ -2,8 +2,9 @@
 
 import typer
 
-from midstream.cli import features_as_of, features_load
+from midstream.cli import features_as_of, features_load, features_now
 
-app = typer.Typer(help="Declared features: as they were.")
+app = typer.Typer(help="Declared features: what they are, were, and take.")
+app.add_typer(features_now.app)
 app.add_typer(features_as_of.app)
 app.add_typer(features_load.app)

@@ -108,7 +108,7 @@ def codes_of(items: Items, attribute: str, item_index: Index) -> Index:
     """Return the value codes of items, (n, values of an item at most), -1 = none."""
     codes = items.codes(attribute)[item_index]
     codes[item_index < 0] = -1
-    return codes.reshape(len(item_index), -1)
+    return codes if codes.ndim > 1 else codes[:, None]
 
 
 def _texts(moment: Moment, candidates: Candidates, attribute: str) -> list[object]:

@@ -185,6 +185,8 @@ class Cells:
         """
         reading, steps = self._programs.get(program) or self._prepared(program)
         found = np.empty((len(steps.outputs), len(keys.item_index)), dtype=np.float32)
+        if not len(keys.item_index):  # what is computed once a question reads the first candidate
+            return found.T
         question = self._question(reading, keys, now_ms)
         read_columns(
             *question, steps.table, steps.constants, steps.once, steps.each, steps.outputs,

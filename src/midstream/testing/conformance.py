@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import MidstreamError, ScoresUnavailable, SourceUnavailable
-from midstream.core.protocols import Filter, Scorer, Selector, Source, StateTable
+from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source, StateTable
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
@@ -93,6 +93,30 @@ def check_filter(rule: Filter, moment: Moment, candidates: Candidates) -> Mask:
     _require(rule.keep(moment, none).shape == (0,), "no candidates, no answers")
     _require_unchanged(before, moment)
     return keep
+
+
+def check_feature(block: Feature, moment: Moment, candidates: Candidates) -> Score:
+    """Check a block of features on some candidates; return what it read.
+
+    Promised: distinct names; a float32 for each candidate and column, in the order of both; the same moment gives the
+    same; the state is as before, and what was returned is no part of it.
+    """
+    names, count = block.names, len(candidates)
+    _require(len(set(names)) == len(names), "columns have names of their own")
+    before = _state(moment)
+    values = block.read(moment, candidates)
+    shape = (count, len(names))
+    _require(values.dtype == np.float32, f"values are float32, not {values.dtype}")
+    _require(values.shape == shape, f"values of shape {shape}, not {values.shape}")
+    kept = values.copy()
+    if values.flags.writeable:
+        values[:] = 0  # a view of the state would now be wrong
+    again = block.read(moment, candidates)
+    _require(again.tobytes() == kept.tobytes(), "the same moment gives the same, and what is returned is a copy")
+    none = block.read(moment, _rows(candidates, np.arange(0)))
+    _require(none.shape == (0, len(names)), "no candidates, no values")
+    _require_unchanged(before, moment)
+    return kept
 
 
 def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: Models) -> Score | None:

@@ -1,0 +1,119 @@
+"""What is known of the declared features of a folder, from its log alone: beside a running server, changing nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.config import Config
+from midstream.app.inspection import LogView, state_of
+from midstream.app.running import Outside
+from midstream.app.wiring import plans
+from midstream.core.errors import NotFound
+from midstream.core.nearest import nearest
+from midstream.core.types import Candidates, Index, Models, Moment, Query, TimestampMs
+from midstream.engine.feature_reads import declared_by, view_of, views_of
+from midstream.engine.types import FeatureView
+from midstream.retrieval.popular import Popular
+from midstream.state.fold import Fold
+from midstream.state.sizes import sizes_max
+
+EXAMPLES = 5
+"""Items of which values are shown."""
+LAST_SEEN = "the one seen last"
+"""Stands for the user of the examples when none was named: the state knows users by hashes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One feature with values of now for some items and a user."""
+
+    feature: FeatureView
+    user: str | None
+    """None = nobody."""
+    items: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    """Of each item, in the order of the feature's columns; NaN = unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The memory of all features."""
+
+    features: tuple[FeatureView, ...]
+    bytes_now: int
+    """Of the table ``cells``: what several features count is in it once."""
+    bytes_max: int
+
+
+def list_features(folder: Path, config: Config) -> Sequence[FeatureView]:
+    """Return what is known of each feature, in the order of the declarations.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded.
+        LogDamaged: The log cannot be trusted.
+    """
+    return views_of(_state(folder, config), plans(config, folder), Outside().clock())
+
+
+def size_features(folder: Path, config: Config) -> Sized:
+    """Return the memory of what each feature counts, and of all together."""
+    fold = _state(folder, config)
+    views = views_of(fold, plans(config, folder), Outside().clock())
+    return Sized(tuple(views), fold.sizes()["cells"].bytes_now, sizes_max(fold.settings)["cells"])
+
+
+def show_feature(folder: Path, config: Config, name: str, user: str | None = None, items: Sequence[str] = ()) -> Shown:
+    """Return one feature with examples.
+
+    Args:
+        folder: Holds the log.
+        config: Declares the feature.
+        name: Of the feature.
+        user: Whose values; None = of the user who was seen last.
+        items: Whose values; none = of those that are acted on most.
+
+    Raises:
+        NotFound: No feature has that name.
+    """
+    made, now_ms = plans(config, folder), Outside().clock()
+    declared = declared_by(made)
+    if name not in declared.names:
+        message = f'"{name}" is not a declared feature.{nearest(name, declared.names)}'
+        raise NotFound(f"{message} There are {', '.join(declared.names) or 'none'}")
+    fold = _state(folder, config)
+    found = view_of(fold, made, name, now_ms)
+    assert found is not None  # noqa: S101  it was just looked up
+    moment, who = _moment(fold, user, now_ms)
+    rows = fold.vocabulary.item_indices(items) if items else _examples(moment)
+    nothing = (len(rows), 0)
+    candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
+    values = declared.block((name,)).read(moment, candidates)
+    ids = tuple(items) or tuple(fold.vocabulary.item_ids(rows))
+    return Shown(found, who, ids, tuple(tuple(row) for row in values.tolist()))
+
+
+def _state(folder: Path, config: Config) -> Fold:
+    return state_of(folder, config, LogView(folder)).fold
+
+
+def _moment(fold: Fold, user: str | None, now_ms: TimestampMs) -> tuple[Moment, str | None]:
+    """Return the moment of a user, named or the one seen last, and who that is."""
+    moment = fold.moment(Query("", "", user, None, EXAMPLES, now_ms, 0), Models({}))
+    if user is not None:
+        return moment, user
+    index = max(range(fold.vocabulary.user_slots_used), key=fold.users.last_seen_ms, default=-1)
+    if index < 0:
+        return moment, None
+    user_hash = fold.vocabulary.user_hash(index)
+    moment = replace(moment, user_index=index, user_hash=user_hash)
+    session = next(iter(fold.sessions.sessions_of(user_hash, now_ms)), None)
+    if session is not None:
+        moment = replace(moment, session_number=session.number, recent_item_index=session.item_index)
+    return moment, LAST_SEEN
+
+
+def _examples(moment: Moment) -> Index:
+    """Return the items that are acted on most."""
+    return Popular(limit=EXAMPLES).retrieve(moment).item_index

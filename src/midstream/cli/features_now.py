@@ -1,0 +1,123 @@
+"""``midstream features list``, ``show`` and ``size``: what is declared, what it is now, what memory it takes."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, bytes_text, err, out, print_facts, print_json, say, table_of
+
+if TYPE_CHECKING:
+    from midstream.app.feature_views import Shown
+    from midstream.engine.types import FeatureView
+
+app = typer.Typer()
+_READING = "reading the log; the first time on a machine this compiles for about a minute"
+_DAY_MS, _HOUR_MS, _MINUTE_MS, _SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
+
+
+@app.command("list")
+def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Print every declared feature: columns, age, memory, who reads it."""
+    from midstream.app.feature_views import list_features
+    from midstream.app.running import config_of
+
+    with err.status(_READING):
+        views = list_features(folder, config_of(folder))
+    if as_json:
+        print_json(views)
+        return
+    columns = ("feature", "kind", "scope", "columns", "last counted", "memory", "read by")
+    out.print(table_of(columns, [_row(each) for each in views]))
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="Of the feature.")],
+    user: Annotated[str | None, typer.Option(help="Whose values; default: the user seen last.")] = None,
+    items: Annotated[list[str] | None, typer.Option("--item", help="An item; repeatable.")] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Print one feature, and its values for a user and some items."""
+    from midstream.app.feature_views import show_feature
+    from midstream.app.running import config_of
+
+    with err.status(_READING):
+        shown = show_feature(folder, config_of(folder), name, user, items or ())
+    print_json(shown) if as_json else print_shown(shown)
+
+
+@app.command("size")
+def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Print the memory of what each feature counts."""
+    from midstream.app.feature_views import size_features
+    from midstream.app.running import config_of
+
+    with err.status(_READING):
+        sized = size_features(folder, config_of(folder))
+    rows = [(each.name, each.bytes_now, each.bytes_max) for each in sized.features]
+    rows.append(("all features", sized.bytes_now, sized.bytes_max))
+    if as_json:
+        print_json({name: {"bytes_now": now, "bytes_max": full} for name, now, full in rows})
+        return
+    shown = [(name, bytes_text(now), bytes_text(full)) for name, now, full in rows]
+    out.print(table_of(("feature", "now", "at the maximum"), shown))
+    say("What several features count is in each of them, and once in all features.")
+
+
+def print_shown(shown: "Shown") -> None:
+    """Print what is known of a feature, and its values as a table."""
+    view = shown.feature
+    facts = {
+        "feature": view.name,
+        "kind": view.kind,
+        "scope": view.scope or "of the features that it names",
+        "declaration": ", ".join(f"{key} = {value}" for key, value in view.declaration.items()),
+        "read_by": ", ".join(view.used_by) or "no placement",
+        "last_counted": age_text(view.age_ms),
+        "complete_since": "always" if view.complete_since is None else time_text(view.complete_since),
+        "memory": f"{bytes_text(view.bytes_now)} now, {bytes_text(view.bytes_max)} at the maximum",
+    }
+    print_facts(facts, as_json=False)
+    rows = [(item, *row) for item, row in zip(shown.items, shown.values, strict=True)]
+    out.print(table_of(("item", *view.columns), rows))
+    say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
+
+
+def _row(view: "FeatureView") -> tuple[str, ...]:
+    return (
+        view.name,
+        view.kind,
+        view.scope,
+        ", ".join(view.columns),
+        age_text(view.age_ms),
+        bytes_text(view.bytes_now),
+        ", ".join(view.used_by),
+    )
+
+
+def age_text(age_ms: int | None) -> str:
+    """Return an age for people.
+
+    Example:
+        >>> age_text(90_000), age_text(None)
+        ('1 min ago', 'never')
+    """
+    if age_ms is None:
+        return "never"
+    for unit_ms, name in ((_DAY_MS, "d"), (_HOUR_MS, "h"), (_MINUTE_MS, "min"), (_SECOND_MS, "s")):
+        if age_ms >= unit_ms:
+            return f"{age_ms // unit_ms} {name} ago"
+    return "now"
+
+
+def time_text(time_ms: int) -> str:
+    """Return a time as text, UTC.
+
+    Example:
+        >>> time_text(1_700_000_000_000)
+        '2023-11-14 22:13:20 UTC'
+    """
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
