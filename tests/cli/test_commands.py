@@ -316,3 +316,13 @@ def test_a_bug_is_not_hidden(monkeypatch):
     monkeypatch.setitem(sys.modules, "midstream.app.inspection", None)
     with pytest.raises(ImportError):
         main(["size"])
+
+
+def test_report_prints_a_table_or_json(shop, run):
+    """Nothing was served yet: no rows, and every count is there."""
+    status, out, err = run("report", "-f", shop)
+    assert status == 0
+    assert "placement" in out
+    assert "outcome joined: 0" in err
+    status, out, _ = run("report", "-f", shop, "--json")
+    assert (status, json.loads(out)["rows"], json.loads(out)["held"]) == (0, [], 0)

@@ -19,7 +19,7 @@ from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
-from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
+from midstream.engine.lookups import clock_concern, item_view, outcome_sums, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
@@ -443,6 +443,7 @@ class Engine:
         self.metrics.set_state_age(max(0, self.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
         self.metrics.set_log_time_ahead(max(0, self.log.last_log_time_ms - self.clock()) / 1_000)
         self.metrics.set_fold_counts(fold.counts())
+        self.metrics.set_outcomes(outcome_sums(fold))
         self.metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
         due = self.erasures()
         oldest_s = max(0, self.clock() - due[0].log_time_ms) / 1_000 if due else 0.0

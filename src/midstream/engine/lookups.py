@@ -1,6 +1,6 @@
 """What is known of one item, one user, one request: for operators, and for callers that debug."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from midstream.core.errors import EventsGone
 from midstream.core.protocols import EventLog
 from midstream.core.types import TimestampMs
 from midstream.events.schema import texts_of
+from midstream.monitoring.outcome_totals import OutcomeSums
 from midstream.ranking.served import ServedRecord, decode_served
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
@@ -124,3 +125,9 @@ def clock_concern(ahead_ms: int) -> str:
         f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
         "Events that bring their own time count as late by as much; docs/http.md says what to do"
     )
+
+
+def outcome_sums(fold: Fold) -> Iterator[OutcomeSums]:
+    """Yield what came of the slates, by placement, plan and tier, as metrics take it."""
+    for each in fold.outcomes.counts():
+        yield OutcomeSums(*each.group, each.slates, each.positions, each.impressions, each.acted)

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from midstream.monitoring.outcome_totals import OutcomeSums, OutcomeTotals
+
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
 AppendFailure = Literal["disk_full", "append_failed"]
@@ -91,6 +93,8 @@ class Metrics:
         self._events = self._counter("events", "Events by what became of them.", "outcome")
         self._folded = Totals("midstream_fold_counts", "Events the fold treated specially.", "reason")
         self.registry.register(self._folded)
+        self._outcomes = OutcomeTotals()
+        self.registry.register(self._outcomes)
         self._dead_letters = self._counter("dead_letters", "Rejected events kept in the dead-letter file.")
         self._dead_letters_lost = self._counter("dead_letters_lost", "Rejected events it had no room for.")
         self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")
@@ -182,6 +186,10 @@ class Metrics:
     def set_fold_counts(self, totals: Mapping[str, int]) -> None:
         """Set the sums the state keeps: reason (``late``, ``future``, ...) to number so far."""
         self._folded.set(totals)
+
+    def set_outcomes(self, sums: Iterable[OutcomeSums]) -> None:
+        """Set what came of the slates, by placement, plan and tier."""
+        self._outcomes.set(sums)
 
     def count_dead_letters(self, written: int, lost: int = 0) -> None:
         """Count rejected events that were kept in the dead-letter file, and those it had no room for."""

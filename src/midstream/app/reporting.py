@@ -1,0 +1,84 @@
+"""What came of the slates of a data folder: how often they were seen and acted on, by placement, tier and plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.app.config import Config
+from midstream.app.inspection import LogView, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """Sums of one placement, tier and plan since the log began."""
+
+    placement: str
+    tier: str
+    plan: str
+    """Hash of the configuration that answered."""
+    slates: int
+    positions: int
+    impressions: int
+    """Positions that were seen, each once."""
+    acted: Mapping[str, int]
+    """Positions on which each action came, each once."""
+    rates: Mapping[str, float | None]
+    """Of each action, acted / impressions; None = nothing was seen. Above 1 where acts are sent and impressions not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All rows, and what became of the events that name a request."""
+
+    rows: tuple[ReportRow, ...]
+    """By placement and tier; plans in the order in which they first answered."""
+    outcomes: Mapping[str, int]
+    """How many outcomes were joined, elsewhere, unattributed, and slates that left, by name."""
+    held: int
+    """Slates to which outcomes are still joined."""
+    waiting: int
+    """Outcomes that wait for their slate."""
+
+
+def report_of(folder: Path, config: Config) -> Report:
+    """Return the report at the end of the log, whether a server runs or not. Cost: that of a start."""
+    outcomes = state_of(folder, config, LogView(folder)).fold.outcomes
+    rows = [
+        ReportRow(
+            each.group.placement,
+            each.group.tier,
+            each.group.plan,
+            each.slates,
+            each.positions,
+            each.impressions,
+            each.acted,
+            {name: count / each.impressions if each.impressions else None for name, count in each.acted.items()},
+        )
+        for each in outcomes.counts()
+    ]
+    rows.sort(key=lambda row: (row.placement, row.tier))
+    return Report(tuple(rows), outcomes.totals, len(outcomes), outcomes.waiting_count)
+
+
+def report_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+    """Return names of columns and rows for people: rates in percent, of the actions that came at all."""
+    actions = [
+        name for name in (report.rows[0].acted if report.rows else ()) if any(row.acted[name] for row in report.rows)
+    ]
+    rows = [
+        (
+            row.placement,
+            row.tier,
+            row.plan[:8],
+            row.slates,
+            row.positions,
+            row.impressions,
+            *(_percent(row.rates[name]) for name in actions),
+        )
+        for row in report.rows
+    ]
+    return ("placement", "tier", "plan", "slates", "positions", "impressions", *actions), rows
+
+
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.2%}"

@@ -1,0 +1,21 @@
+"""``midstream report``: what came of the slates."""
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+
+app = typer.Typer()
+
+
+@app.command("report")
+def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Print how often slates were seen and acted on, by placement, tier and plan."""
+    from midstream.app.reporting import report_of, report_table
+    from midstream.app.running import config_of
+
+    report = report_of(folder, config_of(folder))
+    if as_json:
+        print_json(report)
+        return
+    out.print(table_of(*report_table(report)))
+    say(", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in report.outcomes.items()))

@@ -1,0 +1,75 @@
+"""The report says what came of real answers, from the folder alone, and the metrics of the engine say the same."""
+
+from collections import Counter
+
+import pytest
+
+from midstream.app.config import Config
+from midstream.app.reporting import report_of, report_table
+from midstream.app.running import open_shop
+
+ITEMS = [f"lamp-{number}" for number in range(12)]
+
+
+@pytest.fixture
+def used(tmp_path):
+    """Serve two slates, see three items of the first, click one of them twice and another not; return folder, text."""
+    with open_shop(tmp_path, Config()) as shop:
+        shop.record([{"type": "view", "user_id": "eve", "item_id": item} for item in ITEMS])
+        first = shop.recommend(user_id="ann", n=5)
+        shop.recommend(user_id="bob", n=4)
+        named = {"user_id": "ann", "request_id": first.request_id}
+        seen = [each.id for each in first.items[:3]]
+        shop.record([{"type": "impression", "item_id": item, **named} for item in seen])
+        shop.record([{"type": "click", "event_id": f"c-{turn}", "item_id": seen[0], **named} for turn in (1, 2)])
+        shop.record([{"type": "click", "item_id": "not-there", **named}, {"type": "view", "item_id": seen[1], **named}])
+        engine = shop.running.engine
+        engine.refresh_metrics()
+        text = engine.metrics.text().decode()
+    return tmp_path, text
+
+
+def test_a_report_counts_slates_what_was_seen_and_each_action_once(used):
+    """Of the folder as it was left, no server running."""
+    report = report_of(used[0], Config())
+    (row,) = report.rows
+    assert (row.placement, row.tier, row.plan) == ("default", "full", Config().config_hash)
+    assert (row.slates, row.positions, row.impressions) == (2, 9, 3)
+    assert Counter(row.acted) == Counter(click=1, view=1)
+    assert row.rates == {"cart": 0, "click": 1 / 3, "dismiss": 0, "purchase": 0, "view": 1 / 3}
+    assert report.outcomes["outcome_joined"] == 6
+    assert report.outcomes["outcome_elsewhere"] == 1
+    assert (report.held, report.waiting) == (2, 0)
+
+
+def test_people_get_percent_of_the_actions_that_came(used):
+    """Columns of nothing but 0 are left out; the plan is told by its first digits."""
+    columns, rows = report_table(report_of(used[0], Config()))
+    assert columns == ("placement", "tier", "plan", "slates", "positions", "impressions", "click", "view")
+    assert rows == [("default", "full", Config().config_hash[:8], 2, 9, 3, "33.33%", "33.33%")]
+
+
+def test_metrics_say_the_same(used):
+    """As counters, whose sums are those of the state."""
+    labels = f'placement="default",plan="{Config().config_hash[:8]}",tier="full"'
+    for line in (
+        f"midstream_outcome_slates_total{{{labels}}} 2.0",
+        f"midstream_outcome_positions_total{{{labels}}} 9.0",
+        f"midstream_outcome_impressions_total{{{labels}}} 3.0",
+        f'midstream_outcome_acted_total{{action="click",{labels}}} 1.0',
+        f'midstream_outcome_acted_total{{action="purchase",{labels}}} 0.0',
+        'midstream_fold_counts_total{reason="outcome_joined"} 6.0',
+    ):
+        assert line in used[1].splitlines()
+
+
+def test_an_empty_folder_has_an_empty_report(tmp_path):
+    """No log, no rows; without impressions there is no rate rather than 0."""
+    report = report_of(tmp_path, Config())
+    assert report.rows == ()
+    assert list(report_table(report)[1]) == []
+    with open_shop(tmp_path, Config()) as shop:
+        shop.record([{"type": "view", "user_id": "eve", "item_id": item} for item in ITEMS])
+        shop.recommend()
+    (row,) = report_of(tmp_path, Config()).rows
+    assert row.rates["click"] is None
