@@ -24,6 +24,7 @@ from midstream.engine.running import Running
 from midstream.events import wire
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
+from midstream.features.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
 from midstream.state.settings import Limits
 from midstream.testing.rig import Rig
@@ -38,6 +39,16 @@ HOME = Placement(
     name="home",
     filter="item.available and (item.fresh or item.price <= context.budget)",
     exclude={"purchase": "30d", "impression": 5},
+    features=("views", "dear", "mine", "said"),
+    log_features=0.5,
+)
+FEATURES = (
+    Count(name="views", actions=("view", "impression")),
+    Number(name="dear", attribute="price"),
+    Affinity(name="mine", attribute="colour", actions=("view",)),
+    Relevancy(name="said"),
+    Match(name="like", attribute="tags"),
+    Computed(name="both", text="said * 2 + if_nan(dear, 0)"),
 )
 SMALL = Limits(users_max=100, items_max=1_000, click_items_max=500, sessions_max=100, event_ids_max=1_000)
 """Small enough that the tests fill the tables and evict."""
@@ -104,6 +115,7 @@ def opened(folder, unknown_items):
         items=ItemsSection(attributes=ATTRIBUTES, unknown_items=unknown_items),
         limits=SMALL,
         snapshots=SnapshotsSection(mode="off"),
+        features=FEATURES,
         placements=(HOME,),
     )
     running = open_running(folder, config)
