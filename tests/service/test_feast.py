@@ -7,7 +7,6 @@ meant to be there, and what is wrong with it fails here then. Figures are printe
 
 import os
 import subprocess
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.core.durations import Duration
-from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
+from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.events.schema import Event, build
+from midstream.features.as_of import Cursor, Question, as_of
 from midstream.features.declared import declared
 from midstream.features.kinds import AnyFeature, Count, Since, Statistic, cells_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 PYTHON_VARIABLE = "MIDSTREAM_FEAST_PYTHON"
 PEER = Path(__file__).parents[2] / "benchmarks" / "feast_peer"
 START_MS, HOUR_MS = 1_750_000_000_000, 3_600_000
@@ -84,19 +84,18 @@ def shop(late_share):
 
 
 def asked(events):
-    """Questions at log positions, ascending, each halfway between two events; every second of a pair that has met."""
+    """Questions in the order of time, each halfway between two events; every second of a pair that has met."""
     rng = np.random.default_rng(21)
     found = []
-    for number, position in enumerate(
-        np.sort(rng.choice(np.arange(100, EVENTS - 1), QUESTIONS, replace=False)).tolist()
-    ):
+    positions = np.sort(rng.choice(np.arange(100, EVENTS - 1), QUESTIONS, replace=False)).tolist()
+    for number, position in enumerate(positions):
         before, other = events[int(rng.integers(0, position))], events[int(rng.integers(0, EVENTS))]
         of_item = before if number % 2 else other
         times = [event["log_time_ms"] for event in events[position - 1 : position + 1]]
         found.append(
             {
                 "number": number,
-                "log_position": position,
+                "position": position,
                 "now_ms": sum(times) // 2,
                 "user_id": before["user_id"],
                 "item_id": of_item["item_id"],
@@ -106,19 +105,16 @@ def asked(events):
     return found
 
 
-def as_of(events, questions):
-    """Our values, (questions, features): the log is folded once, cut exactly where somebody asks."""
+def as_we_read(events, questions):
+    """Our values of the same questions by their times alone, a column each."""
     features = tuple(FEATURES.values())
-    block, fold = (
-        declared(features, {"category": "category"}),
-        Fold(FoldSettings(attributes={"category": "category"}, cells=cells_of(features))),
-    )
+    block = declared(features, {"category": "category"})
+    fold = Fold(FoldSettings(attributes={"category": "category"}, cells=cells_of(features)))
     items = {event["item_id"]: event["category"] for event in events}
     catalogue = [
         Event(3, 1, item_id=item, body=b'{"category":"%s"}' % category.encode(), log_time_ms=START_MS)
         for item, category in items.items()
     ]
-    fold.apply(LogPosition(0), build(catalogue))
     acts = [
         Event(
             1,
@@ -131,15 +127,12 @@ def as_of(events, questions):
         )
         for event in events
     ]
-    found = []
-    for (start, stop), question in zip(
-        pairwise([0, *(each["log_position"] for each in questions)]), questions, strict=True
-    ):
-        fold.apply(fold.log_position, build(acts[start:stop]))
-        query = Query("r", "home", question["user_id"], None, 1, TimestampMs(question["now_ms"]), 1)
-        item_index = fold.vocabulary.item_indices((question["item_id"],))
-        candidates = Candidates(item_index, (), np.empty((1, 0), np.float32), np.empty((1, 0), np.int32))
-        found.append(block.read(fold.moment(query, Models({})), candidates)[0])
+    asking = [
+        Question(Query("r", "home", each["user_id"], None, 1, TimestampMs(each["now_ms"]), 1), (each["item_id"],))
+        for each in questions
+    ]
+    cursor = Cursor(fold, [(LogPosition(0), build([*catalogue, *acts]))])
+    found = [answer.values[0] for answer in as_of(cursor, asking, block.read)]
     return dict(zip(block.names, np.array(found).T, strict=True))
 
 
@@ -147,7 +140,7 @@ def of_feast(python, folder, events, questions, *flags):
     """Feast's values of the same questions, in float32; NaN where its join found no row."""
     pq.write_table(pa.Table.from_pylist(events), folder / "events.parquet")
     pq.write_table(pa.Table.from_pylist(questions), folder / "questions.parquet")
-    subprocess.run([python, str(PEER), "historical", str(folder), *flags], check=True, timeout=110)
+    subprocess.run([python, str(PEER), "historical", str(folder), *flags], check=True, timeout=240)
     table = pq.read_table(folder / "answers.parquet")
     assert table["number"].to_pylist() == list(range(len(questions)))
     return {name: np.array(table[name].to_pylist(), dtype=np.float64).astype(np.float32) for name in FEATURES}
@@ -168,7 +161,7 @@ def test_values_equal_those_of_feast_where_nothing_is_late(python, tmp_path):
     """At 1,000 questions to 20,000 events in order: every column to the bit of float32, what fades within its step."""
     events = shop(0.0)
     questions = asked(events)
-    ours, theirs = as_of(events, questions), of_feast(python, tmp_path, events, questions)
+    ours, theirs = as_we_read(events, questions), of_feast(python, tmp_path, events, questions)
     wrong = {name: int(each.sum()) for name, each in differ(ours, theirs).items()}
     fading = np.nanmax(np.abs(ours["item_fading_now"] / theirs["item_fading_now"] - 1))
     print(f"\nof {QUESTIONS} questions differ: {wrong}; what fades by {fading:.1e} at most")
@@ -183,7 +176,7 @@ def test_feast_counts_late_events_before_they_had_come(python, tmp_path, flags):
     """With a tenth up to 6 hours late the join by event time answers otherwise than a server could have then."""
     events = shop(0.1)
     questions = asked(events)
-    ours, theirs = as_of(events, questions), of_feast(python, tmp_path, events, questions, *flags)
+    ours, theirs = as_we_read(events, questions), of_feast(python, tmp_path, events, questions, *flags)
     wrong = differ(ours, theirs)
     shares = {name: f"{each.mean():.1%}" for name, each in wrong.items()}
     at_all = np.any(list(wrong.values()), axis=0)
@@ -197,7 +190,7 @@ def test_feast_agrees_where_its_rows_are_stamped_with_their_arrival(python, tmp_
     """The same late events: a table whose event timestamp is the time of arrival gives what the server saw."""
     events = shop(0.1)
     questions = asked(events)
-    ours = as_of(events, questions)
+    ours = as_we_read(events, questions)
     theirs = of_feast(python, tmp_path, events, questions, "--order=arrival", "--stamp=arrival")
     assert not any(each.any() for each in differ(ours, theirs).values())
 
@@ -209,9 +202,9 @@ def test_feast_counts_what_happened_at_the_moment_of_a_question(python, tmp_path
     questions = [
         {**each, "now_ms": event["log_time_ms"], **{name: event[name] for name in names}}
         for each in asked(events)
-        if (event := events[each["log_position"]])["action"] == "view"
+        if (event := events[each["position"]])["action"] == "view"
     ]
     questions = [{**each, "number": number} for number, each in enumerate(questions)]
-    ours, theirs = as_of(events, questions), of_feast(python, tmp_path, events, questions)
+    ours, theirs = as_we_read(events, questions), of_feast(python, tmp_path, events, questions)
     for name in ("item_views", "user_views", "user_item_views", "user_category_views"):
         np.testing.assert_array_equal(np.nan_to_num(ours[name]) + 1, theirs[name])
