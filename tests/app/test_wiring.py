@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from midstream.app.config import Config
@@ -15,8 +16,8 @@ from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Served
 from midstream.ranking.pipeline import recommend
-from midstream.testing.conformance import check_source
-from midstream.testing.still import StillShop
+from midstream.testing.conformance import check_feature, check_source
+from midstream.testing.still import SMALL, StillShop
 
 COMPONENTS = """
 import msgspec, numpy as np
@@ -183,6 +184,25 @@ def test_a_placement_reads_the_features_it_names(tmp_path):
     assert made["home"].declared.names == ("views", "mine", "unread")
     assert {cell.scope for cell in config.fold_settings().cells} == {"item", "user", "session"}
     assert Config().fold_settings().version() != config.fold_settings().version()
+
+
+def test_the_scorer_of_the_page_reads_a_feature(tmp_path):
+    """That of docs/features.md, written into components.py, beside the declaration at the page's top."""
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text("utf-8")
+    (tmp_path / "components.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    config = parse_config(text + 'scorers = [{ kind = "custom", path = "components:Bought" }]\n')
+    shop = StillShop(msgspec.structs.replace(config.fold_settings(), limits=SMALL.limits))
+    for number in range(4):
+        shop.put(f"i{number}")
+    shop.see("ann", "i1", "i2", "i2")
+    shop.act("purchase", "ann", "i2")
+    made = plans(config, tmp_path)["home"]
+    served = asyncio.run(recommend(made, shop.moment, shop.query(), lambda: math.inf))
+    assert served.failures == ()
+    assert served.scorer == "bought"
+    assert slate(shop, served)[0] == "i2"
+    check_feature(made.features[0], shop.moment(), served.candidates)
 
 
 def test_equal_files_make_equal_plans_and_other_features_others(tmp_path):
