@@ -42,6 +42,10 @@ SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
+KINDS_PAGE = ("tests/features/test_features_page.py",)
+INPUTS = ("tests/features/test_inputs.py",)
+AGENTS = ("tests/features/test_agents.py",)
+PARITY = ("tests/parity/test_features.py",)
 TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
 OUTCOMES = ("tests/state/test_outcomes.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
@@ -55,7 +59,135 @@ ARROW = ("tests/events/test_arrow.py", "tests/events/test_arrow_messages.py")
 BULK = ("tests/serving/test_bulk.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
 
+KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    ("unknown_truths_are_numbers", "features/inputs.py", "(item_index < 0) | (truth < 0)", "item_index < 0", INPUTS),
+    (
+        "lists_are_not_reduced",
+        "features/request_inputs.py",
+        "if self.reduction is None else",
+        "if True else",
+        KINDS_PAGE,
+    ),
+    ("a_value_is_where_it_was_sorted", "features/coding.py", "== codes, order[at], len", "== codes, at, len", INPUTS),
+    ("one_hot_of_the_first_tag", "features/coding.py", "(codes == code).any(axis=1)", "codes[:, 0] == code", INPUTS),
+    (
+        "buckets_of_codes",
+        "features/coding.py",
+        "self.of_hashes(items.value_hashes(attribute)[first])",
+        "(first % self.buckets).astype(np.float64)",
+        INPUTS,
+    ),
+    ("vectors_of_any_length", "features/request_inputs.py", "len(numbers) == self.length", "len(numbers) > 1", INPUTS),
+    (
+        "ages_in_milliseconds",
+        "features/kinds_attributes.py",
+        "(NOW - columns_from(reader)[0]) / SECOND_MS",
+        "NOW - columns_from(reader)[0]",
+        KINDS_PAGE,
+    ),
+    (
+        "arrivals_are_lost_at_a_restart",
+        "state/items.py",
+        'self._arrived_ms[:count] = arrays["arrived_ms"]',
+        "self._arrived_ms[:count] = 0",
+        PARITY,
+    ),
+    ("spaces_are_words", "features/texts.py", "[:CHARACTERS_MAX].split())", '[:CHARACTERS_MAX].split(" "))', INPUTS),
+    ("overlap_of_one_side", "features/texts.py", "/ len(left | right)", "/ len(left)", KINDS_PAGE),
+    ("an_item_is_like_itself", "state/shared_values.py", "own = 1 if is_among else 0", "own = 0", KINDS_PAGE),
+    (
+        "windows_that_fade",
+        "features/kinds_counts.py",
+        "window_ms=each.ms) for",
+        "half_life_ms=each.ms) for",
+        KINDS_PAGE,
+    ),
+    (
+        "weights_count_as_one",
+        "features/kinds_counts.py",
+        '"weight" if self.weighted else "one"\n        found',
+        '"one"\n        found',
+        KINDS_PAGE,
+    ),
+    (
+        "what_is_old_lives",
+        "features/kinds_counts.py",
+        "(NOW - column(newest), column(float(self.ttl.ms)))",
+        "(column(0.0), NOW - column(newest))",
+        KINDS_PAGE,
+    ),
+    (
+        "rates_are_not_smoothed",
+        "features/kinds_counts.py",
+        "everybody[0] / everybody[1] * self.smoothing",
+        "everybody[0] / everybody[1] * 0.0",
+        KINDS_PAGE,
+    ),
+    ("distinct_users_are_items", "features/kinds_counts.py", "of=self.of", 'of="item"', KINDS_PAGE),
+    ("deviation_of_the_mean", "features/kinds_counts.py", "squares - mean * mean", "squares - mean", KINDS_PAGE),
+    (
+        "since_the_first_act",
+        "features/kinds_counts.py",
+        'self.cell("time"), fold="max"',
+        'self.cell("time"), fold="min"',
+        KINDS_PAGE,
+    ),
+    (
+        "affinity_without_everybody",
+        "features/kinds_counts.py",
+        "value / everybody * self.smoothing",
+        "value / everybody * 0.0",
+        KINDS_PAGE,
+    ),
+    (
+        "match_with_what_has_no_value",
+        "state/shared_values.py",
+        "known += has_any",
+        "known += 1",
+        ("tests/state/test_shared_values.py",),
+    ),
+    ("the_oldest_items_are_the_last", "state/last_items.py", "acted[::-1].tolist()", "acted.tolist()", INPUTS),
+    (
+        "what_is_disliked_counts_too",
+        "state/last_items.py",
+        "    if not actions:\n        return recent.item_index[users.is_positive[recent.action]]\n",
+        "    if not actions:\n        return recent.item_index\n",
+        INPUTS,
+    ),
+    ("scores_of_other_items", "features/inputs.py", "place = order[at]", "place = at", INPUTS),
+    ("other_options_of_knn", "features/kinds_history.py", "KnnScores(query,", "KnnScores(SessionQuery(),", INPUTS),
+    ("weeks_begin_on_thursday", "features/request_inputs.py", " + _THURSDAY) % 7", ") % 7", KINDS_PAGE),
+    ("agents_as_they_are_written", "features/agents.py", "text[:_TEXT_MAX].lower()", "text[:_TEXT_MAX]", AGENTS),
+    ("hosts_that_end_alike", "features/agents.py", 'host.endswith(f".{own}")', "host.endswith(own)", AGENTS),
+    (
+        "fields_of_items_that_are_gone",
+        "features/request_inputs.py",
+        "looked_up(item_index[known], values[known],",
+        "looked_up(item_index[known], values,",
+        INPUTS,
+    ),
+    (
+        "relevancy_by_its_name",
+        "features/kinds_request.py",
+        'ItemField("relevancy")',
+        "ItemField(self.name)",
+        KINDS_PAGE,
+    ),
+    ("the_first_place_for_all", "features/request_inputs.py", "] = self.otherwise", "] = 0.0", KINDS_PAGE),
+    ("chance_without_the_seed", "features/request_inputs.py", "moment.query.seed & _BITS", "1 & _BITS", INPUTS),
+    (
+        "at_least_is_at_most",
+        "features/feature_text.py",
+        "ast.GtE: (Op.LESS, False, True)",
+        "ast.GtE: (Op.LESS, True, True)",
+        ("tests/features/test_feature_text.py",),
+    ),
+    ("readers_over_one_another", "features/declared.py", "            start = stop\n", "", KINDS_PAGE),
+)
+"""One for each kind of feature: name, file, what stands there, what is put in its place, tests."""
+
 BUGS = (
+    *(Bug(name, (Edit(file, old, new),), tests) for name, file, old, new, tests in KINDS),
     Bug("no_sync", (Edit("events/segments.py", SYNC, "            _ = file"),), POWER_LOSS),
     Bug(
         "every_second_sync_late",

@@ -18,6 +18,7 @@ from midstream.core.types import Candidates, LogPosition, Models, Query, Timesta
 from midstream.events.decode import decode
 from midstream.events.wire import Accept
 from midstream.features.declared import declared
+from midstream.features.external import External
 from midstream.features.kinds import AnyFeature
 from midstream.state.fold import Fold
 from midstream.state.settings import Limits
@@ -97,6 +98,9 @@ def test_no_column_is_made_up():
 def test_every_kind_is_explained(kind):
     """By name, with an example, and each option that is not shared by all."""
     tag = kind.__struct_config__.tag
+    if kind is External:  # its example is a file, in a section of its own
+        assert 'kind = "external"' in PAGE.read_text("utf-8")
+        return
     assert f"**`{tag}`**" in TEXT
     assert any(each["kind"] == tag for block in blocks("toml") for each in tomllib.loads(block).get("features", ()))
     if tag not in {"pair_score", "knn_score"}:

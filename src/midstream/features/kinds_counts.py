@@ -2,8 +2,8 @@
 
 Formulas below are of the events of ``actions`` with one key: those of an item, a user, a session, a value of the
 candidate's attribute, or a pair. Never counted is 0 in a count, NaN where there is nothing to divide by or to tell the
-least of; a key that is not known (no user, an item that no one named) is NaN. With several tags an item's events count
-for each; a candidate reads its first one.
+least of; a key that is not known (no user, an item that no one named) is NaN. An item's events count for each
+of its tags, and a candidate reads those of all of its tags together: sums are added up, the least is that of all.
 """
 
 from collections.abc import Mapping
@@ -147,7 +147,8 @@ class Since(Counted, frozen=True, tag="since"):
 class Affinity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="affinity", kw_only=True):
     """Share of what the user did that was with the candidate's value of an attribute, 0 to 1: acts fade, and weigh.
 
-    Pulled to everybody's share while the user has done little. Of an item without a value NaN.
+    Pulled to everybody's share while the user has done little. Of several tags the shares are added up, so they may
+    come to more than 1. Of an item without a value NaN.
     """
 
     name: str
