@@ -75,6 +75,7 @@ class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[feedback]``."""
 
     window: Duration = FoldSettings().outcome_window
+    reward: dict[str, float] = {}
 
 
 class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

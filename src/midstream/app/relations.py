@@ -212,6 +212,12 @@ def _events(config: Config) -> Iterator[Fault]:
             yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
         yield from _name(where, name)
         yield from _within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)
+    known = (*sorted(types), IMPRESSION)
+    for name, worth in config.feedback.reward.items():
+        where = f"$.feedback.reward.{name}"
+        if name not in known:
+            yield Fault(where, f'"{name}" is no action.', f"One of {', '.join(known)}.", "docs/feedback.md")
+        yield from _within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "docs/feedback.md")
 
 
 def _attributes(config: Config) -> Iterator[Fault]:

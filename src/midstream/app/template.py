@@ -53,7 +53,11 @@ price = "number". `available` is always there: an item with available = false is
     ),
     "feedback": (
         "What follows a slate is joined to it by its request id (docs/feedback.md).",
-        {"window": "Log time for which it is. A change rebuilds the state from the log."},
+        {
+            "window": "Log time for which it is. A change rebuilds the state from the log.",
+            "reward": "What an example is worth by what came of it, such as { click = 1.0, purchase = 5.0 }; actions\n"
+            "that are not named are worth nothing. {} = the weights of the types.",
+        },
     ),
     "users": (
         "People.",

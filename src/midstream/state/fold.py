@@ -34,7 +34,7 @@ from midstream.state.event_ids import Admission, EventIds, Fingerprints, fingerp
 from midstream.state.hashing import id_hash
 from midstream.state.items import Items
 from midstream.state.kernel import frozen_columns, kernel
-from midstream.state.outcomes import Outcomes
+from midstream.state.outcomes import Leaving, Outcomes
 from midstream.state.pairs import Pairs
 from midstream.state.requests import Requests
 from midstream.state.segments import Segments
@@ -138,6 +138,8 @@ class Fold:
         self._position = LogPosition(0)
         self._log_time_ms = 0
         self._left: frozenset[type] = frozenset()
+        self.leaving: Leaving | None = None
+        """Is given each slate as it leaves ``outcomes``. No part of the state."""
         self._named: dict[str, Table] = {
             "event_ids": self.event_ids,
             "vocabulary": self.vocabulary,
@@ -251,7 +253,7 @@ class Fold:
         if Requests not in self._left:
             self.requests.apply(indexed)
         if Outcomes not in self._left:
-            self.outcomes.apply(indexed)
+            self.outcomes.apply(indexed, self.leaving)
         self.counted.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])

@@ -148,6 +148,11 @@ class Outcomes:
         return int(self._rings["count"][0])
 
     @property
+    def actions(self) -> tuple[str, ...]:
+        """The configured actions, by number."""
+        return self._names
+
+    @property
     def waiting_count(self) -> int:
         """Outcomes that wait for their slate."""
         return int(self._waiting_meta["count"][0])

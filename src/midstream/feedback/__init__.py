@@ -1,0 +1,1 @@
+"""Outcomes of slates, from ``state``, become examples and rewards, for ``training`` and ``evaluation``."""
