@@ -51,6 +51,7 @@ OUTCOMES = ("tests/state/test_outcomes.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
+PARITY = ("tests/app/test_parity.py",)
 AS_OF = ("tests/features/test_as_of.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
@@ -893,6 +894,17 @@ BUGS = (
             ),
         ),
         AS_OF,
+    ),
+    Bug(
+        "features_of_another_user",
+        (
+            Edit(
+                "ranking/pipeline.py",
+                "    features = read(plan.features, moment, candidates, failures)\n",
+                "    features = read(plan.features, replace(moment, user_index=0), candidates, failures)\n",
+            ),
+        ),
+        PARITY,
     ),
 )
 

@@ -155,7 +155,7 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
     """
     block = past.block(options.features)
     schema = _schema_of(asked, block.names)
-    cursor = _cursor_for(past, asked, notify)
+    cursor = cursor_for(past, asked, notify)
 
     def rows() -> Iterator[Batch]:
         for chunk in asked.chunks():
@@ -166,7 +166,7 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
     return Answers(schema, rows())
 
 
-def _cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:
+def cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:
     """Return a fold at or before the first question, or say that the log does not hold what is asked about."""
     first, last = asked.first, asked.last
     log = past.log

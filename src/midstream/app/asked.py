@@ -5,7 +5,7 @@ A row is one question. It says who asks (``user_id``, ``session_id``), about whi
 What is held in memory is 20 bytes a row, whatever the rows hold.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.events.loose_arrow import Array, Batch, Schema, pa
 from midstream.features.as_of import Question
+from midstream.ranking.served import ServedRecord
 
 pc: Any = pyarrow.compute
 CHUNK_ROWS_MAX, CHUNK_ITEMS_MAX = 10_000, 65_536
@@ -38,6 +39,8 @@ class Chunk:
     """What goes along to the answers, a row for each question."""
     per_item: Mapping[str, Array]
     """``item_id``, and what else is known of each item, those of all questions end to end."""
+    records: Sequence[ServedRecord] = ()
+    """What was served, where that is what the questions are about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

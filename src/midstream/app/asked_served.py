@@ -5,7 +5,7 @@ positions that they saw, which is another one, as a record is appended some time
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,16 @@ class ServedCounts:
     """Copies of a record that stands in the log already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """Which records of a range are asked about."""
+
+    wants: Callable[[int, ServedBody], bool]
+    """Told log position and content of each."""
+    sample: int
+    """At most so many, those with the smallest hashes of the request ids: the same in each run."""
+
+
 def served_range(text: str, now_ms: int) -> ServedRange:
     """Return what ``FROM..TO`` says.
 
@@ -99,7 +109,7 @@ def _bound(text: str, now_ms: int) -> tuple[int | None, int | None]:
 
 
 def of_served(
-    log: LogView, wanted: ServedRange, stack: ExitStack, place: Path | None = None
+    log: LogView, wanted: ServedRange, stack: ExitStack, place: Path | None = None, picks: Picks | None = None
 ) -> tuple[Asked, ServedCounts]:
     """Return the served records of a log as questions about the items of their slates.
 
@@ -108,12 +118,15 @@ def of_served(
         wanted: Which records.
         stack: At whose end what was laid on disk is removed.
         place: Folder with room for it: 1 kB a record.
+        picks: Some of them; None = all.
     """
     counts = ServedCounts()
     spill = stack.enter_context(Spill(_LAID, place))
     positions, sizes, requests = array("q"), array("q"), array("Q")
     waiting: list[tuple[int, bytes]] = []
     for position, body, told in _records(log, wanted, counts):
+        if picks is not None and not picks.wants(position, told):
+            continue
         positions.append(told.log_position)
         sizes.append(len(told.ids))
         requests.append(id_hash(told.request_id))
@@ -123,13 +136,14 @@ def of_served(
             waiting = []
     _lay(spill, waiting)
     hashes = np.array(requests, dtype=np.uint64)
-    is_first = np.zeros(len(hashes), dtype=np.bool_)
-    is_first[np.unique(hashes, return_index=True)[1]] = True
-    counts.again = int(np.count_nonzero(~is_first))
-    counts.asked = int(np.count_nonzero(is_first))
+    is_asked = np.zeros(len(hashes), dtype=np.bool_)
+    first = np.unique(hashes, return_index=True)[1]  # in the order of the hashes
+    is_asked[first if picks is None else first[: picks.sample]] = True
+    counts.again = len(hashes) - len(first)
+    counts.asked = int(np.count_nonzero(is_asked))
     keys = np.array(positions, dtype=np.int64)
     laid = Laid("served", spill, keys, np.array(sizes, dtype=np.int64), chunk_of, _KEPT, _PER_ITEM)
-    return Asked(laid, np.flatnonzero(~is_first)), counts
+    return Asked(laid, np.flatnonzero(~is_asked)), counts
 
 
 def _lay(spill: Spill, rows: list[tuple[int, bytes]]) -> None:
@@ -178,7 +192,7 @@ def _told(body: bytes, begin: int, counts: ServedCounts) -> ServedBody | None:
 def chunk_of(rows: Batch) -> Chunk:
     """Return records that were laid on disk as questions."""
     numbers: list[int] = rows.column("row").to_pylist()
-    records = records_of(rows)
+    records = [decode_served(body) for body in rows.column("body").to_pylist()]
     questions = [question_of(record, row) for record, row in zip(records, numbers, strict=True)]
     queries = [record.query for record in records]
     kept = [
@@ -197,12 +211,7 @@ def chunk_of(rows: Batch) -> Chunk:
         "propensity": pa.array([item.propensity for item in items], pa.float32()),
         "score": pa.array([item.score for item in items], pa.float32()),
     }
-    return Chunk(questions, pa.RecordBatch.from_arrays(kept, schema=_KEPT), per_item)
-
-
-def records_of(rows: Batch) -> list[ServedRecord]:
-    """Return the records that were laid on disk."""
-    return [decode_served(body) for body in rows.column("body").to_pylist()]
+    return Chunk(questions, pa.RecordBatch.from_arrays(kept, schema=_KEPT), per_item, records)
 
 
 def question_of(record: ServedRecord, row: int) -> Question:

@@ -1,0 +1,122 @@
+"""``features check``: values that were kept with served slates beside those that the log gives as of then."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.as_of import Past, cursor_for
+from midstream.app.as_of_calls import past_config
+from midstream.app.asked_served import Picks, of_served, served_range
+from midstream.app.running import DATA_NAME, Outside
+from midstream.app.wiring import declarations
+from midstream.engine.child import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.rewrite import receipts
+from midstream.events.served_body import ServedBody
+from midstream.features.as_of import Answer, as_of
+from midstream.features.parity import ColumnParity, Parity, comparable
+from midstream.ranking.plan import FEATURES
+from midstream.ranking.served import ServedRecord
+
+SAMPLE = 1_000
+"""Slates compared unless asked otherwise: 20,000 rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What is compared."""
+
+    served: str = ".."
+    """``FROM..TO``: log positions or times of the records."""
+    sample: int = SAMPLE
+    """At most so many slates, chosen by their request ids, so that a second run compares the same."""
+    tolerance: float = 0.0
+    """Largest difference that counts as equal; see ``Parity``."""
+    config: Path | None = None
+    """By which the slates were served; None = that of the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What came of it."""
+
+    slates: int
+    compared: int
+    mismatched: int
+    logged: int
+    """Slates in the range that have values."""
+    other_config: int
+    """Of those, the ones served by another configuration: what its names meant is not known here."""
+    rewritten: int
+    """Of those, the ones from before the log was written anew without erased users, whose acts they still saw."""
+    left_out: tuple[str, ...]
+    """Features that depend on candidates that were not chosen."""
+    columns: tuple[ColumnParity, ...]
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Says which records are compared, and counts the others."""
+
+    config_hash: str
+    rewritten_before: int
+    logged: int = 0
+    other_config: int = 0
+    rewritten: int = 0
+
+    def __call__(self, position: int, told: ServedBody) -> bool:
+        """Return whether a record has values that the log should give; a block that failed has none."""
+        if not told.feature_names or any(component == FEATURES for component, _ in told.failures):
+            return False
+        self.logged += 1
+        if told.config_hash != self.config_hash:
+            self.other_config += 1
+        elif position < self.rewritten_before:
+            self.rewritten += 1
+        else:
+            return True
+        return False
+
+
+def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody) -> CheckReport:
+    """Compare a sample of the slates whose values were kept.
+
+    Raises:
+        Invalid: No feature is declared, or the range is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    config = past_config(folder, options.config)
+    past = Past(folder, config)
+    declared = declarations(config, folder)
+    names = comparable(declared)
+    block = past.block(names)
+    chosen = _Chosen(config.config_hash, rewritten_before(DataFolder(folder / DATA_NAME), past.log.identity.generation))
+    parity = Parity(options.tolerance)
+    with ExitStack() as stack:
+        bounds = served_range(options.served, Outside().clock())
+        asked, _ = of_served(past.log, bounds, stack, picks=Picks(chosen, options.sample))
+        cursor = cursor_for(past, asked, notify)
+        for chunk in asked.chunks():
+            for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, block.read), strict=True):
+                compare(parity, record, answer, block.names)
+    left_out = tuple(each for each in declared.names if each not in names)
+    counts = parity.slates, parity.compared, parity.mismatched, chosen.logged, chosen.other_config, chosen.rewritten
+    return CheckReport(*counts, left_out, tuple(parity.columns.values()))
+
+
+def compare(parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str]) -> None:
+    """Compare the columns that a record and the answer have in common."""
+    if record.features is None:
+        return
+    common = [name for name in record.features.names if name in names]
+    logged = record.features.values[:, [record.features.names.index(name) for name in common]]
+    found = answer.values[:, [names.index(name) for name in common]]
+    parity.add(record.query.request_id, answer.question.items, common, np.ascontiguousarray(logged), found)
+
+
+def rewritten_before(data: DataFolder, generation: int) -> int:
+    """Return the log position before which the log was written anew, without the acts of erased users; 0 = never."""
+    return max((each.log_position for each in receipts(data) if each.generation <= generation), default=0)

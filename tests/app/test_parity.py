@@ -1,0 +1,155 @@
+"""The check of served values against the log: what is the same passes, whatever is not is found and named."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.parity import CheckOptions, check_features, rewritten_before
+from midstream.app.running import DATA_NAME, open_shop
+from midstream.cli.features_check import status_of
+from midstream.engine.folder import DataFolder
+from midstream.engine.rewrite import Receipt
+from midstream.features.declared import DeclaredFeatures
+from midstream.features.parity import Parity, unequal
+
+TOML = """
+[items.attributes]
+category = "category"
+
+[[features]]
+name = "mine"
+kind = "count"
+scope = "user"
+actions = ["view"]
+half_lives = ["1h"]
+
+[[features]]
+name = "views"
+kind = "count"
+actions = ["view"]
+
+[[features]]
+name = "apart"
+kind = "diversity"
+attribute = "category"
+
+[[placements]]
+name = "home"
+features = ["mine", "views", "apart"]
+log_features = 1.0
+
+[limits]
+users_max = 500
+items_max = 500
+click_items_max = 500
+event_ids_max = 10000
+sessions_max = 500
+index_sessions_max = 500
+hot_items_max = 50
+new_items_max = 50
+requests_max = 100
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a configuration that keeps the values of every slate."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    return tmp_path
+
+
+def serve(folder, rounds=10):
+    """Let users act and ask, in turns."""
+    rng = np.random.default_rng(4)
+    with open_shop(folder) as shop:
+        for _ in range(rounds):
+            acts = [
+                {"type": "view", "user_id": f"u{rng.integers(4)}", "item_id": f"i{rng.integers(20)}"} for _ in range(9)
+            ]
+            shop.record(acts)
+            shop.recommend(placement="home", user_id=f"u{rng.integers(4)}", n=5)
+
+
+def test_values_that_were_served_are_those_of_the_log(folder):
+    """Every value of every slate is compared, but of what depends on items that were not chosen."""
+    serve(folder)
+    report = check_features(folder, CheckOptions())
+    assert (report.slates, report.compared, report.mismatched) == (10, 10 * 5 * 2, 0)
+    assert [each.name for each in report.columns] == ["mine", "views"]
+    assert report.left_out == ("apart",)
+    assert status_of(report) == 0
+
+
+def test_a_request_that_saw_another_state_is_found(folder, monkeypatch):
+    """A read of a user who is not the asking one differs in that user's column, with the request and item named."""
+    read = DeclaredFeatures.read
+    monkeypatch.setattr(
+        DeclaredFeatures, "read", lambda self, moment, found: read(self, replace(moment, user_index=0), found)
+    )
+    serve(folder)
+    monkeypatch.undo()
+    report = check_features(folder, CheckOptions())
+    mine, views = report.columns
+    assert 0 < mine.mismatched < mine.compared
+    assert views.mismatched == 0
+    assert mine.worst > 0
+    assert mine.examples[0].request_id
+    assert mine.examples[0].logged != mine.examples[0].as_of
+    assert status_of(report) == 1
+    roomy = check_features(folder, CheckOptions(tolerance=1e9)).columns[0]
+    assert 0 < roomy.mismatched < mine.mismatched  # what only one of the two knows differs by any measure
+    assert all(np.isnan(each.logged) != np.isnan(each.as_of) for each in roomy.examples)
+
+
+def test_a_sample_is_the_same_each_time(folder):
+    """At most so many slates, the same ones again."""
+    serve(folder)
+    assert check_features(folder, CheckOptions(sample=3)).slates == 3
+    assert check_features(folder, CheckOptions(served="0..1")).slates == 0
+
+
+def test_without_values_there_is_nothing_to_compare(folder):
+    """Which is not the same as finding no difference."""
+    (folder / "midstream.toml").write_text(TOML.replace("log_features = 1.0", "log_features = 0.0"))
+    serve(folder, rounds=2)
+    report = check_features(folder, CheckOptions())
+    assert (report.logged, report.compared) == (0, 0)
+    assert status_of(report) == 2
+
+
+def test_slates_of_another_configuration_are_not_compared(folder):
+    """They are counted; its names may have meant other things."""
+    serve(folder, rounds=3)
+    (folder / "midstream.toml").write_text(TOML.replace('half_lives = ["1h"]', 'half_lives = ["2h"]'))
+    report = check_features(folder, CheckOptions())
+    assert (report.logged, report.other_config, report.compared) == (3, 3, 0)
+    (folder / "before.toml").write_text(TOML)
+    assert check_features(folder, CheckOptions(config=folder / "before.toml")).slates == 3
+
+
+def test_what_was_served_before_a_rewrite_is_not_compared(folder):
+    """The acts of erased users are gone from the log, and were not when those slates were served."""
+    serve(folder, rounds=4)
+    data = DataFolder(folder / DATA_NAME)
+    data.receipts.mkdir()
+    receipt = Receipt(0, 0, 20, (), (), "", {}, time_ms=1)
+    (data.receipts / "1-0.json").write_bytes(msgspec.json.encode(receipt))
+    assert rewritten_before(data, 0) == 20
+    report = check_features(folder, CheckOptions())
+    assert report.rewritten > 0
+    assert report.slates == 4 - report.rewritten
+
+
+def test_equal_means_the_same_bits():
+    """A zero of another sign differs, NaN equals NaN of any bits and no number, and a tolerance is one."""
+    nan = np.array([0x7FC00000, 0x7FC00001], dtype=np.uint32).view(np.float32)
+    logged = np.array([[0.0, nan[0], nan[0], 1.0, 1000.0]], dtype=np.float32)
+    as_of = np.array([[-0.0, nan[1], 1.0, 1.00001, 1000.5]], dtype=np.float32)
+    assert unequal(logged, as_of, 0.0).tolist() == [[True, False, True, True, True]]
+    assert unequal(logged, as_of, 0.001).tolist() == [[False, False, True, False, False]]
+    parity = Parity()
+    parity.add("r", ["a"], list("abcde"), logged, as_of)
+    assert (parity.compared, parity.mismatched) == (5, 4)
+    assert parity.columns["c"].worst == np.inf
