@@ -1,12 +1,18 @@
 """The report says what came of real answers, from the folder alone, and the metrics of the engine say the same."""
 
 from collections import Counter
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
+import msgspec
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.reporting import report_of, report_table
+from midstream.app.config import Config, Placement
+from midstream.app.reporting import feature_table, live_columns, report_of, report_table
 from midstream.app.running import open_shop
+from midstream.app.server_address import publish
+from midstream.features.kinds import Count
 
 ITEMS = [f"lamp-{number}" for number in range(12)]
 
@@ -73,3 +79,49 @@ def test_an_empty_folder_has_an_empty_report(tmp_path):
         shop.recommend()
     (row,) = report_of(tmp_path, Config()).rows
     assert row.rates["click"] is None
+
+
+def _live(psi):
+    figures = {"null_ratio": 0.25, "mean": 2.5, "deviation": 1.0, "quantiles": [1, 4], "distinct": 4}
+    return {"known": 3, **figures, "psi": psi, "ks": None, "ks_p_value": None}
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """Says of one feature what its two columns are like, and knows no other."""
+
+    def do_GET(self):
+        """Answer one request."""
+        found = self.path == "/v1/features/views"
+        body = msgspec.json.encode({"name": "views", "live": {"views_1h": _live(0.1), "views_1d": _live(0.5)}})
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(body if found else b"{}")
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+def test_a_running_server_says_how_far_features_drifted(tmp_path):
+    """Of the features that placements read, what drifted most first; without a server nothing is said."""
+    (tmp_path / "data").mkdir()
+    features = tuple(Count(name=name, actions=("view",)) for name in ("views", "gone", "unread"))
+    config = Config(features=features, placements=(Placement(features=("views", "gone")),))
+    assert live_columns(tmp_path, config) == {}
+    server = HTTPServer(("127.0.0.1", 0), FakeServer)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        publish(tmp_path / "data", f"http://127.0.0.1:{server.server_port}")
+        found = live_columns(tmp_path, config)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert list(found) == ["views_1h", "views_1d"]
+    names, rows = feature_table(replace(report_of(tmp_path, config), features=found))
+    assert names[0] == "feature"
+    assert rows == [
+        ("views_1d", 3, "0.25", "2.5", "1", "0.5", "–"),
+        ("views_1h", 3, "0.25", "2.5", "1", "0.1", "–"),
+    ]
+    assert live_columns(tmp_path, config) == {}

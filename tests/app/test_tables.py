@@ -18,6 +18,7 @@ from midstream.app.wiring import plans
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
+from midstream.engine.feature_reads import view_of
 from midstream.events.schema import Event, build
 from midstream.features.external import External, Table, TableColumns, bound, table_faults
 from midstream.state.fold import Fold
@@ -258,3 +259,13 @@ def test_a_configuration_says_what_is_wrong_with_its_tables(tmp_path):
         parse_config(CONFIG.replace("ttl", 'entity = "itm"\nttl'))
     with pytest.raises(ConfigInvalid, match=r"\$\.tables\[0\]\.path\n"):
         plans(parse_config(CONFIG), tmp_path)
+
+
+def test_a_view_of_a_feature_says_which_file_was_read(tmp_path):
+    """Its hash, rows and newest time, and whose id the table has."""
+    (tmp_path / "t.csv").write_text(CSV)
+    found = view_of(Fold(FoldSettings()), plans(parse_config(CONFIG), tmp_path), "quality", NOW)
+    assert found is not None
+    assert found.table is not None
+    assert (found.scope, found.table.name, found.table.rows, found.table.incomplete_rows) == ("item", "t", 4, 1)
+    assert (found.table.sha256, found.table.newest) == (hashlib.sha256(CSV.encode()).hexdigest(), NOW)

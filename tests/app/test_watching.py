@@ -44,8 +44,17 @@ def test_served_items_feed_the_metrics() -> None:
     assert f'midstream_feature_mean{{feature="views"}} {found.mean}' in text
     psi = next(line for line in text.splitlines() if line.startswith("midstream_feature_psi{"))
     assert float(psi.rpartition(" ")[2]) > 1.0
+    told = rig.engine.feature("views")
+    assert told is not None
+    live = told.live["views"]
+    assert (live.known, live.quantiles) == (found.known, found.quantiles)
+    assert live.psi == float(psi.rpartition(" ")[2])
+    assert live.ks == 1.0
     rig.engine.swap(rig.engine.fold, rig.engine.plans)
     assert rig.engine.feature_values.column("views") is None
+    after = rig.engine.feature("views")
+    assert after is not None
+    assert after.live == {}
 
 
 def test_a_baseline_is_a_file_beside_the_configuration(tmp_path: Path) -> None:

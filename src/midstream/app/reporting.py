@@ -1,11 +1,21 @@
 """What came of the slates of a data folder: how often they were seen and acted on, by placement, tier and plan."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
+import msgspec
 
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
+from midstream.app.running import DATA_NAME
+from midstream.app.server_address import read_address
+from midstream.engine.folder import DataFolder
+from midstream.engine.types import LiveColumn
+
+ANSWER_S_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,8 @@ class Report:
     """Slates to which outcomes are still joined."""
     waiting: int
     """Outcomes that wait for their slate."""
+    features: Mapping[str, LiveColumn] = field(default_factory=dict[str, LiveColumn])
+    """What columns of features are like among the newest served items, by name; empty while no server runs."""
 
 
 def report_of(folder: Path, config: Config) -> Report:
@@ -57,7 +69,43 @@ def report_of(folder: Path, config: Config) -> Report:
         for each in outcomes.counts()
     ]
     rows.sort(key=lambda row: (row.placement, row.tier))
-    return Report(tuple(rows), outcomes.totals, len(outcomes), outcomes.waiting_count)
+    live = live_columns(folder, config)
+    return Report(tuple(rows), outcomes.totals, len(outcomes), outcomes.waiting_count, live)
+
+
+def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
+    """Return what a running server says of the features that its placements read; nothing without one."""
+    url = read_address(DataFolder(folder / DATA_NAME).root)
+    found: dict[str, LiveColumn] = {}
+    if url is None or not config.features:
+        return found
+    read = {name for placement in config.placements for name in placement.features}
+    with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+        for each in config.features:
+            answer = client.get(f"/v1/features/{each.name}") if each.name in read else None
+            if answer is not None and answer.is_success:
+                found |= msgspec.json.decode(answer.content, type=_Live).live
+    return found
+
+
+class _Live(msgspec.Struct, frozen=True):
+    """What of a feature's view is told here."""
+
+    live: Mapping[str, LiveColumn] = {}
+
+
+def feature_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+    """Return names of columns and rows of features for people, what drifted most first."""
+    ordered = sorted(report.features.items(), key=lambda each: (-(each[1].psi or 0.0), each[0]))
+    rows = [
+        (name, each.known, *(_short(one) for one in (each.null_ratio, each.mean, each.deviation, each.psi, each.ks)))
+        for name, each in ordered
+    ]
+    return ("feature", "served items", "null ratio", "mean", "deviation", "psi", "ks"), rows
+
+
+def _short(number: float | None) -> str:
+    return "–" if number is None else f"{number:.4g}"
 
 
 def report_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:

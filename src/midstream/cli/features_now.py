@@ -8,7 +8,7 @@ from midstream.cli.console import HERE, AsJson, Folder, bytes_text, err, out, pr
 
 if TYPE_CHECKING:
     from midstream.app.feature_views import Shown
-    from midstream.engine.types import FeatureView
+    from midstream.engine.types import FeatureView, TableView
 
 app = typer.Typer()
 _READING = "reading the log; the first time on a machine this compiles for about a minute"
@@ -76,12 +76,23 @@ def print_shown(shown: "Shown") -> None:
         "read_by": ", ".join(view.used_by) or "no placement",
         "last_counted": age_text(view.age_ms),
         "complete_since": "always" if view.complete_since is None else time_text(view.complete_since),
+        **_table_facts(view.table),
         "memory": f"{bytes_text(view.bytes_now)} now, {bytes_text(view.bytes_max)} at the maximum",
     }
     print_facts(facts, as_json=False)
     rows = [(item, *row) for item, row in zip(shown.items, shown.values, strict=True)]
     out.print(table_of(("item", *view.columns), rows))
     say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
+
+
+def _table_facts(table: "TableView | None") -> dict[str, str]:
+    """Return what is known of a table from outside, nothing of other features."""
+    if table is None:
+        return {}
+    newest = "none" if table.newest is None else time_text(table.newest)
+    passed_by = f", {table.incomplete_rows:,} without id or time" if table.incomplete_rows else ""
+    held = f"{table.rows:,} rows{passed_by}, {bytes_text(table.bytes_now)}, the newest of {newest}"
+    return {"table": f"{table.name}: {held}", "sha256": table.sha256}
 
 
 def _row(view: "FeatureView") -> tuple[str, ...]:

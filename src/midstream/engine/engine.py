@@ -16,7 +16,7 @@ from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
 from midstream.engine.answers import answer_of, count_outcomes, note, query_of, require_known, served_event
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
-from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of
+from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import clock_concern, item_view, outcome_sums, served_record, user_view
@@ -410,7 +410,7 @@ class Engine:
 
     def feature(self, name: str) -> FeatureView | None:
         """Return what is known of one declared feature, None = it is not declared."""
-        return view_of(self.fold, self.plans, name, self.clock())
+        return with_live(view_of(self.fold, self.plans, name, self.clock()), self.feature_values)
 
     def health(self) -> Health:
         """Return what the engine can do now, and why not more."""

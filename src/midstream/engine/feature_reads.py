@@ -1,6 +1,8 @@
 """Declared features read for a caller, and what is known of each feature: how complete, how fresh, how large."""
 
+import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -8,9 +10,11 @@ import numpy as np
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Models, Query, TimestampMs
-from midstream.engine.types import FeatureAsk, FeatureRead, FeatureView
+from midstream.engine.types import FeatureAsk, FeatureRead, FeatureView, LiveColumn, TableView
 from midstream.features.declarations import NONE, Declarations
+from midstream.features.external import External, ExternalTable
 from midstream.features.kinds import AnyFeature, scope_of
+from midstream.monitoring.feature_values import FeatureValues
 from midstream.ranking.plan import Plan
 from midstream.state.cell_layout import BUCKETS
 from midstream.state.fold import Fold
@@ -18,6 +22,8 @@ from midstream.state.program import Cell
 
 ITEMS_MAX = 1_000
 """Items of one read: 256 columns of them are read in about 2 ms, a turn of the event loop."""
+LIVE_COLUMNS_MAX = 8
+"""Columns of a view that are looked at among served items: 15 ms, on the thread that answers."""
 WAIT_S_MAX = 0.05
 """How long a read waits for a log position: the deadline of a placement."""
 PAGE = "docs/features.md"
@@ -93,13 +99,16 @@ def complete_since(fold: Fold, cells: Collection[Cell]) -> TimestampMs | None:
 
 
 def _view(fold: Fold, plans: Mapping[str, Plan], feature: AnyFeature, now_ms: int) -> FeatureView:
-    program = declared_by(plans).program(feature.name)
+    declarations = declared_by(plans)
+    program = declarations.program(feature.name)
+    tables = {each.name: each for each in declarations.tables}
+    table = tables.get(feature.table) if isinstance(feature, External) else None
     age_ms = _age_ms(fold, program.cells, now_ms)
     bytes_now, bytes_max = fold.cells.share_of(program.cells)
     return FeatureView(
         name=feature.name,
         kind=str(feature.__struct_config__.tag),
-        scope=scope_of(feature),
+        scope=scope_of(feature) or ("" if table is None else table.entity),
         columns=program.names,
         used_by=tuple(sorted({plan.name for plan in plans.values() if set(program.names) <= _columns(plan)})),
         declaration=msgspec.json.decode(msgspec.json.encode(feature, enc_hook=str)),
@@ -108,7 +117,38 @@ def _view(fold: Fold, plans: Mapping[str, Plan], feature: AnyFeature, now_ms: in
         complete_since=complete_since(fold, program.cells),
         bytes_now=round(bytes_now),
         bytes_max=round(bytes_max),
+        table=None if table is None else _table_view(table),
     )
+
+
+def _table_view(table: ExternalTable) -> TableView:
+    newest = None if table.newest_ms < 0 else TimestampMs(table.newest_ms)
+    size = table.versions.byte_count
+    return TableView(table.name, table.sha256, table.rows, table.incomplete_rows, newest, size)
+
+
+def with_live(view: FeatureView | None, values: FeatureValues) -> FeatureView | None:
+    """Return the view with what its first columns are like among served items. Cost: 2 ms a column."""
+    if view is None:
+        return None
+    live: dict[str, LiveColumn] = {}
+    for name in view.columns[:LIVE_COLUMNS_MAX]:
+        column, drift = values.column(name), values.drift(name)
+        if column is not None and drift is not None:
+            far = (drift.psi, drift.ks.statistic, drift.ks.p_value)
+            psi, ks, p_value = (None if math.isnan(each) else each for each in far)
+            live[name] = LiveColumn(
+                known=column.known,
+                null_ratio=column.null_ratio,
+                mean=column.mean,
+                deviation=column.deviation,
+                quantiles=column.quantiles,
+                distinct=column.distinct,
+                psi=psi,
+                ks=ks,
+                ks_p_value=p_value,
+            )
+    return replace(view, live=live)
 
 
 def _age_ms(fold: Fold, cells: Collection[Cell], now_ms: int) -> int | None:

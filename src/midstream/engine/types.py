@@ -112,6 +112,39 @@ class FeatureRead:
 
 
 @dataclass(frozen=True, slots=True)
+class TableView:
+    """What a feature's table from outside holds."""
+
+    name: str
+    sha256: str
+    """Of the file that was read."""
+    rows: int
+    incomplete_rows: int
+    """Rows without an id or a time, passed by."""
+    newest: TimestampMs | None
+    """Time of its newest row; None = it has none."""
+    bytes_now: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveColumn:
+    """What one column is like among the newest items that were served. None = there is no value to say it of."""
+
+    known: int
+    """Items with a value."""
+    null_ratio: float | None
+    mean: float | None
+    deviation: float | None
+    quantiles: tuple[float, ...]
+    """At 0, 1, 5, 25, 50, 75, 95, 99 and 100 %."""
+    distinct: int
+    psi: float | None
+    """Drift from the baseline; None = there is none, or one of both has no values."""
+    ks: float | None
+    ks_p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureView:
     """One declared feature: what it is, who reads it, how complete, how fresh and how large it is."""
 
@@ -136,6 +169,10 @@ class FeatureView:
     """Memory of what it counts, about. What several features count is in each of them."""
     bytes_max: int
     """The same at the maxima of ``[limits]``."""
+    table: TableView | None = None
+    """Of a feature that reads a table from outside."""
+    live: Mapping[str, LiveColumn] = field(default_factory=dict[str, LiveColumn])
+    """By column, of the first eight; empty while none was served, and where all features are listed."""
 
 
 @dataclass(frozen=True, slots=True)
