@@ -44,6 +44,7 @@ from midstream.state.settings import FoldSettings
 from midstream.state.user_slots import new_meta
 from midstream.state.vocabulary import Vocabulary
 
+_PAGE_BYTES = 4_096
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _PROGRAMS_MAX: Final = 256
 """Programs whose tables are kept: a few a plan, of plans that come and go."""
@@ -106,9 +107,8 @@ class Cells:
 
     @property
     def bytes_now(self) -> int:
-        """Memory of the rows in use, about."""
-        keyed = sum(len(group.keys) * KEY_ROW.itemsize for group in self.groups if group.keys is not None)
-        return sum(self._used(group) * group.rows.strides[0] for group in self.groups) + keyed
+        """Memory of the rows, keys and tables in use, about."""
+        return sum(self._bytes(number)[0] for number in range(len(self.groups)))
 
     @property
     def bytes_max(self) -> int:
@@ -124,11 +124,8 @@ class Cells:
         for number, group in enumerate(self.groups):
             mine = [cell for cell in group.cells if cell in cells]
             share = (words_of(mine) - 1) / (words_of(group.cells) - 1)
-            used, row = self._used(group), group.rows.strides[0]
-            now += share * used * (row + (KEY_ROW.itemsize if group.keys is not None else 0))
-            entries = int(self._layout.groups[ENTRIES, number])
-            keys = len(group.rows) * KEY_ROW.itemsize + 4 * entries if group.keys is not None else 0
-            full += share * (group.rows.nbytes + keys)
+            each_now, each_full = self._bytes(number)
+            now, full = now + share * each_now, full + share * each_full
         return now, full
 
     @property
@@ -316,3 +313,10 @@ class Cells:
         if group.scope == "item":
             return self._vocabulary.item_count
         return self._items.value_count(group.attribute) if group.scope == "attribute" else 1
+
+    def _bytes(self, number: int) -> tuple[int, int]:
+        """Return the memory of one scope, now, about, and at its maximum."""
+        group, table = self.groups[number], 4 * int(self._layout.groups[ENTRIES, number])
+        row = group.rows.strides[0] + (KEY_ROW.itemsize if group.keys is not None else 0)
+        used = self._used(group)  # each key touches a page of its table, as long as there are others
+        return used * row + min(table, used * _PAGE_BYTES), len(group.rows) * row + table
