@@ -70,7 +70,7 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         KINDS_PAGE,
     ),
     ("a_value_is_where_it_was_sorted", "features/coding.py", "== codes, order[at], len", "== codes, at, len", INPUTS),
-    ("one_hot_of_the_first_tag", "features/coding.py", "(codes == code).any(axis=1)", "codes[:, 0] == code", INPUTS),
+    ("one_hot_of_the_first_tag", "features/coding.py", "(wide == code).any(axis=0)", "wide[0] == code", INPUTS),
     (
         "buckets_of_codes",
         "features/coding.py",

@@ -88,10 +88,11 @@ class Coding:
     def _one_hot(self, items: Items, attribute: str, codes: Index, unknown: Mask) -> Columns:
         """Return a row for each value of the list."""
         found = np.zeros((self.rows, len(codes)), dtype=np.float64)
+        wide = np.ascontiguousarray(codes.reshape(len(codes), -1).T)
         for row, text in enumerate(self.values):
             code = items.value_code(attribute, text)
             if code >= 0:
-                found[row] = codes == code if codes.ndim == 1 else (codes == code).any(axis=1)
+                found[row] = (wide == code).any(axis=0)
         found[:, unknown | (codes < 0) if codes.ndim == 1 else unknown] = np.nan
         return found
 
