@@ -19,7 +19,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
-from midstream.state.outcomes import Outcomes, Slates
+from midstream.state.outcomes import Leaving, Outcomes, Slates
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, served_body
 from midstream.testing.followed import FollowedLog
@@ -55,12 +55,13 @@ def by_table(log: FollowedLog, settings: FoldSettings) -> tuple[list[int], Fold,
         left.extend(said(each) for each in slates_as_told(outcomes, some, names))
         spent[1] += time.perf_counter() - began
 
-    def timed(batch: IndexedBatch) -> None:
+    def timed(batch: IndexedBatch, leaving: Leaving | None) -> None:
         began = time.perf_counter()
-        fold_in(batch, note)
+        fold_in(batch, leaving)
         spent[0] += time.perf_counter() - began
 
-    outcomes.apply = timed  # type: ignore[method-assign, assignment]
+    outcomes.apply = timed  # type: ignore[method-assign]
+    fold.leaving = note
     for batch in log.batches(STEP):
         fold.apply(fold.log_position, batch)
     table_s = spent[0] - spent[1]
@@ -143,11 +144,11 @@ def rate(count: int, repeats: int) -> None:
     events = tuple(mix(count))
     rows = [build(events[start : start + STEP]) for start in range(0, count, STEP)]
 
-    def only_read(outcomes: Outcomes, batch: IndexedBatch) -> None:
+    def only_read(outcomes: Outcomes, batch: IndexedBatch, _: Leaving | None) -> None:
         served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
         outcomes._read(batch, served)
 
-    def nothing(_: Outcomes, __: IndexedBatch) -> None:
+    def nothing(_: Outcomes, __: IndexedBatch, ___: Leaving | None) -> None:
         pass
 
     ways = {"with the join": Outcomes.apply, "bodies decoded alone": only_read, "without": nothing}
@@ -174,8 +175,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    rate(options.events, options.repeats)
     compare(options.slates)
+    if options.repeats:
+        rate(options.events, options.repeats)
 
 
 if __name__ == "__main__":

@@ -338,16 +338,14 @@ def test_groups_beyond_the_maximum_are_one():
 
 
 @pytest.mark.parametrize("window, reason", [("2m", "slate_expired"), ("5m", "slate_evicted")])
-def test_twenty_thousand_slates_with_late_and_repeated_outcomes_equal_the_plain_join(window, reason, monkeypatch):
+def test_twenty_thousand_slates_with_late_and_repeated_outcomes_equal_the_plain_join(window, reason):
     """Every slate as it leaves or is held at the end, and every sum: 30 % of the events come again."""
     limits = Limits(outcome_slates_max=3_000, outcome_items_max=30_000, outcomes_waiting_max=200, users_max=5_000)
     settings = FoldSettings(outcome_window=Duration(window), limits=limits)
     log = FollowedLog(20_000, late_slates_max=6_000)
     fold, twin = Fold(settings), ReferenceJoin(settings)
-    apply, known, left = fold.outcomes.apply, set(), []
-    monkeypatch.setattr(
-        fold.outcomes, "apply", lambda batch: apply(batch, lambda some: left.extend(plain(fold.outcomes, some)))
-    )
+    known, left = set(), []
+    fold.leaving = lambda some: left.extend(plain(fold.outcomes, some))
     for batch in log.batches(777):
         fold.apply(fold.log_position, batch)
     for position, event in enumerate(log.events()):

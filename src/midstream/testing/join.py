@@ -70,6 +70,8 @@ class ReferenceJoin:
         self.counts: Counter[tuple[tuple[str, str, str], str]] = Counter()
         self.groups: list[tuple[str, str, str]] = []
         self._held_positions = 0
+        self._waiting_for: Counter[int] = Counter()
+        """How many wait for each request, so that a slate for which nothing waits asks nobody."""
 
     def pass_time(self, now_ms: int) -> None:
         """Let what is older than the window go; before each event, whatever it is."""
@@ -77,7 +79,7 @@ class ReferenceJoin:
         while self.slates and now_ms - next(iter(self.slates.values())).log_time_ms > limit:
             self._leave("slate_expired")
         while self.waiting and now_ms - self.waiting[0].log_time_ms > limit:
-            self.waiting.pop(0)
+            self._waiting_for[self.waiting.pop(0).request] -= 1
             self.totals["outcome_unattributed"] += 1
 
     def add(self, event: Event, log_position: int, event_time_ms: int) -> None:
@@ -117,9 +119,11 @@ class ReferenceJoin:
         self._held_positions += len(positions)
         self.counts[group, "slates"] += 1
         self.counts[group, "positions"] += len(positions)
-        for each in [each for each in self.waiting if each.request == request]:
-            self.waiting.remove(each)
-            self._join(each)
+        if self._waiting_for.pop(request, 0):
+            came = [each for each in self.waiting if each.request == request]
+            self.waiting = [each for each in self.waiting if each.request != request]
+            for each in came:
+                self._join(each)
 
     def _leave(self, why: str) -> None:
         slate = self.slates.pop(next(iter(self.slates)))
@@ -143,10 +147,11 @@ class ReferenceJoin:
             self._join(outcome)
             return
         if len(self.waiting) == self.settings.limits.outcomes_waiting_max:
-            self.waiting.pop(0)
+            self._waiting_for[self.waiting.pop(0).request] -= 1
             self.totals["outcome_unattributed"] += 1
             self.totals["outcome_waiting_evicted"] += 1
         self.waiting.append(outcome)
+        self._waiting_for[outcome.request] += 1
 
     def _join(self, outcome: Waiting) -> None:
         slate = self.slates[outcome.request]
