@@ -18,6 +18,7 @@ from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder, open_log
+from midstream.evaluation.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import cut
 from midstream.features.as_of import NO_TIME, Cursor, Question, as_of
 from midstream.state.fold import Fold
@@ -186,6 +187,10 @@ def test_any_file_gives_the_same(folder, kind):
     found = pq.read_table(out)
     assert (summary.questions, summary.rows) == (60, len(found))
     assert values_of(found).tobytes() == expected(rows).tobytes()
+    beside = read_statistics(folder / "found.parquet.statistics.json")
+    names = [each.name for each in beside.columns]
+    assert beside == statistics_of(names, np.stack([found[name].to_numpy() for name in names], axis=1))
+    assert names
 
 
 @pytest.mark.parametrize("name", ["found.parquet", "found.arrow", "found.csv"])

@@ -1,10 +1,12 @@
 """Features of the past for the command line and for programs: questions from a file, a frame or the served records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from midstream.app.as_of import Answers, AsOfOptions, Past, answer
 from midstream.app.as_of_files import table_format, write_tables
@@ -17,8 +19,9 @@ from midstream.app.reading import read_config
 from midstream.app.running import Outside, config_of
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child import Notify, nobody
+from midstream.evaluation.feature_statistics import Gathered
 from midstream.events.arrow_views import without_views
-from midstream.events.loose_arrow import pa
+from midstream.events.loose_arrow import Batch, pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,24 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
             bounds = served_range(wanted.served or "..", Outside().clock())
             asked, counts = of_served(past.log, bounds, stack, place)
         answers = answer(past, asked, replace(wanted.options, place=place), notify)
-        rows = write_tables(wanted.out, chosen, answers.schema, answers.batches)
+        gathered = Gathered(past.block(wanted.options.features).names)
+        rows = write_tables(wanted.out, chosen, answers.schema, _noting(answers.batches, gathered))
+        gathered.statistics().write(statistics_path(wanted.out))
         return AsOfSummary(len(asked.order), rows, counts)
+
+
+def statistics_path(out: Path) -> Path:
+    """Return where the statistics of a file of features stand: beside it."""
+    return out.with_name(f"{out.name}.statistics.json")
+
+
+def _noting(batches: Iterator[Batch], gathered: Gathered) -> Iterator[Batch]:
+    """Yield the batches, and gather what their features are like."""
+    for batch in batches:
+        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in gathered.names]
+        if columns:
+            gathered.add(np.stack(columns, axis=1).astype(np.float32, copy=False))
+        yield batch
 
 
 def past_config(folder: Path, path: Path | None) -> Config:

@@ -120,7 +120,7 @@ class Gathered:
     def __init__(self, names: Sequence[str], rows_max: int = SAMPLE_ROWS_MAX, seed: int = 1) -> None:
         """Start without rows."""
         count = len(names)
-        self._names = tuple(names)
+        self.names = tuple(names)
         self._rng = np.random.default_rng(seed)
         self._sample = np.empty((rows_max, count), dtype=np.float32)
         self._sample_weight = np.empty(rows_max)
@@ -140,12 +140,12 @@ class Gathered:
             self._keep(values, weight)
             self._rows += len(values)
             self._weight += float(weight.sum())
-            for at in range(len(self._names)):
+            for at in range(len(self.names)):
                 self._add_column(at, values[:, at].astype(np.float64), weight)
 
     def statistics(self) -> FeatureStatistics:
         """Return the figures of the rows so far."""
-        return FeatureStatistics(self._rows, tuple(self._column(at) for at in range(len(self._names))))
+        return FeatureStatistics(self._rows, tuple(self._column(at) for at in range(len(self.names))))
 
     def _add_column(self, at: int, value: Values, weight: Values) -> None:
         is_known: Mask = np.isfinite(value) & (weight > 0.0)
@@ -176,7 +176,7 @@ class Gathered:
         self._sample_weight[place[taken]] = weight[free:][taken]
 
     def _column(self, at: int) -> ColumnStatistics:
-        name, held = self._names[at], min(self._rows, len(self._sample))
+        name, held = self.names[at], min(self._rows, len(self._sample))
         null_ratio = float(1.0 - self._known_weight[at] / self._weight) if self._weight > 0.0 else None
         if not self._known[at]:
             return ColumnStatistics(
