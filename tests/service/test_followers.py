@@ -35,8 +35,15 @@ requests_max = 20_000
 document_bytes_max = 1_000_000
 [snapshots]
 interval = "2s"
+[[features]]
+name = "mine"
+kind = "count"
+scope = "user"
+actions = ["view"]
 [[placements]]
 deadline = "2s"
+features = ["mine"]
+log_features = 0.1
 """
 START_S_MAX = 240.0
 """As `cli/demo_server.py`: a cold compile of all kernels, beside other work."""
@@ -234,6 +241,10 @@ def write_and_ask(server, seed, count):
             if number % 10 == 0:
                 status, known = ask(third, "GET", f"/v1/users/{user}")
                 assert (status, [each["item_id"] for each in known["recent"]]) == (200, [item])
+                wanted = {"user_id": user, "items": [item, "never"], "min_log_position": answer["log_position"]}
+                status, read = ask(third, "POST", "/v1/features/read", wanted)
+                assert (status, read["features"], read["read_your_writes"]) == (200, ["mine"], True)
+                assert [each["values"] for each in read["items"]] == [[1.0], [1.0]]
 
 
 def test_own_writes_are_seen_through_any_process(server):
@@ -274,6 +285,8 @@ def test_every_process_answers_alike(server):
         ("GET", "/v1/items/nothing%2Fknown", None),
         ("GET", "/nowhere", None),
         ("GET", "/v1/placements", None),
+        ("GET", "/v1/features/mien", None),
+        ("POST", "/v1/features/read", {"items": ["i1"], "features": ["mien"]}),
         ("GET", "/v1/recommendations?n=0", None),
         ("GET", "/v1/recommendations?min_log_position=AAAAAP__________", None),
         ("POST", "/v1/recommendations", {"uzer_id": "x"}),
