@@ -274,7 +274,7 @@ def test_times(part, offset, context, expected):
 def test_what_the_caller_says_of_items():
     """Of the items that it names; what it does not name is NaN, and where an item stands is known in three ways."""
     features = (ItemField(name="stock"), ItemField(name="bm25", field="score"), Position(name="place", otherwise=9.0))
-    said = {"a": {"stock": 3, "position": 4}, "b": {"score": 0.5}, "gone": {"stock": 1}}
+    said = {"gone": {"stock": 1}, "a": {"stock": 3, "position": 4}, "b": {"score": 0.5}}
     found = read(features, [item(name) for name in "abcd"], tuple("abcd"), item_fields=said, items=("c", "x", "b", "c"))
     same(found["stock"], [3, math.nan, math.nan, math.nan])
     same(found["bm25"], [math.nan, 0.5, math.nan, math.nan])

@@ -2,18 +2,14 @@
 
 The share of pairs of one of an item's values and one of the others that has it: of a category, the share of the others
 with the same one. So one count of each value is enough, and an item costs its own values, not those of all the others:
-500 items with 16 tags beside 50 others take 15 µs, compared one by one it would be milliseconds.
+500 items with 16 tags beside 50 others take 10 µs; compared pair by pair it would be milliseconds.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index
-from midstream.state.hash_table import table_size
 from midstream.state.kernel import kernel
-
-_SPREAD = 2_654_435_769
-"""2^32 / golden ratio: spreads codes that lie side by side."""
 
 
 def shared_values(others: Index, asked: Index, *, is_among: bool) -> NDArray[np.float64]:
@@ -27,22 +23,20 @@ def shared_values(others: Index, asked: Index, *, is_among: bool) -> NDArray[np.
         is_among: The asked items are the others, row for row: each is compared with all but itself.
     """
     found = np.full(len(asked), np.nan)
-    table = np.zeros((table_size(others.size), 2), dtype=np.int64)
-    _shared(others, asked, is_among, table, found)
+    counts = np.zeros(int(others.max(initial=-1)) + 1, dtype=np.int32)
+    _shared(others, asked, is_among, counts, found)
     return found
 
 
 @kernel
-def _shared(others: Index, asked: Index, is_among: bool, table: NDArray[np.int64], found: NDArray[np.float64]) -> None:  # noqa: FBT001  # a kernel
-    mask = len(table) - 1
+def _shared(others: Index, asked: Index, is_among: bool, counts: Index, found: NDArray[np.float64]) -> None:  # noqa: FBT001  # a kernel
     known = 0
     for row in range(len(others)):
         has_any = False
         for value in others[row]:
             if value >= 0:
                 has_any = True
-                table[_place(value, mask, table), 0] = value + 1
-                table[_place(value, mask, table), 1] += 1
+                counts[value] += 1
         known += has_any
     own = 1 if is_among else 0
     for row in range(len(asked)):
@@ -51,15 +45,7 @@ def _shared(others: Index, asked: Index, is_among: bool, table: NDArray[np.int64
         for value in asked[row]:
             if value >= 0:
                 values += 1
-                shared += table[_place(value, mask, table), 1] - own
+                if value < len(counts):
+                    shared += counts[value] - own
         if values > 0 and known > own:
             found[row] = shared / (values * (known - own))
-
-
-@kernel
-def _place(value: int, mask: int, table: NDArray[np.int64]) -> int:
-    """Return where a value lies in an open table that has room, or the empty place for it."""
-    place = (value * _SPREAD) & mask
-    while table[place, 0] != 0 and table[place, 0] != value + 1:
-        place = (place + 1) & mask
-    return place
