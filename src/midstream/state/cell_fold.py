@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
 from midstream.state.cell_layout import (
     ADDS,
@@ -46,6 +47,7 @@ LATE_MS_MAX: Final = 86_400_000
 """An event further behind its log time feeds fading sums only."""
 TAKEN_MAX: Final = 1e150
 """A larger number counts as not sent: it would leave nothing of others, and its square would be none."""
+_INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _ITEM, _SESSION = 1, 2
 _STEP_BITS: Final = 12
 _EVER: Final = 1 << 62
@@ -63,8 +65,10 @@ def fold_cells(
     spec: Places,
     take_of: NDArray[np.uint8],
     counts: Mask,
-    number: Places,
-    weight: Words,
+    weights: Words,
+    kind: NDArray[np.uint8],
+    folded: Mask,
+    action: NDArray[np.int16],
     value: Words,
     quantity: NDArray[np.float32],
     event_time_ms: Places,
@@ -90,8 +94,10 @@ def fold_cells(
         spec: Parameters of the cells, (SPEC_ROWS, cells).
         take_of: What each cell takes of each number of an action, (numbers, cells).
         counts: Whether any cell of a scope takes something of it, (numbers, scopes).
-        number: Of the action of each event; impressions have one more, and what counts for nothing the last, (n,).
-        weight: Of its action.
+        weights: Of each number of an action; impressions have one more, and what counts for nothing the last.
+        kind: Of each event, (n,).
+        folded: False for a duplicate.
+        action: Number of its action, -1 = none.
         value: As sent, NaN = was not.
         quantity: The same.
         event_time_ms: Where it belongs.
@@ -110,6 +116,7 @@ def fold_cells(
         tables: From hash to key.
         metas: Of the keys of each scope, (scopes,).
     """
+    number = _numbers(len(weights), kind, folded, action)
     pairs_max = len(number) * max(1, codes.shape[1])
     event_of, row_of = np.empty(pairs_max, dtype=np.int64), np.empty(pairs_max, dtype=np.int64)
     is_new = np.zeros(pairs_max, dtype=np.bool_)
@@ -119,11 +126,23 @@ def fold_cells(
             group, counts[:, g], number, user_index, user_hash, user_is_new, session_number, item_index, item_hash,
             codes, keys, tables, metas[g : g + 1], event_of, row_of, is_new,
         )  # fmt: skip
-        if pairs:
-            _fold_group(
-                group, spec, take_of, pairs, event_of, row_of, is_new, number, weight, value, quantity, event_time_ms,
-                log_time_ms, user_hash, session_hash, item_index, item_hash, words, octets,
-            )  # fmt: skip
+        _fold_group(
+            group, spec, take_of, pairs, event_of, row_of, is_new, number, weights, value, quantity, event_time_ms,
+            log_time_ms, user_hash, session_hash, item_index, item_hash, words, octets,
+        )  # fmt: skip
+
+
+@kernel
+def _numbers(count: int, kind: NDArray[np.uint8], folded: Mask, action: NDArray[np.int16]) -> Places:
+    """Return the number of each event's action, of so many: that of impressions and of all else are the last two."""
+    number = np.empty(len(kind), dtype=np.int64)
+    for i in range(len(kind)):
+        number[i] = count - 1
+        if folded[i] and kind[i] == _INTERACTION and action[i] >= 0:
+            number[i] = action[i]
+        elif folded[i] and kind[i] == _IMPRESSION:
+            number[i] = count - 2
+    return number
 
 
 @kernel
@@ -136,7 +155,7 @@ def _fold_group(
     row_of: Places,
     is_new: Mask,
     number: Places,
-    weight: Words,
+    weights: Words,
     value: Words,
     quantity: NDArray[np.float32],
     event_time_ms: Places,
@@ -171,7 +190,7 @@ def _fold_group(
             _move_on(words, at, spec, first, before, times)
         words[at] = now
         take = take_of[number[i]]
-        set_taken(taken, sums, float(weight[i]), float(value[i]), float(quantity[i]), time_ms)
+        set_taken(taken, sums, float(weights[number[i]]), float(value[i]), float(quantity[i]), time_ms)
         is_late = now - time_ms > LATE_MS_MAX
         if clock[_WINDOW_BEGIN] <= time_ms < clock[_WINDOW_END] and not is_late:
             for cell in range(adds - first):

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch
 from midstream.state.cell_columns import Question, Reading, read_columns, read_matrix
 from midstream.state.cell_fold import fold_cells
@@ -45,7 +44,6 @@ from midstream.state.user_slots import new_meta
 from midstream.state.vocabulary import Vocabulary
 
 _PAGE_BYTES = 4_096
-_INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _PROGRAMS_MAX: Final = 256
 """Programs whose tables are kept: a few a plan, of plans that come and go."""
 Places = NDArray[np.int64]
@@ -144,17 +142,13 @@ class Cells:
         """
         if not self.groups:
             return
-        acts = batch.folded & (batch.kind == _INTERACTION) & (batch.action >= 0)
-        seen = batch.folded & (batch.kind == _IMPRESSION)
-        impression = len(self._weights) - 2
-        number = np.where(acts, batch.action, np.where(seen, impression, impression + 1)).astype(np.int64)
         layout = self._layout
         fold_cells(
-            layout.groups, layout.spec, layout.take_of, layout.counts, number, self._weights[number], batch.value,
-            batch.quantity, batch.event_time_ms, batch.log_time_ms, batch.user_index, batch.user_hash,
-            batch.user_is_new, batch.session_hash, session_number, batch.item_index, self._vocabulary.item_hash,
-            self._codes(batch.item_index, self._attributes), self._words, self._octets, self._keys, self._tables,
-            self._metas,
+            layout.groups, layout.spec, layout.take_of, layout.counts, self._weights, batch.kind, batch.folded,
+            batch.action, batch.value, batch.quantity, batch.event_time_ms, batch.log_time_ms, batch.user_index,
+            batch.user_hash, batch.user_is_new, batch.session_hash, session_number, batch.item_index,
+            self._vocabulary.item_hash, self._codes(batch.item_index, self._attributes), self._words, self._octets,
+            self._keys, self._tables, self._metas,
         )  # fmt: skip
 
     def read(self, cells: Sequence[Cell], keys: Keys, now_ms: int) -> Rows:

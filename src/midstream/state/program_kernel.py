@@ -141,8 +141,9 @@ def fill_leaves(
     """Fill the registers of one kind of leaf."""
     for step in range(table.shape[1]):
         if table[_OP, step] == _LEAF and table[_KIND, step] == kind:
+            found, source = registers[step], values[table[_FROM, step]]
             for k in range(count):
-                registers[step, k] = values[table[_FROM, step], start + k]
+                found[k] = source[start + k]
 
 
 @kernel
@@ -150,33 +151,34 @@ def run_steps(table: NDArray[np.int32], operations: NDArray[np.int64], count: in
     """Run operations, in order, on the first registers of each of their arguments."""
     for place in range(len(operations)):
         step = operations[place]
-        op, left, right = table[_OP, step], table[_LEFT, step], table[_RIGHT, step]
+        op, found = table[_OP, step], registers[step]
+        left, right = registers[table[_LEFT, step]], registers[table[_RIGHT, step]]
         if op == _ADD:
             for k in range(count):
-                registers[step, k] = registers[left, k] + registers[right, k]
+                found[k] = left[k] + right[k]
         elif op == _SUBTRACT:
             for k in range(count):
-                registers[step, k] = registers[left, k] - registers[right, k]
+                found[k] = left[k] - right[k]
         elif op == _MULTIPLY:
             for k in range(count):
-                registers[step, k] = registers[left, k] * registers[right, k]
+                found[k] = left[k] * right[k]
         elif op == _DIVIDE:
             for k in range(count):
-                divisor = registers[right, k]
-                registers[step, k] = registers[left, k] / divisor if divisor != 0.0 else np.nan
+                divisor = right[k]
+                found[k] = left[k] / divisor if divisor != 0.0 else np.nan
+        elif op == _LOG:
+            for k in range(count):
+                found[k] = log2_of(1.0 + max(left[k], 0.0)) if left[k] >= 0.0 else np.nan
         else:
             for k in range(count):
-                registers[step, k] = _applied(op, registers[left, k], registers[right, k])
+                found[k] = _applied(op, left[k], right[k])
 
 
 @kernel
 def _applied(op: int, left: float, right: float) -> float:
     """Return one operation on two numbers; on one, where it takes one."""
     found = np.nan
-    if op == _LOG:
-        if left >= 0.0:
-            found = log2_of(1.0 + left)
-    elif op == _SQRT:
+    if op == _SQRT:
         if left >= 0.0:
             found = np.sqrt(left)
     elif op == _IF_NAN:
