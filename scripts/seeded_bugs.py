@@ -51,7 +51,7 @@ OUTCOMES = ("tests/state/test_outcomes.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
 RETENTION = ("tests/engine/test_retention.py",)
 BACKUP = ("tests/app/test_backup.py",)
-PARITY = ("tests/app/test_parity.py",)
+PARITY = ("tests/app/test_parity.py", "tests/engine/test_parity_watch.py")
 AS_OF = ("tests/features/test_as_of.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
@@ -905,6 +905,17 @@ BUGS = (
             ),
         ),
         PARITY,
+    ),
+    Bug(
+        "parity_compared_an_event_late",
+        (
+            Edit(
+                "engine/parity_watch.py",
+                "*(place - first for place in self._at if",
+                "*(place - first + 1 for place in self._at if",
+            ),
+        ),
+        ("tests/engine/test_parity_watch.py",),
     ),
 )
 

@@ -74,6 +74,7 @@ def test_every_method_reaches_the_text():
     metrics.observe_snapshot(good=True, seconds=4.0)
     metrics.observe_snapshot(good=False, seconds=6.0)
     metrics.count_snapshot_mismatch()
+    metrics.count_parity(9, 2)
     metrics.set_snapshot(age_seconds=60.0, log_position=18)
     metrics.set_health(ready=True, accepts_events=False)
     metrics.set_versions("0.1.0", "abc", "def")
@@ -103,6 +104,8 @@ def test_every_method_reaches_the_text():
         "midstream_snapshots_total failed": 1,
         "midstream_snapshot_seconds": 6,
         "midstream_snapshot_mismatches_total": 1,
+        "midstream_feature_parity_compared_total": 9,
+        "midstream_feature_parity_mismatched_total": 2,
         "midstream_snapshot_age_seconds": 60,
         "midstream_snapshot_log_position": 18,
         "midstream_ready": 1,

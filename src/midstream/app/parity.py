@@ -5,13 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from midstream.app.as_of import Past, cursor_for
 from midstream.app.as_of_calls import past_config
 from midstream.app.asked_served import Picks, of_served, served_range
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.wiring import declarations
+from midstream.core.types import FeatureFrame
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.rewrite import receipts
@@ -111,10 +110,9 @@ def compare(parity: Parity, record: ServedRecord, answer: Answer, names: Sequenc
     """Compare the columns that a record and the answer have in common."""
     if record.features is None:
         return
-    common = [name for name in record.features.names if name in names]
-    logged = record.features.values[:, [record.features.names.index(name) for name in common]]
-    found = answer.values[:, [names.index(name) for name in common]]
-    parity.add(record.query.request_id, answer.question.items, common, np.ascontiguousarray(logged), found)
+    logged = FeatureFrame(record.features.names, record.features.values)
+    found = FeatureFrame(tuple(names), answer.values)
+    parity.add_logged(record.query.request_id, answer.question.items, logged, found)
 
 
 def rewritten_before(data: DataFolder, generation: int) -> int:

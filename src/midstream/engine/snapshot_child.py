@@ -17,6 +17,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, child, compactions, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder
+from midstream.engine.parity_watch import ParityWatch
 from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
@@ -44,6 +45,8 @@ class Order(msgspec.Struct, frozen=True):
     """A stop waits for it."""
     compacts: bool = False
     """First choose which of the candidates in the folder are dropped, and drop them."""
+    watched: str = ""
+    """What ``parity_watch.watched`` says: features whose served values are compared on the way; empty = none."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -57,6 +60,11 @@ class Report(msgspec.Struct, frozen=True):
     """Snapshots that were not good."""
     settings: str
     """``FoldSettings`` of what was written: those that were ordered, and the compaction where one was."""
+    values_compared: int = 0
+    """Values of features that were served and compared with those of the fold."""
+    values_unequal: int = 0
+    unequal: str = ""
+    """One of those that differ, in words."""
 
 
 def run(order: Order, pace: Pace | None = None) -> Report:
@@ -81,16 +89,21 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     loaded = beginning.newest(folder, settings, reader, position, pace)
     fold = loaded.fold
     began, written_at = fold.log_position, time.monotonic()
+    looked_through = _paced(batches(read, began, position), "comparing", position, pace) if order.watched else ()
+    watch = ParityWatch(order.watched, looked_through, began)
+    watch.look(fold)
     for first, batch in _paced(batches(read, began, position), "folding", position, pace):
-        for start in range(0, len(batch), STEP_EVENTS):
-            fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
+        for start, stop in watch.cuts(first, len(batch), STEP_EVENTS):
+            fold.apply(LogPosition(first + start), cut(batch, start, stop))
+            watch.look(fold)
             pace.rest()
         if time.monotonic() - written_at >= CHECKPOINT_S:
             _write(order, folder, fold, reader, pace)
             written_at = time.monotonic()
     manifest = _write(order, folder, fold, reader, pace)
     written = encode_settings(settings)
-    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused, written)
+    found = watch.parity.compared, watch.parity.mismatched, watch.said()
+    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused, written, *found)
 
 
 def _paced(

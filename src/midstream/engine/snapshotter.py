@@ -10,10 +10,12 @@ from midstream.core.types import LogPosition
 from midstream.engine import child, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
+from midstream.engine.parity_watch import watched
 from midstream.engine.snapshot_child import Order, Report
 from midstream.state.settings import FoldSettings, encode_settings
 
 CHILD = "midstream.engine.snapshot_child"
+PARITY = "feature_parity"
 
 COMPARE_BYTES_MAX = 32 * 1024 * 1024
 """A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
@@ -105,6 +107,7 @@ class Snapshotter:
         self._metrics.observe_snapshot(good=report is not None, seconds=self._monotonic() - began)
         if report is None:
             return None
+        self._tell_parity(report)
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
             self._engine.concerns["snapshot"] = f"{self.mismatch}; it was set aside"
@@ -116,6 +119,17 @@ class Snapshotter:
             for told in self._told:
                 await told()
         return report
+
+    def _tell_parity(self, report: Report) -> None:
+        """Count the served values that were compared on the way; one that differs is a concern until none does."""
+        self._metrics.count_parity(report.values_compared, report.values_unequal)
+        if report.values_unequal:
+            self._engine.concerns[PARITY] = (
+                f"{report.values_unequal} of {report.values_compared} served feature values are not those of the log: "
+                f"{report.unequal}"
+            )
+        elif report.values_compared:
+            self._engine.concerns.pop(PARITY, None)
 
     def _set_gauges(self) -> None:
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
@@ -129,7 +143,9 @@ class Snapshotter:
     async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> Report | None:
         """Run the child; None when it failed, which the metric and its standard error say."""
         keep, beside = self._options.keep, self.versions_beside
-        order = Order(str(self._folder.root), position, encode_settings(settings), keep, beside, hurried)
+        told = encode_settings(settings)
+        compared = watched(self._engine.plans)
+        order = Order(str(self._folder.root), position, told, keep, beside, hurried, watched=compared)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 ended = await child.run(CHILD, msgspec.json.encode(order))

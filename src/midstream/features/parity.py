@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from midstream.core.types import Mask, Score
+from midstream.core.types import FeatureFrame, Mask, Score
 from midstream.features.declarations import Declarations
 from midstream.features.external import TableColumns
 from midstream.features.item_inputs import Difference
@@ -87,6 +87,13 @@ class Parity:
                 found.worst = max(found.worst, float("inf") if np.isnan(apart) else apart)
                 if len(found.examples) < EXAMPLES_MAX:
                     found.examples.append(Unequal(request_id, items[row], *pair))
+
+    def add_logged(self, request_id: str, items: Sequence[str], logged: FeatureFrame, found: FeatureFrame) -> None:
+        """Compare the columns that two frames of one slate have in common."""
+        common = [name for name in logged.names if name in found.names]
+        mine = logged.values[:, [logged.names.index(name) for name in common]]
+        theirs = found.values[:, [found.names.index(name) for name in common]]
+        self.add(request_id, items, common, np.ascontiguousarray(mine), np.ascontiguousarray(theirs))
 
 
 def unequal(logged: Score, as_of: Score, tolerance: float) -> Mask:

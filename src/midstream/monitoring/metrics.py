@@ -146,6 +146,10 @@ class Metrics:
 
     def _describe_running(self) -> None:
         self._snapshots = self._counter("snapshots", "Snapshots by outcome.", "outcome")
+        self._parity_compared = self._counter(
+            "feature_parity_compared", "Served values of features compared with those of the log."
+        )
+        self._parity_mismatched = self._counter("feature_parity_mismatched", "Those of them that differ.")
         self._snapshot_mismatches = self._counter(
             "snapshot_mismatches", "Snapshots whose digest was not that of the live state."
         )
@@ -307,6 +311,11 @@ class Metrics:
         """Note one try to write a snapshot."""
         self._snapshots.labels("written" if good else "failed").inc()
         self._snapshot_seconds.set(seconds)
+
+    def count_parity(self, compared: int, mismatched: int) -> None:
+        """Count served values of features that were compared with those of the log, and those that differ."""
+        self._parity_compared.inc(compared)
+        self._parity_mismatched.inc(mismatched)
 
     def count_snapshot_mismatch(self) -> None:
         """Count a snapshot whose digest was not that of the live state: the fold is not pure."""

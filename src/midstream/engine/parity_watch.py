@@ -1,0 +1,123 @@
+"""The check of served values that goes on while a server runs: a snapshot's child folds anyway, and looks beside.
+
+Of the served records whose request saw a state that the child passes, a bounded number has its kept values compared
+with those of the fold as it stands there.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, FeatureFrame, LogPosition, Models
+from midstream.events.schema import texts_of
+from midstream.events.served_body import decode_body
+from midstream.events.wire import AttributeKind
+from midstream.features.as_of import Question, candidates_of, moment_of
+from midstream.features.declarations import Declarations
+from midstream.features.kinds import AnyFeature
+from midstream.features.parity import Parity, comparable
+from midstream.ranking.plan import FEATURES, Plan
+from midstream.ranking.served import ServedRecord, decode_served
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+from midstream.state.settings import read_duration
+
+SLATES_MAX = 1_000
+"""Compared a snapshot: 5 MB of records with 40 columns, and 0.5 s."""
+_BODY = 6
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """What a child needs to read features again."""
+
+    config_hash: str
+    features: tuple[AnyFeature, ...]
+    attributes: dict[str, AttributeKind]
+
+
+def watched(plans: Mapping[str, Plan]) -> str:
+    """Return what a child is told, as JSON; empty where no values are kept."""
+    for plan in plans.values():
+        if plan.log_features > 0:
+            told = Watched(plan.config_hash, plan.declared.features, dict(plan.declared.attributes))
+            return msgspec.json.encode(told, enc_hook=str).decode()
+    return ""
+
+
+class ParityWatch:
+    """Compares as the fold passes by."""
+
+    def __init__(self, told: str, events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition) -> None:
+        """Find what is to be compared.
+
+        Args:
+            told: What ``watched`` returns; empty = nothing is.
+            events: Those that will be folded, all looked through once.
+            begin: Where the fold stands.
+        """
+        self.parity = Parity()
+        self._at: dict[int, list[ServedRecord]] = {}
+        if not told:
+            return
+        order = msgspec.json.decode(told, type=Watched, dec_hook=read_duration)
+        declared = Declarations(order.features, tuple(order.attributes.items()))
+        self._block = declared.block(comparable(declared, tables=False))
+        for body in _chosen(events, begin, order.config_hash):
+            record = decode_served(body)
+            self._at.setdefault(record.log_position, []).append(record)
+
+    def cuts(self, first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
+        """Yield from where to before where to fold events of a batch: at most ``step``, and up to what is compared."""
+        edges = {*range(0, count, step), *(place - first for place in self._at if first < place < first + count), count}
+        ordered = sorted(edges)
+        yield from pairwise(ordered)
+
+    def look(self, fold: Fold) -> None:
+        """Compare what was read at the place where the fold stands."""
+        for record in self._at.pop(fold.log_position, ()):
+            items = tuple(each.id for each in record.items)
+            moment = moment_of(fold, Question(record.query, items), Models({}))
+            values = self._block.read(moment, candidates_of(fold, items))
+            if record.features is not None:
+                logged = FeatureFrame(record.features.names, record.features.values)
+                self.parity.add_logged(record.query.request_id, items, logged, FeatureFrame(self._block.names, values))
+
+    def said(self) -> str:
+        """Return one value that differs, in words; empty = none does."""
+        for column in self.parity.columns.values():
+            for each in column.examples:
+                return (
+                    f"{column.name} of item {each.item_id} in request {each.request_id}: {each.logged:.9g} was served, "
+                    f"{each.as_of:.9g} is what the log gives"
+                )
+        return ""
+
+
+def _chosen(events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, config_hash: str) -> Iterator[bytes]:
+    """Yield the records to compare: those with the smallest hashes of their requests, so that each is as likely."""
+    kept: list[tuple[int, bytes]] = []
+    for _, batch in events:
+        for index in np.flatnonzero(batch.rows["kind"] == Kind.SERVED).tolist():
+            body = texts_of(batch, index)[_BODY]
+            rank = _rank(body, begin, config_hash)
+            if rank is not None:
+                entry = (-rank, body)
+                heapq.heappush(kept, entry)
+                if len(kept) > SLATES_MAX:
+                    heapq.heappop(kept)
+    yield from (body for _, body in kept)
+
+
+def _rank(body: bytes, begin: LogPosition, config_hash: str) -> int | None:
+    """Return the hash of a record's request, None for one that has no values or cannot be compared here."""
+    try:
+        told = decode_body(body)
+    except ValueError:
+        return None
+    is_whole = bool(told.request_id and told.feature_names) and all(part != FEATURES for part, _ in told.failures)
+    is_here = told.log_position >= begin and told.config_hash == config_hash
+    return id_hash(told.request_id) if is_whole and is_here else None

@@ -1,0 +1,98 @@
+"""A snapshot's child compares served values on its way: all equal while nothing is wrong, found when something is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from midstream.app.inspection import LogView
+from midstream.app.reading import parse_config
+from midstream.app.running import DATA_NAME, open_shop
+from midstream.core.types import LogPosition
+from midstream.engine import parity_watch
+from midstream.engine.folder import DataFolder
+from midstream.engine.parity_watch import ParityWatch, watched
+from midstream.engine.snapshot_child import Order, run
+from midstream.features.declared import DeclaredFeatures
+from midstream.state.settings import encode_settings
+
+CONFIG = parse_config(
+    """
+[[features]]
+name = "mine"
+kind = "count"
+scope = "user"
+actions = ["view"]
+half_lives = ["1h"]
+
+[[placements]]
+name = "home"
+features = ["mine"]
+log_features = 1.0
+
+[limits]
+users_max = 500
+items_max = 500
+click_items_max = 500
+event_ids_max = 10000
+sessions_max = 500
+index_sessions_max = 500
+hot_items_max = 50
+new_items_max = 50
+requests_max = 100
+"""
+)
+
+
+def ordered(folder):
+    """Let users act and ask, and return the order of a snapshot of what came of it."""
+    rng = np.random.default_rng(4)
+    with open_shop(folder, CONFIG) as shop:
+        for _ in range(10):
+            acts = [
+                {"type": "view", "user_id": f"u{rng.integers(3)}", "item_id": f"i{rng.integers(9)}"} for _ in range(7)
+            ]
+            shop.record(acts)
+            shop.recommend(placement="home", user_id=f"u{rng.integers(3)}", n=2)
+        told = watched(shop.running.engine.plans)
+    position = LogView(folder).end
+    return Order(str(folder / DATA_NAME), position, encode_settings(CONFIG.fold_settings()), 2, watched=told)
+
+
+def test_what_was_served_is_what_the_child_folds(tmp_path):
+    """Each slate that saw a state on the way is compared; the snapshot is the same with and without."""
+    order = ordered(tmp_path)
+    report = run(order)
+    assert (report.values_compared, report.values_unequal, report.unequal) == (20, 0, "")
+    assert DataFolder(tmp_path / DATA_NAME).snapshots.is_dir()
+
+
+def test_a_request_that_saw_another_state_is_told(tmp_path, monkeypatch):
+    """How many values differ, and one of them in words."""
+    read = DeclaredFeatures.read
+    monkeypatch.setattr(
+        DeclaredFeatures, "read", lambda self, moment, found: read(self, replace(moment, user_index=0), found)
+    )
+    order = ordered(tmp_path)
+    monkeypatch.undo()
+    report = run(order)
+    assert 0 < report.values_unequal < report.values_compared == 20
+    assert "mine of item i" in report.unequal
+
+
+def test_no_more_than_the_maximum_is_compared(tmp_path, monkeypatch):
+    """Whatever the tail holds."""
+    monkeypatch.setattr(parity_watch, "SLATES_MAX", 4)
+    assert run(ordered(tmp_path)).values_compared == 8
+
+
+@pytest.mark.parametrize("places", [(), (103, 107, 110)])
+def test_a_batch_is_cut_where_something_is_compared(places):
+    """All of it is folded, in steps, none of them across such a place."""
+    watch = ParityWatch("", (), LogPosition(0))
+    watch._at = {place: [] for place in places}
+    found = list(watch.cuts(100, 10, 4))
+    assert [start for start, _ in found[1:]] == [stop for _, stop in found[:-1]]
+    assert (found[0][0], found[-1][1]) == (0, 10)
+    assert {place - 100 for place in places} <= {stop for _, stop in found}
+    assert all(stop - start <= 4 for start, stop in found)
