@@ -45,7 +45,7 @@ CELLS = ("tests/state/test_cells.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
 INPUTS = ("tests/features/test_inputs.py",)
 AGENTS = ("tests/features/test_agents.py",)
-PARITY = ("tests/parity/test_features.py",)
+FEATURE_PARITY = ("tests/parity/test_features.py",)
 TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
 OUTCOMES = ("tests/state/test_outcomes.py",)
 DRIFT = ("tests/evaluation/test_drift.py",)
@@ -91,7 +91,7 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "state/items.py",
         'self._arrived_ms[:count] = arrays["arrived_ms"]',
         "self._arrived_ms[:count] = 0",
-        PARITY,
+        FEATURE_PARITY,
     ),
     ("spaces_are_words", "features/texts.py", "[:CHARACTERS_MAX].split())", '[:CHARACTERS_MAX].split(" "))', INPUTS),
     ("overlap_of_one_side", "features/texts.py", "/ len(left | right)", "/ len(left)", KINDS_PAGE),
