@@ -4,10 +4,12 @@ One pass over the log finds the records and lays them on disk, in their order; t
 positions that they saw, which is another one, as a record is appended some time after its request was answered.
 """
 
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,13 @@ class Picks:
     """Told log position and content of each."""
     sample: int
     """At most so many, those with the smallest hashes of the request ids: the same in each run."""
+    has_positions: bool = False
+    """Let features read the position of each item in its slate, which no request could know before it had chosen."""
+
+    @staticmethod
+    def in_slates() -> "Picks":
+        """Return all records, with positions."""
+        return Picks(lambda _position, _told: True, sys.maxsize, has_positions=True)
 
 
 def served_range(text: str, now_ms: int) -> ServedRange:
@@ -142,7 +151,8 @@ def of_served(
     counts.again = len(hashes) - len(first)
     counts.asked = int(np.count_nonzero(is_asked))
     keys = np.array(positions, dtype=np.int64)
-    laid = Laid("served", spill, keys, np.array(sizes, dtype=np.int64), chunk_of, _KEPT, _PER_ITEM)
+    make = partial(chunk_of, has_positions=picks is not None and picks.has_positions)
+    laid = Laid("served", spill, keys, np.array(sizes, dtype=np.int64), make, _KEPT, _PER_ITEM)
     return Asked(laid, np.flatnonzero(~is_asked)), counts
 
 
@@ -189,11 +199,13 @@ def _told(body: bytes, begin: int, counts: ServedCounts) -> ServedBody | None:
     return None
 
 
-def chunk_of(rows: Batch) -> Chunk:
+def chunk_of(rows: Batch, *, has_positions: bool = False) -> Chunk:
     """Return records that were laid on disk as questions."""
     numbers: list[int] = rows.column("row").to_pylist()
     records = [decode_served(body) for body in rows.column("body").to_pylist()]
-    questions = [question_of(record, row) for record, row in zip(records, numbers, strict=True)]
+    questions = [
+        question_of(record, row, has_positions=has_positions) for record, row in zip(records, numbers, strict=True)
+    ]
     queries = [record.query for record in records]
     kept = [
         rows.column("row"),
@@ -214,6 +226,11 @@ def chunk_of(rows: Batch) -> Chunk:
     return Chunk(questions, pa.RecordBatch.from_arrays(kept, schema=_KEPT), per_item, records)
 
 
-def question_of(record: ServedRecord, row: int) -> Question:
-    """Return a request as the question what its features were."""
-    return Question(record.query, tuple(item.id for item in record.items), record.log_position, row)
+def question_of(record: ServedRecord, row: int, *, has_positions: bool = False) -> Question:
+    """Return a request as the question what its features were, with or without the positions that its items got."""
+    query, items = record.query, tuple(item.id for item in record.items)
+    if has_positions:
+        told = query.item_fields
+        fields = {item: {**told.get(item, {}), "position": float(place)} for place, item in enumerate(items)}
+        query = replace(query, item_fields={**told, **fields})
+    return Question(query, items, record.log_position, row)

@@ -1,0 +1,121 @@
+"""Training examples of what was served: features as of each request, how it was served, and what came of it.
+
+Two passes over the log go side by side, one for the features and one for the outcomes; both give slates in the order in
+which they were served, so they are joined as they come, in bounded memory: that of two states.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.as_of import Answers, AsOfOptions, Past, answer
+from midstream.app.as_of_files import table_format, write_tables
+from midstream.app.asked_served import Picks, ServedCounts, ServedRange, of_served, served_range
+from midstream.app.inspection import beginning_of
+from midstream.app.running import DATA_NAME, Outside, config_of
+from midstream.app.spill import Rows
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.child import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
+from midstream.events.loose_arrow import Batch, Schema, pa
+from midstream.feedback.examples import Wanted, example_schema, outcome_examples
+from midstream.feedback.rewards import rewards_of
+
+_PLACES = 1 << 16
+"""More positions than a slate has: a log position times this and a position is one number for both."""
+_OF_FEATURES = ("row", "placement", "tier", "request_id", "item_id", "propensity", "position", "log_position")
+"""Columns of the answers that the outcomes have as well, or that mean nothing here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleSummary:
+    """What was written."""
+
+    rows: int
+    served: ServedCounts
+
+
+def write_served_examples(
+    folder: Path, served: str, out: Path, named: str | None = None, notify: Notify = nobody
+) -> ExampleSummary:
+    """Write the examples of a range of served records to a file, which appears when it is whole.
+
+    Args:
+        folder: Holds ``midstream.toml`` and ``data``.
+        served: ``FROM..TO``.
+        out: The file.
+        named: One of ``TABLE_FORMATS``; None = by the name of ``out``.
+        notify: Told how far the features are.
+
+    Raises:
+        Invalid: No feature is declared, or the range or format is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    chosen = table_format(out, named)
+    past = Past(folder, config_of(folder))
+    bounds = served_range(served, Outside().clock())
+    place = out.absolute().parent
+    with ExitStack() as stack:
+        asked, counts = of_served(past.log, bounds, stack, place, Picks.in_slates())
+        features = answer(past, asked, AsOfOptions(in_input_order=True, place=place), notify)
+        schema = _schema_of(features, past)
+        rows = _joined(features, _outcomes(past, folder, bounds), schema)
+        return ExampleSummary(write_tables(out, chosen, schema, rows), counts)
+
+
+def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:
+    """Yield what came of each slate that may be wanted."""
+    config, log = past.config, past.log
+    stop = log.end if bounds.stop is None else LogPosition(bounds.stop)
+    rewards = rewards_of(config.feedback.reward, config.events.types)
+    fold = beginning_of(DataFolder(folder / DATA_NAME), config.fold_settings(), log)
+
+    def read() -> Iterator[tuple[LogPosition, EventBatch]]:
+        return batches(log.read, log.begin, log.end)
+
+    yield from outcome_examples(fold, read, Wanted(LogPosition(bounds.first), stop, rewards))
+
+
+def _schema_of(features: Answers, past: Past) -> Schema:
+    actions = past.config.fold_settings().action_names()
+    fields = [*example_schema(actions), *(each for each in features.schema if each.name not in _OF_FEATURES)]
+    return pa.schema([each for each in fields if each.name != "served_position"])
+
+
+def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Iterator[Batch]:
+    """Yield the rows that both have; each comes in the order of the served record, then the position."""
+    waiting = pa.RecordBatch.from_pylist([], schema=features.schema)
+    for known in outcomes:
+        keys = _keys_of(known, "log_position")
+        parts = [waiting]
+        while len(keys) and (not len(parts[-1]) or _last(parts[-1]) < keys[-1]):
+            more = next(features.batches, None)
+            if more is None:
+                break
+            parts.append(more)
+        waiting = pa.concat_batches(parts)
+        own = _keys_of(waiting, "served_position")
+        at = np.searchsorted(own, keys)
+        is_there = at < len(own)
+        is_there[is_there] = own[at[is_there]] == keys[is_there]
+        yield _beside(known.take(pa.array(np.flatnonzero(is_there))), waiting.take(pa.array(at[is_there])), schema)
+        waiting = waiting.slice(int(np.searchsorted(own, keys[-1], side="right")) if len(keys) else 0)
+
+
+def _keys_of(rows: Batch, served: str) -> Rows:
+    position = np.asarray(rows.column("position")).astype(np.int64)
+    return np.asarray(rows.column(served)).astype(np.int64) * _PLACES + position
+
+
+def _last(rows: Batch) -> int:
+    return int(_keys_of(rows.slice(len(rows) - 1), "served_position")[0])
+
+
+def _beside(known: Batch, features: Batch, schema: Schema) -> Batch:
+    """Return the columns of both."""
+    columns = [(known if each.name in known.schema.names else features).column(each.name) for each in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

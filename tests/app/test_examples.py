@@ -1,0 +1,87 @@
+"""Examples: each served position with its features as of then and what came of it."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import midstream
+from midstream.app.examples import write_served_examples
+from midstream.app.running import open_shop
+
+TOML = """
+[feedback]
+reward = { click = 1.0, purchase = 5.0 }
+
+[[features]]
+name = "mine"
+kind = "count"
+scope = "user"
+actions = ["view", "click"]
+
+[[features]]
+name = "place"
+kind = "position"
+
+[[placements]]
+name = "home"
+features = ["mine", "place"]
+log_features = 1.0
+
+[limits]
+users_max = 500
+items_max = 500
+click_items_max = 500
+event_ids_max = 10000
+sessions_max = 500
+index_sessions_max = 500
+hot_items_max = 50
+new_items_max = 50
+requests_max = 100
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in which users act, ask, and click on what they got, some of it late."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    rng = np.random.default_rng(6)
+    clicked = {}
+    with open_shop(tmp_path) as shop:
+        for turn in range(12):
+            acts = [
+                {"type": "view", "user_id": f"u{rng.integers(4)}", "item_id": f"i{rng.integers(20)}"} for _ in range(5)
+            ]
+            shop.record(acts)
+            answer = shop.recommend(placement="home", user_id=f"u{rng.integers(4)}", n=4)
+            if turn % 2:
+                clicked[answer.request_id] = answer.items[turn % 4].id
+        for request_id, item in clicked.items():
+            shop.record([{"type": "click", "user_id": "u1", "item_id": item, "request_id": request_id}])
+    return tmp_path, clicked
+
+
+def test_examples_have_features_and_outcomes(folder):
+    """A row for each position, with the features that a request saw, its place, and the reward of what came later."""
+    place, clicked = folder
+    out = place / "examples.parquet"
+    summary = write_served_examples(place, "..", out)
+    rows = pq.read_table(out).to_pylist()
+    assert summary.rows == len(rows) == 48
+    for row in rows:
+        is_clicked = clicked.get(row["request_id"]) == row["item_id"]
+        assert (row["click"], row["reward"]) == (is_clicked, 1.0 if is_clicked else 0.0)
+        assert row["place"] == row["position"]
+    seen = midstream.features_of_served(place).to_pylist()
+    right = {(each["request_id"], each["item_id"]): each["mine"] for each in seen}
+    np.testing.assert_array_equal(
+        [row["mine"] for row in rows], [right[row["request_id"], row["item_id"]] for row in rows]
+    )
+    assert sum(row["click"] for row in rows) == 6
+
+
+def test_examples_of_a_range(folder):
+    """Half open, by the log position of the served record."""
+    place, _ = folder
+    out = place / "examples.arrow"
+    places = np.unique(midstream.features_of_served(place).column("served_position").to_numpy()).tolist()
+    assert write_served_examples(place, f"{places[2]}..{places[5]}", out).rows == 12
