@@ -571,11 +571,6 @@ BUGS = (
         OUTCOMES,
     ),
     Bug(
-        "the_second_that_waits_for_a_slate_is_lost",
-        (Edit("state/outcome_waiting.py", '        rows[rows[first]["last"]]["next"] = place\n', ""),),
-        OUTCOMES,
-    ),
-    Bug(
         "merges_are_not_said_again",
         (Edit("state/restating.py", "id_hash(merged_id(event.body)) if event.operation == _MERGE else 0", "0"),),
         RETENTION,
