@@ -912,6 +912,49 @@ BUGS = (
         ),
         ("tests/engine/test_parity_watch.py",),
     ),
+    Bug(
+        "a_rerun_leaves_the_columns_of_a_failed_block_of_features_out",
+        (
+            Edit(
+                "ranking/plan.py",
+                """Unread(block.names) if block_name(number) in names else block
+                for number, block in enumerate(self.features)
+""",
+                """block
+                for number, block in enumerate(self.features)
+                if block_name(number) not in names
+""",
+            ),
+        ),
+        ("tests/ranking/test_pipeline.py",),
+    ),
+    Bug(
+        "documents_of_a_cut_history_are_taken_for_what_was_counted",
+        (Edit("state/fold.py", "        self.counted.begin_at(position)\n", ""),),
+        ("tests/state/test_counted.py",),
+    ),
+    Bug(
+        "a_window_is_complete_before_its_last_bucket_is",
+        (
+            Edit(
+                "engine/feature_reads.py",
+                "cell.window_ms and cell.window_ms + -(-cell.window_ms // BUCKETS) < held_ms",
+                "cell.window_ms and cell.window_ms < held_ms",
+            ),
+        ),
+        ("tests/engine/test_feature_reads.py",),
+    ),
+    Bug(
+        "an_unknown_item_is_read_as_the_last_one",
+        (
+            Edit(
+                "engine/feature_reads.py",
+                "    item_index = fold.vocabulary.item_indices(ask.items)\n",
+                "    item_index = fold.vocabulary.item_indices(ask.items) % max(fold.vocabulary.item_count, 1)\n",
+            ),
+        ),
+        ("tests/engine/test_feature_reads.py",),
+    ),
 )
 
 

@@ -175,11 +175,13 @@ def test_what_is_missing_where_history_was_cut():
     assert complete_since(fold, cells["carts"]) is None
     fold.begin_with(LogPosition(50), 0, ())
     acts = Rig(config=CONFIG).batch(view("a", "ann"), view("b", "bob"))
-    for number, at_ms in enumerate((START_MS, START_MS + 3 * 3_600_000, START_MS + 7 * 3_600_000)):
+    for number, at_ms in enumerate(tuple(START_MS + hours for hours in (0, 10_800_000, 22_500_000, 25_200_000))):
         rows = acts.rows.copy()
         rows["log_time_ms"] = rows["event_time_ms"] = at_ms
         fold.apply(LogPosition(50 + 2 * number), EventBatch(rows, acts.text))
         assert complete_since(fold, cells["carts"]) == START_MS
-        assert complete_since(fold, cells["views"]) == (START_MS if number < 2 else None)
+        assert complete_since(fold, cells["views"]) == (
+            START_MS if number < 3 else None
+        )  # 6.25 h is within the last bucket
         assert complete_since(fold, cells["views"][:1]) == (START_MS if number < 1 else None)
     assert complete_since(fold, ()) is None
