@@ -9,7 +9,6 @@ from datetime import date
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from midstream.core.types import Candidates, Moment
 from midstream.features.agents import AgentPart, agent_class, referrer_class
@@ -18,6 +17,7 @@ from midstream.features.inputs import looked_up
 from midstream.features.lists import Reduction, numbers_of, reduced
 from midstream.features.texts import word_count
 from midstream.state.attributes import number_of, text_of, value_hash
+from midstream.state.chance import draw
 from midstream.state.program import Columns
 from midstream.state.users import Users
 from midstream.state.vocabulary import Vocabulary
@@ -219,14 +219,6 @@ class Position:
 
 
 _BITS = (1 << 64) - 1
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-def _mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return each number with every bit spread over all: the last steps of SplitMix64."""
-    value = (value ^ (value >> np.uint64(30))) * _FIRST
-    value = (value ^ (value >> np.uint64(27))) * _SECOND
-    return value ^ (value >> np.uint64(31))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +231,4 @@ class Random:
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
         """Mix both; 24 bits, so that float32 holds each number and none becomes 1."""
         seed = np.uint64(moment.query.seed & _BITS) ^ np.uint64(value_hash(self.name))
-        hashes = moment.table(Vocabulary).item_hash[candidates.item_index]
-        mixed = _mixed(hashes ^ _mixed(np.full(1, seed)))
-        found[0] = np.where(candidates.item_index < 0, np.nan, (mixed >> np.uint64(40)) * 2.0**-24)
+        draw(seed, moment.table(Vocabulary).item_hash, candidates.item_index, found[0])

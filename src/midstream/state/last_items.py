@@ -48,17 +48,9 @@ def distinct_items(moment: Moment, scope: str, actions: tuple[str, ...], count_m
         actions: Of a user only what was acted on so; empty = with all that speak for an item. A session has no others.
         count_max: At most so many.
     """
-    acted = moment.recent_item_index if scope == "session" else _acted(moment, actions)
-    distinct = list(dict.fromkeys(acted[::-1].tolist()))[:count_max]
-    return np.array(distinct, dtype=np.int32)
-
-
-def _acted(moment: Moment, actions: tuple[str, ...]) -> Index:
-    """Return the items of a user's last interactions of these actions, oldest first."""
+    if scope == "session":
+        distinct = list(dict.fromkeys(moment.recent_item_index[::-1].tolist()))[:count_max]
+        return np.array(distinct, dtype=np.int32)
     if moment.user_index < 0:
         return NO_ITEMS
-    users = moment.table(Users)
-    recent = users.recent(moment.user_index)
-    if not actions:
-        return recent.item_index[users.is_positive[recent.action]]
-    return recent.item_index[np.isin(recent.action, users.action_numbers(actions))]
+    return moment.table(Users).last_distinct(moment.user_index, actions, count_max)

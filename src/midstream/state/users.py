@@ -23,6 +23,7 @@ from midstream.state.affinities import AFFINITIES_MAX, fold_affinities, merge_af
 from midstream.state.documents import Change, Documents
 from midstream.state.kernel import kernel, signed
 from midstream.state.merged_rows import add_row, ring_places, ring_times
+from midstream.state.ring_query import newest_distinct
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import LATE_MS_MAX
 
@@ -178,6 +179,18 @@ class Users:
         row = self._rows[user_index]
         held = ring_places(int(row["added"]), self._ring_max)
         return Recent(row["ring_item"][held], row["ring_action"][held].astype(np.int16), ring_times(row, held))
+
+    def last_distinct(self, user_index: int, actions: tuple[str, ...], count_max: int) -> Index:
+        """Return the distinct items of a user's last interactions, the newest first.
+
+        Args:
+            user_index: Slot.
+            actions: What counts; empty = all actions with a weight above 0.
+            count_max: At most so many.
+        """
+        row = self._rows[user_index]
+        wanted = np.isin(self._names, actions) if actions else self.is_positive
+        return newest_distinct(row["ring_item"], row["ring_action"], int(row["added"]), wanted, count_max)
 
     @property
     def categories(self) -> tuple[str, ...]:
