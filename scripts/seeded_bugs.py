@@ -955,6 +955,17 @@ BUGS = (
         ),
         ("tests/engine/test_feature_reads.py",),
     ),
+    Bug(
+        "replay_sees_the_act",
+        (
+            Edit(
+                "app/replay_examples.py",
+                "        cursor.to_position(LogPosition(position))\n",
+                "        cursor.to_position(LogPosition(position + 1))\n",
+            ),
+        ),
+        ("tests/app/test_examples.py",),
+    ),
 )
 
 

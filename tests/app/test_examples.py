@@ -1,12 +1,18 @@
 """Examples: each served position with its features as of then and what came of it."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import midstream
 from midstream.app.examples import write_served_examples
+from midstream.app.inspection import LogView
+from midstream.app.replay_examples import ReplayWanted, write_replay_examples
 from midstream.app.running import open_shop
+from midstream.core.errors import Invalid
+from midstream.events.schema import event_at
 
 TOML = """
 [feedback]
@@ -85,3 +91,41 @@ def test_examples_of_a_range(folder):
     out = place / "examples.arrow"
     places = np.unique(midstream.features_of_served(place).column("served_position").to_numpy()).tolist()
     assert write_served_examples(place, f"{places[2]}..{places[5]}", out).rows == 12
+
+
+def test_a_replay_has_a_group_for_each_act_that_was_among_the_candidates(folder):
+    """One label a group, the item that was acted on; features are those before the act; the rest is counted."""
+    place, _ = folder
+    out = place / "replay.parquet"
+    counts = write_replay_examples(place, ReplayWanted("home", candidates_max=5), out)
+    table = pq.read_table(out)
+    rows = table.to_pylist()
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    assert (len(rows), len(groups)) == (counts.rows, counts.groups)
+    assert counts.acts == 12 * 5 + 6 > counts.groups > 20
+    log = LogView(place)
+    for group in groups.values():
+        assert len(group) <= 5
+        ((first, batch), *_) = log.read(group[0]["log_position"], 1)
+        event = event_at(batch, group[0]["log_position"] - first)
+        assert [row["item_id"] for row in group if row["label"]] == [event.item_id]
+        assert len({row["item_id"] for row in group}) == len(group)
+    asked = table.select(["log_position", "time", "user_id", "session_id", "item_id"])
+    again = midstream.features_as_of(place, asked, features=["mine"])
+    np.testing.assert_array_equal(again.column("mine").to_numpy(), table.column("mine").to_numpy())
+
+
+def test_a_replay_is_bounded_and_draws_by_its_seed(folder):
+    """The same seed gives the same rows, another one others; it ends after so many groups."""
+    place, _ = folder
+
+    def drawn(seed):
+        wanted = ReplayWanted("home", candidates_max=3, groups_max=8, seed=seed)
+        assert write_replay_examples(place, wanted, place / "some.parquet").groups == 8
+        return pq.read_table(place / "some.parquet").column("item_id").to_pylist()
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    with pytest.raises(Invalid, match="Nearest"):
+        write_replay_examples(place, ReplayWanted("home", labels=("clik",)), place / "some.parquet")

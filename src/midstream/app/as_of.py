@@ -94,20 +94,29 @@ class Past:
             raise Invalid(tuple(faults))
         return declared.block(wanted)
 
-    def cursor(self, before: LogPosition, notify: Notify = nobody, until: LogPosition | None = None) -> Cursor:
+    def cursor(
+        self,
+        before: LogPosition,
+        notify: Notify = nobody,
+        until: LogPosition | None = None,
+        *,
+        everything: bool = False,
+    ) -> Cursor:
         """Return a fold that stands at or before a log position and can be led to the log's end.
 
         Args:
             before: Log position of the first question.
             notify: Told how far the fold is.
             until: Log position of the last question, for ``notify``; None = the log's end.
+            everything: Fold all tables, not only those that features read.
         """
         settings = settings_of(self._data, self.config)
         log = self.log
         if log.reader is None:
             return Cursor(Fold(settings), ())
         fold = loaded_state(self._data, settings, log.reader, before).fold
-        fold.leave_out(self._unread())
+        if not everything:
+            fold.leave_out(self._unread())
         total = log.end if until is None else until
 
         def told() -> Iterator[tuple[LogPosition, EventBatch]]:

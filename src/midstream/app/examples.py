@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,8 +83,9 @@ def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:
 
 def _schema_of(features: Answers, past: Past) -> Schema:
     actions = past.config.fold_settings().action_names()
-    fields = [*example_schema(actions), *(each for each in features.schema if each.name not in _OF_FEATURES)]
-    return pa.schema([each for each in fields if each.name != "served_position"])
+    outcomes: Any = example_schema(actions)
+    left_out = (*_OF_FEATURES, "served_position")
+    return pa.schema([*outcomes, *(each for each in features.schema if each.name not in left_out)])
 
 
 def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Iterator[Batch]:
@@ -103,12 +105,14 @@ def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Ite
         is_there = at < len(own)
         is_there[is_there] = own[at[is_there]] == keys[is_there]
         yield _beside(known.take(pa.array(np.flatnonzero(is_there))), waiting.take(pa.array(at[is_there])), schema)
-        waiting = waiting.slice(int(np.searchsorted(own, keys[-1], side="right")) if len(keys) else 0)
+        done = np.count_nonzero(own <= keys[-1]) if len(keys) else 0
+        waiting = waiting.slice(int(done))
 
 
 def _keys_of(rows: Batch, served: str) -> Rows:
-    position = np.asarray(rows.column("position")).astype(np.int64)
-    return np.asarray(rows.column(served)).astype(np.int64) * _PLACES + position
+    positions: Rows = np.asarray(rows.column("position")).astype(np.int64)
+    served_positions: Rows = np.asarray(rows.column(served)).astype(np.int64)
+    return served_positions * _PLACES + positions
 
 
 def _last(rows: Batch) -> int:

@@ -1,23 +1,52 @@
 """``midstream examples``: what was served, what scorers saw of it, and what came of it, as a table to train on."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_json, progress, say
 
+if TYPE_CHECKING:
+    from midstream.app.replay_examples import ReplayWanted
+
 app = typer.Typer()
-Served = Annotated[str, typer.Argument(help="FROM..TO: which slates, by log position or time; .. for all.")]
+Served = Annotated[str, typer.Argument(help="FROM..TO: which slates or acts, by log position or time; .. for all.")]
 Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
 Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
+Replay = Annotated[str | None, typer.Option("--replay", help="Of a placement: what it would propose before each act.")]
+Label = Annotated[list[str] | None, typer.Option("--label", help="An interaction that is a label; repeatable.")]
+Candidates = Annotated[int, typer.Option("--candidates", min=2, help="Items of a group at most.")]
+Groups = Annotated[int | None, typer.Option("--groups", min=1, help="End after so many groups.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides which candidates are drawn.")]
 
 
 @app.command("examples")
 def command(
-    served: Served, out: Out, file_format: Format = None, folder: Folder = HERE, as_json: AsJson = False
+    served: Served,
+    out: Out,
+    file_format: Format = None,
+    replay: Replay = None,
+    label: Label = None,
+    candidates: Candidates = 100,
+    groups: Groups = None,
+    seed: Seed = 0,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a training example for each position that was served."""
+    """Write a training example for each position that was served, or with --replay for each candidate."""
+    from midstream.app.replay_examples import ReplayWanted
+
+    if replay is not None:
+        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed)
+        print_replay(folder, wanted, out, file_format, as_json=as_json)
+        return
+    print_served(folder, served, out, file_format, as_json=as_json)
+
+
+def print_served(folder: Path, served: str, out: Path, file_format: str | None, *, as_json: bool) -> None:
+    """Write the examples of what was served."""
     from midstream.app.examples import write_served_examples
 
     with progress() as bar:
@@ -26,3 +55,18 @@ def command(
         print_json(summary)
     else:
         say(f"{summary.rows} examples of {summary.served.asked} slates written")
+
+
+def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
+    """Write the groups of a replay, and say how many acts gave none."""
+    from midstream.app.replay_examples import write_replay_examples
+
+    with progress() as bar:
+        counts = write_replay_examples(folder, wanted, out, file_format, notify_of(bar))
+    if as_json:
+        print_json({**asdict(counts), "dropped_share": counts.dropped_share})
+        return
+    say(f"{counts.rows} examples in {counts.groups} groups written")
+    say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
+    if counts.failures:
+        say(f"{counts.failures} times a source or filter did not answer")

@@ -1,0 +1,235 @@
+"""Training examples from replay, for a log without served slates: what would have been proposed before each act.
+
+At each interaction, in the order of the log, a placement's sources and filters are asked on the state of that moment.
+Its candidates are one group, the item that was acted on is its one label; a group without that item teaches nothing
+about ranking and is dropped, and counted. What was shown is not known, so neither is what was passed over: negatives
+are items that could have been shown.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from midstream.app.as_of import TIME, Past
+from midstream.app.as_of_files import table_format, write_tables
+from midstream.app.asked_served import ServedRange, served_range
+from midstream.app.running import Outside, config_of
+from midstream.app.wiring import plans
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.kinds import Kind
+from midstream.core.nearest import nearest
+from midstream.core.types import Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
+from midstream.engine.child import Notify, nobody
+from midstream.engine.replay import batches
+from midstream.events.loose_arrow import Batch, Schema, pa
+from midstream.events.schema import Event, event_at
+from midstream.features.as_of import Cursor
+from midstream.features.declared import DeclaredFeatures
+from midstream.ranking.frame import merge, take
+from midstream.ranking.pipeline import propose
+from midstream.ranking.plan import Plan
+from midstream.ranking.sift import sift
+from midstream.state.event_ids import Admission, EventIds, fingerprints
+
+PAGE = "docs/feedback.md"
+ROWS = 65_536
+"""Of a batch that is written, or one group more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayWanted:
+    """What is replayed."""
+
+    placement: str
+    acts: str = ".."
+    """``FROM..TO``: log positions or times of the acts that are asked about."""
+    labels: tuple[str, ...] = ()
+    """Interactions that are labels; none = all with a weight above 0."""
+    candidates_max: int = 100
+    """Of a group: the label, and others drawn from the rest."""
+    groups_max: int | None = None
+    """Ends after so many; None = at the last act."""
+    seed: int = 0
+    """Decides which are drawn."""
+
+
+@dataclass(slots=True)
+class ReplayCounts:
+    """What came of it."""
+
+    acts: int = 0
+    groups: int = 0
+    rows: int = 0
+    failures: int = 0
+    """Parts of the plan that did not answer, over all acts."""
+
+    @property
+    def dropped_share(self) -> float:
+        """Share of the acts whose item was not among the candidates; NaN = there was no act."""
+        return 1.0 - self.groups / self.acts if self.acts else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    event: Event
+    log_position: int
+    item_ids: list[str]
+    label: Index
+    values: Score
+
+
+def write_replay_examples(
+    folder: Path, wanted: ReplayWanted, out: Path, named: str | None = None, notify: Notify = nobody
+) -> ReplayCounts:
+    """Write the groups of a replay to a file, which appears when it is whole.
+
+    Raises:
+        NotFound: There is no such placement.
+        Invalid: No feature is declared, a label is no interaction, or the range or format is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    chosen = table_format(out, named)
+    config = config_of(folder)
+    found = plans(config, folder)
+    if wanted.placement not in found:
+        message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, found)}"
+        raise NotFound(message)
+    past = Past(folder, config)
+    block = past.block()
+    types = config.events.types
+    for name in wanted.labels:
+        if name not in types:
+            came = f'"{name}" is not a configured interaction.{nearest(name, types)}'
+            raise Invalid((Fault("--label", came, ", ".join(types), PAGE),))
+    labels = wanted.labels or tuple(name for name, each in types.items() if each.weight > 0)
+    counts = ReplayCounts()
+    bounds = served_range(wanted.acts, Outside().clock())
+    cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
+    acts = _acts(past, bounds, frozenset(labels))
+    schema = _schema_of(block)
+    groups = _groups(cursor, acts, (found[wanted.placement], block), wanted, counts)
+    counts.rows = write_tables(out, chosen, schema, _tables(groups, schema))
+    return counts
+
+
+def _acts(past: Past, bounds: ServedRange, labels: frozenset[str]) -> Iterator[tuple[int, Event]]:
+    """Yield each act that is a label, once, with its log position."""
+    log = past.log
+    ids = EventIds(past.config.limits.event_ids_max)
+    stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
+    for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):
+        times = batch.rows["log_time_ms"].astype(np.int64)
+        is_act = (ids.admit(fingerprints(batch), times) == Admission.NEW) & (batch.rows["kind"] == Kind.INTERACTION)
+        is_act &= first + np.arange(len(batch)) >= bounds.first
+        is_act &= (times >= (bounds.since_ms or 0)) & (times < (bounds.until_ms or np.iinfo(np.int64).max))
+        for index in np.flatnonzero(is_act).tolist():
+            event = event_at(batch, index)
+            if event.action in labels and event.item_id:
+                yield first + index, event
+
+
+def _groups(
+    cursor: Cursor,
+    acts: Iterator[tuple[int, Event]],
+    reads: tuple[Plan, DeclaredFeatures],
+    wanted: ReplayWanted,
+    counts: ReplayCounts,
+) -> Iterator[_Group]:
+    """Yield the group of each act whose item is among the candidates."""
+    plan, block = reads
+    for position, event in acts:
+        if counts.groups == wanted.groups_max:
+            return
+        cursor.to_position(LogPosition(position))
+        counts.acts += 1
+        fold = cursor.fold
+        moment = fold.moment(_query(event, position, wanted), plan.models)
+        failures: list[Failure] = []
+        proposals = propose(plan, moment, lambda: math.inf, failures)
+        candidates = merge(proposals, fold.vocabulary.item_count)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
+        counts.failures += len(failures)
+        item = fold.vocabulary.item_index(event.item_id)
+        if item < 0 or item not in candidates.item_index:
+            continue
+        counts.groups += 1
+        keep = _drawn(candidates.item_index, item, moment, wanted)
+        candidates = take(candidates, keep)
+        ids = fold.vocabulary.item_ids(candidates.item_index)
+        label = (candidates.item_index == item).astype(np.int32)
+        yield _Group(event, position, list(ids), label, block.read(moment, candidates))
+
+
+def _query(event: Event, position: int, wanted: ReplayWanted) -> Query:
+    return Query(
+        request_id="",
+        placement=wanted.placement,
+        user_id=event.user_id or None,
+        session_id=event.session_id or None,
+        slate_size=wanted.candidates_max,
+        now_ms=TimestampMs(event.log_time_ms),
+        seed=position,
+    )
+
+
+def _drawn(
+    item_index: Index, item: int, moment: Moment, wanted: ReplayWanted
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return True for the label and for those that are drawn beside it, each as likely."""
+    keep = np.ones(len(item_index), dtype=np.bool_)
+    if len(item_index) > wanted.candidates_max:
+        others = np.flatnonzero(item_index != item)
+        rng = np.random.default_rng((wanted.seed, moment.query.seed))
+        keep[others] = False
+        keep[rng.choice(others, wanted.candidates_max - 1, replace=False)] = True
+    return keep
+
+
+def _schema_of(block: DeclaredFeatures) -> Schema:
+    own = [
+        ("group", pa.int64()),
+        ("log_position", pa.int64()),
+        ("time", TIME),
+        ("user_id", pa.string()),
+        ("session_id", pa.string()),
+        ("action", pa.string()),
+        ("item_id", pa.string()),
+        ("label", pa.int32()),
+    ]
+    return pa.schema([*own, *((name, pa.float32()) for name in block.names)])
+
+
+def _tables(groups: Iterator[_Group], schema: Schema) -> Iterator[Batch]:
+    """Yield groups as tables of about ``ROWS`` rows."""
+    held: list[_Group] = []
+    rows, first = 0, 0
+    for group in groups:
+        held.append(group)
+        rows += len(group.item_ids)
+        if rows >= ROWS:
+            yield _table(held, first, schema)
+            held, rows, first = [], 0, first + len(held)
+    if held:
+        yield _table(held, first, schema)
+
+
+def _table(groups: list[_Group], first: int, schema: Schema) -> Batch:
+    counts = [len(each.item_ids) for each in groups]
+    number = pa.array(np.repeat(np.arange(len(groups)), counts))
+    values = np.ascontiguousarray(np.concatenate([each.values for each in groups]).T)
+    events = [each.event for each in groups]
+    columns = [
+        pa.array(np.repeat(np.arange(first, first + len(groups)), counts)),
+        pa.array([each.log_position for each in groups], pa.int64()).take(number),
+        pa.array([each.log_time_ms for each in events], pa.int64()).cast(TIME).take(number),
+        pa.array([each.user_id or None for each in events], pa.string()).take(number),
+        pa.array([each.session_id or None for each in events], pa.string()).take(number),
+        pa.array([each.action for each in events], pa.string()).take(number),
+        pa.array([item for each in groups for item in each.item_ids], pa.string()),
+        pa.array(np.concatenate([each.label for each in groups])),
+        *(pa.array(column) for column in values),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
