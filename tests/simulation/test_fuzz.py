@@ -43,6 +43,14 @@ MET = {
     "slate: floor",
     "slate: full",
     "slate: Overloaded",
+    "slates: outcome_elsewhere",
+    "slates: outcome_joined",
+    "slates: outcome_unattributed",
+    "slates: outcome_waiting_evicted",
+    "slates: outcomes wait",
+    "slates: slate_evicted",
+    "slates: slate_expired",
+    "slates: slate_forgotten",
     "sealing broken off",
     "start after a torn write",
     "start from a snapshot",
@@ -51,6 +59,8 @@ MET = {
     "stream: broken off behind a piece",
     "stream: whole",
     "swapped",
+    "swapped features",
+    "values as of then",
 }
 """What a run may meet beside the actions of the tables."""
 

@@ -11,13 +11,19 @@ from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine.rewrite import Receipt
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.disk import RealDisk
-from midstream.events.schema import Event
+from midstream.events.schema import Event, build
 from midstream.serving.ingest import EventsAnswer, Result
+from midstream.state.dropped import NOTHING
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
 from midstream.testing.dice import Dice
+from midstream.testing.events import START_MS, served_body, tiny_settings
 from midstream.testing.fuzz.acts import ACTS
 from midstream.testing.fuzz.conditions import drawn
+from midstream.testing.fuzz.joined import check_forgotten, check_join
 from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
 from midstream.testing.fuzz.letters import check_letters, last_number
+from midstream.testing.fuzz.model import Model
 from midstream.testing.fuzz.proof import check_acknowledged
 from midstream.testing.fuzz.traffic import Batch
 from midstream.testing.fuzz.turns import TURNS
@@ -118,3 +124,57 @@ def test_an_erased_user_is_in_no_letter(tmp_path):
     with pytest.raises(Broken, match="the letters forgot nobody"):
         check_letters(path, [receipt], [Forgotten(("u7",), 9)])
     check_letters(path, [], [])
+
+
+def slate(request, user):
+    """A slate of two items."""
+    return Event(Kind.SERVED, user_id=user, request_id=request, body=served_body(request, "ab"), log_time_ms=START_MS)
+
+
+def click(number, request):
+    """A click on the first of them."""
+    told = {"action": "click", "user_id": "u1", "item_id": "a", "request_id": request}
+    return Event(Kind.INTERACTION, event_id=f"e{number}", log_time_ms=START_MS, **told)
+
+
+JOINED = (slate("r", "u1"), slate("s", "u2"), click(1, "r"), click(2, "t"), click(1, "r"))
+
+
+def folded(events):
+    """The state after some events, and the model."""
+    fold, model = Fold(tiny_settings()), Model(tiny_settings(), NOTHING)
+    fold.apply(LogPosition(0), build(events))
+    for each in events:
+        model.fold(each)
+    return fold, model
+
+
+@pytest.mark.parametrize(
+    "other, text",
+    [
+        (JOINED[1:], "these slates are held"),
+        ((*JOINED[:2], *JOINED[3:4]), "these slates are held"),
+        ((*JOINED[:3], click(3, "t"), click(4, "t")), "wait for their slate"),
+        ((*JOINED, click(5, "r")._replace(item_id="c")), "what became of outcomes"),
+        ((*JOINED, Event(Kind.ERASE, user_id="u2", log_time_ms=START_MS)), "these slates are held"),
+    ],
+)
+def test_what_came_of_slates_is_what_the_model_says(other, text):
+    """What is too many or too few is seen: a slate, an outcome, one that waits, one of another item, one of a user."""
+    fold, model = folded(JOINED)
+    check_join(fold.outcomes, model.join, 5)
+    with pytest.raises(Broken, match=text):
+        check_join(fold.outcomes, folded(other)[1].join, 5)
+    model.join.counts["", "", ""] = 1
+    with pytest.raises(Broken, match="sums are"):
+        check_join(fold.outcomes, model.join, 5)
+
+
+def test_an_erased_user_has_no_slate_from_before():
+    """One that was served afterwards, under the same id, is another matter."""
+    fold, model = folded((*JOINED, Event(Kind.ERASE, user_id="u1", log_time_ms=START_MS), slate("v", "u1")))
+    check_join(fold.outcomes, model.join, 7)
+    check_forgotten(fold.outcomes, model.erased_at, 7)
+    assert model.erased_at == {id_hash("u1"): 5}
+    with pytest.raises(Broken, match="a slate is held whose user was erased"):
+        check_forgotten(folded(JOINED)[0].outcomes, model.erased_at, 5)

@@ -5,7 +5,7 @@ One event after another, nothing shared with the kernels but the settings and th
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from midstream.core.kinds import IMPRESSION, Kind
@@ -92,6 +92,15 @@ class ReferenceJoin:
             event.kind == Kind.INTERACTION and event.action in self.settings.action_names()
         ):
             self._note(event, event_time_ms)
+
+    def forget(self, users: Collection[int]) -> None:
+        """Drop the slates of users, by the hashes of their ids, and what waits of them; sums stay."""
+        count = len(self.slates)
+        self.slates = {request: each for request, each in self.slates.items() if each.user not in users}
+        self.totals["slate_forgotten"] += count - len(self.slates)
+        self.waiting = [each for each in self.waiting if not each.user or each.user not in users]
+        self._held_positions = sum(len(each.positions) for each in self.slates.values())
+        self._waiting_for = Counter(each.request for each in self.waiting)
 
     def _serve(self, event: Event, log_position: int) -> None:
         limits = self.settings.limits

@@ -22,6 +22,8 @@ FILTERS = ("item.price < 30", 'item.category == "hats"', "item.fresh", STRICT_FI
 _REWRITTEN = "of another generation"
 DOUBTFUL_MAX = 20
 """Batches whose fate is unknown, before a client sends nothing new."""
+REMEMBERED_MAX = 30
+"""Answers that a client remembers beside the last one, to say what followed."""
 SENT_MAX = 50
 """Batches that a client remembers, to send them again."""
 
@@ -161,7 +163,7 @@ class Client:
             slate["request_id"], slate["position"], question, items, slate["fold_version"], slate["generation"]
         )
         self.world.ledger.answers.append(found)
-        self.traffic.request_ids = [*self.traffic.request_ids[-9:], (found.request_id, items)]
+        self.traffic.request_ids = [*self.traffic.request_ids[-REMEMBERED_MAX:], (found.request_id, items)]
         self._check_own_writes(question, slate, self.world.loop.time() - began)
         return slate
 
@@ -215,6 +217,12 @@ async def send_acts(client: Client) -> None:
     """Send some acts, unless there is much in doubt already."""
     if len(client.doubtful) < DOUBTFUL_MAX:
         await client.send(client.traffic.acts(1 + client.dice.few(6)))
+
+
+async def send_outcomes(client: Client) -> None:
+    """Say what followed a slate, soon or late."""
+    if client.traffic.request_ids and len(client.doubtful) < DOUBTFUL_MAX:
+        await client.send(client.traffic.outcomes(1 + client.dice.few(5)))
 
 
 async def send_changes(client: Client) -> None:
@@ -375,6 +383,7 @@ class Act(NamedTuple):
 
 ACTS: Mapping[str, Act] = {
     "acts": Act(10.0, send_acts),
+    "outcomes": Act(2.5, send_outcomes),
     "changes": Act(4.0, send_changes),
     "bad": Act(1.0, send_bad),
     "again": Act(2.0, send_again),

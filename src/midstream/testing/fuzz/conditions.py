@@ -10,17 +10,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from midstream.testing.dice import Dice
+from midstream.testing.fuzz.declared import Declared, declared
 
 STRICT_FILTER = "item.price <= 50"
 """Of the placement ``strict``."""
 IDS_FEW = 48
 """Event ids that are remembered in some runs: fewer than are sent while somebody waits."""
 _SIZE = "slate_size = 20"
+_DECLARED = "# declared features"
+_READS = "# features that are read"
 _OTHER_SIZE = "slate_size = 7"
 _KNN = '{ kind = "session_knn", entries_max = 5, history_items_max = 4 }'
 _PAIRS = '{ kind = "covisitation", limit = 6, history_items_max = 4 }'
 _TRENDING = '{ kind = "trending", limit = 6 }'
 _BY_SEGMENT = '{ kind = "trending", limit = 6, by_segment = true }'
+
+_LIMITS = """feature_user_items_max = 12
+feature_user_values_max = 8
+outcome_slates_max = 9
+outcome_items_max = 30
+outcomes_waiting_max = 4"""
+"""Of what features count of pairs, and of what came of slates."""
 
 
 class Lasting(NamedTuple):
@@ -32,6 +42,7 @@ class Lasting(NamedTuple):
     hot: str
     """Log time that stays in segments."""
     interval: str
+    outcome_window: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +76,14 @@ def drawn(dice: Dice, acts: Mapping[str, float], turns: Mapping[str, float]) -> 
         segment_bytes_max=dice.choice((1_500, 3_000, 8_000, 1 << 20)),
         hot=dice.choice(("1ms", "1ms", "1s")),
         interval=dice.choice(("1s", "5s", "1h")),
+        outcome_window=dice.choice(("1m", "1h", "7d")),
     )
     first, second = _text(dice, lasting), _text(dice, lasting)
+    features = (declared(dice), declared(dice)) if dice.chance(0.6) else (Declared(), Declared())
+    texts = _reading(first, features[0]), _reading(second, features[1]), _reading(first, features[1])
     return Conditions(
-        # The third needs another plan than the first, and the same state.
-        texts=(first, second, first.replace(_SIZE, _OTHER_SIZE)),
+        # The third differs from the first in features alone; the last needs another plan, and the same state.
+        texts=(*dict.fromkeys(texts), texts[0].replace(_SIZE, _OTHER_SIZE)),
         lasting=lasting,
         clients=2 + dice.below(4),
         acts=_swarm(dice, acts),
@@ -82,6 +96,11 @@ def drawn(dice: Dice, acts: Mapping[str, float], turns: Mapping[str, float]) -> 
 def _swarm(dice: Dice, weights: Mapping[str, float]) -> Mapping[str, float]:
     found = {name: weight * 4 ** dice.between(-1, 1) for name, weight in weights.items() if dice.chance(0.75)}
     return found or weights
+
+
+def _reading(text: str, features: Declared) -> str:
+    """Return a configuration with features."""
+    return text.replace(_DECLARED, features.text).replace(_READS, features.reads)
 
 
 def _text(dice: Dice, lasting: Lasting) -> str:
@@ -126,21 +145,27 @@ pair_neighbours_max = 3
 pair_items_max = 3
 segment_values_max = 2
 new_items_max = 6
+{_LIMITS}
 aliases_max = 30
 erased_max = 100
 [log]
 segment_bytes_max = {lasting.segment_bytes_max}
+[feedback]
+window = "{lasting.outcome_window}"
 [history]
 hot = "{lasting.hot}"
 [snapshots]
 interval = "{lasting.interval}"
+{_DECLARED}
 [[placements]]
 {_SIZE}
+{_READS}
 sources = [{_KNN}, {trending}, {{ kind = "popular", limit = 6 }}]
 repeats = "{dice.choice(("any", "not_last", "none"))}"
 deadline = "{dice.choice(("5ms", "50ms", "2s"))}"
 [[placements]]
 name = "strict"
+{_READS}
 filter = "{STRICT_FILTER}"
 exclude = {{ purchase = "30d", impression = 3 }}
 repeats = "none"

@@ -1,5 +1,7 @@
 """What the state must say after some events, in plain Python: which events count, what can be sold, who is known.
 
+What came of slates is said by ``testing.join``, which is told the same events.
+
 It shares no code with the fold. It knows no maximum of items and none of documents, and a run stays below those.
 """
 
@@ -14,6 +16,7 @@ from midstream.state.dropped import Dropped
 from midstream.state.erasures import blanked_hashes
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
+from midstream.testing.join import ReferenceJoin
 
 AHEAD_MS = 300_000
 """An event time further ahead of log time is set to log time."""
@@ -58,6 +61,12 @@ def identity_of(event: Event) -> Identity:
     if event.kind == Kind.TICK or event.event_time_ms is None:
         return None
     return ("content", repr(event._replace(log_time_ms=0)))
+
+
+def time_of(event: Event) -> int:
+    """Return when an event happened: when it says, unless that is too far ahead of log time."""
+    said = event.event_time_ms
+    return event.log_time_ms if said is None or said > event.log_time_ms + AHEAD_MS else said
 
 
 @dataclass(slots=True)
@@ -117,6 +126,10 @@ class Model:
         acts make, so nothing is known of them here."""
         self.aliases: dict[str, str] = {}
         """User id to the one that it was merged into, if that was not forgotten."""
+        self.join = ReferenceJoin(settings)
+        """Slates that are held, and what followed."""
+        self.erased_at: dict[int, int] = {}
+        """Hash of a user id to the log position at which it was erased last."""
         self._erased: dict[int, int] = {}
         """Hash of a user id to the log time at which it was erased last."""
         self._seen = Seen(settings.limits.event_ids_max)
@@ -129,6 +142,7 @@ class Model:
     def fold(self, event: Event) -> None:
         """Fold the next event."""
         self._position += 1
+        self.join.pass_time(event.log_time_ms)
         if not self._seen.is_new(event):
             return
         if event.kind == Kind.ERASE:
@@ -138,7 +152,9 @@ class Model:
         elif event.kind == Kind.USER and event.operation == Operation.MERGE:
             self._merge(event)
         else:
-            self._fold(event._replace(user_id=self.who(event.user_id)))
+            told = event._replace(user_id=self.who(event.user_id))
+            self._fold(told)
+            self.join.add(told, self._position - 1, time_of(event))
 
     def who(self, user_id: str) -> str:
         """Return the user that an id stands for."""
@@ -180,7 +196,10 @@ class Model:
         members = {user, *(alias for alias, target in self.aliases.items() if target == user)}
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != user}
         self.users.pop(user, None)
-        self._erased.update(dict.fromkeys(map(id_hash, members), event.log_time_ms))
+        hashes = set(map(id_hash, members))
+        self._erased.update(dict.fromkeys(hashes, event.log_time_ms))
+        self.erased_at.update(dict.fromkeys(hashes, self._position - 1))
+        self.join.forget(hashes)
 
     def _is_late_copy(self, user_id: str, event: Event) -> bool:
         erased_ms = self._erased.get(id_hash(user_id))

@@ -78,6 +78,8 @@ class Process:
         """What ended a part of the engine that should go on for ever."""
         self.swaps = 0
         """How often another state took the place of the one before."""
+        self.swaps_of_features = 0
+        """How often it counts something else for features."""
         self._version = ""
         self._ground = ground
         self._data = DataFolder(ground.folder / DATA_NAME)
@@ -293,7 +295,9 @@ class Process:
         """Write down what is in service now."""
         engine = self.engine
         version = engine.fold.settings.version()
-        self.swaps += self._version not in {"", version}
+        if self._version not in {"", version}:
+            self.swaps += 1
+            self.swaps_of_features += self._services[self._version][0].cells != engine.fold.settings.cells
         self._version = version
         self._services.setdefault(version, (engine.fold.settings, engine.fold.dropped))
         for plan in engine.plans.values():

@@ -1,26 +1,32 @@
 """The log read a second time, from its beginning: what everybody was told during the run must follow from it.
 
 The fold goes through the log in other batches than the live one did, and stops wherever something was promised: where
-the live state was digested, where a slate was made. Each logged request is answered again there.
+the live state was digested, where a slate was made. Each logged request is answered again there, the values of features
+that were kept with it are read again as of then, and what came of slates is compared with dictionaries.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from midstream.app.parity import compare
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.erasure import NEUTRAL
 from midstream.engine.rewrite import receipts
 from midstream.events.disk import RealDisk
-from midstream.events.schema import Event, concat, cut, event_at
+from midstream.events.schema import Event, concat, event_at
 from midstream.events.segment_reader import SegmentReader
+from midstream.features.as_of import Cursor, Question, as_of
+from midstream.features.parity import Parity, comparable
+from midstream.ranking.plan import Plan
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord, decode_served, encode_served
 from midstream.state.fold import Fold
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
+from midstream.testing.fuzz.joined import check_forgotten, check_join
 from midstream.testing.fuzz.ledger import Answered, Broken, Ledger, Mark
 from midstream.testing.fuzz.letters import check_letters
 from midstream.testing.fuzz.model import Model, Seen, Sold
@@ -54,7 +60,9 @@ async def prove(world: World, end: LogPosition) -> None:
     versions = {each.fold_version for each in world.ledger.marks if each.generation == log.generation}
     versions.update(each.fold_version for each in world.ledger.answers if each.generation == log.generation)
     for number, version in enumerate(sorted(versions)):
-        await _Reading(log, world.ledger, version, Dice(world.seed, 60, number)).run()
+        reading = _Reading(log, world.ledger, version, Dice(world.seed, 60, number))
+        await reading.run()
+        world.met.update(reading.met)
 
 
 class _Log(NamedTuple):
@@ -130,6 +138,9 @@ class _Reading:
         self._log = log
         self._dice = dice
         self._fold = Fold(settings, dropped)
+        self._cursor = Cursor(self._fold, [(LogPosition(0), log.batch)])
+        self.met: Counter[str] = Counter()
+        """What was compared, and how often."""
         self._model = Model(settings, dropped)
         self._plans = ledger.plans
         self._accepts = settings.unknown_items == "accept"
@@ -159,7 +170,7 @@ class _Reading:
                 raise Broken(f"somebody saw position {stop} of a log that ends at {end}")
             while position < stop:
                 then = min(stop, position + 1 + self._dice.few(CUT_MAX))
-                self._fold.apply(LogPosition(position), cut(self._log.batch, position, then))
+                self._cursor.to_position(LogPosition(then))
                 for event in self._log.events[position:then]:
                     self._model.fold(event)
                 position = then
@@ -180,6 +191,11 @@ class _Reading:
         known = {self._model.who(user) for user in _every_user() if vocabulary.user_index(user) >= 0}
         if known != set(self._model.users):
             raise Broken(f"at {position} these users differ: {sorted(known ^ set(self._model.users))}")
+        outcomes = self._fold.outcomes
+        check_join(outcomes, self._model.join, position)
+        check_forgotten(outcomes, self._model.erased_at, position)
+        self.met.update(f"slates: {name}" for name, count in self._model.join.totals.items() if count)
+        self.met["slates: outcomes wait"] += outcomes.waiting_count > 0
 
     async def _check_record(self, record: ServedRecord, body: bytes) -> None:
         """A logged request comes out the same when it is answered again, and nothing disappears in it."""
@@ -198,6 +214,23 @@ class _Reading:
             raise Broken(f"{name}: {len(record.items)} served of {record.candidate_count}")
         if not all(0 < item.propensity <= 1 for item in record.items):
             raise Broken(f"{name}: propensities {[item.propensity for item in record.items]}")
+        self._check_features(plan, record)
+
+    def _check_features(self, plan: Plan, record: ServedRecord) -> None:
+        """What was kept of features is what is read as of then, of the items of the slate alone."""
+        if (record.features is not None) != bool(plan.features):
+            raise Broken(f"{record.query.request_id}: {plan.features} are read, logged is {record.features}")
+        if record.features is None:
+            return
+        block = plan.declared.block(comparable(plan.declared))
+        question = Question(record.query, tuple(item.id for item in record.items), record.log_position)
+        parity = Parity()
+        for answer in as_of(self._cursor, [question], block.read, plan.models):
+            compare(parity, record, answer, block.names)
+        if parity.mismatched:
+            worst = [each for column in parity.columns.values() for each in column.examples]
+            raise Broken(f"at {record.log_position} features were not as they are read as of then: {worst}")
+        self.met["values as of then"] += parity.compared
 
     def _check_answer(self, answer: Answered) -> None:
         """A slate holds nothing that may not be served, and something where anything may."""

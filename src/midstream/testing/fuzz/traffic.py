@@ -89,6 +89,16 @@ class Traffic:
         """Return interactions and impressions."""
         return Batch([self._act() for _ in range(count)], form=self.dice.below(3), is_whole=True)
 
+    def outcomes(self, count: int) -> Batch:
+        """Return what followed a slate, mostly one of the last: items of it were seen, some were acted on."""
+        request_id, items = self.request_ids[-1 - self.dice.few(len(self.request_ids))]
+        seen = [self._seen(request_id, item) for item in items[:count]]
+        acts = [{**self._act(), "request_id": request_id} for _ in range(count)]
+        for act in acts:
+            if items and "items" not in act:
+                act["item_id"] = self.dice.choice(items)
+        return Batch([*seen, *acts], form=self.dice.below(3), is_whole=True)
+
     def changes(self, count: int) -> Batch:
         """Return changes of the catalogue and of profiles."""
         make = (self._item_change, self._item_change, self._item_change, self._user_change)
@@ -141,7 +151,12 @@ class Traffic:
             event["items"] = [{"item_id": event.pop("item_id")}, {"item_id": self.item(), "quantity": 2}]
         if dice.chance(0.2):
             event["context"] = {"page": dice.choice(("home", "list", "cart")), "depth": dice.below(9)}
+        if event["type"] in _ACTIONS and "items" not in event and dice.chance(0.3):
+            event |= {"value": dice.below(50) / 3, "quantity": 1 + dice.below(3)}
         return event
+
+    def _seen(self, request_id: str, item: str) -> SentEvent:
+        return {**self._begun("impression"), "user_id": self.user(), "request_id": request_id, "item_id": item}
 
     def _item_change(self, item: str = "", operation: Operation | None = None) -> SentEvent:
         event = self._begun("item")

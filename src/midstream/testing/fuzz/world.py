@@ -16,6 +16,7 @@ from midstream.events.disk import Disk
 from midstream.events.segments import SegmentLog
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import Conditions
+from midstream.testing.fuzz.declared import TABLE, TABLE_NAME
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
 from midstream.testing.fuzz.ledger import Broken, Ledger, Mark
 from midstream.testing.fuzz.process import Ground, Process, owned
@@ -71,6 +72,7 @@ class World:
         self._generation = 0
         self._trace = xxhash.xxh3_128()
         loop.set_task_factory(owned)
+        (folder / TABLE_NAME).write_text(TABLE, "utf-8")
         self.configure(conditions.texts[0])
 
     @property
@@ -150,7 +152,8 @@ class World:
         process.check_bounds()
         process.note_service()
         self.met["swapped"] += process.swaps
-        process.swaps = 0
+        self.met["swapped features"] += process.swaps_of_features
+        process.swaps = process.swaps_of_features = 0
         self.ledger.durable = max(self.ledger.durable, process.engine.log.end)
 
     def mark(self) -> None:
