@@ -47,6 +47,7 @@ SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
 INPUTS = ("tests/features/test_inputs.py",)
+RING = ("tests/state/test_ring_query.py",)
 AGENTS = ("tests/features/test_agents.py",)
 FEATURE_PARITY = ("tests/parity/test_features.py",)
 TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
@@ -150,14 +151,21 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "known += 1",
         ("tests/state/test_shared_values.py",),
     ),
-    ("the_oldest_items_are_the_last", "state/last_items.py", "acted[::-1].tolist()", "acted.tolist()", INPUTS),
     (
-        "what_is_disliked_counts_too",
+        "the_oldest_items_are_the_last",
         "state/last_items.py",
-        "    if not actions:\n        return recent.item_index[users.is_positive[recent.action]]\n",
-        "    if not actions:\n        return recent.item_index\n",
+        "moment.recent_item_index[::-1].tolist()",
+        "moment.recent_item_index.tolist()",
         INPUTS,
     ),
+    (
+        "what_is_disliked_counts_too",
+        "state/users.py",
+        "if actions else self.is_positive",
+        "if actions else np.ones(len(self._names), dtype=np.bool_)",
+        INPUTS,
+    ),
+    ("the_ring_is_read_forwards", "state/ring_query.py", "signed(added - back)", "signed(added + back)", RING),
     ("scores_of_other_items", "features/inputs.py", "place = order[at]", "place = at", INPUTS),
     ("other_options_of_knn", "features/kinds_history.py", "KnnScores(query,", "KnnScores(SessionQuery(),", INPUTS),
     ("weeks_begin_on_thursday", "features/request_inputs.py", " + _THURSDAY) % 7", ") % 7", KINDS_PAGE),

@@ -96,3 +96,16 @@ def test_a_batch_is_cut_where_something_is_compared(places):
     assert (found[0][0], found[-1][1]) == (0, 10)
     assert {place - 100 for place in places} <= {stop for _, stop in found}
     assert all(stop - start <= 4 for start, stop in found)
+
+
+def test_a_read_that_fails_costs_no_snapshot(tmp_path, monkeypatch):
+    """The snapshot is written, nothing counts as compared, and why is told."""
+    order = ordered(tmp_path)
+
+    def fails(self, *_asked):
+        raise ArithmeticError(self.names)
+
+    monkeypatch.setattr(DeclaredFeatures, "read", fails)
+    report = run(order)
+    assert (report.values_compared, report.values_unequal) == (0, 0)
+    assert "ArithmeticError" in report.unequal

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.kinds import Kind
-from midstream.core.types import EventBatch, FeatureFrame, LogPosition, Models
+from midstream.core.types import EventBatch, Failure, FeatureFrame, LogPosition, Models
 from midstream.events.schema import texts_of
 from midstream.events.served_body import decode_body
 from midstream.events.wire import AttributeKind
@@ -20,6 +20,7 @@ from midstream.features.as_of import Question, candidates_of, moment_of
 from midstream.features.declarations import Declarations
 from midstream.features.kinds import AnyFeature
 from midstream.features.parity import Parity, comparable
+from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import FEATURES, Plan
 from midstream.ranking.served import ServedRecord, decode_served
 from midstream.state.fold import Fold
@@ -60,6 +61,7 @@ class ParityWatch:
             begin: Where the fold stands.
         """
         self.parity = Parity()
+        self._failures: list[Failure] = []
         self._at: dict[int, list[ServedRecord]] = {}
         if not told:
             return
@@ -81,13 +83,17 @@ class ParityWatch:
         for record in self._at.pop(fold.log_position, ()):
             items = tuple(each.id for each in record.items)
             moment = moment_of(fold, Question(record.query, items), Models({}))
-            values = self._block.read(moment, candidates_of(fold, items))
-            if record.features is not None:
-                logged = FeatureFrame(record.features.names, record.features.values)
+            if record.features is None:
+                continue
+            logged = FeatureFrame(record.features.names, record.features.values)
+            with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
+                values = self._block.read(moment, candidates_of(fold, items))
                 self.parity.add_logged(record.query.request_id, items, logged, FeatureFrame(self._block.names, values))
 
     def said(self) -> str:
-        """Return one value that differs, in words; empty = none does."""
+        """Return one value that differs, or what could not be read, in words; empty = neither."""
+        for failure in self._failures:
+            return f"features could not be read again: {failure.reason}"
         for column in self.parity.columns.values():
             for each in column.examples:
                 return (

@@ -128,6 +128,8 @@ class Snapshotter:
                 f"{report.values_unequal} of {report.values_compared} served feature values are not those of the log: "
                 f"{report.unequal}"
             )
+        elif report.unequal:
+            self._engine.concerns[PARITY] = report.unequal
         elif report.values_compared:
             self._engine.concerns.pop(PARITY, None)
 
