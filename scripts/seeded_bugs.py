@@ -47,6 +47,7 @@ SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
 INPUTS = ("tests/features/test_inputs.py",)
+VECTORS = ("tests/state/test_vectors.py",)
 RING = ("tests/state/test_ring_query.py",)
 AGENTS = ("tests/features/test_agents.py",)
 FEATURE_PARITY = ("tests/parity/test_features.py",)
@@ -174,9 +175,37 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "fields_of_items_that_are_gone",
         "features/request_inputs.py",
-        "looked_up(item_index[known], values[known],",
-        "looked_up(item_index[known], values,",
+        "looked_up(item_index[known], known.astype(np.float64),",
+        "looked_up(item_index[known], np.arange(len(known), dtype=np.float64),",
         INPUTS,
+    ),
+    (
+        "fields_of_another_candidate",
+        "features/request_inputs.py",
+        "row = place[named].astype(np.intp)",
+        "row = np.sort(place[named]).astype(np.intp)",
+        INPUTS,
+    ),
+    (
+        "an_item_without_a_vector_has_one_of_zeros",
+        "state/vectors.py",
+        "found[(item_index < 0) | ~self._known[item_index]]",
+        "found[item_index < 0]",
+        VECTORS,
+    ),
+    (
+        "a_vector_that_a_snapshot_has_not_stays",
+        "state/vectors.py",
+        "        self._known[before] = False\n        rows =",
+        "        rows =",
+        VECTORS,
+    ),
+    (
+        "a_short_vector_is_taken",
+        "events/values.py",
+        "if len(numbers) != length:",
+        "if len(numbers) > length:",
+        ("tests/events/test_decode.py",),
     ),
     (
         "relevancy_by_its_name",

@@ -76,8 +76,24 @@ def test_a_wrong_cell_is_refused_by_name(name, text):
 
 def test_attributes_follow_their_declared_kind():
     """The text of a cell is a number, a truth value, tags or a text as its attribute is declared; else as it looks."""
-    kinds = {"price": "number", "fresh": "boolean", "tags": "tags", "code": "category"}
-    cells = {"price": "2", "fresh": "1", "tags": "red|wool", "code": "12", "other": "12", "word": "x"}
+    kinds = {
+        "price": "number",
+        "fresh": "boolean",
+        "tags": "tags",
+        "code": "category",
+        "look": "vector:3",
+        "way": "vector:2",
+    }
+    cells = {
+        "price": "2",
+        "fresh": "1",
+        "tags": "red|wool",
+        "code": "12",
+        "other": "12",
+        "word": "x",
+        "look": "1|-2.5| 3",
+        "way": " [1, 2.5]",
+    }
     columns = {f"attributes.{name}": name for name in cells}
     event = convert({"type": "item", **cells}, kinds, columns=columns)
     assert event["attributes"] == {
@@ -87,7 +103,13 @@ def test_attributes_follow_their_declared_kind():
         "code": "12",
         "other": 12.0,
         "word": "x",
+        "look": [1.0, -2.5, 3.0],
+        "way": [1, 2.5],
     }
+    for wrong in ("1|x|3", "[1, 2", "1||3"):
+        with pytest.raises(CellRefused) as refused:
+            convert({"type": "item", "look": wrong}, kinds, columns={"attributes.look": "look"})
+        assert refused.value.name == "attributes.look"
 
 
 def test_options_that_do_not_fit_are_all_named():

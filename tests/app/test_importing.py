@@ -238,6 +238,31 @@ def test_an_export_imports_to_the_same_state(tmp_path, example, name):
         assert key.startswith("event_ids.") or array.tobytes() == other[key].tobytes(), key
 
 
+VECTORS = Config(items=ItemsSection(attributes={"look": "vector:3"}))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_vectors_come_from_columns_of_lists_and_go_round(tmp_path, name):
+    """Of a Parquet file, a row of another length refused; an export in any format brings the same vectors back."""
+    looks = [[0.1, -2.0, 3e38], None, [1.0, 2.0], [4.0, 5.0, 6.0]]
+    mapped = ColumnOptions(columns={"attributes.look": "embedding"})
+    kinds: Any = (pa.list_(pa.float64()), pa.list_(pa.float32()))
+    for at, kind in enumerate(kinds):
+        columns = {"type": ["item"] * 4, "item_id": list("abcd"), "embedding": pa.array(looks, kind)}
+        pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+        summary = import_file(tmp_path / f"a{at}", VECTORS, tmp_path / "items.parquet", mapped)
+        assert (summary.recorded, summary.rejected) == (3, 1)
+        assert "A list of 2." in str(summary.faults[0])
+        file = tmp_path / f"export.{name}"
+        export_events(tmp_path / f"a{at}", VECTORS, file, ExportOptions(name))
+        assert import_file(tmp_path / f"b{at}", VECTORS, file).rejected == 0
+        folds = [state_of(tmp_path / f"{each}{at}", VECTORS, LogView(tmp_path / f"{each}{at}")).fold for each in "ab"]
+        found = [each.items.vectors("look", each.vocabulary.item_indices(tuple("abcd"))) for each in folds]
+        expected = np.array([looks[0], [np.nan] * 3, [np.nan] * 3, looks[3]], dtype=np.float32)
+        for each in found:
+            np.testing.assert_array_equal(each, expected)
+
+
 def rows_of(folder):
     """Return what of the events of a log no import may change, as text, in which NaN is like NaN."""
     rows = np.concatenate([batch.rows for batch in LogView(folder).batches()])

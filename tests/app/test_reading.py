@@ -109,6 +109,10 @@ def test_all_faults_are_reported_together():
         view = { wight = 2.0 }
         [items.attributes]
         price = "numbr"
+        look = "vector:1025"
+        shape = "vector:0"
+        style = "vector:8\\n"
+        size = 8
         [sessions]
         gap = "30"
         [limits]
@@ -124,7 +128,7 @@ def test_all_faults_are_reported_together():
     assert [where.removeprefix("midstream.toml: ") for where in found] == [
         "$.unheard",
         "$.events.types.view.wight",
-        "$.items.attributes.price",
+        *(f"$.items.attributes.{name}" for name in ("price", "look", "shape", "style", "size")),
         "$.sessions.gap",
         "$.limits.users_max",
         "$.snapshots.mode",
@@ -139,6 +143,7 @@ def test_all_faults_are_reported_together():
     for says in (
         'Nearest: "weight"',
         'Nearest: "number"',
+        "One of: number, category, tags, boolean, vector:8; a vector has 1 to 1024 numbers.",
         'A duration such as "30m"',
         "A whole number.",
         'Nearest: "while_serving"',

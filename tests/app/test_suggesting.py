@@ -11,6 +11,7 @@ from midstream.app.running import config_of
 from midstream.app.suggesting import suggest
 from midstream.cli.check import check_folder
 from midstream.cli.init import starter_files, write_new
+from midstream.features.kinds import Vector
 
 SMALL = """
 [limits]
@@ -79,6 +80,20 @@ def test_attributes_that_are_not_declared_are_named(tmp_path):
     assert [each.name for each in parse_config(declared + text).features] == ["item_is_new"]
     assert '# size = "number"' in text
     assert '\n# [[features]]\n# name = "item_size"' in text
+
+
+def test_lists_of_equal_length_are_vectors(tmp_path):
+    """Where nearly all have it; lists of any length are none."""
+    events = [
+        {"type": "item", "item_id": f"i{each}", "attributes": {"look": [each, 0.5, -1], "odd": [1] * (each % 5)}}
+        for each in range(30)
+    ]
+    (tmp_path / "items.ndjson").write_text("\n".join(map(json.dumps, events)))
+    (tmp_path / "midstream.toml").write_text(SMALL)
+    import_file(tmp_path, config_of(tmp_path), tmp_path / "items.ndjson")
+    config = parse_config(SMALL + suggest(tmp_path, config_of(tmp_path)))
+    assert config.items.attributes == {"look": "vector:3"}
+    assert config.features == (Vector(name="item_look", scope="item", attribute="look", length=3),)
 
 
 def test_an_empty_folder_has_nothing_to_suggest(tmp_path):

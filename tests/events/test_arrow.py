@@ -22,7 +22,12 @@ from midstream.events.schema import event_at
 from midstream.events.wire import Accept, Limits
 
 LIMITS = Limits(events_max=10_000, body_bytes_max=1 << 26, rows_max=50_000, text_bytes_max=1 << 24)
-ACCEPT = Accept(frozenset({"view", "cart", "käufe"}), 1_750_000_000_000, LIMITS, {"price": "number", "tags": "tags"})
+ACCEPT = Accept(
+    frozenset({"view", "cart", "käufe"}),
+    1_750_000_000_000,
+    LIMITS,
+    {"price": "number", "tags": "tags", "look": "vector:2"},
+)
 TRUSTED = msgspec.structs.replace(ACCEPT, trusted=True)
 TEXT_TYPES = [
     pa.string(),
@@ -240,6 +245,52 @@ def test_members_may_be_columns():
     decoded = decode_arrow(table, ACCEPT, defaults=defaults)
     assert [event_at(decoded.batch, at).body for at in (0, 1)] == [b'{"price":1.5,"tags":["x","y"]}', b'{"tags":[]}']
     assert decoded.batch.rows["kind"].tolist() == [Kind.ITEM] * 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.large_list(pa.float64()),
+        pa.list_(pa.float32(), 2),
+        pa.list_(pa.float64(), 2),
+        pa.list_(pa.float16()),
+        pa.list_(pa.float16(), 2),
+    ],
+    ids=str,
+)
+def test_a_vector_is_a_list_of_numbers(kind):
+    """Of any width, in lists or lists of a fixed length, as a column and in a struct; a null is not sent."""
+    values = [[np.float16(0.5), np.float16(-2)], None, [np.float16(1), None]]
+    look = pa.array(values, kind)
+    expected = [b'{"look":[0.5,-2.0]}', b"{}"]
+    for columns in (
+        {"attributes.look": look},
+        {"attributes": pa.StructArray.from_arrays([look], ["look"])},
+    ):
+        table = pa.record_batch({"item_id": ["a", "b", "c"], **columns})
+        check_schema(table.schema, ACCEPT, {"type": "item"})
+        decoded = decode_arrow(table, ACCEPT, defaults={"type": "item"})
+        assert [event_at(decoded.batch, at).body for at in range(len(decoded.batch))] == expected
+        (refused,) = decoded.rejected
+        assert (refused.index, refused.fault.where.rpartition("/attributes")[2]) == (2, "/look/1")
+
+
+def test_a_vector_of_another_length_is_refused_by_its_row():
+    """The schema is right, so all others are taken."""
+    look = pa.array([[1, 2], [1, 2, 3], [], [5, 6]], pa.list_(pa.int64()))
+    table = pa.record_batch({"item_id": list("abcd"), "attributes.look": look})
+    decoded = decode_arrow(table, ACCEPT, defaults={"type": "item"})
+    assert [each.index for each in decoded.rejected] == [1, 2]
+    assert decoded.event_index.tolist() == [0, 3]
+    with pytest.raises(RequestInvalid):  # of nothing there could be any number
+        check_schema(
+            pa.schema({"item_id": pa.string(), "attributes.look": pa.list_(pa.null(), 2)}), ACCEPT, {"type": "item"}
+        )
+    with pytest.raises(RequestInvalid):
+        check_schema(
+            pa.schema({"item_id": pa.string(), "attributes.look": pa.list_(pa.int8(), 1_025)}), ACCEPT, {"type": "item"}
+        )
 
 
 @pytest.mark.parametrize(

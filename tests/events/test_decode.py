@@ -21,7 +21,7 @@ NOW_MS = 1_750_000_000_000
 ACCEPT = Accept(
     frozenset({"view", "cart", "käufe"}),
     NOW_MS,
-    attributes={"price": "number", "category": "category", "tags": "tags", "new": "boolean"},
+    attributes={"price": "number", "category": "category", "tags": "tags", "new": "boolean", "look": "vector:2"},
 )
 TRUSTED = msgspec.structs.replace(ACCEPT, trusted=True)
 VIEW = {"type": "view", "user_id": "ann", "item_id": "lamp"}
@@ -68,6 +68,11 @@ attributes = st.fixed_dictionaries(
         "category": texts,
         "tags": st.lists(texts, max_size=3),
         "new": st.booleans(),
+        "look": st.lists(
+            st.integers(-(2**63), 2**63 - 1) | st.floats(width=32, allow_nan=False, allow_infinity=False),
+            min_size=2,
+            max_size=2,
+        ),
         "available": st.booleans(),
         "title": free,
     },
@@ -299,6 +304,15 @@ REFUSED = [
     ({"type": "item", "item_id": "a", "attributes": {"tags": "x"}}, "/attributes/tags", '"x"'),
     ({"type": "item", "item_id": "a", "attributes": {"tags": ["x"] * 101}}, "/attributes/tags", "a list of 101"),
     ({"type": "item", "item_id": "a", "attributes": {"tags": ["x", None]}}, "/attributes/tags/1", "null"),
+    ({"type": "item", "item_id": "a", "attributes": {"look": 5}}, "/attributes/look", "5."),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1]}}, "/attributes/look", "A list of 1."),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1, 2, 3]}}, "/attributes/look", "A list of 3."),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1, "2"]}}, "/attributes/look/1", '"2"'),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [True, 2]}}, "/attributes/look/0", "true"),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1, None]}}, "/attributes/look/1", "null"),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1, 3.5e38]}}, "/attributes/look/1", "3.5e"),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [2**63, 1]}}, "/attributes/look/0", str(2**63)),
+    ({"type": "item", "item_id": "a", "attributes": {"look": [1, float("nan")]}}, "/attributes", "NaN or an infinity"),
     ({"type": "item", "item_id": "a", "attributes": {"new": 1}}, "/attributes/new", "1."),
     ({"type": "item", "item_id": "a", "attributes": {"available": "no"}}, "/attributes/available", '"no"'),
     ({"type": "item", "item_id": "a", "operation": "put", "attributes": {"x": None}}, "/attributes/x", "null"),
@@ -339,6 +353,7 @@ def test_a_refusal_says_where_and_what_came(event, where, words):
         {"type": "item", "item_id": "a"},
         {"type": "item", "item_id": "a", "attributes": {"x": [[[[[[1]]]]]], "y": {"z": None}, "price": None}},
         {"type": "item", "item_id": "a", "attributes": {"tags": ["x" * 128] * 100, "category": "", "x": "y" * 4_088}},
+        {"type": "item", "item_id": "a", "attributes": {"look": [-3.4028234663852886e38, 0], "x": "y" * 4_088}},
         {"type": "item", "item_id": "a", "operation": "delete", "attributes": {}},
         {"type": "user", "user_id": "a", "operation": "put", "attributes": {"available": 3, "price": "free"}},
     ],
@@ -595,6 +610,7 @@ def test_python_values_are_taken_for_what_they_mean():
             "user_id": np.str_("ann"),
         },
         {"type": "item", "item_id": "a", "attributes": {"tags": ("x", "y"), "free": np.arange(2), "new": np.True_}},
+        {"type": "item", "item_id": "a", "attributes": {"look": np.array([0.5, 2], dtype=np.float32)}},
         {"type": "item", "item_id": "a", "attributes": {"x": {3: 4}}},
         {"type": "item", "item_id": "a", "attributes": {"x": object()}},
         {"type": "item", "item_id": "a", "attributes": {"x": circle}},
@@ -604,11 +620,12 @@ def test_python_values_are_taken_for_what_they_mean():
         {**VIEW, "value": float("nan")},
     ]
     decoded = decode_objects(sent, ACCEPT)
-    assert decoded.event_index.tolist() == [0, 1]
-    first, second = event_at(decoded.batch, 0), event_at(decoded.batch, 1)
+    assert decoded.event_index.tolist() == [0, 1, 2]
+    first, second, third = (event_at(decoded.batch, place) for place in range(3))
+    assert third.body == b'{"look":[0.5,2.0]}'
     assert (first.position, first.value, first.quantity, first.user_id) == (3, 2.5, 2.0, "ann")
     assert second.body == b'{"free":[0,1],"new":true,"tags":["x","y"]}'
-    assert [each.index for each in decoded.rejected] == [2, 3, 4, 5, 6, 7, 8]
+    assert [each.index for each in decoded.rejected] == [3, 4, 5, 6, 7, 8, 9]
 
 
 def test_an_order_with_one_wrong_line_leaves_no_row():

@@ -25,7 +25,13 @@ from midstream.features.kinds import (
 )
 from midstream.state.settings import FoldSettings, read_duration
 
-ATTRIBUTES: dict[str, AttributeKind] = {"price": "number", "colour": "category", "tags": "tags", "fresh": "boolean"}
+ATTRIBUTES: dict[str, AttributeKind] = {
+    "price": "number",
+    "colour": "category",
+    "tags": "tags",
+    "fresh": "boolean",
+    "look": "vector:4",
+}
 TYPES = FoldSettings().types
 VIEWS = Count(name="views", actions=("view",))
 
@@ -44,6 +50,9 @@ GOOD = (
     Number(name="price"),
     Number(name="budget", scope="request"),
     Number(name="spent", scope="user", reduce="max"),
+    Number(name="loudest", attribute="look", reduce="max"),
+    Vector(name="look", scope="item", length=4),
+    Vector(name="taste", length=3),
     Boolean(name="available"),
     Category(name="colour", values=("red", "blue")),
     Category(name="tag", attribute="tags", form="hashed", buckets=100),
@@ -75,7 +84,16 @@ BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Affinity(name="a", actions=("dismiss",), attribute="colour"), ".actions[0]", "no weight"),
     (Number(name="prize"), ".attribute", 'Nearest: "price"'),
     (Number(name="colour"), ".attribute", "is a category"),
-    (Number(name="price", reduce="max"), ".reduce", "item"),
+    (Number(name="price", reduce="max"), ".attribute", "is a number"),
+    (Number(name="budget", scope="request", reduce="max"), ".reduce", "request"),
+    (Number(name="look"), ".attribute", "is a vector:4"),
+    (Vector(name="look", scope="item", length=3), ".length", "vector:4"),
+    (Vector(name="price", scope="item", length=3), ".attribute", "is a number"),
+    (Vector(name="a", scope="item", attribute="lok", length=4), ".attribute", 'Nearest: "look"'),
+    (Category(name="look", values=("a",)), ".attribute", "is a vector:4"),
+    (Diversity(name="look"), ".attribute", "is a vector:4"),
+    (Match(name="a", attribute="look"), ".attribute", "is a vector:4"),
+    (Count(name="a", actions=("view",), scope="attribute", attribute="look"), ".attribute", "is a vector:4"),
     (Boolean(name="price"), ".attribute", "is a number"),
     (Category(name="colour"), ".values", "0 values"),
     (Category(name="colour", values=("a", "a")), ".values", "twice"),
@@ -93,6 +111,7 @@ BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Computed(name="a", text="veiws + 1"), ".text", "column 1"),
     (Computed(name="a", text="1 + item.prise"), ".text", 'column 5: "item.prise" is not a declared attribute. Nearest'),
     (Computed(name="a", text="item.colour"), ".text", "is a category"),
+    (Computed(name="a", text="item.look"), ".text", "is a vector:4"),
     (Computed(name="a", text="a + 1"), ".text", "a → a"),
     (Computed(name="a", text="1 +"), ".text", "invalid syntax"),
 )

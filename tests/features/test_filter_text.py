@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Kind, Rule
+from midstream.events.wire import AttributeKind
+from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Rule
 from midstream.features.filter_text import parse
 
-ATTRIBUTES: dict[str, Kind] = {
+ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",
     "stock": "number",
     "category": "category",
     "tags": "tags",
     "fresh": "boolean",
+    "look": "vector:8",
 }
 CATEGORIES = ("shoes", "coats", "é")
 TAGS = ("sale", "new")
@@ -316,6 +318,11 @@ def faults_of(text: str) -> list[str]:
         ('["sale"] in item.tags', "the list cannot be in item.tags"),
         ("item.category in item.tags", "two attributes"),
         ('item.price in ["1"]', "item.price cannot be in the list"),
+        ("item.look < 3", "column 1: item.look is a vector:8."),
+        ("3 in item.look", "item.look is a vector:8."),
+        ("item.look == context.look", "item.look is a vector:8."),
+        ("item.look in [1, 2]", "item.look is a vector:8."),
+        ("item.fresh and item.look", "column 16: item.look is a vector:8."),
         ("item.price in context.prices", "holds nothing"),
         ('item.price in [1, "1"]', "The list mixes things"),
         ("item.price in [item.stock]", "The list mixes things"),

@@ -2,10 +2,13 @@
 
 import json
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
@@ -29,12 +32,14 @@ from midstream.features.kinds import (
     Vector,
     WordCount,
 )
+from midstream.features.lists import Reduction, reduced, reduced_rows
 from midstream.state.attributes import value_hash
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.pair_query import PairQuery
 from midstream.state.session_query import SessionQuery
 from midstream.state.settings import FoldSettings
+from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import START_MS, tiny_settings
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
@@ -269,6 +274,70 @@ def test_times(part, offset, context, expected):
     """Of 2023-11-14, a Tuesday, 22:13:20 UTC."""
     feature = LocalTime(name="time", part=part, utc_offset=offset, offset="minutes")
     same(read((feature,), [item("a")], ("a",), context=context, now_ms=TimestampMs(START_MS))["time"], [expected])
+
+
+def test_vectors_of_items():
+    """A column for each place as float32, one number of them, and NaN where there is none."""
+    events = [item("a", look=[1, -2.5, 0.1]), item("b", look=[1, 2]), item("c", look=[7, 8, 9]), act("d", 5)]
+    reductions: tuple[Reduction, ...] = ("min", "max", "mean", "sum", "first", "last")
+    numbers = [Number(name=each, attribute="look", reduce=each) for each in reductions]
+    features = (Vector(name="l", scope="item", attribute="look", length=3), *numbers)
+    found = read(features, events, ("a", "b", "unknown", "c", "d"))
+    vectors = {0: [1, -2.5, float(np.float32(0.1))], 3: [7.0, 8.0, 9.0]}
+    for place in range(3):
+        same(found[f"l_{place}"], [vectors[at][place] if at in vectors else math.nan for at in range(5)])
+    for name in reductions:
+        same(found[name], [reduced(vectors[at], name) if at in vectors else math.nan for at in range(5)])
+
+
+@given(st.lists(st.lists(st.floats(width=32), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_lists_side_by_side_are_reduced_as_one(rows):
+    """In float64, from the first number to the last; a NaN anywhere makes it NaN, but for first and last."""
+    places = np.ascontiguousarray(np.array(rows).T)
+    with np.errstate(all="ignore"):
+        plain_ones: dict[Reduction, Any] = {
+            "min": min,
+            "max": max,
+            "sum": sum,
+            "mean": lambda row: sum(row) / 4,
+        }
+        for name, plain in plain_ones.items():
+            expected = [math.nan if any(map(math.isnan, row)) else plain(row) for row in rows]
+            np.testing.assert_array_equal(reduced_rows(places, name), expected)
+        np.testing.assert_array_equal(reduced_rows(places, "first"), [row[0] for row in rows])
+        np.testing.assert_array_equal(reduced_rows(places, "last"), [row[-1] for row in rows])
+
+
+_SENT = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.dictionaries(st.sampled_from("xyz"), st.floats(-9, 9), max_size=3), max_size=8
+)
+
+
+@given(_SENT, st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1))
+def test_fields_that_are_read_together_are_those_of_each(said, names):
+    """One lookup for all of them, each with its own numbers, for items in any order, known ones and others."""
+    features = tuple(ItemField(name=f"f{each}", field=each) for each in "xyz")
+    found = read(features, [item(name) for name in "abcd"], tuple(names), item_fields=said)
+    for each in "xyz":
+        same(
+            found[f"f{each}"],
+            [said.get(name, {}).get(each, math.nan) if name in "abcd" else math.nan for name in names],
+        )
+
+
+def test_fields_are_looked_up_once(monkeypatch):
+    """However many features read them."""
+    asked = []
+    plain = Vocabulary.item_indices
+
+    def noted(self, ids):
+        asked.append(ids)
+        return plain(self, ids)
+
+    monkeypatch.setattr(Vocabulary, "item_indices", noted)
+    features = tuple(ItemField(name=each) for each in ("stock", "score", "rank"))
+    read(features, [item("a")], ("a",), item_fields={"a": {"stock": 1, "rank": 2}, "b": {"score": 3}})
+    assert asked == [("a",), ("a", "b")]
 
 
 def test_what_the_caller_says_of_items():

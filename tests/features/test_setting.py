@@ -21,13 +21,21 @@ from midstream.features.kinds import (
 )
 from midstream.features.setting import Setting, refusal, settings_of
 
-ATTRIBUTES: dict[str, AttributeKind] = {"brand": "category", "tags": "tags", "price": "number", "released": "number"}
+ATTRIBUTES: dict[str, AttributeKind] = {
+    "brand": "category",
+    "tags": "tags",
+    "price": "number",
+    "released": "number",
+    "look": "vector:2",
+}
 SET = {
     Number(name="price"): Setting("item", "price", "number"),
     Number(name="cost", attribute="price"): Setting("item", "price", "number"),
     Number(name="budget", scope="user"): Setting("user", "budget", "number"),
     Number(name="spread", scope="user", attribute="sums", reduce="max"): Setting("user", "sums", "numbers"),
+    Number(name="least", attribute="look", reduce="min"): Setting("item", "look", "numbers", 2),
     Vector(name="taste", length=3): Setting("user", "taste", "numbers"),
+    Vector(name="look", scope="item", length=2): Setting("item", "look", "numbers", 2),
     Boolean(name="available"): Setting("item", "available", "boolean"),
     Category(name="brand", form="hashed", buckets=9): Setting("item", "brand", "text"),
     Category(name="labels", attribute="tags", form="hashed", buckets=9): Setting("item", "tags", "texts"),
@@ -85,3 +93,10 @@ def test_values_are_those_that_the_feature_can_read(form):
     setting = Setting("item", "a", form)
     assert [setting.wrong(each) for each in (*GOOD[form], None)] == [""] * (len(GOOD[form]) + 1)
     assert all(setting.wrong(each) for each in BAD[form])
+
+
+def test_a_vector_has_its_length():
+    """A list of another length would be read as not known."""
+    setting = Setting("item", "look", "numbers", 2)
+    assert [setting.wrong(each) for each in ([1, 2.5], None)] == ["", ""]
+    assert all("A list of 2 finite numbers" in setting.wrong(each) for each in ([1], [1, 2, 3], [1, "2"], 5, []))

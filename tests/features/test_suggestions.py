@@ -29,7 +29,7 @@ ATTRIBUTES = st.dictionaries(
         lambda kind, items, coverage, values, more: AttributeLook(
             kind, is_declared=True, items=items, coverage=coverage, values=values, distinct=len(values) + more
         ),
-        st.sampled_from(["number", "boolean", "category", "tags"]),
+        st.sampled_from(["number", "boolean", "category", "tags", "vector:3", "vector:1024"]),
         COUNTS,
         st.sampled_from([0.1, 0.5, 1.0]),
         TEXTS,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,7 +53,7 @@ def settings(unknown_items="accept", hot_items_max=2):
     """Make settings with small maxima."""
     return FoldSettings(
         types={name: EventType(weight=weight) for name, weight in WEIGHTS.items()},
-        attributes={"price": "number", "kind": "category", "new": "boolean", "marks": "tags"},
+        attributes={"price": "number", "kind": "category", "new": "boolean", "marks": "tags", "look": "vector:2"},
         unknown_items=unknown_items,
         half_lives=tuple(Duration(f"{each}ms") for each in HALF_LIVES),
         limits=Limits(items_max=ITEMS, hot_items_max=hot_items_max, item_tags_max=2, attribute_values_max=3),
@@ -192,6 +193,7 @@ class Plain:
 
 
 STEPS = st.sampled_from((0, 0, 0, 1, 7 * MINUTE, 50 * MINUTE, 5 * HOUR, 7 * HOUR, 3 * DAY, 70 * DAY, 900 * DAY))
+GOOD_LOOKS = ([1, 2.5], [-0.1, 3])
 LATENESS = st.sampled_from((0, 0, 0, -5 * MINUTE, 6 * MINUTE, 3 * HOUR, DAY, DAY + 1, 40 * DAY, 4000 * DAY))
 BODIES = st.fixed_dictionaries(
     {},
@@ -200,6 +202,7 @@ BODIES = st.fixed_dictionaries(
         "price": st.sampled_from((1, 2.5, None, "dear")),
         "kind": st.sampled_from(("a", "b", "c", "d", None, 7, ["a"])),
         "new": st.sampled_from((True, False, None, 1)),
+        "look": st.sampled_from(([1, 2.5], [-0.1, 3], [1], [1, 2, 3], ["1", 2], [True, 1], [1e39, 0], None, 5)),
         "marks": st.sampled_from((["x"], ["y", "x", "y"], ["z", "x", "y"], "z", [], None, [None, "w"])),
     },
 )
@@ -255,6 +258,9 @@ def assert_same_reads(table, plain, now):
             expected = [plain.counters.get((h, name, item), 0.0) * factor for item in range(ITEMS)]
             assert counts[1:].tolist() == expected
     assert table.available.tolist() == [plain.is_available(item) for item in range(ITEMS)]
+    looks = [plain.document(item)[0].get("look") for item in range(ITEMS)]
+    rows = [[math.nan] * 2, *(each if each in GOOD_LOOKS else [math.nan] * 2 for each in looks)]
+    np.testing.assert_array_equal(table.vectors("look", everything), np.array(rows, dtype=np.float32))
     assert [table.document(item) for item in range(ITEMS)] == [plain.document(item)[0] for item in range(ITEMS)]
 
 
@@ -330,6 +336,20 @@ def test_columns_hold_what_was_declared_and_nothing_else():
     assert table.boolean("available")[:6].tolist() == [1, 1, 1, 1, 1, 0]
 
 
+def test_the_longest_vectors_fit_a_document():
+    """Of 1,024 numbers written as long as any can be, beside as much else as there may be without them."""
+    chosen = settings()
+    attributes = {"one": "vector:1024", "two": "vector:1024"}
+    table = items_of(msgspec.structs.replace(chosen, attributes=attributes))
+    longest = [-1.2345678901234567e-100 * (each + 1) for each in range(1_024)]
+    fold(table, [put(0, {"one": longest, "two": longest, "text": "x" * 16_000})], 1)
+    assert table.refused_documents_count == 0
+    assert table.document(0)["one"] == longest
+    assert not np.isnan(table.vectors("two", np.array([0]))).any()
+    fold(table, [put(1, {"one": longest, "two": longest, "text": "x" * 70_000})], 1)
+    assert table.refused_documents_count == 1
+
+
 def test_values_beyond_their_maximum_are_not_known_and_counted():
     """The first three values have codes for ever; a fourth and one that is too long have none."""
     table = items_of(settings())
@@ -388,6 +408,9 @@ def test_names_that_are_not_kept_are_refused():
         lambda: table.number("kind"),
         lambda: table.category("colour"),
         lambda: table.value_code("price", "1"),
+        lambda: table.vectors("price", np.array([0])),
+        lambda: table.number("look"),
+        lambda: table.value_code("look", "1"),
     ):
         with pytest.raises(NotFound):
             call()

@@ -12,7 +12,7 @@ from midstream.testing.events import tiny_settings
 
 ODD = FoldSettings(
     types={"view": EventType()},
-    attributes={"a": "category", "b": "category", "c": "tags", "d": "boolean"},
+    attributes={"a": "category", "b": "category", "c": "tags", "d": "boolean", "e": "vector:1024", "f": "vector:1"},
     half_lives=(Duration("1h"),),
     segment="context.device",
     cells=(

@@ -16,7 +16,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import RESERVED_TYPES
 from midstream.core.nearest import nearest
-from midstream.events.wire import EVENT_FIELDS
+from midstream.events.wire import EVENT_FIELDS, vector_length
 
 PAGE = "docs/data.md"
 _PLACE = re.compile(r"\{([^{}]+)\}")
@@ -264,7 +264,16 @@ def attribute_of(name: str, value: object, kind: str | None) -> object:
         return value.lower() in ("true", "1")
     if kind == "tags":
         return [each.strip() for each in value.split("|") if each.strip()]
+    if kind is not None and vector_length(kind):
+        return _vector(name, value)
     return value if kind == "category" else _number_or_text(value)
+
+
+def _vector(name: str, value: str) -> object:
+    """Return the numbers of a text: a list in JSON, or with ``|`` between them."""
+    if value.lstrip().startswith("["):
+        return _json(name, value)
+    return [_number(name, each) for each in value.split("|")]
 
 
 def _number_or_text(value: str) -> object:

@@ -18,6 +18,7 @@ from midstream.app.relations import relation_faults
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
+from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
 
 Told: TypeAlias = Any
 """A value as TOML gives it."""
@@ -36,6 +37,7 @@ _WORDS: Mapping[object, str] = {
     str | None: "A text.",
     str | int: 'A duration such as "30d", or a whole number.',
 }
+_ATTRIBUTE_KINDS = ("number", "category", "tags", "boolean", "vector:8")
 _PAGES = {
     "sources": "sources",
     "weights": "sources",
@@ -171,13 +173,22 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
-        near = nearest(value, get_args(kind)) if isinstance(value, str) and _origin(kind) is Literal else ""
+        near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
         right = f"A list: [{_show(value)}]." if isinstance(value, str) and _origin(kind) is tuple else _words(kind)
         yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
 
 
+def _choices(kind: TypeForm) -> tuple[str, ...]:
+    """Return the texts that a value may be; empty when they are no list."""
+    if kind == AttributeKind:
+        return _ATTRIBUTE_KINDS
+    return get_args(kind) if _origin(kind) is Literal else ()
+
+
 def _words(kind: TypeForm) -> str:
     """Return in words what a value should be."""
+    if kind == AttributeKind:
+        return f"One of: {', '.join(_ATTRIBUTE_KINDS)}; a vector has 1 to {VECTOR_LENGTH_MAX} numbers."
     if _origin(kind) is Annotated:
         plain, bounds = get_args(kind)
         ends = [f" {word} {getattr(bounds, name)}" for word, name in (("from", "ge"), ("to", "le"))]

@@ -24,11 +24,13 @@ from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import TEXTS, pick, texts_of
 from midstream.events.to_arrow import to_table
+from midstream.events.wire import VECTOR_LENGTH_MAX
 from midstream.features.kinds import AnyFeature
 from midstream.features.suggestions import AttributeLook, Look, Suggestion, TypeLook, suggestions
 from midstream.state.attributes import VALUE_BYTES_MAX, number_of, text_of
 from midstream.state.fold import Fold
 from midstream.state.items import AVAILABLE
+from midstream.state.vectors import vector_of
 
 ITEMS_MAX = 50_000
 """Documents looked at, evenly over the catalogue: 10 µs each."""
@@ -244,8 +246,10 @@ def _note_value(told: _Told, value: object) -> None:
     if isinstance(value, bool):
         told.kinds["boolean"] += 1
     elif isinstance(value, list):
-        told.kinds["tags"] += 1
-        for each in cast("list[object]", value):
+        entries = cast("list[object]", value)
+        is_vector = len(entries) > 1 and vector_of(entries, len(entries)) is not None
+        told.kinds[f"vector:{len(entries)}" if is_vector and len(entries) <= VECTOR_LENGTH_MAX else "tags"] += 1
+        for each in entries:
             _note_text(told, each)
     elif isinstance(value, str):
         told.kinds["category"] += 1

@@ -32,8 +32,9 @@ below 0 is an act against the item. Change of a type or weight rebuilds the stat
         },
     ),
     "items.attributes": (
-        """Attributes that filters may read: "number", "category" (one text), "tags" (several) or "boolean", such as
-price = "number". `available` is always there: an item with available = false is not served.""",
+        """Attributes that filters and features may read: "number", "category" (one text), "tags" (several), "boolean",
+and for features alone "vector:8" (a list of eight numbers), such as price = "number". `available` is always there: an
+item with available = false is not served.""",
         {},
     ),
     "sessions": (

@@ -18,7 +18,7 @@ from midstream.events.arrow import decode_arrow
 from midstream.events.decode import decode
 from midstream.events.plain_json import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick
-from midstream.events.wire import Accept
+from midstream.events.wire import Accept, vector_length
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -51,7 +51,9 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     actions = settings.action_names() or ("view",)
     # A value for each attribute, so that the item that is asked about has one like it.
     values = {"category": "warm", "tags": ["warm"], "number": 1, "boolean": True}
-    body = msgspec.json.encode({name: values[kind] for name, kind in settings.attributes.items()})
+    body = msgspec.json.encode(
+        {name: [0] * vector_length(kind) or values[kind] for name, kind in settings.attributes.items()}
+    )
     for turn in range(2):
         events = [
             *(

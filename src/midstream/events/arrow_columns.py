@@ -16,7 +16,7 @@ from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import Mask
 from midstream.events.faults import nearest
 from midstream.events.loose_arrow import Array, Batch, DataType, Schema, pa, pt
-from midstream.events.wire import EVENT_FIELDS, PAGE, TRUSTED_FIELDS, Accept
+from midstream.events.wire import EVENT_FIELDS, PAGE, TRUSTED_FIELDS, VECTOR_LENGTH_MAX, Accept
 
 TEXT_FIELDS = ("type", "event_id", "user_id", "session_id", "item_id", "request_id", "operation", "content_base64")
 NUMBER_FIELDS = ("value", "quantity")
@@ -161,7 +161,14 @@ def _is_plain(kind: DataType, levels: int) -> bool:
     if pt.is_map(kind):
         inner = kind
         return _is_bare_text(inner.key_type) and _is_plain(inner.item_type, levels - 1)
-    return False
+    return _is_vector(kind)
+
+
+def _is_vector(kind: DataType) -> bool:
+    """Say whether a type is of lists of as many numbers each; of entries without bytes there could be any number."""
+    if not pt.is_fixed_size_list(kind) or kind.list_size > VECTOR_LENGTH_MAX:
+        return False
+    return bool(pt.is_integer(kind.value_type) or pt.is_floating(kind.value_type))
 
 
 def text_view(column: Array) -> TextView:

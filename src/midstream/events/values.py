@@ -11,7 +11,15 @@ from typing import TypeAlias, cast
 import msgspec
 
 from midstream.core.kinds import Operation
-from midstream.events.wire import CONTENT_NESTING_MAX, Accept, AttributeKind, Refused, right_of
+from midstream.events.wire import (
+    CONTENT_NESTING_MAX,
+    FLOAT32_MAX,
+    Accept,
+    AttributeKind,
+    Refused,
+    right_of,
+    vector_length,
+)
 
 NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Path: TypeAlias = tuple[str | int, ...]
@@ -165,12 +173,29 @@ def _check_kind(value: object, kind: AttributeKind, path: Path, accept: Accept) 
             raise Refused(path, "true or false.")
     elif kind == "category":
         _check_label(value, path, accept)
+    elif length := vector_length(kind):
+        _check_vector(value, length, path)
     else:
         tags = cast("list[object]", value) if isinstance(value, list | tuple) else None
         if tags is None or len(tags) > accept.limits.tags_max:
             raise Refused(path, f"A list of at most {accept.limits.tags_max} texts: it is declared as tags.")
         for key, tag in enumerate(tags):
             _check_label(tag, (*path, key), accept)
+
+
+def _check_vector(value: object, length: int, path: Path) -> None:
+    """Raise ``Refused`` unless the value is a list of so many numbers that float32 can hold."""
+    numbers = cast("list[object]", value) if isinstance(value, list | tuple) else None
+    if numbers is None:
+        raise Refused(path, f"A list of {length} numbers: it is declared as vector:{length}.")
+    if len(numbers) != length:
+        came = f"A list of {len(numbers)}."
+        raise Refused(path, f"A list of {length} numbers: it is declared as vector:{length}.", came)
+    for place, number in enumerate(numbers):
+        # NaN is not within bounds.
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= FLOAT32_MAX:
+            raise Refused((*path, place), "A finite number, at most 3.4e38.")
+        _check_number(number, (*path, place))
 
 
 def _check_label(value: object, path: Path, accept: Accept) -> None:

@@ -5,7 +5,7 @@ finite, how long a text may be) is checked by ``rows``. Every field, limit and e
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -28,7 +28,15 @@ CONTENT_NESTING_MAX = 32
 OPEN_TYPES = frozenset({"impression", "item", "user"})
 """Types beside the configured interactions that a client may send."""
 
-AttributeKind: TypeAlias = Literal["number", "category", "tags", "boolean"]
+VECTOR_LENGTH_MAX = 1_024
+"""Numbers of one vector: 4 KiB an item."""
+FLOAT32_MAX = 3.4028234663852886e38
+"""Of what is kept as float32."""
+_KIND = r"\A(number|category|tags|boolean|vector:([1-9][0-9]{0,2}|10[01][0-9]|102[0-4]))\Z"
+AttributeKind: TypeAlias = Annotated[str, msgspec.Meta(pattern=_KIND)]
+"""``number``, ``category`` (a text), ``tags`` (several), ``boolean``, or ``vector:8``: a list of eight numbers."""
+PlainKind: TypeAlias = Literal["number", "category", "tags", "boolean", "vector"]
+"""A kind without its length."""
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=POSITION_MAX)]
 OperationName: TypeAlias = Literal["put", "patch", "delete", "merge"]
@@ -117,6 +125,26 @@ ITEM_FIELDS = WireItem.__struct_fields__
 TRUSTED_FIELDS = frozenset({"content", "content_base64", "log_time"})
 """Fields that only a trusted caller may send, so no message offers them to others."""
 ID_FIELDS = ("event_id", "user_id", "item_id", "session_id", "request_id")
+
+
+def plain_kind(kind: AttributeKind) -> PlainKind:
+    """Return a kind without its length.
+
+    Example:
+        >>> plain_kind("vector:8")
+        'vector'
+    """
+    return cast("PlainKind", kind.partition(":")[0])
+
+
+def vector_length(kind: AttributeKind) -> int:
+    """Return how many numbers a vector has, 0 = it is none.
+
+    Example:
+        >>> vector_length("vector:8"), vector_length("number")
+        (8, 0)
+    """
+    return int(kind.partition(":")[2] or 0)
 
 
 class Refused(MidstreamError):

@@ -10,7 +10,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
-from midstream.events.wire import AttributeKind
+from midstream.events.wire import AttributeKind, plain_kind, vector_length
 from midstream.features import kinds
 from midstream.features.coding import VALUES_MAX
 from midstream.features.feature_checking import expression_faults
@@ -127,6 +127,7 @@ _WANTED: Mapping[type, tuple[str, ...]] = {
     kinds.Number: ("number",),
     kinds.Boolean: ("boolean",),
     kinds.Category: _CODED,
+    kinds.Vector: ("vector",),
     kinds.ItemAge: ("number",),
     kinds.Diversity: ("number", *_CODED),
     kinds.Match: _CODED,
@@ -147,8 +148,9 @@ def _attribute(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]
             came = f'"{name}" came with the scope "{scope}".'
             yield Fault(place, came, "An attribute goes with the scopes attribute and user_attribute.", PAGE)
         return
-    wanted = _WANTED.get(type(feature))
-    own_name = isinstance(feature, kinds.Number | kinds.Boolean | kinds.Category | kinds.Diversity)
+    is_reduced = isinstance(feature, kinds.Number) and feature.reduce is not None
+    wanted = ("vector",) if is_reduced else _WANTED.get(type(feature))
+    own_name = isinstance(feature, kinds.Number | kinds.Boolean | kinds.Category | kinds.Vector | kinds.Diversity)
     is_told = own_name and scope in {"user", "request"}
     is_optional = isinstance(feature, kinds.ItemAge | kinds.LastItems) and not name
     if wanted is not None and not is_told and not is_optional:
@@ -158,12 +160,12 @@ def _attribute(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]
 def _declared(where: str, name: str, wanted: Sequence[str], known: Known) -> Iterator[Fault]:
     """Yield a fault unless an attribute of one of these kinds is declared under a name."""
     attributes: Mapping[str, str] = {**known.attributes, **({AVAILABLE: "boolean"} if "boolean" in wanted else {})}
-    fitting = [each for each, kind in attributes.items() if kind in wanted]
+    fitting = [each for each, kind in attributes.items() if plain_kind(kind) in wanted]
     right = f"A declared {' or '.join(wanted)} attribute: {', '.join(fitting) or 'none is declared'}."
     if name not in attributes:
         came = f'"{name}" is not a declared item attribute.{nearest(name, fitting)}' if name else "It is missing."
         yield Fault(where, came, right, PAGE)
-    elif attributes[name] not in wanted:
+    elif plain_kind(attributes[name]) not in wanted:
         yield Fault(where, f'"{name}" is a {attributes[name]}.{nearest(name, fitting)}', right, PAGE)
 
 
@@ -190,9 +192,15 @@ def _coding(where: str, feature: AnyFeature) -> Iterator[Fault]:
 def _options(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
     """Yield what is wrong with the options of single kinds."""
     match feature:
-        case kinds.Number(scope="item" | "request" as scope, reduce=str()):
-            right = 'Only with scope = "user": no attribute and no context holds a list of numbers.'
-            yield Fault(f"{where}.reduce", f'It came with the scope "{scope}".', right, PAGE)
+        case kinds.Number(scope="request", reduce=str()):
+            right = 'Only with scope = "item" or "user": no context holds a list of numbers.'
+            yield Fault(f"{where}.reduce", 'It came with the scope "request".', right, PAGE)
+        case kinds.Vector(scope="item", length=length):
+            name = feature.attribute or feature.name
+            declared = vector_length(known.attributes.get(name, ""))
+            if declared and declared != length:
+                came = f'{length} came, and "{name}" is a vector:{declared}.'
+                yield Fault(f"{where}.length", came, f"{declared}.", PAGE)
         case kinds.LastItems(attribute="", form="index"):
             yield Fault(f"{where}.form", "Items are in no list of values.", 'form = "hashed", or an attribute.', PAGE)
         case kinds.Match(scope="session", actions=actions) | kinds.LastItems(scope="session", actions=actions):

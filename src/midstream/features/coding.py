@@ -88,7 +88,7 @@ class Coding:
     def _one_hot(self, items: Items, attribute: str, codes: Index, unknown: Mask) -> Columns:
         """Return a row for each value of the list."""
         found = np.zeros((self.rows, len(codes)), dtype=np.float64)
-        wide = np.ascontiguousarray(codes.reshape(len(codes), -1).T)
+        wide = np.ascontiguousarray(np.atleast_2d(codes.T))
         for row, text in enumerate(self.values):
             code = items.value_code(attribute, text)
             if code >= 0:

@@ -12,8 +12,9 @@ from midstream.events.wire import AttributeKind
 from midstream.features.external import Tables, bound
 from midstream.features.inputs import Reader
 from midstream.features.kinds import AnyFeature, program_of
+from midstream.features.request_inputs import ItemField, fill_fields
 from midstream.state.cells import Cells, Keys
-from midstream.state.program import Program
+from midstream.state.program import Columns, Program
 
 _NO_TABLES: Tables = MappingProxyType({})
 
@@ -46,10 +47,15 @@ class DeclaredFeatures:
         keys = Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
         inputs = np.full((len(self.program.inputs), len(candidates)), np.nan)
         start = 0
+        fields: dict[str, Columns] = {}
         for reader in self.readers:
             stop = start + reader.rows
-            reader.fill(moment, candidates, inputs[start:stop])
+            if isinstance(reader, ItemField):
+                fields[reader.field] = inputs[start]
+            else:
+                reader.fill(moment, candidates, inputs[start:stop])
             start = stop
+        fill_fields(fields, moment, candidates)
         return moment.table(Cells).columns(self.program, keys, inputs, moment.query.now_ms)
 
 

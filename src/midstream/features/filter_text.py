@@ -13,6 +13,7 @@ from typing import cast
 
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
+from midstream.events.wire import AttributeKind, vector_length
 from midstream.features.expression import (
     NODES_MAX,
     OPPOSITE,
@@ -43,7 +44,7 @@ _TRUTHS = {"true": True, "false": False}
 _LANGUAGE = "Allowed: == != < <= > >=, in, and, or, not, ( ), numbers, texts, true, false, lists of numbers or texts."
 
 
-def parse(text: str, attributes: Mapping[str, Kind], where: str) -> Rule | tuple[Fault, ...]:
+def parse(text: str, attributes: Mapping[str, AttributeKind], where: str) -> Rule | tuple[Fault, ...]:
     """Return the rule that a filter text means, or everything that is wrong with it.
 
     Args:
@@ -99,7 +100,7 @@ def _syntax(error: BaseException) -> str:
 class _Reader:
     """Turns the tree of one text into a condition and collects what is wrong on the way."""
 
-    def __init__(self, text: str, attributes: Mapping[str, Kind], where: str) -> None:
+    def __init__(self, text: str, attributes: Mapping[str, AttributeKind], where: str) -> None:
         self._lines = f"({text}\n)".split("\n")
         self._attributes = attributes
         self._where = where
@@ -245,8 +246,11 @@ class _Reader:
     def _attribute(self, node: ast.expr, name: str) -> Operand | None:
         """Return a declared attribute."""
         kind = self._attributes.get(name)
+        if kind is not None and vector_length(kind):
+            right = "Filters compare numbers, texts, tags and truths; a vector is for features."
+            return self._no_operand(node, f"item.{name} is a {kind}.", right)
         if kind is not None:
-            return Attribute(name, kind)
+            return Attribute(name, cast("Kind", kind))
         known = [f"item.{each}" for each in self._attributes]
         came = f'"item.{name}" is not a declared attribute.{nearest(f"item.{name}", known)}'
         return self._no_operand(

@@ -7,6 +7,7 @@ import numpy as np
 from midstream.core.types import Candidates, Index, Moment
 from midstream.features.coding import Coding
 from midstream.features.inputs import at_items
+from midstream.features.lists import Reduction, reduced_rows
 from midstream.features.texts import overlap, tokens, word_count
 from midstream.state.items import Items
 from midstream.state.program import Columns
@@ -23,6 +24,37 @@ class ItemNumber:
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
         """Take the values from the attribute's column."""
         found[0] = at_items(moment.table(Items), self.attribute, candidates.item_index)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemVector:
+    """The numbers of a vector attribute."""
+
+    attribute: str
+    length: int
+
+    @property
+    def rows(self) -> int:
+        """A column for each place."""
+        return self.length
+
+    def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
+        """Take the vectors as they are kept: as float32."""
+        found[:] = moment.table(Items).vectors(self.attribute, candidates.item_index).T
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReduced:
+    """One number of a vector attribute."""
+
+    attribute: str
+    reduction: Reduction
+    rows: int = 1
+
+    def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
+        """Reduce by place: sums go from the first number to the last, in float64."""
+        vectors = moment.table(Items).vectors(self.attribute, candidates.item_index)
+        found[0] = reduced_rows(np.ascontiguousarray(vectors.T, dtype=np.float64), self.reduction)
 
 
 @dataclass(frozen=True, slots=True)

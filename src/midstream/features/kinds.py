@@ -82,7 +82,6 @@ _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
     **dict.fromkeys((PairScore, KnnScore), "session"),
     Affinity: "user_attribute",
-    Vector: "user",
     Computed: "",
     External: "",
 }

@@ -12,12 +12,22 @@ import msgspec
 
 from midstream.features.coding import BUCKETS_MAX, Form, coding_of
 from midstream.features.inputs import Reader, columns_from
-from midstream.features.item_inputs import Difference, ItemArrival, ItemCategory, ItemNumber, ItemWords, TextOverlap
+from midstream.features.item_inputs import (
+    Difference,
+    ItemArrival,
+    ItemCategory,
+    ItemNumber,
+    ItemReduced,
+    ItemVector,
+    ItemWords,
+    TextOverlap,
+)
 from midstream.features.lists import Reduction
 from midstream.features.request_inputs import Told, ToldCategory, ToldNumbers, ToldWords
 from midstream.state.program import NOW, Expression
 
 TellScope: TypeAlias = Literal["item", "user", "request"]
+ListScope: TypeAlias = Literal["item", "user"]
 Columns: TypeAlias = Mapping[str, Expression]
 SECOND_MS = 1_000.0
 LENGTH_MAX = 256
@@ -28,19 +38,23 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=LENGTH_MAX)]
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number", kw_only=True):
-    """A number, in its own unit; of a profile also one number of a list of them."""
+    """A number, in its own unit; of an item's vector and of a list in a profile also one number of them."""
 
     name: str
     scope: TellScope = "item"
     attribute: str = ""
     reduce: Reduction | None = None
-    """Which number of a list in a profile: of its known entries the ``min``, ``max``, ``mean``, ``sum``, ``first`` or
-    ``last`` one. Without it a list is no number."""
+    """Which number of a vector attribute, or of a list in a profile: of its known entries the ``min``, ``max``,
+    ``mean``, ``sum``, ``first`` or ``last`` one. Without it a list is no number."""
 
     def expressions(self) -> Columns:
         """Return the number as it stands."""
         name = self.attribute or self.name
-        reader: Reader = ItemNumber(name) if self.scope == "item" else Told(self.scope, name, "number", self.reduce)
+        reader: Reader
+        if self.scope != "item":
+            reader = Told(self.scope, name, "number", self.reduce)
+        else:
+            reader = ItemNumber(name) if self.reduce is None else ItemReduced(name, self.reduce)
         return dict(zip((self.name,), columns_from(reader), strict=True))
 
 
@@ -82,19 +96,22 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="vector", kw_only=True):
-    """Each number of a list in the user's profile, in columns ``taste_0``, ``taste_1`` and so on.
+    """Each number of a list in the user's profile or of the item's vector: columns ``taste_0``, ``taste_1`` and so on.
 
-    NaN in all of them when the list has another length, and in one whose entry is no number.
+    NaN in all of them when there is none or a profile's list has another length, and in one whose entry is no number.
     """
 
     name: str
+    scope: ListScope = "user"
     attribute: str = ""
     length: Length
 
     def expressions(self) -> Columns:
         """Return the numbers as they stand."""
         names = tuple(f"{self.name}_{place}" for place in range(self.length))
-        return dict(zip(names, columns_from(ToldNumbers(self.attribute or self.name, self.length)), strict=True))
+        name = self.attribute or self.name
+        reader: Reader = ItemVector(name, self.length) if self.scope == "item" else ToldNumbers(name, self.length)
+        return dict(zip(names, columns_from(reader), strict=True))
 
 
 class ItemAge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="item_age", kw_only=True):

@@ -4,7 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from midstream.state.attributes import number_of
+from midstream.state.program import Columns
 
 Reduction: TypeAlias = Literal["min", "max", "mean", "sum", "first", "last"]
 NUMBERS_MAX = 1_000
@@ -38,3 +42,26 @@ def reduced(numbers: Sequence[float], reduction: Reduction) -> float:
     """
     known = [each for each in numbers if not math.isnan(each)]
     return _REDUCED[reduction](known) if known else math.nan
+
+
+def _added(places: Columns) -> NDArray[np.float64]:
+    """Return the sums from the first place to the last: one order everywhere, so the same bits."""
+    total = np.zeros(places.shape[1])
+    for each in places:
+        total += each
+    return total
+
+
+_BY_PLACE: Mapping[Reduction, Callable[[Columns], NDArray[np.float64]]] = {
+    "min": lambda places: places.min(axis=0),
+    "max": lambda places: places.max(axis=0),
+    "mean": lambda places: _added(places) / len(places),
+    "sum": _added,
+    "first": lambda places: places[0],
+    "last": lambda places: places[-1],
+}
+
+
+def reduced_rows(places: Columns, reduction: Reduction) -> NDArray[np.float64]:
+    """Return one number of each of n lists, (n,), from their numbers by place, (length, n); a NaN makes it NaN."""
+    return _BY_PLACE[reduction](places)

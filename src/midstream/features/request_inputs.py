@@ -3,7 +3,7 @@
 What is the same for all candidates is found once and written to all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeAlias
@@ -191,13 +191,27 @@ class ItemField:
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Look up which items the caller means: about 0.2 µs for each that it sent."""
-        sent = {each: values[self.field] for each, values in moment.query.item_fields.items() if self.field in values}
-        if sent:
-            item_index = moment.table(Vocabulary).item_indices(tuple(sent))
-            values = np.array([number_of(each) for each in sent.values()])
-            known = item_index >= 0
-            found[0] = looked_up(item_index[known], values[known], candidates.item_index)
+        """Take the one field by itself."""
+        fill_fields({self.field: found[0]}, moment, candidates)
+
+
+def fill_fields(wanted: Mapping[str, Columns], moment: Moment, candidates: Candidates) -> None:
+    """Fill a column (n,) for each field with what the caller sent; a column is left where it sent nothing.
+
+    Which items the caller means is looked up once for all fields: about 0.2 µs for each item that it sent.
+    """
+    sent = moment.query.item_fields
+    if not sent or not wanted:
+        return
+    item_index = moment.table(Vocabulary).item_indices(tuple(sent))
+    known = np.flatnonzero(item_index >= 0)
+    place = looked_up(item_index[known], known.astype(np.float64), candidates.item_index)
+    named = np.flatnonzero(~np.isnan(place))
+    row = place[named].astype(np.intp)
+    fields = tuple(sent.values())
+    for name, column in wanted.items():
+        values = np.array([number_of(each.get(name)) for each in fields])
+        column[named] = values[row]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from midstream.core.errors import Fault
-from midstream.events.wire import AttributeKind
+from midstream.events.wire import AttributeKind, vector_length
 from midstream.features.external import External
 from midstream.features.kinds import AnyFeature, Boolean, Category, Computed, ItemAge, Number, Vector, WordCount
 from midstream.state.attributes import number_of
@@ -35,10 +35,17 @@ class Setting:
     attribute: str
     form: Form
     """Of one value."""
+    length: int = 0
+    """Of a vector attribute; 0 = a list may have any."""
 
     def wrong(self, value: object) -> str:
         """Return what would be right, empty when a value can be kept and read."""
-        return "" if value is None or _fits(self.form, value) else _WORDS[self.form]
+        if value is None or (_fits(self.form, value) and self._has_length(value)):
+            return ""
+        return f"A list of {self.length} finite numbers, or null to take it away." if self.length else _WORDS[self.form]
+
+    def _has_length(self, value: object) -> bool:
+        return not self.length or (isinstance(value, list) and len(cast("list[object]", value)) == self.length)
 
 
 def settings_of(features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind]) -> dict[str, Setting]:
@@ -59,7 +66,7 @@ def refusal(feature: AnyFeature, settable: Sequence[str]) -> Fault:
 def _setting(feature: AnyFeature, attributes: Mapping[str, AttributeKind]) -> Setting | None:
     """Return where values of a feature are kept, None = nowhere."""
     name: str = getattr(feature, "attribute", "") or feature.name
-    scope: str = "user" if isinstance(feature, Vector) else getattr(feature, "scope", "item")
+    scope: str = getattr(feature, "scope", "item")
     form: Form | None
     match feature:
         case Vector() | Number(reduce=str()):
@@ -74,7 +81,11 @@ def _setting(feature: AnyFeature, attributes: Mapping[str, AttributeKind]) -> Se
             form = "text"
         case _:
             form = None
-    return None if form is None or scope == "request" else Setting("user" if scope == "user" else "item", name, form)
+    if form is None or scope == "request":
+        return None
+    is_item = scope != "user"
+    length = vector_length(attributes.get(name, "")) if is_item and form == "numbers" else 0
+    return Setting("item" if is_item else "user", name, form, length)
 
 
 def _origin(feature: AnyFeature) -> str:

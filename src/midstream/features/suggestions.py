@@ -11,6 +11,7 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION
+from midstream.events.wire import vector_length
 from midstream.features.kinds import (
     Affinity,
     AnyFeature,
@@ -28,6 +29,7 @@ from midstream.features.kinds import (
     Referrer,
     Since,
     Statistic,
+    Vector,
     columns_of,
 )
 
@@ -43,6 +45,8 @@ ONE_HOT_MAX = 8
 """Distinct values up to which a category has a column each."""
 VALUE_CHARACTERS_MAX = 60
 """Of the values of a list, which people read."""
+VECTOR_COLUMNS_MAX = 32
+"""Numbers of a vector up to which each has a column."""
 ITEMS_A_VALUE_MIN = 2
 """Items a value on average: of a title or a number of an article each has its own."""
 KEYS_MAX = 20_000
@@ -229,6 +233,10 @@ def _of_attribute(
         yield Number(name=name_of("item", name), attribute=name), ""
     elif attribute.kind == "boolean":
         yield Boolean(name=name_of("item", name), attribute=name), ""
+    elif length := vector_length(attribute.kind):
+        if length > VECTOR_COLUMNS_MAX:
+            return
+        yield Vector(name=name_of("item", name), scope="item", attribute=name, length=length), ""
     elif 1 < attribute.distinct <= max(ONE_HOT_MAX, attribute.items / ITEMS_A_VALUE_MIN):
         several = f" with {attribute.distinct:,} values"
         yield _category(name, attribute), several

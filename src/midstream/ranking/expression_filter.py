@@ -9,11 +9,12 @@ import numpy as np
 from midstream.core.errors import Fault
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Mask, Moment, Query
-from midstream.features.expression import Kind, Rule
+from midstream.events.wire import AttributeKind
+from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.state.items import Items
 
-Attributes = tuple[tuple[str, Kind], ...]
+Attributes = tuple[tuple[str, AttributeKind], ...]
 RULES_MAX = 256
 """Parsed request texts kept: a shop has some dozens, and each takes about 10 kB."""
 

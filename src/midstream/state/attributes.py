@@ -1,8 +1,9 @@
 """Declared item attributes as columns: what filters, rules and features read of many items at once.
 
-A value that has not the declared kind counts as not known, and so does what is missing: NaN in a number, -1 in the
-others. The values of a category or tags attribute get codes by first appearance in the log. Codes are never taken
-back, so what a code means never changes; at ``attribute_values_max`` new values count as not known, and are counted.
+A value that has not the declared kind counts as not known, and so does what is missing: NaN in a number and in a
+vector, -1 in the others. The values of a category or tags attribute get codes by first appearance in the log. Codes are
+never taken back, so what a code means never changes; at ``attribute_values_max`` new values count as not known, and are
+counted.
 """
 
 import math
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Index
-from midstream.events.wire import AttributeKind
+from midstream.events.wire import AttributeKind, vector_length
 from midstream.state.settings import Limits
+from midstream.state.vectors import Vector, Vectors
 
 VALUE_BYTES_MAX = 256
 """Bytes of a category or tag; a longer one counts as not known. So 65,536 values have 16 MiB of text at most."""
@@ -84,7 +86,14 @@ class Attributes:
 
     def __init__(self, kinds: Mapping[str, AttributeKind], limits: Limits) -> None:
         self._kinds = dict(sorted(kinds.items()))
-        self._columns = {name: _empty_column(kind, limits) for name, kind in self._kinds.items()}
+        self._vectors = {
+            name: Vectors(limits.items_max, length)
+            for name, kind in self._kinds.items()
+            if (length := vector_length(kind))
+        }
+        self._columns = {
+            name: _empty_column(kind, limits) for name, kind in self._kinds.items() if name not in self._vectors
+        }
         self._codes = {
             name: ValueCodes(limits.attribute_values_max)
             for name, kind in self._kinds.items()
@@ -116,6 +125,13 @@ class Attributes:
         column.flags.writeable = False
         return column
 
+    def vectors(self, name: str, item_index: Index) -> Vector:
+        """Return the vectors of items (``Vectors.read``), or raise ``NotFound``."""
+        kind = self.kind(name)
+        if name not in self._vectors:
+            raise NotFound(f"item attribute {name!r} is a {kind}, not a vector")
+        return self._vectors[name].read(item_index)
+
     def codes(self, name: str) -> ValueCodes:
         """Return the values of a category or tags attribute, or raise ``NotFound``."""
         kind = self.kind(name)
@@ -125,8 +141,10 @@ class Attributes:
 
     def set(self, index: int, document: Mapping[str, Json]) -> None:
         """Set every attribute of an item from its document; what is missing becomes not known."""
-        for name, kind in self._kinds.items():
-            self._columns[name][index] = self._read(name, kind, document.get(name))
+        for name, column in self._columns.items():
+            column[index] = self._read(name, self._kinds[name], document.get(name))
+        for name, vectors in self._vectors.items():
+            vectors.set(index, document.get(name))
 
     def _read(self, name: str, kind: AttributeKind, value: Json) -> float | int | Index:
         """Return what the column holds for a value."""
@@ -166,6 +184,8 @@ class Attributes:
         found: dict[str, NDArray[np.generic]] = {"refused_count": np.array([self._refused_count], dtype=np.int64)}
         for name, column in self._columns.items():
             found[f"{name}.column"] = column[:count].copy()
+        for name, vectors in self._vectors.items():
+            found[f"{name}.items"], found[f"{name}.vectors"] = vectors.arrays(count)
         for name, codes in self._codes.items():
             found[f"{name}.texts"], found[f"{name}.text_lengths"] = codes.arrays()
         return found
@@ -177,6 +197,9 @@ class Attributes:
             kept = arrays[f"{name}.column"]
             column[: len(kept)] = kept
             column[len(kept) :] = np.nan if self._kinds[name] == "number" else -1
+        for name, vectors in self._vectors.items():
+            items, values = arrays[f"{name}.items"], arrays[f"{name}.vectors"]
+            vectors.restore(items.astype(np.uint32), values.astype(np.float32))
         for name, codes in self._codes.items():
             texts, lengths = arrays[f"{name}.texts"], arrays[f"{name}.text_lengths"]
             codes.restore(texts.astype(np.uint8), lengths.astype(np.int32))
@@ -184,6 +207,7 @@ class Attributes:
     def byte_count(self) -> int:
         """Return the bytes reserved for columns and for the hashes of values."""
         columns = sum(column.nbytes for column in self._columns.values())
+        columns += sum(vectors.byte_count() for vectors in self._vectors.values())
         return columns + sum(codes.hashes.nbytes for codes in self._codes.values())
 
 
@@ -215,7 +239,7 @@ def text_of(value: Json) -> str | None:
 
 
 def _empty_column(kind: AttributeKind, limits: Limits) -> NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int8]:
-    """Return a column in which no item has a value."""
+    """Return a column of another kind than a vector, in which no item has a value."""
     if kind == "number":
         return np.full(limits.items_max, np.nan, dtype=np.float64)
     if kind == "boolean":

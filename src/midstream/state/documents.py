@@ -25,7 +25,7 @@ from midstream.core.kinds import Operation
 from midstream.core.types import Index
 
 DOCUMENT_BYTES_MAX = 16_384
-"""Bytes of one document: 4 times what one event may bring, so fields may come from several."""
+"""Bytes of one document: 4 times what one event may bring, so fields may come from several. Vectors come on top."""
 OVERHEAD_BYTES = 160
 """Memory beside each text: 33 of the bytes object, 16 of malloc, about 100 of the dictionary."""
 _NEVER = -(2**62)
@@ -58,9 +58,10 @@ class Change(NamedTuple):
 class Documents:
     """Documents by index, within a maximum of bytes; what does not fit is refused and counted."""
 
-    def __init__(self, bytes_max: int) -> None:
-        """Start empty."""
+    def __init__(self, bytes_max: int, document_bytes_max: int = DOCUMENT_BYTES_MAX) -> None:
+        """Start empty; ``bytes_max`` is of the memory of all, ``document_bytes_max`` of the text of one."""
         self._bytes_max = bytes_max
+        self._document_bytes_max = document_bytes_max
         self._texts: dict[int, bytes] = {}
         self._bytes_used = 0
         self._deleted: set[int] = set()
@@ -135,7 +136,7 @@ class Documents:
     def _put(self, index: int, before: bytes | None, after: bytes) -> bool:
         """Keep a document if there is room for it, else count it; say which."""
         grown = len(after) - (len(before) if before is not None else -OVERHEAD_BYTES)
-        if len(after) > DOCUMENT_BYTES_MAX or self._bytes_used + grown > self._bytes_max:
+        if len(after) > self._document_bytes_max or self._bytes_used + grown > self._bytes_max:
             self.refused_count += 1
             return False
         self._bytes_used += grown

@@ -29,11 +29,11 @@ from midstream.core.errors import NotFound
 from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
-from midstream.events.wire import AttributeKind
+from midstream.events.wire import AttributeKind, vector_length
 from midstream.state.arrivals import Arrivals
 from midstream.state.attributes import Attributes
 from midstream.state.decay import decay_weight
-from midstream.state.documents import Change, Documents
+from midstream.state.documents import DOCUMENT_BYTES_MAX, Change, Documents
 from midstream.state.hot_list import LENGTH, build_list
 from midstream.state.item_fold import (
     CATALOGUED,
@@ -52,6 +52,9 @@ from midstream.state.windows import ROW_CELLS, count_window
 _ITEM = np.uint8(Kind.ITEM)
 AVAILABLE = "available"
 """The reserved attribute: an item with any other value than true is not served. True where it is missing."""
+VECTOR_NUMBER_BYTES = 26
+"""Bytes of text of one number of a vector, at most: ``-1.2345678901234567e-308`` and a comma, rounded up. A document
+may be longer by those of all declared vectors, so that it holds them beside as much else as it would without."""
 
 
 class Items:
@@ -72,7 +75,8 @@ class Items:
         self._list = {half_life: number for number, half_life in enumerate(half_lives)}
         self._weights = np.array([settings.types[name].weight for name in actions], dtype=np.float64)
         self._half_lives = np.array(half_lives, dtype=np.int64)
-        self._documents = Documents(limits.document_bytes_max)
+        vectors = sum(map(vector_length, settings.attributes.values()))
+        self._documents = Documents(limits.document_bytes_max, DOCUMENT_BYTES_MAX + vectors * VECTOR_NUMBER_BYTES)
         self._attributes = Attributes(settings.attributes, limits)
         self._arrivals = Arrivals(limits.new_items_max)
         self._clock = np.zeros(LANDMARKS_START + lists, dtype=np.int64)
@@ -311,6 +315,14 @@ class Items:
     def tags(self, name: str) -> Index:
         """Return the value codes of a tags attribute, shape (items_max, item_tags_max), -1-padded, read-only."""
         return cast("Index", self._attributes.column(name, "tags"))
+
+    def vectors(self, name: str, item_index: Index) -> NDArray[np.float32]:
+        """Return a vector attribute of items, (n, its length), a copy; NaN throughout = not known, or -1 asked for.
+
+        Raises:
+            NotFound: It is not declared, or of another kind.
+        """
+        return self._attributes.vectors(name, item_index)
 
     def kind(self, name: str) -> AttributeKind:
         """Return the kind of a declared attribute, or of ``available``; or raise ``NotFound``."""

@@ -6,6 +6,7 @@ The sums are those of the arrays that each table makes; a test holds them agains
 from collections.abc import Mapping
 from typing import Final
 
+from midstream.events.wire import plain_kind, vector_length
 from midstream.state.affinities import AFFINITIES_MAX
 from midstream.state.aliases import ALIAS_BYTES
 from midstream.state.cell_layout import cell_bytes
@@ -19,6 +20,7 @@ from midstream.state.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
 from midstream.state.slate_groups import GROUPS_MAX
 from midstream.state.user_slots import USER_ROW
+from midstream.state.vectors import MARK_BYTES, NUMBER_BYTES
 from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN
 from midstream.state.windows import ROW_CELLS
 
@@ -75,9 +77,10 @@ def _vocabulary(settings: FoldSettings) -> int:
 def _items(settings: FoldSettings) -> int:
     limits = settings.limits
     lists, rows = len(settings.half_lives), len(settings.types) + 1
-    columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max}
+    columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max, "vector": MARK_BYTES}
     item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + 8 + lists * 8
-    item += sum(columns[kind] for kind in settings.attributes.values())
+    item += sum(columns[plain_kind(kind)] for kind in settings.attributes.values())
+    item += sum(vector_length(kind) * NUMBER_BYTES for kind in settings.attributes.values())
     lists_bytes = lists * 2 * limits.hot_items_max * (8 + 4) + limits.new_items_max * (4 + 8)
     coded = sum(kind in {"category", "tags"} for kind in settings.attributes.values())
     lists_bytes += coded * limits.attribute_values_max * _WORD

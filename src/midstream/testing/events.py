@@ -8,6 +8,7 @@ configured, ids that are missing. All are stamped with log time as the log would
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from hypothesis import strategies as st
@@ -41,6 +42,7 @@ def tiny_settings() -> FoldSettings:
             "brand": "category",
             "tags": "tags",
             "fresh": "boolean",
+            "look": "vector:3",
         },
         session_gap=Duration("2m"),
         half_lives=(Duration("10m"), Duration("1h")),
@@ -285,7 +287,9 @@ class _Generator:
             "title": f"No. {int(rng.integers(1_000))}",
         }
         names = [name for name in possible if self._chance(0.6)]
-        return {name: None if self._chance(0.08) else possible[name] for name in names}
+        found = {name: None if self._chance(0.08) else possible[name] for name in names}
+        cents = round(cast("float", possible["price"]) * 100)
+        return found | _look(cents)
 
     def _user(self) -> Event:
         operation = Operation(int(self._rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1])))
@@ -415,3 +419,13 @@ def _stamped(drafts: Sequence[tuple[int, int | None, Event]]) -> list[Event]:
         sent_ms = None if shift_ms is None else now_ms + shift_ms
         events.append(draft._replace(operation=operation, action=action, event_time_ms=sent_ms, log_time_ms=now_ms))
     return events
+
+
+def _look(number: int) -> dict[str, object]:
+    """Return a vector, null, nothing, or a list that is none, by a number that was drawn anyway."""
+    if number % 3 == 0:
+        return {}
+    if number % 7 == 0:
+        return {"look": None}
+    length = 2 if number % 11 == 0 else 3
+    return {"look": [(number * (place + 1) % 997 - 498) / 100 for place in range(length)]}

@@ -14,7 +14,7 @@ from midstream.state.settings import FoldSettings, Limits
 
 START_MS = 1_700_000_000_000
 SMALL = FoldSettings(
-    attributes={"price": "number", "category": "category", "tags": "tags", "fresh": "boolean"},
+    attributes={"price": "number", "category": "category", "tags": "tags", "fresh": "boolean", "look": "vector:3"},
     half_lives=(Duration("6h"), Duration("7d")),
     limits=Limits(
         users_max=50,

@@ -121,6 +121,7 @@ price = "number"
 category = "category"
 tags = "tags"
 fresh = "boolean"
+look = "vector:2"
 [sessions]
 gap = "{dice.choice(("20s", "2m", "30m"))}"
 [trending]

@@ -190,7 +190,9 @@ class Traffic:
             "fresh": dice.chance(0.5),
             "available": dice.chance(0.7),
         }
-        return {name: value for name, value in possible.items() if dice.chance(0.6)}
+        found = {name: value for name, value in possible.items() if dice.chance(0.6)}
+        price = found.get("price", 0.0)
+        return {**found, "look": [price, -price / 7.0]} if isinstance(price, float) and price % 2.0 else found
 
     def _begun(self, kind: str) -> SentEvent:
         self._count += 1
