@@ -851,6 +851,38 @@ BUGS = (
         ),
         FUZZ,
     ),
+    Bug(  # 5
+        "outcomes_are_lost_at_a_restart",
+        (
+            Edit(
+                "state/fold.py",
+                "        for name, table in self._named.items():\n            prefix",
+                "        for name, table in list(self._named.items())[:-1]:\n            prefix",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 1
+        "slates_of_the_erased_are_held",
+        (Edit("state/fold.py", "        self.outcomes.forget(np.array(hashes, dtype=np.uint64))\n", ""),),
+        FUZZ,
+    ),
+    Bug(  # 6
+        "features_without_the_session",
+        (
+            Edit(
+                "ranking/pipeline.py",
+                "    features = read(plan.features, moment, candidates, failures)\n",
+                "    features = read(plan.features, replace(moment, session_number=-1), candidates, failures)\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Bug(  # 2
+        "features_of_the_first_candidates",
+        (Edit("ranking/served.py", "logged.values[chosen].astype", "logged.values[: len(chosen)].astype"),),
+        FUZZ,
+    ),
     Bug(  # 2
         "act_before_the_slate_that_it_follows_from",
         (Edit("engine/engine.py", "self._writer.submit(*self._outbox.take(), Entry(", "self._writer.submit(Entry("),),
