@@ -285,6 +285,15 @@ def test_a_range_of_what_was_served(tmp_path):
         ([{"log_position": 1, "items": ["a"], "mine": 2}], "Two columns would be called mine"),
         ([{"log_position": 1, "items": ["a"], "item_fields.x": [1.0, 2.0]}], "2 came"),
         ([], "It holds no row"),
+        ([{"time": "9" * 20, "items": ["a"]}], "row 1, time\\s+It is later than any time"),
+        ([{"time": 1 << 62, "items": ["a"]}], "row 1, time\\s+It is later than any time"),
+        ([{"log_position": 1, "items": ["a"]}, {"log_position": 1, "items": ["a", None]}], "row 2, items\\s+An item"),
+        ([{"log_position": 1, "items": [float("nan")]}], "row 1, items\\s+An item"),
+        ([{"log_position": 1, "items": [1.5]}], "(?s)items.*Texts or whole numbers"),
+        ([{"log_position": 1, "items": ["a"], "basket": ["b", ""]}], "row 1, basket\\s+An item"),
+        ([{"log_position": 1, "item_id": 1.5}], "(?s)item_id.*Texts or whole numbers"),
+        ([{"log_position": 1, "item_id": float("nan")}], "row 1, item_id"),
+        ([{"log_position": 1, "items": ["a"], "user_id": {"a": 1}}], "(?s)user_id.*Texts or whole numbers"),
     ],
 )
 def test_what_cannot_be_asked_is_said(folder, rows, where):

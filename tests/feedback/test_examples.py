@@ -69,6 +69,24 @@ def test_examples_equal_the_plain_join(since, before, tmp_path):
     assert Counter(math.isnan(row["value"]) for row in rows)[True] == 0
 
 
+def test_slates_from_before_the_log_begins_give_no_example():
+    """A base holds them and their events are gone: the others come as they are, whatever was asked for."""
+    begin = 3_000
+    wanted = Wanted(LogPosition(0), LogPosition(10**9), REWARDS)
+
+    def cut_off():
+        return ((first, batch) for first, batch in read() if first >= begin)
+
+    fold = Fold(SETTINGS)
+    for first, batch in read():
+        if first < begin:
+            fold.apply(first, batch)
+    found = [row for batch in outcome_examples(fold, cut_off, wanted) for row in batch.to_pylist()]
+    every = [row for batch in outcome_examples(Fold(SETTINGS), read, wanted) for row in batch.to_pylist()]
+    assert found == [row for row in every if row["log_position"] >= begin]
+    assert 0 < len(found) < len(every)
+
+
 def test_rewards_are_those_configured_or_the_weights_of_the_types():
     """Once anything is configured, what is not named is worth nothing."""
     types = {"click": EventType(weight=2.0), "dismiss": EventType(weight=-1.0)}

@@ -14,7 +14,7 @@ from midstream.app.spill import Rows
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.events.loose_arrow import Array, Batch, pa, pt
-from midstream.events.wire import TIME_SECONDS_END
+from midstream.events.wire import LOG_TIME_MS_END, TIME_SECONDS_END
 from midstream.features.as_of import NO_TIME
 
 pc: Any = pyarrow.compute
@@ -54,11 +54,11 @@ class Columns:
             "row": pa.array(np.arange(first_row, first_row + count, dtype=np.int64)),
             "log_position": pa.array(self._positions(batch, where)),
             "time": pa.array(self._times(batch, where)),
-            "user_id": _ids(_column(batch, "user_id", pa.string())),
-            "session_id": _ids(_column(batch, "session_id", pa.string())),
+            "user_id": _ids(_column(batch, "user_id", pa.string()), "user_id", where),
+            "session_id": _ids(_column(batch, "session_id", pa.string()), "session_id", where),
             "items": items,
             "basket": _lists(batch, "basket", where),
-            "placement": _ids(_column(batch, "placement", pa.string())).fill_null(""),
+            "placement": _ids(_column(batch, "placement", pa.string()), "placement", where).fill_null(""),
             "seed": _seeds(batch, first_row, where),
             "context": pa.array(_contexts(batch, self.names, where), pa.string()),
             "item_fields": pa.array(_item_fields(batch, self.names, items, where), pa.string()),
@@ -138,12 +138,21 @@ def _dense(column: Array) -> Array:
     return column.dictionary_decode() if pt.is_dictionary(column.type) else column
 
 
-def _ids(column: Array) -> Array:
-    """Return ids as text, null where there is none: a number is its digits, an empty text is none."""
+def _ids(column: Array, name: str, where: _Where) -> Array:
+    """Return ids as text, null where there is none: a number is its digits, an empty text is none.
+
+    Args:
+        column: Texts or whole numbers; also as pandas has whole numbers of which one is missing, that one as NaN.
+        name: Of the column, for messages.
+        where: For messages.
+    """
     dense = _dense(column)
-    if pt.is_floating(dense.type):  # as pandas has whole numbers of which one is missing
-        dense = dense.cast(pa.int64())
-    text = dense.cast(pa.string())
+    try:
+        if pt.is_floating(dense.type):
+            dense = pc.if_else(pc.is_nan(dense), pa.scalar(None, dense.type), dense).cast(pa.int64())
+        text = dense.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise Invalid((Fault(f"{where.name}, {name}", f"{error}", "Texts or whole numbers.", PAGE),)) from error
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
@@ -169,7 +178,7 @@ def _seeds(batch: Batch, first_row: int, where: _Where) -> Array:
 def _items(batch: Batch, names: Sequence[str], where: _Where) -> Array:
     """Return the items of each row, at least one."""
     if "item_id" in names:
-        one = _ids(batch.column("item_id"))
+        one = _ids(batch.column("item_id"), "item_id", where)
         where.refuse("item_id", one.is_null(), "An item.")
         return pa.ListArray.from_arrays(pa.array(np.arange(len(one) + 1, dtype=np.int32)), one)
     found = _lists(batch, "items", where)
@@ -184,12 +193,14 @@ def _lists(batch: Batch, name: str, where: _Where) -> Array:
     if not any(each(column.type) for each in _LISTS):
         texts: list[str | None] = column.cast(pa.string()).to_pylist()
         return pa.array([_listed(text, name, row, where) for row, text in enumerate(texts)], pa.list_(pa.string()))
-    kind = column.type.value_type
-    if pt.is_floating(kind):
-        column = column.cast(pa.list_(pa.int64()))
-    flat = column.cast(pa.list_(pa.string()))
-    empty = pa.scalar([], flat.type)
-    return pc.if_else(flat.is_null(), empty, flat) if flat.null_count else flat
+    lengths = np.asarray(pc.list_value_length(column).fill_null(0)).astype(np.int64)
+    ids = _ids(column.flatten(), name, where)
+    empty = np.flatnonzero(np.asarray(ids.is_null()))
+    if len(empty):
+        row = int(np.searchsorted(np.cumsum(lengths), empty[0], side="right"))
+        raise where.fault(name, row, "An item of the list is missing.", "An id each.")
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), ids)
 
 
 def _listed(text: str | None, name: str, row: int, where: _Where) -> list[str]:
@@ -282,6 +293,7 @@ def times_of(column: Array, where: _Where) -> Rows:
     where.refuse(
         "time", (found >= 0) & (found < TIME_SECONDS_END), "Milliseconds since 1970.", "It looks like seconds."
     )
+    where.refuse("time", found >= LOG_TIME_MS_END, "Milliseconds since 1970.", "It is later than any time.")
     return found
 
 
@@ -290,7 +302,7 @@ def _time_ms(text: str | None, row: int, where: _Where) -> int:
         return int(NO_TIME)
     try:
         if text.isdecimal():
-            return int(text)
+            return min(int(text), LOG_TIME_MS_END)
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         right = "Milliseconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z."

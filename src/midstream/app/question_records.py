@@ -59,8 +59,10 @@ def _table(records: list[dict[str, Any]]) -> Batch:
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
-def _texts(cell: object) -> list[str] | None:
-    return [str(each) for each in cast("list[object]", cell)] if isinstance(cell, list) else None
+def _texts(cell: object) -> list[str | None] | None:
+    if not isinstance(cell, list):
+        return None
+    return [None if each is None else str(each) for each in cast("list[object]", cell)]
 
 
 def _text(cell: object) -> str | None:

@@ -8,7 +8,7 @@ Slates of users that were erased give no example.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,7 +34,7 @@ class Wanted:
     """Which slates, and what they are worth."""
 
     since: LogPosition
-    """Slates that were appended at this log position or later ..."""
+    """Slates that were appended at this log position or later; those from before the log begins give no example ..."""
     before: LogPosition
     """... and before this one. Outcomes count up to the end of the log."""
     rewards: Mapping[str, float]
@@ -55,6 +55,7 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: Wanted) ->
 
     Cost: one pass over the log, about 1 µs an event, and one over the wanted part of it.
     """
+    wanted = replace(wanted, since=max(wanted.since, fold.log_position))  # a base knows slates that the log lost
     fold.leave_out(LEAVES - {Outcomes})
     left: list[Slates] = []
     fold.leaving = left.append
@@ -113,9 +114,16 @@ class _Bodies:
         self._batch: EventBatch | None = None
 
     def at(self, position: int) -> tuple[str, ServedBody]:
-        """Return the request id and the body of the served event at a position."""
+        """Return the request id and the body of the served event at a position.
+
+        Raises:
+            ValueError: It lies before what was read, or before what can be read.
+        """
         while self._batch is None or position >= self._first + len(self._batch):
             self._first, self._batch = next(self._batches)
+        if position < self._first:
+            message = f"log position {position} is asked for where the events at hand begin at {self._first}"
+            raise ValueError(message)
         event = event_at(self._batch, position - self._first)
         return event.request_id, decode_body(event.body)
 
