@@ -45,6 +45,7 @@ SNAPSHOTS = ("tests/engine/test_snapshots.py",)
 HISTORY = ("tests/events/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/test_cells.py",)
+WINDOWS = ("tests/state/test_cell_windows.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
 INPUTS = ("tests/features/test_inputs.py",)
 VECTORS = ("tests/state/test_vectors.py",)
@@ -523,7 +524,7 @@ BUGS = (
     Bug(
         "late_events_stay_out_of_the_ring",
         (Edit("state/cell_windows.py", "            words[ring + late % BUCKETS] += taken\n", "            pass\n"),),
-        CELLS,
+        WINDOWS,
     ),
     Bug(
         "what_is_ahead_counts_as_now",
@@ -532,12 +533,12 @@ BUGS = (
                 "state/cell_fold.py", "words[at + spec[AHEAD, first + cell]] += added", "words[at + 1 + cell] += added"
             ),
         ),
-        CELLS,
+        WINDOWS,
     ),
     Bug(
         "windows_end_where_they_were_written",
         (Edit("state/cell_read.py", "elif log_time[k] < latest:", "elif log_time[k] < first:"),),
-        CELLS,
+        WINDOWS,
     ),
     Bug(
         "decay_weights_hold_too_long",
