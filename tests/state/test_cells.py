@@ -397,6 +397,26 @@ def keys_for(fold, user, item):
     return Keys(vocabulary.item_indices((item,)), vocabulary.user_index(user), vocabulary.user_hash_of(user))
 
 
+@pytest.mark.parametrize("huge", [1.1e18, -1e19, 3e38, 1e75, -1e100, 1e154, 1e200, -1e308])
+def test_a_number_too_large_counts_as_not_sent(huge):
+    """Of a value its square and that there was one too: no count of a mean has what its sum lacks."""
+    quantity = huge if abs(huge) < 1e38 else math.nan
+    left = folded(SETTINGS, build([act("a", "x", value=3.0), act("b", "x", value=huge, quantity=quantity)]))
+    right = folded(SETTINGS, build([act("a", "x", value=3.0), act("b", "x", value=math.nan, quantity=math.nan)]))
+    for name, array in left.cells.arrays().items():
+        np.testing.assert_array_equal(array, right.cells.arrays()[name], err_msg=name)
+
+
+def test_the_largest_number_counts():
+    """With its square, which a float32 holds."""
+    fold = folded(SETTINGS, build([act("a", "x", value=-1e18, quantity=9e17)]))
+    expected = {"value": -1e18, "value_squared": 1e36, "has_value": 1.0, "quantity": float(np.float32(9e17))}
+    cells = [cell for cell in CELLS if cell.scope == "item" and cell.take in expected]
+    found = fold.cells.read(cells, keys_for(fold, "a", "x"), START_MS)[0].tolist()
+    assert found == [expected[cell.take] for cell in cells]
+    assert np.isfinite(np.float32(found)).all()
+
+
 OWN = [cell for cell in CELLS if cell.scope in {"user", "user_item", "user_attribute"}]
 
 

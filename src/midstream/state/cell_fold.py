@@ -45,8 +45,8 @@ from midstream.state.prefetch import LINE_BYTES, prefetch
 
 LATE_MS_MAX: Final = 86_400_000
 """An event further behind its log time feeds fading sums only."""
-TAKEN_MAX: Final = 1e150
-"""A larger number counts as not sent: it would leave nothing of others, and its square would be none."""
+SENT_MAX: Final = 1e18
+"""A larger number counts as not sent: it would leave nothing of others. The square of this one fits in float32."""
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _ITEM, _SESSION = 1, 2
 _STEP_BITS: Final = 12
@@ -291,14 +291,19 @@ def _move_on(words: Words, at: int, spec: Places, first: int, before: int, times
 @kernel
 def set_taken(taken: Words, sums: Words, weight: float, value: float, quantity: float, time_ms: int) -> None:
     """Write what is taken of an event, in the order of ``TakeName``; NaN = it was not sent, of which sums get 0."""
-    taken[0], taken[1], taken[2], taken[3] = 1.0, weight, value, value * value
-    taken[4], taken[5], taken[6] = quantity, time_ms, 1.0
+    value = sent(value)
+    taken[0], taken[1], taken[2], taken[3] = 1.0, sent(weight), value, value * value
+    taken[4], taken[5], taken[6] = sent(quantity), time_ms, 1.0
     if np.isnan(value):
         taken[6] = np.nan
     for take in range(TAKES):
-        if not abs(taken[take]) <= TAKEN_MAX:
-            taken[take] = np.nan
         sums[take] = 0.0 if np.isnan(taken[take]) else taken[take]
+
+
+@kernel
+def sent(number: float) -> float:
+    """Return a number as it counts: NaN, as if it had not been sent, where it is larger than ``SENT_MAX``."""
+    return number if abs(number) <= SENT_MAX else np.nan
 
 
 @kernel
