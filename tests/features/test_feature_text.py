@@ -58,12 +58,13 @@ def test_a_text_means_what_python_means(text, numbers):
         ("missing < 1", math.nan),
         ("missing != 1", math.nan),
         ("max(1, 4, 2, 3)", 4.0),
+        ("missing\r * 2\r\n + a", math.nan),
         ("item.missing * 2 \n + if_nan(context.missing, 1)  # over lines", math.nan),
     ],
 )
 def test_what_is_not_known_stays_so(text, expected):
     """But for ``if_nan``."""
-    np.testing.assert_equal(computed(text, missing=math.nan), expected)
+    np.testing.assert_equal(computed(text, missing=math.nan, a=1.0), expected)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,9 @@ def test_what_is_not_known_stays_so(text, expected):
         ("a) + (b", "column 2: "),
         ("+".join("a" * NODES_MAX), f"The text has {2 * NODES_MAX - 1} values and operations."),
         ("1" * 1_001, "The text has 1001 characters."),
+        ("a\r + [b]", "line 2, column 4: `[b]` is not allowed."),
+        ("a\r\n + [b]", "line 2, column 4: `[b]` is not allowed."),
+        ("a\r + ", "its end: invalid syntax"),
         ("é + [a]", "column 5: `[a]` is not allowed."),
     ],
 )
@@ -108,7 +112,7 @@ def test_all_that_is_wrong_is_told_at_once():
     assert [each.came.partition(":")[0] for each in faults] == ["column 1", "column 10", "column 16"]
 
 
-@given(st.text(alphabet="ab(),.+-*/<>=!\n #'0e_", max_size=30))
+@given(st.text(alphabet="ab(),.+-*/<>=!\n\r #'0e_", max_size=30))
 def test_any_text_is_a_formula_or_faults(text):
     """Nothing is raised, whatever it is."""
     found = parse_formula(text, "$")

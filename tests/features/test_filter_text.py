@@ -308,6 +308,7 @@ def faults_of(text: str) -> list[str]:
         ("item.prize < 3", 'column 1: "item.prize" is not a declared attribute. Nearest: "item.price".'),
         ('"é" == item.category and item.prize < 3', 'column 26: "item.prize"'),
         ("item.available\nand item.prize < 3", 'line 2, column 5: "item.prize"'),
+        ("item.available\rand item.prize < 3", 'line 2, column 5: "item.prize"'),
         ("price < 3", 'column 1: "price" is not a name. Nearest: "item.price".'),
         ('item.price < "3"', "'3' has no order"),
         ("item.category < 3", "item.category has no order"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -338,6 +339,14 @@ def test_fields_are_looked_up_once(monkeypatch):
     features = tuple(ItemField(name=each) for each in ("stock", "score", "rank"))
     read(features, [item("a")], ("a",), item_fields={"a": {"stock": 1, "rank": 2}, "b": {"score": 3}})
     assert asked == [("a",), ("a", "b")]
+
+
+@pytest.mark.parametrize("part,expected", [("hour", 0), ("weekday", 5), ("year", math.nan), ("day", math.nan)])
+def test_times_beyond_the_calendar(part, expected):
+    """After the year 9999 there are hours and weekdays, and no dates."""
+    after = (date(9999, 12, 31).toordinal() + 1 - date(1970, 1, 1).toordinal()) * DAY
+    feature = LocalTime(name="time", part=part)
+    same(read((feature,), [item("a")], ("a",), now_ms=TimestampMs(after))["time"], [expected])
 
 
 def test_what_the_caller_says_of_items():

@@ -297,6 +297,17 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
+class Ones:
+    """A block of two columns that gives ones of any shape."""
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...] = ("number", "nothing")
+
+    def read(self, moment: Moment, candidates: Candidates) -> Score:
+        return np.ones(self.shape, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class ByNumber:
     """Scores by the block's first column; needs it to be there."""
 
@@ -305,6 +316,18 @@ class ByNumber:
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
         number = features.values[:, features.names.index("number")]
         return np.where(np.isnan(number), np.float32(1), number).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (), (2,), (1, 1)])
+def test_a_block_of_another_shape_is_not_spread_over_the_candidates(shape):
+    """One row is not the row of each: the block is named, its columns are NaN."""
+    plan = replace(plan_of(scorers=(ByNumber(),)), features=(Ones(shape),), log_features=1.0)
+    served = answer(SHOP, plan)
+    assert [(each.component, each.reason.partition(":")[0]) for each in served.failures] == [
+        ("features", "ShapeMismatch")
+    ]
+    assert served.features is not None
+    assert np.isnan(served.features.values).all()
 
 
 def test_a_failing_block_of_features_is_nan_and_a_rerun_is_the_same():

@@ -57,6 +57,7 @@ def parse(text: str, attributes: Mapping[str, AttributeKind], where: str) -> Rul
     if len(text) > TEXT_CHARACTERS_MAX:
         came = f"The text has {len(text)} characters."
         return (Fault(where, came, f"At most {TEXT_CHARACTERS_MAX} characters.", PAGE),)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # which Python takes for ends of lines too
     tree = _tree(text, where)
     if isinstance(tree, Fault):
         return (tree,)

@@ -13,6 +13,8 @@ from midstream.state.program import Columns
 Reduction: TypeAlias = Literal["min", "max", "mean", "sum", "first", "last"]
 NUMBERS_MAX = 1_000
 """Of a list; what comes after is not read."""
+_SCALE = 2.0**10
+"""More than ``NUMBERS_MAX``: a sum of numbers divided by it fits into float64, and a power of two costs no bit."""
 
 
 def numbers_of(value: object) -> tuple[float, ...]:
@@ -23,25 +25,31 @@ def numbers_of(value: object) -> tuple[float, ...]:
     return () if math.isnan(number) else (number,)
 
 
+def _scaled_sum(numbers: Sequence[float]) -> float:
+    """Return the exact sum as a part of ``_SCALE``, so that none is too large on the way."""
+    return math.fsum(each / _SCALE for each in numbers)
+
+
 _REDUCED: Mapping[Reduction, Callable[[Sequence[float]], float]] = {
     "min": min,
     "max": max,
-    "mean": lambda numbers: math.fsum(numbers) / len(numbers),
-    "sum": math.fsum,
+    "mean": lambda numbers: _scaled_sum(numbers) / len(numbers) * _SCALE,
+    "sum": lambda numbers: _scaled_sum(numbers) * _SCALE,
     "first": lambda numbers: numbers[0],
     "last": lambda numbers: numbers[-1],
 }
 
 
 def reduced(numbers: Sequence[float], reduction: Reduction) -> float:
-    """Return one number of those that are known; NaN = none is.
+    """Return one number of those that are known; NaN = none is, or their sum is too large for float64.
 
     Example:
         >>> reduced((3.0, math.nan, 5.0), "mean")
         4.0
     """
-    known = [each for each in numbers if not math.isnan(each)]
-    return _REDUCED[reduction](known) if known else math.nan
+    known = [each for each in numbers if math.isfinite(each)]
+    found = _REDUCED[reduction](known) if known else math.nan
+    return found if math.isfinite(found) else math.nan
 
 
 def _added(places: Columns) -> NDArray[np.float64]:

@@ -129,17 +129,23 @@ class LocalTime:
         found[0] = _PARTS[self.part]((moment.query.now_ms + int(minutes * _MINUTE_MS)) // _SECOND_MS)
 
 
-def _date(second: int) -> date:
-    return date.fromordinal(_EPOCH + second // _DAY_S)
+def _dated(part: Callable[[date], int]) -> Callable[[int], float]:
+    """Return what finds a part of the date of a second; NaN outside the years 1 to 9999, all that it knows."""
+
+    def found(second: int) -> float:
+        day = _EPOCH + second // _DAY_S
+        return part(date.fromordinal(day)) if date.min.toordinal() <= day <= date.max.toordinal() else np.nan
+
+    return found
 
 
 _PARTS: dict[TimePart, Callable[[int], float]] = {
     "hour": lambda second: second % _DAY_S // _HOUR_S,
     "time_of_day": lambda second: second % _DAY_S / _HOUR_S,
     "weekday": lambda second: (second // _DAY_S + _THURSDAY) % 7,
-    "day": lambda second: _date(second).day,
-    "month": lambda second: _date(second).month,
-    "year": lambda second: _date(second).year,
+    "day": _dated(lambda day: day.day),
+    "month": _dated(lambda day: day.month),
+    "year": _dated(lambda day: day.year),
 }
 
 

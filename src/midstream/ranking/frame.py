@@ -113,9 +113,21 @@ def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, fa
         names += block.names
         values.append(np.full((len(block.names), len(candidates)), np.nan, dtype=np.float32))
         with boundary(block_name(number), failures):
-            values[-1][:] = block.read(moment, candidates).T
+            values[-1][:] = _whole(block.read(moment, candidates), (len(candidates), len(block.names))).T
     # One row a column: scorers read columns.
     return FeatureFrame(names, np.concatenate(values).T)
+
+
+def _whole(values: Score, shape: tuple[int, int]) -> Score:
+    """Return the values of a block, of exactly this shape: fewer rows would be spread over all candidates.
+
+    Raises:
+        ShapeMismatch: They are of another.
+    """
+    if values.shape != shape:
+        message = f"values of shape {values.shape} came for candidates and columns {shape}"
+        raise ShapeMismatch(message)
+    return values
 
 
 def declared_of(features: FeatureFrame, source_count: int) -> FeatureFrame:
