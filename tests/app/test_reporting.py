@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from midstream.app.config import Config, Placement
-from midstream.app.reporting import feature_table, live_columns, report_of, report_table
+from midstream.app.reporting import Report, feature_table, live_columns, report_of, report_table
 from midstream.app.running import open_shop
 from midstream.app.server_address import publish
+from midstream.engine.types import LiveColumn
 from midstream.features.kinds import Count
 
 ITEMS = [f"lamp-{number}" for number in range(12)]
@@ -81,8 +82,15 @@ def test_an_empty_folder_has_an_empty_report(tmp_path):
     assert row.rates["click"] is None
 
 
-def _live(psi):
-    figures = {"null_ratio": 0.25, "mean": 2.5, "deviation": 1.0, "quantiles": [1, 4], "distinct": 4}
+def _live(psi, null_ratio=0.25):
+    figures = {
+        "null_ratio": null_ratio,
+        "baseline_null_ratio": 0.25,
+        "mean": 2.5,
+        "deviation": 1.0,
+        "quantiles": [1, 4],
+        "distinct": 4,
+    }
     return {"known": 3, **figures, "psi": psi, "ks": None, "ks_p_value": None}
 
 
@@ -99,6 +107,23 @@ class FakeServer(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Print nothing."""
+
+
+def test_what_became_unknown_is_listed_among_what_drifted():
+    """The change of the share without a value counts as the index does: a column that is all null now comes first."""
+    live = {"a": _live(0.3), "same": _live(0.0), "gone": _live(None, 1.0), "new": _live(None), "fewer": _live(0.1, 0.6)}
+    live["new"]["baseline_null_ratio"] = None
+    report = Report((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
+    assert [row[0] for row in feature_table(report)[1]] == ["gone", "fewer", "a", "new", "same"]
+
+
+def test_without_a_baseline_what_is_unknown_most_comes_first():
+    """There is nothing else to order by."""
+    live = {"a": _live(None, 0.1), "b": _live(None, 0.9), "c": _live(None, 0.5)}
+    for each in live.values():
+        each["baseline_null_ratio"] = None
+    report = Report((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
+    assert [row[0] for row in feature_table(report)[1]] == ["b", "c", "a"]
 
 
 def test_a_running_server_says_how_far_features_drifted(tmp_path):

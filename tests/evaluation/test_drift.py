@@ -120,9 +120,19 @@ def test_a_shift_is_seen_and_chance_is_not():
     assert moved.ks.statistic == pytest.approx(exact, abs=0.004)
 
 
+@pytest.mark.parametrize("then,now", [([2.0] * 100, 1.0), ([2.0] * 100, 3.0), ([0.0] * 60 + [5.0] * 40, -1.0)])
+def test_values_on_either_side_of_the_commonest_are_seen(then, now):
+    """Where the least value is a decile too, what is below it is in a bin of its own."""
+    baseline = statistics_of(["a"], np.array(then, dtype=np.float32)[:, None])
+    found = drift_of(baseline, ["a"], np.full((100, 1), now, dtype=np.float32))[0]
+    assert found.psi > 0.25
+    assert found.ks.statistic >= 0.6
+
+
 def test_what_the_baseline_has_not_is_compared_with_nothing():
     """A new column has a mean and no drift; a column that has become all null has neither."""
     baseline = statistics_of(["a"], np.ones((4, 1), dtype=np.float32))
     new, gone = drift_of(baseline, ["b", "a"], np.array([[2.0, np.nan]], dtype=np.float32))
-    assert (new.mean, gone.null_ratio) == (2.0, 1.0)
+    assert (new.mean, gone.null_ratio, gone.null_ratio_then) == (2.0, 1.0, 0.0)
+    assert math.isnan(new.null_ratio_then)
     assert all(math.isnan(each) for each in (new.psi, gone.psi, gone.mean, gone.ks.statistic))

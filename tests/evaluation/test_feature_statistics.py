@@ -1,5 +1,7 @@
 """Figures of feature columns: NumPy's on whole data, the same however rows are cut, and the same read back."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,48 @@ def test_statistics_read_back_as_they_were_written(tmp_path):
     for name in ("bad.json", "none.json"):
         with pytest.raises(Invalid, match=name):
             read_statistics(tmp_path / name)
+
+
+UNFIT: tuple[dict[str, object], ...] = (
+    {"shares": [0.5]},
+    {"shares": []},
+    {"shares": [0.5, 0.5, 0.5, 0.5]},
+    {"shares": [2.0, -0.5, -0.5]},
+    {"edges": [2.0, 1.0], "quantiles": [1.0] * 9},
+    {"quantiles": [1.0]},
+    {"quantiles": [9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]},
+    {"steps": {"values": [1.0, 2.0], "shares": [1.0]}},
+    {"steps": {"values": [2.0, 1.0], "shares": [0.5, 1.0]}},
+    {"steps": {"values": [1.0, 2.0], "shares": [1.0, 0.5]}},
+    {"steps": {"values": [1.0, 2.0], "shares": [0.1, 0.5]}},
+    {"steps": {}},
+    {"known": -1},
+    {"known": 0},
+    {"known": 5},
+    {"null_ratio": 1.5},
+    {"name": "b"},
+)
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_figures_that_do_not_fit_each_other_are_refused_when_they_are_read(tmp_path, unfit):
+    """And the column is named: what cannot be compared is not found out at each look."""
+    found = statistics_of(["a", "b"], np.array([[1, 1], [1, 2], [2, 3], [3, 4]], dtype=np.float32))
+    found.write(tmp_path / "s.json")
+    content = json.loads((tmp_path / "s.json").read_text())
+    content["columns"][0] |= unfit
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    with pytest.raises(Invalid) as raised:
+        read_statistics(tmp_path / "s.json")
+    assert f'"{content["columns"][0]["name"]}"' in raised.value.faults[0].came
+
+
+@given(st.lists(st.tuples(CELL, st.integers(0, 4)), max_size=30), st.integers(1, 40))
+def test_whatever_was_gathered_is_read_back(tmp_path_factory, rows, rows_max):
+    """Weights of 0, samples without a known value, no rows: what is written is never refused."""
+    gathered = Gathered(["a"], rows_max)
+    weights = np.array([weight for _, weight in rows], dtype=np.float64)
+    gathered.add(np.array([[value] for value, _ in rows], dtype=np.float32).reshape(len(rows), 1), weights)
+    path = tmp_path_factory.mktemp("s") / "s.json"
+    gathered.statistics().write(path)
+    assert read_statistics(path) == gathered.statistics()

@@ -18,6 +18,7 @@ LEADERS = (
     "midstream_seal",
     "midstream_configuration",
     "midstream_follower",
+    "midstream_feature_parity",
 )
 """What only the process that owns the log does."""
 

@@ -96,12 +96,21 @@ class _Live(msgspec.Struct, frozen=True):
 
 def feature_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     """Return names of columns and rows of features for people, what drifted most first."""
-    ordered = sorted(report.features.items(), key=lambda each: (-(each[1].psi or 0.0), each[0]))
+    ordered = sorted(report.features.items(), key=lambda each: (*_from_the_farthest(each[1]), each[0]))
     rows = [
         (name, each.known, *(_short(one) for one in (each.null_ratio, each.mean, each.deviation, each.psi, each.ks)))
         for name, each in ordered
     ]
     return ("feature", "served items", "null ratio", "mean", "deviation", "psi", "ks"), rows
+
+
+def _from_the_farthest(column: LiveColumn) -> tuple[float, float]:
+    """Return what orders columns: by index or by how far the share without a value moved, then by this share.
+
+    Both mean much from 0.25 on; the index says nothing of missing values, and is None where all are.
+    """
+    nulls, then = column.null_ratio or 0.0, column.baseline_null_ratio
+    return -max(column.psi or 0.0, 0.0 if then is None else abs(nulls - then)), -nulls
 
 
 def _short(number: float | None) -> str:

@@ -135,8 +135,8 @@ def with_live(view: FeatureView | None, values: FeatureValues) -> FeatureView | 
     for name in view.columns[:LIVE_COLUMNS_MAX]:
         column, drift = values.column(name), values.drift(name)
         if column is not None and drift is not None:
-            far = (drift.psi, drift.ks.statistic, drift.ks.p_value)
-            psi, ks, p_value = (None if math.isnan(each) else each for each in far)
+            far = (drift.psi, drift.ks.statistic, drift.ks.p_value, drift.null_ratio_then)
+            psi, ks, p_value, null_then = (None if math.isnan(each) else each for each in far)
             live[name] = LiveColumn(
                 known=column.known,
                 null_ratio=column.null_ratio,
@@ -147,6 +147,7 @@ def with_live(view: FeatureView | None, values: FeatureValues) -> FeatureView | 
                 psi=psi,
                 ks=ks,
                 ks_p_value=p_value,
+                baseline_null_ratio=null_then,
             )
     return replace(view, live=live)
 

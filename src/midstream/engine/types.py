@@ -142,6 +142,8 @@ class LiveColumn:
     """Drift from the baseline; None = there is none, or one of both has no values."""
     ks: float | None
     ks_p_value: float | None
+    baseline_null_ratio: float | None
+    """``null_ratio`` of the baseline; None = there is none."""
 
 
 @dataclass(frozen=True, slots=True)

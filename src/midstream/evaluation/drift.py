@@ -42,6 +42,8 @@ class Drift:
     null_ratio: float
     """Now; NaN = there are no rows."""
     mean: float
+    null_ratio_then: float
+    """NaN = the baseline has not this column, or no rows."""
 
 
 def drift_of(baseline: FeatureStatistics, names: Sequence[str], values: Score) -> tuple[Drift, ...]:
@@ -61,12 +63,25 @@ def _drift(baseline: ColumnStatistics | None, name: str, values: Score) -> Drift
     known = values[np.isfinite(values)].astype(np.float64)
     null_ratio = 1.0 - len(known) / len(values) if len(values) else math.nan
     mean = float(known.mean()) if len(known) else math.nan
-    if baseline is None or not baseline.known or not len(known):
-        return Drift(name, math.nan, Compared(math.nan, math.nan), null_ratio, mean)
+    null_then = math.nan if baseline is None or baseline.null_ratio is None else baseline.null_ratio
+    if baseline is None or not baseline.steps.values or not len(known):
+        return Drift(name, math.nan, Compared(math.nan, math.nan), null_ratio, mean, null_then)
     now = distribution(known)
     then = Distribution(np.array(baseline.steps.values), np.array(baseline.steps.shares))
-    psi = stability_index(np.array(baseline.shares) * baseline.known, bin_counts(known, np.array(baseline.edges)))
-    return Drift(name, psi, _compared(then, baseline.known, now, len(known)), null_ratio, mean)
+    edges, shares = _bins(baseline)
+    psi = stability_index(shares * baseline.known, bin_counts(known, edges))
+    return Drift(name, psi, _compared(then, baseline.known, now, len(known)), null_ratio, mean, null_then)
+
+
+def _bins(baseline: ColumnStatistics) -> tuple[Values, Values]:
+    """Return edges and shares; where the least value is an edge, what is below it has a bin of its own.
+
+    Otherwise values that are new below a constant, or below the many zeros of a count, would be in the bin of these.
+    """
+    edges, shares = np.array(baseline.edges), np.array(baseline.shares)
+    if len(edges) and edges[0] == baseline.quantiles[0]:
+        return np.append(np.nextafter(edges[0], -math.inf), edges), np.append(0.0, shares)
+    return edges, shares
 
 
 def bin_counts(values: Values, edges: Values) -> Values:

@@ -30,6 +30,8 @@ SAMPLE_ROWS_MAX = 200_000
 """Rows kept by ``Gathered``: 32 MB of 40 columns; a share of them is within 0.3 % with 99 % confidence."""
 FILE_BYTES_MAX = 16 << 20
 """256 columns of 512 steps of two numbers of 20 characters are 5 MB."""
+ROUNDING = 1e-6
+"""By which sums of shares may be off."""
 PAGE = "docs/features.md"
 Values = NDArray[np.float64]
 
@@ -83,17 +85,50 @@ def read_statistics(path: Path) -> FeatureStatistics:
     """Return what ``FeatureStatistics.write`` wrote.
 
     Raises:
-        Invalid: The file is not there, too long, or holds something else.
+        Invalid: The file is not there, too long, or holds something else, or figures that do not fit each other.
     """
     right = "A file of statistics, as midstream features as-of and midstream examples write them."
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise Invalid((Fault(str(path), f"It has more than {FILE_BYTES_MAX} bytes.", right, PAGE),))
-        return msgspec.json.decode(path.read_bytes(), type=FeatureStatistics)
+        found = msgspec.json.decode(path.read_bytes(), type=FeatureStatistics)
     except OSError as error:
         raise Invalid((Fault(str(path), f"It cannot be read: {error.strerror}.", right, PAGE),)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid((Fault(str(path), f"{error}.", right, PAGE),)) from error
+    unfit = [f'"{each.name}"' for at, each in enumerate(found.columns) if not _fits(each, found, at)]
+    if unfit:
+        came = f"The figures of {', '.join(unfit[:5])} do not fit each other, or the column comes twice."
+        raise Invalid((Fault(str(path), came, right, PAGE),))
+    return found
+
+
+def _fits(column: ColumnStatistics, whole: FeatureStatistics, at: int) -> bool:
+    """Return whether a column can be compared: lengths, orders and shares as ``Gathered`` gives them."""
+    is_known = column.known > 0
+    ratio = column.null_ratio
+    return (
+        0 <= column.known <= whole.rows
+        and (ratio is None or -ROUNDING <= ratio <= 1.0 + ROUNDING)
+        and all(each.name != column.name for each in whole.columns[:at])
+        and len(column.quantiles) == (len(QUANTILES) if is_known else 0)
+        and len(column.shares) == (len(column.edges) + 1 if is_known else 0)
+        and bool(column.edges) == bool(column.steps.values)
+        and len(column.steps.values) == len(column.steps.shares)
+        and (is_known or not column.edges)
+        and all(_rises(each) for each in (column.edges, column.steps.values, column.steps.shares))
+        and (not column.edges or column.edges[0] >= column.quantiles[0])
+        and _sums_to_one(column.shares, np.diff(column.steps.shares, prepend=0.0).tolist())
+    )
+
+
+def _rises(numbers: Sequence[float]) -> bool:
+    return bool((np.diff(numbers) > 0.0).all())
+
+
+def _sums_to_one(*parts: Sequence[float]) -> bool:
+    """Return whether each has no negative number and a sum of 1; an empty one says nothing."""
+    return all(not each or (min(each) >= -ROUNDING and abs(sum(each) - 1.0) <= ROUNDING) for each in parts)
 
 
 def statistics_of(names: Sequence[str], values: Score, weights: Values | None = None) -> FeatureStatistics:

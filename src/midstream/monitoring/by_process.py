@@ -12,7 +12,17 @@ _OF_THE_LEADER = tuple(
     b"midstream_" + name
     for name in (
         *(b"accepts_events", b"append_failures", b"commit_events", b"configuration", b"dead_letters", b"erasure"),
-        *(b"events", b"follower_", b"history", b"outcome_", b"rebuild", b"seal", b"snapshot", b"sync_seconds"),
+        *(
+            b"events",
+            b"feature_parity_",
+            b"follower_",
+            b"history",
+            b"outcome_",
+            b"rebuild",
+            b"seal",
+            b"snapshot",
+            b"sync_seconds",
+        ),
     )
 )
 """Beginnings of the names of what the process that owns the log does alone, in others they would say 0 for ever; and of
