@@ -601,6 +601,27 @@ BUGS = (
         OUTCOMES,
     ),
     Bug(
+        "erased_users_slates_keep_their_name",
+        (Edit("state/outcome_fold.py", '            slate["user"] = _NONE\n', "            pass\n"),),
+        OUTCOMES,
+    ),
+    Bug(
+        "a_group_in_use_gives_its_number_away",
+        (
+            Edit(
+                "state/slate_groups.py",
+                "now_ms - int(self._served_ms[oldest]) > self._window_ms",
+                "now_ms - int(self._served_ms[oldest]) >= self._window_ms",
+            ),
+        ),
+        OUTCOMES,
+    ),
+    Bug(
+        "a_map_in_a_record_is_half_as_long",
+        (Edit("state/served_slates.py", "left += 2 * size", "left += size"),),
+        ("tests/state/test_served_slates.py",),
+    ),
+    Bug(
         "what_waits_is_not_joined",
         (
             Edit(

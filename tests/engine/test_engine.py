@@ -13,6 +13,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import engine as engine_module
 from midstream.engine import turns, writer
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.types import Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
@@ -408,6 +409,22 @@ def test_an_unknown_placement_and_a_wrong_size_are_named() -> None:
                 rig.engine.check(wrong)
         with pytest.raises(NotFound):
             rig.engine.check(Ask("nowhere"))
+
+    Rig().run(work)
+
+
+def test_an_answer_to_any_name_is_recorded_as_that_of_the_plan_that_gave_it() -> None:
+    """Callers cannot make up groups of the join; the answer says the name that was asked for."""
+
+    async def work(rig: Rig) -> None:
+        rig.engine.swap(rig.engine.fold, {ANY_PLACEMENT: rig.engine.plan("default")})
+        answer = await rig.engine.recommend(Ask("made up"))
+        assert answer.placement == "made up"
+        while rig.engine.fold.log_position < 1:  # noqa: ASYNC110  as a client would
+            await asyncio.sleep(0.001)
+        record = rig.engine.served(answer.request_id)
+        assert record is not None
+        assert record.query.placement == "default"
 
     Rig().run(work)
 

@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
-from midstream.engine.turns import DOCUMENT_COST, STEP_COST, TURN_EVENTS_MAX, Folding, step_length
+from midstream.engine.turns import DOCUMENT_COST, SERVED_BYTES, STEP_COST, TURN_EVENTS_MAX, Folding, step_length
+from midstream.events.schema import ROW
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.testing.events import random_events, tiny_settings
@@ -15,11 +16,17 @@ from midstream.testing.events import random_events, tiny_settings
 KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
 
 
-@given(KINDS)
-def test_a_step_is_bounded_by_its_cost(kinds: list[int]) -> None:
-    """At least one event, and no more than the step's work, an item or user event counting 25 interactions."""
-    length = step_length(np.array(kinds, dtype=np.uint8))
-    cost = [DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 for kind in kinds]
+@given(KINDS, st.data())
+def test_a_step_is_bounded_by_its_cost(kinds: list[int], data: st.DataObject) -> None:
+    """At least one event, and no more than the step's work: item and user events count 25, served ones by size."""
+    sizes = data.draw(st.lists(st.integers(0, 300_000), min_size=len(kinds), max_size=len(kinds)))
+    rows = np.zeros(len(kinds), dtype=ROW)
+    rows["kind"], rows["body_length"] = kinds, sizes
+    length = step_length(rows)
+    cost = [
+        DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 + (kind == Kind.SERVED) * (size // SERVED_BYTES)
+        for kind, size in zip(kinds, sizes, strict=True)
+    ]
     assert 1 <= length <= len(kinds)
     assert sum(cost[:length]) <= max(STEP_COST, cost[0])
     if length < len(kinds):

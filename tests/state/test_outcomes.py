@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
+from midstream.engine.erasure import Blanker, find_erased
 from midstream.events.schema import Event, build, cut, event_at
+from midstream.events.served_body import RECORD_VERSION, decode_body, encode_body
 from midstream.state.dropped import Dropped
 from midstream.state.fold import Fold, part
 from midstream.state.hashing import id_hash
@@ -68,6 +70,11 @@ def outcome_count(batch):
     return int((acts & batch.folded & (batch.request_hash != 0)).sum())
 
 
+def of_version(version):
+    """Return the body of a served event as another release writes it."""
+    return encode_body(msgspec.structs.replace(decode_body(served_body("r", "ab")), version=version))
+
+
 def drafts():
     """Return slates and outcomes over so few ids that everything meets everything."""
     slate = st.builds(
@@ -83,7 +90,7 @@ def drafts():
         lambda request, body: Event(Kind.SERVED, request_id=request, body=body),
         st.sampled_from("rs"),
         st.sampled_from(
-            [b"", b"?", served_body("r", "abcdefghijklm"), served_body("r", "a").replace(b"\x01", b"\x02", 1)]
+            [b"", b"?", served_body("r", "abcdefghijklm"), of_version(RECORD_VERSION + 1), served_body("r", "a")[:-1]]
         ),
     )
     outcome = st.builds(
@@ -235,56 +242,70 @@ def click_of(request, item, user=""):
     return Event(Kind.INTERACTION, action="click", user_id=user, request_id=request, item_id=item)
 
 
-def test_a_merge_of_users_changes_nothing_and_an_erasure_drops_the_slates_of_all_their_ids():
-    """Sums stay, slates of others too; what comes for a dropped slate is nobody's."""
-    merge = Event(Kind.USER, 4, user_id="ann", body=b'{"from":"visitor"}')
-    events = [
+def people():
+    """Return slates and clicks of people, two of whom are one, some of which wait."""
+    return [
         slate_of("r1", "ab", "visitor"),
         slate_of("r2", "cd", "bob"),
         slate_of("r3", "ef", "ann"),
         click_of("r1", "a", "visitor"),
         click_of("r9", "a", "visitor"),
         click_of("r8", "a", "bob"),
+        Event(Kind.USER, 4, user_id="ann", body=b'{"from":"visitor"}'),
     ]
-    fold = shop(events=events)
+
+
+def test_a_merge_of_users_changes_nothing_and_an_erasure_makes_the_slates_of_all_their_ids_nobodys():
+    """Slates, positions and sums stay, and what comes later is still joined; only the names go."""
+    fold = shop(events=people()[:-1])
     before = fold.outcomes.arrays()
-    add(fold, [merge])
+    add(fold, people()[-1:])
     after = fold.outcomes.arrays()
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
     add(fold, [Event(Kind.ERASE, user_id="ann")])
-    assert [each.request for each in held(fold.outcomes)] == [id_hash("r2")]
-    assert [[row.item for row in each.positions] for each in held(fold.outcomes)] == [[id_hash("c"), id_hash("d")]]
+    erased = fold.outcomes.arrays()
+    assert erased["user"].tolist() == [0, id_hash("bob"), 0]
+    assert erased["waiting_user"].tolist() == [0, id_hash("bob")]
+    assert all(after[name].tobytes() == erased[name].tobytes() for name in after if not name.endswith("user"))
+    add(fold, [click_of("r3", "e"), slate_of("r9", "a")])
+    assert fold.outcomes.totals["outcome_joined"] == 3
     assert fold.outcomes.waiting_count == 1
-    (sums,) = fold.outcomes.counts()
-    assert (sums.slates, sums.positions, sums.acted["click"]) == (3, 6, 1)
-    add(fold, [click_of("r2", "d"), click_of("r3", "e")])
-    assert fold.outcomes.totals["outcome_joined"] == 2
-    assert fold.outcomes.waiting_count == 2
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5)), max_size=25), st.sets(st.sampled_from("abcd")))
-def test_forgetting_leaves_what_the_others_slates_alone_would_be(served, users):
-    """The table after an erasure is the one restored from what is kept: its ring has no holes, wherever it stands."""
-    settings = msgspec.structs.replace(
-        SETTINGS, limits=Limits(outcome_slates_max=7, outcome_items_max=20, outcomes_waiting_max=3)
-    )
+def test_the_log_without_the_erased_gives_the_state_that_the_erasure_left():
+    """So no sum jumps when the log has been rewritten, whatever comes between."""
+    more = [Event(Kind.ERASE, user_id="ann"), click_of("r3", "f"), slate_of("r9", "a", "ann"), click_of("r1", "b")]
     events = [
-        slate_of(f"r{number}", "vwxyz"[:length], user)._replace(log_time_ms=START_MS + number)
-        for number, (user, length) in enumerate(served)
+        event._replace(event_id=f"e{place}" if event.kind == Kind.INTERACTION else "", log_time_ms=START_MS + place)
+        for place, event in enumerate([*people(), *more])
     ]
-    outcomes = Outcomes(settings)
-    outcomes.apply(indexed(build(events), settings))
-    kept = [each for each in held(outcomes) if each.user not in {id_hash(user) for user in users}]
-    outcomes.forget(np.array([id_hash(user) for user in users], dtype=np.uint64))
-    assert held(outcomes) == kept
-    fresh = Outcomes(settings)
-    fresh.restore({name: array.copy() for name, array in outcomes.arrays().items()})
-    more = [slate_of(f"s{number}", "vwx")._replace(log_time_ms=START_MS + 99) for number in range(9)]
-    for each in (outcomes, fresh):
-        each.apply(indexed(build(more), settings))
-    assert held(outcomes) == held(fresh)
-    assert all(outcomes.slate(each.request) is not None for each in held(outcomes))
-    assert all(outcomes.slate(each.request) is None for each in kept if each not in held(outcomes))
+    batch = build(events)
+    rewritten = Blanker(find_erased(lambda: iter([(LogPosition(0), batch)]))).blank(LogPosition(0), batch)
+    live, again = Fold(SETTINGS), Fold(SETTINGS)
+    live.apply(LogPosition(0), batch)
+    again.apply(LogPosition(0), rewritten)
+    one, other = live.outcomes.arrays(), again.outcomes.arrays()
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    assert live.outcomes.totals["outcome_joined"] == 4
+
+
+def test_a_value_that_no_sum_holds_was_not_sent():
+    """Two that would make infinity, and then nothing that is a number."""
+    acts = [
+        click_of("r", "a")._replace(value=value, quantity=quantity)
+        for value, quantity in ((1e300, 3e38), (-1e300, 3e38), (2.0, 3.0), (math.nextafter(1e18, 2e18), 1.0))
+    ]
+    fold = shop(events=[slate_of("r", "ab"), *acts])
+    ((slate,),) = [plain(fold.outcomes, some) for some in fold.outcomes.held()]
+    assert slate.positions[0] == Followed(id_hash("a"), {"click"}, 4, 6.0, acted_after_ms=1_000)
+
+
+def test_records_of_earlier_releases_are_read_and_those_of_later_ones_are_not():
+    """Fields are only ever added behind the others, so what an old log says of a slate is still there."""
+    bodies = [of_version(version) for version in range(RECORD_VERSION + 2)]
+    fold = shop(events=[Event(Kind.SERVED, request_id=f"r{number}", body=body) for number, body in enumerate(bodies)])
+    assert [each.request for each in held(fold.outcomes)] == [id_hash(f"r{each}") for each in range(1, len(bodies) - 1)]
+    assert fold.outcomes.totals["slate_unread"] == 2
 
 
 def test_items_that_a_compaction_dropped_are_still_acted_on():
@@ -325,16 +346,50 @@ def test_reading_a_slate_by_its_request():
 
 def test_groups_beyond_the_maximum_are_one():
     """Sums hold whatever names come; a name that no configuration can have is no group of its own."""
-    groups = SlateGroups()
-    assert groups.number(SlateGroup("home", "x" * 65, "full")) == GROUPS_MAX - 1
-    numbers = [groups.number(SlateGroup("home", f"plan-{each}", "full")) for each in range(GROUPS_MAX + 5)]
+    groups = SlateGroups(1)
+    assert groups.number(SlateGroup("home", "x" * 65, "full"), 0) == GROUPS_MAX - 1
+    numbers = [groups.number(SlateGroup("home", f"plan-{each}", "full"), 0) for each in range(GROUPS_MAX + 5)]
     assert numbers == [*range(GROUPS_MAX - 1), *[GROUPS_MAX - 1] * 6]
     assert groups.named(GROUPS_MAX - 1) == OTHER
-    again = SlateGroups()
-    again.restore(groups.array())
+    again = SlateGroups(1)
+    again.restore(groups.arrays())
     assert again.named(3) == groups.named(3) == SlateGroup("home", "plan-3", "full")
     assert again.numbers() == groups.numbers()
-    assert again.number(SlateGroup("home", "plan-7", "full")) == 7
+    assert again.number(SlateGroup("home", "plan-7", "full"), 0) == 7
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_a_group_that_is_out_of_use_makes_room_for_a_new_one(parts):
+    """The one that served longest ago, none of whose slates is held any more; its sums go to ``other``."""
+    window_ms = SETTINGS.outcome_window.ms
+    names = [f"plan-{each}" for each in range(GROUPS_MAX + 1)]
+    served = [(name, number, "a") for number, name in enumerate(names)]  # two too many: they are "other"
+    served += [(names[0], 2_000, "a"), ("late", window_ms + 1, "ab"), ("new", window_ms + 2, "abc")]
+    events = [
+        Event(Kind.SERVED, request_id=f"r{number}", body=served_body("", ids, plan=name), log_time_ms=START_MS + after)
+        for number, (name, after, ids) in enumerate(served)
+    ]
+    limits = Limits(outcome_slates_max=2_000, outcome_items_max=3_000)
+    whole = indexed(build(events), msgspec.structs.replace(SETTINGS, limits=limits))
+    outcomes = Outcomes(msgspec.structs.replace(SETTINGS, limits=limits))
+    left: list[SlateGroup] = []
+    for piece in np.array_split(np.arange(len(whole)), parts):
+        outcomes.apply(
+            part(whole, int(piece[0]), int(piece[-1]) + 1),
+            lambda some: left.extend(outcomes.group(each) for each in some.slate["group"].tolist()),
+        )
+    sums = {each.group.plan: (each.slates, each.positions) for each in outcomes.counts()}
+    assert "late" not in sums  # at that moment the oldest was plan-1, held to the millisecond
+    assert sums["new"] == (1, 3)
+    assert names[1] not in sums
+    assert sums[names[0]] == (2, 2)
+    assert sums["other"] == (4, 5)
+    assert sum(slates for slates, _ in sums.values()) == len(events)
+    assert [each.plan for each in left] == names[:2]
+    fresh = Outcomes(msgspec.structs.replace(SETTINGS, limits=limits))
+    fresh.restore({name: array.copy() for name, array in outcomes.arrays().items()})
+    assert fresh.counts() == outcomes.counts()
+    assert all(fresh.arrays()[name].tobytes() == array.tobytes() for name, array in outcomes.arrays().items())
 
 
 @pytest.mark.parametrize("window, reason", [("2m", "slate_expired"), ("5m", "slate_evicted")])

@@ -33,7 +33,7 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
     about = () if ask.about is None else (ask.about,)
     return Query(
         request_id=request_id,
-        placement=ask.placement,
+        placement=plan.name,  # not the name that was asked for: a plan may answer any, and callers make up no groups
         user_id=ask.user_id,
         session_id=ask.session_id,
         slate_size=size,
@@ -80,7 +80,7 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
     return Answer(
         request_id=served.query.request_id,
-        placement=served.query.placement,
+        placement=ask.placement,
         items=tuple(
             AnswerItem(item_id, score, slot, own)
             for slot, (item_id, score, own) in enumerate(zip(ids, scores, fields, strict=True))

@@ -31,6 +31,8 @@ STEP_COST_ALONE = 500
 """The same while no answers are made: a step itself costs as much as 30 events."""
 DOCUMENT_COST = 25
 """An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
+SERVED_BYTES = 2_048
+"""Of a served record's body are read in the time of one interaction: what callers send of items makes some 300 kB."""
 WAITERS_MAX = 1_000
 """Requests that wait for a log position; each holds a connection, and more would only time out."""
 
@@ -38,6 +40,7 @@ WAITERS_MAX = 1_000
 Ticket = asyncio.Future[None]
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
+_SERVED = int(Kind.SERVED)
 
 
 @dataclass(slots=True)
@@ -203,7 +206,7 @@ class Folding:
         while self._durable and budget > 0:
             head = self._durable[0]
             start = head.applied
-            stop = start + step_length(head.batch.rows["kind"][start : start + min(self._step_cost, budget)])
+            stop = start + step_length(head.batch.rows[start : start + min(self._step_cost, budget)])
             prints = None if head.prints is None else head.prints[start:stop]
             self.fold.apply(LogPosition(head.first + start), cut(head.batch, start, stop), prints)
             head.applied = stop
@@ -243,15 +246,16 @@ def steps(events: Iterable[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[Lo
     for first, batch in events:
         start = 0
         while start < len(batch):
-            stop = start + step_length(batch.rows["kind"][start : start + STEP_COST])
+            stop = start + step_length(batch.rows[start : start + STEP_COST])
             yield LogPosition(first + start), cut(batch, start, stop)
             start = stop
 
 
-def step_length(kind: NDArray[np.uint8]) -> int:
-    """Return how many of these events, at least one, are one step's work."""
-    is_document = (kind == _ITEM) | (kind == _USER)
-    if not is_document.any():
+def step_length(rows: NDArray[np.void]) -> int:
+    """Return how many of these events, rows of a batch, at least one, are one step's work."""
+    kind = rows["kind"]
+    is_document, is_served = (kind == _ITEM) | (kind == _USER), kind == _SERVED
+    if not is_document.any() and not is_served.any():
         return len(kind)
-    cost = np.where(is_document, DOCUMENT_COST, 1).cumsum()
+    cost = np.where(is_document, DOCUMENT_COST, 1 + is_served * (rows["body_length"] // SERVED_BYTES)).cumsum()
     return max(1, int(np.searchsorted(cost, STEP_COST, side="right")))

@@ -13,7 +13,10 @@ Value: TypeAlias = str | float | bool
 
 
 class ServedBody(msgspec.Struct, frozen=True, array_like=True):
-    """The array, in its order. Fields are only ever added at the end, with a higher version."""
+    """The array, in its order. Fields are only ever added at the end, with a default and a higher version.
+
+    So a record of an earlier version reads as one without them: the log outlives the releases that wrote it.
+    """
 
     version: int
     log_position: int
@@ -52,6 +55,8 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     """Of each item of the slate, in its order: a float32 a column, little-endian, NaN = unknown."""
 
 
+REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))
+"""Fields that every version has."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ServedBody).decode
 
@@ -65,10 +70,10 @@ def decode_body(body: bytes) -> ServedBody:
     """Return what the bytes of a served event's body say.
 
     Raises:
-        ValueError: They are no record, or one of another version.
+        ValueError: They are no record, or one of a later version.
     """
     told = _decode(body)
-    if told.version != RECORD_VERSION:
-        message = f"a served record of version {told.version} where {RECORD_VERSION} is read"
+    if not 1 <= told.version <= RECORD_VERSION:
+        message = f"a served record of version {told.version} where those up to {RECORD_VERSION} are read"
         raise ValueError(message)
     return told

@@ -4,7 +4,7 @@ One pass over the log through a fold without what nobody needs for it, so an exa
 slate when it leaves, late outcomes included. Slates come in the order in which they were served; a second reader, which
 follows behind at those that leave, gives ids and propensities. So memory is that of the table, however long the log.
 
-Slates of users that were erased give no example.
+Slates of erased users give examples as all do: none says whose it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -150,9 +150,9 @@ def _example_batch(
     positions: list[int] = []
     propensity: list[float] = []
     for number in chosen:
-        _, _, log_position, _, first, group, length = slates.slate[number].tolist()
+        _, _, log_position, _, first, _, length = slates.slate[number].tolist()
         request_id, told = bodies.at(log_position)
-        said = (request_id, log_position, *outcomes.group(group))
+        said = (request_id, log_position, told.placement, told.config_hash, told.tier)
         for column, value in zip(texts.values(), said, strict=True):
             column.extend([value] * length)
         item_ids.extend(told.ids)

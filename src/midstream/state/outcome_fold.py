@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Mask
+from midstream.state.cell_fold import sent
 from midstream.state.hash_table import find, insert, remove
 from midstream.state.hashing import hash_id
 from midstream.state.kernel import kernel, signed
@@ -78,7 +79,7 @@ class Told(NamedTuple):
     event: Numbers
     """Their places, rising, (m,)."""
     group: Table
-    """-1 = the body could not be read, (m,)."""
+    """-1 = the body could not be read, (m,). Of events before the one to stop at; others are not looked at."""
     start: Numbers
     """Where the items of each begin, (m + 1,)."""
     items: Hashes
@@ -110,11 +111,14 @@ class Left(NamedTuple):
 
 
 @kernel
-def fold_outcomes(start: int, first: int, window_ms: int, columns: Columns, told: Told, held: Held, left: Left) -> int:
-    """Fold events from ``start`` on; return the event to go on with, their number when all are folded.
+def fold_outcomes(
+    start: int, stop: int, first: int, window_ms: int, columns: Columns, told: Told, held: Held, left: Left
+) -> int:
+    """Fold events from ``start`` on; return the event to go on with, ``stop`` when all before it are folded.
 
     Args:
         start: Place of the first event to fold.
+        stop: Place of the event after the last; what is too old by then has gone, too.
         first: Log position before the batch.
         window_ms: Log time for which a slate is held, and what waits for one.
         columns: Of the batch.
@@ -124,7 +128,7 @@ def fold_outcomes(start: int, first: int, window_ms: int, columns: Columns, told
     """
     impression = held.counts.shape[1] - ACTIONS - 1
     slate = 0
-    for i in range(start, len(columns.kind)):
+    for i in range(start, stop):
         _look_ahead(i, columns.request_hash, held)
         now = signed(columns.log_time_ms[i])
         if not _pass_time(now, window_ms, held, left):
@@ -150,7 +154,9 @@ def fold_outcomes(start: int, first: int, window_ms: int, columns: Columns, told
                 add_outcome(place, item, number, worth, time_ms, held)
             else:
                 _wait(request, item, columns.user_hash[i], number, worth, time_ms, now, held)
-    return len(columns.kind)
+    if stop < len(columns.kind):
+        _pass_time(signed(columns.log_time_ms[stop]), window_ms, held, left)
+    return stop
 
 
 @kernel
@@ -307,30 +313,19 @@ def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms:
 
 
 @kernel
-def forget_slates(users: Hashes, held: Held) -> None:
-    """Drop the slates of some users; those after them move up, in order."""
-    slates, hashes, outcomes, rings = held.slates, held.hashes, held.outcomes, held.rings
-    kept, positions = 0, 0
-    begin, count = signed(rings[0]["head"]), signed(rings[0]["count"])
+def forget_users(users: Hashes, held: Held) -> None:
+    """Make the slates of some users, and what waits of them, nobody's."""
+    head, count = signed(held.rings[0]["head"]), signed(held.rings[0]["count"])
     for number in range(count):
-        place, into = (begin + number) % len(slates), (begin + kept) % len(slates)
-        if _is_in(slates[place]["user"], users):
-            remove(place, slates["request"], held.table)
-            continue
-        length, source = signed(slates[place]["length"]), signed(slates[place]["first"])
-        at = (signed(rings[1]["head"]) + positions) % len(hashes)
-        if place != into:
-            remove(place, slates["request"], held.table)
-            slates[into] = slates[place]
-            slates[into]["first"] = at
-            for each in range(length):
-                hashes[(at + each) % len(hashes)] = hashes[(source + each) % len(hashes)]
-                outcomes[(at + each) % len(hashes)] = outcomes[(source + each) % len(hashes)]
-            insert(into, slates["request"], held.table)
-        kept += 1
-        positions += length
-    rings[0]["count"] = kept
-    rings[1]["count"] = positions
+        slate = held.slates[(head + number) % len(held.slates)]
+        if _is_in(slate["user"], users):
+            slate["user"] = _NONE
+    place = signed(held.waiting_meta[0]["oldest"])
+    while place >= 0:
+        row = held.waiting[place]
+        if _is_in(row["user"], users):
+            row["user"] = _NONE
+        place = signed(row["newer"])
 
 
 @kernel
@@ -341,15 +336,6 @@ def copy_held(start: int, held: Held, left: Left) -> int:
         if not copy_slate((signed(held.rings[0]["head"]) + number) % len(held.slates), held, left):
             return number
     return count
-
-
-@kernel
-def hash_items(arena: NDArray[np.uint8], lengths: Numbers, found: Hashes) -> None:
-    """Write the hash of each id; they lie end to end in the arena."""
-    start = 0
-    for at in range(len(lengths)):
-        found[at] = hash_id(arena, start, signed(lengths[at]))
-        start += signed(lengths[at])
 
 
 @kernel
@@ -393,8 +379,12 @@ def _named_item(event: np.void, text: NDArray[np.uint8]) -> np.uint64:
 
 @kernel
 def _worth(value: float, quantity: float) -> float:
-    """Return value x quantity; NaN = no value was sent. Without a quantity it is one."""
-    return value if np.isnan(quantity) else value * quantity
+    """Return value x quantity; NaN = no value was sent. Without a quantity it is one.
+
+    Both within the bound of ``sent``, so that no sum becomes infinite, nor two of them nothing that is a number.
+    """
+    worth, times = sent(value), sent(quantity)
+    return worth if np.isnan(times) else worth * times
 
 
 @kernel

@@ -1,9 +1,11 @@
 """What a slate was served for and by what: placement, plan and tier, each three that came as one number.
 
-The numbers are in order of appearance. There are as many as a shop has plans in years; whatever comes beyond, and names
-that no configuration can have, are one group, ``other``, so that sums still hold.
+The numbers are in order of appearance. There are as many as a shop has plans in years. When all are given out, a new
+group takes the number of the one that served longest ago, once none of its slates can be held any more; while there is
+none, what is new, and always names that no configuration can have, are one group, ``other``.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -30,35 +32,60 @@ OTHER_NUMBER = GROUPS_MAX - 1
 
 
 class SlateGroups:
-    """The groups, and their numbers."""
+    """The groups, their numbers, and when each served last."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, window_ms: int) -> None:
+        """Begin without any; slates are held for ``window_ms`` of log time."""
+        self._window_ms = window_ms
         self._number: dict[tuple[str, str, str], int] = {}
+        self._names: list[SlateGroup] = []
+        self._served_ms = np.zeros(OTHER_NUMBER, dtype=np.int64)
 
-    def number(self, group: tuple[str, str, str]) -> int:
-        """Return the number of placement, plan and tier, a new one for one that is new while there are any."""
-        found = self._number.get(group)
-        if found is not None:
-            return found
-        if len(self._number) == OTHER_NUMBER or any(len(text.encode()) > TEXT_BYTES_MAX for text in group):
-            return OTHER_NUMBER
-        self._number[group] = len(self._number)
-        return len(self._number) - 1
+    def number(self, group: tuple[str, str, str], now_ms: int) -> int:
+        """Return the number under which a group serves now; a new one for one that is new while there are any."""
+        found = self._number.get(group, OTHER_NUMBER)
+        if found == OTHER_NUMBER and len(self._names) < OTHER_NUMBER and _may_be_named(group):
+            found = len(self._names)
+            self._names.append(SlateGroup(*group))
+            self._number[group] = found
+        if found != OTHER_NUMBER:
+            self._served_ms[found] = now_ms
+        return found
+
+    def outdated(self, group: tuple[str, str, str], now_ms: int) -> int:
+        """Return the number that a group may take over now; -1 = it needs none, or each is in use."""
+        if len(self._names) < OTHER_NUMBER or group in self._number or not _may_be_named(group):
+            return -1
+        oldest = int(self._served_ms.argmin())
+        return oldest if now_ms - int(self._served_ms[oldest]) > self._window_ms else -1
+
+    def take_over(self, number: int, group: tuple[str, str, str]) -> None:
+        """Give an outdated number to another group."""
+        del self._number[self._names[number]]
+        self._names[number] = SlateGroup(*group)
+        self._number[group] = number
 
     def named(self, number: int) -> SlateGroup:
         """Return the group of a number that was given out."""
-        return OTHER if number == OTHER_NUMBER else SlateGroup(*tuple(self._number)[number])
+        return OTHER if number == OTHER_NUMBER else self._names[number]
 
     def numbers(self) -> list[int]:
         """Return all numbers: those given out, rising, and that of ``OTHER``."""
-        return [*range(len(self._number)), OTHER_NUMBER]
+        return [*range(len(self._names)), OTHER_NUMBER]
 
-    def array(self) -> NDArray[np.uint8]:
-        """Return the names as JSON, in the order of the numbers."""
-        return np.frombuffer(msgspec.json.encode(tuple(self._number)), dtype=np.uint8)
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the names as JSON, and log times, in the order of the numbers."""
+        names = np.frombuffer(msgspec.json.encode(self._names), dtype=np.uint8)
+        return {"groups": names, "group_served_ms": self._served_ms[: len(self._names)].copy()}
 
-    def restore(self, array: NDArray[np.uint8]) -> None:
-        """Become the groups whose ``array`` this is."""
-        names = msgspec.json.decode(array.tobytes(), type=tuple[tuple[str, str, str], ...])
-        self._number = {name: number for number, name in enumerate(names)}
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the groups whose ``arrays`` are among these."""
+        names = msgspec.json.decode(arrays["groups"].tobytes(), type=list[tuple[str, str, str]])
+        self._names = [SlateGroup(*each) for each in names]
+        self._number = {name: number for number, name in enumerate(self._names)}
+        self._served_ms[:] = 0
+        self._served_ms[: len(names)] = arrays["group_served_ms"]
+
+
+def _may_be_named(group: tuple[str, str, str]) -> bool:
+    return all(len(text.encode()) <= TEXT_BYTES_MAX for text in group)

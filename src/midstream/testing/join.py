@@ -18,6 +18,7 @@ from midstream.state.settings import FoldSettings
 
 _AFTER_MS_MAX = 2**31 - 1
 _SLATE_ITEMS_MAX = 1_000
+_SENT_MAX = 1e18
 
 
 @dataclass(slots=True)
@@ -94,13 +95,13 @@ class ReferenceJoin:
             self._note(event, event_time_ms)
 
     def forget(self, users: Collection[int]) -> None:
-        """Drop the slates of users, by the hashes of their ids, and what waits of them; sums stay."""
-        count = len(self.slates)
-        self.slates = {request: each for request, each in self.slates.items() if each.user not in users}
-        self.totals["slate_forgotten"] += count - len(self.slates)
-        self.waiting = [each for each in self.waiting if not each.user or each.user not in users]
-        self._held_positions = sum(len(each.positions) for each in self.slates.values())
-        self._waiting_for = Counter(each.request for each in self.waiting)
+        """Make the slates of users, by the hashes of their ids, and what waits of them, nobody's."""
+        for slate in self.slates.values():
+            if slate.user and slate.user in users:
+                slate.user = 0
+                self.totals["slate_forgotten"] += 1
+        for outcome in self.waiting:
+            outcome.user = 0 if outcome.user in users else outcome.user
 
     def _serve(self, event: Event, log_position: int) -> None:
         limits = self.settings.limits
@@ -142,7 +143,8 @@ class ReferenceJoin:
 
     def _note(self, event: Event, event_time_ms: int) -> None:
         is_seen = event.kind == Kind.IMPRESSION
-        worth = event.value if math.isnan(event.quantity) else event.value * event.quantity
+        value, quantity = (each if abs(each) <= _SENT_MAX else math.nan for each in (event.value, event.quantity))
+        worth = value if math.isnan(quantity) else value * quantity
         outcome = Waiting(
             id_hash(event.request_id),
             id_hash(event.item_id),
