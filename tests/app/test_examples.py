@@ -9,9 +9,11 @@ import pytest
 import midstream
 from midstream.app.examples import write_served_examples
 from midstream.app.inspection import LogView
+from midstream.app.parity import CheckOptions, check_features
 from midstream.app.replay_examples import ReplayWanted, write_replay_examples
 from midstream.app.running import open_shop
 from midstream.core.errors import Invalid
+from midstream.evaluation.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import event_at
 
 TOML = """
@@ -28,10 +30,18 @@ actions = ["view", "click"]
 name = "place"
 kind = "position"
 
+[[features]]
+name = "apart"
+kind = "diversity"
+attribute = "price"
+
 [[placements]]
 name = "home"
-features = ["mine", "place"]
+features = ["mine", "place", "apart"]
 log_features = 1.0
+
+[items.attributes]
+price = "number"
 
 [limits]
 users_max = 500
@@ -53,6 +63,9 @@ def folder(tmp_path):
     rng = np.random.default_rng(6)
     clicked = {}
     with open_shop(tmp_path) as shop:
+        for each in range(20):
+            price = {"price": float(each * each)}
+            shop.record([{"type": "item", "item_id": f"i{each}", "operation": "put", "attributes": price}])
         for turn in range(12):
             acts = [
                 {"type": "view", "user_id": f"u{rng.integers(4)}", "item_id": f"i{rng.integers(20)}"} for _ in range(5)
@@ -129,3 +142,67 @@ def test_a_replay_is_bounded_and_draws_by_its_seed(folder):
     assert drawn(1) == drawn(1) != drawn(2)
     with pytest.raises(Invalid, match="Nearest"):
         write_replay_examples(place, ReplayWanted("home", labels=("clik",)), place / "some.parquet")
+
+
+def test_what_cannot_be_read_again_is_what_was_kept(folder):
+    """A diversity depends on candidates that nobody keeps: as it was served, missing where nothing was kept."""
+    place, _ = folder
+    summary = write_served_examples(place, "..", place / "kept.parquet")
+    assert summary.as_logged == ("apart",)
+    rows = pq.read_table(place / "kept.parquet").to_pylist()
+    served = midstream.features_of_served(place)
+    right: dict[tuple[str, str], float] = {}
+    with open_shop(place) as shop:
+        for request_id in {row["request_id"] for row in rows}:
+            record = shop.running.engine.served(request_id)
+            assert record is not None
+            assert record.features is not None
+            kept = record.features.values[:, record.features.names.index("apart")]
+            right |= {(request_id, item.id): value for item, value in zip(record.items, kept.tolist(), strict=True)}
+    for table in (rows, served.to_pylist()):
+        np.testing.assert_array_equal(
+            [row["apart"] for row in table], [right[row["request_id"], row["item_id"]] for row in table]
+        )
+    assert np.nansum(served.column("apart").to_numpy()) > 0
+    (place / "midstream.toml").write_text(TOML.replace("purchase = 5.0", "purchase = 6.0"))
+    again = midstream.features_of_served(place)
+    assert np.isnan(again.column("apart").to_numpy()).all()  # its name may mean another thing now
+    np.testing.assert_array_equal(again.column("mine").to_numpy(), served.column("mine").to_numpy())
+
+
+def test_erased_users_do_not_come_out(folder):
+    """Before the log is rewritten as well: not with their slates, not with their acts; they are counted."""
+    place, _ = folder
+    before = midstream.features_of_served(place).to_pylist()
+    theirs = {row["request_id"] for row in before if row["user_id"] == "u1"}
+    assert theirs
+    with open_shop(place) as shop:
+        shop.erase("u1")
+        shop.record([{"type": "view", "user_id": "u1", "item_id": "i3"}])
+        answer = shop.recommend(placement="home", user_id="u1", n=2)
+    after = {row["request_id"] for row in midstream.features_of_served(place).to_pylist()}
+    assert after == {row["request_id"] for row in before} - theirs | {answer.request_id}  # which is a new start
+    summary = write_served_examples(place, "..", place / "some.parquet")
+    assert (summary.served.blanked, summary.served.asked) == (len(theirs), len(after))
+    assert check_features(place, CheckOptions()).slates == len(after)
+    counts = write_replay_examples(place, ReplayWanted("home"), place / "replay.parquet")
+    rows = pq.read_table(place / "replay.parquet").to_pylist()
+    end = max(row["log_position"] for row in rows)
+    assert counts.erased > 0
+    assert {row["log_position"] for row in rows if row["user_id"] == "u1"} <= {end}
+
+
+def test_statistics_of_the_features_stand_beside(folder):
+    """Of what was written, with and without replay."""
+    place, _ = folder
+    for name in ("served", "replayed"):
+        out = place / f"{name}.parquet"
+        if name == "served":
+            write_served_examples(place, "..", out)
+        else:
+            write_replay_examples(place, ReplayWanted("home"), out)
+        names = ("mine", "place", "apart")
+        table = pq.read_table(out, columns=list(names))
+        values = np.stack([each.to_numpy() for each in table.columns], axis=1)
+        found = read_statistics(place / f"{name}.parquet.statistics.json")
+        assert found == statistics_of(names, values)

@@ -4,15 +4,26 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import midstream
+from midstream.app.as_of import Past
+from midstream.app.in_service import remember
+from midstream.app.inspection import LogView
 from midstream.app.parity import CheckOptions, check_features, rewritten_before
+from midstream.app.reading import parse_config
 from midstream.app.running import DATA_NAME, open_shop
 from midstream.cli.features_check import status_of
+from midstream.engine import compactions
 from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
 from midstream.engine.rewrite import Receipt
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.parity import Parity, unequal
+from midstream.state import settings
+from midstream.state.dropped import NOTHING
+from midstream.state.hashing import id_hash
 
 TOML = """
 [items.attributes]
@@ -140,6 +151,45 @@ def test_what_was_served_before_a_rewrite_is_not_compared(folder):
     report = check_features(folder, CheckOptions())
     assert report.rewritten > 0
     assert report.slates == 4 - report.rewritten
+
+
+def test_items_that_are_deleted_later_were_there_for_what_came_before(folder):
+    """A compaction changes no answer about the past before it, and what is served after it is the same as of then."""
+    serve(folder)
+    with open_shop(folder) as shop:
+        shop.record([{"type": "item", "item_id": f"i{each}", "operation": "delete"} for each in range(10)])
+    before = midstream.features_of_served(folder).to_pylist()
+    times = [{"time": row["time"], "item_id": "i1"} for row in before[::5]]
+    by_time = midstream.features_as_of(folder, pa.Table.from_pylist(times), features=["views"]).to_pylist()
+    assert sum(row["views"] for row in by_time if row["log_position"] > 50) > 0
+    data, log, config = DataFolder(folder / DATA_NAME), LogView(folder), parse_config(TOML)
+    compactions.write_candidates(data, np.array(sorted(id_hash(f"i{each}") for each in range(10)), np.uint64), NOTHING)
+    found = compactions.choose(data, batches(log.read, log.begin, log.end), log.end)
+    assert len(found.item_hash) == 10
+    remember(data, config, msgspec.structs.replace(config.fold_settings(), compaction=found.name))
+    assert repr(midstream.features_of_served(folder).to_pylist()) == repr(before)
+    assert repr(midstream.features_as_of(folder, pa.Table.from_pylist(times), features=["views"]).to_pylist()) == repr(
+        by_time
+    )
+    report = check_features(folder, CheckOptions())
+    assert (report.slates, report.mismatched, report.other_state) == (10, 0, 0)
+    with open_shop(folder) as shop:
+        for user in range(4):
+            shop.record([{"type": "view", "user_id": f"u{user}", "item_id": "i15"}])
+            shop.recommend(placement="home", user_id=f"u{user}", n=5)
+    report = check_features(folder, CheckOptions())
+    assert (report.slates, report.mismatched, report.other_state) == (14, 0, 0)
+    assert repr(midstream.features_of_served(folder, f"..{log.end}").to_pylist()) == repr(before)
+    assert Past(folder, config).eras.since == found.before
+
+
+def test_a_state_of_another_version_is_not_compared(folder, monkeypatch):
+    """They are counted: another release may count otherwise."""
+    monkeypatch.setattr(settings, "KERNEL_VERSION", 0)
+    serve(folder, rounds=3)
+    monkeypatch.undo()
+    report = check_features(folder, CheckOptions())
+    assert (report.logged, report.other_state, report.compared) == (3, 3, 0)
 
 
 def test_equal_means_the_same_bits():

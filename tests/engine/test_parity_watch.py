@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from midstream.app.inspection import LogView
 from midstream.app.reading import parse_config
 from midstream.app.running import DATA_NAME, open_shop
+from midstream.core.durations import Duration
 from midstream.core.types import LogPosition
 from midstream.engine import parity_watch
 from midstream.engine.folder import DataFolder
 from midstream.engine.parity_watch import ParityWatch, watched
+from midstream.engine.replay import batches
 from midstream.engine.snapshot_child import Order, run
 from midstream.features.declared import DeclaredFeatures
 from midstream.state.settings import encode_settings
@@ -84,6 +87,31 @@ def test_no_more_than_the_maximum_is_compared(tmp_path, monkeypatch):
     """Whatever the tail holds."""
     monkeypatch.setattr(parity_watch, "SLATES_MAX", 4)
     assert run(ordered(tmp_path)).values_compared == 8
+
+
+def test_no_more_bytes_than_the_maximum_are_held(tmp_path, monkeypatch):
+    """Records as they lie in the log, however large each is; nothing is decoded before its turn."""
+    order = ordered(tmp_path)
+    log = LogView(tmp_path)
+    whole = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    sizes = [len(body) for bodies in whole._at.values() for body in bodies]
+    monkeypatch.setattr(parity_watch, "BYTES_MAX", max(sizes) * 3)
+    some = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    held = [len(body) for bodies in some._at.values() for body in bodies]
+    assert len(sizes) == 10
+    assert len(held) >= 3
+    assert sum(held) <= max(sizes) * 3
+    monkeypatch.setattr(parity_watch, "BYTES_MAX", 1)
+    assert run(order).values_compared == 0
+
+
+def test_a_record_of_another_fold_version_is_passed_by(tmp_path):
+    """The state that it saw is not the one that is folded: nothing is compared, and nothing differs."""
+    order = ordered(tmp_path)
+    settings = msgspec.structs.replace(CONFIG.fold_settings(), outcome_window=Duration("3m"))
+    assert settings.version() != CONFIG.fold_settings().version()
+    report = run(msgspec.structs.replace(order, settings=encode_settings(settings)))
+    assert (report.values_compared, report.values_unequal) == (0, 0)
 
 
 @pytest.mark.parametrize("places", [(), (103, 107, 110)])

@@ -2,14 +2,18 @@
 
 The folder may be open elsewhere: only what its log holds is read, and nothing is changed. The pass begins with the
 newest snapshot that lies before the first question, of the same fold version: its state is that of the log to the bit,
-so it saves time and changes nothing. The log is folded up to the last question, less the tables that neither another
-table nor a declared feature reads: 15 % of the time, and the memory of pairs and of the session index.
+so it saves time and changes nothing. A compaction passes by all earlier events of items that were deleted before it, so
+what lies before it is folded without, and what comes after it with it, as it was served. The log is folded up to the
+last question, less the tables that neither another table nor a declared feature reads: 15 % of the time, and the memory
+of pairs and of the session index.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from midstream.app.asked import Asked, Chunk
@@ -23,16 +27,23 @@ from midstream.app.wiring import declarations
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import compactions
+from midstream.engine.beginning import is_counted
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.events.loose_arrow import Batch, Schema, pa
-from midstream.features.as_of import Answer, Cursor, as_of
+from midstream.features.as_of import Answer, Cursor, Handover, as_of
+from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import KnnScore, PairScore
+from midstream.features.parity import comparable
+from midstream.ranking.plan import FEATURES
+from midstream.ranking.served import ServedRecord
 from midstream.state.fold import LEAVES, Fold
 from midstream.state.pairs import Pairs
 from midstream.state.session_index import SessionIndex
+from midstream.state.settings import FoldSettings
 
 TIME = pa.timestamp("ms", "UTC")
 _READS: Mapping[type, type] = {PairScore: Pairs, KnnScore: SessionIndex}
@@ -59,6 +70,23 @@ class Answers:
 
     schema: Schema
     batches: Iterator[Batch]
+    as_logged: tuple[str, ...] = ()
+    """Columns that depend on candidates that were not chosen, which nobody keeps: of a served slate they hold what was
+    kept with it by this configuration (``log_features``), NaN without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eras:
+    """The settings of a fold of the past: those without a compaction before it, those in service from it on."""
+
+    earlier: FoldSettings
+    current: FoldSettings
+    since: LogPosition
+    """Where the current ones begin; 0 = they are used throughout."""
+
+    def at(self, position: int) -> FoldSettings:
+        """Return by which settings the state at a log position is made."""
+        return self.current if position >= self.since else self.earlier
 
 
 class Past:
@@ -75,13 +103,28 @@ class Past:
         self._folder = folder
         self._data = DataFolder(folder / DATA_NAME)
 
+    @cached_property
+    def declared(self) -> Declarations:
+        """All declared features. Raises ``Invalid`` when a table cannot be read."""
+        return declarations(self.config, self._folder)
+
+    @cached_property
+    def eras(self) -> "Eras":
+        """By which settings the log is folded."""
+        current = settings_of(self._data, self.config)
+        earlier = msgspec.structs.replace(current, compaction="")
+        since = compactions.dropped_by(self._data, current).before
+        if since <= self.log.begin or self.log.reader is None or not is_counted(earlier, self.log.reader):
+            return Eras(current, current, LogPosition(0))
+        return Eras(earlier, current, since)
+
     def block(self, names: Sequence[str] | None = None) -> DeclaredFeatures:
         """Return what reads some features, or all.
 
         Raises:
             Invalid: A name is not that of a declared feature, none is declared, or a table cannot be read.
         """
-        declared = declarations(self.config, self._folder)
+        declared = self.declared
         if not declared.names:
             raise Invalid((Fault("$.features", "No feature is declared.", "[[features]] in midstream.toml.", PAGE),))
         wanted = declared.names if names is None else names
@@ -110,21 +153,28 @@ class Past:
             until: Log position of the last question, for ``notify``; None = the log's end.
             everything: Fold all tables, not only those that features read.
         """
-        settings = settings_of(self._data, self.config)
-        log = self.log
+        log, eras = self.log, self.eras
         if log.reader is None:
-            return Cursor(Fold(settings), ())
-        fold = loaded_state(self._data, settings, log.reader, before).fold
-        if not everything:
-            fold.leave_out(self._unread())
+            return Cursor(Fold(eras.current), ())
+        reader = log.reader
         total = log.end if until is None else until
 
-        def told() -> Iterator[tuple[LogPosition, EventBatch]]:
-            for first, batch in batches(log.read, fold.log_position, log.end):
+        def begun(position: LogPosition) -> tuple[Fold, Iterator[tuple[LogPosition, EventBatch]]]:
+            fold = loaded_state(self._data, eras.at(position), reader, position).fold
+            if not everything:
+                fold.leave_out(self._unread())
+            return fold, told(fold.log_position)
+
+        def told(begin: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
+            for first, batch in batches(log.read, begin, log.end):
                 yield first, batch
                 notify("folding", min(first + len(batch), total), total)
 
-        return Cursor(fold, told())
+        handover = None
+        if before < eras.since:
+            ((_, last), *_) = log.read(LogPosition(eras.since - 1), 1)
+            handover = Handover(eras.since, int(last.rows["log_time_ms"][0]), begun)
+        return Cursor(*begun(before), handover)
 
     def _unread(self) -> frozenset[type]:
         """Return the tables that no declared feature reads."""
@@ -165,14 +215,45 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
     block = past.block(options.features)
     schema = _schema_of(asked, block.names)
     cursor = cursor_for(past, asked, notify)
+    known = past.declared.block(comparable(past.declared)).names
+    as_logged = tuple(name for name in block.names if name not in known)
+    logged = Logged(block.names, as_logged, past.config.config_hash)
 
     def rows() -> Iterator[Batch]:
         for chunk in asked.chunks():
-            yield table_of(chunk, list(as_of(cursor, chunk.questions, block.read)), schema)
+            answers = list(as_of(cursor, chunk.questions, block.read))
+            if chunk.records and as_logged:
+                answers = [logged.put(each, record) for each, record in zip(answers, chunk.records, strict=True)]
+            yield table_of(chunk, answers, schema)
 
     if options.in_input_order and not asked.is_in_order:
-        return Answers(schema, _in_input_order(rows(), schema, asked, options.place))
-    return Answers(schema, rows())
+        return Answers(schema, _in_input_order(rows(), schema, asked, options.place), as_logged)
+    return Answers(schema, rows(), as_logged)
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Puts what was kept with slates in the place of what cannot be read again."""
+
+    names: tuple[str, ...]
+    """Of all columns."""
+    as_logged: tuple[str, ...]
+    """Of those that cannot."""
+    config_hash: str
+    """By which the names mean what they mean here."""
+
+    def put(self, answer: Answer, record: ServedRecord) -> Answer:
+        """Return an answer with the kept values of its slate, NaN where none were kept."""
+        values, kept = answer.values.copy(), record.features
+        failed = any(each.component == FEATURES for each in record.failures)
+        if failed or record.config_hash != self.config_hash:
+            kept = None
+        for name in self.as_logged:
+            is_there = kept is not None and name in kept.names
+            values[:, self.names.index(name)] = (
+                kept.values[:, kept.names.index(name)] if kept is not None and is_there else np.nan
+            )
+        return replace(answer, values=values)
 
 
 def cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:

@@ -32,6 +32,8 @@ class AsOfSummary:
     rows: int
     served: ServedCounts | None = None
     """What was found of served records; None = others were asked about."""
+    as_logged: tuple[str, ...] = ()
+    """Columns that hold what was kept with served slates; see ``Answers``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
             asked, counts = of_served(past.log, bounds, stack, place)
         answers = answer(past, asked, replace(wanted.options, place=place), notify)
         gathered = Gathered(past.block(wanted.options.features).names)
-        rows = write_tables(wanted.out, chosen, answers.schema, _noting(answers.batches, gathered))
+        rows = write_tables(wanted.out, chosen, answers.schema, noting(answers.batches, gathered))
         gathered.statistics().write(statistics_path(wanted.out))
-        return AsOfSummary(len(asked.order), rows, counts)
+        return AsOfSummary(len(asked.order), rows, counts, answers.as_logged if counts is not None else ())
 
 
 def statistics_path(out: Path) -> Path:
@@ -82,7 +84,7 @@ def statistics_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.statistics.json")
 
 
-def _noting(batches: Iterator[Batch], gathered: Gathered) -> Iterator[Batch]:
+def noting(batches: Iterator[Batch], gathered: Gathered) -> Iterator[Batch]:
     """Yield the batches, and gather what their features are like."""
     for batch in batches:
         columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in gathered.names]

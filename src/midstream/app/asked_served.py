@@ -24,7 +24,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
 from midstream.events.loose_arrow import Batch, pa
-from midstream.events.schema import texts_of
+from midstream.events.schema import event_at
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.events.wire import TIME_SECONDS_END
 from midstream.features.as_of import Question
@@ -47,7 +47,6 @@ _KEPT = pa.schema(
 _PER_ITEM = pa.schema([("item_id", pa.string()), ("propensity", pa.float32()), ("score", pa.float32())])
 _LAID_ROWS = 1_000
 """Laid on disk at once: 1 MB."""
-_BODY = 6
 _RANGE = "FROM..TO, either left out for no bound: log positions, times such as 2026-01-31T12:00:00Z, or 7d ago."
 
 
@@ -69,7 +68,7 @@ class ServedCounts:
 
     asked: int = 0
     blanked: int = 0
-    """Of erased users: nobody knows any more who asked."""
+    """Of erased users, whether the log still names them or not."""
     unreadable: int = 0
     """Of another version of the program."""
     gone: int = 0
@@ -170,6 +169,7 @@ def _records(log: LogView, wanted: ServedRange, counts: ServedCounts) -> Iterato
     """Yield log position, bytes and content of each record that is wanted and can be asked."""
     begin = LogPosition(min(max(log.begin, wanted.first), log.end))
     stop = log.end if wanted.stop is None else LogPosition(max(begin, min(log.end, wanted.stop)))
+    hidden = log.hidden()
     for first, batch in batches(log.read, begin, stop):
         is_wanted = batch.rows["kind"] == Kind.SERVED
         times = batch.rows["log_time_ms"]
@@ -178,10 +178,13 @@ def _records(log: LogView, wanted: ServedRange, counts: ServedCounts) -> Iterato
         if wanted.until_ms is not None:
             is_wanted &= times < wanted.until_ms
         for index in np.flatnonzero(is_wanted).tolist():
-            body = texts_of(batch, index)[_BODY]
-            told = _told(body, log.begin, counts)
+            event = event_at(batch, index)
+            if hidden(event, first + index):
+                counts.blanked += 1
+                continue
+            told = _told(event.body, log.begin, counts)
             if told is not None:
-                yield first + index, body, told
+                yield first + index, event.body, told
 
 
 def _told(body: bytes, begin: int, counts: ServedCounts) -> ServedBody | None:

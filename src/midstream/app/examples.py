@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from midstream.app.as_of import Answers, AsOfOptions, Past, answer
+from midstream.app.as_of_calls import noting, statistics_path
 from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked_served import Picks, ServedCounts, ServedRange, of_served, served_range
 from midstream.app.inspection import beginning_of
@@ -22,6 +23,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
+from midstream.evaluation.feature_statistics import Gathered
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.feedback.examples import Wanted, example_schema, outcome_examples
 from midstream.feedback.rewards import rewards_of
@@ -38,6 +40,8 @@ class ExampleSummary:
 
     rows: int
     served: ServedCounts
+    as_logged: tuple[str, ...] = ()
+    """Columns that hold what was kept with the slates; see ``Answers``."""
 
 
 def write_served_examples(
@@ -65,7 +69,10 @@ def write_served_examples(
         features = answer(past, asked, AsOfOptions(in_input_order=True, place=place), notify)
         schema = _schema_of(features, past)
         rows = _joined(features, _outcomes(past, folder, bounds), schema)
-        return ExampleSummary(write_tables(out, chosen, schema, rows), counts)
+        gathered = Gathered(past.block().names)
+        count = write_tables(out, chosen, schema, noting(rows, gathered))
+        gathered.statistics().write(statistics_path(out))
+        return ExampleSummary(count, counts, features.as_logged)
 
 
 def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:

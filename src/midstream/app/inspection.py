@@ -9,8 +9,9 @@ from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, loaded_state
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
-from midstream.engine.beginning import beginning
+from midstream.engine.beginning import beginning, everything
 from midstream.engine.child import Notify, nobody
+from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
 from midstream.events.disk import RealDisk
@@ -64,6 +65,11 @@ class LogView:
     def batches(self) -> Iterator[EventBatch]:
         """Yield all events that are kept, oldest first."""
         return (batch for _, batch in batches(self.read, self.begin, self.end))
+
+    def hidden(self) -> Hidden:
+        """Return what says which events are of users who were erased and still named. Cost: see ``Hidden``."""
+        reader = self.reader
+        return Hidden(lambda: () if reader is None else everything(reader, self.end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """``features check``: values that were kept with served slates beside those that the log gives as of then."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,6 @@ from midstream.app.as_of import Past, cursor_for
 from midstream.app.as_of_calls import past_config
 from midstream.app.asked_served import Picks, of_served, served_range
 from midstream.app.running import DATA_NAME, Outside
-from midstream.app.wiring import declarations
 from midstream.core.types import FeatureFrame
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -51,6 +50,9 @@ class CheckReport:
     """Of those, the ones served by another configuration: what its names meant is not known here."""
     rewritten: int
     """Of those, the ones from before the log was written anew without erased users, whose acts they still saw."""
+    other_state: int
+    """Of those, the ones that saw a state of another fold version than the one by which the log is read here: one of
+    another release, or from between a compaction's place in the log and the moment when it came into service."""
     left_out: tuple[str, ...]
     """Features that depend on candidates that were not chosen."""
     columns: tuple[ColumnParity, ...]
@@ -62,9 +64,12 @@ class _Chosen:
 
     config_hash: str
     rewritten_before: int
+    version_at: Callable[[int], str]
+    """Fold version of the state that is made here at a log position."""
     logged: int = 0
     other_config: int = 0
     rewritten: int = 0
+    other_state: int = 0
 
     def __call__(self, position: int, told: ServedBody) -> bool:
         """Return whether a record has values that the log should give; a block that failed has none."""
@@ -75,6 +80,8 @@ class _Chosen:
             self.other_config += 1
         elif position < self.rewritten_before:
             self.rewritten += 1
+        elif told.fold_version != self.version_at(told.log_position):
+            self.other_state += 1
         else:
             return True
         return False
@@ -89,10 +96,12 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
     """
     config = past_config(folder, options.config)
     past = Past(folder, config)
-    declared = declarations(config, folder)
+    declared = past.declared
     names = comparable(declared)
     block = past.block(names)
-    chosen = _Chosen(config.config_hash, rewritten_before(DataFolder(folder / DATA_NAME), past.log.identity.generation))
+    rewritten = rewritten_before(DataFolder(folder / DATA_NAME), past.log.identity.generation)
+    since, versions = past.eras.since, (past.eras.earlier.version(), past.eras.current.version())
+    chosen = _Chosen(config.config_hash, rewritten, lambda position: versions[position >= since])
     parity = Parity(options.tolerance)
     with ExitStack() as stack:
         bounds = served_range(options.served, Outside().clock())
@@ -102,8 +111,9 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
             for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, block.read), strict=True):
                 compare(parity, record, answer, block.names)
     left_out = tuple(each for each in declared.names if each not in names)
-    counts = parity.slates, parity.compared, parity.mismatched, chosen.logged, chosen.other_config, chosen.rewritten
-    return CheckReport(*counts, left_out, tuple(parity.columns.values()))
+    compared = parity.slates, parity.compared, parity.mismatched
+    skipped = chosen.other_config, chosen.rewritten, chosen.other_state
+    return CheckReport(*compared, chosen.logged, *skipped, left_out, tuple(parity.columns.values()))
 
 
 def compare(parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from midstream.app.as_of import TIME, Past
+from midstream.app.as_of_calls import noting, statistics_path
 from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked_served import ServedRange, served_range
 from midstream.app.running import Outside, config_of
@@ -24,6 +25,7 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
 from midstream.engine.child import Notify, nobody
 from midstream.engine.replay import batches
+from midstream.evaluation.feature_statistics import Gathered
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, event_at
 from midstream.features.as_of import Cursor
@@ -65,6 +67,8 @@ class ReplayCounts:
     rows: int = 0
     failures: int = 0
     """Parts of the plan that did not answer, over all acts."""
+    erased: int = 0
+    """Acts of erased users: nothing is asked about them."""
 
     @property
     def dropped_share(self) -> float:
@@ -108,16 +112,19 @@ def write_replay_examples(
     counts = ReplayCounts()
     bounds = served_range(wanted.acts, Outside().clock())
     cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
-    acts = _acts(past, bounds, frozenset(labels))
+    acts = _acts(past, bounds, frozenset(labels), counts)
     schema = _schema_of(block)
     groups = _groups(cursor, acts, (found[wanted.placement], block), wanted, counts)
-    counts.rows = write_tables(out, chosen, schema, _tables(groups, schema))
+    gathered = Gathered(block.names)
+    counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
+    gathered.statistics().write(statistics_path(out))
     return counts
 
 
-def _acts(past: Past, bounds: ServedRange, labels: frozenset[str]) -> Iterator[tuple[int, Event]]:
-    """Yield each act that is a label, once, with its log position."""
+def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
+    """Yield each act that is a label, once, with its log position; those of erased users are counted."""
     log = past.log
+    hidden = log.hidden()
     ids = EventIds(past.config.limits.event_ids_max)
     stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
     for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):
@@ -127,7 +134,11 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str]) -> Iterator[t
         is_act &= (times >= (bounds.since_ms or 0)) & (times < (bounds.until_ms or np.iinfo(np.int64).max))
         for index in np.flatnonzero(is_act).tolist():
             event = event_at(batch, index)
-            if event.action in labels and event.item_id:
+            if event.action not in labels or not event.item_id:
+                continue
+            if hidden(event, first + index):
+                counts.erased += 1
+            else:
                 yield first + index, event
 
 

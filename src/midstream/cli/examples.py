@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_json, progress, say
+from midstream.cli.features_as_of import say_as_logged
 
 if TYPE_CHECKING:
     from midstream.app.replay_examples import ReplayWanted
@@ -55,6 +56,9 @@ def print_served(folder: Path, served: str, out: Path, file_format: str | None, 
         print_json(summary)
     else:
         say(f"{summary.rows} examples of {summary.served.asked} slates written")
+        say_as_logged(summary.as_logged)
+        if summary.served.blanked:
+            say(f"{summary.served.blanked} slates of erased users left out")
 
 
 def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
@@ -68,5 +72,7 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
         return
     say(f"{counts.rows} examples in {counts.groups} groups written")
     say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
+    if counts.erased:
+        say(f"{counts.erased} acts of erased users left out")
     if counts.failures:
         say(f"{counts.failures} times a source or filter did not answer")

@@ -55,6 +55,7 @@ def _is_input(sort: str) -> bool:
 def say_summary(summary: "AsOfSummary") -> None:
     """Say what was written, and what of the served records was left out."""
     say(f"{summary.rows} rows of {summary.questions} questions written")
+    say_as_logged(summary.as_logged)
     if summary.served is not None:
         left_out = {
             "of erased users": summary.served.blanked,
@@ -65,3 +66,9 @@ def say_summary(summary: "AsOfSummary") -> None:
         for reason, count in left_out.items():
             if count:
                 say(f"{count} served records {reason} left out")
+
+
+def say_as_logged(names: tuple[str, ...]) -> None:
+    """Say which columns hold what was kept with slates, and nothing of the others."""
+    if names:
+        say(f"as kept with the slates, missing of others (they depend on items not served): {', '.join(names)}")

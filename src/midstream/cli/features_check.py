@@ -55,6 +55,7 @@ def print_report(report: "CheckReport") -> None:
     notes = {
         "slates of another configuration": report.other_config,
         "slates from before the log was written anew without erased users": report.rewritten,
+        "slates that saw a state of another version": report.other_state,
     }
     for what, count in notes.items():
         if count:

@@ -28,7 +28,7 @@ from midstream.events.history import HistoryFile
 from midstream.events.log_identity import LogIdentity, identity_of
 from midstream.events.schema import ROW, cut
 from midstream.events.segment_reader import SegmentReader
-from midstream.state.dropped import Dropped
+from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings
@@ -94,6 +94,20 @@ def beginning(settings: FoldSettings, dropped: Dropped, reader: SegmentReader, p
     wanted = snapshots.Wanted(settings, dropped, base.identity, position, position)
     found = snapshots.find_newest(place / _SNAPSHOTS, wanted, pace)
     return found.fold or _from_documents(Fold(settings, dropped), place, base)
+
+
+def is_counted(settings: FoldSettings, reader: SegmentReader) -> bool:
+    """Return whether a fold of these settings from where the log begins has counted what is gone.
+
+    It has where nothing is gone, or where the base has a snapshot of it; else counts begin at the cut. No compaction.
+    """
+    if reader.begin == 0:
+        return True
+    place = base_folder(reader.folder, reader.begin)
+    base = read_base(place, reader.identity.log_id)
+    position = LogPosition(base.log_position)
+    wanted = snapshots.Wanted(settings, NOTHING, base.identity, position, position)
+    return snapshots.find_newest(place / _SNAPSHOTS, wanted).fold is not None
 
 
 def everything(reader: SegmentReader, before: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:

@@ -113,15 +113,39 @@ def find_erased(read: Read) -> Erased:
 
     Cost: four passes of about 0.1 µs an event, and memory for the erased ids, their sessions and their events' prints.
     """
+    found = _find_people(read)
+    if found.ids:
+        fates = _Fates(found)
+        for first, batch in read():
+            fates.find_prints(first, batch)
+    return found
+
+
+def _find_people(read: Read) -> Erased:
+    """Return who was erased, with their sessions and without their events' prints."""
     found = _find_ids(read())
     if found.ids:
         found.sessions.update(_find_sessions(read(), found))
         for session in _shared(read(), found):
             del found.sessions[session]
-        fates = _Fates(found)
-        for first, batch in read():
-            fates.find_prints(first, batch)
     return found
+
+
+class Hidden:
+    """Says which events are of users who were erased, while the log still names them."""
+
+    def __init__(self, read: Read) -> None:
+        """Look through a log. Cost: a pass of about 0.1 µs an event, and two more where somebody was erased.
+
+        Args:
+            read: Gives all of it, to its end: an erase hides what lies before.
+        """
+        erased = _find_people(read)
+        self._fates = _Fates(erased) if erased.ids else None
+
+    def __call__(self, event: Event, position: int) -> bool:
+        """Return whether an event at a log position is to be blanked, and so is nobody's from its user's erase on."""
+        return self._fates is not None and self._fates.of(event, position) is not _Fate.KEEP
 
 
 class _Fate(Enum):

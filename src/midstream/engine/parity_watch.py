@@ -22,13 +22,15 @@ from midstream.features.kinds import AnyFeature
 from midstream.features.parity import Parity, comparable
 from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import FEATURES, Plan
-from midstream.ranking.served import ServedRecord, decode_served
+from midstream.ranking.served import decode_served
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import read_duration
 
 SLATES_MAX = 1_000
 """Compared a snapshot: 5 MB of records with 40 columns, and 0.5 s."""
+BYTES_MAX = 16 << 20
+"""Of all records that are held to be compared, as the log has them: three times what so many usually take."""
 _BODY = 6
 
 
@@ -62,15 +64,14 @@ class ParityWatch:
         """
         self.parity = Parity()
         self._failures: list[Failure] = []
-        self._at: dict[int, list[ServedRecord]] = {}
+        self._at: dict[int, list[bytes]] = {}
         if not told:
             return
         order = msgspec.json.decode(told, type=Watched, dec_hook=read_duration)
         declared = Declarations(order.features, tuple(order.attributes.items()))
         self._block = declared.block(comparable(declared, tables=False))
-        for body in _chosen(events, begin, order.config_hash):
-            record = decode_served(body)
-            self._at.setdefault(record.log_position, []).append(record)
+        for position, body in _chosen(events, begin, order.config_hash):
+            self._at.setdefault(position, []).append(body)
 
     def cuts(self, first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
         """Yield from where to before where to fold events of a batch: at most ``step``, and up to what is compared."""
@@ -80,11 +81,12 @@ class ParityWatch:
 
     def look(self, fold: Fold) -> None:
         """Compare what was read at the place where the fold stands."""
-        for record in self._at.pop(fold.log_position, ()):
+        for body in self._at.pop(fold.log_position, ()):
+            record = decode_served(body)  # each when its turn comes: decoded it takes ten times the room
             items = tuple(each.id for each in record.items)
             moment = moment_of(fold, Question(record.query, items), Models({}))
-            if record.features is None:
-                continue
+            if record.features is None or record.fold_version != fold.settings.version():
+                continue  # what was served before a compaction saw items that this fold passes by
             logged = FeatureFrame(record.features.names, record.features.values)
             with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
                 values = self._block.read(moment, candidates_of(fold, items))
@@ -103,27 +105,37 @@ class ParityWatch:
         return ""
 
 
-def _chosen(events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, config_hash: str) -> Iterator[bytes]:
-    """Yield the records to compare: those with the smallest hashes of their requests, so that each is as likely."""
-    kept: list[tuple[int, bytes]] = []
+def _chosen(
+    events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, config_hash: str
+) -> Iterator[tuple[LogPosition, bytes]]:
+    """Yield the records to compare, each with the log position that it saw.
+
+    Those with the smallest hashes of their requests, so that each is as likely, that are ``SLATES_MAX`` and
+    ``BYTES_MAX`` at most together.
+    """
+    kept: list[tuple[int, LogPosition, bytes]] = []
+    held = 0
     for _, batch in events:
         for index in np.flatnonzero(batch.rows["kind"] == Kind.SERVED).tolist():
             body = texts_of(batch, index)[_BODY]
-            rank = _rank(body, begin, config_hash)
-            if rank is not None:
-                entry = (-rank, body)
-                heapq.heappush(kept, entry)
-                if len(kept) > SLATES_MAX:
-                    heapq.heappop(kept)
-    yield from (body for _, body in kept)
+            found = _ranked(body, begin, config_hash)
+            if found is not None:
+                heapq.heappush(kept, (*found, body))
+                held += len(body)
+            while len(kept) > SLATES_MAX or held > BYTES_MAX:
+                held -= len(heapq.heappop(kept)[-1])
+    yield from ((position, body) for _, position, body in kept)
 
 
-def _rank(body: bytes, begin: LogPosition, config_hash: str) -> int | None:
-    """Return the hash of a record's request, None for one that has no values or cannot be compared here."""
+def _ranked(body: bytes, begin: LogPosition, config_hash: str) -> tuple[int, LogPosition] | None:
+    """Return the negative hash of a record's request and the log position that it saw.
+
+    None for one that has no values or cannot be compared here.
+    """
     try:
         told = decode_body(body)
     except ValueError:
         return None
     is_whole = bool(told.request_id and told.feature_names) and all(part != FEATURES for part, _ in told.failures)
     is_here = told.log_position >= begin and told.config_hash == config_hash
-    return id_hash(told.request_id) if is_whole and is_here else None
+    return (-id_hash(told.request_id), LogPosition(told.log_position)) if is_whole and is_here else None

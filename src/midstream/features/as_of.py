@@ -64,21 +64,43 @@ class Answer:
     """(n, columns) in the order of the question's items; NaN = nothing was known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """From where on another fold answers."""
+
+    position: LogPosition
+    """Questions that see so many events, or more, are its."""
+    time_ms: int
+    """Log time of the last event before: questions by a later time are its."""
+    begin: Callable[[LogPosition], tuple[Fold, Events]]
+    """Returns it, standing at or before a log position, and the events from there on."""
+
+
 class Cursor:
     """A fold that is led through the events, from one place to a later one."""
 
-    def __init__(self, fold: Fold, events: Events) -> None:
+    def __init__(self, fold: Fold, events: Events, handover: Handover | None = None) -> None:
         """Begin where the fold stands.
 
         Args:
             fold: It is changed.
             events: From the fold's position on.
+            handover: Where another fold takes its place, which is changed as well; None = nowhere.
         """
+        self._handover = handover
+        self._stand(fold, events)
+
+    def _stand(self, fold: Fold, events: Events) -> None:
         self.fold = fold
         self._events = gathered(events)
         self._first = fold.log_position
         self._batch: EventBatch | None = None
         self._times: Times = np.empty(0, dtype=np.int64)
+
+    def _hand_over(self, handover: Handover, position: LogPosition) -> None:
+        """Go on with the other fold, standing at or before a log position."""
+        self._handover = None
+        self._stand(*handover.begin(position))
 
     def to_position(self, log_position: LogPosition) -> None:
         """Fold all events before a log position.
@@ -87,6 +109,8 @@ class Cursor:
             OutOfOrder: The fold is past it.
             ValueError: The events end before it.
         """
+        if self._handover is not None and log_position >= self._handover.position:
+            self._hand_over(self._handover, log_position)
         if log_position < self.fold.log_position:
             message = f"log position {log_position} is asked about where the fold stands at {self.fold.log_position}"
             raise OutOfOrder(message)
@@ -102,6 +126,8 @@ class Cursor:
         Raises:
             OutOfOrder: An event at or after it was folded.
         """
+        if self._handover is not None and time_ms > self._handover.time_ms:
+            self._hand_over(self._handover, self._handover.position)
         if self.fold.log_time_ms >= time_ms and self.fold.log_position:
             message = f"time {time_ms} is asked about where the last event was at {self.fold.log_time_ms}"
             raise OutOfOrder(message)
@@ -113,6 +139,8 @@ class Cursor:
 
     def to_end(self) -> None:
         """Fold all events that are left."""
+        if self._handover is not None:
+            self._hand_over(self._handover, self._handover.position)
         while self._has_more():
             self._fold(len(self._times))
 
