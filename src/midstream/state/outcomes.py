@@ -315,7 +315,7 @@ class Outcomes:
             spans[spans[:, COUNT] > min(SLATE_ITEMS_MAX, len(self._hashes)), COUNT] = -1
             np.cumsum(np.maximum(spans[:, COUNT], 0), out=starts[1:])
         items = np.empty(starts[-1], dtype=np.uint64)
-        if len(items):
+        if len(served):  # also when all of them are empty, as that of the warm-up is
             hash_ids(text, spans, starts, items)
         return spans, Told(served, np.full(len(served), -1, dtype=np.int32), starts, items)
 
