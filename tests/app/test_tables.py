@@ -129,6 +129,11 @@ REFUSED: tuple[tuple[Any, dict[str, Any], str, str], ...] = (
     (_csv("id,time,n\na,yesterday,1\n"), {}, "time", "yesterday"),
     (_csv("id,time,n\na,1700000000,1\n"), {}, "time", "looks like seconds"),
     (_csv("id,time,n\na,1\n"), {}, "path", "cannot be read"),
+    (_csv(f"id,time,n,n\na,{NOW},1,2\n"), {}, "path", '"n" twice'),
+    (_csv(f"id,id,time,n\na,b,{NOW},1\n"), {}, "path", '"id" twice'),
+    (_csv("id,time,n\na,99999999999999999999999,1\n"), {}, "time", "999"),
+    (_csv(f"id,time,n\na,{'9' * 5_000},1\n"), {}, "time", "999"),
+    (_csv("id,time,n\na,9223372036854775808,1\n"), {}, "time", "9223372036854775808"),
 )
 
 
@@ -140,6 +145,79 @@ def test_what_is_no_such_table_is_refused_in_four_parts(tmp_path, make, options,
     assert found.where == f"$.tables[0].{where}"
     assert came.lower() in found.came.lower()
     assert found.page == "docs/features.md"
+
+
+def _wide(folder, rows, groups=1):
+    """Write a file that is small and large when it is read: one long text and one number, again and again."""
+    part = pa.table(
+        {
+            "id": pa.array(["a"] * rows),
+            "time": pa.array([NOW] * rows),
+            "n": pa.array([1.0] * rows),
+            "text": pa.array(["x" * 1_000] * rows),
+        }
+    )
+    with pq.ParquetWriter(folder / "t.parquet", part.schema, compression="zstd") as file:
+        for _ in range(groups):
+            file.write_table(part)
+
+
+@pytest.mark.parametrize(
+    "options,came",
+    [({"rows_max": 39_999}, "40,000 rows"), ({"bytes_max": 200_000}, "bytes")],
+)
+def test_a_parquet_file_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch, options, came):
+    """What its footer says is enough: no row of it is read."""
+    _wide(tmp_path, 20_000, groups=2)
+    assert (tmp_path / "t.parquet").stat().st_size < 200_000
+
+    def unread(*_, **__):
+        pytest.fail("it was read")
+
+    for name in ("read", "read_row_group", "read_row_groups", "iter_batches"):
+        monkeypatch.setattr(pq.ParquetFile, name, unread)
+    assert came in fault(tmp_path, table("t.parquet", **options)).came
+
+
+def test_columns_that_are_no_numbers_are_not_read(tmp_path):
+    """Arrow's memory holds ids, times and numbers, not 40 MB of texts; all groups of rows are read."""
+    _wide(tmp_path, 20_000, groups=2)
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        found = read(tmp_path, table("t.parquet"))
+    finally:
+        pa.set_memory_pool(before)
+    assert (found.columns, found.rows) == (("n",), 40_000)
+    assert (pool.max_memory() or math.inf) < 20_000_000
+
+
+@pytest.mark.parametrize("time", [pa.array([2**63], pa.uint64()), pa.array([2**60], pa.timestamp("ms"))])
+def test_a_time_of_a_parquet_file_beyond_64_bits_is_refused(tmp_path, time):
+    """It does not become one of the past."""
+    pq.write_table(pa.table({"id": ["a"], "time": time, "n": [1.0]}), tmp_path / "t.parquet")
+    assert fault(tmp_path, table("t.parquet")).where == "$.tables[0].path"
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": ("n",)}])
+def test_a_text_with_more_rows_than_allowed_is_not_read_to_its_end(tmp_path, options):
+    """What comes after is never looked at, so that what is wrong there is not what is said."""
+    lines = [f"a,{NOW},1"] * 100_000
+    (tmp_path / "t.csv").write_text("\n".join(["id,time,n", *lines, "broken"]) + "\n")
+    assert "more than 1,000 rows" in fault(tmp_path, table(rows_max=1_000, **options)).came
+
+
+@pytest.mark.parametrize("last", ["1.5", "", "word"])
+def test_a_column_of_a_text_has_one_type_to_its_end(tmp_path, last):
+    """A file of several blocks: a number with a fraction after many without is read, a word is a text as before."""
+    lines = [f"a,{NOW},1,1"] * 70_000
+    (tmp_path / "t.csv").write_text("\n".join(["id,time,n,m", *lines, f"b,{NOW - 1},{last},2"]) + "\n")
+    if last in {"1.5", ""}:
+        found = values(read(tmp_path, table()), [id_hash("b")])
+        np.testing.assert_array_equal(found, [[float(last or "nan")], [2.0]])
+    else:
+        assert read(tmp_path, table()).columns == ("m",)
 
 
 def test_a_parquet_file_of_something_else_is_refused(tmp_path):

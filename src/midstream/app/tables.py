@@ -1,11 +1,12 @@
 """Files of ``[[tables]]`` into memory: each whole, once for each plan that is made, with the hash of what was read."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow.compute
@@ -27,6 +28,10 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SECONDS_BELOW = 100_000_000_000
 """Milliseconds since 1970 in March 1973: times of today that are smaller are in seconds."""
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+_TIME_MAX = 2**63 - 1
+_ROWS_AT_ONCE = 1 << 16
+"""Of a Parquet file: 8 MB of ids of 128 characters."""
+_Part: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int64], Mask, NDArray[np.float64]]
 _MISSING_ID = np.uint64(0)
 
 
@@ -66,23 +71,17 @@ def read_table(table: Table, folder: Path, where: str) -> ExternalTable:
     """
     content = _content(table, folder / table.path, where)
     try:
-        read = _parsed(table, content, where)
+        columns, pieces = _parsed(table, content, where)
+        parts = [_part(table, columns, piece, where) for piece in pieces]
     except (pa.ArrowException, UnicodeDecodeError) as error:
         came = f"{table.path} cannot be read: {str(error).splitlines()[0][:200]}"
         raise _invalid(f"{where}.path", came, "A Parquet, CSV or TSV file that is whole.") from error
-    columns = _columns(table, read, where)
-    if len(read) > table.rows_max:
-        raise _invalid(
-            f"{where}.path", f"{table.path} has {len(read):,} rows.", f"At most rows_max, {table.rows_max:,}."
-        )
-    needed = len(read) * (8 * len(columns) + 16)
-    if needed > table.bytes_max:
-        came = f"{table.path} takes {needed:,} bytes: {len(read):,} rows of {len(columns)} columns."
-        raise _invalid(f"{where}.path", came, f"At most bytes_max, {table.bytes_max:,}; columns says what is read.")
-    hashes = _hashes(table, read, where)
-    times, is_timed = _times(table, read, where)
+    hashes, times, is_timed, values = _joined(parts)
+    newest = int(times[is_timed].max(initial=0))
+    if is_timed.any() and newest < _SECONDS_BELOW:
+        came = f"{newest}, the newest time, looks like seconds."
+        raise _invalid(f"{where}.time", came, "Milliseconds since 1970.")
     whole: Mask = is_timed & (hashes != _MISSING_ID)
-    values = np.stack([_numbers(_column(read, each)) for each in columns], axis=1)
     return ExternalTable(
         name=table.name,
         entity=table.entity,
@@ -110,35 +109,92 @@ def _content(table: Table, path: Path, where: str) -> bytes:
         raise _invalid(f"{where}.path", f"{table.path} cannot be read: {error.strerror}.", right) from error
 
 
-def _parsed(table: Table, content: bytes, where: str) -> Any:  # noqa: ANN401  a pa.Table, which has no types here
-    """Return the columns that are needed of a file, whole columns as one array each."""
-    needed = [table.time] if table.entity == "global" else [table.id, table.time]
-    if table.path.endswith(".parquet"):
-        with parquet.ParquetFile(pa.BufferReader(content)) as file:
-            names: list[str] = [*file.schema_arrow.names]
-            _require(table, needed, names, where)
-            read: Any = file.read(columns=[*needed, *table.columns] if table.columns else None)
-    else:
-        delimiter = _DELIMITERS[Path(table.path).suffix]
-        names = _header(content, delimiter)
-        _require(table, needed, names, where)
-        chosen = [*needed, *table.columns] if table.columns else []
-        read = csv.read_csv(
-            io.BytesIO(content),
-            parse_options=csv.ParseOptions(delimiter=delimiter),
-            convert_options=csv.ConvertOptions(
-                include_columns=list(dict.fromkeys(chosen)),
-                column_types=dict.fromkeys(needed, pa.string()),
-                strings_can_be_null=True,
-            ),
-        )
-    return read
+def _needed(table: Table) -> list[str]:
+    """Return the columns that are no values."""
+    return list(dict.fromkeys([table.time] if table.entity == "global" else [table.id, table.time]))
+
+
+def _parsed(table: Table, content: bytes, where: str) -> tuple[tuple[str, ...], Iterator[Any]]:
+    """Return the columns of values, and pieces of the file that have them, in order, one at least: ``pa.Table``s."""
+    return (_of_parquet if table.path.endswith(".parquet") else _of_text)(table, content, where)
+
+
+def _of_parquet(table: Table, content: bytes, where: str) -> tuple[tuple[str, ...], Iterator[Any]]:
+    """Return as ``_parsed``; what the file's footer says is checked before any row is read.
+
+    Rows are read a few at a time: a long text that comes again and again is once in the file, and in all rows of Arrow.
+    """
+    file = parquet.ParquetFile(pa.BufferReader(content))
+    schema, footer = file.schema_arrow, file.metadata
+    _require(table, _needed(table), schema.names, where)
+    columns = _columns(table, schema, where)
+    chosen = list(dict.fromkeys((*_needed(table), *columns)))
+    _check_size(table, footer.num_rows, columns, where)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    parts = [group.column(place) for group in groups for place in range(group.num_columns)]
+    unpacked = sum(part.total_uncompressed_size for part in parts if part.path_in_schema in chosen)
+    if unpacked > table.bytes_max:
+        came = f"{table.path} has {unpacked:,} bytes when it is unpacked."
+        raise _invalid(f"{where}.path", came, f"At most bytes_max, {table.bytes_max:,}; columns says what is read.")
+    nothing = pa.schema([schema.field(name) for name in chosen]).empty_table()
+    batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen)
+    return columns, chain([nothing], (pa.Table.from_batches([batch]) for batch in batches))
+
+
+def _of_text(table: Table, content: bytes, where: str) -> tuple[tuple[str, ...], Iterator[Any]]:
+    """Return as ``_parsed``, in one piece: what a column is, its last row may say. Rows are counted before."""
+    delimiter = _DELIMITERS[Path(table.path).suffix]
+    needed = _needed(table)
+    _require(table, needed, _header(content, delimiter), where)
+    parse = csv.ParseOptions(delimiter=delimiter)
+    texts = dict.fromkeys(needed, pa.string())
+    counted = csv.ConvertOptions(include_columns=needed, column_types=texts)
+    rows = 0
+    with csv.open_csv(io.BytesIO(content), parse_options=parse, convert_options=counted) as batches:
+        for batch in batches:
+            rows += len(batch)
+            if rows > table.rows_max:
+                raise _too_many(table, f"more than {table.rows_max:,}", where)
+    _check_size(table, rows, table.columns, where)
+    chosen = list(dict.fromkeys((*needed, *table.columns))) if table.columns else []
+    convert = csv.ConvertOptions(include_columns=chosen, column_types=texts, strings_can_be_null=True)
+    read: Any = csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
+    columns = _columns(table, read.schema, where)
+    _check_size(table, rows, columns, where)
+    return columns, iter([read])
+
+
+def _check_size(table: Table, rows: int, columns: Sequence[str], where: str) -> None:
+    """Refuse more rows than allowed, and more bytes in memory."""
+    if rows > table.rows_max:
+        raise _too_many(table, f"{rows:,}", where)
+    needed = rows * (8 * len(columns) + 16)
+    if needed > table.bytes_max:
+        came = f"{table.path} takes {needed:,} bytes: {rows:,} rows of {len(columns)} columns."
+        raise _invalid(f"{where}.path", came, f"At most bytes_max, {table.bytes_max:,}; columns says what is read.")
+
+
+def _too_many(table: Table, rows: str, where: str) -> ConfigInvalid:
+    return _invalid(f"{where}.path", f"{table.path} has {rows} rows.", f"At most rows_max, {table.rows_max:,}.")
+
+
+def _part(table: Table, columns: Sequence[str], read: Any, where: str) -> _Part:  # noqa: ANN401  a pa.Table, untyped
+    """Return hash and time of each row of a piece, whether it has a time, and its values, (n, columns)."""
+    hashes = _hashes(table, read, where)
+    times, is_timed = _times(table, read, where)
+    return hashes, times, is_timed, np.stack([_numbers(_column(read, each)) for each in columns], axis=1)
 
 
 def _header(content: bytes, delimiter: str) -> list[str]:
     """Return the names of the columns of a text."""
     first = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip(b"\r").decode()
     return [each.strip('"') for each in first.split(delimiter)]
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    """Return pieces as one."""
+    hashes, times, is_timed, values = zip(*parts, strict=True)
+    return np.concatenate(hashes), np.concatenate(times), np.concatenate(is_timed), np.concatenate(values)
 
 
 def _require(table: Table, needed: Sequence[str], names: Sequence[str], where: str) -> None:
@@ -154,13 +210,20 @@ def _require(table: Table, needed: Sequence[str], names: Sequence[str], where: s
         for each in dict.fromkeys((*needed, *table.columns))
         if each not in names
     ]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    read = {*needed, *(table.columns or names)}
+    faults += [
+        Fault(f"{where}.path", f'{table.path} has the column "{each}" twice.', "Each column once.", PAGE)
+        for each in twice
+        if each in read
+    ]
     if faults:
         raise ConfigInvalid(tuple(faults))
 
 
-def _columns(table: Table, read: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401  as _parsed
+def _columns(table: Table, schema: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401  a pa.Schema
     """Return the columns of values: those that were named, or all numbers and truth values."""
-    types: Mapping[str, Any] = {name: read.schema.field(name).type for name in read.schema.names}
+    types: Mapping[str, Any] = {name: schema.field(name).type for name in (table.columns or schema.names)}
     if not table.columns:
         apart = {table.time} if table.entity == "global" else {table.id, table.time}
         found = tuple(name for name, each in types.items() if name not in apart and _is_number(each))
@@ -217,17 +280,17 @@ def _times(table: Table, read: Any, where: str) -> tuple[NDArray[np.int64], Mask
         column = _of_texts(column, table.time, pointer)
     elif pt.is_timestamp(column.type) or pt.is_date(column.type):
         zone = column.type.tz if pt.is_timestamp(column.type) else None
-        column = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+        is_cut = pt.is_timestamp(column.type) and column.type.unit == "ns"
+        column = column.cast(pa.timestamp("us", zone), safe=not is_cut).cast(pa.int64())
         micros = 1_000
-    elif not pt.is_integer(column.type):
+    elif pt.is_integer(column.type):
+        column = column.cast(pa.int64())
+    else:
         right = "Whole milliseconds since 1970, ISO 8601 texts, or timestamps."
         raise _invalid(pointer, f"{table.time} is of type {column.type}.", right)
     is_timed: NDArray[Any] = pc.is_valid(column).to_numpy(zero_copy_only=False)
     # Down to the millisecond: a row of a question's own millisecond, or later, was not there.
     times: NDArray[Any] = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64) // micros
-    newest = int(times[is_timed].max(initial=0))
-    if is_timed.any() and newest < _SECONDS_BELOW:
-        raise _invalid(pointer, f"{newest}, the newest time, looks like seconds.", "Milliseconds since 1970.")
     return times, is_timed.astype(np.bool_)
 
 
@@ -244,7 +307,10 @@ def _of_texts(column: Array, name: str, pointer: str) -> Array:
 
 def _milliseconds(text: str) -> int:
     if text.isascii() and text.isdigit():
-        return int(text)
+        found = int(text)
+        if found > _TIME_MAX:
+            raise ValueError(text)
+        return found
     moment = datetime.fromisoformat(text)
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
 
