@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.evaluation.drift import drift_of
 from midstream.evaluation.feature_statistics import statistics_of
-from midstream.monitoring.feature_values import COLUMNS_A_LOOK, SETS_MAX, FeatureValues
+from midstream.monitoring.feature_values import COLUMNS_A_LOOK, COLUMNS_MAX, FeatureValues
 from midstream.monitoring.metrics import Metrics
 
 
@@ -48,13 +48,67 @@ def test_a_column_is_that_of_all_sets_that_have_it():
     assert not values.names
 
 
-def test_sets_are_bounded_and_the_rest_is_counted():
-    """One set more than there is room for is passed by."""
+@given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, 99), max_size=4)), max_size=20))
+def test_a_column_has_the_newest_rows_of_all_sets_and_no_more(pieces):
+    """However many sets read it: what a look costs does not grow with them."""
+    values = FeatureValues(rows_max=5)
+    for number, piece in pieces:
+        values.add((f"f{number}", "x"), rows(*piece))
+        values.column("x")
+    newest = [-number for _, piece in pieces for number in piece][-5:]
+    found = values.column("x")
+    assert (found.known if found else 0) == len(newest)
+    if found and newest:
+        assert found.mean == pytest.approx(sum(newest) / len(newest))
+
+
+def test_columns_are_bounded_and_the_rest_is_counted():
+    """Rows of which one column more came than there is room for keep the others, and are counted."""
     values = FeatureValues()
-    for number in range(SETS_MAX + 1):
+    for number in range(COLUMNS_MAX):
         values.add((f"f{number}", "x"), rows(1, 2, 3))
-    assert f"f{SETS_MAX}" not in values.names
+    assert values.names[-1] == f"f{COLUMNS_MAX - 2}"
     assert values.passed_by == 3
+    found = values.column("x")
+    assert found is not None
+    assert found.known == 3 * COLUMNS_MAX
+
+
+def test_figures_are_made_anew_when_a_fiftieth_of_the_rows_is_new():
+    """Who asks again and again waits for no more than that, and is told nothing older."""
+    values = FeatureValues(statistics_of(["a"], np.ones((9, 1), dtype=np.float32)))
+    values.add(("a",), np.full((1_000, 1), 7, dtype=np.float32))
+    first, drift = values.column("a"), values.drift("a")
+    values.add(("a",), np.full((19, 1), 8, dtype=np.float32))
+    assert values.column("a") is first
+    assert values.drift("a") is drift
+    values.add(("a",), np.full((1, 1), 9, dtype=np.float32))
+    last = values.column("a")
+    assert last is not None
+    assert (last.known, last.quantiles[-1]) == (1_020, 9.0)
+    values.clear()
+    values.add(("a",), np.full((1_020, 1), 1, dtype=np.float32))
+    last = values.column("a")
+    assert last is not None
+    assert last.mean == 1.0
+
+
+def test_metrics_forget_what_other_plans_read():
+    """After a swap a gauge says nothing of a feature until it was served again."""
+    values = FeatureValues(statistics_of(["a", "b"], np.ones((9, 2), dtype=np.float32)))
+    metrics = Metrics(CollectorRegistry())
+    values.add(("a", "b"), rows(1, 2))
+    values.refresh(metrics)
+    assert metrics.text().decode().count('{feature="a"}') == 4
+    values.clear()
+    values.add(("b",), rows(5)[:, :1])
+    values.refresh(metrics)
+    text = metrics.text().decode()
+    assert '{feature="a"}' not in text
+    assert 'midstream_feature_mean{feature="b"} 5.0' in text
+    values.clear()
+    values.refresh(metrics)
+    assert "{feature=" not in metrics.text().decode()
 
 
 def test_metrics_say_what_drifted():

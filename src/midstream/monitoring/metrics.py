@@ -305,6 +305,11 @@ class Metrics:
         self._feature_psi.labels(name).set(psi)
         self._feature_ks.labels(name).set(ks)
 
+    def remove_feature(self, name: str) -> None:
+        """Say nothing of a column of features any more."""
+        for gauge in (self._feature_nulls, self._feature_mean, self._feature_psi, self._feature_ks):
+            gauge.remove(name)
+
     # Snapshots and health
 
     def observe_snapshot(self, *, good: bool, seconds: float) -> None:
