@@ -79,6 +79,16 @@ def values():
 FOUND = values()
 
 
+@pytest.mark.parametrize("feature", example().features, ids=lambda each: each.name)
+def test_every_kind_reads_no_candidates(feature):
+    """No row comes out of no candidates: a filter that leaves nothing is no failure."""
+    config = example()
+    moment, _ = moment_of(config)
+    nothing = Candidates(np.empty(0, np.int32), (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
+    block = declared([feature], config.items.attributes, config.features)
+    assert block.read(moment, nothing).shape == (0, len(block.names))
+
+
 def shown(value):
     return "–" if math.isnan(value) else f"{value:.5g}"
 
