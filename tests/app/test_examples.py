@@ -88,14 +88,14 @@ def test_examples_have_features_and_outcomes(folder):
     assert summary.rows == len(rows) == 48
     for row in rows:
         is_clicked = clicked.get(row["request_id"]) == row["item_id"]
-        assert (row["click"], row["reward"]) == (is_clicked, 1.0 if is_clicked else 0.0)
+        assert (row["outcome_click"], row["reward"]) == (is_clicked, 1.0 if is_clicked else 0.0)
         assert row["place"] == row["position"]
     seen = midstream.features_of_served(place).to_pylist()
     right = {(each["request_id"], each["item_id"]): each["mine"] for each in seen}
     np.testing.assert_array_equal(
         [row["mine"] for row in rows], [right[row["request_id"], row["item_id"]] for row in rows]
     )
-    assert sum(row["click"] for row in rows) == 6
+    assert sum(row["outcome_click"] for row in rows) == 6
 
 
 def test_examples_of_a_range(folder):

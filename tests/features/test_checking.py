@@ -66,6 +66,10 @@ GOOD = (
 BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Count(name="Views", actions=("view",)), ".name", "Views"),
     (Number(name="read", attribute="price"), ".name", "read"),
+    (Number(name="reward", attribute="price"), ".name", "another column"),
+    (Position(name="position"), ".name", '"position"'),
+    (Random(name="outcome_view"), ".name", '"outcome_view"'),
+    (Category(name="acted_after", attribute="colour", form="one_hot", values=("ms",)), ".name", "acted_after_ms"),
     (Number(name="from", attribute="price"), ".name", "from"),
     (Count(name="a", actions=("veiw",)), ".actions[0]", 'Nearest: "view"'),
     (Count(name="a", actions=()), ".actions", "empty"),

@@ -20,6 +20,7 @@ from midstream.events.wire import Accept
 from midstream.features.declared import declared
 from midstream.features.external import External
 from midstream.features.kinds import AnyFeature
+from midstream.features.reserved import RESERVED_NAMES
 from midstream.state.fold import Fold
 from midstream.state.settings import Limits
 
@@ -87,6 +88,12 @@ def test_every_kind_reads_no_candidates(feature):
     nothing = Candidates(np.empty(0, np.int32), (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
     block = declared([feature], config.items.attributes, config.features)
     assert block.read(moment, nothing).shape == (0, len(block.names))
+
+
+def test_reserved_names_are_those_on_the_page():
+    """All of them, and no other."""
+    section = PAGE.read_text("utf-8").split("### Reserved names")[1].split("\n### ")[0]
+    assert set(re.findall(r"`(\w+)`", section.split(", nor\n")[0])) == RESERVED_NAMES
 
 
 def shown(value):

@@ -114,3 +114,4 @@ def test_names_are_those_that_features_may_have():
     assert name_of("item", "Add to cart") == "item_add_to_cart"
     assert name_of("7up") == "f_7up"
     assert name_of("größe") == "gr_e"
+    assert name_of("item", "id") == "f_item_id"

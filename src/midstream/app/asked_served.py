@@ -151,7 +151,7 @@ def of_served(
     counts.asked = int(np.count_nonzero(is_asked))
     keys = np.array(positions, dtype=np.int64)
     make = partial(chunk_of, has_positions=picks is not None and picks.has_positions)
-    laid = Laid("served", spill, keys, np.array(sizes, dtype=np.int64), make, _KEPT, _PER_ITEM)
+    laid = Laid("--served", spill, keys, np.array(sizes, dtype=np.int64), make, _KEPT, _PER_ITEM)
     return Asked(laid, np.flatnonzero(~is_asked)), counts
 
 

@@ -30,8 +30,10 @@ from midstream.feedback.rewards import rewards_of
 
 _PLACES = 1 << 16
 """More positions than a slate has: a log position times this and a position is one number for both."""
-_OF_FEATURES = ("row", "placement", "tier", "request_id", "item_id", "propensity", "position", "log_position")
-"""Columns of the answers that the outcomes have as well, or that mean nothing here."""
+_LEFT_OUT = frozenset(
+    ("row", "placement", "tier", "request_id", "item_id", "propensity", "position", "log_position", "served_position")
+)
+"""Columns of the answers that the outcomes have as well, or that mean nothing here; features have no such names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,12 @@ def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:
 def _schema_of(features: Answers, past: Past) -> Schema:
     actions = past.config.fold_settings().action_names()
     outcomes: Any = example_schema(actions)
-    left_out = (*_OF_FEATURES, "served_position")
-    return pa.schema([*outcomes, *(each for each in features.schema if each.name not in left_out)])
+    return pa.schema([*outcomes, *(features.schema.field(at) for at in _kept(features.schema))])
+
+
+def _kept(features: Schema) -> list[int]:
+    """Return the places of the columns of answers that go beside the outcomes."""
+    return [at for at, each in enumerate(features) if each.name not in _LEFT_OUT]
 
 
 def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Iterator[Batch]:
@@ -127,6 +133,6 @@ def _last(rows: Batch) -> int:
 
 
 def _beside(known: Batch, features: Batch, schema: Schema) -> Batch:
-    """Return the columns of both."""
-    columns = [(known if each.name in known.schema.names else features).column(each.name) for each in schema]
+    """Return the columns of both, each taken by its place, so that no name is read from the other side."""
+    columns = [*known.columns, *(features.column(at) for at in _kept(features.schema))]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -16,6 +16,7 @@ from midstream.features.coding import VALUES_MAX
 from midstream.features.feature_checking import expression_faults
 from midstream.features.feature_text import PAGE
 from midstream.features.kinds import AnyFeature, columns_of
+from midstream.features.reserved import READ, is_reserved
 from midstream.state.items import AVAILABLE
 from midstream.state.settings import EventType
 
@@ -26,8 +27,6 @@ NAME_CHARACTERS_MAX = 64
 DURATION_MS_MIN, DURATION_MS_MAX = 1_000, 365 * 86_400_000
 WINDOWS_MAX = 8
 """Windows and half-lives of one count: a window of an item takes 120 bytes."""
-READ = "read"
-"""A path of the server, so no feature has this name."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CODED = ("category", "tags")
 _BY_VALUE = ("attribute", "user_attribute")
@@ -219,13 +218,16 @@ def _options(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
 
 
 def _columns(features: Sequence[AnyFeature]) -> Iterator[Fault]:
-    """Yield a fault for each name that stands twice, and if there are too many columns."""
+    """Yield a fault for each name that stands twice or is that of another column, and if there are too many."""
     owners: dict[str, int] = {}
     counts: list[tuple[str, int]] = []
     for number, feature in enumerate(features):
         names = {feature.name: None, **dict.fromkeys(columns_of((feature,))[feature.name])}
         counts.append((feature.name, len(columns_of((feature,))[feature.name])))
         for name in names:
+            if is_reserved(name) and name != READ:
+                came = f'"{name}" is what another column is called where features are written.'
+                yield Fault(f"$.features[{number}].name", came, "None of the reserved names, columns included.", PAGE)
             if name in owners and owners[name] != number:
                 came = f'"{name}" is also a name or column of $.features[{owners[name]}].'
                 yield Fault(f"$.features[{number}].name", came, "Each name once, columns included.", PAGE)

@@ -32,6 +32,7 @@ from midstream.features.kinds import (
     Vector,
     columns_of,
 )
+from midstream.features.reserved import is_reserved
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 WINDOWS = tuple(map(Duration, ("1h", "1d", "7d", "30d")))
@@ -129,9 +130,14 @@ def suggestions(look: Look) -> list[Suggestion]:
 
 
 def name_of(*words: str) -> str:
-    """Return a name for a feature, of letters, digits and ``_``, a letter first."""
-    text = _NOT_A_NAME.sub("_", "_".join(words).lower()).strip("_")
-    return (text if text[:1].isalpha() else f"f_{text}")[:60]
+    """Return a name for a feature, of letters, digits and ``_``, a letter first, that is not reserved."""
+    name = _word_of("_".join(words))
+    return f"f_{name}" if is_reserved(name) else name
+
+
+def _word_of(text: str) -> str:
+    word = _NOT_A_NAME.sub("_", text.lower()).strip("_")
+    return (word if word[:1].isalpha() else f"f_{word}")[:60]
 
 
 def _frequent(look: Look) -> list[tuple[str, TypeLook]]:
@@ -251,7 +257,7 @@ def _category(name: str, attribute: AttributeLook) -> Category:
     """Return a category as columns, as places in a list, or hashed, by how many values it has and how long they are."""
     is_short = all(1 <= len(each) <= VALUE_CHARACTERS_MAX for each in attribute.values)
     made = Category(name=name_of("item", name), attribute=name, values=tuple(sorted(attribute.values)))
-    if attribute.distinct <= ONE_HOT_MAX and is_short and all(name_of(each) == each for each in attribute.values):
+    if attribute.distinct <= ONE_HOT_MAX and is_short and all(_word_of(each) == each for each in attribute.values):
         return msgspec.structs.replace(made, form="one_hot")
     if is_short and len(attribute.values) == attribute.distinct:
         return made

@@ -18,6 +18,7 @@ from midstream.core.kinds import IMPRESSION
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import event_at
 from midstream.events.served_body import ServedBody, decode_body
+from midstream.features.reserved import OUTCOME
 from midstream.feedback.rewards import reward
 from midstream.state.fold import LEAVES, Fold
 from midstream.state.outcome_fold import NEVER
@@ -45,8 +46,9 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: Wanted) ->
     """Yield the examples, some slates at a time, slates in the order of the log and positions in that of the slate.
 
     Columns: ``request_id``, ``log_position`` (of the served event), ``placement``, ``plan``, ``tier``, ``position``,
-    ``item_id``, ``propensity``, ``impression`` and one for each configured action (whether it came), ``count`` (events
-    in all), ``value`` (sum of value x quantity), ``seen_after_ms`` and ``acted_after_ms`` (null = never), ``reward``.
+    ``item_id``, ``propensity``, ``impression`` and ``outcome_<action>`` for each configured action (whether it came),
+    ``count`` (events in all), ``value`` (sum of value x quantity), ``seen_after_ms`` and ``acted_after_ms`` (null =
+    never), ``reward``.
 
     Args:
         fold: Stands where the log begins; it is used up.
@@ -95,7 +97,7 @@ def example_schema(actions: Iterable[str]) -> "pa.Schema":
         "position": pa.int16(),
         "item_id": pa.string(),
         "propensity": pa.float32(),
-        **{name: pa.bool_() for name in (IMPRESSION, *actions)},
+        **{name: pa.bool_() for name in (IMPRESSION, *map(_outcome_of, actions))},
         "count": pa.int64(),
         "value": pa.float64(),
         "seen_after_ms": pa.int32(),
@@ -103,6 +105,11 @@ def example_schema(actions: Iterable[str]) -> "pa.Schema":
         "reward": pa.float32(),
     }
     return pa.schema(columns)
+
+
+def _outcome_of(action: str) -> str:
+    """Return the column that says whether something came."""
+    return action if action == IMPRESSION else f"{OUTCOME}{action}"
 
 
 class _Bodies:
@@ -166,7 +173,7 @@ def _example_batch(
         "position": positions,
         "item_id": item_ids,
         "propensity": propensity,
-        **{name: (rows["bits"] & np.uint32(bit)) != 0 for name, bit in bit_of.items()},
+        **{_outcome_of(name): (rows["bits"] & np.uint32(bit)) != 0 for name, bit in bit_of.items()},
         "count": rows["count"].astype(np.int64),
         "value": np.ascontiguousarray(rows["value"]),
         **{
