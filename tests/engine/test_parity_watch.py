@@ -28,6 +28,11 @@ scope = "user"
 actions = ["view"]
 half_lives = ["1h"]
 
+[[features]]
+name = "elsewhere"
+kind = "number"
+scope = "request"
+
 [[placements]]
 name = "home"
 features = ["mine"]
@@ -137,3 +142,17 @@ def test_a_read_that_fails_costs_no_snapshot(tmp_path, monkeypatch):
     report = run(order)
     assert (report.values_compared, report.values_unequal) == (0, 0)
     assert "ArithmeticError" in report.unequal
+
+
+def test_what_the_record_has_no_column_of_is_not_read(tmp_path, monkeypatch):
+    """A feature of other placements can neither fail nor cost anything here."""
+    order, asked = ordered(tmp_path), set[str]()
+    read = DeclaredFeatures.read
+
+    def noted(self, *given):
+        asked.update(self.names)
+        return read(self, *given)
+
+    monkeypatch.setattr(DeclaredFeatures, "read", noted)
+    assert run(order).values_compared == 20
+    assert asked == {"mine"}

@@ -18,6 +18,7 @@ from midstream.features.declared import declared
 from midstream.features.kinds import (
     Boolean,
     Category,
+    Computed,
     Diversity,
     FieldMatch,
     ItemAge,
@@ -34,6 +35,7 @@ from midstream.features.kinds import (
     WordCount,
 )
 from midstream.features.lists import Reduction, reduced, reduced_rows
+from midstream.features.texts import COMPARED_CHARACTERS_MAX
 from midstream.state.attributes import value_hash
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
@@ -165,6 +167,23 @@ def test_profiles_and_contexts():
         assert all(math.isnan(value) for (value,) in other.values())
 
 
+def test_numbers_beyond_float32():
+    """What no scorer could read is not known: sent, kept or computed, positive or negative."""
+    features = (
+        Number(name="price"),
+        Number(name="budget", scope="request"),
+        Computed(name="times", text="item.price * 1e39"),
+        Computed(name="over", text="item.price * 1e299 * 1e299"),
+        Computed(name="back", text="budget / 1e298"),
+    )
+    found = read(features, [item("a", price=1e39), item("b", price=-2)], ("a", "b"), context={"budget": 1e300})
+    same(found["price"], [math.nan, -2])
+    same(found["budget"], [math.nan, math.nan])
+    same(found["times"], [math.nan, math.nan])
+    same(found["over"], [math.nan, math.nan])
+    same(found["back"], [100, 100])
+
+
 def test_ages():
     """Since the first item event by log time, whatever came after; or since a time that is told."""
     events = [item("a", 0, price=START_MS + 2 * DAY), item("a", 9 * HOUR, price=START_MS), act("b", 0), item("b", HOUR)]
@@ -187,6 +206,16 @@ def test_texts_in_common():
     same(found["pieces"], [5 / 6, math.nan, 0])  # wo oo ol ha at, and x
     same(found["count"], [3, math.nan, 1])
     assert all(math.isnan(value) for value in read(features, events, ("a",))["words"])
+
+
+def test_the_beginning_of_a_long_text_is_compared():
+    """A request waits for no item with a long text: what comes after is as if it were not there."""
+    feature = FieldMatch(name="words", context="q", attribute="title")
+    short = "hat " * (COMPARED_CHARACTERS_MAX // 4)
+    found = read(
+        (feature,), [item("a", title=short + "coat"), item("b", title=short)], ("a", "b"), context={"q": "hat"}
+    )
+    same(found["words"], [1, 1])
 
 
 def test_differences():

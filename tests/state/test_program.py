@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.state.program import NOW, Cell, Expression, Input, Op, column, compile_columns, evaluate
-from midstream.state.program_kernel import compute, steps_of
+from midstream.state.program_kernel import compute, narrow, steps_of
 
 CELLS = [Cell("item", ("view",)), Cell("user", ("view",), half_life_ms=1_000), Cell("global", ("impression",))]
 LEAVES: list[Cell | Input | float] = [*CELLS, Input("hour"), Input("price"), 0.0, 1.0, -2.5, 1e300, float("nan")]
@@ -57,3 +57,13 @@ def test_what_is_not_known_stays_so():
     program = compile_columns({"rate": known / 0.0, "filled": Expression(Op.IF_NAN, (known / 0.0, column(7.0)))})
     found = compute(steps_of(program), np.empty((0, 2)), np.array([[1.0, np.nan]]), 0)
     np.testing.assert_array_equal(found, [[np.nan, 7.0], [np.nan, 7.0]])
+
+
+@given(st.lists(st.floats() | st.floats(-4e38, 4e38) | st.sampled_from([3.4028235e38, 3.4028236e38, 1e39])))
+def test_what_float32_cannot_hold_is_not_known(values):
+    """Never infinite; the same as NumPy to the bit where that is finite."""
+    found = np.zeros(len(values), dtype=np.float32)
+    with np.errstate(all="ignore"):
+        narrow(np.array(values, dtype=np.float64), len(values), found)
+        plain = np.array(values, dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(found, np.where(np.isinf(plain), np.float32(np.nan), plain))

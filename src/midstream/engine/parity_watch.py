@@ -5,7 +5,7 @@ with those of the fold as it stands there.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import msgspec
@@ -18,6 +18,7 @@ from midstream.events.served_body import decode_body
 from midstream.events.wire import AttributeKind
 from midstream.features.as_of import Question, candidates_of, moment_of
 from midstream.features.declarations import Declarations
+from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import AnyFeature
 from midstream.features.parity import Parity, comparable
 from midstream.ranking.boundary import boundary
@@ -68,8 +69,8 @@ class ParityWatch:
         if not told:
             return
         order = msgspec.json.decode(told, type=Watched, dec_hook=read_duration)
-        declared = Declarations(order.features, tuple(order.attributes.items()))
-        self._block = declared.block(comparable(declared, tables=False))
+        self._declared = Declarations(order.features, tuple(order.attributes.items()))
+        self._names = comparable(self._declared, tables=False)
         for position, body in _chosen(events, begin, order.config_hash):
             self._at.setdefault(position, []).append(body)
 
@@ -89,8 +90,14 @@ class ParityWatch:
                 continue  # what was served before a compaction saw items that this fold passes by
             logged = FeatureFrame(record.features.names, record.features.values)
             with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
-                values = self._block.read(moment, candidates_of(fold, items))
-                self.parity.add_logged(record.query.request_id, items, logged, FeatureFrame(self._block.names, values))
+                block = self._block(logged.names)
+                found = FeatureFrame(block.names, block.read(moment, candidates_of(fold, items)))
+                self.parity.add_logged(record.query.request_id, items, logged, found)
+
+    def _block(self, columns: Collection[str]) -> DeclaredFeatures:
+        """Return what reads the features that have any of the columns: what the placement did not read is not asked."""
+        kept = frozenset(columns)
+        return self._declared.block([name for name in self._names if kept & {*self._declared.program(name).names}])
 
     def said(self) -> str:
         """Return one value that differs, or what could not be read, in words; empty = neither."""

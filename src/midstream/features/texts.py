@@ -6,6 +6,8 @@ import re
 _WORD = re.compile(r"\w+")
 CHARACTERS_MAX = 10_000
 """Of a text; what comes after is not read."""
+COMPARED_CHARACTERS_MAX = 200
+"""Of the text of an item that is compared: 500 of them take about 10 ms, a fifth of a placement's time."""
 
 
 def word_count(value: object) -> float:
@@ -39,4 +41,5 @@ def overlap(left: frozenset[str], right: frozenset[str] | None) -> float:
     """
     if right is None or not (left or right):
         return math.nan
-    return len(left & right) / len(left | right)
+    common = len(left & right)
+    return common / (len(left) + len(right) - common)

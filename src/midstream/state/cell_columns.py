@@ -17,7 +17,7 @@ from midstream.state.cell_places import Hashes, Places, place_items
 from midstream.state.cell_read import BOUNDS, PLAN_ROWS, ask_for_rows, is_of_items, plan_at, read_rows
 from midstream.state.cell_windows import Octets, Words
 from midstream.state.kernel import kernel
-from midstream.state.program_kernel import BLOCK, WIDTH, fill_constants, fill_inputs, run_steps
+from midstream.state.program_kernel import BLOCK, WIDTH, fill_constants, fill_inputs, narrow, run_steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +147,7 @@ def read_columns(
     """Write the columns of a program as of a time. Nothing is changed.
 
     The arguments are those of ``Question``, of which ``place_of`` are registers; those of ``Steps``; values of the
-    program's inputs (inputs, n); and ``found`` (columns, n) for the columns.
+    program's inputs (inputs, n); and ``found`` (columns, n) for the columns. What float32 cannot hold is NaN.
     """
     plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
     bounds = np.empty((groups.shape[1], BOUNDS), dtype=np.int64)
@@ -182,6 +182,4 @@ def read_columns(
         fill_inputs(table, inputs, start, stop - start, registers)
         run_steps(table, each, stop - start, registers)
         for column in range(len(outputs)):
-            line, source = found[column, start:stop], registers[outputs[column]]
-            for k in range(stop - start):
-                line[k] = source[k]
+            narrow(registers[outputs[column]], stop - start, found[column, start:stop])

@@ -166,7 +166,7 @@ class Cells:
         """Return the columns of a program as of a time not before the last event's, (n, columns).
 
         The same as ``program_kernel.compute`` of what ``read`` gives, to the bit, then as float32. NaN = nothing is
-        known. Cost: about 0.2 µs a candidate with 40 columns.
+        known, or float32 cannot hold it. Cost: about 0.2 µs a candidate with 40 columns.
 
         Args:
             program: Of cells that are kept here. What it needs is found once and kept.

@@ -22,6 +22,7 @@ _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = int(Op.ADD), int(Op.SUBTRACT), int(Op.MULT
 _LOG, _SQRT, _LESS, _EQUAL = int(Op.LOG), int(Op.SQRT), int(Op.LESS), int(Op.EQUAL)
 _MIN, _IF_NAN = int(Op.MIN), int(Op.IF_NAN)
 _OP, _KIND, _LEFT, _RIGHT, _FROM = 0, 1, 2, 3, 4
+_FLOAT32_MAX: Final = np.float32(np.finfo(np.float32).max)
 _SAME_SCOPES: Final = frozenset({"global", "user", "session"})
 BLOCK: Final = 64
 """Candidates at a time: 60 registers of so many are 30 KiB, what the nearest cache holds."""
@@ -116,6 +117,14 @@ def _compute(
         for k in range(count):
             for column in range(len(outputs)):
                 found[start + k, column] = registers[outputs[column], k]
+
+
+@kernel
+def narrow(source: Columns, count: int, found: NDArray[np.float32]) -> None:
+    """Write the first numbers as float32; NaN for one that float32 cannot hold: nobody is to score with infinity."""
+    for k in range(count):
+        value = np.float32(source[k])
+        found[k] = value if abs(value) <= _FLOAT32_MAX else np.float32(np.nan)
 
 
 @kernel
