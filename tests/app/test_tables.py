@@ -335,8 +335,15 @@ def test_a_configuration_says_what_is_wrong_with_its_tables(tmp_path):
         parse_config(CONFIG.replace('table = "t"', 'table = "tt"', 1))
     with pytest.raises(ConfigInvalid, match=r"\$\.tables\[0\]\.entity\n"):
         parse_config(CONFIG.replace("ttl", 'entity = "itm"\nttl'))
-    with pytest.raises(ConfigInvalid, match=r"\$\.tables\[0\]\.path\n"):
+    with pytest.raises(ConfigInvalid, match=r"^midstream\.toml: \$\.tables\[0\]\.path\n"):
         plans(parse_config(CONFIG), tmp_path)
+
+
+def test_what_a_file_lacks_is_said_with_the_name_of_the_configuration(tmp_path):
+    """A column that a feature reads, as what is wrong with the configuration alone."""
+    (tmp_path / "t.csv").write_text("id,time,other\na,1700000000000,1\n")
+    with pytest.raises(ConfigInvalid, match=r"^midstream\.toml: \$\.features\[0\]\.columns\n"):
+        plans(parse_config(CONFIG.replace('columns = ["score", "is_new"]', "", 1)), tmp_path)
 
 
 def test_a_view_of_a_feature_says_which_file_was_read(tmp_path):

@@ -64,5 +64,5 @@ def test_a_baseline_is_a_file_beside_the_configuration(tmp_path: Path) -> None:
     config = msgspec.structs.replace(WATCHED, monitoring=MonitoringSection("then.json"))
     assert baseline_of(config, tmp_path) == written
     assert baseline_of(WATCHED, tmp_path) is None
-    with pytest.raises(ConfigInvalid, match=r"\$\.monitoring\.baseline"):
+    with pytest.raises(ConfigInvalid, match=r"^midstream\.toml: \$\.monitoring\.baseline"):
         baseline_of(config, tmp_path / "elsewhere")

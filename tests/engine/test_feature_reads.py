@@ -97,6 +97,19 @@ def test_what_cannot_be_read_is_refused(ask, where):
     rig().run(work)
 
 
+def test_the_names_that_there_are_are_told_once():
+    """However many are wrong: the second fault points to the first."""
+
+    async def work(rig: Rig) -> None:
+        with pytest.raises(RequestInvalid) as caught:
+            await rig.engine.read_features(FeatureAsk(features=("vews", "views", "viewz")))
+        first, second = caught.value.faults
+        assert "views" in first.right
+        assert (second.where, second.right) == ("/features/2", "As for /features/0.")
+
+    rig().run(work)
+
+
 def test_a_read_waits_for_the_callers_own_writes():
     """And says so; what was read has seen them."""
 

@@ -23,7 +23,7 @@ def test_a_merge_is_an_event_like_any_other(client):
         ("", {"user_id": "x" * 129}, "/user_id"),
         ("", {"user_id": "a\nb"}, "/user_id"),
         ("", {"user_id": 5}, "/user_id"),
-        ("", {}, ""),
+        ("", {}, "/user_id"),
         ("", {"user": "anon-7"}, "/user"),
         ("", [], ""),
         ("?tme=1", {"user_id": "anon-7"}, "tme"),

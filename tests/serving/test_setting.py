@@ -71,7 +71,7 @@ def test_nothing_taken_is_a_422_and_a_dry_run_records_nothing(client):
 @pytest.mark.parametrize(
     "path, body, status, pointer",
     [
-        ("price", {"values": [{"id": "a"}]}, 400, "/values/0"),
+        ("price", {"values": [{"id": "a"}]}, 400, "/values/0/value"),
         ("price", {"values": [{"id": "a", "value": 1, "tme": 1}]}, 400, "/values/0/tme"),
         ("price", {"value": []}, 400, "/value"),
         ("price", [], 400, ""),
@@ -117,3 +117,18 @@ def test_the_newest_time_wins():
 
     assert rig.run(work) == [5, 5, 7]
     assert rig.engine.fold.log_position == LogPosition(3)
+
+
+@pytest.mark.parametrize(
+    "path, body, pointer, right",
+    [
+        ("/v1/features/read", {}, "/items", "A list."),
+        ("/v1/features/price", {}, "/values", "A list."),
+        ("/v1/features/price", {"values": [{"id": "a", "value": 1}, {"value": 1}]}, "/values/1/id", "Text."),
+        ("/v1/users/ann/merge", {}, "/user_id", "Text."),
+    ],
+)
+def test_what_is_missing_is_pointed_at(client, path, body, pointer, right):
+    """The field itself, not the object that lacks it, and what it would be."""
+    told = client.post(path, body).json()
+    assert (told["pointer"], told["came"], told["right"]) == (pointer, "It is missing.", right)

@@ -1,6 +1,6 @@
 """What is known of the declared features of a folder, from its log alone: beside a running server, changing nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,14 +9,15 @@ import numpy as np
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.running import Outside
-from midstream.app.wiring import plans
+from midstream.app.wiring import declarations, plans
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Index, Models, Moment, Query, TimestampMs
 from midstream.engine.feature_reads import declared_by, view_of, views_of
 from midstream.engine.types import FeatureView
+from midstream.features.external import ExternalTable
 from midstream.retrieval.popular import Popular
-from midstream.state.fold import Fold
+from midstream.state.fold import Fold, Size
 from midstream.state.sizes import sizes_max
 
 EXAMPLES = 5
@@ -43,7 +44,7 @@ class Sized:
 
     features: tuple[FeatureView, ...]
     bytes_now: int
-    """Of the table ``cells``: what several features count is in it once."""
+    """Of the table ``cells`` and those from outside: what several features count or read is in it once."""
     bytes_max: int
 
 
@@ -58,10 +59,28 @@ def list_features(folder: Path, config: Config) -> Sequence[FeatureView]:
 
 
 def size_features(folder: Path, config: Config) -> Sized:
-    """Return the memory of what each feature counts, and of all together."""
-    fold = _state(folder, config)
-    views = views_of(fold, plans(config, folder), Outside().clock())
-    return Sized(tuple(views), fold.sizes()["cells"].bytes_now, sizes_max(fold.settings)["cells"])
+    """Return the memory of what each feature counts or reads, and of all together."""
+    fold, made = _state(folder, config), plans(config, folder)
+    tables = [outside_size(each) for each in declared_by(made).tables]
+    now = fold.sizes()["cells"].bytes_now + sum(each.bytes_now for each in tables)
+    full = sizes_max(fold.settings)["cells"] + sum(each.bytes_max for each in tables)
+    return Sized(tuple(views_of(fold, made, Outside().clock())), now, full)
+
+
+def table_sizes(folder: Path, config: Config) -> Mapping[str, Size]:
+    """Return the memory of each table of the state, and of each from outside, called ``tables.NAME``, by name.
+
+    Raises:
+        ConfigInvalid: A table from outside cannot be read.
+        LogDamaged: The log cannot be trusted.
+    """
+    outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, folder).tables}
+    return {**_state(folder, config).sizes(), **outside}
+
+
+def outside_size(table: ExternalTable) -> Size:
+    """Return the memory of a table from outside."""
+    return Size(table.versions.byte_count, table.bytes_max)
 
 
 def show_feature(folder: Path, config: Config, name: str, user: str | None = None, items: Sequence[str] = ()) -> Shown:

@@ -7,6 +7,7 @@ decoded, ``app.relations`` checks what no single value can say.
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_origin, get_type_hints
 
@@ -90,7 +91,14 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
         faults = tuple(relation_faults(config))
         if not faults:
             return config
-    raise ConfigInvalid(tuple(Fault(f"{name}: {each.where}", each.came, each.right, each.page) for each in faults))
+    raise named(ConfigInvalid(faults), name)
+
+
+def named(error: ConfigInvalid, name: str) -> ConfigInvalid:
+    """Return the error with the name of the file before each pointer into it."""
+    return ConfigInvalid(
+        tuple(replace(each, where=f"{name}: {each.where}") if each.where[:1] == "$" else each for each in error.faults)
+    )
 
 
 def is_table(value: Told) -> TypeGuard[dict[str, Told]]:

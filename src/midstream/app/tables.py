@@ -89,6 +89,7 @@ def read_table(table: Table, folder: Path, where: str) -> ExternalTable:
         ttl_ms=table.ttl.ms if table.ttl is not None else 0,
         versions=versions_of(hashes[whole], times[whole], values[whole]),
         sha256=sha256(content).hexdigest(),
+        bytes_max=table.bytes_max,
         rows=int(whole.sum()),
         incomplete_rows=int((~whole).sum()),
         newest_ms=int(times[whole].max(initial=-1)),

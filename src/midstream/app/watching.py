@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from midstream.app.config import Config
+from midstream.app.reading import FILE_NAME
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.engine.engine import Engine
 from midstream.evaluation.feature_statistics import FeatureStatistics, read_statistics
@@ -25,7 +26,9 @@ def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
         return read_statistics(folder / config.monitoring.baseline)
     except Invalid as error:
         first = error.faults[0]
-        raise ConfigInvalid((Fault("$.monitoring.baseline", first.came, first.right, first.page),)) from error
+        raise ConfigInvalid(
+            (Fault(f"{FILE_NAME}: $.monitoring.baseline", first.came, first.right, first.page),)
+        ) from error
 
 
 def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:

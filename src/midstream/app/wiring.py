@@ -5,6 +5,7 @@ from typing import Any
 
 from midstream.app.config import Config, Placement
 from midstream.app.load import load
+from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
 from midstream.app.tables import read_tables
 from midstream.core.errors import ConfigInvalid, Fault
@@ -57,7 +58,7 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
         except ConfigInvalid as error:
             faults.extend(error.faults)
     if faults:
-        raise ConfigInvalid(tuple(faults))
+        raise named(ConfigInvalid(tuple(faults)), FILE_NAME)
     return found
 
 
@@ -110,17 +111,21 @@ def plan(
     return made
 
 
-def declarations(config: Config, folder: Path = HERE) -> Declarations:
+def declarations(config: Config, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:
     """Return what can be read of features, whichever placements read it.
 
     Args:
         config: Of ``app.reading``: its relations hold.
         folder: Of the configuration file: paths of tables begin there.
+        name: Of the configuration file, with which what is wrong with it begins.
 
     Raises:
         ConfigInvalid: A table cannot be read; all faults are named.
     """
-    tables = read_tables(config.tables, config.features, folder)
+    try:
+        tables = read_tables(config.tables, config.features, folder)
+    except ConfigInvalid as error:
+        raise named(error, name) from error
     return Declarations(config.features, tuple(config.items.attributes.items()), tuple(tables.values()))
 
 

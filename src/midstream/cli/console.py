@@ -4,6 +4,7 @@ Results go to standard output, words about them to standard error, so that a pip
 output is no terminal rich leaves colours out.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
@@ -17,6 +18,8 @@ from rich.table import Table
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+UNKNOWN = "–"
+"""Printed where there is no value."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
@@ -41,12 +44,12 @@ def say(text: str) -> None:
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
-    """Return a table; numbers stand right, text is printed as it is."""
+    """Return a table; numbers stand right, text is printed as it is, on more lines where it does not fit in one."""
     table = Table(title=title, title_justify="left")
     cells = [[("" if cell is None else cell) for cell in row] for row in rows]
     for number, name in enumerate(columns):
         is_number = bool(cells) and all(isinstance(row[number], int | float) for row in cells)
-        table.add_column(name, justify="right" if is_number else "left")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in cells:
         table.add_row(*(escape(_text(cell)) for cell in row))
     return table
@@ -100,6 +103,8 @@ def notify_of(bar: Progress) -> Callable[[str, int, int], None]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return UNKNOWN
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):

@@ -4,14 +4,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, bytes_text, err, out, print_facts, print_json, say, table_of
+from midstream.cli.console import (
+    HERE,
+    UNKNOWN,
+    AsJson,
+    Folder,
+    bytes_text,
+    err,
+    out,
+    print_facts,
+    print_json,
+    say,
+    table_of,
+)
 
 if TYPE_CHECKING:
-    from midstream.app.feature_views import Shown
+    from collections.abc import Sequence
+
+    from midstream.app.feature_views import Shown, Sized
     from midstream.engine.types import FeatureView, TableView
 
 app = typer.Typer()
 _READING = "reading the log; the first time on a machine this compiles for about a minute"
+_NONE = "no feature is declared: midstream features suggest prints first ones"
+_FRAME_CHARACTERS = 3
+"""Around each cell of a table."""
+_VALUE_CHARACTERS = 10
+"""Of a number of four digits."""
 _DAY_MS, _HOUR_MS, _MINUTE_MS, _SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
 
 
@@ -23,11 +42,7 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
     with err.status(_READING):
         views = list_features(folder, config_of(folder))
-    if as_json:
-        print_json(views)
-        return
-    columns = ("feature", "kind", "scope", "columns", "last counted", "memory", "read by")
-    out.print(table_of(columns, [_row(each) for each in views]))
+    print_json(views) if as_json else print_views(views)
 
 
 @app.command("show")
@@ -55,14 +70,31 @@ def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
     with err.status(_READING):
         sized = size_features(folder, config_of(folder))
+    print_sized(sized, as_json=as_json)
+
+
+def print_views(views: "Sequence[FeatureView]") -> None:
+    """Print what is known of features as a table, a line each."""
+    if not views:
+        say(_NONE)
+        return
+    columns = ("feature", "kind", "scope", "columns", "last counted", "memory", "read by")
+    out.print(table_of(columns, [_row(each) for each in views]))
+
+
+def print_sized(sized: "Sized", *, as_json: bool) -> None:
+    """Print the memory of features, and of all together."""
     rows = [(each.name, each.bytes_now, each.bytes_max) for each in sized.features]
     rows.append(("all features", sized.bytes_now, sized.bytes_max))
     if as_json:
         print_json({name: {"bytes_now": now, "bytes_max": full} for name, now, full in rows})
         return
+    if not sized.features:
+        say(_NONE)
+        return
     shown = [(name, bytes_text(now), bytes_text(full)) for name, now, full in rows]
     out.print(table_of(("feature", "now", "at the maximum"), shown))
-    say("What several features count is in each of them, and once in all features.")
+    say("What several features count or read is in each of them, and once in all features.")
 
 
 def print_shown(shown: "Shown") -> None:
@@ -74,15 +106,29 @@ def print_shown(shown: "Shown") -> None:
         "scope": view.scope or "of the features that it names",
         "declaration": ", ".join(f"{key} = {value}" for key, value in view.declaration.items()),
         "read_by": ", ".join(view.used_by) or "no placement",
-        "last_counted": age_text(view.age_ms),
+        "last_counted": _counted_text(view),
         "complete_since": "always" if view.complete_since is None else time_text(view.complete_since),
         **_table_facts(view.table),
         "memory": f"{bytes_text(view.bytes_now)} now, {bytes_text(view.bytes_max)} at the maximum",
     }
     print_facts(facts, as_json=False)
-    rows = [(item, *row) for item, row in zip(shown.items, shown.values, strict=True)]
-    out.print(table_of(("item", *view.columns), rows))
+    out.print(table_of(*_values_of(shown, out.width)))
     say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
+
+
+def _values_of(shown: "Shown", width: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Return headings and rows of values: a row an item, or a row a column where they are too wide for that."""
+    columns = shown.feature.columns
+    names = [max(map(len, ("item", *shown.items))), *(max(len(name), _VALUE_CHARACTERS) for name in columns)]
+    if sum(names) + _FRAME_CHARACTERS * len(names) < width:
+        return ("item", *columns), [(item, *row) for item, row in zip(shown.items, shown.values, strict=True)]
+    by_column = [[row[number] for row in shown.values] for number in range(len(columns))]
+    return ("column", *shown.items), [(name, *values) for name, values in zip(columns, by_column, strict=True)]
+
+
+def _counted_text(view: "FeatureView") -> str:
+    """Return when a feature counted its last event, which means nothing for one that has no cells."""
+    return age_text(view.age_ms) if view.bytes_max and view.table is None else UNKNOWN
 
 
 def _table_facts(table: "TableView | None") -> dict[str, str]:
@@ -100,8 +146,8 @@ def _row(view: "FeatureView") -> tuple[str, ...]:
         view.name,
         view.kind,
         view.scope,
-        ", ".join(view.columns),
-        age_text(view.age_ms),
+        str(len(view.columns)),
+        _counted_text(view),
         bytes_text(view.bytes_now),
         ", ".join(view.used_by),
     )

@@ -25,10 +25,10 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 def sizes_of(folder: Path) -> dict[str, dict[str, int]]:
     """Return the bytes of each table and of all, by name."""
-    from midstream.app.inspection import LogView, state_of
+    from midstream.app.feature_views import table_sizes
     from midstream.app.running import config_of
 
-    sizes = state_of(folder, config_of(folder), LogView(folder)).fold.sizes()
+    sizes = table_sizes(folder, config_of(folder))
     found = {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
     total = {key: sum(each[key] for each in found.values()) for key in ("bytes_now", "bytes_max")}
     return {**found, "all tables": total}

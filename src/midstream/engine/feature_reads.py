@@ -60,13 +60,16 @@ def require_readable(declarations: Declarations, ask: FeatureAsk) -> None:
         RequestInvalid: It does; every fault is named.
     """
     faults: list[Fault] = []
-    known = declarations.names
+    known, unknown = declarations.names, list[int]()
     if len(ask.items) > ITEMS_MAX:
         faults.append(Fault("/items", f"{len(ask.items)} items came.", f"At most {ITEMS_MAX}.", PAGE))
     for number, name in enumerate(ask.features):
         if name not in known:
             came = f'"{name[:64]}" is not a declared feature.{nearest(name, known)}'
             right = f"Features: {', '.join(known)}" if known else "One of [[features]]; there is none."
+            if unknown:
+                right = f"As for /features/{unknown[0]}."
+            unknown.append(number)
             faults.append(Fault(f"/features/{number}", came, right, PAGE))
     if faults:
         raise RequestInvalid(tuple(faults))
@@ -105,6 +108,8 @@ def _view(fold: Fold, plans: Mapping[str, Plan], feature: AnyFeature, now_ms: in
     table = tables.get(feature.table) if isinstance(feature, External) else None
     age_ms = _age_ms(fold, program.cells, now_ms)
     bytes_now, bytes_max = fold.cells.share_of(program.cells)
+    if table is not None:
+        bytes_now, bytes_max = bytes_now + table.versions.byte_count, bytes_max + table.bytes_max
     return FeatureView(
         name=feature.name,
         kind=str(feature.__struct_config__.tag),

@@ -168,9 +168,9 @@ class FeatureView:
     it misses nothing, since history was never cut, or its window is shorter than what was kept, or it counts nothing.
     """
     bytes_now: int
-    """Memory of what it counts, about. What several features count is in each of them."""
+    """Memory of what it counts, about, or of the table that it reads. What several have is in each of them."""
     bytes_max: int
-    """The same at the maxima of ``[limits]``."""
+    """The same at the maxima of ``[limits]`` or of the table."""
     table: TableView | None = None
     """Of a feature that reads a table from outside."""
     live: Mapping[str, LiveColumn] = field(default_factory=dict[str, LiveColumn])

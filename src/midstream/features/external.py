@@ -68,6 +68,8 @@ class ExternalTable:
     sha256: str
     """Of the file, 64 hex digits."""
     versions: Versions = field(compare=False, repr=False)
+    bytes_max: int = field(compare=False)
+    """Of the file, and of the table in memory."""
     rows: int = field(compare=False)
     incomplete_rows: int = field(compare=False)
     """Rows of the file without an id or a time; they are passed by."""

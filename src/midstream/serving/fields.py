@@ -1,11 +1,12 @@
 """Turns bytes and query strings into typed values, and what is wrong with them into faults with a pointer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import inspect
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.serving.problems import PAGE, NameUnknown
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _PARTS = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$([^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?", re.DOTALL)
 _TYPE = re.compile(r"[a-z]+")
 _WORDS = {
@@ -34,6 +36,14 @@ _WORDS = {
     "array": "a list",
     "object": "an object",
 }
+_KINDS: tuple[tuple[type[inspect.Type] | tuple[type[inspect.Type], ...], str], ...] = (
+    (inspect.StrType, "Text."),
+    (inspect.IntType, "A whole number."),
+    (inspect.FloatType, "A number."),
+    (inspect.BoolType, "True or false."),
+    ((inspect.ListType, inspect.VarTupleType, inspect.TupleType), "A list."),
+    ((inspect.DictType, inspect.StructType), "An object."),
+)
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str, ...]) -> T:
@@ -50,10 +60,10 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str
     try:
         return decoder.decode(body)
     except UNREADABLE as error:
-        raise _fault(error, body, fields) from error
+        raise _fault(error, body, fields, decoder.type) from error
 
 
-def _fault(error: Exception, body: bytes, fields: tuple[str, ...]) -> RequestInvalid:
+def _fault(error: Exception, body: bytes, fields: tuple[str, ...], wanted: object) -> RequestInvalid:
     if not isinstance(error, msgspec.ValidationError):
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         return _invalid("", f"The body is not JSON that can be read: {reason}.", "One JSON object in UTF-8.")
@@ -61,6 +71,10 @@ def _fault(error: Exception, body: bytes, fields: tuple[str, ...]) -> RequestInv
     unknown = _UNKNOWN.fullmatch(text)
     if unknown is not None:
         return NameUnknown(f"{pointer}/{_escape(unknown[1])}", "field of this request", unknown[1], fields)
+    missing = _MISSING.fullmatch(text)
+    if missing is not None:
+        pointer = f"{pointer}/{_escape(missing[1])}"
+        return _invalid(pointer, "It is missing.", _needed(inspect.type_info(wanted), pointer.split("/")[1:]))
     expected = _EXPECTED.fullmatch(text)
     right = _in_words(expected[1]) if expected else text
     return _invalid(pointer, _what_came(body, pointer, expected[2] if expected else None), right)
@@ -111,6 +125,21 @@ def _in_words(expected: str) -> str:
     """Return what msgspec expected, such as ``str | null``, in words: ``Text.``."""
     words = _TYPE.sub(lambda found: _WORDS.get(found[0], found[0]), expected.replace(" | null", "").replace("`", ""))
     return f"{words[:1].upper()}{words[1:]}."
+
+
+def _needed(kind: inspect.Type, steps: Sequence[str]) -> str:
+    """Return in words what a type has at the end of a path; of a choice, what the first has that has the path."""
+    if not steps:
+        return next((words for known, words in _KINDS if isinstance(kind, known)), "A value.")
+    if isinstance(kind, inspect.UnionType):
+        found = (_needed(each, steps) for each in kind.types)
+        return next((words for words in found if words), "")
+    if isinstance(kind, inspect.StructType):
+        found = (_needed(each.type, steps[1:]) for each in kind.fields if each.encode_name == steps[0])
+        return next(found, "")
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        return _needed(kind.item_type, steps[1:])
+    return _needed(kind.value_type, steps[1:]) if isinstance(kind, inspect.DictType) else ""
 
 
 def _escape(step: str) -> str:
