@@ -556,6 +556,27 @@ BUGS = (
         CELLS,
     ),
     Bug(
+        "evicted_pairs_stay_in_their_chain",
+        (
+            Edit(
+                "state/cell_keys.py",
+                "            unchain(row, keys, heads)\n        keys",
+                "            pass\n        keys",
+            ),
+        ),
+        CELLS,
+    ),
+    Bug(
+        "rows_behind_those_restored_stay",
+        (Edit("state/cells.py", "            group.rows[len(rows) : int(self._touched[number])] = 0.0\n", ""),),
+        CELLS,
+    ),
+    Bug(
+        "pairs_are_merged_in_any_order",
+        (Edit("state/cells.py", 'found[np.argsort(rows[found, 0], kind="stable")].tolist()', "found.tolist()"),),
+        CELLS,
+    ),
+    Bug(
         "late_outcomes_are_dropped",
         (
             Edit(

@@ -1,8 +1,10 @@
 """The cells of features: a plain twin in dictionaries, cut anywhere, merged, forgotten, and after a restart."""
 
 import math
+import os
 from copy import deepcopy
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,14 +15,18 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
+from midstream.state.cell_keys import KEY_ROW, CellKeys
 from midstream.state.cell_layout import BUCKETS, layout_of
 from midstream.state.cell_read import BOUNDS, PLAN_ROWS, plan_at, read_block
 from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.fold import Fold, part
+from midstream.state.hash_table import table_size
 from midstream.state.hashing import id_hash
 from midstream.state.program import Cell, ScopeName, column, compile_columns
 from midstream.state.sessions import Sessions
+from midstream.state.settings import Limits
+from midstream.state.user_slots import new_meta
 from midstream.testing.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
 
 ACTS = ("cart", "click", "view")
@@ -373,16 +379,77 @@ def test_a_stream_of_a_shop():
 
 @given(event_batches(50, people=True), cuts(50))
 def test_a_restart_changes_nothing(batch, edges):
-    """What was restored goes on as what was not, merges and erasures among it."""
+    """What was restored goes on as what was not, merges and erasures among it; also where another state was before."""
     middle = len(batch) // 2
     whole = folded(SETTINGS, batch, edges)
     first = folded(SETTINGS, cut(batch, 0, middle))
-    again = Fold(SETTINGS)
-    again.restore({name: array.copy() for name, array in first.arrays().items()})
-    assert again.digest() == first.digest()
-    if len(batch) > middle:
-        again.apply(LogPosition(middle), cut(batch, middle, len(batch)))
-    assert again.digest() == whole.digest()
+    for again in (Fold(SETTINGS), folded(SETTINGS, batch, edges)):
+        again.restore({name: array.copy() for name, array in first.arrays().items()})
+        assert again.digest() == first.digest()
+        if len(batch) > middle:
+            again.apply(LogPosition(middle), cut(batch, middle, len(batch)))
+        assert again.digest() == whole.digest()
+
+
+def resident_bytes():
+    """Return the memory of this process that is not only reserved."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_a_restart_pays_for_what_is_in_use():
+    """One event with all cells: no page is touched of the rows, keys and tables that it does not need."""
+    settings = msgspec.structs.replace(SETTINGS, limits=Limits())
+    small = folded(SETTINGS, build([act("a", "x")])).cells
+    small.restore(small.arrays())  # what compiling takes is not counted
+    arrays = {name: array.copy() for name, array in folded(settings, build([act("a", "x")])).cells.arrays().items()}
+    for again in (Fold(settings), folded(settings, build([act("b", "y"), act("c", "x")]))):
+        before = resident_bytes()
+        again.cells.restore(arrays)
+        assert again.cells.bytes_max > 1 << 30
+        assert resident_bytes() - before < 16 << 20
+
+
+STEPS = st.tuples(st.sampled_from(["take", "take", "release", "restore"]), st.integers(1, 4), st.integers(0, 5))
+
+
+def new_keys(rows_max, heads=8):
+    """Return keys without any in memory of their own."""
+    table = np.zeros(table_size(rows_max), dtype=np.int32)
+    return CellKeys(np.zeros(rows_max, dtype=KEY_ROW), table, np.zeros(heads, dtype=np.int32), new_meta())
+
+
+@given(st.lists(STEPS, max_size=60), st.sampled_from([1, 2, 8]))
+def test_keys_of_a_user_are_found_whatever_came_before(steps, heads):
+    """Taken, evicted, given up and restored, users in one chain among them: the same as in a dictionary."""
+    keys, plain = new_keys(7, heads), dict[tuple[int, int], None]()
+    for name, first, second in steps:
+        if name == "take":
+            plain[first, second] = plain.pop((first, second), None)
+            if len(plain) > 7:
+                del plain[next(iter(plain))]
+            keys.take(np.array([first], dtype=np.uint64), np.array([second], dtype=np.uint64))
+        elif name == "release":
+            for row in keys.of_first(first).tolist():
+                keys.release(row)
+            plain = {key: None for key in plain if key[0] != first}
+        else:
+            keys.restore(keys.arrays())
+        arrays = keys.arrays()
+        assert list(zip(arrays["first"].tolist(), arrays["second"].tolist(), strict=True)) == list(plain)
+        for each in range(1, 6):
+            found = [keys.second(row) for row in keys.of_first(each).tolist()]
+            assert found == sorted(second for first, second in plain if first == each)
+
+
+def test_a_look_at_one_users_rows_is_none_at_those_of_others():
+    """Of a thousand others, whose keys say that they are this user's, next to none is met."""
+    keys = new_keys(1_010, 1_024)
+    first = np.arange(1, 1_001, dtype=np.uint64)
+    keys.take(first, first)
+    keys.take(np.full(3, 5_000, dtype=np.uint64), np.arange(3, dtype=np.uint64))
+    keys._keys["first"] = 5_000
+    assert 3 <= len(keys.of_first(5_000)) < 20
 
 
 def act(user, item, **more):
@@ -436,6 +503,18 @@ def test_two_users_who_become_one_have_what_both_had():
         for cell, found, expected in zip(OWN, left[0], right[0], strict=True):
             if not (cell.fold == "distinct" and cell.of == "user"):
                 np.testing.assert_allclose(found, expected, err_msg=str(cell))
+
+
+def test_pairs_of_a_user_who_becomes_another_go_in_the_order_in_which_they_came():
+    """They are the newest, the one counted longest ago first: it is the next of them to make room."""
+    items = [f"item-{number}" for number in range(5)]
+    events = [act("a", item, log_time_ms=START_MS + number) for number, item in enumerate([*items, items[0]])]
+    merge = Event(Kind.USER, Operation.MERGE, user_id="b", body=b'{"from":"a"}', log_time_ms=START_MS + 99)
+    other = act("c", "x", log_time_ms=START_MS + 98)
+    fold = folded(settings_of(feature_user_items_max=99), build([*events, other, merge]))
+    (keys,) = [group.keys.arrays() for group in fold.cells.groups if group.scope == "user_item"]
+    assert keys["first"].tolist() == [id_hash("c")] + [id_hash("b")] * 5
+    assert keys["second"].tolist()[1:] == [id_hash(item) for item in (*items[1:], items[0])]
 
 
 def test_nothing_is_left_of_a_user_who_is_forgotten():

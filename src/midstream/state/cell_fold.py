@@ -113,7 +113,7 @@ def fold_cells(
         words: All rows.
         octets: The same memory.
         keys: Of the rows that have some.
-        tables: From hash to key.
+        tables: From hash to key, and heads of chains.
         metas: Of the keys of each scope, (scopes,).
     """
     number = _numbers(len(weights), kind, folded, action)

@@ -47,11 +47,11 @@ MODE, PLACE, PERIOD, OF, AHEAD, RING = 0, 1, 2, 3, 4, 5
 """Rows of ``spec``: mode; first word; half-life or width of a bucket in milliseconds; what is counted (0 user, 1 item,
 2 session); of a window the words of what is ahead and of the first of the ring."""
 SPEC_ROWS: Final = 6
-SCOPE, BASE, STRIDE, ROWS, FIRST, ADDS, STOP, KEY, TABLE, ENTRIES, CODE, CODES = range(12)
+SCOPE, BASE, STRIDE, ROWS, FIRST, ADDS, STOP, KEY, TABLE, ENTRIES, CODE, CODES, HEADS = range(13)
 """Rows of ``groups``: scope; first word of its rows, words of a row, number of rows; its first cell, the first one that
 is not added to, the one after its last; first key, first entry and number of entries of the table where rows have keys;
-first column of the codes of its attribute, and number of those."""
-GROUP_ROWS: Final = 12
+first column of the codes of its attribute, and number of those; number of heads of chains, behind its table."""
+GROUP_ROWS: Final = 13
 KEYED: Final = frozenset({"session", "user_item", "user_attribute"})
 """Scopes whose rows are found by a key."""
 _MODES: Final = {"sum": SUM, "min": MIN, "max": MAX, "last": LAST, "distinct": DISTINCT}
@@ -105,8 +105,13 @@ def cell_bytes(settings: FoldSettings) -> int:
         rows = rows_max(scope, settings.limits)
         total += rows * _WORD_BYTES * words_of(cells_in(settings.cells, scope, attribute))
         if scope in KEYED:
-            total += rows * KEY_ROW.itemsize + 4 * table_size(rows)
+            total += rows * KEY_ROW.itemsize + 4 * (table_size(rows) + heads_size(scope, rows))
     return total
+
+
+def heads_size(scope: str, rows: int) -> int:
+    """Return the number of chains of a scope with keys: 1 to 2 rows each when full, none where no key has a user."""
+    return table_size(rows) // 2 if scope != "session" else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +135,7 @@ class Layout:
     key_count: int
     """Of all scopes that have keys."""
     entry_count: int
-    """Of their tables."""
+    """Of their tables and chains."""
 
 
 def layout_of(settings: FoldSettings) -> Layout:
@@ -145,12 +150,13 @@ def layout_of(settings: FoldSettings) -> Layout:
         rows, stride, count = rows_max(scope, settings.limits), words_of(cells[number]), len(cells[number])
         adds = first + sum(mode_of(cell) <= WINDOW for cell in cells[number])
         size = table_size(rows) if scope in KEYED else 0
+        heads = heads_size(scope, rows) if size else 0
         code, width = attributes.get(attribute, (0, 0))
         place = get_args(ScopeName).index(scope)
         groups[:, number] = (
-            place, words, stride, rows, first, adds, first + count, keys, entries, size, code, width,
+            place, words, stride, rows, first, adds, first + count, keys, entries, size, code, width, heads,
         )  # fmt: skip
-        words, entries, first = words + rows * stride, entries + size, first + count
+        words, entries, first = words + rows * stride, entries + size + heads, first + count
         keys += rows if size else 0
     take_of = _takes(settings, every)
     counts = np.zeros((len(take_of), len(named)), dtype=np.bool_)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, Mask
-from midstream.state.cell_keys import key_of_parts, key_of_second, key_seed
+from midstream.state.cell_keys import key_of_parts, key_of_second, key_seed, take_key
 from midstream.state.cell_layout import (
     ATTRIBUTE,
     CODE,
     CODES,
     ENTRIES,
     GLOBAL,
+    HEADS,
     ITEM,
     KEY,
     ROWS,
@@ -30,7 +31,6 @@ from midstream.state.cell_layout import (
 from midstream.state.hash_table import find
 from midstream.state.kernel import kernel, signed
 from midstream.state.prefetch import AHEAD, FURTHER, prefetch
-from midstream.state.user_slots import take_user
 
 UNKNOWN: Final = -2
 """No row, and the key is one of something that is not known."""
@@ -75,7 +75,7 @@ def place_events(
         item_hash: Of the id of each item, by index.
         codes: Of values, (n, columns).
         keys: Of all scopes that have keys.
-        tables: From hash to key, of the same.
+        tables: From hash to key, and heads of chains, of the same.
         metas: Of this scope's keys, (1,).
         event_of: For the pairs.
         row_of: The same.
@@ -150,6 +150,7 @@ def _take_rows(
     """Write the row of each key, now the newest, and whether it starts cold."""
     mine = keys[group[KEY] : group[KEY] + group[ROWS]]
     table = tables[group[TABLE] : group[TABLE] + group[ENTRIES]]
+    heads = tables[group[TABLE] + group[ENTRIES] : group[TABLE] + group[ENTRIES] + group[HEADS]]
     mask, count = group[ENTRIES] - 1, len(event_of)
     hashes = np.empty(count, dtype=np.uint64)
     for j in range(count):
@@ -159,11 +160,8 @@ def _take_rows(
             prefetch(table, signed(hashes[j + FURTHER]) & mask, 0)
         if j + AHEAD < count:
             prefetch(mine, max(signed(table[signed(hashes[j + AHEAD]) & mask]) - 1, 0), 0)
-        row, is_cold = take_user(hashes[j], mine, table, metas)
-        row_of[j], is_new[j] = row, is_cold
-        if is_cold:
-            mine[row]["first"] = first[event_of[j]]
-            mine[row]["second"] = second[j]
+        mine_first, mine_second = np.uint64(first[event_of[j]]), np.uint64(second[j])
+        row_of[j], is_new[j] = take_key(hashes[j], mine_first, mine_second, mine, table, heads, metas)
 
 
 @kernel
