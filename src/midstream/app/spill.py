@@ -1,9 +1,11 @@
 """Tables that are too large for memory: record batches on disk, of which any rows can be taken in any order.
 
-They are written once, in order, and read through a memory map. Taking rows that lie together copies nothing; others are
-taken batch by batch, since Arrow joins the batches of a whole table in memory to take rows out of it.
+They are written once, in order, and read through a memory map. Their file has no name, so that a process that is killed
+leaves nothing behind. Taking rows that lie together copies nothing; others are taken batch by batch, since Arrow joins
+the batches of a whole table in memory to take rows out of it.
 """
 
+import mmap
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +30,8 @@ class Spill:
             folder: Where there is room; None = where the system has temporary files.
         """
         self.schema = schema
-        self._place = tempfile.TemporaryDirectory(prefix=".midstream-", dir=folder)
-        self._path = Path(self._place.name) / "rows.arrow"
-        self._sink: Any = pa.OSFile(str(self._path), "wb")
-        self._writer: Any = pa.ipc.new_file(self._sink, schema)
-        self._map: Any = None
+        self._file = tempfile.TemporaryFile(prefix=".midstream-", dir=folder)  # noqa: SIM115  closed at the block's end
+        self._writer: Any = pa.ipc.new_file(self._file, schema)
         self._reader: Any = None
         self._starts: list[int] = [0]
 
@@ -44,9 +43,7 @@ class Spill:
         """Remove the file."""
         self._end_writing()
         self._reader = None
-        if self._map is not None:
-            self._map.close()
-        self._place.cleanup()
+        self._file.close()
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -59,7 +56,7 @@ class Spill:
             self._starts.append(self._starts[-1] + len(batch))
 
     def take(self, rows: Rows) -> Batch:
-        """Return rows by their numbers, in the order asked for. Valid until the end of the ``with`` block."""
+        """Return rows by their numbers, in the order asked for."""
         reader = self._reading()
         first, count = (int(rows[0]), len(rows)) if len(rows) else (0, 0)
         if not count:
@@ -87,15 +84,15 @@ class Spill:
     def _reading(self) -> Any:  # noqa: ANN401  as above
         if self._reader is None:
             self._end_writing()
-            self._map = pa.memory_map(str(self._path))
-            self._reader = pa.ipc.open_file(self._map)
+            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last row of it
+            self._reader = pa.ipc.open_file(pa.py_buffer(mapped))
         return self._reader
 
     def _end_writing(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._sink.close()
-            self._writer = self._sink = None
+            self._file.flush()
+            self._writer = None
 
 
 def _joined(batches: list[Batch]) -> Batch:
