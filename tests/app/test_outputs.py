@@ -1,6 +1,8 @@
 """What is written with features beside it: every declaration of the page of features, in each kind of file."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ import pytest
 
 from midstream.app.as_of import AsOfOptions
 from midstream.app.as_of_calls import Wanted, write_answers
+from midstream.app.as_of_files import write_tables
 from midstream.app.examples import write_served_examples
 from midstream.app.replay_examples import ReplayWanted, write_replay_examples
 from midstream.app.running import config_of, open_shop
+from midstream.cli.console import ended_by_sigterm
+from midstream.core.errors import Invalid
 from midstream.features.declared import declared
 from midstream.features.reserved import is_reserved
 
@@ -86,3 +91,53 @@ def test_each_file_has_every_column_once_and_no_other_name_than_the_reserved(sho
     assert 0.0 < min(examples.column("click").to_pylist()) < max(examples.column("click").to_pylist()) < 1.0
     for name in set(names) - {"place"}:  # known of a slate, and not before it is one
         np.testing.assert_array_equal(served.column(name).to_numpy(), examples.column(name).to_numpy(), name)
+
+
+def test_the_questions_are_not_replaced(shop_folder):
+    """By no other name of their file either; they stay as they were."""
+    folder, _ = shop_folder
+    questions = folder / "q.csv"
+    questions.write_text("log_position,item_id\n3,i1\n")
+    (folder / "same.csv").symlink_to(questions)
+    for out in (questions, folder / "same.csv", folder / ".." / folder.name / "q.csv"):
+        with pytest.raises(Invalid) as raised:
+            write_answers(folder, Wanted(questions, None, out, None, None, AsOfOptions()))
+        (fault,) = raised.value.faults
+        assert fault.where == "--out"
+    assert questions.read_text() == "log_position,item_id\n3,i1\n"
+
+
+def test_a_folder_that_is_not_there_is_named(shop_folder):
+    """Before anything is read, whatever is written."""
+    folder, _ = shop_folder
+    out = folder / "none" / "out.parquet"
+    for write in (
+        lambda: write_answers(folder, Wanted(None, "..", out, None, None, AsOfOptions())),
+        lambda: write_served_examples(folder, "..", out),
+        lambda: write_replay_examples(folder, ReplayWanted("home"), out),
+    ):
+        with pytest.raises(Invalid) as raised:
+            write()
+        (fault,) = raised.value.faults
+        assert fault.where == "--out"
+        assert str(out.parent) in fault.came
+
+
+def test_a_command_that_is_told_to_end_leaves_no_part_of_a_file(tmp_path):
+    """SIGTERM ends it as an error does; afterwards the signal means what it meant."""
+    schema = pa.schema([("number", pa.int64())])
+
+    def rows():
+        yield pa.RecordBatch.from_pylist([{"number": 1}], schema=schema)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield pa.RecordBatch.from_pylist([{"number": 2}], schema=schema)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(SystemExit) as raised, ended_by_sigterm():
+            write_tables(tmp_path / "out.parquet", "parquet", schema, rows())
+        assert raised.value.code == 128 + signal.SIGTERM
+        assert list(tmp_path.iterdir()) == []
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -63,6 +63,7 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
         came = "Neither came." if wanted.served is None else "Both came."
         raise Invalid((Fault("FILE, --served", came, "A file of questions, or --served FROM..TO.", PAGE),))
     chosen = table_format(wanted.out, wanted.format)
+    _refuse_replacing(wanted)
     place = wanted.out.absolute().parent
     past = Past(folder, past_config(folder, wanted.config))
     with ExitStack() as stack:
@@ -77,6 +78,14 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
         rows = write_tables(wanted.out, chosen, answers.schema, noting(answers.batches, gathered))
         gathered.statistics().write(statistics_path(wanted.out))
         return AsOfSummary(len(asked.order), rows, counts, answers.as_logged if counts is not None else ())
+
+
+def _refuse_replacing(wanted: Wanted) -> None:
+    """Raise ``Invalid`` where what is read would be replaced by what is written."""
+    for read in (wanted.questions, wanted.config):
+        if read is not None and read.resolve() in {wanted.out.resolve(), statistics_path(wanted.out).resolve()}:
+            came = f"{wanted.out} would replace {read}, which is read."
+            raise Invalid((Fault("--out", came, "Another file.", PAGE),))
 
 
 def statistics_path(out: Path) -> Path:

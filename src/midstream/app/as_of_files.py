@@ -24,8 +24,10 @@ def table_format(path: Path, named: str | None) -> str:
     """Return the format that is named, or by the file's name.
 
     Raises:
-        Invalid: There is no such format, or the name says none.
+        Invalid: There is no such format, or the name says none; or there is no folder for the file.
     """
+    if not (folder := path.absolute().parent).is_dir():
+        raise Invalid((Fault("--out", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
     found = named or _SUFFIXES.get(path.suffix.lower(), "")
     if found not in TABLE_FORMATS:
         came = f"{named!r}." if named else f"{path.name} does not say which."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, notify_of, print_json, progress, say
 from midstream.cli.features_as_of import say_as_logged
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def print_served(folder: Path, served: str, out: Path, file_format: str | None, 
     """Write the examples of what was served."""
     from midstream.app.examples import write_served_examples
 
-    with progress() as bar:
+    with ended_by_sigterm(), progress() as bar:
         summary = write_served_examples(folder, served, out, file_format, notify_of(bar))
     if as_json:
         print_json(summary)
@@ -65,7 +65,7 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
     """Write the groups of a replay, and say how many acts gave none."""
     from midstream.app.replay_examples import write_replay_examples
 
-    with progress() as bar:
+    with ended_by_sigterm(), progress() as bar:
         counts = write_replay_examples(folder, wanted, out, file_format, notify_of(bar))
     if as_json:
         print_json({**asdict(counts), "dropped_share": counts.dropped_share})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, print_json, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.exporting import ExportOptions, ExportSummary
@@ -37,7 +37,8 @@ def command(
     """
     target = None if file == Path("-") else file
     chosen = file_format or _SUFFIXES.get(target.suffix if target else "", "ndjson")
-    summary = run_export(folder, target, options_of(chosen, kinds, since, until))
+    with ended_by_sigterm():
+        summary = run_export(folder, target, options_of(chosen, kinds, since, until))
     if as_json and target is not None:
         print_json(summary)
     else:

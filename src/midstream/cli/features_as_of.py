@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, notify_of, print_json, progress, say
 
 if TYPE_CHECKING:
     from midstream.app.as_of_calls import AsOfSummary
@@ -40,7 +40,7 @@ def command(
 
     names = tuple(each.strip() for each in features.split(",")) if features else None
     options = AsOfOptions(names, in_input_order=_is_input(sort))
-    with progress() as bar:
+    with ended_by_sigterm(), progress() as bar:
         wanted = Wanted(questions, served, out, file_format, config, options)
         summary = write_answers(folder, wanted, notify_of(bar))
     print_json(summary) if as_json else say_summary(summary)
