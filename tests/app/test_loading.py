@@ -100,3 +100,11 @@ def test_the_command_says_what_became_of_the_rows(folder):
     result = CliRunner().invoke(app, ["features", "load", "cost", str(folder / "p.csv"), "--folder", str(folder)])
     assert result.exit_code == 0, result.output
     assert "1 recorded" in result.output
+
+
+def test_a_column_that_is_not_there_is_named_by_the_option_of_this_command(folder):
+    """Not by that of an import."""
+    (folder / "p.csv").write_text(f"id,time,cost\na,{T},3.5\n")
+    ask = ["features", "load", "cost", str(folder / "p.csv"), "--value", "coast", "--folder", str(folder)]
+    told = str(CliRunner().invoke(app, ask).exception)
+    assert ("--value coast" in told, "--map" in told) == (True, False)

@@ -265,6 +265,25 @@ def test_check_reads_the_features_of_each_placement(featured, run):
     assert status == 0, err
     findings = {(each["placement"], each["part"]): each["problem"] for each in json.loads(out)["findings"]}
     assert findings["default", "features"] == ""
+    assert findings["no placement", "mine"] == ""
+    assert ("no placement", "views") not in findings
+
+
+def test_an_export_into_a_folder_that_is_not_there_is_refused(featured, run):
+    """In four parts, by the name that was given."""
+    out = featured / "none" / "q.csv"
+    status, _, err = run("export", out, "-f", featured)
+    assert (status, err.splitlines()[0]) == (1, "OUT")
+    assert f"There is no folder {out.parent}." in err
+
+
+def test_a_check_says_why_there_is_nothing_to_compare(featured, run):
+    """No slate at all is another reason than slates without values."""
+    status, _, err = run("features", "check", "-f", featured)
+    assert (status, "no slate was served in this range" in err, "log_features" in err) == (2, True, False)
+    out = ("--out", featured / "none.csv", "-f", featured)
+    status, _, err = run("examples", "0..1", "--replay", "default", "--label", "purchase", *out)
+    assert (status, "nan%" in err) == (0, False), err
 
 
 def test_recommend_answers_and_explains(shop, run):

@@ -188,6 +188,8 @@ class WholeFile(AbstractContextManager[BinaryIO]):
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> BinaryIO:
+        if not (folder := self._path.absolute().parent).is_dir():
+            raise Invalid((Fault("OUT", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
         self._file = self._part.open("wb")
         return self._file
 

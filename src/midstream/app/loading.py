@@ -1,6 +1,8 @@
 """Values of a feature from a file: how its columns become changes of what the feature reads."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midstream.app.import_columns import ColumnOptions
@@ -19,6 +21,23 @@ class Loaded:
     time: str = "time"
     """Empty = the values are of the time at which they are recorded."""
     time_format: str = "auto"
+
+
+@contextmanager
+def own_options(columns: ColumnOptions) -> Iterator[None]:
+    """Say of what is wrong with a column which option of this command names it, as there is no ``--map``."""
+    try:
+        yield
+    except Invalid as error:
+        names = {f"--map {field}={column}": f"{_option(field)} {column}" for field, column in columns.columns.items()}
+        faults = (replace(each, where=names.get(each.where, each.where)) for each in error.faults)
+        raise type(error)(tuple(faults)) from error
+
+
+def _option(field: str) -> str:
+    if field == "time":
+        return "--time"
+    return "--id" if field.endswith("_id") and "." not in field else "--value"
 
 
 def load_columns(folder: Path, name: str, loaded: Loaded) -> ColumnOptions:

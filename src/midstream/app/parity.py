@@ -44,6 +44,8 @@ class CheckReport:
     slates: int
     compared: int
     mismatched: int
+    found: int
+    """Slates in the range."""
     logged: int
     """Slates in the range that have values."""
     other_config: int
@@ -66,6 +68,7 @@ class _Chosen:
     rewritten_before: int
     version_at: Callable[[int], str]
     """Fold version of the state that is made here at a log position."""
+    found: int = 0
     logged: int = 0
     other_config: int = 0
     rewritten: int = 0
@@ -73,6 +76,7 @@ class _Chosen:
 
     def __call__(self, position: int, told: ServedBody) -> bool:
         """Return whether a record has values that the log should give; a block that failed has none."""
+        self.found += 1
         if not told.feature_names or any(component == FEATURES for component, _ in told.failures):
             return False
         self.logged += 1
@@ -113,7 +117,7 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
     left_out = tuple(each for each in declared.names if each not in names)
     compared = parity.slates, parity.compared, parity.mismatched
     skipped = chosen.other_config, chosen.rewritten, chosen.other_state
-    return CheckReport(*compared, chosen.logged, *skipped, left_out, tuple(parity.columns.values()))
+    return CheckReport(*compared, chosen.found, chosen.logged, *skipped, left_out, tuple(parity.columns.values()))
 
 
 def compare(parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str]) -> None:

@@ -68,7 +68,30 @@ def check_folder(folder: Path) -> tuple[list[Finding], str]:
     fold, state = state_of(folder, config, log).fold, f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
-    return [finding for plan in found.values() for finding in _check_plan(plan, fold)], state
+    findings = [finding for plan in found.values() for finding in _check_plan(plan, fold)]
+    return [*findings, *_check_unread(list(found.values()), fold)], state
+
+
+def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
+    """Yield what came of each declared feature that no placement reads, over the same moments."""
+    import numpy as np
+
+    from midstream.core.types import Candidates, Failure
+    from midstream.ranking.boundary import boundary
+    from midstream.testing import conformance
+
+    declarations = made[0].declared
+    read = {name for plan in made for block in plan.features for name in block.names}
+    rows = np.arange(min(fold.vocabulary.item_count, _ITEM_COUNT), dtype=np.int32)
+    nothing = (len(rows), 0)
+    candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
+    for name in declarations.names:
+        if not read.issuperset(declarations.program(name).names):
+            failures: list[Failure] = []
+            for moment in _moments(made[0], fold):
+                with boundary(name, failures):
+                    conformance.check_feature(declarations.block((name,)), moment, candidates)
+            yield Finding("no placement", name, failures[0].reason if failures else "")
 
 
 def _example_fold(empty: "Fold") -> "Fold":

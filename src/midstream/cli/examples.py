@@ -71,6 +71,9 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
         print_json({**asdict(counts), "dropped_share": counts.dropped_share})
         return
     say(f"{counts.rows} examples in {counts.groups} groups written")
+    if not counts.acts:
+        say("no act of a user is in the range, or it is no label")
+        return
     say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
     if counts.erased:
         say(f"{counts.erased} acts of erased users left out")

@@ -62,5 +62,9 @@ def print_report(report: "CheckReport") -> None:
             say(f"{count} {what} were not compared")
     if report.left_out:
         say(f"not compared, as they depend on items that were not served: {', '.join(report.left_out)}")
-    if not report.logged:
+    if report.other_config:
+        say("--config FILE names the configuration by which slates were served: keep the file of before a change")
+    if not report.found:
+        say("no slate was served in this range")
+    elif not report.logged:
         say("no slate has values: log_features of a placement says which share of them is kept")

@@ -23,10 +23,11 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Set values of a feature from a file, each row once; the newest time wins."""
-    from midstream.app.loading import Loaded, load_columns
+    from midstream.app.loading import Loaded, load_columns, own_options
 
     columns = load_columns(folder, name, Loaded(id_column, value_column, time_column, time_format))
-    summary = run_import(folder, file, columns)
+    with own_options(columns):
+        summary = run_import(folder, file, columns)
     print_json(summary) if as_json else print_summary(summary)
     if summary.rows == summary.rejected > 0:
         raise typer.Exit(1)
