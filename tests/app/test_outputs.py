@@ -29,6 +29,12 @@ kind = "random"
 
 [[placements]]
 name = "home"
+features = ["tag"]
+
+[[placements]]
+name = "nothing"
+filter = "item.price > 1000000"
+features = ["tag", "colour", "embedding"]
 
 [limits]
 users_max = 100
@@ -45,7 +51,7 @@ requests_max = 100
 
 @pytest.fixture(scope="module")
 def shop_folder(tmp_path_factory):
-    """A folder that declares what the page declares, in which three were served."""
+    """A folder that declares what the page declares, in which three were served, and an empty slate."""
     folder = tmp_path_factory.mktemp("shop")
     kinds = PAGE.read_text("utf-8").split("\n## Kinds\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```toml\n(.*?)```", kinds, re.DOTALL)
@@ -53,6 +59,8 @@ def shop_folder(tmp_path_factory):
     with open_shop(folder) as shop:
         looks = {"price": 4, "colour": "red", "tags": ["home"], "fresh": True, "embedding": [1, 2, 3], "title": "Lamp"}
         shop.record([{"type": "item", "item_id": f"i{number}", "attributes": looks} for number in range(6)])
+        nothing = shop.recommend(placement="nothing", user_id="u0", n=3)
+        assert (nothing.items, nothing.tier) == ((), "full")
         for turn in range(3):
             shop.record([{"type": "view", "user_id": f"u{each}", "item_id": f"i{each}"} for each in range(turn, 4)])
             answer = shop.recommend(placement="home", user_id=f"u{turn}", n=3 if turn else 1)
