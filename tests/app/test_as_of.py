@@ -150,9 +150,9 @@ def test_a_snapshot_before_the_first_question_changes_nothing(folder, monkeypatc
         snapshots.write(folder / DATA_NAME / "snapshots", fold, identity)
     began = []
 
-    def begun(fold, events):
+    def begun(fold, events, *rest):
         began.append(fold.log_position)
-        return Cursor(fold, events)
+        return Cursor(fold, events, *rest)
 
     monkeypatch.setattr("midstream.app.as_of.Cursor", begun)
     table = midstream.features_as_of(folder, pa.Table.from_pylist(rows))
