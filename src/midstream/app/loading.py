@@ -1,6 +1,6 @@
 """Values of a feature from a file: how its columns become changes of what the feature reads."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ class Loaded:
 
 
 @contextmanager
-def own_options(columns: ColumnOptions) -> Iterator[None]:
+def own_options(columns: ColumnOptions) -> Generator[None]:
     """Say of what is wrong with a column which option of this command names it, as there is no ``--map``."""
     try:
         yield
