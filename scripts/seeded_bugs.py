@@ -556,17 +556,6 @@ BUGS = (
         CELLS,
     ),
     Bug(
-        "evicted_pairs_stay_in_their_chain",
-        (
-            Edit(
-                "state/cell_keys.py",
-                "            unchain(row, keys, heads)\n        keys",
-                "            pass\n        keys",
-            ),
-        ),
-        CELLS,
-    ),
-    Bug(
         "rows_behind_those_restored_stay",
         (Edit("state/cells.py", "            group.rows[len(rows) : int(self._touched[number])] = 0.0\n", ""),),
         CELLS,
