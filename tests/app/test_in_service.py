@@ -221,7 +221,7 @@ def test_every_section_takes_effect_somewhere() -> None:
     changed = parse_config(
         "[events.types]\nview = { weight = 9.0 }\n[items]\nunknown_items = 'hold'\n[sessions]\ngap = '9m'\n"
         "[pairs]\nhalf_life = '9d'\n[trending]\nsegment = 'user.plan'\n[limits]\nusers_max = 9\n"
-        "[[features]]\nname = 'views'\nkind = 'count'\nactions = ['view']\n"
+        "[[features]]\nname = 'views'\nkind = 'count'\nactions = ['view']\n[feedback]\nwindow = '9d'\n"
     )
     for name in of_the_state:
         alone = msgspec.structs.replace(Config(), **{name: getattr(changed, name)})
