@@ -100,7 +100,7 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         FEATURE_PARITY,
     ),
     ("spaces_are_words", "features/texts.py", "[:CHARACTERS_MAX].split())", '[:CHARACTERS_MAX].split(" "))', INPUTS),
-    ("overlap_of_one_side", "features/texts.py", "/ len(left | right)", "/ len(left)", KINDS_PAGE),
+    ("overlap_of_one_side", "features/texts.py", "/ (len(left) + len(right) - common)", "/ len(left)", KINDS_PAGE),
     ("an_item_is_like_itself", "state/shared_values.py", "own = 1 if is_among else 0", "own = 0", KINDS_PAGE),
     (
         "windows_that_fade",
@@ -654,7 +654,13 @@ BUGS = (
     ),
     Bug(
         "a_fold_begins_empty",
-        (Edit("engine/beginning.py", "    if reader.begin == 0:\n", "    if reader.begin >= 0:\n"),),
+        (
+            Edit(
+                "engine/beginning.py",
+                "    if reader.begin == 0:\n        return Fold",
+                "    if reader.begin >= 0:\n        return Fold",
+            ),
+        ),
         RETENTION,
     ),
     Bug(

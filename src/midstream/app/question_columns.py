@@ -197,7 +197,7 @@ def _lists(batch: Batch, name: str, where: _Where) -> Array:
     ids = _ids(column.flatten(), name, where)
     empty = np.flatnonzero(np.asarray(ids.is_null()))
     if len(empty):
-        row = int(np.searchsorted(np.cumsum(lengths), empty[0], side="right"))
+        row = next(row for row, stop in enumerate(np.cumsum(lengths).tolist()) if stop > empty[0])
         raise where.fault(name, row, "An item of the list is missing.", "An id each.")
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), ids)

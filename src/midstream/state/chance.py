@@ -23,7 +23,7 @@ def draw(seed: np.uint64, item_hash: NDArray[np.uint64], item_index: Index, foun
     for k in range(len(item_index)):
         found[k] = np.nan
         if item_index[k] >= 0:
-            found[k] = np.float64(_mixed(item_hash[item_index[k]] ^ mixed) >> np.uint64(40)) * 2.0**-24
+            found[k] = np.float64(_mixed(np.uint64(item_hash[item_index[k]] ^ mixed)) >> np.uint64(40)) * 2.0**-24
 
 
 @kernel

@@ -47,7 +47,7 @@ _MENU: dict[str, str] = {
     "last_items": 'kind = "sequence"\nlast = 2\nbuckets = 100',
     "beside": 'kind = "pair_score"',
     "alike": 'kind = "knn_score"',
-    "plan": 'kind = "number"\nscope = "user"',
+    "plan_number": 'kind = "number"\nscope = "user"\nattribute = "plan"',
     "price": 'kind = "number"',
     "known_for": 'kind = "item_age"',
     "worth": 'kind = "expression"\ntext = "log(if_nan(item.price, 3)) / 2 + item.fresh"',
