@@ -3,6 +3,7 @@
 import math
 import os
 from copy import deepcopy
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -399,9 +400,9 @@ def resident_bytes():
 @pytest.fixture
 def small_pages():
     """Let NumPy reserve memory in pages of 4 KiB."""
-    was = np._core.multiarray._set_madvise_hugepage(False)  # noqa: FBT003  NumPy takes no keyword
+    was = import_module("numpy._core.multiarray")._set_madvise_hugepage(False)  # noqa: FBT003  NumPy takes no keyword
     yield
-    np._core.multiarray._set_madvise_hugepage(was)
+    import_module("numpy._core.multiarray")._set_madvise_hugepage(was)
 
 
 @pytest.mark.usefixtures("small_pages")
