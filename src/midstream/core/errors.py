@@ -35,6 +35,18 @@ class ModelUnavailable(MidstreamError):
     """No loaded artifact of that name and type."""
 
 
+class ArtifactInvalid(MidstreamError):
+    """Files of a model that are damaged, or not what their manifest says; the version in service stays."""
+
+
+class FitStopped(MidstreamError):
+    """A training was asked to stop, or came to the end of its time or memory; nothing was published."""
+
+
+class ExtraMissing(MidstreamError):
+    """A library that belongs to an extra is not installed; the text says which extra brings it."""
+
+
 class TableMissing(MidstreamError):
     """No table of that type is folded."""
 

@@ -49,25 +49,25 @@ def check_source(source: Source, moment: Moment) -> Proposal | None:
     except SourceUnavailable:
         return None
     item_index, score = proposal.item_index, proposal.score
-    _require(item_index.dtype == np.int32, f"item_index is int32, not {item_index.dtype}")
-    _require(score.dtype == np.float32, f"score is float32, not {score.dtype}")
-    _require(item_index.ndim == 1 and item_index.shape == score.shape, "one score an item")
-    _require(len(np.unique(item_index)) == len(item_index), "items are distinct")
-    _require(bool(np.isfinite(score).all()), "a proposed item has a finite score")
-    _require(bool((score[1:] <= score[:-1]).all()), "items come best first")
+    require(item_index.dtype == np.int32, f"item_index is int32, not {item_index.dtype}")
+    require(score.dtype == np.float32, f"score is float32, not {score.dtype}")
+    require(item_index.ndim == 1 and item_index.shape == score.shape, "one score an item")
+    require(len(np.unique(item_index)) == len(item_index), "items are distinct")
+    require(bool(np.isfinite(score).all()), "a proposed item has a finite score")
+    require(bool((score[1:] <= score[:-1]).all()), "items come best first")
     if len(item_index):
         count = moment.table(Vocabulary).item_count
-        _require(int(item_index.min()) >= 0 and int(item_index.max()) < count, f"items exist: 0 to {count - 1}")
+        require(int(item_index.min()) >= 0 and int(item_index.max()) < count, f"items exist: 0 to {count - 1}")
     limit = getattr(source, "limit", None)
     if isinstance(limit, int):
-        _require(len(item_index) <= limit, f"at most its limit of {limit}, not {len(item_index)}")
+        require(len(item_index) <= limit, f"at most its limit of {limit}, not {len(item_index)}")
     kept = Proposal(item_index.copy(), score.copy())
     for column in (item_index, score):
         if column.flags.writeable:
             column[:] = 0  # a view of the state would now be wrong
     again = source.retrieve(moment)
     same = np.array_equal(again.item_index, kept.item_index) and np.array_equal(again.score, kept.score)
-    _require(same, "the same moment gives the same, and what is returned is a copy")
+    require(same, "the same moment gives the same, and what is returned is a copy")
     _require_unchanged(before, moment)
     return kept
 
@@ -82,15 +82,15 @@ def check_filter(rule: Filter, moment: Moment, candidates: Candidates) -> Mask:
     before = _state(moment)
     keep = rule.keep(moment, candidates)
     count = len(candidates)
-    _require(
+    require(
         keep.dtype == np.bool_ and keep.shape == (count,), f"bool of shape ({count},), not {keep.dtype} {keep.shape}"
     )
     reverse = _rows(candidates, np.arange(count)[::-1])
-    _require(np.array_equal(rule.keep(moment, reverse), keep[::-1]), "the order of the candidates changes no answer")
+    require(np.array_equal(rule.keep(moment, reverse), keep[::-1]), "the order of the candidates changes no answer")
     half = _rows(candidates, np.arange(0, count, 2))
-    _require(np.array_equal(rule.keep(moment, half), keep[::2]), "the other candidates change no answer")
+    require(np.array_equal(rule.keep(moment, half), keep[::2]), "the other candidates change no answer")
     none = _rows(candidates, np.arange(0))
-    _require(rule.keep(moment, none).shape == (0,), "no candidates, no answers")
+    require(rule.keep(moment, none).shape == (0,), "no candidates, no answers")
     _require_unchanged(before, moment)
     return keep
 
@@ -102,19 +102,19 @@ def check_feature(block: Feature, moment: Moment, candidates: Candidates) -> Sco
     same; the state is as before, and what was returned is no part of it.
     """
     names, count = block.names, len(candidates)
-    _require(len(set(names)) == len(names), "columns have names of their own")
+    require(len(set(names)) == len(names), "columns have names of their own")
     before = _state(moment)
     values = block.read(moment, candidates)
     shape = (count, len(names))
-    _require(values.dtype == np.float32, f"values are float32, not {values.dtype}")
-    _require(values.shape == shape, f"values of shape {shape}, not {values.shape}")
+    require(values.dtype == np.float32, f"values are float32, not {values.dtype}")
+    require(values.shape == shape, f"values of shape {shape}, not {values.shape}")
     kept = values.copy()
     if values.flags.writeable:
         values[:] = 0  # a view of the state would now be wrong
     again = block.read(moment, candidates)
-    _require(again.tobytes() == kept.tobytes(), "the same moment gives the same, and what is returned is a copy")
+    require(again.tobytes() == kept.tobytes(), "the same moment gives the same, and what is returned is a copy")
     none = block.read(moment, _rows(candidates, np.arange(0)))
-    _require(none.shape == (0, len(names)), "no candidates, no values")
+    require(none.shape == (0, len(names)), "no candidates, no values")
     _require_unchanged(before, moment)
     return kept
 
@@ -132,15 +132,15 @@ def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: M
     except ScoresUnavailable:
         return None
     shape = (len(features.values),)
-    _require(
+    require(
         score.dtype == np.float32 and score.shape == shape, f"float32 of shape {shape}, not {score.dtype} {score.shape}"
     )
-    _require(not bool(np.isinf(score).any()), "a number or NaN, not infinity")
+    require(not bool(np.isinf(score).any()), "a number or NaN, not infinity")
     again = asyncio.run(_awaited(scorer, query, features, models))
-    _require(np.array_equal(score, again, equal_nan=True), "the same question gives the same answer")
+    require(np.array_equal(score, again, equal_nan=True), "the same question gives the same answer")
     none = FeatureFrame(features.names, features.values[:0])
-    _require(asyncio.run(_awaited(scorer, query, none, models)).shape == (0,), "no candidates, no scores")
-    _require(np.array_equal(before, features.values, equal_nan=True), "the features are as before")
+    require(asyncio.run(_awaited(scorer, query, none, models)).shape == (0,), "no candidates, no scores")
+    require(np.array_equal(before, features.values, equal_nan=True), "the features are as before")
     return score
 
 
@@ -169,18 +169,18 @@ def _check_selection(selector: Selector, query: Query, features: FeatureFrame, s
     before = score.copy()
     selection = selector.select(query, features, score)
     chosen, propensity = selection.chosen, selection.propensity
-    _require(chosen.dtype == np.intp, f"chosen is {np.dtype(np.intp)}, not {chosen.dtype}")
-    _require(propensity.dtype == np.float32 and propensity.shape == chosen.shape, "one float32 propensity a row")
-    _require(len(chosen) <= query.slate_size, f"at most {query.slate_size}, not {len(chosen)}")
-    _require(len(np.unique(chosen)) == len(chosen), "rows are distinct")
-    _require(bool(((chosen >= 0) & (chosen < len(score))).all()), "rows are rows of the candidates")
-    _require(bool(np.isfinite(score[chosen]).all()), "a chosen row has a finite score")
-    _require(bool(((propensity > 0) & (propensity <= 1)).all()), "a propensity lies in (0, 1]")
-    _require(len(chosen) > 0 or not bool(np.isfinite(score).any()), "something is chosen while something can be")
+    require(chosen.dtype == np.intp, f"chosen is {np.dtype(np.intp)}, not {chosen.dtype}")
+    require(propensity.dtype == np.float32 and propensity.shape == chosen.shape, "one float32 propensity a row")
+    require(len(chosen) <= query.slate_size, f"at most {query.slate_size}, not {len(chosen)}")
+    require(len(np.unique(chosen)) == len(chosen), "rows are distinct")
+    require(bool(((chosen >= 0) & (chosen < len(score))).all()), "rows are rows of the candidates")
+    require(bool(np.isfinite(score[chosen]).all()), "a chosen row has a finite score")
+    require(bool(((propensity > 0) & (propensity <= 1)).all()), "a propensity lies in (0, 1]")
+    require(len(chosen) > 0 or not bool(np.isfinite(score).any()), "something is chosen while something can be")
     again = selector.select(query, features, score)
     same = np.array_equal(again.chosen, chosen) and np.array_equal(again.propensity, propensity)
-    _require(same, "the same seed gives the same choice")
-    _require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
+    require(same, "the same seed gives the same choice")
+    require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
 
 
 def check_state_table(make: Callable[[], StateTable], batches: Sequence[IndexedBatch]) -> Arrays:
@@ -249,20 +249,20 @@ def _require_unchanged(before: Mapping[str, Arrays], moment: Moment) -> None:
 
 def _require_equal(found: Arrays, expected: Arrays, promise: str) -> None:
     """Require the same names, types, shapes and bytes."""
-    _require(found.keys() == expected.keys(), promise)
+    require(found.keys() == expected.keys(), promise)
     for name, array in expected.items():
         other = found[name]
         same = other.dtype == array.dtype and other.shape == array.shape and other.tobytes() == array.tobytes()
-        _require(same, f"{promise}: {name}")
+        require(same, f"{promise}: {name}")
 
 
 def _require_name(component: Source | Filter | Scorer) -> None:
     """Require a name that can stand in an answer and in a metric."""
     name = component.name
-    _require(bool(name) and name.isascii() and name.isidentifier(), f"a name in snake_case, not {name!r}")
+    require(bool(name) and name.isascii() and name.isidentifier(), f"a name in snake_case, not {name!r}")
 
 
-def _require(holds: bool, promise: str) -> None:  # noqa: FBT001  the one thing that is said
+def require(holds: bool, promise: str) -> None:  # noqa: FBT001  the one thing that is said
     """Raise unless a promise holds."""
     if not holds:
         raise NotConforming(f"promised: {promise}")

@@ -1,0 +1,61 @@
+"""What models learn from and what they are asked about: who acted on which items, in which order."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from midstream.core.types import Index
+from midstream.models.vocabulary import ItemVocabulary
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """The acts of some users, or of some sessions, one after another, each oldest first.
+
+    The same type is a data set, of everybody, and a question, of one.
+    """
+
+    row: Index
+    """Row of the item of each act in the vocabulary, (acts,). Unknown items are left out before."""
+    weight: NDArray[np.float32]
+    """What the act weighs, as its action is weighted; more than 0, (acts,)."""
+    start: NDArray[np.int64]
+    """Where each history begins, and the number of acts, (histories + 1,)."""
+    time_ms: NDArray[np.int64] | None = None
+    """When each act was, (acts,); None where the order is all that is known."""
+
+    def __len__(self) -> int:
+        """Return the number of histories."""
+        return len(self.start) - 1
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> "Histories":
+        """Return histories of acts that all weigh 1."""
+        each = [np.asarray(row, dtype=np.int32) for row in rows]
+        start = np.concatenate([[0], np.cumsum([len(row) for row in each], dtype=np.int64)]).astype(np.int64)
+        flat = np.concatenate([np.empty(0, np.int32), *each]).astype(np.int32)
+        return cls(flat, np.ones(len(flat), dtype=np.float32), start)
+
+    def matrix(self, item_count: int) -> csr_matrix:
+        """Return users × items, the weights of repeated acts added up, float32 in canonical form."""
+        found = csr_matrix((self.weight.copy(), self.row.copy(), self.start.copy()), shape=(len(self), item_count))
+        found.sum_duplicates()
+        return found
+
+    def part(self, begin: int, end: int) -> "Histories":
+        """Return the histories from one to before another, as views."""
+        first, last = int(self.start[begin]), int(self.start[end])
+        times = None if self.time_ms is None else self.time_ms[first:last]
+        return Histories(self.row[first:last], self.weight[first:last], self.start[begin : end + 1] - first, times)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interactions:
+    """What an item model is fitted on."""
+
+    vocabulary: ItemVocabulary
+    histories: Histories
+    """Of users; a model that reads sessions is given those of sessions."""

@@ -1,0 +1,102 @@
+"""What a model is, to all that trains, judges, keeps and serves it: one of two things.
+
+An *item model* turns a history into a score for every item it knows, so it proposes (``retrieval``). A *row model*
+turns rows of features into scores, so it ranks (``ranking``). Both are immutable once fitted, know arrays and no
+requests, and are bound to nothing of the process: what was fitted in one process is read in another.
+
+``fit`` stands beside each model, takes its options, and is the same for the same data, options and seed. What a fit
+may import (a training library, an extra) is imported inside it; answering needs NumPy, SciPy and our kernels alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import FitStopped
+from midstream.core.types import Index, Score
+from midstream.models.histories import Histories
+from midstream.models.vocabulary import ItemVocabulary
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class ItemModel(Protocol):
+    """Scores every item of its vocabulary by what a history says."""
+
+    @property
+    def vocabulary(self) -> ItemVocabulary:
+        """The items it knows, by row."""
+        ...
+
+    def scores(self, histories: Histories) -> Score:
+        """Return a score for each history and item, (histories, items), higher is better, never NaN.
+
+        One history alone gets what it gets among others. An empty history gets one number for all items.
+        """
+        ...
+
+    def best(self, history: Histories, k: int) -> tuple[Index, Score]:
+        """Return the k items of the highest scores of one history, best first; equal ones by row.
+
+        The same as sorting ``scores``; items of the history are among them. Fewer, where it says nothing of others.
+        """
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return all that was fitted but the vocabulary."""
+        ...
+
+
+class RowModel(Protocol):
+    """Scores rows of named features."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the features it reads, in order."""
+        ...
+
+    def score(self, values: Score) -> Score:
+        """Return a number a row of values (n, len(inputs)), NaN = unknown; a row alone gets what it gets among all."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return all that was fitted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a fit tells how far it is, and learns that it shall stop."""
+
+    tell: Callable[[str, float], None] | None = None
+    """Told what is being done and which share of all is done, 0 to 1."""
+    stopped: Callable[[], bool] | None = None
+    """Whether to stop: asked at each step."""
+
+    def step(self, text: str, share: float) -> None:
+        """Tell of a step; or raise ``FitStopped``."""
+        if self.stopped is not None and self.stopped():
+            message = f"stopped at {share:.0%}: {text}"
+            raise FitStopped(message)
+        if self.tell is not None:
+            self.tell(text, share)
+
+
+QUIET = Watch()
+
+
+def best_of(scores: Score, k: int) -> Index:
+    """Return the rows of the k highest of some scores (n,), best first, of equal ones the lower row first.
+
+    -inf = never. Cost: a partial sort.
+    """
+    count = min(k, int(np.count_nonzero(scores > -np.inf)))
+    if count <= 0:
+        return np.empty(0, dtype=np.int32)
+    edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+    rows = np.flatnonzero(scores >= edge)
+    order = np.lexsort((rows, -scores[rows]))
+    return rows[order][:count].astype(np.int32)

@@ -1,0 +1,81 @@
+"""Vocabularies and histories: rows are found by hash, parts are views, damage is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import ArtifactInvalid, FitStopped
+from midstream.models.histories import Histories
+from midstream.models.model import Watch, best_of
+from midstream.models.vocabulary import ItemVocabulary
+from midstream.state.hashing import id_hash
+
+IDS = st.lists(st.text(min_size=1, max_size=12).filter(lambda each: each.isprintable()), unique=True, max_size=30)
+
+
+def vocabulary_of(ids: list[str]) -> ItemVocabulary:
+    """Return a vocabulary with the state's hashes."""
+    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+
+
+@given(IDS, st.randoms(use_true_random=False))
+def test_each_id_is_found_in_its_row_and_no_other_is(ids: list[str], dice: st.DataObject) -> None:
+    """Rows are found by the hash of the id, whatever the order; what is not known is -1; written and read is equal."""
+    found = vocabulary_of(ids)
+    asked = [*ids, "nobody knows this one"]
+    dice.shuffle(asked)  # type: ignore[attr-defined]
+    rows = found.rows_of(np.array([id_hash(each) for each in asked], dtype=np.uint64))
+    assert [ids.index(each) if each in ids else -1 for each in asked] == rows.tolist()
+    assert found.ids == ids
+    assert [found.id_of(row) for row in range(len(found))] == ids
+    again = ItemVocabulary.restore(found.arrays())
+    assert again == found
+    assert again.ids == ids
+
+
+@given(IDS.filter(lambda ids: len(ids) > 1))
+def test_another_order_is_another_vocabulary(ids: list[str]) -> None:
+    """A row means the same item to two models only when all rows do."""
+    assert vocabulary_of(ids) != vocabulary_of(ids[::-1])
+
+
+def test_what_is_no_vocabulary_is_refused() -> None:
+    """An item twice, an id of no text, texts that do not end where they should, parts that lack."""
+    with pytest.raises(ArtifactInvalid, match="twice"):
+        vocabulary_of(["a", "a"])
+    with pytest.raises(ArtifactInvalid, match="texts"):
+        ItemVocabulary(np.array([1, 2], np.uint64), b"ab", np.array([0, 2, 2]))
+    with pytest.raises(ArtifactInvalid, match="texts"):
+        ItemVocabulary(np.array([1, 2], np.uint64), b"abc", np.array([0, 1, 2]))
+    arrays = vocabulary_of(["a", "b"]).arrays()
+    with pytest.raises(ArtifactInvalid, match="lacks"):
+        ItemVocabulary.restore({name: array for name, array in arrays.items() if "text" not in name})
+    with pytest.raises(ArtifactInvalid, match="types"):
+        ItemVocabulary.restore({**arrays, "vocabulary.hashes": np.array([1.0, 2.0])})
+
+
+def test_a_part_is_what_it_was_among_all() -> None:
+    """The matrix of a part is the rows of the matrix; acts on one item add up."""
+    histories = Histories.of([[3, 1, 3], [], [0]])
+    whole = histories.matrix(5).toarray()
+    assert whole.tolist() == [[0, 1, 0, 2, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+    for begin, end in ((0, 1), (1, 3), (2, 2)):
+        assert (histories.part(begin, end).matrix(5).toarray() == whole[begin:end]).all()
+
+
+@given(st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 1.5, 2.0]), max_size=12), st.integers(0, 14))
+def test_the_best_are_those_of_a_full_sort(values: list[float], k: int) -> None:
+    """Ties go to the lower row, and what may never come does not."""
+    scores = np.array(values, dtype=np.float32)
+    order = sorted(range(len(values)), key=lambda row: (-values[row], row))
+    assert best_of(scores, k).tolist() == [row for row in order if values[row] > -np.inf][:k]
+
+
+def test_a_fit_tells_and_stops() -> None:
+    """Each step is told with its share, and the one after the wish to stop raises."""
+    told: list[tuple[str, float]] = []
+    Watch(lambda text, share: told.append((text, share))).step("factors", 0.25)
+    assert told == [("factors", 0.25)]
+    with pytest.raises(FitStopped, match="50%"):
+        Watch(stopped=lambda: True).step("factors", 0.5)
