@@ -910,7 +910,7 @@ BUGS = (
         (
             Edit(
                 "ranking/pipeline.py",
-                "    features = read(plan.features, moment, candidates, failures)\n",
+                "read(plan.features, moment, candidates, failures, plan.declared)\n",
                 "    features = read(plan.features, replace(moment, session_number=-1), candidates, failures)\n",
             ),
         ),
@@ -1005,8 +1005,8 @@ BUGS = (
         (
             Edit(
                 "ranking/pipeline.py",
-                "    features = read(plan.features, moment, candidates, failures)\n",
-                "    features = read(plan.features, replace(moment, user_index=0), candidates, failures)\n",
+                "read(plan.features, moment, candidates, failures, plan.declared)\n",
+                "read(plan.features, replace(moment, user_index=0), candidates, failures, plan.declared)\n",
             ),
         ),
         PARITY,
@@ -1027,16 +1027,27 @@ BUGS = (
         (
             Edit(
                 "ranking/plan.py",
-                """Unread(block.names) if block_name(number) in names else block
-                for number, block in enumerate(self.features)
-""",
-                """block
-                for number, block in enumerate(self.features)
-                if block_name(number) not in names
-""",
+                "in enumerate(self.features)\n",
+                "in enumerate(self.features) if block_name(number) not in names\n",
             ),
         ),
         ("tests/ranking/test_pipeline.py",),
+    ),
+    Bug(
+        "what_is_missing_because_it_failed_is_a_number",
+        (
+            Edit(
+                "features/apart.py",
+                "        values[:, [name in self.lost for name in self.names]] = np.nan\n",
+                "",
+            ),
+        ),
+        ("tests/ranking/test_features_apart.py",),
+    ),
+    Bug(
+        "a_rerun_asks_the_reader_that_raised",
+        (Edit("features/apart.py", "if place in asked else Silent(reader.rows)", "if True else Silent(reader.rows)"),),
+        ("tests/ranking/test_features_apart.py",),
     ),
     Bug(
         "documents_of_a_cut_history_are_taken_for_what_was_counted",

@@ -8,13 +8,15 @@ import pytest
 
 import midstream
 from midstream.app.examples import write_served_examples
+from midstream.app.feature_views import show_feature
 from midstream.app.inspection import LogView
 from midstream.app.parity import CheckOptions, check_features
 from midstream.app.replay_examples import ReplayWanted, write_replay_examples
-from midstream.app.running import open_shop
-from midstream.core.errors import Invalid
+from midstream.app.running import config_of, open_shop
+from midstream.core.errors import FeatureFailed, Invalid
 from midstream.evaluation.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import event_at
+from midstream.features.item_inputs import Difference
 
 TOML = """
 [feedback]
@@ -206,3 +208,35 @@ def test_statistics_of_the_features_stand_beside(folder):
         values = np.stack([each.to_numpy() for each in table.columns], axis=1)
         found = read_statistics(place / f"{name}.parquet.statistics.json")
         assert found == statistics_of(names, values)
+
+
+def test_a_feature_that_raises_ends_what_nobody_waits_for(folder, monkeypatch):
+    """No file is written and nothing is compared: the feature and the place in the log are told instead.
+
+    The server goes on without it, names it, and what it served is compared but for that feature.
+    """
+    place, _ = folder
+
+    def fails(_reader, moment, *_asked):
+        message = f"seen at {moment.log_position}"
+        raise ArithmeticError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Difference, "fill", fails)
+        with open_shop(place) as shop:
+            shop.recommend(placement="home", user_id="u1", n=4)
+        out = place / "none.parquet"
+        for call in (
+            lambda: write_served_examples(place, "..", out),
+            lambda: write_replay_examples(place, ReplayWanted("home"), out),
+            lambda: midstream.features_of_served(place),
+            lambda: show_feature(place, config_of(place), "apart"),
+        ):
+            with pytest.raises(FeatureFailed, match=r"log position \d+ .*features\.apart: ArithmeticError: seen at "):
+                call()
+            assert not list(place.glob("none*"))
+        assert midstream.features_of_served(place, features=["mine"]).num_rows == 13 * 4
+    report = check_features(place, CheckOptions())
+    assert (report.slates, report.mismatched) == (13, 0)
+    last = midstream.features_of_served(place).to_pylist()[-4:]
+    assert all(np.isnan(each["apart"]) and not np.isnan(each["mine"]) for each in last)

@@ -17,6 +17,7 @@ from midstream.engine.parity_watch import ParityWatch, watched
 from midstream.engine.replay import batches
 from midstream.engine.snapshot_child import Order, run
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.request_inputs import Told
 from midstream.state.settings import encode_settings
 
 CONFIG = parse_config(
@@ -52,19 +53,19 @@ requests_max = 100
 )
 
 
-def ordered(folder):
+def ordered(folder, config=CONFIG):
     """Let users act and ask, and return the order of a snapshot of what came of it."""
     rng = np.random.default_rng(4)
-    with open_shop(folder, CONFIG) as shop:
+    with open_shop(folder, config) as shop:
         for _ in range(10):
             acts = [
                 {"type": "view", "user_id": f"u{rng.integers(3)}", "item_id": f"i{rng.integers(9)}"} for _ in range(7)
             ]
             shop.record(acts)
-            shop.recommend(placement="home", user_id=f"u{rng.integers(3)}", n=2)
+            shop.recommend(placement="home", user_id=f"u{rng.integers(3)}", n=2, context={"elsewhere": 2.0})
         told = watched(shop.running.engine.plans)
     position = LogView(folder).end
-    return Order(str(folder / DATA_NAME), position, encode_settings(CONFIG.fold_settings()), 2, watched=told)
+    return Order(str(folder / DATA_NAME), position, encode_settings(config.fold_settings()), 2, watched=told)
 
 
 def test_what_was_served_is_what_the_child_folds(tmp_path):
@@ -156,3 +157,25 @@ def test_what_the_record_has_no_column_of_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(DeclaredFeatures, "read", noted)
     assert run(order).values_compared == 20
     assert asked == {"mine"}
+
+
+def test_a_feature_that_fails_is_not_compared(tmp_path, monkeypatch):
+    """Neither where the child reads it, which is told by its name, nor where the request did, which said so then."""
+    home = msgspec.structs.replace(CONFIG.placements[0], features=("mine", "elsewhere"))
+    config = msgspec.structs.replace(CONFIG, placements=(home,))
+
+    def fails(*_asked):
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Told, "fill", fails)
+        order = ordered(tmp_path / "then", config)
+    report = run(order)
+    assert (report.values_compared, report.values_unequal, report.unequal) == (20, 0, "")
+    order = ordered(tmp_path / "now", config)
+    assert run(order).values_compared == 40
+    order = ordered(tmp_path / "later", config)
+    monkeypatch.setattr(Told, "fill", fails)
+    report = run(order)
+    assert (report.values_compared, report.values_unequal) == (0, 0)
+    assert report.unequal.startswith("features.elsewhere could not be read again: ArithmeticError")

@@ -33,11 +33,12 @@ from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.events.loose_arrow import Batch, Schema, pa
-from midstream.features.as_of import Answer, Cursor, Handover, as_of
+from midstream.features.as_of import Answer, Cursor, Handover, Read, as_of
 from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import KnnScore, PairScore
 from midstream.features.parity import comparable
+from midstream.ranking.frame import read_or_stop
 from midstream.ranking.plan import FEATURES
 from midstream.ranking.served import ServedRecord
 from midstream.state.fold import LEAVES, Fold
@@ -137,6 +138,10 @@ class Past:
             raise Invalid(tuple(faults))
         return declared.block(wanted)
 
+    def reader(self, block: DeclaredFeatures) -> Read:
+        """Return what reads a block, or raises ``FeatureFailed``: no value is put in the place of one that failed."""
+        return lambda moment, candidates: read_or_stop(block, moment, candidates, self.declared)
+
     def cursor(
         self,
         before: LogPosition,
@@ -211,6 +216,7 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
 
     Raises:
         Invalid: There is no such feature, or questions lie outside of what the log holds.
+        FeatureFailed: A feature cannot be read; raised by the batches.
     """
     block = past.block(options.features)
     schema = _schema_of(asked, block.names)
@@ -221,7 +227,7 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
 
     def rows() -> Iterator[Batch]:
         for chunk in asked.chunks():
-            answers = list(as_of(cursor, chunk.questions, block.read))
+            answers = list(as_of(cursor, chunk.questions, past.reader(block)))
             if chunk.records and as_logged:
                 answers = [logged.put(each, record) for each, record in zip(answers, chunk.records, strict=True)]
             yield table_of(chunk, answers, schema)

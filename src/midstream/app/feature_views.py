@@ -16,6 +16,7 @@ from midstream.core.types import Candidates, Index, Models, Moment, Query, Times
 from midstream.engine.feature_reads import declared_by, view_of, views_of
 from midstream.engine.types import FeatureView
 from midstream.features.external import ExternalTable
+from midstream.ranking.frame import read_or_stop
 from midstream.retrieval.popular import Popular
 from midstream.state.fold import Fold, Size
 from midstream.state.sizes import sizes_max
@@ -95,6 +96,7 @@ def show_feature(folder: Path, config: Config, name: str, user: str | None = Non
 
     Raises:
         NotFound: No feature has that name.
+        FeatureFailed: It cannot be read.
     """
     made, now_ms = plans(config, folder), Outside().clock()
     declared = declared_by(made)
@@ -108,7 +110,7 @@ def show_feature(folder: Path, config: Config, name: str, user: str | None = Non
     rows = fold.vocabulary.item_indices(items) if items else _examples(moment)
     nothing = (len(rows), 0)
     candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
-    values = declared.block((name,)).read(moment, candidates)
+    values = read_or_stop(declared.block((name,)), moment, candidates, declared)
     ids = tuple(items) or tuple(fold.vocabulary.item_ids(rows))
     return Shown(found, who, ids, tuple(tuple(row) for row in values.tolist()))
 

@@ -15,9 +15,10 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.rewrite import receipts
 from midstream.events.served_body import ServedBody
 from midstream.features.as_of import Answer, as_of
+from midstream.features.declarations import NONE, Declarations
 from midstream.features.parity import ColumnParity, Parity, comparable
 from midstream.ranking.plan import FEATURES
-from midstream.ranking.served import ServedRecord
+from midstream.ranking.served import ServedRecord, read_then
 
 SAMPLE = 1_000
 """Slates compared unless asked otherwise: 20,000 rows."""
@@ -96,6 +97,7 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
 
     Raises:
         Invalid: No feature is declared, or the range is none.
+        FeatureFailed: A feature cannot be read.
         LogDamaged: The log cannot be trusted.
     """
     config = past_config(folder, options.config)
@@ -112,19 +114,21 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
         asked, _ = of_served(past.log, bounds, stack, picks=Picks(chosen, options.sample))
         cursor = cursor_for(past, asked, notify)
         for chunk in asked.chunks():
-            for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, block.read), strict=True):
-                compare(parity, record, answer, block.names)
+            for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, past.reader(block)), strict=True):
+                compare(parity, record, answer, block.names, declared)
     left_out = tuple(each for each in declared.names if each not in names)
     compared = parity.slates, parity.compared, parity.mismatched
     skipped = chosen.other_config, chosen.rewritten, chosen.other_state
     return CheckReport(*compared, chosen.found, chosen.logged, *skipped, left_out, tuple(parity.columns.values()))
 
 
-def compare(parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str]) -> None:
-    """Compare the columns that a record and the answer have in common."""
-    if record.features is None:
+def compare(
+    parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str], declared: Declarations = NONE
+) -> None:
+    """Compare the columns that a record and the answer have in common, less those of features that failed then."""
+    logged = read_then(record, declared)
+    if logged is None:
         return
-    logged = FeatureFrame(record.features.names, record.features.values)
     found = FeatureFrame(tuple(names), answer.values)
     parity.add_logged(record.query.request_id, answer.question.items, logged, found)
 

@@ -30,7 +30,7 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, event_at
 from midstream.features.as_of import Cursor
 from midstream.features.declared import DeclaredFeatures
-from midstream.ranking.frame import merge, take
+from midstream.ranking.frame import merge, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.sift import sift
@@ -93,6 +93,7 @@ def write_replay_examples(
     Raises:
         NotFound: There is no such placement.
         Invalid: No feature is declared, a label is no interaction, or the range or format is none.
+        FeatureFailed: A feature cannot be read.
         LogDamaged: The log cannot be trusted.
     """
     chosen = table_format(out, named)
@@ -171,7 +172,7 @@ def _groups(
         candidates = take(candidates, keep)
         ids = fold.vocabulary.item_ids(candidates.item_index)
         label = (candidates.item_index == item).astype(np.int32)
-        yield _Group(event, position, list(ids), label, block.read(moment, candidates))
+        yield _Group(event, position, list(ids), label, read_or_stop(block, moment, candidates, plan.declared))
 
 
 def _query(event: Event, position: int, wanted: ReplayWanted) -> Query:

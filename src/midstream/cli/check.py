@@ -115,7 +115,7 @@ def _check_plan(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
     problems: dict[str, str] = {}
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment)
-        for part in plan.part_names:
+        for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
             problems[part] = problems.get(part) or failures.get(part, "")
     for part, problem in problems.items():
         if part != plan.fill.name:
@@ -158,7 +158,7 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     for number, block in enumerate(plan.features):
         with boundary(block_name(number), failures):
             conformance.check_feature(block, moment, candidates)
-    features = read(plan.features, moment, candidates, failures)
+    features = read(plan.features, moment, candidates, failures, plan.declared)
     for scorer in plan.scorers:
         with boundary(scorer.name, failures):
             score = conformance.check_scorer(scorer, moment.query, features, plan.models)

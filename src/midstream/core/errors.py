@@ -107,6 +107,10 @@ class ShapeMismatch(MidstreamError):
     """A component returned another number of rows than it was given."""
 
 
+class FeatureFailed(MidstreamError):
+    """A feature cannot be read, and what was asked for is nothing without it."""
+
+
 class NotFound(MidstreamError):
     """Nothing of that name or id is known."""
 

@@ -15,6 +15,7 @@ from midstream.features.declarations import NONE, Declarations
 from midstream.features.external import External, ExternalTable
 from midstream.features.kinds import AnyFeature, scope_of
 from midstream.monitoring.feature_values import FeatureValues
+from midstream.ranking.frame import read_or_stop
 from midstream.ranking.plan import Plan
 from midstream.state.cell_layout import BUCKETS
 from midstream.state.fold import Fold
@@ -34,6 +35,7 @@ def read_of(fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: Time
 
     Raises:
         RequestInvalid: There is no feature of a name, or there are too many items.
+        FeatureFailed: One of the features cannot be read; ask for the others.
     """
     declarations = declared_by(plans)
     require_readable(declarations, ask)
@@ -41,7 +43,8 @@ def read_of(fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: Time
     values = np.empty((len(ask.items), 0), dtype=np.float32)
     if declarations.features:
         block = declarations.block(tuple(dict.fromkeys(ask.features)) or declarations.names)
-        names, values = block.names, block.read(fold.moment(_query(ask, now_ms, seed), Models({})), _rows(fold, ask))
+        moment = fold.moment(_query(ask, now_ms, seed), Models({}))
+        names, values = block.names, read_or_stop(block, moment, _rows(fold, ask), declarations)
     age_ms = max(0, now_ms - fold.log_time_ms) if fold.log_time_ms else 0
     chosen = tuple(dict.fromkeys(ask.features)) or declarations.names
     ages_ms = {name: _age_ms(fold, declarations.program(name).cells, now_ms) for name in chosen}

@@ -22,8 +22,9 @@ from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import AnyFeature
 from midstream.features.parity import Parity, comparable
 from midstream.ranking.boundary import boundary
+from midstream.ranking.frame import read_block
 from midstream.ranking.plan import FEATURES, Plan
-from midstream.ranking.served import decode_served
+from midstream.ranking.served import decode_served, read_then
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import read_duration
@@ -86,13 +87,16 @@ class ParityWatch:
             record = decode_served(body)  # each when its turn comes: decoded it takes ten times the room
             items = tuple(each.id for each in record.items)
             moment = moment_of(fold, Question(record.query, items), Models({}))
-            if record.features is None or record.fold_version != fold.settings.version():
+            logged = read_then(record, self._declared)
+            if logged is None or record.fold_version != fold.settings.version():
                 continue  # what was served before a compaction saw items that this fold passes by
-            logged = FeatureFrame(record.features.names, record.features.values)
             with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
                 block = self._block(logged.names)
-                found = FeatureFrame(block.names, block.read(moment, candidates_of(fold, items)))
-                self.parity.add_logged(record.query.request_id, items, logged, found)
+                known, failed = len(self._failures), self._failures
+                values = read_block(block, moment, candidates_of(fold, items), failed, (FEATURES, self._declared))
+                if len(failed) == known:
+                    found = FeatureFrame(block.names, values)
+                    self.parity.add_logged(record.query.request_id, items, logged, found)
 
     def _block(self, columns: Collection[str]) -> DeclaredFeatures:
         """Return what reads the features that have any of the columns: what the placement did not read is not asked."""
@@ -102,7 +106,7 @@ class ParityWatch:
     def said(self) -> str:
         """Return one value that differs, or what could not be read, in words; empty = neither."""
         for failure in self._failures:
-            return f"features could not be read again: {failure.reason}"
+            return f"{failure.component} could not be read again: {failure.reason}"
         for column in self.parity.columns.values():
             for each in column.examples:
                 return (

@@ -5,13 +5,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from midstream.core.errors import ShapeMismatch
+from midstream.core.errors import FeatureFailed, ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
+from midstream.features.apart import less, needed_readers
+from midstream.features.declarations import NONE, Declarations
+from midstream.features.declared import DeclaredFeatures
 from midstream.ranking.boundary import boundary
-from midstream.ranking.plan import block_name
+from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
 from midstream.state.merging import merge_rows
 
+FAILED_FEATURES_MAX = 8
+"""Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
 
@@ -99,10 +104,23 @@ def extend(candidates: Candidates, name: str, item_index: Index, first_rank: int
     return Candidates(np.concatenate([candidates.item_index, item_index]), names, score.T, rank.T)
 
 
-def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, failures: list[Failure]) -> FeatureFrame:
+def read(
+    blocks: tuple[Feature, ...],
+    moment: Moment,
+    candidates: Candidates,
+    failures: list[Failure],
+    declared: Declarations = NONE,
+) -> FeatureFrame:
     """Return what scorers read: ``score.<source>``, ``rank.<source>``, then the columns of each block.
 
-    A rank is 0 for the source's best and NaN where it did not propose the item. A block that fails is all NaN.
+    A rank is 0 for the source's best and NaN where it did not propose the item.
+
+    Args:
+        blocks: Each is read by itself (``read_block``).
+        moment: The state.
+        candidates: The rows.
+        failures: Gets what fails here.
+        declared: The features that columns are of, by whose names a failure is told.
     """
     sources = candidates.source_names
     names = (*(f"score.{name}" for name in sources), *(f"rank.{name}" for name in sources))
@@ -111,11 +129,82 @@ def read(blocks: tuple[Feature, ...], moment: Moment, candidates: Candidates, fa
     values: list[Score] = [candidates.source_score.T, rank]
     for number, block in enumerate(blocks):
         names += block.names
-        values.append(np.full((len(block.names), len(candidates)), np.nan, dtype=np.float32))
-        with boundary(block_name(number), failures):
-            values[-1][:] = _whole(block.read(moment, candidates), (len(candidates), len(block.names))).T
+        values.append(np.empty((len(block.names), len(candidates)), dtype=np.float32))
+        values[-1][:] = read_block(block, moment, candidates, failures, (block_name(number), declared)).T
     # One row a column: scorers read columns.
     return FeatureFrame(names, np.concatenate(values).T)
+
+
+def read_block(
+    block: Feature,
+    moment: Moment,
+    candidates: Candidates,
+    failures: list[Failure],
+    called: tuple[str, Declarations] = (FEATURES, NONE),
+) -> Score:
+    """Return the columns of a block, (n, len(names)); what fails is named in ``failures``, and NaN.
+
+    Of a block of declared features, whatever raises in a reader costs the features that need the reader, each named,
+    and nothing else: the others are read again. A failure of any other kind costs the block.
+
+    Args:
+        block: What is read.
+        moment: The state.
+        candidates: The rows.
+        failures: Gets what fails here.
+        called: The block's name, and the features that its columns are of.
+    """
+    name, declared = called
+    shape = (len(candidates), len(block.names))
+    raised: list[Failure] = []
+    with boundary(name, raised):
+        return _whole(block.read(moment, candidates), shape)
+    if isinstance(block, DeclaredFeatures):
+        apart = _failed_features(block, moment, candidates, called)
+        again: list[Failure] = []
+        lost = lost_columns({each.component for each in apart}, block.names, declared, name)
+        with boundary(name, again):
+            if lost and len(apart) <= FAILED_FEATURES_MAX:
+                values = _whole(less(block, lost).read(moment, candidates), shape)
+                failures.extend(apart)
+                return values
+    failures.extend(raised)
+    return np.full(shape, np.nan, dtype=np.float32)
+
+
+def _failed_features(
+    block: DeclaredFeatures, moment: Moment, candidates: Candidates, called: tuple[str, Declarations]
+) -> list[Failure]:
+    """Ask each reader alone; return a failure for each feature that needs one which raises, in their order."""
+    name, owner = called[0], owners(called[1])
+    needed = needed_readers(block.program)
+    found: dict[str, Failure] = {}
+    for number, reader in enumerate(block.readers):
+        columns = (each for each, readers in zip(block.names, needed, strict=True) if number in readers)
+        features = tuple(dict.fromkeys(owner.get(each, each) for each in columns))
+        raised: list[Failure] = []
+        with boundary(feature_name(name, features[0]), raised):
+            reader.fill(moment, candidates, np.full((reader.rows, len(candidates)), np.nan))
+        for failure in raised:
+            for each in features:
+                reason = failure.reason if each == features[0] else f"as {failure.component}"
+                found.setdefault(each, Failure(feature_name(name, each), reason))
+    return list(found.values())
+
+
+def read_or_stop(block: Feature, moment: Moment, candidates: Candidates, declared: Declarations = NONE) -> Score:
+    """Return the columns of a block where no answer is waited for: then nothing is put in the place of what failed.
+
+    Raises:
+        FeatureFailed: It names each feature, and the log position.
+    """
+    failures: list[Failure] = []
+    values = read_block(block, moment, candidates, failures, (FEATURES, declared))
+    if failures:
+        told = "; ".join(f"{each.component}: {each.reason}" for each in failures)
+        message = f"at log position {moment.log_position} features could not be read. {told}"
+        raise FeatureFailed(message)
+    return values
 
 
 def _whole(values: Score, shape: tuple[int, int]) -> Score:

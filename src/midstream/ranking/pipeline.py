@@ -85,7 +85,7 @@ async def recommend(
         retrieved_count += more
         removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
     until_read_s = remaining_s()
-    features = read(plan.features, moment, candidates, failures)
+    features = read(plan.features, moment, candidates, failures, plan.declared)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     read_s = until_read_s - remaining_s()  # of two infinities: NaN
 

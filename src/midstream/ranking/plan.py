@@ -1,18 +1,23 @@
 """What answers a placement: one immutable value. Any change makes a new one and swaps one reference."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
 from midstream.core.types import Candidates, Fetch, Mask, Models, Moment, Score
+from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
+from midstream.features.declared import DeclaredFeatures
+from midstream.features.kinds import columns_of
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
 
 FEATURES = "features"
-"""Name of the failed block of declared features; a block of another kind has its number behind it."""
+"""Name of the failed block of declared features; a block of another kind has its number behind it. A feature that
+failed alone has its own name behind that: ``features.quality``."""
 
 SIMILAR = "similar"
 """Placement that answers what is like one item; there is one whether it is configured or not."""
@@ -43,6 +48,33 @@ class Unread:
 def block_name(number: int) -> str:
     """Return the name of a block of features, in answers and served records, by its place in the plan."""
     return f"{FEATURES}_{number}" if number else FEATURES
+
+
+def feature_name(block: str, feature: str) -> str:
+    """Return the name of a feature of a block, in answers and served records."""
+    return f"{block}.{feature}"
+
+
+def owners(declared: Declarations) -> dict[str, str]:
+    """Return the name of the feature that each column is of, by the name of the column."""
+    return {column: name for name, columns in columns_of(declared.features).items() for column in columns}
+
+
+def lost_columns(
+    components: Collection[str], columns: Collection[str], declared: Declarations, block: str = FEATURES
+) -> frozenset[str]:
+    """Return the columns of a block that are NaN because their features failed.
+
+    Args:
+        components: Names of what failed.
+        columns: All columns of the block; one that is of no declared feature is its own.
+        declared: Every declared feature.
+        block: The block's name.
+    """
+    if not any(each.startswith(f"{block}.") for each in components):
+        return frozenset()
+    owner = owners(declared)
+    return frozenset(each for each in columns if feature_name(block, owner.get(each, each)) in components)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +123,7 @@ class Plan:
         """Return the plan less what failed: with it and the state of then, the slate comes out the same.
 
         Outside systems are not asked again, whether they answered (the query holds it) or not. A filter that failed
-        is not left out but let nothing pass, and a block of features that failed is NaN.
+        is not left out but let nothing pass, and a block of features that failed, or a feature that did alone, is NaN.
         """
         return replace(
             self,
@@ -100,9 +132,16 @@ class Plan:
             floor=tuple(source for source in self.floor if source.name not in names),
             filters=tuple(Closed(rule.name) if rule.name in names else rule for rule in self.filters),
             features=tuple(
-                Unread(block.names) if block_name(number) in names else block
-                for number, block in enumerate(self.features)
+                _known(block, block_name(number), names, self.declared) for number, block in enumerate(self.features)
             ),
             scorers=tuple(scorer for scorer in self.scorers if scorer.name not in names),
             selectors=self.selectors[-1:] if SELECTOR in names else self.selectors,
         )
+
+
+def _known(block: Feature, name: str, failed: frozenset[str], declared: Declarations) -> Feature:
+    """Return what reads a block less what failed of it."""
+    if name in failed:
+        return Unread(block.names)
+    lost = lost_columns(failed, block.names, declared, name)
+    return less(block, lost) if lost and isinstance(block, DeclaredFeatures) else block

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Failure, LogPosition, Query, Score, Served, TimestampMs
+from midstream.core.types import Failure, FeatureFrame, LogPosition, Query, Score, Served, TimestampMs
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
+from midstream.features.declarations import Declarations
+from midstream.ranking.plan import lost_columns
 
 FAILURES_MAX = 32
 """More parts than a plan has: 8 sources, their floor, filters, scorers, selector."""
@@ -166,6 +168,16 @@ def decode_served(body: bytes) -> ServedRecord:
         failures=tuple(Failure(component, reason) for component, reason in told.failures),
         features=_features(told),
     )
+
+
+def read_then(record: ServedRecord, declared: Declarations) -> FeatureFrame | None:
+    """Return the kept columns that were read; None = none were kept. NaN of a feature that failed was not read."""
+    kept = record.features
+    if kept is None:
+        return None
+    lost = lost_columns({each.component for each in record.failures}, kept.names, declared)
+    places = [place for place, name in enumerate(kept.names) if name not in lost]
+    return FeatureFrame(tuple(kept.names[place] for place in places), kept.values[:, places])
 
 
 def _features(told: ServedBody) -> LoggedFeatures | None:
