@@ -1,0 +1,349 @@
+"""A model as files: a folder with a manifest that says what it is, and one file for each of its arrays.
+
+A version's name is a number and the first 12 hex digits of the SHA-256 of its manifest; the manifest has length and
+SHA-256 of every other file. So no bit can change unseen: neither in a file, nor in the manifest, nor in the name.
+
+Arrays rest as ``.npy``, one file each, as those of a snapshot do: any NumPy reads them, and each lies in memory of its
+own, aligned. They are read, not mapped: what was verified is then what answers, whatever becomes of the disk, where a
+mapped file that somebody cuts short ends the process at the next request that touches it.
+"""
+
+import io
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import ArtifactInvalid
+from midstream.models.model import Arrays
+
+SCHEMA_VERSION = 1
+"""Raised by whoever changes what a manifest or a file means."""
+MANIFEST = "manifest.json"
+MANIFEST_BYTES_MAX = 1 << 20
+"""1,000 files at 200 bytes, 1,000 inputs at 130 and as much again for options and metrics."""
+FILES_MAX = 1_000
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+"""What a model may be called."""
+VERSION = re.compile(r"(\d{4,9})-[0-9a-f]{12}\Z")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}\Z")
+_TEMPORARY = ".writing-"
+_PIECE_BYTES = 1 << 24
+"""What is read or written between two moments in which another thread may go on."""
+_HEADER_BYTES_MAX = 1 << 17
+_DTYPES = frozenset("biufUS")
+_HASH_DIGITS = 12
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model was fitted on: a stretch of the log, or data from elsewhere."""
+
+    log_id: str = ""
+    """Of the log; empty = the data came from elsewhere."""
+    generation: int = 0
+    """Of the log: its writing."""
+    first: int = 0
+    """Log position before the first event that was used."""
+    end: int = 0
+    """Log position behind the last one."""
+    begin_ms: int = 0
+    """Log time of the first event."""
+    end_ms: int = 0
+    """Log time of the last one."""
+    counts: dict[str, int] = {}
+    """How many there were: ``events``, ``users``, ``items``, ``rows``."""
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is said of a model when it is written."""
+
+    name: str
+    """Of the model, as ``NAME``."""
+    kind: str
+    """Of ``models.loading.KINDS``."""
+    inputs: tuple[str, ...] = ()
+    """Features that a row model reads, in order."""
+    vocabulary_hash: str = ""
+    """``content_hash`` of an item model's vocabulary."""
+    options: dict[str, object] = {}
+    """Those of the fit, as JSON; the seed among them."""
+    window: Window = Window()
+    config_hash: str = ""
+    """Of the configuration under which it was fitted."""
+    code_version: str = ""
+    """Release of the program that fitted it."""
+    made_ms: int = 0
+    """When, by the clock of who made it."""
+    metrics: dict[str, float | None] = {}
+    """What it was judged by, on data that it was not fitted on; None = could not be computed."""
+
+
+class ArtifactFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(Draft, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The content of ``manifest.json``."""
+
+    schema_version: int
+    number: int
+    """Of the version: higher than that of every version that was there when it was written."""
+    files: dict[str, ArtifactFile]
+    """By name, all but the manifest."""
+
+
+class _Schema(msgspec.Struct):
+    """What is read first of a manifest of whatever release."""
+
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What is fitted, as it is written and read."""
+
+    arrays: Arrays
+    """By name, such as ``item.factors``; the vocabulary's and golden ones among them."""
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """What a library wrote, by file name, such as ``trees.txt`` or ``network.onnx``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """One version, every byte of which was verified."""
+
+    version: str
+    manifest: Manifest
+    arrays: Mapping[str, NDArray[np.generic]]
+    files: Mapping[str, bytes]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(each.bytes for each in self.manifest.files.values())
+
+
+def write_artifact(folder: Path, draft: Draft, content: Content) -> str:
+    """Write a model as a new version; it is there whole or not at all, and durable when this returns.
+
+    Args:
+        folder: Of the versions of this model; made if it is not there.
+        draft: What is said of it.
+        content: Must be finite where its kind says so: ``models.loading`` refuses it otherwise, when it is read.
+
+    Returns:
+        The version, such as ``0007-3fa9c2d41b22``: also the name of its folder.
+
+    Raises:
+        ArtifactInvalid: A name that cannot be used, an array of objects, or more files than may be.
+        OSError: The disk; what was begun is removed.
+    """
+    _require_writable(draft, content)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = max((int(each.partition("-")[0]) for each in versions(folder)), default=0) + 1
+    temporary = folder / f"{_TEMPORARY}{number:04d}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        files = _write_files(temporary, content)
+        fields = {name: getattr(draft, name) for name in Draft.__struct_fields__}
+        manifest = Manifest(**fields, schema_version=SCHEMA_VERSION, number=number, files=files)
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        _write(temporary / MANIFEST, (text,))
+        _sync_folder(temporary)
+        version = f"{number:04d}-{sha256(text).hexdigest()[:_HASH_DIGITS]}"
+        temporary.rename(folder / version)
+        _sync_folder(folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
+        raise
+    return version
+
+
+def versions(folder: Path) -> list[str]:
+    """Return the versions of one model that lie in a folder, the oldest number first; none when there is no folder."""
+    if not folder.is_dir():
+        return []
+    found = [each.name for each in folder.iterdir() if VERSION.match(each.name)]
+    return sorted(found, key=lambda name: (int(name.partition("-")[0]), name))
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what interrupted writers left beside the versions of a model."""
+    return sorted(folder.glob(f"{_TEMPORARY}*"))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a version, verified by the folder's name; no other file is looked at.
+
+    Raises:
+        ArtifactInvalid: It is missing, damaged, of another schema or another version.
+    """
+    named = VERSION.match(folder.name)
+    if named is None:
+        message = f"{folder.name!r} is no version: 0007-3fa9c2d41b22 looks like one"
+        raise ArtifactInvalid(message)
+    text = bytes(_read(folder / MANIFEST, None))
+    if sha256(text).hexdigest()[:_HASH_DIGITS] != folder.name.partition("-")[2]:
+        message = f"{folder.name}: the manifest is not the one that the version is named after"
+        raise ArtifactInvalid(message)
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema_version
+        if schema != SCHEMA_VERSION:
+            message = f"{folder.name}: it has schema {schema}, this release reads {SCHEMA_VERSION}"
+            raise ArtifactInvalid(message)
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"{folder.name}: the manifest cannot be read: {error}"
+        raise ArtifactInvalid(message) from error
+    if manifest.number != int(named[1]):
+        message = f"{folder.name}: the manifest is of version number {manifest.number}"
+        raise ArtifactInvalid(message)
+    return manifest
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Return a version of which every byte was verified.
+
+    Cost: its bytes once from disk and once through SHA-256, in pieces between which other threads go on.
+
+    Args:
+        folder: Of the version; its name is the version.
+
+    Raises:
+        ArtifactInvalid: Whatever is not as it was written: a file that is missing, superfluous, cut short, damaged or
+            of another schema.
+    """
+    manifest = read_manifest(folder)
+    try:
+        there = {each.name for each in folder.iterdir()} - {MANIFEST}
+    except OSError as error:
+        message = f"{folder.name}: it cannot be read: {error}"
+        raise ArtifactInvalid(message) from error
+    if there != manifest.files.keys():
+        message = f"{folder.name}: its files are not those of the manifest: {sorted(there ^ manifest.files.keys())[:3]}"
+        raise ArtifactInvalid(message)
+    arrays: dict[str, NDArray[np.generic]] = {}
+    files: dict[str, bytes] = {}
+    for name, told in manifest.files.items():
+        content = _read(folder / name, told.bytes)
+        if _digest(content) != told.sha256:
+            message = f"{folder.name}: {name} does not match its SHA-256"
+            raise ArtifactInvalid(message)
+        if name.endswith(".npy"):
+            arrays[name.removesuffix(".npy")] = _parse(name, content)
+        else:
+            files[name] = content.tobytes()
+    return Artifact(folder.name, manifest, arrays, files)
+
+
+def _require_writable(draft: Draft, content: Content) -> None:
+    if not NAME.match(draft.name):
+        message = f"a model cannot be called {draft.name!r}: small letters, digits and _, up to 64, a letter first"
+        raise ArtifactInvalid(message)
+    for name, array in content.arrays.items():
+        if not _FILE.match(name) or array.dtype.kind not in _DTYPES:
+            message = f"{name!r} is no name of an array, or {array.dtype} no type that is written"
+            raise ArtifactInvalid(message)
+    for name in content.files:
+        if not _FILE.match(name) or name.endswith(".npy") or name == MANIFEST:
+            message = f"a file of a model cannot be called {name!r}"
+            raise ArtifactInvalid(message)
+    if len(content.arrays) + len(content.files) > FILES_MAX:
+        message = f"{len(content.arrays) + len(content.files)} files came, at most {FILES_MAX} may be"
+        raise ArtifactInvalid(message)
+
+
+def _write_files(temporary: Path, content: Content) -> dict[str, ArtifactFile]:
+    found = {f"{name}.npy": _write_array(temporary / f"{name}.npy", each) for name, each in content.arrays.items()}
+    return found | {name: _write(temporary / name, (each,)) for name, each in content.files.items()}
+
+
+def _write_array(path: Path, array: NDArray[np.generic]) -> ArtifactFile:
+    whole = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
+    return _write(path, (header.getvalue(), whole.reshape(-1).view(np.uint8).data))
+
+
+def _write(path: Path, parts: tuple[bytes | memoryview, ...]) -> ArtifactFile:
+    digest, written = sha256(), 0
+    with path.open("xb", buffering=0) as file:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                count = file.write(view[:_PIECE_BYTES])
+                digest.update(view[:count])
+                view, written = view[count:], written + count
+        os.fsync(file.fileno())
+    return ArtifactFile(written, digest.hexdigest())
+
+
+def _read(path: Path, wanted: int | None) -> memoryview:
+    """Return the bytes of a file, which has as many as are wanted, in memory that an array may lie in."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with io.FileIO(descriptor) as file:
+            size = os.fstat(descriptor).st_size
+            _require_size(path, size, wanted)
+            buffer = np.empty(size, dtype=np.uint8)
+            filled = 0
+            while filled < size and (count := file.readinto(buffer[filled : filled + _PIECE_BYTES].data)):
+                filled += count
+    except OSError as error:
+        message = f"{path.parent.name}: {path.name} cannot be read: {error}"
+        raise ArtifactInvalid(message) from error
+    if filled != size:
+        message = f"{path.parent.name}: {path.name} ended after {filled} of {size} bytes"
+        raise ArtifactInvalid(message)
+    return buffer.data
+
+
+def _require_size(path: Path, size: int, wanted: int | None) -> None:
+    """Refuse another size than is wanted, before memory is taken for it; of a manifest one above its maximum."""
+    if size > MANIFEST_BYTES_MAX if wanted is None else size != wanted:
+        right = f"at most {MANIFEST_BYTES_MAX}" if wanted is None else str(wanted)
+        message = f"{path.parent.name}: {path.name} has {size} bytes where {right} are right"
+        raise ArtifactInvalid(message)
+
+
+def _digest(content: memoryview) -> str:
+    digest = sha256()
+    for start in range(0, len(content), _PIECE_BYTES):
+        digest.update(content[start : start + _PIECE_BYTES])
+    return digest.hexdigest()
+
+
+def _parse(name: str, content: memoryview) -> NDArray[np.generic]:
+    """Return the array whose file this is, in the memory of the file."""
+    header = io.BytesIO(content[:_HEADER_BYTES_MAX])
+    try:
+        release = np.lib.format.read_magic(header)
+        shape, is_fortran, kind = np.lib.format.read_array_header_1_0(header)
+    except ValueError as error:
+        message = f"{name} is no array: {error}"
+        raise ArtifactInvalid(message) from error
+    length = header.tell() + math.prod(shape) * kind.itemsize
+    if release != (1, 0) or is_fortran or kind.kind not in _DTYPES or length != len(content):
+        message = f"{name} is no array as they are written: another order, type or length"
+        raise ArtifactInvalid(message)
+    return np.ndarray(shape, dtype=kind, buffer=content, offset=header.tell())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

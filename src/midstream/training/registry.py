@@ -1,0 +1,175 @@
+"""The registry: immutable versions of models in one folder, ``<name>/<version>/``, and nothing about which one serves.
+
+A version is published once and never changed; what is in the folder is all there is, so there is no index that could
+say otherwise. Which version is champion, challenger or shadow is no file either: that is an event in the log.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.core.errors import ArtifactInvalid, MidstreamError, NotFound
+from midstream.models.artifact import (
+    NAME,
+    Artifact,
+    Content,
+    Draft,
+    Manifest,
+    leftovers,
+    read_artifact,
+    read_manifest,
+    versions,
+    write_artifact,
+)
+from midstream.models.loading import load
+from midstream.models.model import ItemModel, RowModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A version that answers."""
+
+    name: str
+    version: str
+    manifest: Manifest
+    model: ItemModel | RowModel
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Models by name and version."""
+
+    folder: Path
+    """Need not be there until something is published."""
+
+    def publish(self, draft: Draft, content: Content) -> str:
+        """Write a new version, read it again and ask it its golden questions; return its name.
+
+        Args:
+            draft: What is said of it.
+            content: Of ``models.golden``: arrays, vocabulary and golden answers.
+
+        Raises:
+            ArtifactInvalid: It cannot be written, or what was written does not answer as it should; nothing stays.
+            ExtraMissing: What reads its kind is not installed; nothing stays.
+            OSError: The disk; nothing stays.
+        """
+        version = write_artifact(self.folder / draft.name, draft, content)
+        try:
+            self.load(draft.name, version)
+        except MidstreamError:
+            shutil.rmtree(self.folder / draft.name / version)
+            raise
+        return version
+
+    def names(self) -> list[str]:
+        """Return the models of which there is a version, by name."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(each.name for each in self.folder.iterdir() if NAME.match(each.name) and versions(each))
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model, the oldest number first; none when there are none."""
+        return versions(self._of(name))
+
+    def find(self, name: str, wanted: str = "") -> str:
+        """Return the version that is meant by some text.
+
+        Args:
+            name: Of the model.
+            wanted: The version, its number (``7``), or how its digits begin (``3fa9``); empty = the newest.
+
+        Raises:
+            NotFound: None is meant, or more than one.
+        """
+        there = self.versions(name)
+        if not there:
+            message = f"no version of a model {name!r} is there. Models: {', '.join(self.names()) or 'none'}"
+            raise NotFound(message)
+        if wanted in there:
+            return wanted
+        numbered = [each for each in there if wanted.isdecimal() and int(each.partition("-")[0]) == int(wanted)]
+        meant = numbered or [each for each in there if wanted and each.partition("-")[2].startswith(wanted)]
+        if not wanted:
+            return there[-1]
+        if len(meant) != 1:
+            said = "no version" if not meant else "more than one version"
+            message = f"{wanted!r} is {said} of {name!r}. Versions: {', '.join(there[-10:])}"
+            raise NotFound(message)
+        return meant[0]
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """Return what a version says of itself, verified by its name.
+
+        Raises:
+            NotFound: It is not there.
+            ArtifactInvalid: It is damaged, or of another model.
+        """
+        folder = self._there(name, version)
+        return _named(read_manifest(folder), name, folder)
+
+    def manifests(self, name: str) -> Sequence[Manifest | ArtifactInvalid]:
+        """Return what each version says of itself, as ``versions`` orders them, or why it cannot be read."""
+        found: list[Manifest | ArtifactInvalid] = []
+        for version in self.versions(name):
+            try:
+                found.append(self.manifest(name, version))
+            except ArtifactInvalid as error:
+                found.append(error)
+        return found
+
+    def read(self, name: str, version: str) -> Artifact:
+        """Return a version of which every byte was verified.
+
+        Raises:
+            NotFound: It is not there.
+            ArtifactInvalid: It is damaged, or of another model.
+        """
+        folder = self._there(name, version)
+        artifact = read_artifact(folder)
+        _named(artifact.manifest, name, folder)
+        return artifact
+
+    def load(self, name: str, version: str) -> Loaded:
+        """Return a version that has answered its golden questions. Cost: as ``read``, and that of its kind.
+
+        Raises:
+            NotFound: It is not there.
+            ArtifactInvalid: It is damaged, or not what it says.
+            ExtraMissing: A library that reads its kind is not installed.
+        """
+        artifact = self.read(name, version)
+        return Loaded(name, version, artifact.manifest, load(artifact))
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove a version, for good. Nothing asks whether it serves.
+
+        Raises:
+            NotFound: It is not there.
+        """
+        shutil.rmtree(self._there(name, version))
+
+    def clean(self) -> None:
+        """Remove what writers left that were interrupted. None may be at work."""
+        for name in self.folder.iterdir() if self.folder.is_dir() else ():
+            for left in leftovers(name):
+                shutil.rmtree(left)
+
+    def _of(self, name: str) -> Path:
+        """Return the folder of a model; that of a name that none can have is not there."""
+        return self.folder / (name if NAME.match(name) else "-")
+
+    def _there(self, name: str, version: str) -> Path:
+        if version not in self.versions(name):
+            message = f"no version {version!r} of a model {name!r} is there"
+            raise NotFound(message)
+        return self._of(name) / version
+
+
+def _named(manifest: Manifest, name: str, folder: Path) -> Manifest:
+    """Refuse a version that lies with another model than its own."""
+    if manifest.name != name:
+        message = f"{folder.name}: it is a version of {manifest.name!r} and lies with those of {name!r}"
+        raise ArtifactInvalid(message)
+    return manifest

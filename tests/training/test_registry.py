@@ -1,0 +1,99 @@
+"""The registry: what is published answers, is found by what people type, and nothing half done has a name."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from midstream.core.errors import ArtifactInvalid, NotFound
+from midstream.models.artifact import Content, Draft
+from midstream.models.golden import item_content
+from midstream.models.histories import Histories
+from midstream.models.item_to_item import ItemToItem
+from midstream.models.vocabulary import ItemVocabulary
+from midstream.state.hashing import id_hash
+from midstream.training.registry import Registry
+
+HISTORIES = Histories.of([[0, 1], [2]])
+
+
+def model_of(seed: int = 0, items: int = 5) -> ItemToItem:
+    """Return a model of random weights."""
+    ids = [f"item-{number}" for number in range(items)]
+    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemToItem.of(vocabulary, csr_matrix(np.random.default_rng(seed).random((items, items))))
+
+
+def published(registry: Registry, name: str = "near", seed: int = 0) -> str:
+    """Publish a model; return its version."""
+    model = model_of(seed)
+    draft = Draft(name=name, kind="item_to_item", vocabulary_hash=model.vocabulary.content_hash)
+    return registry.publish(draft, item_content(model, HISTORIES))
+
+
+def test_what_is_published_is_listed_found_and_answers(tmp_path: Path) -> None:
+    """Models by name, versions by number; a version by its name, number, first digits, or as the newest."""
+    registry = Registry(tmp_path / "models")
+    assert registry.names() == []
+    assert registry.versions("near") == []
+    first, second = published(registry), published(registry, seed=1)
+    other = published(registry, "far")
+    registry.clean()
+    assert registry.names() == ["far", "near"]
+    assert registry.versions("near") == [first, second]
+    assert [registry.find("near", each) for each in (first, "1", "0002", second[5:9], "")] == [
+        first,
+        first,
+        second,
+        second,
+        second,
+    ]
+    loaded = registry.load("far", other)
+    assert isinstance(loaded.model, ItemToItem)
+    assert (loaded.model.scores(HISTORIES) == model_of().scores(HISTORIES)).all()
+    assert [each.number for each in registry.manifests("near") if not isinstance(each, ArtifactInvalid)] == [1, 2]
+    registry.remove("near", first)
+    assert registry.versions("near") == [second]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    """An unknown model, an unknown version, one that could be two, and names that lead elsewhere."""
+    registry = Registry(tmp_path / "models")
+    first = published(registry)
+    for name, wanted in (("nobody", ""), ("near", "9"), ("near", "zz"), ("../models/near", ""), ("", "")):
+        with pytest.raises(NotFound):
+            registry.find(name, wanted)
+    with pytest.raises(NotFound):
+        registry.read("near", "0001-000000000000")
+    with pytest.raises(NotFound):
+        registry.read("near", f"../near/{first}")
+    shutil.copytree(
+        tmp_path / "models/near" / first, tmp_path / "models/near" / f"{first[:-1]}{'10'[int(first[-1] == '1')]}"
+    )
+    with pytest.raises(NotFound, match="more than one"):
+        registry.find("near", "1")
+
+
+def test_a_version_that_does_not_answer_as_it_should_is_not_published(tmp_path: Path) -> None:
+    """A model of NaN is refused before anybody sees it."""
+    registry = Registry(tmp_path / "models")
+    first = published(registry)
+    model = model_of()
+    content = item_content(model, HISTORIES)
+    draft = Draft(name="near", kind="item_to_item", vocabulary_hash=model.vocabulary.content_hash)
+    broken = Content({**content.arrays, "weight": np.full_like(model.weight, np.nan)})
+    with pytest.raises(ArtifactInvalid, match="NaN"):
+        registry.publish(draft, broken)
+    assert registry.versions("near") == [first]
+
+
+def test_a_version_that_lies_with_another_model_is_refused(tmp_path: Path) -> None:
+    """The folder's name is not asked who it is: the manifest says."""
+    registry = Registry(tmp_path / "models")
+    version = published(registry)
+    shutil.copytree(tmp_path / "models/near", tmp_path / "models/far")
+    with pytest.raises(ArtifactInvalid, match="'near'"):
+        registry.load("far", version)
+    assert isinstance(registry.manifests("far")[0], ArtifactInvalid)
