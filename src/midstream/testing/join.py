@@ -1,10 +1,11 @@
 """The join of slates with what followed, in plain dictionaries: the reference for ``state.outcomes``.
 
-One event after another, nothing shared with the kernels but the settings and the hash of an id.
+One event after another, nothing shared with the kernels but the settings and the hash of an id. What leaves at the
+front stands in an ``OrderedDict``: the first key of a dict that lost many is found by walking over all those.
 """
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -64,24 +65,30 @@ class ReferenceJoin:
     def __init__(self, settings: FoldSettings) -> None:
         """Begin without any."""
         self.settings = settings
-        self.slates: dict[int, JoinedSlate] = {}
-        self.waiting: list[Waiting] = []
+        self.slates: OrderedDict[int, JoinedSlate] = OrderedDict()
         self.left: list[JoinedSlate] = []
         self.totals: Counter[str] = Counter()
         self.counts: Counter[tuple[tuple[str, str, str], str]] = Counter()
         self.groups: list[tuple[str, str, str]] = []
         self._held_positions = 0
-        self._waiting_for: Counter[int] = Counter()
-        """How many wait for each request, so that a slate for which nothing waits asks nobody."""
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        """What waits, by the number of its coming."""
+        self._numbers: dict[int, list[int]] = {}
+        """Of what waits for each request, in the order in which it came."""
+        self._came = 0
+
+    @property
+    def waiting(self) -> list[Waiting]:
+        """What waits for a slate, the first that came first."""
+        return list(self._waiting.values())
 
     def pass_time(self, now_ms: int) -> None:
         """Let what is older than the window go; before each event, whatever it is."""
         limit = self.settings.outcome_window.ms
         while self.slates and now_ms - next(iter(self.slates.values())).log_time_ms > limit:
             self._leave("slate_expired")
-        while self.waiting and now_ms - self.waiting[0].log_time_ms > limit:
-            self._waiting_for[self.waiting.pop(0).request] -= 1
-            self.totals["outcome_unattributed"] += 1
+        while self._waiting and now_ms - next(iter(self._waiting.values())).log_time_ms > limit:
+            self._give_up()
 
     def add(self, event: Event, log_position: int, event_time_ms: int) -> None:
         """Take an event that is no duplicate, with its event time by the rule of lateness."""
@@ -100,7 +107,7 @@ class ReferenceJoin:
             if slate.user and slate.user in users:
                 slate.user = 0
                 self.totals["slate_forgotten"] += 1
-        for outcome in self.waiting:
+        for outcome in self._waiting.values():
             outcome.user = 0 if outcome.user in users else outcome.user
 
     def _serve(self, event: Event, log_position: int) -> None:
@@ -129,14 +136,18 @@ class ReferenceJoin:
         self._held_positions += len(positions)
         self.counts[group, "slates"] += 1
         self.counts[group, "positions"] += len(positions)
-        if self._waiting_for.pop(request, 0):
-            came = [each for each in self.waiting if each.request == request]
-            self.waiting = [each for each in self.waiting if each.request != request]
-            for each in came:
-                self._join(each)
+        for number in self._numbers.pop(request, ()):
+            self._join(self._waiting.pop(number))
+
+    def _give_up(self) -> None:
+        number, outcome = self._waiting.popitem(last=False)
+        self._numbers[outcome.request].remove(number)
+        if not self._numbers[outcome.request]:
+            del self._numbers[outcome.request]
+        self.totals["outcome_unattributed"] += 1
 
     def _leave(self, why: str) -> None:
-        slate = self.slates.pop(next(iter(self.slates)))
+        _, slate = self.slates.popitem(last=False)
         self._held_positions -= len(slate.positions)
         self.left.append(slate)
         self.totals[why] += 1
@@ -157,12 +168,12 @@ class ReferenceJoin:
         if outcome.request in self.slates:
             self._join(outcome)
             return
-        if len(self.waiting) == self.settings.limits.outcomes_waiting_max:
-            self._waiting_for[self.waiting.pop(0).request] -= 1
-            self.totals["outcome_unattributed"] += 1
+        if len(self._waiting) == self.settings.limits.outcomes_waiting_max:
+            self._give_up()
             self.totals["outcome_waiting_evicted"] += 1
-        self.waiting.append(outcome)
-        self._waiting_for[outcome.request] += 1
+        self._waiting[self._came] = outcome
+        self._numbers.setdefault(outcome.request, []).append(self._came)
+        self._came += 1
 
     def _join(self, outcome: Waiting) -> None:
         slate = self.slates[outcome.request]
