@@ -150,6 +150,8 @@ def check_reads(vocabulary, twin):
         assert vocabulary.user_hash(slot) == id_hash(user_id)
     ids = list(twin.items)
     assert vocabulary.item_indices([*ids, "nothing", ""]).tolist() == [*range(len(ids)), -1, -1]
+    hashes = np.array([id_hash(each) for each in [*ids, "nothing"]] + [0], dtype=np.uint64)
+    assert vocabulary.item_indices_of_hashes(hashes).tolist() == [*range(len(ids)), -1, -1]
     assert vocabulary.item_ids(np.arange(len(ids), dtype=np.int32)) == ids
     assert [vocabulary.item_id(index) for index in range(len(ids))] == ids
     assert vocabulary.item_hash.tolist() == [id_hash(each) for each in ids]

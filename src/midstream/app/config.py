@@ -19,6 +19,7 @@ from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.item_model import AnyItemModelSource
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
@@ -36,7 +37,18 @@ class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     options: dict[str, Any] = {}
 
 
-AnySource = SessionKnn | Covisitation | Similar | Trending | Popular | RecentItems | RepeatItems | Editorial | Custom
+AnySource = (
+    SessionKnn
+    | Covisitation
+    | Similar
+    | Trending
+    | Popular
+    | RecentItems
+    | RepeatItems
+    | Editorial
+    | AnyItemModelSource
+    | Custom
+)
 AnySelector = TopK | Custom
 
 
@@ -116,6 +128,25 @@ class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     baseline: str = ""
 
 
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[models]]``: what is fitted, and on which part of the log."""
+
+    name: str
+    kind: str
+    options: dict[str, Any] = {}
+    last: str = ""
+    since: str | int = ""
+    until: str | int = ""
+    histories: Literal["user", "session"] = "user"
+    actions: dict[str, float] = {}
+    placement: str = ""
+    validation: float = 0.1
+    acts_max: int = 1_000
+    seed: int = 0
+    time_max: Duration = Duration("1h")
+    memory_bytes_max: int = 4 << 30
+
+
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[placements]]``: where a slate goes, and what fills it."""
 
@@ -155,6 +186,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     monitoring: MonitoringSection = MonitoringSection()
     features: tuple[AnyFeature, ...] = ()
     tables: tuple[Table, ...] = ()
+    models: tuple[Model, ...] = ()
     placements: tuple[Placement, ...] = (Placement(),)
 
     def half_lives(self) -> tuple[Duration, ...]:

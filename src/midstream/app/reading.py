@@ -220,5 +220,7 @@ def _page(where: str) -> str:
     """Return the page that explains a setting."""
     if where.startswith(("$.features", "$.tables")):
         return "docs/features.md"
+    if where.startswith("$.models"):
+        return "docs/models.md"
     part = where.partition("].")[2].partition("[")[0].partition(".")[0]
     return f"docs/{_PAGES.get(part, 'configuration')}.md"

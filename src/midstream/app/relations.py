@@ -1,10 +1,12 @@
 """What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from keyword import iskeyword
 
+from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.config import Config, Custom, Placement
+from midstream.app.model_relations import model_faults, model_source_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
@@ -17,6 +19,7 @@ from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.item_model import ItemModelSource
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
@@ -32,7 +35,7 @@ from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
-PAGE, SOURCES, FILTERS = "docs/configuration.md", "docs/sources.md", "docs/filters.md"
+SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
 FEATURES = "docs/features.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
@@ -40,8 +43,6 @@ SEGMENT_BYTES_MIN = 1 << 20
 """1 MiB: with less there are more files than a folder is quickly read with."""
 TYPES_MAX = 16
 """Interactions: a user's row has as many counters."""
-NAME_BYTES_MAX = 64
-"""Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
 ATTRIBUTES_MAX = 64
 PLACEMENTS_MAX = 1_000
 SOURCES_MAX = 8
@@ -100,29 +101,24 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _limits(config, has_size=not features)
     yield from _events(config)
     yield from _attributes(config)
+    yield from model_faults(config)
     yield from _placements(config)
-
-
-def _within(where: str, value: float, low: float, high: float, page: str = PAGE) -> Iterator[Fault]:
-    """Yield a fault unless a number lies within bounds; NaN does not."""
-    if not low <= value <= high:
-        yield Fault(where, f"{value} came.", f"From {low:,} to {high:,}.", page)
 
 
 def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
-    yield from _within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
-    yield from _within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
-    yield from _within("$.feedback.window", config.feedback.window.ms, 60_000, WINDOW_MS_MAX, "docs/feedback.md")
-    yield from _within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
-    yield from _within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
+    yield from within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
+    yield from within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    yield from within("$.feedback.window", config.feedback.window.ms, 60_000, WINDOW_MS_MAX, "docs/feedback.md")
+    yield from within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
+    yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
-    yield from _within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
+    yield from within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.
-    yield from _within("$.snapshots.keep", config.snapshots.keep, 2, 100)
+    yield from within("$.snapshots.keep", config.snapshots.keep, 2, 100)
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
-        yield from _within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
+        yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
     yield from _segment(config.trending.segment)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
@@ -138,13 +134,13 @@ def _segment(segment: str) -> Iterator[Fault]:
         came = f'"{segment}" names no attribute of a user or a context.'
         yield Fault(where, came, 'user.<name> or context.<name>, such as "user.country".', SOURCES)
     elif segment:
-        yield from _name(where, name)
+        yield from name_faults(where, name)
 
 
 def _history(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with how long events are kept."""
     hot = config.history.hot
-    yield from _within("$.history.hot", hot.ms, HOT_MS_MIN, KEEP_MS_MAX, "docs/data.md")
+    yield from within("$.history.hot", hot.ms, HOT_MS_MIN, KEEP_MS_MAX, "docs/data.md")
     try:
         keep_ms = config.history.keep_ms
     except ValueError as error:
@@ -163,7 +159,7 @@ def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
     faults: list[Fault] = []
     for name in limits.__struct_fields__:
         high = _LIMITS_HIGH.get(name, INDEX_MAX)
-        faults.extend(_within(f"$.limits.{name}", getattr(limits, name), 1, high))
+        faults.extend(within(f"$.limits.{name}", getattr(limits, name), 1, high))
     yield from faults
     if has_size and not faults:
         yield from _memory(config)
@@ -210,14 +206,14 @@ def _events(config: Config) -> Iterator[Fault]:
         where = f"$.events.types.{name}"
         if name in RESERVED_TYPES:
             yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
-        yield from _name(where, name)
-        yield from _within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)
+        yield from name_faults(where, name)
+        yield from within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)
     known = (*sorted(types), IMPRESSION)
     for name, worth in config.feedback.reward.items():
         where = f"$.feedback.reward.{name}"
         if name not in known:
             yield Fault(where, f'"{name}" is no action.', f"One of {', '.join(known)}.", "docs/feedback.md")
-        yield from _within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "docs/feedback.md")
+        yield from within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "docs/feedback.md")
 
 
 def _attributes(config: Config) -> Iterator[Fault]:
@@ -227,19 +223,12 @@ def _attributes(config: Config) -> Iterator[Fault]:
         yield Fault("$.items.attributes", f"{len(attributes)} came.", f"At most {ATTRIBUTES_MAX}.", PAGE)
     for name in attributes:
         where = f"$.items.attributes.{name}"
-        yield from _name(where, name)
+        yield from name_faults(where, name)
         if name == "available":
             yield Fault(where, '"available" is always there.', "Leave it out.", PAGE)
         elif not (name.isascii() and name.isidentifier()) or iskeyword(name):
             right = "Letters, digits and _, no digit first, no word of Python: filters say item.<name>."
             yield Fault(where, f'"{name}" cannot be written in a filter.', right, FILTERS)
-
-
-def _name(where: str, name: str) -> Iterator[Fault]:
-    """Yield a fault unless a name has a usable length."""
-    length = len(name.encode())
-    if not 1 <= length <= NAME_BYTES_MAX:
-        yield Fault(where, f"The name has {length} bytes.", f"From 1 to {NAME_BYTES_MAX}.", PAGE)
 
 
 def _placements(config: Config) -> Iterator[Fault]:
@@ -249,7 +238,7 @@ def _placements(config: Config) -> Iterator[Fault]:
     names: set[str] = set()
     for number, placement in enumerate(config.placements):
         where = f"$.placements[{number}]"
-        yield from _name(f"{where}.name", placement.name)
+        yield from name_faults(f"{where}.name", placement.name)
         if placement.name in names:
             yield Fault(f"{where}.name", f'"{placement.name}" is there already.', "A name of its own.", PAGE)
         names.add(placement.name)
@@ -268,11 +257,11 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
         place = f"{where}.features[{number}]"
         if name not in known:
             came = f'"{name}" is not a declared feature.{nearest(name, known)}'
-            right = f"Features: {_listed(known)}" if known else "The name of one of [[features]]; there is none."
+            right = f"Features: {listed(known)}" if known else "The name of one of [[features]]; there is none."
             yield Fault(place, came, right, FEATURES)
         elif name in placement.features[:number]:
             yield Fault(place, f'"{name}" is there already.', "Each once.", FEATURES)
-    yield from _within(f"{where}.log_features", placement.log_features, 0.0, 1.0, FEATURES)
+    yield from within(f"{where}.log_features", placement.log_features, 0.0, 1.0, FEATURES)
     if placement.log_features > 0 and not placement.features:
         came = f"{placement.log_features} came, and the placement reads no features."
         yield Fault(f"{where}.log_features", came, 'features = ["..."] beside it, or 0.', FEATURES)
@@ -280,12 +269,12 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
 
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the numbers of a placement."""
-    yield from _within(f"{where}.slate_size_max", placement.slate_size_max, 1, SLATE_SIZE_MAX)
+    yield from within(f"{where}.slate_size_max", placement.slate_size_max, 1, SLATE_SIZE_MAX)
     if not 1 <= placement.slate_size <= placement.slate_size_max:
         right = f"From 1 to slate_size_max, {placement.slate_size_max}."
         yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
-    yield from _within(f"{where}.deadline", placement.deadline.ms, 1, DEADLINE_MS_MAX)
-    yield from _within(f"{where}.editorial", len(placement.editorial), 0, EDITORIAL_MAX, SOURCES)
+    yield from within(f"{where}.deadline", placement.deadline.ms, 1, DEADLINE_MS_MAX)
+    yield from within(f"{where}.editorial", len(placement.editorial), 0, EDITORIAL_MAX, SOURCES)
 
 
 def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -300,7 +289,7 @@ def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault
         if source.name in names or source.name == "catalogue":
             yield Fault(f"{place}.name", f'"{source.name}" is there already.', "A name of its own.", SOURCES)
         names.add(source.name)
-        yield from _name(f"{place}.name", source.name)
+        yield from name_faults(f"{place}.name", source.name)
         yield from _source(config, source, place)
 
 
@@ -309,35 +298,37 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
     limits = config.limits
     match source:
         case Popular() | Trending():
-            yield from _within(f"{place}.limit", source.limit, 1, limits.hot_items_max, SOURCES)
-            yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+            yield from within(f"{place}.limit", source.limit, 1, limits.hot_items_max, SOURCES)
+            yield from within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
             if isinstance(source, Trending):
                 yield from _by_segment(config, source, place)
         case Covisitation():
-            yield from _within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
+            yield from within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
         case Similar():
-            yield from _within(f"{place}.limit", source.limit, 1, ANSWER_MAX, SOURCES)
-            yield from _within(f"{place}.pairs_min", source.pairs_min, 0, ANSWER_MAX, SOURCES)
-            yield from _within(f"{place}.evidence", source.evidence, EVIDENCE_MIN, WEIGHT_MAX, SOURCES)
+            yield from within(f"{place}.limit", source.limit, 1, ANSWER_MAX, SOURCES)
+            yield from within(f"{place}.pairs_min", source.pairs_min, 0, ANSWER_MAX, SOURCES)
+            yield from within(f"{place}.evidence", source.evidence, EVIDENCE_MIN, WEIGHT_MAX, SOURCES)
         case Editorial():
-            yield from _within(f"{place}.items", len(source.items), 0, EDITORIAL_MAX, SOURCES)
+            yield from within(f"{place}.items", len(source.items), 0, EDITORIAL_MAX, SOURCES)
         case SessionKnn():
-            yield from _within(f"{place}.entries_max", source.entries_max, 1, limits.index_entries_max, SOURCES)
-            yield from _within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
+            yield from within(f"{place}.entries_max", source.entries_max, 1, limits.index_entries_max, SOURCES)
+            yield from within(f"{place}.history_items_max", source.history_items_max, 0, limits.user_ring_max, SOURCES)
         case RecentItems():
-            yield from _within(f"{place}.limit", source.limit, 1, limits.new_items_max, SOURCES)
-            yield from _within(f"{place}.impressions_max", source.impressions_max, 0, 2**31 - 1, SOURCES)
+            yield from within(f"{place}.limit", source.limit, 1, limits.new_items_max, SOURCES)
+            yield from within(f"{place}.impressions_max", source.impressions_max, 0, 2**31 - 1, SOURCES)
             for name, value in (("max_age", source.max_age), ("half_life", source.half_life)):
-                yield from _within(f"{place}.{name}", value.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+                yield from within(f"{place}.{name}", value.ms, 60_000, WINDOW_MS_MAX, SOURCES)
         case RepeatItems():
             yield from _repeat(config, source, place)
+        case ItemModelSource():
+            yield from model_source_faults(config, source, place)
         case _:
             return
 
 
 def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]:
     """Yield what is wrong with the options of ``trending`` that are about segments."""
-    yield from _within(f"{place}.segment_prior", source.segment_prior, 1.0, WEIGHT_MAX, SOURCES)
+    yield from within(f"{place}.segment_prior", source.segment_prior, 1.0, WEIGHT_MAX, SOURCES)
     if not source.by_segment:
         return
     if not config.trending.segment:
@@ -352,16 +343,16 @@ def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]
 def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
     """Yield what is wrong with the options of one ``repeat``."""
     # More than the ring holds are never found, so the bound is that of the other lists.
-    yield from _within(f"{place}.limit", source.limit, 1, REPEAT_LIMIT_MAX, SOURCES)
-    yield from _within(f"{place}.min_gap", source.min_gap.ms, 0, WINDOW_MS_MAX, SOURCES)
-    yield from _within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
-    yield from _within(f"{place}.early", source.early, 0.0, 1.0, SOURCES)
+    yield from within(f"{place}.limit", source.limit, 1, REPEAT_LIMIT_MAX, SOURCES)
+    yield from within(f"{place}.min_gap", source.min_gap.ms, 0, WINDOW_MS_MAX, SOURCES)
+    yield from within(f"{place}.half_life", source.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    yield from within(f"{place}.early", source.early, 0.0, 1.0, SOURCES)
     if not source.actions:
-        yield Fault(f"{place}.actions", "No action came.", f"Some of: {_listed(config.events.types)}", SOURCES)
+        yield Fault(f"{place}.actions", "No action came.", f"Some of: {listed(config.events.types)}", SOURCES)
     for number, name in enumerate(source.actions):
         if name not in config.events.types:
             came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
-            yield Fault(f"{place}.actions[{number}]", came, f"Some of: {_listed(config.events.types)}", SOURCES)
+            yield Fault(f"{place}.actions[{number}]", came, f"Some of: {listed(config.events.types)}", SOURCES)
 
 
 def _repeated(placement: Placement, where: str) -> Iterator[Fault]:
@@ -388,13 +379,9 @@ def _is_longer(told: str, duration: Duration) -> bool:
         return False
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
-
-
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the blend: each weight names a source and is a number from 0 to ``WEIGHT_MAX``."""
-    yield from _within(f"{where}.rank_offset", placement.rank_offset, *RANK_OFFSETS, SOURCES)
+    yield from within(f"{where}.rank_offset", placement.rank_offset, *RANK_OFFSETS, SOURCES)
     known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
     is_open = any(isinstance(each, Custom) for each in placement.sources)
     for name, weight in placement.weights.items():
@@ -424,9 +411,9 @@ def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[F
 def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
     """Yield a fault unless an exclusion is an age or a count."""
     if isinstance(told, int):
-        yield from _within(place, told, 1, count_max, FILTERS)
+        yield from within(place, told, 1, count_max, FILTERS)
         return
     try:
-        yield from _within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
+        yield from within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
     except ValueError as error:
         yield Fault(place, f"{error}.", 'An age such as "30d", or a count such as 5.', FILTERS)

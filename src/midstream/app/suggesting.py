@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
+from midstream.app.bounds import NAME_BYTES_MAX
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.reading import is_table
-from midstream.app.relations import NAME_BYTES_MAX
 from midstream.app.running import CONFIG_NAME
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import EventBatch

@@ -188,8 +188,15 @@ TABLES = """\
 # name = "quality"
 # path = "quality.parquet"
 """
+MODELS = """\
+# What is fitted on the log by `midstream train NAME` and answers once a version is promoted (docs/models.md). Such as:
+# [[models]]
+# name = "taste"
+# kind = "als"
+# last = "90d"
+"""
 SOURCES = """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
-recent_items, repeat, editorial, custom."""
+recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, custom."""
 COMMON_WORDS: Mapping[str, str] = {
     "name": "Stands in answers, metrics and weights.",
     "limit": "Items proposed at most.",
@@ -236,7 +243,7 @@ def template() -> str:
     default: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(Config(), enc_hook=str))
     sources = default["placements"][0].pop("sources")
     *tables, placements = _tables(default)
-    return "\n".join((HEAD, *tables, FEATURES, TABLES, placements, *_sources(sources)))
+    return "\n".join((HEAD, *tables, FEATURES, TABLES, MODELS, placements, *_sources(sources)))
 
 
 def _tables(default: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from midstream.app.config import Config, Placement
 from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
@@ -24,6 +26,7 @@ from midstream.ranking.repeats import Repeats
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
+from midstream.retrieval.item_model import ItemModelSource
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.similar import Similar
 from midstream.state.fold import Fold
@@ -83,7 +86,7 @@ def plan(
     """
     declared = declared or declarations(config, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
-    sources, floor = _sources(placement, where, folder)
+    sources, floor = _sources(config, placement, where, folder)
     blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
     selector = load(placement.selector, "selector", f"{where}.selector", folder)
@@ -129,10 +132,17 @@ def declarations(config: Config, folder: Path = HERE, name: str = FILE_NAME) -> 
     return Declarations(config.features, tuple(config.items.attributes.items()), tuple(tables.values()))
 
 
-def _sources(placement: Placement, where: str, folder: Path) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+def _sources(
+    config: Config, placement: Placement, where: str, folder: Path
+) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
     """Return the sources, and those of the floor: wherever popular and editorial are listed, they run in any case."""
+    weights = {each.name: each.actions for each in config.models}
     every: list[Any] = [
-        load(each, "source", f"{where}.sources[{n}]", folder) for n, each in enumerate(placement.sources)
+        load(each, "source", f"{where}.sources[{n}]", folder)
+        if not isinstance(each, ItemModelSource) or each.actions
+        # Acts weigh in a question what they weighed in the training.
+        else msgspec.structs.replace(each, actions=weights.get(each.model, {}))
+        for n, each in enumerate(placement.sources)
     ]
     if not any(isinstance(each, Popular) for each in every):
         every.append(Popular())

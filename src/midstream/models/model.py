@@ -10,7 +10,7 @@ may import (a training library, an extra) is imported inside it; answering needs
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,11 @@ class ItemModel(Protocol):
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary."""
         ...
+
+
+def is_item_model(model: object) -> TypeGuard[ItemModel]:
+    """Return whether a model is one that scores items."""
+    return hasattr(model, "best") and hasattr(model, "vocabulary")
 
 
 class RowModel(Protocol):

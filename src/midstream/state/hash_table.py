@@ -42,6 +42,15 @@ def find(wanted: np.uint64, hashes: NDArray[np.uint64], table: NDArray[np.int32]
 
 
 @kernel
+def find_each(
+    wanted: NDArray[np.uint64], hashes: NDArray[np.uint64], table: NDArray[np.int32], found: NDArray[np.int32]
+) -> None:
+    """Write the place that holds each hash, -1 when none does, to ``found`` (n,)."""
+    for i in range(len(wanted)):
+        found[i] = find(wanted[i], hashes, table)
+
+
+@kernel
 def insert(place: int, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> None:
     """Enter a place whose hash is set and not in the table."""
     mask = len(table) - 1

@@ -1,8 +1,10 @@
 """What a session or a user was busy with last: what the sources and features that go by it start from."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from midstream.core.types import Index, Moment
+from midstream.core.types import Index, Moment, Score
 from midstream.state.sessions import Sessions
 from midstream.state.users import Users
 
@@ -29,6 +31,35 @@ def _history(moment: Moment, history_items_max: int) -> Index:
     users = moment.table(Users)
     recent = users.recent(moment.user_index)
     return recent.item_index[users.is_positive[recent.action]][-history_items_max:]
+
+
+def last_acts(moment: Moment, actions: Mapping[str, float], items_max: int) -> tuple[Index, Score]:
+    """Return the items of the last acts of who asks, oldest first, and what each act weighs, more than 0.
+
+    First the user's own acts, those of the asking session among them, then items of the session that these are not
+    about (of a visitor without an id all of them), then those that the request sends along. Of an item of a session or
+    a request it is not known how it was acted on: it weighs as much as the least of the acts.
+
+    Args:
+        moment: The state.
+        actions: Action to weight; empty = as the settings say. Acts that weigh nothing, or speak against an item, are
+            left out.
+        items_max: The newest so many.
+    """
+    users, sent = moment.table(Users), moment.sent_item_index
+    weights = users.weights_of(actions)
+    positive = weights[weights > 0.0]
+    least = float(positive.min()) if len(positive) else 1.0
+    session = moment.recent_item_index[: len(moment.recent_item_index) - len(sent)]
+    own, weight = NO_ITEMS, np.empty(0)
+    if moment.user_index >= 0:
+        recent = users.recent(moment.user_index)
+        each = weights[recent.action]
+        own, weight = recent.item_index[each > 0.0], each[each > 0.0]
+        session = session[~np.isin(session, own)]
+    items = np.concatenate((own, session, sent)).astype(np.int32)[-items_max:]
+    full = np.concatenate((weight, np.full(len(session) + len(sent), least)))[-items_max:]
+    return items, full.astype(np.float32)
 
 
 def own_sessions(moment: Moment) -> list[int]:

@@ -202,6 +202,14 @@ class Users:
         """Whether each configured action speaks for the item (weight above 0), by the action's number."""
         return self._weights > 0.0
 
+    def weights_of(self, actions: Mapping[str, float]) -> NDArray[np.float64]:
+        """Return what each configured action weighs, by its number; without any named, what the settings say.
+
+        Args:
+            actions: Action to weight; those that are not named weigh nothing.
+        """
+        return np.array([actions.get(name, 0.0) for name in self._names]) if actions else self._weights.copy()
+
     def action_numbers(self, names: Sequence[str]) -> NDArray[np.int16]:
         """Return the numbers of those of these actions that are configured."""
         return np.array([self._names.index(name) for name in names if name in self._names], dtype=np.int16)

@@ -23,7 +23,7 @@ from midstream.state.aliases import Aliases
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures
 from midstream.state.event_columns import read_columns
-from midstream.state.hash_table import fill, find, table_size
+from midstream.state.hash_table import fill, find, find_each, table_size
 from midstream.state.hashing import id_hash
 from midstream.state.item_slots import ITEM_META, find_items, take_item
 from midstream.state.kernel import frozen_columns, kernel, signed
@@ -272,6 +272,15 @@ class Vocabulary:
         arena = np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8)
         found = np.empty(len(texts), dtype=np.int32)
         find_items(arena, lengths, found, self._item_hash, self._item_start, self._item_text, self._item_table)
+        return found
+
+    def item_indices_of_hashes(self, hashes: NDArray[np.uint64]) -> Index:
+        """Return the index of the item of each hash, in order; -1 = none. Cost: about 0.1 µs an item.
+
+        Of two items of one hash, which among 200,000 items happens once in a billion shops, it is one of the two.
+        """
+        found = np.empty(len(hashes), dtype=np.int32)
+        find_each(np.ascontiguousarray(hashes, dtype=np.uint64), self._item_hash, self._item_table, found)
         return found
 
     def item_id(self, item_index: int) -> str:

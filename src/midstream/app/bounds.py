@@ -1,0 +1,27 @@
+"""Checks that many relations of a configuration share: a number within bounds, a name of a usable length."""
+
+from collections.abc import Iterable, Iterator
+
+from midstream.core.errors import Fault
+
+PAGE = "docs/configuration.md"
+NAME_BYTES_MAX = 64
+"""Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
+
+
+def within(where: str, value: float, low: float, high: float, page: str = PAGE) -> Iterator[Fault]:
+    """Yield a fault unless a number lies within bounds; NaN does not."""
+    if not low <= value <= high:
+        yield Fault(where, f"{value} came.", f"From {low:,} to {high:,}.", page)
+
+
+def name_faults(where: str, name: str) -> Iterator[Fault]:
+    """Yield a fault unless a name has a usable length."""
+    length = len(name.encode())
+    if not 1 <= length <= NAME_BYTES_MAX:
+        yield Fault(where, f"The name has {length} bytes.", f"From 1 to {NAME_BYTES_MAX}.", PAGE)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in order, with commas."""
+    return ", ".join(sorted(names))

@@ -1,0 +1,136 @@
+"""What no single value of ``[[models]]`` can say, and of the sources that answer with a model."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from midstream.app.bounds import listed, name_faults, within
+from midstream.app.config import Config, Model
+from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.models.kinds import ITEM_KINDS, ItemKind
+from midstream.retrieval.item_model import SERVES, ItemModelSource
+
+PAGE, SOURCES = "docs/models.md", "docs/sources.md"
+MODELS_MAX = 32
+"""Each has arrays in the memory of every process that answers."""
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+WEIGHT_MAX = 1_000_000
+LIMIT_MAX = 10_000
+"""Items that one source proposes: five times what any scorer ranks in time."""
+TIME_MS_MAX = 7 * 86_400_000
+MEMORY_BYTES = (64 << 20, 1 << 44)
+_TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00Z".'
+
+
+def model_faults(config: Config) -> Iterator[Fault]:
+    """Yield everything that is wrong with the models of a configuration."""
+    yield from within("$.models", len(config.models), 0, MODELS_MAX, PAGE)
+    names: set[str] = set()
+    for number, model in enumerate(config.models):
+        where = f"$.models[{number}]"
+        yield from name_faults(f"{where}.name", model.name)
+        if not NAME_CHARACTERS.issuperset(model.name) or not model.name[:1].isalpha():
+            right = "Small letters, digits and _, a letter first: it names a folder."
+            yield Fault(f"{where}.name", f'"{model.name}" came.', right, PAGE)
+        elif model.name in names:
+            yield Fault(f"{where}.name", f'"{model.name}" is there already.', "A name of its own.", PAGE)
+        names.add(model.name)
+        yield from _kind(model, where)
+        yield from _range(model, where)
+        yield from _actions(config, model, where)
+        yield from within(f"{where}.validation", model.validation, 0.0, 0.5, PAGE)
+        yield from within(f"{where}.acts_max", model.acts_max, 2, 1_000_000, PAGE)
+        yield from within(f"{where}.seed", model.seed, 0, 2**31 - 1, PAGE)
+        yield from within(f"{where}.time_max", model.time_max.ms, 1_000, TIME_MS_MAX, PAGE)
+        yield from within(f"{where}.memory_bytes_max", model.memory_bytes_max, *MEMORY_BYTES, PAGE)
+
+
+def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with a source that answers with a model."""
+    yield from within(f"{place}.limit", source.limit, 1, LIMIT_MAX, SOURCES)
+    ring = config.limits.user_ring_max
+    yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
+    yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
+    by_name = {each.name: each for each in config.models}
+    model = by_name.get(source.model)
+    if model is None:
+        came = f'"{source.model}" is not a model.{nearest(source.model, by_name)}'
+        right = f"Models: {listed(by_name)}" if by_name else "The name of one of [[models]]; there is none."
+        yield Fault(f"{place}.model", came, right, SOURCES)
+        return
+    kind = str(type(source).__struct_config__.tag)
+    for other, kinds in SERVES.items():
+        if model.kind in kinds and other != kind:
+            came = f'The model "{model.name}" is of kind {model.kind}.'
+            yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
+
+
+def options_of(model: Model, kind: ItemKind) -> msgspec.Struct:
+    """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
+
+    Raises:
+        Invalid: They are not what the kind takes.
+    """
+    seed = {"seed": model.seed} if "seed" in kind.options.__struct_fields__ else {}
+    return kind.decoded({**seed, **model.options})
+
+
+def _kind(model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault unless the kind is known and its options are right."""
+    found = ITEM_KINDS.get(model.kind)
+    if found is None:
+        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, ITEM_KINDS)}'
+        yield Fault(f"{where}.kind", came, f"Kinds: {listed(ITEM_KINDS)}", PAGE)
+        return
+    if model.placement:
+        came = f'"{model.placement}" came, and a model of kind {model.kind} learns from acts.'
+        yield Fault(f"{where}.placement", came, "Leave it out.", PAGE)
+    try:
+        options_of(model, found)
+    except Invalid as error:
+        yield from (Fault(f"{where}.{each.where}", each.came, each.right, PAGE) for each in error.faults)
+
+
+def _range(model: Model, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the part of the log."""
+    if model.last and (model.since != "" or model.until != ""):
+        yield Fault(f"{where}.last", f"{model.last} came beside since or until.", "One or the other.", PAGE)
+    if model.last:
+        try:
+            parse_duration_ms(model.last)
+        except ValueError as error:
+            yield Fault(f"{where}.last", f"{error}.", 'A length of time such as "30d", or "" for all.', PAGE)
+    for name in ("since", "until"):
+        told = getattr(model, name)
+        if told != "" and moment_of(told) is None:
+            yield Fault(f"{where}.{name}", f"{told!r} came.", _TIMES, PAGE)
+
+
+def moment_of(told: str | int) -> int | datetime | None:
+    """Return a log position, or a time; None = it is neither."""
+    if isinstance(told, int):
+        return told if told >= 0 else None
+    try:
+        return datetime.fromisoformat(told)
+    except ValueError:
+        return None
+
+
+def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with what acts weigh; one at least must speak for an item."""
+    yield from _weights(config, model.actions, f"{where}.actions", PAGE)
+    if not model.actions and not any(each.weight > 0.0 for each in config.events.types.values()):
+        yield Fault(f"{where}.actions", "No configured type has a weight above 0.", "{ view = 1.0 }, say.", PAGE)
+
+
+def _weights(config: Config, actions: dict[str, float], where: str, page: str) -> Iterator[Fault]:
+    for name, weight in actions.items():
+        if name not in config.events.types:
+            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
+            yield Fault(f"{where}.{name}", came, f"Some of: {listed(config.events.types)}", page)
+        elif not 0.0 < weight <= WEIGHT_MAX:
+            right = f"Above 0, at most {WEIGHT_MAX:,}; leave out what counts nothing."
+            yield Fault(f"{where}.{name}", f"{weight} came.", right, page)

@@ -1,0 +1,77 @@
+"""Which item models there are, by the name that a command or a manifest has for them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.models.histories import Interactions
+from midstream.models.model import Arrays, ItemModel, Watch
+from midstream.models.vocabulary import ItemVocabulary
+
+Value = int | float | bool | str
+_PAGE = "docs/evaluation.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values of a number that a search may take."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Each factor is as likely as the next, not each difference."""
+    whole: bool = False
+
+
+Space = Mapping[str, Range | tuple[Value, ...]]
+"""Of each option the numbers, or the values, that are worth trying."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKind:
+    """One kind of item model: options, how it is fitted, how it is read again."""
+
+    options: type[msgspec.Struct]
+    fit: Callable[[Interactions, msgspec.Struct, Watch], ItemModel]
+    """The options are of the type above."""
+    restore: Callable[[ItemVocabulary, Arrays], ItemModel]
+    space: Space = field(default_factory=dict[str, "Range | tuple[Value, ...]"])
+    """What a search for settings tries; empty = nothing."""
+
+    def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
+        """Return the options that are named, all others at their defaults; numbers may come as text.
+
+        Raises:
+            Invalid: There is no such option, or the value is of another type.
+        """
+        known = [each.encode_name for each in msgspec.structs.fields(self.options)]
+        right = "one of " + ", ".join(known)
+        if unknown := [name for name in options if name not in known]:
+            raise Invalid(
+                tuple(
+                    Fault(f"options.{name}", f"no such option.{nearest(name, known)}", right, _PAGE) for name in unknown
+                )
+            )
+        try:
+            return msgspec.convert(dict(options), self.options, strict=False)
+        except msgspec.ValidationError as error:
+            raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
+
+
+ITEM_KINDS: Mapping[str, ItemKind] = {}
+"""Name → kind."""
+
+
+def item_kind(name: str) -> ItemKind:
+    """Return the kind of that name.
+
+    Raises:
+        Invalid: There is none.
+    """
+    if name not in ITEM_KINDS:
+        came = f"{name!r} is no kind of item model.{nearest(name, ITEM_KINDS)}"
+        raise Invalid((Fault("model", came, "one of " + ", ".join(ITEM_KINDS), _PAGE),))
+    return ITEM_KINDS[name]

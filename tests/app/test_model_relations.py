@@ -1,0 +1,134 @@
+"""``[[models]]`` and the sources that answer with them: what is wrong is said in four parts, where it is."""
+
+import pytest
+
+from midstream.app.model_relations import options_of
+from midstream.app.reading import parse_config
+from midstream.app.wiring import plans
+from midstream.core.errors import ConfigInvalid
+from midstream.models import kinds
+from midstream.retrieval.item_model import SERVES, AnyItemModelSource, ItemModelSource
+from midstream.testing.item_models import BESIDE, BesideOptions
+
+ONE = """
+[[models]]
+name = "taste"
+kind = "beside"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be a kind of model."""
+    monkeypatch.setitem(kinds.ITEM_KINDS, "beside", BESIDE)
+    monkeypatch.setitem(kinds.ITEM_KINDS, "als", BESIDE)
+
+
+def fault_of(text: str) -> tuple[str, str, str, str]:
+    """Return the four parts of the one fault of a configuration."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(text)
+    (fault,) = caught.value.faults
+    return fault.where.partition(": ")[2], fault.came, fault.right, fault.page
+
+
+@pytest.mark.parametrize(
+    "line, where, came, right",
+    [
+        ('kind = "besides"', "kind", '"besides" is not a kind of model. Nearest: "beside".', "Kinds: als, beside"),
+        (
+            "options = { powr = 2.0 }",
+            "options.powr",
+            'no such option. Nearest: "power".',
+            "power, noise, seed",
+        ),
+        ('options = { power = "x" }', "options", "Expected `float`, got `str`", "values of the options' types"),
+        ('last = "30 days"', "last", "30 days", '"30d"'),
+        ('last = "30d"\nsince = 7', "last", "30d came beside since", "One or the other."),
+        ('since = "yesterday"', "since", "'yesterday' came.", "A log position, or a time"),
+        ("until = -1", "until", "-1 came.", "A log position, or a time"),
+        ("actions = { vew = 1.0 }", "actions.vew", 'Nearest: "view".', "cart, click"),
+        ("actions = { dismiss = -2.0 }", "actions.dismiss", "-2.0 came.", "Above 0"),
+        ('placement = "default"', "placement", "learns from acts", "Leave it out."),
+        ("validation = 0.9", "validation", "0.9 came.", "From 0.0 to 0.5."),
+        ("acts_max = 1", "acts_max", "1 came.", "From 2"),
+        ("seed = -1", "seed", "-1 came.", "From 0"),
+        ('time_max = "0s"', "time_max", "0 came.", "From 1,000"),
+        ("memory_bytes_max = 1", "memory_bytes_max", "1 came.", "From 67,108,864"),
+    ],
+)
+def test_each_setting_is_checked(line: str, where: str, came: str, right: str) -> None:
+    """One fault each, of that setting, on the page of models."""
+    text = ONE.replace('kind = "beside"\n', "") + line if line.startswith("kind") else ONE + line
+    found = fault_of(text)
+    assert found[0] == f"$.models[0].{where}"
+    assert came in found[1]
+    assert right in found[2]
+    assert found[3] == "docs/models.md"
+
+
+def test_names_are_those_of_folders_and_come_once() -> None:
+    """Two models of one name would be versions of each other."""
+    assert fault_of(ONE + ONE)[:2] == ("$.models[1].name", '"taste" is there already.')
+    assert fault_of(ONE.replace("taste", "My model"))[0] == "$.models[0].name"
+    assert fault_of('[[models]]\nkind = "beside"')[:2] == ("$.models[0].name", "It is missing.")
+
+
+@pytest.mark.parametrize("kind", [str(each.__struct_config__.tag) for each in AnyItemModelSource.__args__])
+def test_a_source_names_a_model_that_is_there(kind: str) -> None:
+    """A misspelt one is found when the file is read; a model that no kind of source claims answers with any."""
+    text = f'[[placements]]\nsources = [{{ kind = "{kind}", model = "tast" }}]'
+    assert kind in SERVES
+    assert fault_of(text)[:3] == (
+        "$.placements[0].sources[0].model",
+        '"tast" is not a model.',
+        "The name of one of [[models]]; there is none.",
+    )
+    assert fault_of(ONE + text)[1:3] == ('"tast" is not a model. Nearest: "taste".', "Models: taste")
+    assert len(parse_config(ONE + text.replace("tast", "taste")).models) == 1
+    assert fault_of(text.replace(', model = "tast"', ""))[1] == "It is missing."
+
+
+def test_a_source_says_which_kind_of_model_it_answers_with() -> None:
+    """The name in answers would be wrong otherwise."""
+    text = ONE.replace("beside", "als") + '[[placements]]\nsources = [{ kind = "ease", model = "taste" }]'
+    where, came, right, page = fault_of(text)
+    assert (where, page) == ("$.placements[0].sources[0].kind", "docs/sources.md")
+    assert "is of kind als" in came
+    assert right == 'kind = "als" answers with it.'
+
+
+@pytest.mark.parametrize("line", ["limit = 0", "history_items_max = 51", "actions = { wave = 1.0 }"])
+def test_options_of_a_source_are_checked(line: str) -> None:
+    """As those of every source."""
+    name = line.partition(" ")[0]
+    text = f'{ONE}[[placements]]\nsources = [{{ kind = "als", model = "taste", {line} }}]'
+    assert fault_of(text)[0].startswith(f"$.placements[0].sources[0].{name}")
+
+
+def test_a_source_weighs_acts_as_the_training_did() -> None:
+    """Unless it says otherwise."""
+    text = """
+    [[models]]
+    name = "taste"
+    kind = "beside"
+    actions = { purchase = 2.0 }
+    [[placements]]
+    sources = [
+        { kind = "als", model = "taste" },
+        { kind = "als", model = "taste", name = "other", actions = { view = 1.0 } },
+    ]
+    """
+    first, second = plans(parse_config(text))["default"].sources
+    assert isinstance(first, ItemModelSource)
+    assert isinstance(second, ItemModelSource)
+    assert first.actions == {"purchase": 2.0}
+    assert second.actions == {"view": 1.0}
+
+
+def test_the_seed_of_a_model_is_that_of_its_fit() -> None:
+    """Unless the options have one of their own."""
+    (plain,) = parse_config(ONE + "seed = 7").models
+    (own,) = parse_config(ONE + "seed = 7\noptions = { seed = 9, power = 0.5 }").models
+    assert options_of(plain, BESIDE) == BesideOptions(seed=7)
+    assert options_of(own, BESIDE) == BesideOptions(seed=9, power=0.5)
