@@ -7,6 +7,7 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
+from midstream.models import popular
 from midstream.models.histories import Interactions
 from midstream.models.model import Arrays, ItemModel, Watch
 from midstream.models.vocabulary import ItemVocabulary
@@ -61,7 +62,13 @@ class ItemKind:
             raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
 
 
-ITEM_KINDS: Mapping[str, ItemKind] = {}
+def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return popular.fit(interactions, msgspec.convert(options, popular.PopularOptions, from_attributes=True), watch)
+
+
+ITEM_KINDS: Mapping[str, ItemKind] = {
+    "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
+}
 """Name → kind."""
 
 

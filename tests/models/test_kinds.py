@@ -1,0 +1,44 @@
+"""Kinds of item models by name: options are decoded, and what is wrong is named."""
+
+import numpy as np
+import pytest
+
+from midstream.core.errors import ArtifactInvalid, Invalid
+from midstream.models import popular
+from midstream.models.histories import Histories, Interactions
+from midstream.models.kinds import ITEM_KINDS, item_kind
+from midstream.models.model import QUIET
+from midstream.models.vocabulary import ItemVocabulary
+
+
+@pytest.mark.parametrize("name", sorted(ITEM_KINDS))
+def test_a_kind_searches_only_options_that_it_has(name):
+    """Each end of each range, and each value, is one that the options take."""
+    kind = ITEM_KINDS[name]
+    for option, values in kind.space.items():
+        for value in values if isinstance(values, tuple) else (values.low, values.high):
+            told = int(value) if not isinstance(values, tuple) and values.whole else value
+            assert getattr(kind.decoded({option: told}), option) == told
+
+
+def test_options_may_come_as_text_and_others_are_refused():
+    """A command has text alone; an option of another name, or of another type, is named."""
+    kind = item_kind("popular")
+    assert kind.decoded({"once": "false"}) == popular.PopularOptions(once=False)
+    with pytest.raises(Invalid, match=r'options\.onse\n.*"once"'):
+        kind.decoded({"onse": True})
+    with pytest.raises(Invalid, match="once"):
+        kind.decoded({"once": "perhaps"})
+    with pytest.raises(Invalid, match=r"popularr(.|\n)*popular"):
+        item_kind("popularr")
+
+
+def test_a_kind_fits_and_reads_what_it_wrote():
+    """Through the mapping, as a command does it."""
+    vocabulary = ItemVocabulary.of(["a", "b"], np.array([7, 9], dtype=np.uint64))
+    kind = item_kind("popular")
+    model = kind.fit(Interactions(vocabulary, Histories.of([[1], [1, 0]])), kind.decoded({}), QUIET)
+    again = kind.restore(vocabulary, model.arrays())
+    assert again.scores(Histories.of([[0]])).tolist() == [[1.0, 2.0]]
+    with pytest.raises(ArtifactInvalid, match="2 items"):
+        kind.restore(vocabulary, {"score": np.zeros(3, dtype=np.float32)})
