@@ -296,13 +296,14 @@ def read_all(group, row, now):
     """Return the values of all cells in a row, as its layout alone says where they are."""
     layout = layout_of(msgspec.structs.replace(SETTINGS, cells=group.cells))
     count = len(group.cells)
-    found, numbers, factors = np.empty((count, 1)), np.arange(count), np.empty(count)
+    found, numbers, factors, nothing = np.empty((count, 1)), np.arange(count), np.empty(count), np.empty(count)
     plan, bounds = np.empty((PLAN_ROWS, count), dtype=np.int64), np.empty((1, BOUNDS), dtype=np.int64)
-    plan_at(np.array([0, count]), numbers, numbers, layout.spec, now, plan, factors, bounds)
+    plan_at(np.array([0, count]), numbers, numbers, layout.spec, now, plan, factors, nothing, bounds)
     words = group.rows[row].copy()
     octets = words.view(np.uint8)
+    at = np.zeros(1, np.int64)
     read_block(
-        words, octets, np.zeros(1, np.int64), 0, 0, count, bounds[0], layout.spec, numbers, plan, factors, now, found
+        words, octets, at, 0, 1, 0, 0, count, bounds[0], layout.spec, numbers, plan, factors, nothing, now, found
     )
     return found[:, 0].tolist()
 
@@ -556,3 +557,32 @@ def test_what_is_not_known_is_nan_and_what_never_was_is_nothing():
     assert fold.cells.read(counts, keys_for(fold, "a", "y"), START_MS)[0].tolist() == [0.0] * len(counts)
     assert np.isnan(fold.cells.read(counts, keys_for(fold, "a", "nobody-knows"), START_MS)).all()
     assert np.isnan(fold.cells.read(counts, keys_for(fold, "stranger", "x"), START_MS)).all()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 39)), max_size=80), st.integers(1, 5))
+def test_pairs_are_found_whether_a_user_has_few_or_many(acts, repeated):
+    """By their chain or one by one: each has its own count, and one candidate alone what it has among others."""
+    item = Event(Kind.ITEM, Operation.PUT, body=b'{"category":"shoes"}', log_time_ms=START_MS)
+    catalogue = [item._replace(item_id=f"i{each}", body=b'{"category":"c%d"}' % (each % 7)) for each in range(40)]
+    views = [act(user, f"i{each}")._replace(event_id=str(number)) for number, (user, each) in enumerate(acts)]
+    limits = {"feature_user_items_max": 99, "feature_user_values_max": 99, "document_bytes_max": 1 << 16}
+    fold = folded(settings_of(items_max=99, **limits), build([*catalogue, *views]))
+    cells = [
+        cell
+        for cell in CELLS
+        if cell.scope in {"user_item", "user_attribute"} and (cell.actions, cell.take) == (ACTS, "one")
+        if cell.fold == "sum" and cell.attribute in {"", "category"}
+    ]
+    for user in {user for user, _ in acts}:
+        own = [each for name, each in acts if name == user]
+        every = fold.vocabulary.item_indices(tuple(f"i{each}" for each in range(40)))
+        found = fold.cells.read(
+            cells, keys_for(fold, user, "i0")._replace(item_index=np.tile(every, repeated)), START_MS
+        )
+        for place, cell in enumerate(cells):
+            of = [each % 7 if cell.attribute else each for each in own]
+            expected = [of.count(each % 7 if cell.attribute else each) for each in range(40)]
+            assert found[:, place].tolist() == expected * repeated
+        for each in own[:3]:
+            alone = fold.cells.read(cells, keys_for(fold, user, f"i{each}"), START_MS)
+            np.testing.assert_array_equal(alone[0], found[each])

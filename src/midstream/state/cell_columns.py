@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Index
 from midstream.state.cell_layout import CODES, SCOPE
-from midstream.state.cell_places import Hashes, Places, place_items
-from midstream.state.cell_read import BOUNDS, PLAN_ROWS, ask_for_rows, is_of_items, plan_at, read_rows
+from midstream.state.cell_places import Hashes, Places, is_of_items, place_items
+from midstream.state.cell_read import BOUNDS, PLAN_ROWS, plan_at, read_rows
 from midstream.state.cell_windows import Octets, Words
 from midstream.state.kernel import kernel
 from midstream.state.program_kernel import BLOCK, WIDTH, fill_constants, fill_inputs, narrow, run_steps
@@ -95,8 +95,9 @@ def read_matrix(
     The arguments are those of ``Question``, and ``found`` (rows, n) for the values.
     """
     plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
+    nothing = np.empty(len(wanted), dtype=np.float64)
     bounds = np.empty((groups.shape[1], BOUNDS), dtype=np.int64)
-    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, bounds)
+    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, nothing, bounds)
     count = len(item_index)
     for g in range(groups.shape[1]):
         group = groups[:, g].copy()
@@ -105,7 +106,7 @@ def read_matrix(
         is_spread = count > 0 and not is_of_items(group[SCOPE])
         read_rows(
             group, row_of[:, :1] if is_spread else row_of, 0, 1 if is_spread else count, starts[g], starts[g + 1],
-            bounds[g], spec, wanted, plan, factors, now_ms, words, octets, found,
+            bounds[g], spec, wanted, plan, factors, nothing, now_ms, words, octets, found,
         )  # fmt: skip
         if is_spread:
             _spread(place_of[starts[g] : starts[g + 1]], found)
@@ -150,8 +151,9 @@ def read_columns(
     program's inputs (inputs, n); and ``found`` (columns, n) for the columns. What float32 cannot hold is NaN.
     """
     plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
+    nothing = np.empty(len(wanted), dtype=np.float64)
     bounds = np.empty((groups.shape[1], BOUNDS), dtype=np.int64)
-    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, bounds)
+    plan_at(starts, wanted, place_of, spec, now_ms, plan, factors, nothing, bounds)
     registers = np.empty((table.shape[1], WIDTH), dtype=np.float64)
     fill_constants(table, constants, float(now_ms), registers)
     count = len(item_index)
@@ -163,21 +165,19 @@ def read_columns(
         if not is_of_items(group[SCOPE]):
             read_rows(
                 group, rows[:, :1], 0, 1, starts[g], starts[g + 1],
-                bounds[g], spec, wanted, plan, factors, now_ms, words, octets, registers,
+                bounds[g], spec, wanted, plan, factors, nothing, now_ms, words, octets, registers,
             )  # fmt: skip
             _spread(place_of[starts[g] : starts[g + 1]], registers)
     run_steps(table, once, WIDTH, registers)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        later = min(stop + BLOCK, count)
         for g in range(groups.shape[1]):
             if is_of_items(groups[SCOPE, g]):
                 group = groups[:, g].copy()
                 rows = row_of[g, : max(1, group[CODES])]
-                ask_for_rows(group, rows, stop, later, starts[g], starts[g + 1], spec, wanted, plan, words)
                 read_rows(
                     group, rows, start, stop, starts[g], starts[g + 1],
-                    bounds[g], spec, wanted, plan, factors, now_ms, words, octets, registers,
+                    bounds[g], spec, wanted, plan, factors, nothing, now_ms, words, octets, registers,
                 )  # fmt: skip
         fill_inputs(table, inputs, start, stop - start, registers)
         run_steps(table, each, stop - start, registers)

@@ -1,7 +1,8 @@
 """Which rows of cells an event or a question is about.
 
 Rows of items and users lie where the vocabulary puts those, rows of values at the code of the value; those of sessions
-and of pairs are found by their key.
+and of pairs are found by their key. A question about many candidates of a user with few pairs looks at those pairs
+once, by their chain, instead of looking each candidate up.
 """
 
 from typing import Final
@@ -13,6 +14,7 @@ from midstream.core.types import Index, Mask
 from midstream.state.cell_keys import key_of_parts, key_of_second, key_seed, take_key
 from midstream.state.cell_layout import (
     ATTRIBUTE,
+    BASE,
     CODE,
     CODES,
     ENTRIES,
@@ -23,6 +25,7 @@ from midstream.state.cell_layout import (
     ROWS,
     SCOPE,
     SESSION,
+    STRIDE,
     TABLE,
     USER,
     USER_ATTRIBUTE,
@@ -36,6 +39,9 @@ UNKNOWN: Final = -2
 """No row, and the key is one of something that is not known."""
 NO_ROW: Final = -1
 """No row: nothing was folded for the key."""
+_FEW_MIN: Final = 4
+_LOOKUPS_A_PAIR: Final = 8
+"""A pair in a chain is one wait for memory; lookups, which wait together, are 30 to 80 ns each."""
 _NONE = np.uint64(0)
 
 Places = NDArray[np.int64]
@@ -177,7 +183,7 @@ def place_items(
     tables: Index,
     row_of: Places,
 ) -> None:
-    """Write the rows of one scope that a question reads, ``NO_ROW`` and ``UNKNOWN`` among them. Changes nothing.
+    """Write where the rows of one scope begin that a question reads, or ``NO_ROW`` or ``UNKNOWN``. Changes nothing.
 
     Args:
         group: Parameters of the scope, (GROUP_ROWS,).
@@ -189,10 +195,38 @@ def place_items(
         codes: Of their values, (n, columns).
         keys: Of all scopes that have keys.
         tables: From hash to key, of the same.
-        row_of: For the rows, (columns of the scope, n); of a scope without items the first one alone.
+        row_of: For the first word of each row, (columns of the scope, n); of a scope without items one alone.
     """
+    _place_rows(group, user_index, user_hash, session_number, item_index, item_hash, codes, keys, tables, row_of)
+    columns, count = row_of.shape if is_of_items(group[SCOPE]) else (1, 1)
+    for column in range(columns):
+        for k in range(count):
+            if row_of[column, k] >= 0:
+                row_of[column, k] = group[BASE] + row_of[column, k] * group[STRIDE]
+
+
+@kernel
+def is_of_items(scope: int) -> bool:
+    """Return whether the rows of a scope differ from candidate to candidate."""
+    return scope not in (GLOBAL, USER, SESSION)
+
+
+@kernel
+def _place_rows(
+    group: Places,
+    user_index: int,
+    user_hash: np.uint64,
+    session_number: int,
+    item_index: Index,
+    item_hash: Hashes,
+    codes: Index,
+    keys: NDArray[np.void],
+    tables: Index,
+    row_of: Places,
+) -> None:
+    """Write the numbers of the rows."""
     scope = group[SCOPE]
-    mine = keys[group[KEY] : group[KEY] + group[ROWS]]["hash"]
+    mine = keys[group[KEY] : group[KEY] + group[ROWS]]
     table = tables[group[TABLE] : group[TABLE] + group[ENTRIES]]
     if scope == GLOBAL:
         row_of[0, 0] = 0
@@ -201,7 +235,7 @@ def place_items(
     elif scope == SESSION:
         row_of[0, 0] = UNKNOWN
         if session_number >= 0:
-            row_of[0, 0] = find(key_of_parts(np.uint64(session_number), _NONE), mine, table)
+            row_of[0, 0] = find(key_of_parts(np.uint64(session_number), _NONE), mine["hash"], table)
     elif scope == ITEM:
         for k in range(len(item_index)):
             row_of[0, k] = item_index[k] if item_index[k] >= 0 else UNKNOWN
@@ -213,7 +247,57 @@ def place_items(
     elif user_hash == _NONE or user_index < 0:
         row_of[:] = UNKNOWN
     else:
-        _find_rows(group, key_seed(user_hash), item_index, item_hash, codes, mine, table, row_of)
+        heads = tables[group[TABLE] + group[ENTRIES] : group[TABLE] + group[ENTRIES] + group[HEADS]]
+        if not _find_few(group, user_hash, item_index, item_hash, codes, mine, heads, row_of):
+            _find_rows(group, key_seed(user_hash), item_index, item_hash, codes, mine["hash"], table, row_of)
+
+
+@kernel
+def _find_few(
+    group: Places,
+    user_hash: np.uint64,
+    item_index: Index,
+    item_hash: Hashes,
+    codes: Index,
+    keys: NDArray[np.void],
+    heads: Index,
+    row_of: Places,
+) -> bool:
+    """Write the rows of a user's pairs, by their chain, and return whether that is short enough; else nothing is."""
+    few_max = max(_FEW_MIN, row_of.size // _LOOKUPS_A_PAIR)
+    second, row = np.empty(few_max, dtype=np.uint64), np.empty(few_max, dtype=np.int64)
+    met = count = 0
+    at = signed(heads[signed(key_seed(user_hash)) & (len(heads) - 1)])
+    while at:
+        if met == few_max:
+            return False
+        met += 1
+        if keys[at - 1]["first"] == user_hash:
+            second[count], row[count] = keys[at - 1]["second"], at - 1
+            count += 1
+        at = signed(keys[at - 1]["after"])
+    size = 1
+    while size < 4 * count:
+        size *= 2
+    table, mask = np.zeros(size, dtype=np.int64), size - 1
+    for j in range(count):
+        at = signed(second[j]) & mask
+        while table[at]:
+            at = (at + 1) & mask
+        table[at] = j + 1
+    is_item = group[SCOPE] == USER_ITEM
+    for column in range(row_of.shape[0]):
+        for k in range(row_of.shape[1]):
+            code = item_index[k] if is_item else codes[k, group[CODE] + column]
+            row_of[column, k] = NO_ROW if code >= 0 else UNKNOWN
+            if code >= 0 and count > 0:
+                wanted = np.uint64(item_hash[code]) if is_item else np.uint64(code)
+                at = signed(wanted) & mask
+                while table[at] and second[table[at] - 1] != wanted:
+                    at = (at + 1) & mask
+                if table[at]:
+                    row_of[column, k] = row[table[at] - 1]
+    return True
 
 
 @kernel

@@ -1,6 +1,7 @@
 """The kernels that read cells as of a time: into a matrix of cells and candidates, scope by scope. Nothing is changed.
 
-What depends on the time of the question and a cell alone is found once a question.
+Row by row: all that is read of a candidate while its lines are at hand, and those of later ones are asked for. What
+depends on the time of the question and a cell alone is found once a question.
 """
 
 from typing import Final
@@ -9,22 +10,18 @@ import numpy as np
 
 from midstream.state.cell_layout import (
     AHEAD,
-    BASE,
     BUCKETS,
     CODES,
     DECAY,
     DISTINCT,
     FIRST,
-    GLOBAL,
     MODE,
     PERIOD,
     PLACE,
     REGISTERS,
     RING,
-    SESSION,
     STOP,
     STRIDE,
-    USER,
     WINDOW,
 )
 from midstream.state.cell_merge import add_rows
@@ -34,15 +31,20 @@ from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at
 from midstream.state.kernel import kernel, signed
 from midstream.state.prefetch import LINE_BYTES, prefetch
 
-WORD, PLACE_TO, WORD_AHEAD, WORD_RING, BEGIN, END, LATEST = 0, 1, 2, 3, 4, 5, 6
+WORD, PLACE_TO, WORD_AHEAD, WORD_RING, BEGIN, END, LATEST, EDGE, ASK = range(9)
 """Rows of ``plan``, for each cell that is read: its word in a row, the row of the result; of a window the words of what
 is ahead and of the total before its first bucket; between which log times of a row the factor holds, or from which on
-a window holds anything; and from which on nothing of it is gone, as the row is in the bucket of now."""
-PLAN_ROWS: Final = 7
-ADDED, MOVED, FADE_BEGIN, FADE_END = 0, 1, 2, 3
+a window holds anything; from which on nothing of it is gone, as the row is in the bucket of now; from which on what is
+ahead counts. The last are words of the scope that lie in lines of their own."""
+PLAN_ROWS: Final = 9
+ADDED, MOVED, FADE_BEGIN, FADE_END, ASKED, LAST_WORD = range(6)
 """Columns of ``bounds``, for each scope: the first place in ``wanted`` after the sums that are no windows, and after
-windows; between which log times the factors of all its cells hold."""
-BOUNDS: Final = 4
+windows; between which log times the factors of all its cells hold; how many words are to be asked for, and the last."""
+BOUNDS: Final = 6
+ROWS_AHEAD: Final = 12
+"""Rows between the request for one and its use: 30 to 60 ns each."""
+ROWS_NEAR: Final = 4
+"""The same of words of rings, which the log time of a row decides."""
 _POOLED: Final = -3
 _EVER: Final = 1 << 62
 
@@ -56,9 +58,10 @@ def plan_at(
     now_ms: int,
     plan: Places,
     factors: Words,
+    nothing: Words,
     bounds: Places,
 ) -> None:
-    """Write what a time and each cell decide: ``plan`` (PLAN_ROWS, c), ``factors`` (c,), ``bounds`` (scopes, BOUNDS).
+    """Write what a time and each cell decide.
 
     Args:
         starts: First place in ``wanted`` of each scope, and the length of that.
@@ -66,16 +69,19 @@ def plan_at(
         place_of: The row of the result of each.
         spec: Parameters of all cells.
         now_ms: What fades has faded until then, and windows end then.
-        plan: For the result.
-        factors: The same.
-        bounds: The same.
+        plan: For the result, (PLAN_ROWS, c).
+        factors: The same, (c,).
+        nothing: For what the cells of a key without a row are, (c,).
+        bounds: For what is found of each scope, (scopes, BOUNDS).
     """
     for g in range(len(starts) - 1):
         bounds[g, ADDED] = bounds[g, MOVED] = starts[g]
         bounds[g, FADE_BEGIN], bounds[g, FADE_END] = 0, _EVER
+        asked = last = bounds[g, ASKED] = 0
         for w in range(starts[g], starts[g + 1]):
             cell = wanted[w]
             mode, period, factors[w] = spec[MODE, cell], spec[PERIOD, cell], 1.0
+            nothing[w] = 0.0 if mode <= WINDOW or mode == DISTINCT else np.nan
             plan[WORD, w], plan[PLACE_TO, w] = spec[PLACE, cell], place_of[w]
             if mode <= DECAY:
                 bounds[g, ADDED] = w + 1
@@ -91,46 +97,17 @@ def plan_at(
                 bucket = now_ms // period
                 plan[BEGIN, w] = (bucket - BUCKETS + 1) * period
                 plan[LATEST, w] = bucket * period
+                plan[EDGE, w] = plan[BEGIN, w] - period
                 plan[WORD_AHEAD, w] = spec[AHEAD, cell]
                 plan[WORD_RING, w] = spec[RING, cell] + (bucket + 1) % BUCKETS
-
-
-@kernel
-def is_of_items(scope: int) -> bool:
-    """Return whether the rows of a scope differ from candidate to candidate."""
-    return scope not in (GLOBAL, USER, SESSION)
-
-
-@kernel
-def ask_for_rows(
-    group: Places,
-    row_of: Places,
-    start: int,
-    stop: int,
-    begin: int,
-    end: int,
-    spec: Places,
-    wanted: Places,
-    plan: Places,
-    words: Words,
-) -> None:
-    """Ask for what is read of the rows of some candidates, but for rings, which are seldom read."""
-    for k in range(start, stop):
-        if row_of[0, k] < 0:
-            continue
-        at = group[BASE] + row_of[0, k] * group[STRIDE]
-        prefetch(words, at, 0)
-        asked = last = 0
-        for w in range(begin, end):
-            last = plan[WORD, w]
+            last = signed(plan[WORD, w])
             if last >= asked + LINE_BYTES // 8:
-                asked = last
-                prefetch(words, at + asked, 0)
-            if spec[MODE, wanted[w]] == DISTINCT:
+                asked = plan[ASK, starts[g] + bounds[g, ASKED]] = last
+                bounds[g, ASKED] += 1
+            if mode == DISTINCT:
                 last += REGISTERS // 8 - 1
-                prefetch(words, at + last, 0)
         # Rows begin anywhere in a line, so the last word may lie in one more.
-        prefetch(words, at + last, 0)
+        bounds[g, LAST_WORD] = last
 
 
 @kernel
@@ -146,6 +123,7 @@ def read_rows(
     wanted: Places,
     plan: Places,
     factors: Words,
+    nothing: Words,
     now_ms: int,
     words: Words,
     octets: Octets,
@@ -155,7 +133,7 @@ def read_rows(
 
     Args:
         group: Parameters of the scope, (GROUP_ROWS,).
-        row_of: Its rows, (columns, n), as ``place_items`` found them.
+        row_of: Where its rows begin, (columns, n), as ``place_items`` found them.
         start: First candidate.
         stop: The one after the last.
         begin: First place in ``wanted`` of the scope.
@@ -165,28 +143,35 @@ def read_rows(
         wanted: Numbers of the cells that are read.
         plan: From ``plan_at``.
         factors: The same.
+        nothing: The same.
         now_ms: Time of the question.
         words: All rows of cells.
         octets: The same memory.
         found: For the values, (rows, at least stop - start): the first candidate stands first.
     """
-    at_of = np.empty(stop - start, dtype=np.int64)
     if group[CODES] <= 1:
-        for k in range(stop - start):
-            row = row_of[0, start + k]
-            at_of[k] = group[BASE] + row * group[STRIDE] if row >= 0 else row
-        read_block(words, octets, at_of, 0, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
+        read_block(
+            words, octets, row_of[0], start, stop, 0, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
+            found,
+        )  # fmt: skip
         return
-    pool = np.empty(group[STRIDE], dtype=np.float64)
+    pool, one = np.empty(group[STRIDE], dtype=np.float64), np.empty(1, dtype=np.int64)
     pool_octets = pool.view(np.uint8)
-    for k in range(stop - start):
-        at = _pooled(group, row_of[:, start + k], spec, words, octets, pool, pool_octets)
-        if at == _POOLED:
-            at_of[0] = 0
-            read_block(pool, pool_octets, at_of[:1], k, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
+    for k in range(start, stop):
+        for column in range(row_of.shape[0]):
+            prefetch(words, row_of[column, min(k + ROWS_AHEAD, row_of.shape[1] - 1)], 0)
+        one[0] = _pooled(group, row_of[:, k], spec, words, octets, pool, pool_octets)
+        to = k - start
+        if one[0] == _POOLED:
+            one[0] = 0
+            read_block(
+                pool, pool_octets, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
+                found,
+            )  # fmt: skip
         else:
-            at_of[0] = at
-            read_block(words, octets, at_of[:1], k, begin, end, bounds, spec, wanted, plan, factors, now_ms, found)
+            read_block(
+                words, octets, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms, found
+            )
 
 
 @kernel
@@ -199,9 +184,9 @@ def _pooled(
     """
     found = UNKNOWN
     for column in range(len(row_of)):
-        at = group[BASE] + row_of[column] * group[STRIDE]
-        if row_of[column] < 0 or words[at] == 0.0:
-            found = max(found, NO_ROW if row_of[column] >= NO_ROW else UNKNOWN) if found != _POOLED else found
+        at = row_of[column]
+        if at < 0 or words[at] == 0.0:
+            found = max(found, NO_ROW if at >= NO_ROW else UNKNOWN) if found != _POOLED else found
         elif found >= 0:
             pool[:] = words[found : found + group[STRIDE]]
             add_rows(pool, pool_octets, 0, words, octets, at, group[STRIDE], spec, group[FIRST], group[STOP])
@@ -218,6 +203,8 @@ def read_block(
     words: Words,
     octets: Octets,
     at_of: Places,
+    start: int,
+    stop: int,
     to: int,
     begin: int,
     end: int,
@@ -226,69 +213,59 @@ def read_block(
     wanted: Places,
     plan: Places,
     factors: Words,
+    nothing: Words,
     now_ms: int,
     found: Words,
 ) -> None:
     """Write cells of the rows that begin at these words, or are ``NO_ROW`` or ``UNKNOWN``, into columns from one on.
 
-    Cell by cell, so that what a cell decides is at hand; the rows of a block lie in the nearest cache.
+    Row by row, while the lines of later ones come: those that are always read first, then, as their log time is there,
+    words of rings. Nothing is called for a row, since that would cost more than its cells.
     """
-    count = len(at_of)
-    at, log_time = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    missing, is_fresh = 0, True
-    for k in range(count):
-        at[k] = max(at_of[k], 0)
-        log_time[k] = signed(words[at[k]])
-        missing += at_of[k] < 0 or log_time[k] == 0
-        is_fresh &= bounds[FADE_BEGIN] <= log_time[k] < bounds[FADE_END]
-    for w in range(begin, bounds[ADDED]):
-        line, word, factor = found[plan[PLACE_TO, w]], plan[WORD, w], factors[w]
-        for k in range(count):
-            line[to + k] = words[at[k] + word] * factor
-        if not is_fresh and spec[MODE, wanted[w]] == DECAY:
-            first, last, period = plan[BEGIN, w], plan[END, w], spec[PERIOD, wanted[w]]
-            for k in range(count):
-                if not first <= log_time[k] < last:
-                    landmark = landmark_at(signed(log_time[k]), period)
-                    line[to + k] = words[at[k] + word] * decay_weight(landmark, now_ms, period)
-    for w in range(bounds[ADDED], bounds[MOVED]):
-        line, word, ahead, ring = found[plan[PLACE_TO, w]], plan[WORD, w], plan[WORD_AHEAD, w], plan[WORD_RING, w]
-        first, latest, period = plan[BEGIN, w], plan[LATEST, w], spec[PERIOD, wanted[w]]
-        for k in range(count):
-            later = words[at[k] + ahead]
-            line[to + k] = words[at[k] + word] + later
-            if log_time[k] < first:
-                line[to + k] = later if log_time[k] >= first - period else 0.0
-            elif log_time[k] < latest:
-                line[to + k] -= words[at[k] + ring]
-    for w in range(bounds[MOVED], end):
-        line, word = found[plan[PLACE_TO, w]], plan[WORD, w]
-        if spec[MODE, wanted[w]] == DISTINCT:
-            for k in range(count):
-                line[to + k] = distinct_of(octets, 8 * (at[k] + word))
+    added, moved, rows_max = bounds[ADDED], bounds[MOVED], len(at_of)
+    for k in range(start - ROWS_AHEAD if start == 0 else start, stop):
+        later = at_of[k + ROWS_AHEAD] if k + ROWS_AHEAD < rows_max else NO_ROW
+        if later >= 0:
+            prefetch(words, later, 0)
+            for w in range(begin, begin + bounds[ASKED]):
+                prefetch(words, later + plan[ASK, w], 0)
+            prefetch(words, later + bounds[LAST_WORD], 0)
+        near = at_of[k + ROWS_NEAR] if 0 <= k + ROWS_NEAR < rows_max else NO_ROW
+        if near >= 0:
+            log_time = signed(words[np.uint64(near)])
+            for w in range(added, moved):
+                is_part = plan[BEGIN, w] <= log_time < plan[LATEST, w]
+                prefetch(words, near + (plan[WORD_RING, w] if is_part else 0), 0)
+        if k < 0:
+            continue
+        at, column = at_of[k], to + k - start
+        log_time = signed(words[np.uint64(at)]) if at >= 0 else 0
+        if log_time == 0:
+            for w in range(begin, end):
+                found[np.uint64(plan[PLACE_TO, w]), column] = nothing[w] if at >= NO_ROW else np.nan
+            continue
+        if bounds[FADE_BEGIN] <= log_time < bounds[FADE_END]:
+            for w in range(begin, added):
+                found[np.uint64(plan[PLACE_TO, w]), column] = words[np.uint64(at + plan[WORD, w])] * factors[w]
         else:
-            for k in range(count):
-                line[to + k] = words[at[k] + word]
-    if missing:
-        _read_nothing(words, at_of, to, begin, end, spec, wanted, plan, found)
-
-
-@kernel
-def _read_nothing(
-    words: Words,
-    at_of: Places,
-    to: int,
-    begin: int,
-    end: int,
-    spec: Places,
-    wanted: Places,
-    plan: Places,
-    found: Words,
-) -> None:
-    """Write the cells of keys without a row, or with one into which nothing was folded."""
-    for w in range(begin, end):
-        mode, place = spec[MODE, wanted[w]], plan[PLACE_TO, w]
-        is_sum = mode <= WINDOW or mode == DISTINCT
-        for k in range(len(at_of)):
-            if at_of[k] < 0 or words[at_of[k]] == 0.0:
-                found[place, to + k] = 0.0 if at_of[k] >= NO_ROW and is_sum else np.nan
+            for w in range(begin, added):
+                factor = factors[w]
+                if spec[MODE, wanted[w]] == DECAY and not plan[BEGIN, w] <= log_time < plan[END, w]:
+                    period = spec[PERIOD, wanted[w]]
+                    factor = decay_weight(landmark_at(log_time, period), now_ms, period)
+                found[plan[PLACE_TO, w], column] = words[at + plan[WORD, w]] * factor
+        for w in range(added, moved):
+            first, later = plan[BEGIN, w], words[np.uint64(at + plan[WORD_AHEAD, w])]
+            whole = words[np.uint64(at + plan[WORD, w])] + later
+            is_part = first <= log_time < plan[LATEST, w]
+            gone = words[np.uint64(at + (plan[WORD_RING, w] if is_part else 0))]
+            value = whole - gone if is_part else whole
+            if log_time < first:
+                value = later if log_time >= plan[EDGE, w] else 0.0
+            found[np.uint64(plan[PLACE_TO, w]), column] = value
+        for w in range(moved, end):
+            place = at + plan[WORD, w]
+            if spec[MODE, wanted[w]] == DISTINCT:
+                found[plan[PLACE_TO, w], column] = distinct_of(octets, 8 * place)
+            else:
+                found[plan[PLACE_TO, w], column] = words[place]
