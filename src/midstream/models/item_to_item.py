@@ -15,8 +15,9 @@ from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
+from midstream.events.kernel import kernel
 from midstream.models.histories import Histories
-from midstream.models.model import Arrays, best_of
+from midstream.models.model import Arrays, best_said
 from midstream.models.vocabulary import ItemVocabulary
 
 _TYPES = {"start": "<i8", "row": "<i4", "weight": "<f4"}
@@ -35,21 +36,17 @@ class ItemToItem:
     """Added to the score of that item for an act that weighs 1, (weights,)."""
 
     def scores(self, histories: Histories) -> Score:
-        """Return a score for each history and item; see ``ItemModel``. Cost: the weights of the items acted on."""
+        """Return a score for each history and item; see ``ItemModel``.
+
+        Cost: the weights of the items acted on, 1 ns each: 30 acts of 500 weights are 15 µs.
+        """
         found = np.zeros((len(histories), len(self.vocabulary)), dtype=np.float32)
-        for number in range(len(histories)):
-            # Act by act, as one history alone is summed: a product of matrices may add in another order.
-            for act in range(int(histories.start[number]), int(histories.start[number + 1])):
-                item = int(histories.row[act])
-                part = slice(int(self.start[item]), int(self.start[item + 1]))
-                found[number, self.row[part]] += histories.weight[act] * self.weight[part]
+        add_rows((histories.start, histories.row, histories.weight), (self.start, self.row, self.weight), found)
         return found
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k items of the highest scores of one history, best first; see ``ItemModel``."""
-        scores = self.scores(history)[0]
-        rows = best_of(scores, k)
-        return rows, scores[rows]
+        return best_said(self.scores(history)[0], k)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary."""
@@ -84,3 +81,21 @@ class ItemToItem:
         if len(row) and not (int(row.min()) >= 0 and int(row.max()) < len(vocabulary)):
             raise ArtifactInvalid("a weight is about an item that the vocabulary has not")
         return cls(vocabulary, start, row, weight)
+
+
+@kernel
+def add_rows(
+    histories: tuple[NDArray[np.int64], Index, Score], matrix: tuple[NDArray[np.int64], Index, Score], found: Score
+) -> None:
+    """Add, for each history (start, row, weight), what its items say of others, act by act, to ``found``.
+
+    One order of sums, so a history gets the same bits whoever is asked with it: a product of matrices may group them by
+    the shape of what it is given. Items of histories are rows of the matrix, entries are about columns of ``found``.
+    """
+    at, row, act = histories
+    start, other, weight = matrix
+    for number in range(len(at) - 1):
+        for place in range(at[number], at[number + 1]):
+            item, factor = row[place], act[place]
+            for entry in range(start[item], start[item + 1]):
+                found[number, other[entry]] += factor * weight[entry]

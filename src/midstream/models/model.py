@@ -105,3 +105,13 @@ def best_of(scores: Score, k: int) -> Index:
     rows = np.flatnonzero(scores >= edge)
     order = np.lexsort((rows, -scores[rows]))
     return rows[order][:count].astype(np.int32)
+
+
+def best_said(scores: Score, k: int) -> tuple[Index, Score]:
+    """Return the k items of the highest of some scores (n,), best first, of equal ones the lower row first.
+
+    Items of the very lowest score are left out: a history says nothing of them, as an empty one of any.
+    """
+    said = np.where(scores > scores.min(initial=np.inf), scores, np.float32(-np.inf))
+    rows = best_of(said, k)
+    return rows, scores[rows]
