@@ -32,6 +32,7 @@ from midstream.cli import (
     serve,
     simulate,
     size,
+    train,
 )
 from midstream.cli.console import out, say
 from midstream.core.errors import Invalid, MidstreamError
@@ -51,6 +52,7 @@ for command in (
     recommend,
     check,
     erase,
+    train,
     rebuild,
     seal,
     backup,

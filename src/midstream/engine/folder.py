@@ -72,6 +72,11 @@ class DataFolder:
         return self.root / "compactions"
 
     @property
+    def models(self) -> Path:
+        """Versions of models, by name."""
+        return self.root / "models"
+
+    @property
     def configurations(self) -> Path:
         """Effective configurations by their hash, and which of them is in service."""
         return self.root / "config"

@@ -10,6 +10,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.models.artifact import Artifact
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
+from midstream.models.kinds import ITEM_KINDS
 from midstream.models.model import ItemModel, RowModel
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -38,7 +39,7 @@ class RowKind:
 KINDS: Mapping[str, ItemKind | RowKind] = {
     "item_to_item": ItemKind(lambda vocabulary, artifact: ItemToItem.read(vocabulary, artifact.arrays)),
 }
-"""Each kind of artifact that is read."""
+"""Kinds of artifacts that are read beside those of ``models.kinds``, which read what they fit."""
 
 
 def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) -> ItemModel | RowModel:
@@ -52,9 +53,10 @@ def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) ->
         ExtraMissing: A library that reads this kind is not installed.
     """
     manifest = artifact.manifest
-    kind = kinds.get(manifest.kind)
+    kind = kinds.get(manifest.kind) or _fitted(manifest.kind)
     if kind is None:
-        message = f"{artifact.version}: no kind {manifest.kind!r} is known: {', '.join(sorted(kinds))}"
+        known = ", ".join(sorted({*kinds, *ITEM_KINDS}))
+        message = f"{artifact.version}: no kind {manifest.kind!r} is known: {known}"
         raise ArtifactInvalid(message)
     try:
         _require_finite(artifact, kind.not_finite | {_GOLDEN_VALUES})
@@ -66,6 +68,12 @@ def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) ->
         # Hashes say that this is what was written, so it was written by something else than what reads it.
         message = f"{artifact.version}: it is no {manifest.kind}: {type(error).__name__}: {error}"
         raise ArtifactInvalid(message) from error
+
+
+def _fitted(name: str) -> ItemKind | None:
+    """Return how a kind of item model that is fitted here is read; None = there is none."""
+    found = ITEM_KINDS.get(name)
+    return None if found is None else ItemKind(lambda vocabulary, artifact: found.restore(vocabulary, artifact.arrays))
 
 
 def _item_model(artifact: Artifact, kind: ItemKind) -> ItemModel:

@@ -1,0 +1,208 @@
+"""A model fitted on a log and published: what the process of a training does, from the acts to a version.
+
+First a fit on all but the newest acts is judged by these, beside the most popular items, so that a version says what it
+is worth; then the model is fitted on all of them. Equal log, configuration and seed give equal arrays.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from midstream.app.config import Config, Model
+from midstream.app.inspection import LogView, beginning_of
+from midstream.app.model_relations import moment_of, options_of
+from midstream.app.running import DATA_NAME
+from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.nearest import nearest
+from midstream.core.types import LogPosition
+from midstream.engine.folder import DataFolder
+from midstream.engine.replay import batches
+from midstream.models.artifact import Draft, Window
+from midstream.models.golden import item_content
+from midstream.models.kinds import item_kind
+from midstream.models.model import ItemModel, Watch
+from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
+from midstream.training.registry import Registry
+from midstream.training.validation import validation_of
+
+PAGE = "docs/models.md"
+READ_SHARE, JUDGED_SHARE = 0.2, 0.6
+"""Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
+Limit: TypeAlias = Callable[[int], None]
+
+
+class Trained(msgspec.Struct, frozen=True):
+    """What a training did."""
+
+    name: str
+    version: str
+    """Of the model that was published."""
+    acts: int
+    histories: int
+    items: int
+    left_out: dict[str, int]
+    """Acts that weigh something and were not used, by why."""
+    metrics: dict[str, float | None]
+    """Of the fit on all but the newest acts, on these; those of the most popular items beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What is to be fitted, and for whom."""
+
+    folder: Path
+    """Holds the data."""
+    config: Config
+    name: str
+    made_ms: int
+    """Now: stands in the manifest."""
+
+
+def model_named(config: Config, name: str) -> Model:
+    """Return the model of a configuration that has a name.
+
+    Raises:
+        NotFound: There is none.
+    """
+    by_name = {each.name: each for each in config.models}
+    if name not in by_name:
+        known = ", ".join(sorted(by_name)) or "none; [[models]] in midstream.toml makes one"
+        message = f"no model {name!r} is configured.{nearest(name, by_name)} Models: {known}"
+        raise NotFound(message)
+    return by_name[name]
+
+
+def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes: None) -> Trained:
+    """Fit a model on the log as it is now, and publish it.
+
+    Args:
+        fitting: What.
+        watch: Told of steps; may stop it.
+        limit: Called once the state's tables are reserved, with the bytes that may be taken from then on.
+
+    Raises:
+        NotFound: No such model is configured.
+        Invalid: There are no acts to learn from.
+        FitStopped: The watch said so; nothing was published.
+        LogDamaged: The log cannot be trusted.
+        ArtifactInvalid: What was fitted does not answer as it did when it is read again; nothing was published.
+    """
+    model = model_named(fitting.config, fitting.name)
+    kind = item_kind(model.kind)
+    options = options_of(model, kind)
+    log = LogView(fitting.folder)
+    acts = acts_of(fitting, model, log, part_of(watch, 0.0, READ_SHARE), limit)
+    if not len(acts):
+        came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
+        raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
+
+    def fit(data_stop: int | None, own: Watch) -> ItemModel:
+        return kind.fit(acts.interactions(model.acts_max, data_stop), options, own)
+
+    metrics: Mapping[str, float | None] = {}
+    if model.validation > 0:
+        first = acts.cut(model.validation)
+        judged = fit(first, part_of(watch, READ_SHARE, JUDGED_SHARE))
+        watch.step("judging", JUDGED_SHARE)
+        metrics = validation_of(judged, acts, first, model.acts_max)
+    fitted = fit(None, part_of(watch, JUDGED_SHARE, 1.0))
+    watch.step("publishing", 1.0)
+    histories, _ = acts.histories(model.acts_max)
+    draft = _draft(fitting, model, options, log, acts)
+    draft = msgspec.structs.replace(draft, metrics=dict(metrics))
+    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models)
+    published = registry.publish(draft, item_content(fitted, histories))
+    counts = draft.window.counts
+    return Trained(
+        model.name, published, len(acts), counts["users"], counts["items"], dict(acts.left_out), dict(metrics)
+    )
+
+
+def part_of(watch: Watch, begin: float, end: float) -> Watch:
+    """Return a watch whose steps are told as a part of a larger whole."""
+    tell = watch.tell
+    if tell is None:
+        return watch
+
+    def told(text: str, share: float) -> None:
+        tell(text, begin + share * (end - begin))
+
+    return replace(watch, tell=told)
+
+
+def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit = lambda _bytes: None) -> Acts:
+    """Return the acts that a model learns from. Cost: about 1 µs an event of the log.
+
+    Raises:
+        FitStopped: The watch said so.
+        LogDamaged: The log cannot be trusted.
+    """
+    config = fitting.config
+    data = DataFolder(fitting.folder / DATA_NAME)
+    hidden = log.hidden()
+    fold = beginning_of(data, config.fold_settings(), log)
+    limit(model.memory_bytes_max)
+    reader = ActReader(fold, act_options(config, model, log), hidden.of)
+    total = max(1, log.end - log.begin)
+    for first, batch in batches(log.read, log.begin, log.end):
+        watch.step("reading", (first - log.begin) / total)
+        reader.add(first, batch)
+    return reader.acts()
+
+
+def act_options(config: Config, model: Model, log: LogView) -> ActOptions:
+    """Return which acts of a log a model learns from. ``last`` counts back from the last event, not from now."""
+    types = {name: each.weight for name, each in config.events.types.items() if each.weight > 0.0}
+    since, until = (moment_of(each) if each != "" else None for each in (model.since, model.until))
+    since_ms, until_ms = _ms(since), _ms(until)
+    if model.last and log.end > log.begin:
+        ((_, newest), *_) = log.read(LogPosition(log.end - 1), 1)
+        since_ms = int(newest.rows["log_time_ms"][-1]) - parse_duration_ms(model.last)
+    return ActOptions(
+        weights=model.actions or types,
+        by_session=model.histories == "session",
+        history_acts_max=model.acts_max,
+        acts_max=max(1, model.memory_bytes_max // 2 // ACT_BYTES),
+        first=since if isinstance(since, int) else 0,
+        stop=until if isinstance(until, int) else None,
+        since_ms=since_ms,
+        until_ms=until_ms,
+    )
+
+
+def _ms(moment: int | datetime | None) -> int | None:
+    """Return the log time of a moment; UTC unless it says."""
+    if not isinstance(moment, datetime):
+        return None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _draft(fitting: Fitting, model: Model, options: msgspec.Struct, log: LogView, acts: Acts) -> Draft:
+    """Return what the manifest says of a version."""
+    begin_ms, end_ms = acts.log_time_ms
+    window = Window(
+        log_id=log.identity.log_id,
+        generation=log.identity.generation,
+        first=int(acts.position[0]),
+        end=int(acts.position[-1]) + 1,
+        begin_ms=begin_ms,
+        end_ms=end_ms,
+        counts={"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)},
+    )
+    told: dict[str, object] = msgspec.to_builtins(options, enc_hook=str)
+    return Draft(
+        name=model.name,
+        kind=model.kind,
+        vocabulary_hash=acts.vocabulary.content_hash,
+        options=told,
+        window=window,
+        config_hash=fitting.config.config_hash,
+        code_version=version("midstream"),
+        made_ms=fitting.made_ms,
+    )

@@ -1,0 +1,93 @@
+"""Trainings: a process of its own for each, followed, bounded and cleaned up after."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config import Config
+from midstream.app.fitting import Trained, model_named
+from midstream.app.running import DATA_NAME, Outside
+from midstream.app.server_address import read_address
+from midstream.app.training_child import Order
+from midstream.core.errors import FitStopped
+from midstream.engine import child
+from midstream.engine.child import Ended, Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.models.artifact import leftovers
+
+CHILD = "midstream.app.training_child"
+GRACE_S = 60.0
+"""Beyond ``time_max``: to start, and for the step that is under way when the time is over."""
+
+
+def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> Trained:
+    """Fit a model of a configuration on the log of a folder as it is now, and publish it as a new version.
+
+    The server that has the folder open, if there is one, goes on; which version answers is not changed.
+
+    Args:
+        folder: Holds the data.
+        config: Names the model.
+        name: Of the model.
+        notify: Told how far it is.
+
+    Raises:
+        NotFound: No such model is configured.
+        FitStopped: It failed or came to an end of its time or memory, the text says why; nothing was published.
+        KeyboardInterrupt: Somebody ended it; nothing was published, and what was begun is removed.
+    """
+    model = model_named(config, name)
+    data = DataFolder(folder / DATA_NAME)
+    order = Order(
+        folder=str(folder.absolute()),
+        config=msgspec.json.encode(config, enc_hook=str).decode(),
+        name=name,
+        made_ms=Outside().clock(),
+        beside_server=read_address(data.root) is not None,
+    )
+    _remove_leftovers(data.models / name)
+    try:
+        ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))
+    finally:
+        _remove_leftovers(data.models / name)
+    if ended.reason:
+        limits = f"(time_max {model.time_max}, memory_bytes_max {model.memory_bytes_max:,})"
+        message = f"{name} was not trained {limits}: {ended.reason.removeprefix('FitStopped: ')}"
+        raise FitStopped(message)
+    return msgspec.json.decode(ended.line, type=Trained)
+
+
+async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
+    """Run the process of a training to its end, or to that of its time."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        notify(stage.replace("_", " "), done, total)
+
+    wait_s = time_s_max + GRACE_S
+    try:
+        async with asyncio.timeout(wait_s):
+            return await child.run(CHILD, msgspec.json.encode(order), told, stall_s=2 * wait_s)
+    except TimeoutError:
+        return Ended(b"", f"time_max of {time_s_max:g} s is over, and the step under way did not end; it was ended")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what trainings that were ended have begun to write, and no process that is at work."""
+    for left in leftovers(folder):
+        pid = left.name.rpartition("-")[2]
+        if not _is_running(pid):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Return whether a process is there."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

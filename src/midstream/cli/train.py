@@ -1,0 +1,54 @@
+"""``midstream train``: a model is fitted on the log, and published as a new version."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import (
+    HERE,
+    AsJson,
+    Folder,
+    ended_by_sigterm,
+    notify_of,
+    print_facts,
+    print_json,
+    progress,
+    say,
+)
+
+if TYPE_CHECKING:
+    from midstream.app.fitting import Trained
+
+app = typer.Typer()
+Name = Annotated[str, typer.Argument(help="Of one of [[models]].")]
+
+
+@app.command("train")
+def command(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Fit a model on the log, in a process of its own, and publish it as a new version.
+
+    Beside a running server too, which goes on. Ctrl-C ends it, and nothing stays.
+    """
+    from midstream.app.running import config_of
+    from midstream.app.training import train
+
+    try:
+        with ended_by_sigterm(), progress() as bar:
+            done = train(folder, config_of(folder), name, notify_of(bar))
+    except KeyboardInterrupt:
+        say(f"ended: nothing of {name} was published, and what was begun is removed")
+        raise typer.Exit(130) from None
+    print_trained(done, as_json=as_json)
+
+
+def print_trained(done: "Trained", *, as_json: bool) -> None:
+    """Print what was fitted on, what it is worth, and what it is called."""
+    if as_json:
+        print_json(done)
+        return
+    print_facts({"version": f"{done.name} {done.version}", "acts": done.acts}, as_json=False)
+    print_facts({"histories": done.histories, "items": done.items}, as_json=False)
+    if done.metrics:
+        print_facts(done.metrics, as_json=False)
+    for why, count in done.left_out.items():
+        say(f"{count} acts left out: {why.replace('_', ' ')}")

@@ -1,0 +1,215 @@
+"""Trainings: the same log, configuration and seed give the same model; what is ended leaves nothing behind."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app import training
+from midstream.app.config import Config
+from midstream.app.fitting import Fitting, Trained, acts_of, fit_and_publish, model_named
+from midstream.app.running import config_of, open_shop
+from midstream.app.training import train
+from midstream.app.training_child import Order, watch_of
+from midstream.core.errors import FitStopped, Invalid, NotFound
+from midstream.models import kinds
+from midstream.models.model import QUIET, Watch
+from midstream.testing.item_models import BESIDE, Beside
+from midstream.training.registry import Registry
+from midstream.training.validation import QUESTIONS_MAX, questions
+
+TOML = """
+[[models]]
+name = "taste"
+kind = "beside"
+seed = 3
+options = { noise = 0.001 }
+
+[[models]]
+name = "liked"
+kind = "popular"
+"""
+GROUPS, IN_GROUP, USERS = 4, 6, 40
+
+
+@pytest.fixture(autouse=True)
+def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kinds.ITEM_KINDS, "beside", BESIDE)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop whose users each act on items of one group of four."""
+    place = tmp_path_factory.mktemp("shop")
+    rng = np.random.default_rng(5)
+    with open_shop(place, Config()) as shop:
+        for _ in range(6):
+            acts = [
+                {"type": "view", "user_id": f"u{user}", "item_id": f"g{user % GROUPS}-{rng.integers(IN_GROUP)}"}
+                for user in range(USERS)
+            ]
+            shop.record(acts)
+        shop.record([{"type": "item", "item_id": "g0-0", "operation": "delete"}])
+    return place
+
+
+@pytest.fixture
+def place(written: Path, tmp_path: Path) -> Path:
+    """A copy with two models configured."""
+    shutil.copytree(written, tmp_path / "shop")
+    (tmp_path / "shop" / "midstream.toml").write_text(TOML)
+    return tmp_path / "shop"
+
+
+def fitted(place: Path, name: str = "taste", watch: Watch = QUIET) -> Trained:
+    """Fit here, at a fixed time."""
+    return fit_and_publish(Fitting(place, config_of(place), name, made_ms=1), watch)
+
+
+def registry(place: Path) -> Registry:
+    """Return the versions of a folder."""
+    return Registry(place / "data" / "models")
+
+
+def test_a_training_publishes_what_it_fitted_and_says_on_what(place: Path) -> None:
+    """The manifest has window, options, seed, configuration and what it is worth beside the most popular items."""
+    told: list[tuple[str, float]] = []
+    done = fitted(place, watch=Watch(lambda text, share: told.append((text, share))))
+    assert (done.name, done.histories, done.items) == ("taste", USERS, GROUPS * IN_GROUP - 1)
+    assert done.left_out.keys() == {"item_deleted"}
+    assert done.acts + done.left_out["item_deleted"] == 6 * USERS
+    loaded = registry(place).load("taste", done.version)
+    manifest = loaded.manifest
+    assert isinstance(loaded.model, Beside)
+    assert manifest.options == {"power": 1.0, "noise": 0.001, "seed": 3}
+    assert manifest.window.counts == {"events": done.acts, "users": USERS, "items": done.items}
+    assert 0 < manifest.window.end <= 6 * USERS
+    assert manifest.config_hash == config_of(place).config_hash
+    assert manifest.metrics == done.metrics
+    ours, popular = manifest.metrics["NDCG@20"], manifest.metrics["popular.NDCG@20"]
+    assert ours is not None
+    assert popular is not None
+    assert ours > popular
+    assert [share for _, share in told] == sorted(share for _, share in told)
+    assert told[0][0] == "reading"
+    assert told[-1] == ("publishing", 1.0)
+
+
+def test_the_same_log_configuration_and_seed_give_the_same_files(place: Path) -> None:
+    """Another seed gives others."""
+    first, second = fitted(place), fitted(place)
+    (place / "midstream.toml").write_text(TOML.replace("seed = 3", "seed = 4"))
+    other = fitted(place)
+    files = [registry(place).manifest("taste", each.version).files for each in (first, second, other)]
+    assert files[0] == files[1]
+    assert files[0]["beside.npy"] != files[2]["beside.npy"]
+    assert first.version != second.version
+
+
+def test_a_process_of_its_own_publishes_the_same(place: Path) -> None:
+    """What is fitted beside a server is what would be fitted here; progress is told."""
+    told: list[str] = []
+    done = train(place, config_of(place), "liked", lambda stage, _done, _total: told.append(stage))
+    here = fitted(place, "liked")
+    files = [registry(place).manifest("liked", each.version).files for each in (done, here)]
+    assert files[0] == files[1]
+    assert "reading" in told
+    assert msgspec.structs.replace(done, version="") == msgspec.structs.replace(here, version="")
+
+
+def test_a_model_that_is_not_configured_is_named(place: Path) -> None:
+    """With the nearest name."""
+    with pytest.raises(NotFound, match=r"no model 'tast' is configured\. Nearest: .taste."):
+        train(place, config_of(place), "tast")
+
+
+def test_without_acts_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
+    """It is said which acts were left out."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    with pytest.raises(Invalid, match=r"no acts that liked learns from\. Left out: none"):
+        fitted(tmp_path, "liked")
+    assert registry(tmp_path).names() == []
+
+
+def test_time_that_is_over_stops_a_fit_and_is_named(place: Path) -> None:
+    """Nothing is published."""
+    with pytest.raises(FitStopped, match="time_max of -1 s is over"):
+        fitted(place, watch=watch_of(-1_000, os.getppid()))
+    with pytest.raises(FitStopped, match="stopped at"):
+        fitted(place, watch=watch_of(1_000_000, os.getppid() + 1))
+    assert registry(place).names() == []
+
+
+def test_memory_beyond_the_limit_is_an_error_and_no_killed_process() -> None:
+    """An allocation fails where it is made."""
+    text = """
+import numpy as np
+from midstream.app.training_child import limit_memory
+limit_memory(64 << 20)
+kept = np.ones(32 << 20, dtype=np.uint8)
+try:
+    np.ones(64 << 20, dtype=np.uint8)
+except MemoryError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+
+
+def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that died of want of memory cannot."""
+
+    async def run(*_: object, **__: object) -> training.Ended:
+        return training.Ended(b"", "its process ended with status -9; standard error says why")
+
+    monkeypatch.setattr(training.child, "run", run)
+    with pytest.raises(FitStopped, match=r"\(time_max 1h, memory_bytes_max 4,294,967,296\): its process ended"):
+        train(place, config_of(place), "liked")
+
+
+def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
+    """No version, no part of one, and no process."""
+    config = config_of(place)
+    order = Order(str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, beside_server=False)
+    left = place / "data" / "models" / "liked" / ".writing-0001-999999999"
+    left.mkdir(parents=True)
+
+    async def run() -> None:
+        began = asyncio.Event()
+        task = asyncio.create_task(training._run(order, 60.0, lambda *_: began.set()))
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    training._remove_leftovers(left.parent)
+    assert list(left.parent.iterdir()) == []
+    mine = place / "data" / "models" / "liked" / f".writing-0001-{os.getpid()}"
+    mine.mkdir()
+    training._remove_leftovers(left.parent)
+    assert mine.exists(), "what a process that is at work writes stays"
+
+
+def test_questions_have_new_items_and_a_history(place: Path) -> None:
+    """What is right was not known before; nobody without a history is asked."""
+    from midstream.app.fitting import LogView
+
+    config = config_of(place)
+    fitting = Fitting(place, config, "taste", 1)
+    acts = acts_of(fitting, model_named(config, "taste"), LogView(place), QUIET)
+    first = acts.cut(0.3)
+    asked, wanted = questions(acts, first, 100)
+    assert 0 < len(asked) == len(wanted) <= min(USERS, QUESTIONS_MAX)
+    assert (wanted.counts > 0).all()
+    for number in range(len(asked)):
+        own = set(asked.part(number, number + 1).row.tolist())
+        right = wanted.item[wanted.start[number] : wanted.start[number + 1]].tolist()
+        assert own
+        assert not own.intersection(right)
