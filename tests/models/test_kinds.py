@@ -42,3 +42,19 @@ def test_a_kind_fits_and_reads_what_it_wrote():
     assert again.scores(Histories.of([[0]])).tolist() == [[1.0, 2.0]]
     with pytest.raises(ArtifactInvalid, match="2 items"):
         kind.restore(vocabulary, {"score": np.zeros(3, dtype=np.float32)})
+
+
+@pytest.mark.parametrize("name", sorted(ITEM_KINDS))
+def test_every_kind_answers_as_before_when_it_is_read_again(name):
+    """With its default options, on a small shop; the same data give the same arrays."""
+    ids = [f"i{number}" for number in range(12)]
+    vocabulary = ItemVocabulary.of(ids, np.arange(1, 13, dtype=np.uint64))
+    rng = np.random.default_rng(4)
+    histories = Histories.of([[], *(rng.choice(12, 4, replace=False).tolist() for _ in range(30))])
+    kind = item_kind(name)
+    first, second = (kind.fit(Interactions(vocabulary, histories), kind.decoded({}), QUIET) for _ in range(2))
+    assert first.arrays().keys() == second.arrays().keys()
+    for array, each in first.arrays().items():
+        assert np.array_equal(each, second.arrays()[array])
+    again = kind.restore(vocabulary, first.arrays())
+    assert np.array_equal(again.scores(histories), first.scores(histories))

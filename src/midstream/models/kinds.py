@@ -8,7 +8,10 @@ import msgspec
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models import popular
+from midstream.models.ease import EaseOptions, fit_ease
+from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
+from midstream.models.item_to_item import ItemToItem
 from midstream.models.model import Arrays, ItemModel, Watch
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -66,7 +69,17 @@ def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Wat
     return popular.fit(interactions, msgspec.convert(options, popular.PopularOptions, from_attributes=True), watch)
 
 
+def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_ease(interactions, msgspec.convert(options, EaseOptions, from_attributes=True), watch)
+
+
+def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
+
+
 ITEM_KINDS: Mapping[str, ItemKind] = {
+    "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, {"regularization": Range(1.0, 5_000.0, log=True)}),
+    "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
 }
 """Name → kind."""
