@@ -11,6 +11,7 @@ import midstream
 from midstream.app.as_of import AsOfOptions
 from midstream.app.as_of_calls import Wanted, write_answers
 from midstream.app.inspection import LogView
+from midstream.app.parity import CheckOptions, check_features
 from midstream.app.reading import parse_config
 from midstream.app.running import DATA_NAME, open_shop
 from midstream.app.wiring import declarations
@@ -307,3 +308,25 @@ def test_a_feature_that_is_not_declared_is_named(folder):
     """With the nearest that is."""
     with pytest.raises(Invalid, match="Nearest"):
         midstream.features_as_of(folder, pa.Table.from_pylist(asked(1, seed=1)), features=["vews"])
+
+
+def test_a_feature_that_is_named_again_is_read_once(folder):
+    """One column, where it was named first; what is wrong with it is told once."""
+    found = midstream.features_as_of(folder, pa.Table.from_pylist(asked(3, seed=1)), features=["mine", "here", "mine"])
+    assert found.column_names[-2:] == ["mine", "here"]
+    assert found.column_names.count("mine") == 1
+    with pytest.raises(Invalid) as caught:
+        midstream.features_as_of(folder, pa.Table.from_pylist(asked(1, seed=1)), features=["mien", "mien"])
+    assert len(caught.value.faults) == 1
+
+
+def test_what_is_wrong_with_another_configuration_begins_with_its_name(folder):
+    """A table that is not there, and no feature at all: the file that was given is named, and not the folder's own."""
+    other = folder / "other.toml"
+    table = '[[tables]]\nname = "t"\npath = "none.csv"\n[[features]]\nname = "x"\nkind = "external"\ntable = "t"\n'
+    for text, where in ((f'{table}columns = ["a"]\n', r"^other\.toml: \$\.tables\[0\]\.path"), ("", "other.toml")):
+        other.write_text(text)
+        with pytest.raises(Invalid, match=where):
+            midstream.features_as_of(folder, pa.Table.from_pylist(asked(1, seed=1)), config=other)
+        with pytest.raises(Invalid, match=where):
+            check_features(folder, CheckOptions(config=other))

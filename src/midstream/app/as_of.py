@@ -21,6 +21,7 @@ from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView
 from midstream.app.question_columns import PAGE
+from midstream.app.reading import FILE_NAME
 from midstream.app.running import DATA_NAME, loaded_state
 from midstream.app.spill import Spill
 from midstream.app.wiring import declarations
@@ -93,21 +94,26 @@ class Eras:
 class Past:
     """The log of a folder, and a configuration by which to fold it."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, name: str = FILE_NAME) -> None:
         """Look at the log.
+
+        Args:
+            folder: Holds the log, and the files of tables.
+            config: By which it is folded.
+            name: Of the configuration's file, with which what is wrong with it begins.
 
         Raises:
             LogDamaged: It cannot be trusted.
         """
         self.config = config
         self.log = LogView(folder)
-        self._folder = folder
+        self._folder, self._name = folder, name
         self._data = DataFolder(folder / DATA_NAME)
 
     @cached_property
     def declared(self) -> Declarations:
         """All declared features. Raises ``Invalid`` when a table cannot be read."""
-        return declarations(self.config, self._folder)
+        return declarations(self.config, self._folder, self._name)
 
     @cached_property
     def eras(self) -> "Eras":
@@ -120,15 +126,15 @@ class Past:
         return Eras(earlier, current, since)
 
     def block(self, names: Sequence[str] | None = None) -> DeclaredFeatures:
-        """Return what reads some features, or all.
+        """Return what reads some features, or all; one that is named again is read once.
 
         Raises:
             Invalid: A name is not that of a declared feature, none is declared, or a table cannot be read.
         """
         declared = self.declared
         if not declared.names:
-            raise Invalid((Fault("$.features", "No feature is declared.", "[[features]] in midstream.toml.", PAGE),))
-        wanted = declared.names if names is None else names
+            raise Invalid((Fault("$.features", "No feature is declared.", f"[[features]] in {self._name}.", PAGE),))
+        wanted = declared.names if names is None else tuple(dict.fromkeys(names))
         faults = [
             Fault("--features", f'"{each}".{nearest(each, declared.names)}', ", ".join(declared.names), PAGE)
             for each in wanted

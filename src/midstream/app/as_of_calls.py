@@ -65,7 +65,7 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
     chosen = table_format(wanted.out, wanted.format)
     _refuse_replacing(wanted)
     place = wanted.out.absolute().parent
-    past = Past(folder, past_config(folder, wanted.config))
+    past = past_of(folder, wanted.config)
     with ExitStack() as stack:
         counts: ServedCounts | None = None
         if wanted.questions is not None:
@@ -102,9 +102,14 @@ def noting(batches: Iterator[Batch], gathered: Gathered) -> Iterator[Batch]:
         yield batch
 
 
-def past_config(folder: Path, path: Path | None) -> Config:
-    """Return the configuration of a file, that of the folder without one."""
-    return config_of(folder) if path is None else read_config(path)
+def past_of(folder: Path, path: Path | None) -> Past:
+    """Return the log of a folder with the configuration of a file, that of the folder without one.
+
+    Raises:
+        ConfigInvalid: It cannot be used.
+        LogDamaged: The log cannot be trusted.
+    """
+    return Past(folder, config_of(folder)) if path is None else Past(folder, read_config(path), path.name)
 
 
 def features_of_table(
@@ -129,8 +134,9 @@ def features_of_served(
 
 
 def _past(folder: str | Path, config: Config | str | Path | None) -> Past:
-    used = config if isinstance(config, Config) else past_config(Path(folder), None if config is None else Path(config))
-    return Past(Path(folder), used)
+    if isinstance(config, Config):
+        return Past(Path(folder), config)
+    return past_of(Path(folder), None if config is None else Path(config))
 
 
 def _table(past: Past, asked: Asked, features: Sequence[str] | None) -> Any:  # noqa: ANN401  as above

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstream.app.as_of import Past, cursor_for
-from midstream.app.as_of_calls import past_config
+from midstream.app.as_of import cursor_for
+from midstream.app.as_of_calls import past_of
 from midstream.app.asked_served import Picks, of_served, served_range
 from midstream.app.running import DATA_NAME, Outside
 from midstream.core.types import FeatureFrame
@@ -100,9 +100,8 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
         FeatureFailed: A feature cannot be read.
         LogDamaged: The log cannot be trusted.
     """
-    config = past_config(folder, options.config)
-    past = Past(folder, config)
-    declared = past.declared
+    past = past_of(folder, options.config)
+    config, declared = past.config, past.declared
     names = comparable(declared)
     block = past.block(names)
     rewritten = rewritten_before(DataFolder(folder / DATA_NAME), past.log.identity.generation)
