@@ -556,6 +556,17 @@ BUGS = (
         CELLS,
     ),
     Bug(
+        "pairs_of_a_deleted_user_stay",
+        (
+            Edit(
+                "state/fold.py",
+                "            self.cells.forget(int(indexed.user_index[0]), int(indexed.user_hash[0]))",
+                "            self.cells.forget(int(indexed.user_index[0]), 0)",
+            ),
+        ),
+        CELLS,
+    ),
+    Bug(
         "rows_behind_those_restored_stay",
         (Edit("state/cells.py", "            group.rows[len(rows) : int(self._touched[number])] = 0.0\n", ""),),
         CELLS,

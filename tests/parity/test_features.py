@@ -217,7 +217,8 @@ class Formulas:
         if is_new and event.kind == Kind.ITEM and event.item_id:
             self.change(event, time)
         elif is_new and event.kind == Kind.USER and event.operation == Operation.DELETE:
-            self.by_key.pop(("user", event.user_id), None)
+            for key in [key for key in self.by_key if key[0].startswith("user") and key[1] == event.user_id]:
+                del self.by_key[key]
         elif is_new and event.kind in {Kind.INTERACTION, Kind.IMPRESSION}:
             name = event.action if event.kind == Kind.INTERACTION else "impression"
             if name in SETTINGS.types or name == "impression":

@@ -212,6 +212,8 @@ class Twin:
             if batch.user_is_new[i] and batch.user_index[i] >= 0:
                 rows = self.rows.setdefault(("user", ""), {})
                 rows[int(batch.user_index[i])] = self.fresh(("user", ""), int(batch.log_time_ms[i]))
+            if batch.kind[i] == Kind.USER and batch.operation[i] == Operation.DELETE and batch.folded[i]:
+                self.forget(int(batch.user_hash[i]))
             if name is None or not batch.folded[i]:
                 continue
             weight = self.settings.types[name].weight if name != "impression" else 0.0
@@ -229,6 +231,13 @@ class Twin:
                     continue
                 for key in self.keys_of(group, batch, i, int(numbers[i]), codes_of):
                     self.count(group, key, name, event, counted)
+
+    def forget(self, user_hash):
+        """Be without the pairs of a user who is deleted; the user's own row is a new one by then."""
+        for group, rows in self.rows.items():
+            if group[0] in {"user_item", "user_attribute"}:
+                for key in [key for key in rows if key[0] == user_hash]:
+                    del rows[key]
 
     def keys_of(self, group, batch, i, number, codes_of):
         """Return the keys that an event counts for."""
@@ -531,14 +540,35 @@ def test_pairs_of_a_user_who_becomes_another_go_in_the_order_in_which_they_came(
     assert keys["second"].tolist()[1:] == [id_hash(item) for item in (*items[1:], items[0])]
 
 
-def test_nothing_is_left_of_a_user_who_is_forgotten():
+ENDS = (
+    Event(Kind.ERASE, user_id="a", log_time_ms=START_MS),
+    Event(Kind.USER, Operation.DELETE, user_id="a", log_time_ms=START_MS),
+)
+"""An erasure, and a user who is deleted."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_user_who_is_gone_starts_cold(end):
+    """After an erasure and after a deletion, by every cell of the user: what comes later is all that is known."""
+    settings = settings_of(feature_user_items_max=99, feature_user_values_max=99)
+    item = Event(Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes","tags":["a","b"]}')
+    events = [item._replace(log_time_ms=START_MS), act("a", "x"), act("b", "x"), end]
+    later = act("a", "x", value=5.0, event_time_ms=START_MS + 1, log_time_ms=START_MS + 1)
+    fold, fresh = folded(settings, build([*events, later])), folded(settings, build([*events[::2], later]))
+    found = fold.cells.read(OWN, keys_for(fold, "a", "x"), START_MS + 1)
+    np.testing.assert_array_equal(found, fresh.cells.read(OWN, keys_for(fresh, "a", "x"), START_MS + 1))
+    stepped = folded(settings, build([*events, later]), range(5))
+    assert stepped.digest() == fold.digest()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_of_a_user_who_is_forgotten(end):
     """Rows of the user, with items and with values; what is counted of items stays."""
     settings = settings_of(feature_user_items_max=99, feature_user_values_max=99)
     item = Event(
         Kind.ITEM, Operation.PUT, item_id="x", body=b'{"category":"shoes","tags":["a","b"]}', log_time_ms=START_MS
     )
-    erase = Event(Kind.ERASE, user_id="a", log_time_ms=START_MS)
-    fold = folded(settings, build([item, act("a", "x"), act("b", "x"), erase]))
+    fold = folded(settings, build([item, act("a", "x"), act("b", "x"), end]))
     without = folded(settings, build([item, act("b", "x")]))
     for group in fold.cells.groups:
         if group.keys is not None and group.scope != "session":
