@@ -15,6 +15,7 @@ from midstream.events.wire import AttributeKind
 from midstream.features.external import Table
 from midstream.features.kinds import AnyFeature, cells_of
 from midstream.ranking.blend import RANK_OFFSET
+from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
@@ -49,6 +50,7 @@ AnySource = (
     | AnyItemModelSource
     | Custom
 )
+AnyScorer = ModelScorer | Custom
 AnySelector = TopK | Custom
 
 
@@ -161,7 +163,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     editorial: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     log_features: float = 0.0
-    scorers: tuple[Custom, ...] = ()
+    scorers: tuple[AnyScorer, ...] = ()
     selector: AnySelector = TopK()
     slate_size: int = 20
     slate_size_max: int = 100

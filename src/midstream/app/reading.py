@@ -50,6 +50,7 @@ _PAGES = {
     "repeats": "filters",
     "features": "features",
     "log_features": "features",
+    "scorers": "models",
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60

@@ -36,7 +36,7 @@ from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
-FEATURES = "docs/features.md"
+FEATURES, MODELS = "docs/features.md", "docs/models.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
@@ -248,6 +248,7 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _repeated(placement, where)
         yield from _eligibility(config, placement, where)
         yield from _read(config, placement, where)
+        yield from _scorers(placement, where)
 
 
 def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -265,6 +266,19 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     if placement.log_features > 0 and not placement.features:
         came = f"{placement.log_features} came, and the placement reads no features."
         yield Fault(f"{where}.log_features", came, 'features = ["..."] beside it, or 0.', FEATURES)
+
+
+def _scorers(placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the models that a placement asks; whether they fit is looked at when they are loaded."""
+    names: set[str] = set()
+    for number, scorer in enumerate(placement.scorers):
+        place = f"{where}.scorers[{number}].name"
+        if isinstance(scorer, Custom):
+            continue
+        yield from name_faults(place, scorer.name)
+        if scorer.name in names:
+            yield Fault(place, f'"{scorer.name}" is there already.', "Each model once.", MODELS)
+        names.add(scorer.name)
 
 
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.models.artifact import Artifact
+from midstream.models.ftrl import Ftrl
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.kinds import ITEM_KINDS
 from midstream.models.model import ItemModel, RowModel
+from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
 _GOLDEN_VALUES = "golden.values"
@@ -38,6 +40,8 @@ class RowKind:
 
 KINDS: Mapping[str, ItemKind | RowKind] = {
     "item_to_item": ItemKind(lambda vocabulary, artifact: ItemToItem.read(vocabulary, artifact.arrays)),
+    "trees": RowKind(lambda artifact: Trees.restore(artifact.arrays), frozenset({"threshold"})),
+    "ftrl": RowKind(lambda artifact: Ftrl.restore(artifact.arrays), frozenset({"edges"})),
 }
 """Kinds of artifacts that are read beside those of ``models.kinds``, which read what they fit."""
 

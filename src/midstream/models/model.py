@@ -72,6 +72,11 @@ class RowModel(Protocol):
         ...
 
 
+def is_row_model(model: object) -> TypeGuard[RowModel]:
+    """Return whether a model is one that scores rows."""
+    return hasattr(model, "score") and hasattr(model, "inputs")
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """How a fit tells how far it is, and learns that it shall stop."""

@@ -1,0 +1,129 @@
+"""Scores of a tree ensemble by bitmasks: every node of every tree is asked for many rows at once, and no row walks.
+
+The leaves of a tree are numbered from left to right, and each node has a mask without the leaves on its left. A row
+begins with all leaves; of each node that sends it to the right it loses those of the mask; the lowest leaf that is left
+is the one that a walk from the root would have come to. So the time depends on neither the values nor the depth, and
+the innermost loop is a comparison and an "and" that the compiler makes 4 to 16 wide, whatever the CPU has.
+
+What is missing is decided before: a column is prepared once for each way in which nodes treat what is missing in it,
+with −infinity where it goes left and +infinity where it goes right, so that the innermost loop knows nothing of it.
+
+Reference: C. Lucchese, F. M. Nardini, S. Orlando, R. Perego, N. Tonellotto, R. Venturini, "QuickScorer: a fast
+algorithm to rank documents with additive ensembles of regression trees", SIGIR 2015, algorithm 1.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.events.kernel import kernel
+
+RIGHT: Final = 1
+"""Bit of a way: what is missing goes right."""
+ZERO: Final = 2
+"""Bit of a way: zero counts as missing, as NaN does."""
+ALONE: Final = 4
+"""Bit of a way: no number goes right, only what is missing; whatever the threshold."""
+ZERO_MAX: Final = np.float32(1e-35)
+"""Up to this a value is zero, as LightGBM has it (``kZeroThreshold``)."""
+_ROWS: Final = 256
+"""Rows of a block: with fewer than 64 loops are too short to pay, with more the columns leave the nearest cache."""
+
+if TYPE_CHECKING:
+
+    def _lowest(bits: np.uint32 | np.uint64) -> int:
+        """Return the number of the lowest bit that is set."""
+        ...
+else:
+    from numba.cpython.unsafe.numbers import trailing_zeros as _lowest
+
+
+@kernel
+def score_rows(
+    values: NDArray[np.float32],
+    column_feature: NDArray[np.int32],
+    column_way: NDArray[np.uint8],
+    node_column: NDArray[np.int32],
+    threshold: NDArray[np.float32],
+    mask: NDArray[Any],
+    start: NDArray[np.int64],
+    leaf_value: NDArray[np.float64],
+    sigmoid: float,
+    found: NDArray[np.float32],
+) -> None:
+    """Fill ``found`` (n,) with the sum over the trees, added up as float64 in their order.
+
+    Args:
+        values: A row a feature, (features, n); NaN = unknown.
+        column_feature: Feature of each prepared column, (columns,).
+        column_way: What is missing in it and where that goes: bits ``RIGHT``, ``ZERO``, ``ALONE``.
+        node_column: Column that each node asks, tree by tree, (nodes,).
+        threshold: A row whose value is above it goes right.
+        mask: All leaves but those on the left of the node; 32 or 64 bits, the highest leaf always among them.
+        start: First node of each tree, and the number of nodes, (trees + 1,). Tree t has a leaf more than nodes.
+        leaf_value: Tree by tree, from left to right, (leaves,).
+        sigmoid: 0 = the sum itself; else 1 / (1 + exp(−sigmoid × sum)).
+        found: Is written.
+    """
+    full = ~(mask[:0].sum() & mask.dtype.type(0))
+    row_count = values.shape[1]
+    block = np.empty((len(column_feature), _ROWS), dtype=np.float32)
+    left = np.empty(_ROWS, dtype=mask.dtype)
+    total = np.empty(_ROWS, dtype=np.float64)
+    for begin in range(0, row_count, _ROWS):
+        count = min(_ROWS, row_count - begin)
+        for column in range(len(column_feature)):
+            prepare(values[column_feature[column], begin : begin + count], column_way[column], block[column])
+        for row in range(count):
+            total[row] = 0.0
+        for tree in range(len(start) - 1):
+            for row in range(count):
+                left[row] = full
+            node, end = start[tree], start[tree + 1]
+            while node + 4 <= end:  # four at a time: what is left of a row is read and written a quarter as often
+                a, b = block[node_column[node], :count], block[node_column[node + 1], :count]
+                c, d = block[node_column[node + 2], :count], block[node_column[node + 3], :count]
+                a_max, b_max, c_max, d_max = (
+                    threshold[node],
+                    threshold[node + 1],
+                    threshold[node + 2],
+                    threshold[node + 3],
+                )
+                a_mask, b_mask, c_mask, d_mask = mask[node], mask[node + 1], mask[node + 2], mask[node + 3]
+                for row in range(count):
+                    left[row] &= (
+                        (a_mask if a[row] > a_max else full)
+                        & (b_mask if b[row] > b_max else full)
+                        & (c_mask if c[row] > c_max else full)
+                        & (d_mask if d[row] > d_max else full)
+                    )
+                node += 4
+            while node < end:
+                a, a_max, a_mask = block[node_column[node], :count], threshold[node], mask[node]
+                for row in range(count):
+                    left[row] &= a_mask if a[row] > a_max else full
+                node += 1
+            leaf = leaf_value[start[tree] + tree :]
+            for row in range(count):
+                total[row] += leaf[_lowest(left[row])]
+        for row in range(count):
+            found[begin + row] = total[row] if sigmoid == 0.0 else 1.0 / (1.0 + math.exp(-sigmoid * total[row]))
+
+
+@kernel
+def prepare(values: NDArray[np.float32], way: int, found: NDArray[np.float32]) -> None:
+    """Fill the beginning of ``found`` with values such that one comparison with a threshold says where a row goes."""
+    fill = np.float32(np.inf if way & RIGHT else -np.inf)
+    zero = fill if way & ZERO else np.float32(0.0)
+    if way & ALONE:
+        for row in range(len(values)):
+            value = values[row]
+            is_missing = value != value or (way & ZERO and abs(value) <= ZERO_MAX)  # noqa: PLR0124  NaN
+            found[row] = fill if is_missing else np.float32(-np.inf)
+        return
+    for row in range(len(values)):
+        value = values[row]
+        value = zero if abs(value) <= ZERO_MAX else value
+        found[row] = fill if value != value else value  # noqa: PLR0124  NaN

@@ -1,0 +1,80 @@
+"""The scorer that asks a fitted model: columns of the candidates by name, a number a row.
+
+A model names what it reads. Which column is where depends on which sources answered, so the order is found once for
+each set of columns and kept; what a source says of items that it did not propose is unknown, and so is all of what a
+source says that did not answer.
+"""
+
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import ModelUnavailable, ScoresUnavailable
+from midstream.core.types import FeatureFrame, Models, Query, Score
+from midstream.models.model import RowModel, is_row_model
+
+OF_SOURCES = ("score.", "rank.")
+"""Beginnings of the columns that sources give: they are not there when the source did not answer."""
+_ORDERS_MAX = 1_024
+"""Orders kept: a few of each plan, and one more for each set of sources that failed together."""
+
+
+class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="model"):
+    """Scores by a loaded row model, such as trees. Never waits."""
+
+    name: str
+    """Of the model, and of this scorer in answers, served records and metrics."""
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        """Return the model's number for each row.
+
+        Raises:
+            ModelUnavailable: No row model of that name is loaded.
+            ScoresUnavailable: The features lack a column that the model reads.
+        """
+        model = row_model(models, self.name)
+        order = column_order(model.inputs, features.names)
+        by_column = features.values.T
+        if (order >= 0).all():
+            return model.score(by_column[order].T)
+        values = by_column[np.maximum(order, 0)]
+        values[order < 0] = np.nan
+        return model.score(values.T)
+
+
+def row_model(models: Models, name: str) -> RowModel:
+    """Return a loaded row model by name.
+
+    ``Models.get`` looks for a class; what makes a row model is what it can do, whichever class does it.
+
+    Raises:
+        ModelUnavailable: There is none.
+    """
+    found = models.by_name.get(name)
+    if not is_row_model(found):
+        raise ModelUnavailable(name)
+    return found
+
+
+@lru_cache(maxsize=_ORDERS_MAX)
+def column_order(inputs: tuple[str, ...], names: tuple[str, ...]) -> NDArray[np.intp]:
+    """Return where each input is among the names, -1 = it is a source's that did not answer.
+
+    Raises:
+        ScoresUnavailable: One that is no source's is missing.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    if missing := [name for name in inputs if name not in places and not name.startswith(OF_SOURCES)]:
+        message = f"the model reads {', '.join(missing)}, which the placement does not"
+        raise ScoresUnavailable(message)
+    order = np.array([places.get(name, -1) for name in inputs], dtype=np.intp)
+    order.flags.writeable = False
+    return order
+
+
+def missing_inputs(model: RowModel, sources: tuple[str, ...], features: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the inputs of a model that neither the sources nor the features of a plan give."""
+    given = {*features, *(f"{kind}{source}" for kind in OF_SOURCES for source in sources)}
+    return tuple(name for name in model.inputs if name not in given)
