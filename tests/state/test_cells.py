@@ -17,7 +17,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
 from midstream.state.cell_keys import KEY_ROW, CellKeys
-from midstream.state.cell_layout import BUCKETS, layout_of
+from midstream.state.cell_layout import BUCKETS, PLACE, REST, layout_of
 from midstream.state.cell_read import BOUNDS, PLAN_ROWS, plan_at, read_block
 from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
@@ -105,10 +105,10 @@ class Plain:
             self.held, self.before = bucket, dict.fromkeys(range(bucket - BUCKETS + 1, bucket + 1), 0.0)
         if bucket <= self.held:
             return
-        whole = self.total + self.ahead
+        whole = self.total
         for each in range(max(self.held + 2, bucket - BUCKETS + 1), bucket + 1):
             self.before[each] = whole
-        self.before[self.held + 1] = self.total
+        self.before[self.held + 1] = whole - self.ahead
         kept = {each: self.before[each] for each in range(bucket - BUCKETS + 1, bucket + 1)}
         gone = kept[bucket - BUCKETS + 1]
         self.before = {each: before - gone for each, before in kept.items()}
@@ -116,6 +116,7 @@ class Plain:
 
     def add_total(self, bucket, taken):
         if bucket > self.held:
+            self.total += taken
             self.ahead += taken
         elif bucket > self.held - BUCKETS:
             self.total += taken
@@ -180,7 +181,7 @@ class Plain:
             first = now // self.width - BUCKETS + 1
             found = 0.0
             if first <= self.held + 1:
-                found = self.total + self.ahead - self.before.get(first, 0.0)
+                found = self.total - self.before.get(first, 0.0)
                 found = self.ahead if first == self.held + 1 else found
             kept = [each for bucket, each in self.buckets.items() if bucket >= max(first, self.held - BUCKETS + 1)]
             assert found == pytest.approx(sum(kept), rel=1e-9, abs=1e-9)
@@ -308,12 +309,8 @@ def read_all(group, row, now):
     found, numbers, factors, nothing = np.empty((count, 1)), np.arange(count), np.empty(count), np.empty(count)
     plan, bounds = np.empty((PLAN_ROWS, count), dtype=np.int64), np.empty((1, BOUNDS), dtype=np.int64)
     plan_at(np.array([0, count]), numbers, numbers, layout.spec, now, plan, factors, nothing, bounds)
-    words = group.rows[row].copy()
-    octets = words.view(np.uint8)
-    at = np.zeros(1, np.int64)
-    read_block(
-        words, octets, at, 0, 1, 0, 0, count, bounds[0], layout.spec, numbers, plan, factors, nothing, now, found
-    )
+    words, at = group.rows[row].copy(), np.zeros(1, np.int64)
+    read_block(words, at, 0, 1, 0, 0, count, bounds[0], layout.spec, numbers, plan, factors, nothing, now, found)
     return found[:, 0].tolist()
 
 
@@ -616,3 +613,18 @@ def test_pairs_are_found_whether_a_user_has_few_or_many(acts, repeated):
         for each in own[:3]:
             alone = fold.cells.read(cells, keys_for(fold, user, f"i{each}"), START_MS)
             np.testing.assert_array_equal(alone[0], found[each])
+
+
+@given(event_batches(60), cuts(60))
+def test_a_distinct_count_says_what_its_registers_add_up_to(batch, edges):
+    """Of every key of every scope: how many are in use, and how much less than 64 the sum of 2^-rank is."""
+    fold = folded(SETTINGS, batch, edges)
+    for group in fold.cells.groups:
+        layout = layout_of(msgspec.structs.replace(SETTINGS, cells=group.cells))
+        for number in [number for number, cell in enumerate(group.cells) if cell.fold == "distinct"]:
+            word, first = layout.spec[[PLACE, REST], number]
+            registers = group.rows[:, first : first + 8].copy().view(np.uint8).astype(np.int64)
+            below = ((1 << 50) - (1 << 50 - registers)).sum(axis=1)
+            found = group.rows[:, word].copy().view(np.int64)
+            np.testing.assert_array_equal(found, ((registers > 0).sum(axis=1) << 56) + below)
+            assert np.isfinite(group.rows[:, word]).all()

@@ -30,12 +30,26 @@ def twin(others, asked, *, is_among):
 @given(ROWS, ROWS)
 def test_the_kernel_is_its_plain_twin(others, asked):
     """To the bit; NaN where there is nothing to compare."""
-    found = shared_values(codes(others), codes(asked), is_among=False)
+    table = codes(others + asked)
+    index = np.arange(len(table), dtype=np.int32)
+    found = shared_values(table, index[: len(others)], index[len(others) :], is_among=False)
     np.testing.assert_array_equal(found, twin(others, asked, is_among=False))
 
 
 @given(ROWS)
 def test_an_item_is_not_compared_with_itself(rows):
     """Where the asked items are the others."""
-    found = shared_values(codes(rows), codes(rows), is_among=True)
+    index = np.arange(len(rows), dtype=np.int32)
+    found = shared_values(codes(rows), index, index, is_among=True)
     np.testing.assert_array_equal(found, twin(rows, rows, is_among=True))
+
+
+@given(ROWS, ROWS)
+def test_an_item_that_is_not_known_has_no_value(others, asked):
+    """Index -1 counts for nothing among the others, and is NaN among the asked; categories are a column of one."""
+    table = codes(others + asked)[:, 0].copy()
+    index = np.arange(len(table), dtype=np.int32)
+    with_none = np.append(index[: len(others)], np.int32(-1)), np.append(index[len(others) :], np.int32(-1))
+    found = shared_values(table, *with_none, is_among=False)
+    firsts = [row[:1] for row in others], [row[:1] for row in [*asked, []]]
+    np.testing.assert_array_equal(found, twin(*firsts, is_among=False))

@@ -7,7 +7,6 @@ import numpy as np
 from midstream.core.types import Candidates, Index, Moment
 from midstream.features.coding import Coding
 from midstream.features.inputs import looked_up
-from midstream.features.item_inputs import codes_of
 from midstream.state.items import Items
 from midstream.state.last_items import distinct_items, last_items, own_sessions
 from midstream.state.pair_query import PairQuery
@@ -33,9 +32,8 @@ class Shared:
         """Count the values of the last items, then look up those of the candidates."""
         acted = distinct_items(moment, self.scope, self.actions, self.last)
         if len(acted):
-            items = moment.table(Items)
-            asked = codes_of(items, self.attribute, candidates.item_index)
-            found[0] = shared_values(codes_of(items, self.attribute, acted), asked, is_among=False)
+            codes = moment.table(Items).codes(self.attribute)
+            found[0] = shared_values(codes, acted, candidates.item_index, is_among=False)
 
 
 @dataclass(frozen=True, slots=True)

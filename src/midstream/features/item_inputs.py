@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from midstream.core.types import Candidates, Index, Moment
+from midstream.core.types import Candidates, Moment
 from midstream.features.coding import Coding
 from midstream.features.inputs import at_items
 from midstream.features.lists import Reduction, reduced_rows
@@ -128,20 +128,12 @@ class Difference:
         """Compare numbers with their median, categories and tags with those of all others."""
         items, item_index = moment.table(Items), candidates.item_index
         if items.kind(self.attribute) in {"category", "tags"}:
-            codes = codes_of(items, self.attribute, item_index)
-            found[0] = 1.0 - shared_values(codes, codes, is_among=True)
+            found[0] = 1.0 - shared_values(items.codes(self.attribute), item_index, item_index, is_among=True)
             return
         values = at_items(items, self.attribute, item_index)
         known = values[~np.isnan(values)]
         if len(known):
             found[0] = np.abs(values - np.median(known))
-
-
-def codes_of(items: Items, attribute: str, item_index: Index) -> Index:
-    """Return the value codes of items, (n, values of an item at most), -1 = none."""
-    codes = items.codes(attribute)[item_index]
-    codes[item_index < 0] = -1
-    return codes if codes.ndim > 1 else codes[:, None]
 
 
 def _texts(moment: Moment, candidates: Candidates, attribute: str) -> list[object]:

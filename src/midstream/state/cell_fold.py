@@ -17,7 +17,6 @@ from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
 from midstream.state.cell_layout import (
     ADDS,
-    AHEAD,
     BASE,
     DECAY,
     DISTINCT,
@@ -30,18 +29,19 @@ from midstream.state.cell_layout import (
     OF,
     PERIOD,
     PLACE,
-    RING,
+    REST,
     STOP,
     STRIDE,
     TAKES,
     WINDOW,
 )
 from midstream.state.cell_places import Hashes, Places, place_events
-from midstream.state.cell_windows import Octets, Words, add_distinct, add_late, advance_window
+from midstream.state.cell_windows import Octets, Words, add_ahead, add_distinct, add_late, advance_window
 from midstream.state.decay import LANDMARK_HALF_LIVES, STEPS, decay_weight, landmark_at, rebase_factor
 from midstream.state.kernel import kernel, signed
 from midstream.state.prefetch import AHEAD as EVENTS_AHEAD
 from midstream.state.prefetch import LINE_BYTES, prefetch
+from midstream.state.prefetch import NEAR as EVENTS_NEAR
 
 LATE_MS_MAX: Final = 86_400_000
 """An event further behind its log time feeds fading sums only."""
@@ -169,13 +169,17 @@ def _fold_group(
 ) -> None:
     """Fold pairs of an event and a row of one scope."""
     base, stride, first, adds, stop = group[BASE], group[STRIDE], group[FIRST], group[ADDS], group[STOP]
-    rows = words[base:].view(np.uint8)
+    rings = _first_ring(spec, first, adds, stride)
     factors = np.ones(adds - first, dtype=np.float64)
     times = np.zeros((4, adds - first), dtype=np.int64)
     clock = np.zeros(6, dtype=np.int64)
     taken, sums = np.zeros(TAKES + 1, dtype=np.float64), np.zeros(TAKES + 1, dtype=np.float64)
     for j in range(pairs):
-        _ask_for(rows, 8 * stride, row_of[min(j + EVENTS_AHEAD, pairs - 1)])
+        later = base + row_of[min(j + EVENTS_AHEAD, pairs - 1)] * stride
+        near = base + row_of[min(j + EVENTS_NEAR, pairs - 1)] * stride
+        _ask_for(words, later, later + rings)
+        if rings < stride and words[near] < clock[_NEWEST]:  # it begins or moves on
+            _ask_for(words, near + rings, near + stride)
         i, at = signed(event_of[j]), signed(base + row_of[j] * stride)
         now, time_ms = signed(log_time_ms[i]), signed(event_time_ms[i])
         if is_new[j] or words[at] == 0.0:
@@ -208,18 +212,26 @@ def _fold_group(
                     hashed = item_hash[item_index[i]] if item_index[i] >= 0 else np.uint64(0)
                 elif spec[OF, cell] == _SESSION:
                     hashed = session_hash[i]
-                add_distinct(octets, 8 * (at + spec[PLACE, cell]), np.uint64(hashed))
+                add_distinct(words, octets, at + spec[PLACE, cell], at + spec[REST, cell], np.uint64(hashed))
             else:
                 fold_number(words, at + spec[PLACE, cell], spec[MODE, cell], float(taken[take[cell]]), time_ms)
 
 
 @kernel
-def _ask_for(rows: Octets, row_bytes: int, row: int) -> None:
-    """Ask for all of a row."""
-    start = row_bytes * row
-    for place in range(start, start + row_bytes, LINE_BYTES):
-        prefetch(rows, place, 0)
-    prefetch(rows, start + row_bytes - 1, 0)
+def _first_ring(spec: Places, first: int, adds: int, stride: int) -> int:
+    """Return the word of a row at which its rings begin: the last parts; its length when it has none."""
+    found = stride
+    for cell in range(first, adds):
+        found = min(found, spec[REST, cell]) if spec[MODE, cell] == WINDOW else found
+    return found
+
+
+@kernel
+def _ask_for(words: Words, start: int, stop: int) -> None:
+    """Ask for the words from one to before another."""
+    for word in range(start, stop, LINE_BYTES // 8):
+        prefetch(words, word, 0)
+    prefetch(words, stop - 1, 0)
 
 
 @kernel
@@ -284,8 +296,7 @@ def _move_on(words: Words, at: int, spec: Places, first: int, before: int, times
         if mode == DECAY:
             words[at + 1 + cell] *= rebase_factor(landmark_at(before, period), begin, period)
         elif mode == WINDOW:
-            ahead, ring = at + spec[AHEAD, first + cell], at + spec[RING, first + cell]
-            advance_window(words, at + 1 + cell, ahead, ring, before // period, begin // period)
+            advance_window(words, at + 1 + cell, at + spec[REST, first + cell], before // period, begin // period)
 
 
 @kernel
@@ -328,13 +339,13 @@ def _add_apart(
             continue
         elif mode != WINDOW or times[_BEGIN, cell] <= time_ms < times[_END, cell]:
             words[at + 1 + cell] += added
-        elif time_ms >= times[_END, cell]:
-            words[at + spec[AHEAD, first + cell]] += added
         else:
-            period = spec[PERIOD, first + cell]
+            period, ring = spec[PERIOD, first + cell], at + spec[REST, first + cell]
             bucket = times[_BEGIN, cell] // period
-            back = bucket - time_ms // period
-            add_late(words, at + 1 + cell, at + spec[RING, first + cell], bucket, back, float(added))
+            if time_ms >= times[_END, cell]:
+                add_ahead(words, at + 1 + cell, ring, bucket, float(added))
+            else:
+                add_late(words, at + 1 + cell, ring, bucket, bucket - time_ms // period, float(added))
 
 
 @kernel

@@ -2,8 +2,9 @@
 
 All rows lie in one line of float64, those of a scope one after another. In a row come first the words that every
 question reads: the log time of the last event that was folded into it, 0 = none was; the sums, the fading sums and the
-totals of windows, which one loop adds to; what of windows is ahead of log time; least, most and last; the registers
-of distinct counts, a byte each, through the same memory as uint8. Behind them lie the rings of the windows.
+totals of windows, which one loop adds to; least, most and last; of distinct counts what their registers add up to.
+Behind them lie what is seldom read or never: the registers, a byte each, through the same memory as uint8, and the
+rings of the windows.
 Parameters of scopes and cells stand in columns of two tables, so that any program is run by the same machine code.
 """
 
@@ -43,10 +44,10 @@ REGISTERS: Final = 64
 TAKES: Final = len(get_args(TakeName))
 NOTHING: Final = TAKES
 """What a cell takes of an action that does not count for it."""
-MODE, PLACE, PERIOD, OF, AHEAD, RING = 0, 1, 2, 3, 4, 5
+MODE, PLACE, PERIOD, OF, REST = 0, 1, 2, 3, 4
 """Rows of ``spec``: mode; first word; half-life or width of a bucket in milliseconds; what is counted (0 user, 1 item,
-2 session); of a window the words of what is ahead and of the first of the ring."""
-SPEC_ROWS: Final = 6
+2 session); the first word of the ring of a window, or of the registers of a distinct count."""
+SPEC_ROWS: Final = 5
 SCOPE, BASE, STRIDE, ROWS, FIRST, ADDS, STOP, KEY, TABLE, ENTRIES, CODE, CODES, HEADS = range(13)
 """Rows of ``groups``: scope; first word of its rows, words of a row, number of rows; its first cell, the first one that
 is not added to, the one after its last; first key, first entry and number of entries of the table where rows have keys;
@@ -55,7 +56,7 @@ GROUP_ROWS: Final = 13
 KEYED: Final = frozenset({"session", "user_item", "user_attribute"})
 """Scopes whose rows are found by a key."""
 _MODES: Final = {"sum": SUM, "min": MIN, "max": MAX, "last": LAST, "distinct": DISTINCT}
-_WORDS: Final = (1, 1, 2 + BUCKETS, 1, 1, 2, REGISTERS // 8)
+_WORDS: Final = (1, 1, 1 + BUCKETS, 1, 1, 2, 1 + REGISTERS // 8)
 """Of a cell in a row, by its mode."""
 _OF: Final = {"": 0, "user": 0, "item": 1, "session": 2}
 _WORD_BYTES: Final = 8
@@ -191,20 +192,20 @@ def _takes(settings: FoldSettings, cells: Sequence[Cell]) -> NDArray[np.uint8]:
 def _spec_of(cells: Sequence[Cell]) -> NDArray[np.int64]:
     """Return the parameters of the cells of one row."""
     modes = [mode_of(cell) for cell in cells]
-    ahead = 1 + sum(mode <= WINDOW for mode in modes)
-    place = ahead + modes.count(WINDOW)
-    registers = place + sum(_WORDS[mode] for mode in modes if WINDOW < mode < DISTINCT)
-    ring = registers + _WORDS[DISTINCT] * modes.count(DISTINCT)
+    place = 1 + sum(mode <= WINDOW for mode in modes)
+    summary = place + sum(_WORDS[mode] for mode in modes if WINDOW < mode < DISTINCT)
+    registers = summary + modes.count(DISTINCT)
+    ring = registers + modes.count(DISTINCT) * (REGISTERS // 8)
     spec = np.zeros((SPEC_ROWS, len(cells)), dtype=np.int64)
     for number, (cell, mode) in enumerate(zip(cells, modes, strict=True)):
         period = cell.half_life_ms if mode == DECAY else -(-cell.window_ms // BUCKETS)
         if mode <= WINDOW:
-            spec[:, number] = mode, 1 + number, period, 0, ahead, ring
-            ahead, ring = (ahead + 1, ring + BUCKETS) if mode == WINDOW else (ahead, ring)
+            spec[:, number] = mode, 1 + number, period, 0, ring
+            ring += BUCKETS if mode == WINDOW else 0
         elif mode < DISTINCT:
-            spec[:, number] = mode, place, 0, 0, 0, 0
+            spec[:, number] = mode, place, 0, 0, 0
             place += _WORDS[mode]
         else:
-            spec[:, number] = mode, registers, 0, _OF[cell.of], 0, 0
-            registers += _WORDS[mode]
+            spec[:, number] = mode, summary, 0, _OF[cell.of], registers
+            summary, registers = summary + 1, registers + REGISTERS // 8
     return spec

@@ -3,7 +3,6 @@
 import numpy as np
 
 from midstream.state.cell_layout import (
-    AHEAD,
     DECAY,
     LAST,
     MAX,
@@ -12,12 +11,12 @@ from midstream.state.cell_layout import (
     PERIOD,
     PLACE,
     REGISTERS,
-    RING,
+    REST,
     SUM,
     WINDOW,
 )
 from midstream.state.cell_places import Places
-from midstream.state.cell_windows import Octets, Words, add_window, advance_window
+from midstream.state.cell_windows import Octets, Words, add_window, advance_window, raise_register
 from midstream.state.decay import landmark_at, rebase_factor
 from midstream.state.kernel import kernel, signed
 
@@ -67,13 +66,10 @@ def add_rows(
             theirs = words[there] * rebase_factor(landmark_at(theirs_ms, period), landmark, period)
             into[here] = mine + theirs
         elif mode == WINDOW:
-            ahead, ring, bucket = spec[AHEAD, cell], spec[RING, cell], now // period
+            ring, bucket = spec[REST, cell], now // period
             if bucket > mine_ms // period:
-                advance_window(into, here, at + ahead, at + ring, mine_ms // period, bucket)
-            add_window(
-                into, here, at + ahead, at + ring, bucket,
-                words, there, other + ahead, other + ring, theirs_ms // period,
-            )  # fmt: skip
+                advance_window(into, here, at + ring, mine_ms // period, bucket)
+            add_window(into, here, at + ring, bucket, words, there, other + ring, theirs_ms // period)
         elif mode == MIN:
             if np.isnan(into[here]) or words[there] < into[here]:
                 into[here] = words[there]
@@ -85,6 +81,6 @@ def add_rows(
                 into[here], into[here + 1] = words[there], words[there + 1]
         else:
             for register in range(REGISTERS):
-                mine_rank, their_rank = into_octets[8 * here + register], octets[8 * there + register]
-                into_octets[8 * here + register] = max(mine_rank, their_rank)
+                rank = signed(octets[8 * (other + spec[REST, cell]) + register])
+                raise_register(into, into_octets, here, 8 * (at + spec[REST, cell]) + register, rank)
     into[at] = now

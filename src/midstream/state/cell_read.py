@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 
 from midstream.state.cell_layout import (
-    AHEAD,
     BUCKETS,
     CODES,
     DECAY,
@@ -18,8 +17,7 @@ from midstream.state.cell_layout import (
     MODE,
     PERIOD,
     PLACE,
-    REGISTERS,
-    RING,
+    REST,
     STOP,
     STRIDE,
     WINDOW,
@@ -31,12 +29,12 @@ from midstream.state.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at
 from midstream.state.kernel import kernel, signed
 from midstream.state.prefetch import LINE_BYTES, prefetch
 
-WORD, PLACE_TO, WORD_AHEAD, WORD_RING, BEGIN, END, LATEST, EDGE, ASK = range(9)
-"""Rows of ``plan``, for each cell that is read: its word in a row, the row of the result; of a window the words of what
-is ahead and of the total before its first bucket; between which log times of a row the factor holds, or from which on
-a window holds anything; from which on nothing of it is gone, as the row is in the bucket of now; from which on what is
+WORD, PLACE_TO, WORD_RING, BEGIN, END, LATEST, EDGE, ASK = range(8)
+"""Rows of ``plan``, for each cell that is read: its word in a row, the row of the result; of a window the word of its
+ring that is read as of now; between which log times of a row the factor holds, or from which on a window holds
+anything of its buckets; from which on nothing of it is gone, as the row is in the bucket of now; from which on what is
 ahead counts. The last are words of the scope that lie in lines of their own."""
-PLAN_ROWS: Final = 9
+PLAN_ROWS: Final = 8
 ADDED, MOVED, FADE_BEGIN, FADE_END, ASKED, LAST_WORD = range(6)
 """Columns of ``bounds``, for each scope: the first place in ``wanted`` after the sums that are no windows, and after
 windows; between which log times the factors of all its cells hold; how many words are to be asked for, and the last."""
@@ -98,14 +96,11 @@ def plan_at(
                 plan[BEGIN, w] = (bucket - BUCKETS + 1) * period
                 plan[LATEST, w] = bucket * period
                 plan[EDGE, w] = plan[BEGIN, w] - period
-                plan[WORD_AHEAD, w] = spec[AHEAD, cell]
-                plan[WORD_RING, w] = spec[RING, cell] + (bucket + 1) % BUCKETS
+                plan[WORD_RING, w] = spec[REST, cell] + (bucket + 1) % BUCKETS
             last = signed(plan[WORD, w])
             if last >= asked + LINE_BYTES // 8:
                 asked = plan[ASK, starts[g] + bounds[g, ASKED]] = last
                 bounds[g, ASKED] += 1
-            if mode == DISTINCT:
-                last += REGISTERS // 8 - 1
         # Rows begin anywhere in a line, so the last word may lie in one more.
         bounds[g, LAST_WORD] = last
 
@@ -151,7 +146,7 @@ def read_rows(
     """
     if group[CODES] <= 1:
         read_block(
-            words, octets, row_of[0], start, stop, 0, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
+            words, row_of[0], start, stop, 0, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
             found,
         )  # fmt: skip
         return
@@ -165,13 +160,11 @@ def read_rows(
         if one[0] == _POOLED:
             one[0] = 0
             read_block(
-                pool, pool_octets, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
+                pool, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms,
                 found,
             )  # fmt: skip
         else:
-            read_block(
-                words, octets, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms, found
-            )
+            read_block(words, one, 0, 1, to, begin, end, bounds, spec, wanted, plan, factors, nothing, now_ms, found)
 
 
 @kernel
@@ -201,7 +194,6 @@ def _pooled(
 @kernel
 def read_block(
     words: Words,
-    octets: Octets,
     at_of: Places,
     start: int,
     stop: int,
@@ -234,8 +226,8 @@ def read_block(
         if near >= 0:
             log_time = signed(words[np.uint64(near)])
             for w in range(added, moved):
-                is_part = plan[BEGIN, w] <= log_time < plan[LATEST, w]
-                prefetch(words, near + (plan[WORD_RING, w] if is_part else 0), 0)
+                is_part = np.int64(log_time >= plan[EDGE, w]) & np.int64(log_time < plan[LATEST, w])
+                prefetch(words, near + plan[WORD_RING, w] * is_part, 0)
         if k < 0:
             continue
         at, column = at_of[k], to + k - start
@@ -254,18 +246,15 @@ def read_block(
                     period = spec[PERIOD, wanted[w]]
                     factor = decay_weight(landmark_at(log_time, period), now_ms, period)
                 found[plan[PLACE_TO, w], column] = words[at + plan[WORD, w]] * factor
+        # Of some rows all is read, of some a part, of some nothing: products, as branches would be guessed wrong.
         for w in range(added, moved):
-            first, later = plan[BEGIN, w], words[np.uint64(at + plan[WORD_AHEAD, w])]
-            whole = words[np.uint64(at + plan[WORD, w])] + later
-            is_part = first <= log_time < plan[LATEST, w]
-            gone = words[np.uint64(at + (plan[WORD_RING, w] if is_part else 0))]
-            value = whole - gone if is_part else whole
-            if log_time < first:
-                value = later if log_time >= plan[EDGE, w] else 0.0
-            found[np.uint64(plan[PLACE_TO, w]), column] = value
+            is_part = np.int64(log_time >= plan[EDGE, w]) & np.int64(log_time < plan[LATEST, w])
+            is_kept = np.int64(log_time >= plan[BEGIN, w])
+            whole = words[np.uint64(at + plan[WORD, w])] * np.float64(is_kept)
+            part = words[np.uint64(at + plan[WORD_RING, w] * is_part)] * np.float64(is_part - 2 * is_part * is_kept)
+            found[np.uint64(plan[PLACE_TO, w]), column] = whole + part
         for w in range(moved, end):
-            place = at + plan[WORD, w]
+            value = words[np.uint64(at + plan[WORD, w])]
             if spec[MODE, wanted[w]] == DISTINCT:
-                found[plan[PLACE_TO, w], column] = distinct_of(octets, 8 * place)
-            else:
-                found[plan[PLACE_TO, w], column] = words[place]
+                value = distinct_of(value)
+            found[np.uint64(plan[PLACE_TO, w]), column] = value

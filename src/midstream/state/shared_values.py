@@ -9,43 +9,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index
-from midstream.state.kernel import kernel
+from midstream.state.kernel import kernel, signed
 
 
-def shared_values(others: Index, asked: Index, *, is_among: bool) -> NDArray[np.float64]:
+def shared_values(codes: Index, others: Index, asked: Index, *, is_among: bool) -> NDArray[np.float64]:
     """Return for each asked item the mean over its values of the share of the others that have it, (n,).
 
     Others without any value do not count. NaN = the item has no value, or none of the others has one.
 
     Args:
-        others: Value codes (m, w), distinct in a row, -1 = none.
-        asked: Value codes (n, w) of the items.
-        is_among: The asked items are the others, row for row: each is compared with all but itself.
+        codes: Value codes of all items, (items,) or (items, w), distinct in a row, -1 = none.
+        others: Indices of items, (m,), -1 = one that has no value.
+        asked: The same, (n,).
+        is_among: The asked items are the others, one for one: each is compared with all but itself.
     """
-    found = np.full(len(asked), np.nan)
-    counts = np.zeros(int(others.max(initial=-1)) + 1, dtype=np.int32)
-    _shared(others, asked, is_among, counts, found)
+    found = np.empty(len(asked), dtype=np.float64)
+    _shared(codes if codes.ndim > 1 else codes[:, None], others, asked, is_among, found)
     return found
 
 
 @kernel
-def _shared(others: Index, asked: Index, is_among: bool, counts: Index, found: NDArray[np.float64]) -> None:  # noqa: FBT001  # a kernel
-    known = 0
-    for row in range(len(others)):
+def _shared(codes: Index, others: Index, asked: Index, is_among: bool, found: NDArray[np.float64]) -> None:  # noqa: FBT001  # a kernel
+    """Count each value of the others once, in a table at most half full, then look those of the asked up."""
+    size, width = 2, codes.shape[1]
+    while size < 2 * len(others) * width:
+        size *= 2
+    mask, known = size - 1, 0
+    held, counts = np.full(size, -1, dtype=np.int32), np.zeros(size, dtype=np.int32)
+    for item in others:
         has_any = False
-        for value in others[row]:
+        for column in range(width if item >= 0 else 0):
+            value = codes[item, column]
             if value >= 0:
                 has_any = True
-                counts[value] += 1
+                at = signed(value) & mask
+                while held[at] >= 0 and held[at] != value:
+                    at = (at + 1) & mask
+                held[at] = value
+                counts[at] += 1
         known += has_any
     own = 1 if is_among else 0
-    for row in range(len(asked)):
-        values = 0
-        shared = 0
-        for value in asked[row]:
+    for k in range(len(asked)):
+        values = shared = 0
+        for column in range(width if asked[k] >= 0 else 0):
+            value = codes[asked[k], column]
             if value >= 0:
                 values += 1
-                if value < len(counts):
-                    shared += counts[value] - own
-        if values > 0 and known > own:
-            found[row] = shared / (values * (known - own))
+                at = signed(value) & mask
+                while held[at] >= 0 and held[at] != value:
+                    at = (at + 1) & mask
+                shared += counts[at] - own if held[at] >= 0 else 0
+        found[k] = shared / (values * (known - own)) if values > 0 and known > own else np.nan
