@@ -29,13 +29,11 @@ def main() -> None:
         items = rng.integers(0, MADE_UP_ITEMS, STEP)
         fold.apply(fold.log_position, views(np.arange(start, start + STEP), items, START_MS + start // 10))
     vocabulary = fold.vocabulary
-    resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert resident is not None
     known = vocabulary.item_indices([f"c{number}" for number in range(CATALOGUE)])
     print(
         json.dumps(
             {
-                "resident_bytes": int(resident[1]) * 1_024,
+                "resident_bytes": resident_bytes(),
                 "distinct_users": USERS,
                 "user_count": int(vocabulary.user_count),
                 "evicted": int(vocabulary.counts[Count.USER_EVICTED]),
@@ -45,6 +43,12 @@ def main() -> None:
             }
         )
     )
+
+
+def resident_bytes() -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1_024
 
 
 def put(number: int) -> Event:

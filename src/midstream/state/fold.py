@@ -404,11 +404,7 @@ class Fold:
         if isinstance(table, Items):
             documents_max = self.settings.limits.document_bytes_max
             used = int(table.byte_count() * self.vocabulary.item_count / self.settings.limits.items_max)
-            return Size(used, table.byte_count() + documents_max)
-        if isinstance(table, SessionIndex):
-            held = table.session_count / self.settings.limits.index_sessions_max
-            named = self.vocabulary.item_count / self.settings.limits.items_max
-            return Size(int(table.byte_count() * max(held, named)), table.byte_count())
+            return Size(used + table.document_bytes, table.byte_count() + documents_max)
         return Size(table.bytes_now, table.bytes_max)
 
     def _each_table(self) -> Iterator[tuple[str, dict[str, NDArray[np.generic]]]]:

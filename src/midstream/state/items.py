@@ -410,6 +410,11 @@ class Items:
         kept = self._attributes.byte_count() + self._arrivals.byte_count()
         return sum(each.nbytes for each in (*reserved, *lists)) + kept
 
+    @property
+    def document_bytes(self) -> int:
+        """Memory of the documents, which lie beside what ``byte_count`` says."""
+        return self._documents.bytes_used
+
     def _row_number(self, action: str) -> int:
         """Return the row of an action, or raise ``NotFound``."""
         if action not in self._row:
