@@ -58,3 +58,12 @@ def test_every_kind_answers_as_before_when_it_is_read_again(name):
         assert np.array_equal(each, second.arrays()[array])
     again = kind.restore(vocabulary, first.arrays())
     assert np.array_equal(again.scores(histories), first.scores(histories))
+
+
+@pytest.mark.parametrize(
+    "name, option, value", [("ease", "regularization", 0), ("ease", "dropout", 1), ("graph_filter", "factors", 0)]
+)
+def test_options_out_of_their_bounds_are_refused(name, option, value):
+    """What would have no solution is a fault of the settings and not of the fit."""
+    with pytest.raises(Invalid, match=option):
+        item_kind(name).decoded({option: value})

@@ -22,10 +22,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid
@@ -55,13 +55,13 @@ _TYPES = {
 class ContentOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What items are described by."""
 
-    items_min: int = 2
+    items_min: Annotated[int, Meta(ge=1)] = 2
     """Items that a term has to be of: what is one item's alone is like no other."""
-    terms_max: int = 200_000
+    terms_max: Annotated[int, Meta(ge=1)] = 200_000
     """Terms that are kept, those of most items first: 4 bytes and the term each."""
-    item_terms_max: int = 200
+    item_terms_max: Annotated[int, Meta(ge=1)] = 200
     """Terms of an item that are kept, those of most weight first: what an item costs a question."""
-    encoded_share: float = 0.5
+    encoded_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Weight of the encoded texts beside the terms, 0 to 1, where an encoder is given."""
 
 

@@ -19,8 +19,10 @@ Reference: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 201
     Systems", ICDM 2011, section 4 (regression on the most similar items, fsSLIM).
 """
 
+from typing import Annotated
+
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.sparse import csr_matrix, diags, vstack
@@ -44,17 +46,18 @@ _NO_SOLUTION = Fault(
 class EaseOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How each item is regressed on the others."""
 
-    regularization: float = 100.0
+    regularization: Annotated[float, Meta(gt=0)] = 100.0
     """Ridge lambda, more than 0, in units of what an item has in common with itself: about its number of users."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Share of a history that a prediction shall do without, 0 to less than 1: more = popular items weigh less."""
-    user_power: float = 0.0
+    user_power: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Users are divided by this power of the sum of their weights: 0 = all acts weigh the same, 0.5 = all users do."""
-    support: int = 200
-    """Items that an item is regressed on, where the catalogue is too large for all."""
-    kept_max: int = 500
+    support: Annotated[int, Meta(ge=1, le=2000)] = 200
+    """Items that an item is regressed on, where the catalogue is too large for all; an item costs its cube: 2,000 are a
+    second each."""
+    kept_max: Annotated[int, Meta(ge=1)] = 500
     """Largest entries kept of each item's row: what an act may cost at request time."""
-    exact_items_max: int = 12_500
+    exact_items_max: Annotated[int, Meta(ge=0, le=40_000)] = 12_500
     """Up to so many items all are regressed on all: 8 bytes · n², once for the inverse and once while it is made: at
     12,500 items 2.5 GB, and n³ = 2·10¹² steps, a minute of two cores."""
 

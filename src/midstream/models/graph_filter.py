@@ -23,9 +23,10 @@ Reference: Shen et al., "How Powerful is Graph Convolution for Recommendation?",
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, diags, vstack
@@ -44,23 +45,23 @@ _ROWS = 512
 class GraphFilterOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The filter."""
 
-    factors: int = 256
+    factors: Annotated[int, Meta(ge=1, le=4096)] = 256
     """Singular vectors of the low-pass filter; fewer where there are not as many users or items."""
-    low_pass: float = 0.3
+    low_pass: Annotated[float, Meta(ge=0)] = 0.3
     """Weight beta of the low-pass filter: 0 = the linear filter alone."""
-    sharpening: float = 0.0
+    sharpening: Annotated[float, Meta(ge=0, le=2.7)] = 0.0
     """Length T of the sharpening step: 0 = none (GF-CF), up to 2.7, from where the step overshoots."""
-    user_power: float = 0.5
+    user_power: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Exponent a of a user's sum of weights: more = those who act much count less."""
-    item_power: float = 0.5
+    item_power: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Exponent b of an item's sum of weights: more = popular items are less alike to all."""
-    low_pass_power: float = 0.5
+    low_pass_power: Annotated[float, Meta(ge=-1, le=1)] = 0.5
     """Exponent c of an item's sum of weights in the low-pass filter: more = popular items come first."""
-    kept_max: int = 500
+    kept_max: Annotated[int, Meta(ge=1)] = 500
     """Largest entries kept of each item's row: what an act may cost at request time, and 8 bytes each of memory."""
-    iterations: int = 6
+    iterations: Annotated[int, Meta(ge=1, le=100)] = 6
     """Products with P that the singular vectors are found by."""
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0)] = 0
     """Of the random vectors they are begun with."""
 
 

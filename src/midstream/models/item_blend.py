@@ -16,9 +16,10 @@ Reference: Burke, "Hybrid Recommender Systems: Survey and Experiments", User Mod
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid
@@ -34,16 +35,16 @@ _PAGE = "docs/models.md"
 class ItemBlendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the weights of the parts are found."""
 
-    k: int = 20
+    k: Annotated[int, Meta(ge=1)] = 20
     """NDCG is taken over lists of so many."""
     weights_tried: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
     """Each weight is set to each of these in turn, the others staying."""
-    rounds_max: int = 4
+    rounds_max: Annotated[int, Meta(ge=1, le=100)] = 4
     """Times that every weight is gone through; fewer where a round changes nothing."""
-    candidates_max: int = 200
-    """Best items of each part that are kept of each validation history. An item that is in none of these lists is not
-    in the list of the blend either, but for mixtures that no part supports: 10 lists of k."""
-    gain_min: float = 0.0
+    candidates_max: Annotated[int, Meta(ge=1)] = 200
+    """Best items of each part that are kept of each validation history, ten lists of k: an item that no part has among
+    them is hardly in the list of a mixture either, and is taken not to be."""
+    gain_min: Annotated[float, Meta(ge=0)] = 0.0
     """NDCG that a change of weights has to bring to be made, 0 or more."""
 
 

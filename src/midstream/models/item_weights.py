@@ -4,6 +4,8 @@ What a row keeps is what an act costs at request time. What it leaves out is sma
 than the differences between the items at the top, which each fit says of itself by validation.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -30,15 +32,12 @@ def limited(matrix: csr_matrix, kept_max: int) -> csr_matrix:
     """
     found = matrix.tocsr()
     found.sum_duplicates()
-    row = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
-    size = np.abs(found.data)
-    order = np.lexsort((found.indices, -size, row))
-    # After sorting a place is the rank inside its row, as rows keep their lengths.
-    place = np.arange(len(row)) - found.indptr[:-1][row]
-    kept = order[(place < kept_max) & (size[order] > 0)]
-    chosen = csr_matrix((found.data[kept], (row[kept], found.indices[kept])), shape=found.shape)
-    chosen.sort_indices()
-    return chosen
+    found.eliminate_zeros()
+    ends = pairwise(found.indptr.tolist())
+    kept = [begin + _largest(np.abs(found.data[begin:end]), kept_max).astype(np.int64) for begin, end in ends]
+    places = np.concatenate([np.empty(0, np.int64), *kept])
+    start = np.concatenate([[0], np.cumsum([len(each) for each in kept], dtype=np.int64)])
+    return csr_matrix((found.data[places], found.indices[places], start), shape=found.shape)
 
 
 def _largest(size: Score, count: int) -> Index:

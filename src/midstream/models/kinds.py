@@ -77,9 +77,21 @@ def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch
     return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
 
 
+_EASE_SPACE: Space = {
+    "regularization": Range(1.0, 5_000.0, log=True),
+    "dropout": Range(0.0, 0.7),
+    "user_power": Range(0.0, 0.6),
+}
+_GRAPH_FILTER_SPACE: Space = {
+    "factors": Range(64, 512, log=True, whole=True),
+    "low_pass": Range(0.0, 0.5),
+    "sharpening": Range(0.0, 2.7),
+    "user_power": Range(0.1, 0.6),
+    "item_power": Range(0.3, 0.6),
+}
 ITEM_KINDS: Mapping[str, ItemKind] = {
-    "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, {"regularization": Range(1.0, 5_000.0, log=True)}),
-    "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read),
+    "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
+    "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
 }
 """Name → kind."""
