@@ -11,7 +11,7 @@ from midstream.evaluation.datasets import NextItemData, PublishedList, Split
 from midstream.evaluation.importing import DATA_SETTINGS, folded
 from midstream.evaluation.interactions import Interactions
 from midstream.evaluation.next_item import NextItemOptions, choose, run_next_item
-from midstream.evaluation.protocols import exam_of, query_of, questions_of
+from midstream.evaluation.protocols import answers, exam_of, query_of, questions_of
 from midstream.evaluation.search import Choice
 from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.statistics import Resampling
@@ -84,6 +84,32 @@ def test_an_exam_knows_what_is_wanted_and_leaves_the_state_alone():
     for moment in exam.moments:
         SessionKnn().retrieve(moment)
     assert fold.digest() == before
+
+
+@given(ROWS)
+def test_leave_one_out_asks_for_the_last_act_alone(rows):
+    """One question a session of two acts or more: all before the last is given, and the last is wanted."""
+    exam = exam_of(folded(interactions(rows), DATA_SETTINGS), interactions(rows), repeat=True, last_only=True)
+    expected = {row[0] for row in rows if sum(other[0] == row[0] for other in rows) > 1}
+    assert sorted(exam.session_ids) == sorted(expected)
+    assert all(len(each) == 1 for each in exam.later)
+    assert exam.seen is None
+
+
+def test_nothing_seen_is_recommended_where_only_new_items_count():
+    """Everything that a session has had before is taken out of its list, and the next ones move up."""
+    fold = folded(walks(0, 60), DATA_SETTINGS)
+    index = fold.vocabulary.item_index
+    asked = interactions([("t", item, 90_000_000 + at) for at, item in enumerate(["i5", "i3", "i4", "i6"])])
+    plain = exam_of(fold, asked, repeat=False, last_only=True)
+    unseen = exam_of(fold, asked, repeat=False, last_only=True, unseen=True)
+    assert unseen.seen is not None
+    given = [index(item) for item in ("i5", "i3", "i4")]
+    assert unseen.seen[0].tolist() == given
+    found, left = answers(STROLL, plain, 8)[0], answers(STROLL, unseen, 8)[0]
+    assert set(given) & set(found.tolist())
+    kept = [item for item in found.tolist() if item not in given]
+    assert left[: len(kept)].tolist() == kept
 
 
 @settings(max_examples=10)

@@ -23,7 +23,7 @@ from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
-from midstream.evaluation.search import COVISITATION_GRID, SESSION_KNN_GRID, Grid
+from midstream.evaluation.search import COVISITATION_GRID, LEAVE_ONE_OUT_GRID, SESSION_KNN_GRID, Grid
 from midstream.evaluation.tables import Columns, TimeUnit, read_table
 from midstream.ranking.blend import Blend
 from midstream.retrieval.covisitation import Covisitation
@@ -83,7 +83,9 @@ def evaluate_next_item(
     told = data.name if isinstance(source, SessionKnn) else f"{data.name}-{source.name}"
     kept = SETTINGS_FOLDER / f"{told}.json"
     path = settings or (kept if kept.is_file() else Path(f"evaluation-{told}.json"))
-    return run_next_item(data, source, path, NextItemOptions(grid=grid, advance=tell))
+    if data.unseen and isinstance(source, SessionKnn):
+        source, grid = msgspec.structs.replace(source, allow_session_items=False), LEAVE_ONE_OUT_GRID
+    return run_next_item(data, source, path, NextItemOptions(k=data.k, grid=grid, advance=tell))
 
 
 def _searched(name: str) -> tuple[Source, Grid]:
@@ -122,7 +124,7 @@ def evaluate_replay(
         failures[each.name] = Counter()
         methods[f"placement {each.name}"] = asking_plan(found[each.name], failures[each.name])
     told = ReplayOptions(fold=_fold(config), rows_max=options.rows_max, repeat=options.repeat, advance=advance)
-    return run_replay(Path(name).name, _interactions(name, options), methods, told), failures
+    return run_replay(Path(name).name, read_acts(name, options), methods, told), failures
 
 
 def fit_on_next_item(
@@ -147,7 +149,7 @@ def fit_on_replay(
         NotFound: There is no such data, or no such placement.
         Invalid: The columns do not fit, or the weights on file are of other sources or options.
     """
-    rows = _interactions(name, options)
+    rows = read_acts(name, options)
     rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
     short = Path(name).name
     return fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
@@ -188,20 +190,30 @@ def write_fitted(folder: Path, placement: str, report: BlendReport) -> bool:
 
 def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:
     if name in NEXT_ITEM_SETS:
-        return NEXT_ITEM_SETS[name](_known(name))
+        return NEXT_ITEM_SETS[name](known_folder(name))
     return of_file(_file(name, NEXT_ITEM_SETS), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
 
 
-def _interactions(name: str, options: EvaluationOptions) -> Interactions:
+def read_acts(name: str, options: EvaluationOptions) -> Interactions:
+    """Return the acts of a known set that has times, or of a file, by time.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit.
+    """
     if name in REPLAY_SETS:
-        return REPLAY_SETS[name](_known(name))
+        return REPLAY_SETS[name](known_folder(name))
     columns = _columns(options)
     rows = by_time(read_table(_file(name, REPLAY_SETS), columns))
     return rows if columns.session else with_sessions(rows, GAP_MS)
 
 
-def _known(name: str) -> Path:
-    """Return the folder of data sets, if it holds this one."""
+def known_folder(name: str) -> Path:
+    """Return the folder of data sets, if it holds this one.
+
+    Raises:
+        NotFound: It does not.
+    """
     folder = data_folder(os.environ, CHECKOUT)
     if folder is None or not (folder / name).is_dir():
         message = f"{name} is not at hand: {DATA_VARIABLE} names the folder that holds the folder {name}"

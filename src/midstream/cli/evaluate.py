@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from midstream.app.config import Config
     from midstream.app.evaluating import EvaluationOptions
+    from midstream.app.judging import JudgedModels
     from midstream.evaluation.blend_report import BlendReport
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
 
-    Report = TypeVar("Report", NextItemReport, ReplayReport, BlendReport)
+    Report = TypeVar("Report", NextItemReport, ReplayReport, BlendReport, JudgedModels)
     Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(help="Measure accuracy on data sets.")
@@ -88,6 +89,56 @@ def replay_command(
     for name, parts in failures.items():
         for part, count in parts.items():
             say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
+
+
+@app.command("model")
+def model_command(
+    data: Data,
+    kind: Annotated[str, typer.Argument(help="Kind of item model, such as popular or ease.")],
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same questions.")] = None,
+    protocol: Annotated[str, typer.Option(help="temporal or rolling, for data with times.")] = "temporal",
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Length of the lists.")] = 20,
+    search: Annotated[float, typer.Option(min=0, help="Seconds to choose options for, on the validation part.")] = 0,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    folder: Folder = HERE,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one page with plots.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit an item model, rank every item for everybody, and say what the lists are worth; or which of two is better."""
+    from midstream.app.evaluating import EvaluationOptions
+    from midstream.app.import_columns import parse_pairs
+    from midstream.app.judging import JudgingOptions, judge_models, write_page
+
+    named = parse_pairs(option or (), "--option")
+    options = JudgingOptions(named, against, protocol, k, search_seconds=search, folder=folder)
+    file = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    with err.status("reading") as status:
+        report = judge_models(data, kind, options, file, status.update)
+    show(report, print_models, as_json=as_json)
+    if html is not None:
+        write_page(html, report)
+
+
+def print_models(report: "JudgedModels") -> None:
+    """Print each model's figures, by segment too, and what parts the two."""
+    from midstream.evaluation.report_page import switches
+
+    first, reports = report.reports[0], report.reports
+    title = f"{first.data}, {first.protocol}: {first.questions} questions, all {first.items} items ranked"
+    rows = [(name, *(str(each.metrics[name]) for each in reports)) for name in first.metrics]
+    rows.append(("coverage", *(f"{each.coverage:.4f}" for each in reports)))
+    rows += [
+        (f"recall@{first.k}, {part.name}", *(str(each.segments[at].metrics[f"recall@{first.k}"]) for each in reports))
+        for at, part in enumerate(first.segments)
+    ]
+    out.print(table_of(("mean (95 % interval)", *(each.model for each in reports)), rows, title))
+    if report.differences:
+        less = f"{reports[0].model} less {reports[1].model}"
+        out.print(table_of(("figure", less), [(name, str(each)) for name, each in report.differences.items()]))
+    say(switches(first))
 
 
 def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:

@@ -6,15 +6,17 @@ checkout.
 
 import csv
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
+from midstream.evaluation.item_data import sequences
 from midstream.evaluation.tables import PAGE, Columns, read_table, whole_table
 
 DATA_VARIABLE = "MIDSTREAM_DATA"
@@ -54,6 +56,14 @@ class NextItemData:
     """Read once, after the settings are written down."""
     repeat: bool
     """The last item of the session may be recommended again."""
+    last_only: bool = False
+    """Each session is asked for its last act alone: leave-one-out."""
+    unseen: bool = False
+    """Nothing that the session has had before may be recommended."""
+    validation_learned: bool = True
+    """What settings were chosen on is learned before the test."""
+    k: int = 20
+    """Length of the lists that published figures are of."""
     published: Callable[[], tuple[PublishedList, ...]] = _nothing_published
 
 
@@ -79,7 +89,13 @@ def serenade_toy(folder: Path) -> NextItemData:
     def split(asked: str) -> Split:
         return Split(read_table(at / "train.tsv.gz", CLICKS), read_table(at / asked, CLICKS))
 
-    return NextItemData("serenade-toy", lambda: split("valid.tsv"), lambda: split("test.tsv"), repeat=False)
+    return NextItemData(
+        "serenade-toy",
+        lambda: split("valid.tsv"),
+        lambda: split("test.tsv"),
+        repeat=False,
+        validation_learned=False,
+    )
 
 
 def rsc15(folder: Path) -> NextItemData:
@@ -101,7 +117,84 @@ def rsc15(folder: Path) -> NextItemData:
     )
 
 
-NEXT_ITEM_SETS: Mapping[str, Callable[[Path], NextItemData]] = {"serenade-toy": serenade_toy, "rsc15-100k": rsc15}
+def yoochoose(folder: Path) -> NextItemData:
+    """Return the newest 1/64 of the YooChoose clicks, in ``folder/yoochoose1_64``: 55,898 questions in the test part.
+
+    The published figures allow the last item, so these do too. Settings are chosen on the last twentieth of the
+    training sessions. The file knows only the order: a click is a second after the one before it.
+    """
+
+    def parts() -> tuple[Interactions, Interactions]:
+        path = folder / "yoochoose1_64" / "sequences.npz"
+        if not path.is_file():
+            raise NotFound(str(path))
+        with np.load(path) as arrays:
+            train = np.split(arrays["train_items"], arrays["train_offsets"][1:-1])
+            prefixes = np.split(arrays["test_items"], arrays["test_offsets"][1:-1])
+            # The longest prefix of a session comes first and, with its target, is all of it.
+            starts = np.flatnonzero(np.concatenate([[True], np.diff(arrays["test_offsets"])[:-1] == 1]))
+            test = [np.append(prefixes[at], arrays["test_targets"][at]) for at in starts.tolist()]
+        rows = in_order([each.tolist() for each in [*train, *test]])
+        return rows.take(slice(0, sum(map(len, train)))), rows.take(slice(sum(map(len, train)), None))
+
+    def choosing() -> Split:
+        train = parts()[0]
+        first = int(0.95 * (int(train.session_id[-1]) + 1))
+        return Split(*(train.take(which) for which in _cut(train, first)))
+
+    return NextItemData("yoochoose1_64", choosing, lambda: Split(*parts()), repeat=True)
+
+
+def _cut(rows: Interactions, first: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the rows of sessions whose number is below one, and the others."""
+    is_later = rows.session_id.astype(np.int64) >= first
+    return ~is_later, is_later
+
+
+def amazon_sequences(name: str, file_name: str) -> Callable[[Path], NextItemData]:
+    """Return what reads reviews as sessions, one a user, for leave-one-out: the last item of each is the test.
+
+    The validation item is the one before it; what is learned lacks both. Nothing seen is recommended. The file knows
+    only the order of each user's items: users follow one another, an act is a second after the one before it.
+    """
+
+    def read(folder: Path) -> NextItemData:
+        def split(held_back: int) -> Split:
+            rows, ids = sequences(folder / name / file_name)
+            named = [[ids[item] for item in row[: len(row) - held_back + 1]] for row in rows]
+            learned = [[ids[item] for item in row[:-2]] for row in rows]
+            return Split(in_order(learned), in_order(named))
+
+        return NextItemData(
+            name,
+            lambda: split(2),
+            lambda: split(1),
+            repeat=False,
+            last_only=True,
+            unseen=True,
+            validation_learned=False,
+            k=10,
+        )
+
+    return read
+
+
+def in_order(sessions: Sequence[Sequence[object]]) -> Interactions:
+    """Return clicks of sessions that follow one another, numbered from 0, a second between two clicks."""
+    counts = [len(each) for each in sessions]
+    item = np.array([str(item) for each in sessions for item in each], dtype=np.str_)
+    session = np.repeat(np.arange(len(sessions)), counts).astype(np.str_)
+    nobody = np.full(len(item), "", dtype=np.str_)
+    return Interactions(nobody, session, item, np.full(len(item), "click"), np.arange(1, len(item) + 1) * 1_000)
+
+
+NEXT_ITEM_SETS: Mapping[str, Callable[[Path], NextItemData]] = {
+    "serenade-toy": serenade_toy,
+    "rsc15-100k": rsc15,
+    "yoochoose1_64": yoochoose,
+    "amazon-beauty": amazon_sequences("amazon-beauty", "Beauty.txt.gz"),
+    "amazon-sports": amazon_sequences("amazon-sports", "Sports_and_Outdoors.txt.gz"),
+}
 
 
 def _published(folder: Path, name: str) -> PublishedList:

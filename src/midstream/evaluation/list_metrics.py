@@ -123,7 +123,8 @@ def average_precision(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
     """
     found = hits[:, :k]
     so_far: Values = np.asarray(found, dtype=np.float64).cumsum(axis=1)
-    at_place = so_far / np.arange(1, found.shape[1] + 1)
+    place: Values = np.arange(1, found.shape[1] + 1, dtype=np.float64)
+    at_place: Values = np.divide(so_far, place)
     total: Values = np.where(found, at_place, 0.0).sum(axis=1)
     return _known(total / np.maximum(right, 1), right)
 

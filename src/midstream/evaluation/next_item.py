@@ -81,6 +81,13 @@ class NextItemReport:
     source: str
     k: int
     repeat: bool
+    """The last item may be recommended."""
+    last_only: bool
+    """Each session was asked for its last act alone."""
+    unseen: bool
+    """Nothing that the session had had before was recommended."""
+    validation_learned: bool
+    """What settings were chosen on was learned before the test."""
     learned: int
     """Rows learned."""
     questions: int
@@ -127,7 +134,7 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
     used.say(f"{data.name}: choosing settings on the validation part")
     split = data.choosing()
     fold = folded(split.learned, used.fold)
-    exam = exam_of(fold, split.asked, repeat=data.repeat)
+    exam = exam_of(fold, split.asked, repeat=data.repeat, last_only=data.last_only, unseen=data.unseen)
     trials: tuple[Trial, ...] = search(
         source,
         exam,
@@ -164,7 +171,7 @@ def run_next_item(
     used.say(f"{data.name}: learning what the test is asked about")
     split = data.reporting()
     fold = folded(split.learned, used.fold)
-    exam = exam_of(fold, split.asked, repeat=data.repeat)
+    exam = exam_of(fold, split.asked, repeat=data.repeat, last_only=data.last_only, unseen=data.unseen)
     used.say(f"{data.name}: answering {len(exam)} questions")
     lists = answers(chosen, exam, used.k)
     comparisons = tuple(
@@ -214,6 +221,9 @@ def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[Comparison, 
         source=run.source,
         k=k,
         repeat=run.data.repeat,
+        last_only=run.data.last_only,
+        unseen=run.data.unseen,
+        validation_learned=run.data.validation_learned,
         learned=len(run.split.learned),
         questions=len(exam),
         sessions=len(np.unique(groups)),

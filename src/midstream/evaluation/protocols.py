@@ -1,5 +1,7 @@
 """The next-item protocol: for a session of n acts, n - 1 questions, each about the very next item, over the catalogue.
 
+*Leave-one-out* asks each session for its last act alone, and recommends nothing that it has had before.
+
 The engine is asked as a request asks it: a ``Moment`` of the folded state, the session's items so far in the query, a
 source's ``retrieve``. Nothing of a session that is asked about is in the state.
 """
@@ -104,49 +106,63 @@ class Exam:
     session_ids: Sequence[str]
     repeat: bool
     """The last item may be recommended."""
+    seen: Sequence[Index] | None = None
+    """Every item given with each question, none of which may be recommended; None = the others may."""
 
     def __len__(self) -> int:
         """Return the number of questions."""
         return len(self.wanted)
 
 
-def exam_of(fold: Fold, asked: Interactions, *, repeat: bool) -> Exam:
+def exam_of(fold: Fold, asked: Interactions, *, repeat: bool, last_only: bool = False, unseen: bool = False) -> Exam:
     """Return the questions of a data set put to a state.
+
+    Args:
+        fold: The state.
+        asked: Sessions that are asked about.
+        repeat: The last item may be recommended.
+        last_only: Only the last act of each session is asked for.
+        unseen: No item that the session has had before may be recommended.
 
     Cost: one ``Moment`` a question.
     """
     questions = questions_of(asked)
+    if last_only:
+        is_last = questions.last + 2 == questions.end
+        questions = Questions(questions.rows, questions.first[is_last], questions.last[is_last], questions.end[is_last])
     rows = questions.rows
     item_index = fold.vocabulary.item_indices(rows.item_id.tolist())
     # What a query may send along is what the state keeps of an open session.
     given_max = fold.settings.limits.session_items_max
+    spans = list(zip(questions.first.tolist(), questions.last.tolist(), questions.end.tolist(), strict=True))
     return Exam(
         moments=[fold.moment(query_of(questions, number, given_max), _NO_MODELS) for number in range(len(questions))],
         wanted=item_index[questions.last + 1],
-        later=[
-            item_index[last + 1 : end]
-            for last, end in zip(questions.last.tolist(), questions.end.tolist(), strict=True)
-        ],
+        later=[item_index[last + 1 : end] for _, last, end in spans],
         last=item_index[questions.last],
         session=questions.first,
         place=questions.last - questions.first,
         session_ids=rows.session_id[questions.first].tolist(),
         repeat=repeat,
+        seen=[item_index[first : last + 1] for first, last, _ in spans] if unseen else None,
     )
 
 
 def answers(source: Source, exam: Exam, k: int = LIST_LENGTH) -> Index:
     """Return a source's lists, shape (n, k), filled up with -1.
 
-    The last item is taken out where it may not be recommended, and the next one moves up: a source must propose one
-    item more than is asked for.
+    What may not be recommended, the last item or all that were given, is taken out, and the next ones move up: a
+    source must propose so many more than are asked for.
 
     Raises:
         SourceUnavailable: The source cannot propose.
     """
     lists = np.full((len(exam), k), -1, dtype=np.int32)
     for row, moment in enumerate(exam.moments):
-        items = listed(source.retrieve(moment).item_index, int(exam.last[row]), k, repeat=exam.repeat)
+        proposed = source.retrieve(moment).item_index
+        if exam.seen is not None:
+            proposed = proposed[~np.isin(proposed, exam.seen[row])]
+        items = listed(proposed, int(exam.last[row]), k, repeat=exam.repeat)
         lists[row, : len(items)] = items
     return lists
 

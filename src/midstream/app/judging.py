@@ -1,0 +1,178 @@
+"""Item models judged on data sets: known ones by name, any other file by its columns; settings chosen before."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.evaluating import EvaluationOptions, known_folder, read_acts
+from midstream.core.errors import Fault, Invalid
+from midstream.evaluation.full_ranking import (
+    ItemData,
+    Judged,
+    RankingOptions,
+    RankingReport,
+    Removed,
+    compare,
+    judge,
+    report_of,
+    worth_of,
+)
+from midstream.evaluation.interactions import Interactions as Acts
+from midstream.evaluation.item_data import ITEM_SETS, rolling, temporal
+from midstream.evaluation.report_page import page
+from midstream.evaluation.settings_file import read_settings, write_settings
+from midstream.evaluation.statistics import Difference, Resampling
+from midstream.models.histories import Interactions
+from midstream.models.kinds import ItemKind, Value, item_kind
+from midstream.models.model import QUIET, ItemModel
+from midstream.models.search import SearchBudget, Tried, best_tried, search_space
+
+PROTOCOLS: Mapping[str, Callable[[str, Callable[[], Acts], Removed], ItemData]] = {
+    "temporal": lambda name, rows, removed: temporal(name, rows, removed=removed),
+    "rolling": lambda name, rows, removed: rolling(name, rows, removed=removed),
+}
+"""Of files, and of known sets that have times."""
+_PAGE = "docs/evaluation.md"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingOptions:
+    """Which models are judged, by which protocol, and how their settings are found."""
+
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of the first model, as text; what is not named is as the settings file or the default says."""
+    against: str | None = None
+    """Another kind, with its settings file or its defaults, judged on the same questions."""
+    protocol: str = "temporal"
+    """Of ``PROTOCOLS``; known sets without times have their own."""
+    k: int = 20
+    search_seconds: float = 0.0
+    """How long options are searched on the validation part; 0 = not at all."""
+    trials_max: int = 50
+    folder: Path = Path()
+    """Where settings files and journals are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What was chosen, where, and all that was tried: the content of a settings file."""
+
+    data: str
+    protocol: str
+    model: str
+    chosen_on: str
+    metric: str
+    options: dict[str, Value]
+    worth: float
+    trials: tuple[Tried, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedModels:
+    """One report, or two with what parts the first from the second."""
+
+    reports: tuple[RankingReport, ...]
+    options: tuple[dict[str, object], ...]
+    """Of each model, all of them."""
+    differences: dict[str, Difference]
+
+    def builtins(self) -> dict[str, object]:
+        """Return the reports as what JSON can hold."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
+def judge_models(
+    data_name: str, kind_name: str, options: JudgingOptions, file: EvaluationOptions, tell: Callable[[str], None]
+) -> JudgedModels:
+    """Fit and judge a kind of model, and another beside it where one is named.
+
+    Args:
+        data_name: Of a known set, or a file.
+        kind_name: Of ``ITEM_KINDS``.
+        options: Of the evaluation.
+        file: What a file's columns mean.
+        tell: Told what is being done.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: No such kind, option or protocol, or columns do not fit.
+        ExtraMissing: A library that the model is fitted with is not installed.
+    """
+    kinds = [kind_name] if options.against is None else [kind_name, options.against]
+    found = {name: item_kind(name) for name in kinds}
+    found[kind_name].decoded(options.options)
+    data = _item_data(data_name, options, file)
+    chosen: list[msgspec.Struct] = []
+    for at, (name, kind) in enumerate(found.items()):
+        told: dict[str, object] = dict(_chosen(data, name, kind, options, tell))
+        if at == 0:
+            told.update(options.options)
+        chosen.append(kind.decoded(told))
+    tell(f"{data.name}: reading what is learned and asked")
+    tasks = data.reporting()
+    judged: list[Judged] = []
+    for (name, kind), settings in zip(found.items(), chosen, strict=True):
+        tell(f"{data.name}: fitting {name} and ranking all items")
+        judged.append(judge(name, _fit(kind, settings), data, tasks, RankingOptions(k=options.k)))
+    tell(f"{data.name}: intervals")
+    return JudgedModels(
+        tuple(report_of(each) for each in judged),
+        tuple(msgspec.to_builtins(each) for each in chosen),
+        compare(judged[0], judged[1]) if len(judged) > 1 else {},
+    )
+
+
+def write_page(path: Path, judged: JudgedModels) -> None:
+    """Write the reports as one page of HTML with plots; what is there is replaced, the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(judged.reports, judged.differences), encoding="utf-8")
+
+
+def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
+    return lambda learned: kind.fit(learned, settings, QUIET)
+
+
+def _chosen(
+    data: ItemData, name: str, kind: ItemKind, options: JudgingOptions, tell: Callable[[str], None]
+) -> dict[str, Value]:
+    """Return the options of the settings file; searched and written before, where that was asked for."""
+    stem = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}"
+    path, metric = stem.with_name(stem.name + ".json"), f"NDCG@{options.k}"
+    if not options.search_seconds or not kind.space:
+        return read_settings(path, ModelChoice).options if path.is_file() else {}
+    tell(f"{data.name}: choosing settings of {name} on the validation part")
+    tasks = data.choosing()
+    # Means alone are asked for here.
+    ranking = RankingOptions(k=options.k, resampling=Resampling(resamples=1))
+
+    def worth(tried: dict[str, Value]) -> float:
+        judged = judge(name, _fit(kind, kind.decoded(tried)), data, tasks, ranking)
+        values = worth_of(judged, "NDCG")
+        found = float(values[values == values].mean()) if (values == values).any() else 0.0  # noqa: PLR0124  NaN
+        tell(f"{data.name}: {metric} {found:.4f} {tried}")
+        return found
+
+    defaults: dict[str, Value] = msgspec.to_builtins(kind.decoded({}))
+    journal = stem.with_name(stem.name + ".journal")
+    budget = SearchBudget(options.trials_max, options.search_seconds)
+    tried = search_space(worth, kind.space, journal, budget, defaults)
+    best = best_tried(tried)
+    write_settings(
+        path,
+        ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried),
+    )
+    return best.options
+
+
+def _item_data(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:
+    """Return a known set under its own protocol, or acts with times under the one that was asked for."""
+    if name in ITEM_SETS:
+        return ITEM_SETS[name](known_folder(name))
+    if options.protocol not in PROTOCOLS:
+        right = "one of " + ", ".join(PROTOCOLS)
+        raise Invalid((Fault("--protocol", f"{options.protocol!r}", right, _PAGE),))
+    removed: Removed = "nothing" if file.repeat else "seen"
+    return PROTOCOLS[options.protocol](Path(name).name, lambda: read_acts(name, file), removed)

@@ -1,0 +1,80 @@
+"""Models judged by a command: data, kind and options by name, settings from the validation part, a page of plots."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from midstream.app.evaluating import EvaluationOptions
+from midstream.app.judging import JudgingOptions, ModelChoice, judge_models, write_page
+from midstream.core.errors import Invalid, NotFound
+from midstream.evaluation.settings_file import read_settings
+
+FILE = EvaluationOptions({"user_id": "who"})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A file of 600 acts of 30 users on 25 items, some far more popular."""
+    random = np.random.default_rng(5)
+    path = tmp_path_factory.mktemp("shop") / "acts.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["who", "item_id", "time"])
+        for at in range(600):
+            rows.writerow([f"u{random.integers(30)}", f"i{int(25 * random.random() ** 3)}", 1_700_000_000_000 + at])
+    return path
+
+
+def quiet(_text):
+    """Nobody watches."""
+
+
+def test_two_kinds_are_judged_on_the_same_questions(shop, tmp_path):
+    """A report each, a difference for every metric, all in one page."""
+    options = JudgingOptions(against="ease", k=5, folder=tmp_path)
+    judged = judge_models(str(shop), "popular", options, FILE, quiet)
+    assert [each.model for each in judged.reports] == ["popular", "ease"]
+    assert {each.questions for each in judged.reports} == {judged.reports[0].questions}
+    assert set(judged.differences) == {f"{name}@5" for name in ("HR", "recall", "precision", "NDCG", "MRR", "MAP")}
+    first, second = (each.metrics["NDCG@5"].mean for each in judged.reports)
+    assert judged.differences["NDCG@5"].mean == pytest.approx(first - second)
+    assert judged.options[0] == {"once": True}
+    assert set(judged.builtins()) == {"reports", "options", "differences"}
+    write_page(tmp_path / "new" / "page.html", judged)
+    assert "acts.csv" in (tmp_path / "new" / "page.html").read_text("utf-8")
+
+
+def test_windows_follow_one_another(shop, tmp_path):
+    """The rolling protocol has a mean for each window."""
+    options = JudgingOptions(protocol="rolling", k=5, folder=tmp_path)
+    (report,) = judge_models(str(shop), "popular", options, FILE, quiet).reports
+    assert (report.protocol, len(report.windows)) == ("rolling", 5)
+
+
+def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
+    """A search writes what was tried; the next run takes the best of it without another; named options go before."""
+    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=4, folder=tmp_path)
+    judge_models(str(shop), "popular", options, FILE, quiet)
+    choice = read_settings(tmp_path / "evaluation-acts.csv-temporal-popular.json", ModelChoice)
+    assert (choice.chosen_on, choice.metric, len(choice.trials)) == ("validation", "NDCG@5", 4)
+    assert choice.worth == max(each.worth for each in choice.trials)
+    assert choice.trials[0].options == {"once": True}
+    said: list[str] = []
+    kept = judge_models(str(shop), "popular", JudgingOptions(k=5, folder=tmp_path), FILE, said.append)
+    assert kept.options == (choice.options,)
+    assert not any("choosing" in each for each in said)
+    named = JudgingOptions({"once": "false"}, k=5, folder=tmp_path)
+    assert judge_models(str(shop), "popular", named, FILE, quiet).options == ({"once": False},)
+
+
+def test_what_is_wrong_is_named_before_anything_is_read(shop):
+    """Kinds, options, protocols and data."""
+    with pytest.raises(Invalid, match="popular"):
+        judge_models("nowhere.csv", "populer", JudgingOptions(), FILE, quiet)
+    with pytest.raises(Invalid, match=r"options\.twice"):
+        judge_models("nowhere.csv", "popular", JudgingOptions({"twice": "1"}), FILE, quiet)
+    with pytest.raises(Invalid, match="temporal, rolling"):
+        judge_models(str(shop), "popular", JudgingOptions(protocol="random"), FILE, quiet)
+    with pytest.raises(NotFound, match="nowhere"):
+        judge_models("nowhere.csv", "popular", JudgingOptions(), FILE, quiet)

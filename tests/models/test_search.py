@@ -1,0 +1,63 @@
+"""A search for settings: within its space and budget, the same by its seed, and gone on with from its file."""
+
+import pytest
+
+from midstream.models.kinds import Range, Space
+from midstream.models.search import SearchBudget, best_tried, search_space
+
+optuna = pytest.importorskip("optuna")
+
+SPACE: Space = {"factors": Range(4, 64, log=True, whole=True), "weight": Range(0.0, 1.0), "once": (True, False)}
+
+
+def worth(options):
+    """Best at 16 factors, a weight of 0.25, and once."""
+    return -abs(options["factors"] - 16) / 16 - abs(options["weight"] - 0.25) + options["once"]
+
+
+def test_a_search_keeps_to_its_space_and_its_trials(tmp_path):
+    """The first trial is the one named; all others are within the ranges; no more are made than allowed."""
+    first: dict[str, int | float | bool | str] = {"factors": 60, "weight": 0.9, "once": False, "other": 3}
+    tried = search_space(worth, SPACE, tmp_path / "deep" / "journal", SearchBudget(trials_max=15), first)
+    assert len(tried) == 15
+    assert tried[0].options == {"factors": 60, "weight": 0.9, "once": False}
+    for each in tried:
+        assert each.worth == worth(each.options)
+        assert isinstance(each.options["factors"], int)
+        assert 4 <= float(each.options["factors"]) <= 64
+        assert 0.0 <= float(each.options["weight"]) <= 1.0
+    assert best_tried(tried).worth == max(each.worth for each in tried)
+
+
+def test_a_search_is_decided_by_its_seed(tmp_path):
+    """Two searches of one seed try the same, one of another seed does not."""
+    found = [
+        search_space(worth, SPACE, tmp_path / name, SearchBudget(trials_max=5, seed=seed))
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_search_that_was_broken_off_goes_on(tmp_path):
+    """What was finished is not tried again, and counts; a trial that raised is none."""
+    journal = tmp_path / "journal"
+    asked: list[dict[str, object]] = []
+
+    def breaks(options):
+        asked.append(options)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return worth(options)
+
+    with pytest.raises(KeyboardInterrupt):
+        search_space(breaks, SPACE, journal, SearchBudget(trials_max=10))
+    tried = search_space(worth, SPACE, journal, SearchBudget(trials_max=6))
+    assert len(tried) == 6
+    assert [each.options for each in tried[:3]] == asked[:3]
+    assert search_space(worth, SPACE, journal, SearchBudget(trials_max=6)) == tried
+
+
+def test_no_trial_is_begun_after_the_time(tmp_path):
+    """A budget of no time allows none; the next search with time does them all."""
+    assert search_space(worth, SPACE, tmp_path / "journal", SearchBudget(seconds_max=1e-9)) == ()
+    assert len(search_space(worth, SPACE, tmp_path / "journal", SearchBudget(trials_max=2))) == 2
