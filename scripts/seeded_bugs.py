@@ -1123,29 +1123,25 @@ def is_caught(bug: Bug) -> bool:
             path = copy / "src" / "midstream" / edit.file
             path.write_text(path.read_text().replace(edit.old, edit.new, 1))
         began = time.monotonic()
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            f"timeout={TEST_S_MAX}",
-            *bug.tests,
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    lines = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    # A test that could not be set up, or took too long on a busy machine, has noticed nothing.
-    noticed = bool(lines) and lines[0].startswith("FAILED") and "from pytest-timeout" not in lines[0]
-    caught = run.returncode == FAILED_TESTS and noticed
-    reason = lines[0] if lines else run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-200:]
+        caught, reason = outcome(copy, bug.tests)
     print(f"{'caught' if caught else 'MISSED'} {bug.name} ({time.monotonic() - began:.0f} s): {reason}", flush=True)
     return caught
+
+
+def outcome(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Run tests of a copy until one fails; return whether one has, and what it said.
+
+    A test that could not be set up, or took too long on a busy machine, has noticed nothing.
+    """
+    how = ("-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", f"timeout={TEST_S_MAX}")
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["COLUMNS"] = "1000"  # pytest cuts a reason where its line would not fit
+    command = [sys.executable, "-m", "pytest", *how, *tests]
+    run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    lines = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    noticed = bool(lines) and lines[0].startswith("FAILED") and "from pytest-timeout" not in lines[0]
+    reason = lines[0] if lines else run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-200:]
+    return run.returncode == FAILED_TESTS and noticed, reason[:300]
 
 
 if __name__ == "__main__":
