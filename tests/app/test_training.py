@@ -81,14 +81,14 @@ def test_a_training_publishes_what_it_fitted_and_says_on_what(place: Path) -> No
     """The manifest has window, options, seed, configuration and what it is worth beside the most popular items."""
     told: list[tuple[str, float]] = []
     done = fitted(place, watch=Watch(lambda text, share: told.append((text, share))))
-    assert (done.name, done.histories, done.items) == ("taste", USERS, GROUPS * IN_GROUP - 1)
+    assert (done.name, done.counts["users"], done.counts["items"]) == ("taste", USERS, GROUPS * IN_GROUP - 1)
     assert done.left_out.keys() == {"item_deleted"}
-    assert done.acts + done.left_out["item_deleted"] == 6 * USERS
+    assert done.counts["events"] + done.left_out["item_deleted"] == 6 * USERS
     loaded = registry(place).load("taste", done.version)
     manifest = loaded.manifest
     assert isinstance(loaded.model, Beside)
     assert manifest.options == {"power": 1.0, "noise": 0.001, "seed": 3}
-    assert manifest.window.counts == {"events": done.acts, "users": USERS, "items": done.items}
+    assert manifest.window.counts == done.counts
     assert 0 < manifest.window.end <= 6 * USERS
     assert manifest.config_hash == config_of(place).config_hash
     assert manifest.metrics == done.metrics

@@ -142,6 +142,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     histories: Literal["user", "session"] = "user"
     actions: dict[str, float] = {}
     placement: str = ""
+    examples: Literal["served", "replay"] = "served"
     validation: float = 0.1
     acts_max: int = 1_000
     seed: int = 0

@@ -46,6 +46,32 @@ class ExampleSummary:
     """Columns that hold what was kept with the slates; see ``Answers``."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServedQuestion:
+    """Which served records examples are made of."""
+
+    folder: Path
+    """Holds ``data``."""
+    bounds: ServedRange
+    place: Path
+    """Folder with room for what does not fit into memory."""
+    features: tuple[str, ...] | None = None
+    """Names of declared features; None = all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedExamples:
+    """Examples of what was served, as they come."""
+
+    schema: Schema
+    batches: Iterator[Batch]
+    """Slates in the order in which they were served, positions in theirs."""
+    served: ServedCounts
+    """What was found of served records."""
+    as_logged: tuple[str, ...]
+    """See ``Answers``."""
+
+
 def write_served_examples(
     folder: Path, served: str, out: Path, named: str | None = None, notify: Notify = nobody
 ) -> ExampleSummary:
@@ -65,16 +91,33 @@ def write_served_examples(
     chosen = table_format(out, named)
     past = Past(folder, config_of(folder))
     bounds = served_range(served, Outside().clock())
-    place = out.absolute().parent
     with ExitStack() as stack:
-        asked, counts = of_served(past.log, bounds, stack, place, Picks.in_slates())
-        features = answer(past, asked, AsOfOptions(in_input_order=True, place=place), notify)
-        schema = _schema_of(features, past)
-        rows = _joined(features, _outcomes(past, folder, bounds), schema)
+        found = served_examples(past, ServedQuestion(folder, bounds, out.absolute().parent), stack, notify)
         gathered = Gathered(past.block().names)
-        count = write_tables(out, chosen, schema, noting(rows, gathered))
+        count = write_tables(out, chosen, found.schema, noting(found.batches, gathered))
         gathered.statistics().write(statistics_path(out))
-        return ExampleSummary(count, counts, features.as_logged)
+        return ExampleSummary(count, found.served, found.as_logged)
+
+
+def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, notify: Notify = nobody) -> ServedExamples:
+    """Return the examples of a range of served records as they come.
+
+    Args:
+        past: The log, and the configuration by which features are read.
+        question: Which.
+        stack: What is laid on disk is removed with it.
+        notify: Told how far the features are.
+
+    Raises:
+        Invalid: No feature is declared, or a name is that of none.
+        LogDamaged: The log cannot be trusted.
+    """
+    asked, counts = of_served(past.log, question.bounds, stack, question.place, Picks.in_slates())
+    options = AsOfOptions(question.features, in_input_order=True, place=question.place)
+    features = answer(past, asked, options, notify)
+    schema = _schema_of(features, past)
+    rows = _joined(features, _outcomes(past, question.folder, question.bounds), schema)
+    return ServedExamples(schema, rows, counts, features.as_logged)
 
 
 def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:

@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import msgspec
 
+from midstream.app.as_of import Past
+from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
+from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, ranker_examples
 from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, NotFound
@@ -23,18 +27,21 @@ from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
-from midstream.models.artifact import Draft, Window
-from midstream.models.golden import item_content
-from midstream.models.kinds import item_kind
-from midstream.models.model import ItemModel, Watch
+from midstream.models.artifact import Content, Draft, Window
+from midstream.models.golden import item_content, row_content
+from midstream.models.kinds import ROW_KINDS, item_kind
+from midstream.models.model import Watch
+from midstream.state.sizes import sizes_max
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
 from midstream.training.registry import Registry
-from midstream.training.validation import validation_of
+from midstream.training.validation import row_validation_of, validation_of
 
 PAGE = "docs/models.md"
 READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
 Limit: TypeAlias = Callable[[int], None]
+Fitted: TypeAlias = tuple[Draft, Content, dict[str, int]]
+"""What is said of a model, what is written of it, and what was left out."""
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -43,13 +50,12 @@ class Trained(msgspec.Struct, frozen=True):
     name: str
     version: str
     """Of the model that was published."""
-    acts: int
-    histories: int
-    items: int
+    counts: dict[str, int]
+    """What was fitted on: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
     left_out: dict[str, int]
     """Acts that weigh something and were not used, by why."""
     metrics: dict[str, float | None]
-    """Of the fit on all but the newest acts, on these; those of the most popular items beside them."""
+    """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +100,83 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
         ArtifactInvalid: What was fitted does not answer as it did when it is read again; nothing was published.
     """
     model = model_named(fitting.config, fitting.name)
+    work = _fit_rows if model.kind in ROW_KINDS else _fit_items
+    log = LogView(fitting.folder)
+    draft, content, left_out = work(fitting, model, log, watch, limit)
+    watch.step("publishing", 1.0)
+    published = Registry(DataFolder(fitting.folder / DATA_NAME).models).publish(draft, content)
+    return Trained(model.name, published, draft.window.counts, left_out, draft.metrics)
+
+
+def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:
+    """Return what is published of an item model."""
     kind = item_kind(model.kind)
     options = options_of(model, kind)
-    log = LogView(fitting.folder)
     acts = acts_of(fitting, model, log, part_of(watch, 0.0, READ_SHARE), limit)
     if not len(acts):
         came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
-
-    def fit(data_stop: int | None, own: Watch) -> ItemModel:
-        return kind.fit(acts.interactions(model.acts_max, data_stop), options, own)
-
     metrics: Mapping[str, float | None] = {}
     if model.validation > 0:
         first = acts.cut(model.validation)
-        judged = fit(first, part_of(watch, READ_SHARE, JUDGED_SHARE))
+        data = acts.interactions(model.acts_max, first)
+        judged = kind.fit(data, options, part_of(watch, READ_SHARE, JUDGED_SHARE))
         watch.step("judging", JUDGED_SHARE)
         metrics = validation_of(judged, acts, first, model.acts_max)
-    fitted = fit(None, part_of(watch, JUDGED_SHARE, 1.0))
-    watch.step("publishing", 1.0)
-    histories, _ = acts.histories(model.acts_max)
-    draft = _draft(fitting, model, options, log, acts)
-    draft = msgspec.structs.replace(draft, metrics=dict(metrics))
-    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models)
-    published = registry.publish(draft, item_content(fitted, histories))
-    counts = draft.window.counts
-    return Trained(
-        model.name, published, len(acts), counts["users"], counts["items"], dict(acts.left_out), dict(metrics)
+    fitted = kind.fit(acts.interactions(model.acts_max), options, part_of(watch, JUDGED_SHARE, 1.0))
+    counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
+    window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
+    draft = _draft(fitting, model, options, window, metrics)
+    draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
+    return draft, item_content(fitted, acts.histories(model.acts_max)[0]), dict(acts.left_out)
+
+
+def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:
+    """Return what is published of a ranker."""
+    kind = ROW_KINDS[model.kind]
+    options = options_of(model, kind)
+    # The state is folded once for features and once for outcomes, each with tables that are reserved and hardly used.
+    limit(model.memory_bytes_max + 2 * sum(sizes_max(fitting.config.fold_settings()).values()))
+    reading = part_of(watch, 0.0, READ_SHARE)
+
+    def told(_stage: str, done: int, total: int) -> None:
+        reading.step("reading", min(1.0, done / max(1, total)))
+
+    asked = question_of(fitting, model, log)
+    with TemporaryDirectory(prefix="midstream-train-") as place:
+        rows = ranker_examples(Past(fitting.folder, fitting.config), replace(asked, place=Path(place)), told)
+    if not len(rows):
+        came = f"The log has no {model.examples} examples of the placement {model.placement}."
+        raise Invalid((Fault(f"models.{model.name}", came, 'Slates of it, or examples = "replay".', PAGE),))
+    metrics: Mapping[str, float | None] = {}
+    if model.validation > 0:
+        earlier, later = rows.split(model.validation)
+        if len(earlier):
+            judged = kind.fit(earlier, options, part_of(watch, READ_SHARE, JUDGED_SHARE))
+            watch.step("judging", JUDGED_SHARE)
+            metrics = row_validation_of(judged, later)
+    fitted = kind.fit(rows, options, part_of(watch, JUDGED_SHARE, 1.0))
+    times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
+    counts = {"rows": len(rows), "requests": len(rows.time_ms)}
+    window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
+    draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
+    return draft, row_content(fitted, rows.values), {}
+
+
+def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
+    """Return which rows a ranker learns from."""
+    part = act_options(fitting.config, model, log)
+    (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
+    row_bytes = ROW_BYTES + 4 * len(placement.features)
+    return RankerQuestion(
+        folder=fitting.folder,
+        placement=model.placement,
+        features=placement.features,
+        bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
+        rows_max=max(1, model.memory_bytes_max // 4 // row_bytes),
+        place=fitting.folder,
+        is_replay=model.examples == "replay",
+        seed=model.seed,
     )
 
 
@@ -183,26 +239,31 @@ def _ms(moment: int | datetime | None) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
-def _draft(fitting: Fitting, model: Model, options: msgspec.Struct, log: LogView, acts: Acts) -> Draft:
-    """Return what the manifest says of a version."""
-    begin_ms, end_ms = acts.log_time_ms
-    window = Window(
+def _window(log: LogView, positions: tuple[int, int], times_ms: tuple[int, int], counts: dict[str, int]) -> Window:
+    """Return what the manifest says of the part of the log."""
+    return Window(
         log_id=log.identity.log_id,
         generation=log.identity.generation,
-        first=int(acts.position[0]),
-        end=int(acts.position[-1]) + 1,
-        begin_ms=begin_ms,
-        end_ms=end_ms,
-        counts={"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)},
+        first=positions[0],
+        end=positions[1],
+        begin_ms=times_ms[0],
+        end_ms=times_ms[1],
+        counts=counts,
     )
+
+
+def _draft(
+    fitting: Fitting, model: Model, options: msgspec.Struct, window: Window, metrics: Mapping[str, float | None]
+) -> Draft:
+    """Return what the manifest says of a version."""
     told: dict[str, object] = msgspec.to_builtins(options, enc_hook=str)
     return Draft(
         name=model.name,
         kind=model.kind,
-        vocabulary_hash=acts.vocabulary.content_hash,
         options=told,
         window=window,
         config_hash=fitting.config.config_hash,
         code_version=version("midstream"),
         made_ms=fitting.made_ms,
+        metrics=dict(metrics),
     )

@@ -10,7 +10,7 @@ from midstream.app.config import Config, Model
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
-from midstream.models.kinds import ITEM_KINDS, ItemKind
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 
 PAGE, SOURCES = "docs/models.md", "docs/sources.md"
@@ -38,7 +38,7 @@ def model_faults(config: Config) -> Iterator[Fault]:
         elif model.name in names:
             yield Fault(f"{where}.name", f'"{model.name}" is there already.', "A name of its own.", PAGE)
         names.add(model.name)
-        yield from _kind(model, where)
+        yield from _kind(config, model, where)
         yield from _range(model, where)
         yield from _actions(config, model, where)
         yield from within(f"{where}.validation", model.validation, 0.0, 0.5, PAGE)
@@ -68,7 +68,7 @@ def model_source_faults(config: Config, source: ItemModelSource, place: str) -> 
             yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
 
 
-def options_of(model: Model, kind: ItemKind) -> msgspec.Struct:
+def options_of(model: Model, kind: ItemKind | RowKind) -> msgspec.Struct:
     """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
 
     Raises:
@@ -78,20 +78,35 @@ def options_of(model: Model, kind: ItemKind) -> msgspec.Struct:
     return kind.decoded({**seed, **model.options})
 
 
-def _kind(model: Model, where: str) -> Iterator[Fault]:
+def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless the kind is known and its options are right."""
-    found = ITEM_KINDS.get(model.kind)
+    found = ITEM_KINDS.get(model.kind) or ROW_KINDS.get(model.kind)
     if found is None:
-        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, ITEM_KINDS)}'
-        yield Fault(f"{where}.kind", came, f"Kinds: {listed(ITEM_KINDS)}", PAGE)
+        kinds = {*ITEM_KINDS, *ROW_KINDS}
+        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, kinds)}'
+        yield Fault(f"{where}.kind", came, f"Kinds: {listed(kinds)}", PAGE)
         return
-    if model.placement:
+    if isinstance(found, RowKind):
+        yield from _ranked(config, model, where)
+    elif model.placement:
         came = f'"{model.placement}" came, and a model of kind {model.kind} learns from acts.'
         yield Fault(f"{where}.placement", came, "Leave it out.", PAGE)
     try:
         options_of(model, found)
     except Invalid as error:
         yield from (Fault(f"{where}.{each.where}", each.came, each.right, PAGE) for each in error.faults)
+
+
+def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault unless a ranker learns from a placement that has features to learn from."""
+    by_name = {each.name: each for each in config.placements}
+    placement = by_name.get(model.placement)
+    if placement is None:
+        came = f'"{model.placement}" is not a placement.{nearest(model.placement, by_name)}'
+        yield Fault(f"{where}.placement", came, f"A ranker learns from one of: {listed(by_name)}", PAGE)
+    elif not placement.features:
+        came = f'The placement "{model.placement}" reads no features.'
+        yield Fault(f"{where}.placement", came, 'features = ["..."] of the placement: what it ranks by.', PAGE)
 
 
 def _range(model: Model, where: str) -> Iterator[Fault]:

@@ -77,11 +77,15 @@ class ReplayCounts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Group:
+class Group:
+    """The candidates of one act, the item that was acted on among them."""
+
     event: Event
     log_position: int
     item_ids: list[str]
     label: Index
+    weight: Score
+    """1 for the label and where all candidates are kept; of drawn ones for how many each stands."""
     values: Score
 
 
@@ -97,29 +101,48 @@ def write_replay_examples(
         LogDamaged: The log cannot be trusted.
     """
     chosen = table_format(out, named)
-    config = config_of(folder)
+    past = Past(folder, config_of(folder))
+    counts = ReplayCounts()
+    block = past.block()
+    groups = replay_groups(past, folder, block, wanted, counts, notify)
+    schema = _schema_of(block)
+    gathered = Gathered(block.names)
+    counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
+    gathered.statistics().write(statistics_path(out))
+    return counts
+
+
+def replay_groups(
+    past: Past,
+    folder: Path,
+    block: DeclaredFeatures,
+    wanted: ReplayWanted,
+    counts: ReplayCounts,
+    notify: Notify = nobody,
+) -> Iterator[Group]:
+    """Return the groups of a replay as they come; ``counts`` is written meanwhile.
+
+    Raises:
+        NotFound: There is no such placement.
+        Invalid: A label is no interaction, or the range is none.
+        FeatureFailed: A feature cannot be read.
+        LogDamaged: The log cannot be trusted.
+    """
+    config = past.config
     found = plans(config, folder)
     if wanted.placement not in found:
         message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, found)}"
         raise NotFound(message)
-    past = Past(folder, config)
-    block = past.block()
     types = config.events.types
     for name in wanted.labels:
         if name not in types:
             came = f'"{name}" is not a configured interaction.{nearest(name, types)}'
             raise Invalid((Fault("--label", came, ", ".join(types), PAGE),))
     labels = wanted.labels or tuple(name for name, each in types.items() if each.weight > 0)
-    counts = ReplayCounts()
     bounds = served_range(wanted.acts, Outside().clock())
     cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
     acts = _acts(past, bounds, frozenset(labels), counts)
-    schema = _schema_of(block)
-    groups = _groups(cursor, acts, (found[wanted.placement], block), wanted, counts)
-    gathered = Gathered(block.names)
-    counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
-    gathered.statistics().write(statistics_path(out))
-    return counts
+    return _groups(cursor, acts, (found[wanted.placement], block), wanted, counts)
 
 
 def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
@@ -149,7 +172,7 @@ def _groups(
     reads: tuple[Plan, DeclaredFeatures],
     wanted: ReplayWanted,
     counts: ReplayCounts,
-) -> Iterator[_Group]:
+) -> Iterator[Group]:
     """Yield the group of each act whose item is among the candidates."""
     plan, block = reads
     for position, event in acts:
@@ -172,7 +195,10 @@ def _groups(
         candidates = take(candidates, keep)
         ids = fold.vocabulary.item_ids(candidates.item_index)
         label = (candidates.item_index == item).astype(np.int32)
-        yield _Group(event, position, list(ids), label, read_or_stop(block, moment, candidates, plan.declared))
+        stands_for = (len(keep) - 1) / max(1, len(label) - 1)
+        weight = np.where(label > 0, 1.0, stands_for).astype(np.float32)
+        values = read_or_stop(block, moment, candidates, plan.declared)
+        yield Group(event, position, list(ids), label, weight, values)
 
 
 def _query(event: Event, position: int, wanted: ReplayWanted) -> Query:
@@ -214,9 +240,9 @@ def _schema_of(block: DeclaredFeatures) -> Schema:
     return pa.schema([*own, *((name, pa.float32()) for name in block.names)])
 
 
-def _tables(groups: Iterator[_Group], schema: Schema) -> Iterator[Batch]:
+def _tables(groups: Iterator[Group], schema: Schema) -> Iterator[Batch]:
     """Yield groups as tables of about ``ROWS`` rows."""
-    held: list[_Group] = []
+    held: list[Group] = []
     rows, first = 0, 0
     for group in groups:
         held.append(group)
@@ -228,7 +254,7 @@ def _tables(groups: Iterator[_Group], schema: Schema) -> Iterator[Batch]:
         yield _table(held, first, schema)
 
 
-def _table(groups: list[_Group], first: int, schema: Schema) -> Batch:
+def _table(groups: list[Group], first: int, schema: Schema) -> Batch:
     counts = [len(each.item_ids) for each in groups]
     number = pa.array(np.repeat(np.arange(len(groups)), counts))
     values = np.ascontiguousarray(np.concatenate([each.values for each in groups]).T)

@@ -46,9 +46,7 @@ def print_trained(done: "Trained", *, as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
-    print_facts({"version": f"{done.name} {done.version}", "acts": done.acts}, as_json=False)
-    print_facts({"histories": done.histories, "items": done.items}, as_json=False)
-    if done.metrics:
-        print_facts(done.metrics, as_json=False)
+    facts: dict[str, object] = {"version": f"{done.name} {done.version}", **done.counts, **done.metrics}
+    print_facts(facts, as_json=False)
     for why, count in done.left_out.items():
         say(f"{count} acts left out: {why.replace('_', ' ')}")

@@ -1,4 +1,4 @@
-"""Which item models there are, by the name that a command or a manifest has for them."""
+"""Which models there are, by the name that a command or a manifest has for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,13 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models import popular
 from midstream.models.ease import EaseOptions, fit_ease
+from midstream.models.examples import Examples
+from midstream.models.ftrl import FtrlOptions, fit_ftrl
 from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
-from midstream.models.model import Arrays, ItemModel, Watch
+from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.models.model import Arrays, ItemModel, RowModel, Watch
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
@@ -34,6 +37,24 @@ Space = Mapping[str, Range | tuple[Value, ...]]
 """Of each option the numbers, or the values, that are worth trying."""
 
 
+def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspec.Struct:
+    """Return options of a type, those that are not named at their defaults; numbers may come as text.
+
+    Raises:
+        Invalid: There is no such option, or the value is of another type.
+    """
+    known = [each.encode_name for each in msgspec.structs.fields(kind)]
+    right = "one of " + ", ".join(known)
+    if unknown := [name for name in options if name not in known]:
+        raise Invalid(
+            tuple(Fault(f"options.{name}", f"no such option.{nearest(name, known)}", right, _PAGE) for name in unknown)
+        )
+    try:
+        return msgspec.convert(dict(options), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class ItemKind:
     """One kind of item model: options, how it is fitted, how it is read again."""
@@ -51,18 +72,7 @@ class ItemKind:
         Raises:
             Invalid: There is no such option, or the value is of another type.
         """
-        known = [each.encode_name for each in msgspec.structs.fields(self.options)]
-        right = "one of " + ", ".join(known)
-        if unknown := [name for name in options if name not in known]:
-            raise Invalid(
-                tuple(
-                    Fault(f"options.{name}", f"no such option.{nearest(name, known)}", right, _PAGE) for name in unknown
-                )
-            )
-        try:
-            return msgspec.convert(dict(options), self.options, strict=False)
-        except msgspec.ValidationError as error:
-            raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
+        return decoded(self.options, options)
 
 
 def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
@@ -76,6 +86,33 @@ def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch)
 def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
 
+
+@dataclass(frozen=True, slots=True)
+class RowKind:
+    """One kind of row model: options, and how it is fitted. ``models.loading`` reads it again."""
+
+    options: type[msgspec.Struct]
+    fit: Callable[[Examples, msgspec.Struct, Watch], RowModel]
+    """The options are of the type above."""
+
+    def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
+        """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
+        return decoded(self.options, options)
+
+
+def _fit_trees(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    return fit_lambdamart(examples, msgspec.convert(options, LambdaMartOptions, from_attributes=True), watch)
+
+
+def _fit_ftrl(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    return fit_ftrl(examples, msgspec.convert(options, FtrlOptions, from_attributes=True), watch)
+
+
+ROW_KINDS: Mapping[str, RowKind] = {
+    "ftrl": RowKind(FtrlOptions, _fit_ftrl),
+    "trees": RowKind(LambdaMartOptions, _fit_trees),
+}
+"""Name → kind."""
 
 _EASE_SPACE: Space = {
     "regularization": Range(1.0, 5_000.0, log=True),

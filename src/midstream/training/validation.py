@@ -1,12 +1,15 @@
 """What a fit is worth on acts that are newer than all that it was fitted on: every item ranked, none sampled."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.evaluation.list_metrics import ACCURACY, Wanted, hits_of
+from midstream.models.examples import Examples
 from midstream.models.histories import Histories
-from midstream.models.model import ItemModel
+from midstream.models.model import ItemModel, RowModel
 from midstream.models.popular import PopularOptions, fit
 from midstream.models.top_n import top_n
 from midstream.training.datasets import Acts
@@ -14,6 +17,7 @@ from midstream.training.datasets import Acts
 K = 20
 QUESTIONS_MAX = 10_000
 """Histories asked, evenly spread over all: figures of so many differ by 1 % of the metric's spread."""
+ROW_K = 10
 METRICS = ("HR", "recall", "NDCG", "MRR")
 
 
@@ -63,3 +67,63 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
     made = Histories.of(asked)
     flat = np.array([each for row in weights for each in row], dtype=np.float32)
     return Histories(made.row, flat, made.start), Wanted.of(right)
+
+
+def row_validation_of(model: RowModel, later: Examples) -> Mapping[str, float | None]:
+    """Return how well a model orders and tells apart rows that are later than all that it was fitted on.
+
+    ``NDCG@10`` is the mean over the requests with a row of worth above 0, gains being what rows were worth;
+    ``served.NDCG@10`` is that of the order in which they were served, where that is known. ``AUC`` is the probability
+    that a row worth more than 0 scores above one that was not, over all rows; ``log_loss`` is there where all scores
+    are probabilities.
+
+    Args:
+        model: Fitted on earlier rows.
+        later: What it is asked about.
+
+    Returns:
+        Metric to value, ``requests`` and ``rows`` among them; None = there is nothing to tell apart.
+    """
+    score = model.score(later.values) if len(later) else np.empty(0, dtype=np.float32)
+    is_known = bool((later.position >= 0).all()) and len(later) > 0
+    is_probability = len(score) > 0 and bool(((score >= 0) & (score <= 1)).all())
+    return {
+        "requests": float(len(later.request_sizes)),
+        "rows": float(len(later)),
+        f"NDCG@{ROW_K}": _ndcg(later, score),
+        f"served.NDCG@{ROW_K}": _ndcg(later, -later.position.astype(np.float32)) if is_known else None,
+        "AUC": _auc(score, later.label > 0, later.weight),
+        "log_loss": _log_loss(score, later.label > 0, later.weight) if is_probability else None,
+    }
+
+
+def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
+    """Return the mean NDCG of the requests that have anything of worth; of equal scores the first row comes first."""
+    discount = 1.0 / np.log2(np.arange(ROW_K) + 2.0)
+    found: list[float] = []
+    for begin, end in pairwise(rows.start.tolist()):
+        gain = np.maximum(rows.label[begin:end].astype(np.float64), 0.0)
+        if not gain.any():
+            continue
+        order = np.argsort(-score[begin:end], kind="stable")[:ROW_K]
+        best = np.sort(gain)[::-1][:ROW_K]
+        found.append(float(gain[order] @ discount[: len(order)]) / float(best @ discount[: len(best)]))
+    return float(np.mean(found)) if found else None
+
+
+def _auc(score: NDArray[np.float32], is_good: NDArray[np.bool_], weight: NDArray[np.float32]) -> float | None:
+    """Return the weighted share of pairs of a good row and another in which the good one scores higher; ties half."""
+    good, bad = float(weight[is_good].sum()), float(weight[~is_good].sum())
+    if not good or not bad:
+        return None
+    values, place = np.unique(score, return_inverse=True)
+    of_good = np.bincount(place[is_good], weight[is_good], minlength=len(values))
+    of_bad = np.bincount(place[~is_good], weight[~is_good], minlength=len(values))
+    below = np.cumsum(of_bad) - of_bad
+    return float((of_good * (below + of_bad / 2)).sum() / (good * bad))
+
+
+def _log_loss(score: NDArray[np.float32], is_good: NDArray[np.bool_], weight: NDArray[np.float32]) -> float:
+    """Return the weighted mean of −log(probability of what came)."""
+    p = np.clip(np.where(is_good, score, 1.0 - score.astype(np.float64)), 1e-15, 1.0)
+    return float(-(np.log(p) * weight).sum() / weight.sum())

@@ -1,0 +1,202 @@
+"""Rankers learn from what was served, or from what would have been, and say how they order what came later."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midstream.app.asked_served import ServedRange
+from midstream.app.fitting import Fitting, Trained, fit_and_publish
+from midstream.app.ranker_data import joined, range_text
+from midstream.app.reading import parse_config
+from midstream.app.running import config_of, open_shop
+from midstream.core.errors import ConfigInvalid, Invalid
+from midstream.models.examples import Examples
+from midstream.models.ftrl import Ftrl
+from midstream.models.model import QUIET
+from midstream.training.registry import Registry
+from midstream.training.validation import row_validation_of
+
+TOML = """
+[items.attributes]
+price = "number"
+
+[[features]]
+name = "price"
+kind = "number"
+scope = "item"
+attribute = "price"
+
+[[features]]
+name = "views"
+kind = "count"
+scope = "item"
+actions = ["view"]
+
+[[placements]]
+name = "home"
+features = ["price", "views"]
+
+[[models]]
+name = "clicks"
+kind = "ftrl"
+placement = "home"
+validation = 0.3
+
+[[models]]
+name = "again"
+kind = "ftrl"
+placement = "home"
+examples = "replay"
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop whose visitors click what is dearest."""
+    place = tmp_path_factory.mktemp("shop")
+    (place / "midstream.toml").write_text(TOML)
+    rng = np.random.default_rng(2)
+    price = {f"i{each}": float(rng.permutation(30)[0]) for each in range(30)}
+    with open_shop(place) as shop:
+        puts = [
+            {"type": "item", "item_id": each, "operation": "put", "attributes": {"price": worth}}
+            for each, worth in price.items()
+        ]
+        shop.record(puts)
+        shop.record([{"type": "view", "user_id": f"u{rng.integers(9)}", "item_id": each} for each in price])
+        for number in range(60):
+            answer = shop.recommend(placement="home", user_id=f"u{number % 9}", n=6)
+            dearest = max(answer.items, key=lambda each: price[each.id])
+            click = {"type": "click", "user_id": f"u{number % 9}", "item_id": dearest.id}
+            shop.record([{**click, "request_id": answer.request_id}])
+    return place
+
+
+@pytest.fixture
+def place(written: Path, tmp_path: Path) -> Path:
+    """A copy of that shop."""
+    return Path(shutil.copytree(written, tmp_path / "shop"))
+
+
+def fitted(place: Path, name: str) -> Trained:
+    """Fit here."""
+    return fit_and_publish(Fitting(place, config_of(place), name, made_ms=1), QUIET)
+
+
+def test_a_ranker_learns_from_slates_and_their_outcomes(place: Path) -> None:
+    """It foresees later clicks better than the order that was served, and reads the placement's features."""
+    done = fitted(place, "clicks")
+    assert done.counts == {"rows": 360, "requests": 60}
+    loaded = Registry(place / "data" / "models").load("clicks", done.version)
+    assert loaded.manifest.inputs == ("price", "views")
+    assert isinstance(loaded.model, Ftrl)
+    dear, cheap = loaded.model.score(np.array([[29.0, 2.0], [0.0, 2.0]], dtype=np.float32)).tolist()
+    assert dear > cheap
+    ours, theirs, auc = (done.metrics[name] for name in ("NDCG@10", "served.NDCG@10", "AUC"))
+    assert ours is not None
+    assert theirs is not None
+    assert auc is not None
+    assert ours > theirs
+    assert auc > 0.7
+    assert done.metrics["log_loss"] is not None
+    assert fitted(place, "clicks").metrics == done.metrics
+
+
+def test_a_log_without_slates_is_replayed(place: Path) -> None:
+    """The candidates before each act; the order in which they were served is not known."""
+    done = fitted(place, "again")
+    assert done.counts["requests"] > 0
+    assert done.counts["rows"] > done.counts["requests"]
+    assert done.metrics["served.NDCG@10"] is None
+
+
+def test_without_examples_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
+    """And it is said what would make some."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    with pytest.raises(Invalid, match="no served examples of the placement home"):
+        fitted(tmp_path, "clicks")
+
+
+@pytest.mark.parametrize(
+    "was, new, right",
+    [
+        ('placement = "home"\nvalidation', 'placement = "hom"\nvalidation', "A ranker learns from one of: home"),
+        ('placement = "home"\nvalidation', "validation", "A ranker learns from one of: home"),
+        ('features = ["price", "views"]\n', "", "what it ranks by"),
+    ],
+)
+def test_a_ranker_needs_a_placement_with_features(was: str, new: str, right: str) -> None:
+    """Which is said when the file is read."""
+    assert was in TOML
+    with pytest.raises(ConfigInvalid, match=right):
+        parse_config(TOML.replace(was, new))
+
+
+def rows(number: int, label: tuple[float, ...]) -> Examples:
+    """One request."""
+    count = len(label)
+    return Examples(
+        ("x",),
+        np.arange(count, dtype=np.float32)[:, None],
+        np.array([0, count], dtype=np.int64),
+        np.array(label, dtype=np.float32),
+        time_ms=np.array([number], dtype=np.int64),
+        weight=np.ones(count, dtype=np.float32),
+        position=np.arange(count, dtype=np.int32),
+        propensity=np.ones(count, dtype=np.float32),
+    )
+
+
+def test_the_newest_requests_that_find_room_are_kept() -> None:
+    """Whole ones, in order."""
+    parts = [rows(number, (0.0, 1.0, 0.0)) for number in range(5)]
+    assert joined(parts, ("x",), 100).time_ms.tolist() == [0, 1, 2, 3, 4]
+    assert joined(parts, ("x",), 7).time_ms.tolist() == [3, 4]
+    assert joined(parts, ("x",), 3).time_ms.tolist() == [4]
+    assert len(joined([], ("x",), 3)) == 0
+
+
+def test_ranges_are_told_as_the_replay_reads_them() -> None:
+    """By position, or by time."""
+    assert range_text(ServedRange(3, 9)) == "3..9"
+    assert range_text(ServedRange()) == "0.."
+    assert range_text(ServedRange(0, None, 1_700_000_000_000, 1_800_000_000_000)) == "1700000000000..1800000000000"
+
+
+class Column:
+    """A row model that gives its one value."""
+
+    inputs = ("x",)
+
+    def __init__(self, sign: float) -> None:
+        """Times a sign."""
+        self.sign = np.float32(sign)
+
+    def score(self, values: np.ndarray) -> np.ndarray:
+        """Return the values."""
+        return values[:, 0] * self.sign
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Nothing was fitted."""
+        return {}
+
+
+def test_metrics_of_rows_are_what_a_hand_counts() -> None:
+    """The last of three is right: perfect, or the worst; half of the pairs of one and nothing of none."""
+    later = joined([rows(0, (0.0, 0.0, 1.0)), rows(1, (0.0, 0.0))], ("x",), 100)
+    best, worst = (row_validation_of(Column(sign), later) for sign in (0.1, -0.1))
+    assert best["NDCG@10"] == pytest.approx(1.0)
+    assert worst["NDCG@10"] == pytest.approx(0.5)
+    assert best["served.NDCG@10"] == pytest.approx(0.5)
+    assert best["AUC"] == pytest.approx(1.0)
+    assert worst["AUC"] == pytest.approx(0.0)
+    assert row_validation_of(Column(0.0), later)["AUC"] == pytest.approx(0.5)
+    assert worst["log_loss"] is None
+    expected = -np.mean(np.log([1 - 1e-15, 0.9, 0.2, 1 - 1e-15, 0.9]))
+    assert best["log_loss"] == pytest.approx(expected, rel=1e-6)
+    assert (best["requests"], best["rows"]) == (2.0, 5.0)
+    nothing = row_validation_of(Column(1.0), joined([], ("x",), 1))
+    assert nothing["NDCG@10"] is None
+    assert nothing["AUC"] is None
