@@ -1,4 +1,4 @@
-"""What is known of items and users, said again as events: what a fold begins with where older events are gone.
+"""What is known of items, users and models, said again as events: what a fold begins with where older ones are gone.
 
 Events do not depend on the fold version, tables do. Documents are said as the fewest changes that make them, at their
 own times; merges and erasures that still matter are the events as they were. All stand in the order of their times,
@@ -15,6 +15,7 @@ from midstream.events.values import merged_id
 from midstream.state.erasures import blanked_hashes
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
+from midstream.state.promotions import promotion_body
 
 
 class Restated(NamedTuple):
@@ -30,7 +31,7 @@ _MERGE = int(Operation.MERGE)
 
 
 def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = None) -> Restated:
-    """Return events that say all documents, merges and erasures of a fold.
+    """Return events that say all documents, merges, erasures and aliases of models of a fold.
 
     The state knows users by hash alone, so their ids are looked for in the events. Cost: reads the events once, and
     20 µs an event that is returned; there are at most as many as had made what they say.
@@ -64,8 +65,21 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
     kept = kept[-(limits.aliases_max + limits.erased_max) :]
     erased_ms = {id_hash(event.user_id): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
     users = list(_users(fold, texts, erased_ms, last_ms))
-    found = sorted([*kept, *_items(fold, last_ms), *users], key=lambda event: event.log_time_ms)
+    every = (*kept, *_items(fold, last_ms), *users, *_promotions(fold, last_ms))
+    found = sorted(every, key=lambda event: event.log_time_ms)
     return Restated(build(found), sum(1 for _ in fold.users.changes()) - len(users))
+
+
+def _promotions(fold: Fold, last_ms: int) -> Iterator[Event]:
+    """Yield what aliases of models stand for, each after what it stood for before: a rollback needs both."""
+    for number, row in enumerate(fold.promotions.rows):
+        for place, version, manifest in ((0, row.previous, row.previous_manifest), (1, row.version, row.manifest)):
+            yield Event(
+                Kind.CONTROL,
+                event_id=f"base:model:{number}:{place}",
+                body=promotion_body(row.model, row.alias, version, manifest),
+                log_time_ms=min(row.log_time_ms, last_ms),
+            )
 
 
 def _of_people(events: Iterable[EventBatch]) -> Iterator[Event]:

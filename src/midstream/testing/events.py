@@ -20,6 +20,7 @@ from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.hashing import id_hash
+from midstream.state.promotions import ALIASES, promotion_body
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import Vocabulary
 
@@ -359,9 +360,9 @@ def event_lists(size_max: int = 60, *, people: bool = False) -> st.SearchStrateg
 
     Args:
         size_max: Events at most.
-        people: Whether users are merged and erased among them.
+        people: Whether users are merged and erased among them, and models promoted.
     """
-    drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people()) if people else _drafts()
+    drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people(), _control()) if people else _drafts()
     return st.lists(drafts, max_size=size_max).map(_stamped)
 
 
@@ -407,6 +408,15 @@ def _people() -> st.SearchStrategy[tuple[int, int | None, Event]]:
     blanked = st.just(Event(Kind.ERASE, body=b'{"erased":["%016x"]}' % id_hash("a")))
     shift = st.none() | st.sampled_from(_SHIFTS_MS)
     return st.tuples(st.sampled_from(_STEPS_MS), shift, merge | merge | erase | blanked)
+
+
+def _control() -> st.SearchStrategy[tuple[int, int | None, Event]]:
+    """Return promotions of models, and control events that say something else, as ``_drafts`` does."""
+    names, versions = st.sampled_from(["als", "near"]), st.sampled_from(["", "0001-aa", "0002-bb"])
+    aliases = st.sampled_from([*ALIASES, "king"])
+    body = st.builds(promotion_body, names, aliases, versions, versions) | st.sampled_from([b"", b"{}", b"\xff"])
+    event = body.map(lambda each: Event(Kind.CONTROL, body=each))
+    return st.tuples(st.sampled_from(_STEPS_MS), st.none(), event)
 
 
 def _stamped(drafts: Sequence[tuple[int, int | None, Event]]) -> list[Event]:

@@ -1,0 +1,97 @@
+"""Aliases of models: what the last control event said, however the log is cut, written down or said again."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, LogPosition
+from midstream.events.schema import Event, build, cut, event_at
+from midstream.state import promotions
+from midstream.state.fold import Fold
+from midstream.state.promotions import ALIASES, Promotion, promotion_body
+from midstream.state.restating import restated
+from midstream.testing.events import cuts, event_batches, tiny_settings
+
+SETTINGS = tiny_settings()
+
+
+def folded(batch: EventBatch, at: list[int] | None = None) -> Fold:
+    """Fold a batch, in pieces."""
+    fold = Fold(SETTINGS)
+    for start, stop in pairwise([0, *(at or []), len(batch)]):
+        fold.apply(LogPosition(start), cut(batch, start, stop))
+    return fold
+
+
+def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
+    """The same in plain Python: the twin."""
+    found: dict[tuple[str, str], Promotion] = {}
+    refused, seen = 0, set()
+    for place in range(len(batch)):
+        event = event_at(batch, place)
+        if event.event_id in seen:
+            continue
+        seen |= {event.event_id} - {""}
+        if event.kind != Kind.CONTROL:
+            continue
+        said = promotions.promotion_of(event.body)
+        if said is None:
+            refused += 1
+            continue
+        before = found.get((said.model, said.alias))
+        if before is None:
+            if said.version or said.manifest:
+                row = Promotion(said.model, said.alias, said.version, said.manifest, "", "", place, event.log_time_ms)
+                found[said.model, said.alias] = row
+        elif (before.version, before.manifest) != (said.version, said.manifest):
+            found[said.model, said.alias] = before._replace(
+                version=said.version,
+                manifest=said.manifest,
+                previous=before.version,
+                previous_manifest=before.manifest,
+                position=place,
+                log_time_ms=event.log_time_ms,
+            )
+    return [found[key] for key in sorted(found)], refused
+
+
+@given(st.data())
+def test_an_alias_stands_for_what_was_said_last(data: st.DataObject) -> None:
+    """Rows equal those of plain Python, in any pieces; a fold restored from its arrays has the same digest."""
+    batch = data.draw(event_batches(people=True))
+    fold = folded(batch, data.draw(cuts(len(batch))))
+    assert (list(fold.promotions.rows), fold.promotions.refused_count) == plain(batch)
+    again = Fold(SETTINGS)
+    again.restore(fold.arrays())
+    assert again.promotions.rows == fold.promotions.rows
+    assert again.digest() == fold.digest()
+
+
+@given(event_batches(people=True))
+def test_aliases_outlive_the_events_that_made_them(batch: EventBatch) -> None:
+    """A fold that begins with what is said again knows each alias, and what a rollback gives back."""
+    fold = folded(batch)
+    said = restated(fold, [batch]).events
+    again = Fold(SETTINGS)
+    again.begin_with(fold.log_position + LogPosition(len(said)), len(said), [said])
+
+    def known(rows: object) -> list[tuple[str, ...]]:
+        return [row[:6] for row in rows]  # type: ignore[attr-defined]  # position and log time are those of what is said
+
+    assert known(again.promotions.rows) == known(fold.promotions.rows)
+
+
+def test_the_bound_holds_and_what_finds_no_place_is_counted() -> None:
+    """192 rows; those that are there still change."""
+    bodies = [promotion_body(f"m{number}", "champion", "0001-aa", "a") for number in range(200)]
+    bodies.append(promotion_body("m0", "champion", "0002-bb", "b"))
+    fold = folded(build([Event(Kind.CONTROL, body=body, log_time_ms=1_000) for body in bodies]))
+    assert len(fold.promotions) == promotions.PROMOTIONS_MAX
+    assert fold.counts()["control_refused"] == 8
+    found = fold.promotions.find("m0")
+    assert found is not None
+    assert (found.version, found.previous, found.position) == ("0002-bb", "0001-aa", 200)
+    assert fold.promotions.find("m0", ALIASES[1]) is None
+    assert fold.sizes()["promotions"].bytes_now == fold.sizes()["promotions"].bytes_max
