@@ -75,7 +75,7 @@ def test_aliases_outlive_the_events_that_made_them(batch: EventBatch) -> None:
     fold = folded(batch)
     said = restated(fold, [batch]).events
     again = Fold(SETTINGS)
-    again.begin_with(fold.log_position + LogPosition(len(said)), len(said), [said])
+    again.begin_with(LogPosition(fold.log_position + len(said)), len(said), [said])
 
     def known(rows: object) -> list[tuple[str, ...]]:
         return [row[:6] for row in rows]  # type: ignore[attr-defined]  # position and log time are those of what is said

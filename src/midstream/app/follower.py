@@ -25,6 +25,7 @@ from midstream.app.running import DATA_NAME, Outside, loaded_state, service_of
 from midstream.app.watching import baseline_of, watch_features
 from midstream.core.errors import MidstreamError
 from midstream.engine.board import Board, Line
+from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
 from midstream.engine.following import FollowedLog, Following
@@ -43,6 +44,7 @@ from midstream.serving.options import ServerOptions
 from midstream.serving.passing import Passage
 from midstream.serving.run import serve_share
 from midstream.state.settings import decode_settings
+from midstream.training.registry import Registry
 
 BEHIND_EVENTS_MAX = 10_000
 """A follower that has more events than this to fold takes no connections: 30 ms of folding."""
@@ -124,6 +126,7 @@ async def follow(order: Order) -> None:
     service = service_of(Path(order.folder), config, decode_settings(order.settings))
     forwarding = _forwarding(inside)
     engine = _open(data, service, board, forwarding)
+    Champions(engine, Registry(data.models)).follow(order.models)
     place: Place | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
     place = Place(order, board, engine, following)

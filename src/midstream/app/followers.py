@@ -50,6 +50,8 @@ class Order(msgspec.Struct, frozen=True):
     number: int
     config: str
     """The configuration in service, as ``encode_config`` writes it."""
+    models: dict[str, str]
+    """Version of each model in service, by name."""
     settings: str
     """``FoldSettings`` of the state in service, as ``encode_settings`` writes it."""
     options: str
@@ -234,6 +236,7 @@ class Followers:
             number=number,
             config=encode_config(service.config),
             settings=encode_settings(service.settings),
+            models=dict(self._running.champions.versions),
             options=msgspec.json.encode(self._options, enc_hook=str).decode(),
             epoch=self._board.epoch,
             leader=os.getpid(),

@@ -22,6 +22,7 @@ from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.beginning import newest
+from midstream.engine.champions import Champions
 from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
@@ -45,6 +46,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
+from midstream.training.registry import Registry
 
 CONFIG_NAME = "midstream.toml"
 DATA_NAME = "data"
@@ -140,7 +142,9 @@ def open_running(
     instead = "" if chosen.wanted is None else chosen.wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, chosen.wanted)
+    champions = Champions(engine, Registry(data.models))
+    champions.begin()
+    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, chosen.wanted)
 
 
 def _tidy(data: DataFolder) -> None:

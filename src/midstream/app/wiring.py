@@ -1,5 +1,6 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.model_scorer import ModelScorer, missing_inputs
-from midstream.ranking.plan import SIMILAR, Plan
+from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
@@ -94,6 +95,8 @@ def plan(
     blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
     selector = load(placement.selector, "selector", f"{where}.selector", folder)
+    filters = _filters(config, placement, settings, where, folder)
+    reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
         config_hash=config.config_hash,
@@ -101,11 +104,12 @@ def plan(
         sources=sources,
         floor=floor,
         fill=Catalogue(),
-        filters=_filters(config, placement, settings, where, folder),
+        filters=filters,
         features=(declared.block(placement.features),) if placement.features else (),
         scorers=(*scorers, blend),
         selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
         models=models,
+        model_names=_model_names(reading, where),
         instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer)))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
@@ -116,7 +120,20 @@ def plan(
     )
     _require_names(made, where)
     _require_inputs(made, where)
-    return made
+    return made.serving(models)
+
+
+def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
+    """Return the models that some parts read, by name.
+
+    Raises:
+        ConfigInvalid: They are more than an answer names.
+    """
+    names = sorted({name for part in parts for name in part.model_names})
+    if len(names) > MODELS_MAX:
+        came = f"Its parts read {len(names)} models."
+        raise ConfigInvalid((Fault(where, came, f"At most {MODELS_MAX} for one placement.", "docs/models.md"),))
+    return tuple(names)
 
 
 def declarations(config: Config, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:

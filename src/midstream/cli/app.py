@@ -25,6 +25,7 @@ from midstream.cli import (
     features,
     import_file,
     init,
+    models,
     rebuild,
     recommend,
     report,
@@ -66,6 +67,7 @@ for command in (
     app.add_typer(command.app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(features.app, name="features")
+app.add_typer(models.app, name="models")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

@@ -59,6 +59,7 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
             "candidates": len(served.candidates),
             "failures": {failure.component: failure.reason for failure in served.failures},
             "log_position": served.log_position,
+            "models": served.models,
         }
     return found
 

@@ -4,7 +4,7 @@ An index column is int32 with -1 for "none"; a score or feature is float32 with 
 milliseconds since 1970-01-01 UTC.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NewType, TypeAlias, TypeVar
 
@@ -102,6 +102,8 @@ class Models:
     """The loaded artifacts of one plan. Immutable: a request sees one version of each."""
 
     by_name: Mapping[str, object]
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each, by name, such as ``0007-3fa9c2d41b22``."""
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the artifact ``name``, or raise ``ModelUnavailable``."""
@@ -109,6 +111,13 @@ class Models:
         if not isinstance(model, kind):
             raise ModelUnavailable(name)
         return model
+
+    def only(self, names: Collection[str]) -> "Models":
+        """Return those of some names, as far as they are loaded."""
+        return Models(
+            {name: each for name, each in self.by_name.items() if name in names},
+            {name: each for name, each in self.versions.items() if name in names},
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,6 +239,8 @@ class Served:
     """Whether those of the chosen go into the served record. The seed decides, so a rerun decides the same."""
     feature_read_s: float = float("nan")
     """What reading them took, by the clock of the deadline, in seconds; no part of the answer. NaN in a rerun."""
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each model that the plan reads, by name; one that has no champion is not among them."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -91,6 +91,7 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
         state_age_ms=max(0, age_ms),
         config_hash=served.config_hash,
         failures=served.failures,
+        models=served.models,
     )
 
 

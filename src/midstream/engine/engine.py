@@ -13,13 +13,14 @@ from functools import partial
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, EventBatch, LogPosition, Served, TimestampMs
+from midstream.core.types import Clock, EventBatch, LogPosition, Models, Served, TimestampMs
 from midstream.engine.answers import answer_of, count_outcomes, note, query_of, require_known, served_event
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
+from midstream.engine.gauges import set_gauges
 from midstream.engine.intake import Intake
-from midstream.engine.lookups import clock_concern, item_view, outcome_sums, served_record, user_view
+from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
@@ -104,6 +105,7 @@ class Engine:
         """Take a fold that stands at the log's end."""
         self.log = log
         self._in_service = InService(fold, plans)
+        self._models = Models({})
         self.metrics = metrics
         self.host = host
         self._options = options or EngineOptions()
@@ -148,7 +150,7 @@ class Engine:
 
         Args:
             fold: May be the one in service, when only plans change.
-            plans: Of the fold version of ``fold``.
+            plans: Of the fold version of ``fold``. Each is given the models in service that it reads.
 
         Raises:
             ValueError: The state does not stand where the one in service does.
@@ -156,10 +158,23 @@ class Engine:
         if fold.log_position != self.fold.log_position:
             message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
             raise ValueError(message)
-        self._in_service = InService(fold, plans)
+        self._in_service = InService(fold, {name: plan.serving(self._models) for name, plan in plans.items()})
         self._folding.fold = fold
         self._intake.fold = fold
         self._tell_swap()
+
+    @property
+    def models(self) -> Models:
+        """The models in service, of which each plan has those that it reads."""
+        return self._models
+
+    def serve_models(self, models: Models) -> None:
+        """Put other models in service, between two turns: in these plans and in all that come after them.
+
+        Answers that are being made keep the models that they began with.
+        """
+        self._models = models
+        self.swap(self.fold, self.plans)
 
     async def hand_over(self, fold: Fold, plans: Mapping[str, Plan] | None) -> None:
         """Fold the rest of the log into a state beside the one in service, then swap; with None the plans stay.
@@ -436,22 +451,7 @@ class Engine:
 
     def refresh_metrics(self) -> None:
         """Set the gauges that are read when metrics are asked for."""
-        fold, health = self.fold, self.health()
-        self.metrics.set_positions(health.log_position, health.applied_log_position)
-        self.metrics.set_queues(health.queued_events, self._folding.waiting)
-        self.metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
-        self.metrics.set_state_age(max(0, self.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
-        self.metrics.set_log_time_ahead(max(0, self.log.last_log_time_ms - self.clock()) / 1_000)
-        self.metrics.set_fold_counts(fold.counts())
-        self.metrics.set_outcomes(outcome_sums(fold))
-        self.metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
-        due = self.erasures()
-        oldest_s = max(0, self.clock() - due[0].log_time_ms) / 1_000 if due else 0.0
-        self.metrics.set_erasures(len(due), oldest_s)
-        for refresh in self.beside:
-            refresh()
-        for table, size in fold.sizes().items():
-            self.metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
+        set_gauges(self, self._folding.waiting)
 
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
         """Wait for the caller's own writes; None when none were named, False when the deadline came first."""

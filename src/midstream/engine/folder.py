@@ -87,6 +87,11 @@ class DataFolder:
         return self.root / "sockets"
 
     @property
+    def models(self) -> Path:
+        """The registry: versions of models, a folder each."""
+        return self.root / "models"
+
+    @property
     def receipts(self) -> Path:
         """What each rewrite of the log did."""
         return self.root / "receipts"

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
+from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine
 from midstream.engine.eraser import Eraser
 from midstream.engine.rebuilder import Rebuilder
@@ -43,6 +44,7 @@ class Running:
     """As the snapshotter."""
     started: Started
     rebuilder: Rebuilder
+    champions: Champions
     wanted: Service | None = None
     """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
 

@@ -204,6 +204,8 @@ class Answer:
     """Now less the log time of the last applied event; how old the newest thing known is."""
     config_hash: str
     failures: tuple[Failure, ...]
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each model that the placement reads, by name."""
 
 
 RebuildState = Literal["idle", "waiting", "choosing", "folding", "writing", "loading", "catching_up", "done", "failed"]

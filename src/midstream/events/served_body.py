@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 Value: TypeAlias = str | float | bool
 
 
@@ -53,6 +53,8 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     """Columns of ``feature_values``; none = the request is not among those whose values are kept."""
     feature_values: bytes = b""
     """Of each item of the slate, in its order: a float32 a column, little-endian, NaN = unknown."""
+    models: dict[str, str] = {}
+    """Version of each model that the plan read, by name."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

@@ -157,6 +157,9 @@ class Metrics:
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
         self._rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
+        self._model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
+        self._model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
+        self._model_versions = self._gauge("model_version", "1 for the version in service.", "model", "version")
         self._rebuild_progress = self._gauge("rebuild_progress", "Share of the events that the new state has.")
         self._outdated = self._gauge(
             "configuration_outdated", "1 while another configuration waits for its state to be rebuilt."
@@ -373,6 +376,20 @@ class Metrics:
     def count_rebuild(self, outcome: str) -> None:
         """Count a rebuild that is over: ``done`` or ``failed``."""
         self._rebuilds.labels(outcome).inc()
+
+    def count_model_swap(self, model: str) -> None:
+        """Count a version of a model of the registry that was put in service."""
+        self._model_swaps.labels(model).inc()
+
+    def count_model_refusal(self, model: str) -> None:
+        """Count a version of a model of the registry that was damaged, or is not what it says."""
+        self._model_refusals.labels(model).inc()
+
+    def set_models(self, versions: Mapping[str, str]) -> None:
+        """Set which version of each model is in service, by name; nothing is said of others any more."""
+        self._model_versions.clear()
+        for model, version in versions.items():
+            self._model_versions.labels(model, version).set(1)
 
     def set_rebuild(self, progress: float, *, is_outdated: bool) -> None:
         """Set how far a rebuild is, and whether another configuration than that of the file serves meanwhile."""

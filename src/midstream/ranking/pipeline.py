@@ -95,7 +95,8 @@ async def recommend(
     tier = tier_of(whole, retrieved, failures)
     trace = (retrieved, retrieved_count, removed, tuple(failures), plan.config_hash, tier, plan.fold_version)
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
-    return Served(query, moment.log_position, candidates, scorer, score, selection, *trace, own, logs, read_s)
+    seen = (own, logs, read_s, plan.models.versions)
+    return Served(query, moment.log_position, candidates, scorer, score, selection, *trace, *seen)
 
 
 def propose(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +22,23 @@ failed alone has its own name behind that: ``features.quality``."""
 
 SIMILAR = "similar"
 """Placement that answers what is like one item; there is one whether it is configured or not."""
+
+
+MODELS_MAX = 8
+"""Models that the parts of one plan read: each answer and each served record names their versions, 40 bytes each."""
+
+
+@runtime_checkable
+class ReadsModels(Protocol):
+    """What a part of a plan is that reads models: it says which, so that answers can name their versions.
+
+    A part that asks for a model that it has not named is told that there is none.
+    """
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models that it reads."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,8 @@ class Plan:
     """Of the state that it reads."""
     log_features: float = 0.0
     """Share of requests whose features are kept in the served record, 0 to 1."""
+    model_names: tuple[str, ...] = ()
+    """Models that its parts read; ``models`` has those of them that are loaded."""
     declared: Declarations = NONE
     """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
 
@@ -118,6 +138,10 @@ class Plan:
         scorers = (scorer.name for scorer in self.scorers)
         blocks = map(block_name, range(len(self.features)))
         return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *scorers, SELECTOR)
+
+    def serving(self, models: Models) -> "Plan":
+        """Return the plan with those of some models that it reads."""
+        return replace(self, models=models.only(self.model_names))
 
     def without(self, names: frozenset[str]) -> "Plan":
         """Return the plan less what failed: with it and the state of then, the slate comes out the same.

@@ -5,7 +5,7 @@ it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -61,6 +61,8 @@ class ServedRecord:
     failures: tuple[Failure, ...]
     features: LoggedFeatures | None = None
     """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each model that the plan read, by name: a rerun reads the same."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
@@ -72,7 +74,8 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text), and 4 bytes an item and feature where their values are kept. Cost: about 15 µs.
+        exclude list, filter text), 40 bytes a model that the plan reads, and 4 bytes an item and feature where their
+        values are kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
@@ -110,6 +113,7 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
         item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else logged.values[chosen].astype("<f4").tobytes(),
+        models=dict(served.models),
     )
     return encode_body(body)
 
@@ -167,6 +171,7 @@ def decode_served(body: bytes) -> ServedRecord:
         candidate_count=told.candidate_count,
         failures=tuple(Failure(component, reason) for component, reason in told.failures),
         features=_features(told),
+        models=told.models,
     )
 
 

@@ -26,6 +26,7 @@ from midstream.serving.features import add_feature_routes
 from midstream.serving.hot import body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.letters import add_letter_routes
+from midstream.serving.models import add_model_routes
 from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import MetricsText, add_operation_routes
 from midstream.serving.options import ServerOptions
@@ -38,6 +39,7 @@ from midstream.serving.setting import add_setting_route
 from midstream.serving.similar import add_similar_route
 
 if TYPE_CHECKING:
+    from midstream.engine.champions import Champions
     from midstream.engine.engine import Engine
     from midstream.engine.eraser import Eraser
     from midstream.engine.rebuilder import Rebuilder
@@ -166,6 +168,8 @@ class Upkeep:
     """None = the configuration is never read again."""
     eraser: "Eraser | None" = None
     """None = there is no log in a folder."""
+    champions: "Champions | None" = None
+    """None = there is no folder of models."""
 
 
 ALONE = Elsewhere()
@@ -211,6 +215,7 @@ def asgi(
     add_letter_routes(cold, engine, ingest, limits)
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)
+    add_model_routes(cold, engine, upkeep.champions, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     recommendations = Recommendations(engine, elsewhere.record or recording(ingest))

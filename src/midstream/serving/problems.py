@@ -15,8 +15,10 @@ import msgspec
 
 from midstream.core.errors import (
     AppendFailed,
+    ArtifactInvalid,
     DiskFull,
     ErasureRunning,
+    ExtraMissing,
     Fault,
     Invalid,
     ItemUnknown,
@@ -144,6 +146,8 @@ _FACES = (
     _Face(MethodNotAllowed, 405, "method-not-allowed", "This path does not take that method"),
     _Face(RebuildRunning, 409, "rebuild-running", "A rebuild is under way"),
     _Face(ErasureRunning, 409, "erasure-running", "A rewrite of the log is under way"),
+    _Face(ArtifactInvalid, 409, "model-refused", "That version of the model is refused"),
+    _Face(ExtraMissing, 409, "extra-missing", "A library that reads it is not installed"),
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),

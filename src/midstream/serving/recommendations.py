@@ -98,6 +98,8 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of the events that came with the question."""
     events_problem: Problem | None = None
     """Instead: why they are not acknowledged. The slate was made without them."""
+    models: Mapping[str, str] = {}
+    """Version of each model that the placement reads, by name."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -268,4 +270,5 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         tuple(FailedPart(each.component, each.reason) for each in answer.failures),
         events if isinstance(events, EventsAnswer) else None,
         events if isinstance(events, Problem) else None,
+        answer.models,
     )

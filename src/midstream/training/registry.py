@@ -7,10 +7,12 @@ say otherwise. Which version is champion, challenger or shadow is no file either
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, MidstreamError, NotFound
 from midstream.models.artifact import (
+    MANIFEST,
     NAME,
     Artifact,
     Content,
@@ -108,6 +110,18 @@ class Registry:
         """
         folder = self._there(name, version)
         return _named(read_manifest(folder), name, folder)
+
+    def manifest_hash(self, name: str, version: str) -> str:
+        """Return the 64 hex digits of the SHA-256 of a version's manifest, of which its name has the first twelve.
+
+        Raises:
+            NotFound: It is not there, or its manifest is not.
+        """
+        try:
+            return sha256((self._there(name, version) / MANIFEST).read_bytes()).hexdigest()
+        except OSError as error:
+            message = f"the manifest of {version} of {name!r} cannot be read: {error}"
+            raise NotFound(message) from error
 
     def manifests(self, name: str) -> Sequence[Manifest | ArtifactInvalid]:
         """Return what each version says of itself, as ``versions`` orders them, or why it cannot be read."""

@@ -1,0 +1,214 @@
+"""The models in service: loads champions at a start, and puts another version in the place of one between two turns.
+
+A version is loaded and asked its golden questions on a thread before anything says that it is champion. Then the
+control event is made durable and folded, and one reference is swapped. The version before stays loaded, so that a
+rollback waits for no disk. What is refused at whichever step leaves what is in service as it is.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from midstream.core.errors import ArtifactInvalid, ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.types import Models
+from midstream.engine.engine import Engine
+from midstream.events.schema import Event, build
+from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
+from midstream.training.registry import Loaded, Registry
+
+CONCERN = "models"
+CHAMPION = "champion"
+PAGE = "docs/models.md"
+_Refusal = (MidstreamError, OSError, MemoryError)
+"""What may be wrong with a version, or with what there is to load it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is in service of one model."""
+
+    version: str
+    """Empty = none: no version was loaded."""
+    warm: str
+    """The version that is loaded beside it; empty = none."""
+    refused: str
+    """What was refused last, and why; empty = nothing since the last version was put in service."""
+
+
+class Champions:
+    """The versions in service, on the event loop of the engine."""
+
+    def __init__(self, engine: Engine, registry: Registry) -> None:
+        """Serve nothing yet."""
+        self.registry = registry
+        self._engine = engine
+        self._now: dict[str, Loaded] = {}
+        self._warm: dict[str, Loaded] = {}
+        self._refused: dict[str, str] = {}
+        self._turn = asyncio.Lock()
+        """One change at a time: at most one version more is loaded than what serves and what is warm."""
+        engine.beside.append(self._set_gauges)
+
+    def begin(self) -> None:
+        """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
+        for row in self._engine.fold.promotions.rows:
+            if row.alias != CHAMPION:
+                continue
+            for version, manifest in ((row.version, row.manifest), (row.previous, row.previous_manifest)):
+                if version and self._loads(row.model, version, manifest):
+                    break
+        if self._now:
+            self._engine.serve_models(self._models())
+        self._tell()
+
+    def follow(self, versions: Mapping[str, str]) -> None:
+        """Load what another process serves, before anything is asked here."""
+        for name, version in versions.items():
+            self._loads(name, version, None)
+        self._engine.serve_models(self._models())
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each model in service, by name."""
+        return {name: each.version for name, each in self._now.items()}
+
+    def standing(self, name: str) -> Standing:
+        """Return what is in service of a model."""
+        now, warm = self._now.get(name), self._warm.get(name)
+        version = "" if now is None else now.version
+        return Standing(version, "" if warm is None else warm.version, self._refused.get(name, ""))
+
+    async def promote(self, name: str, wanted: str = "", alias: str = CHAMPION) -> Promotion:
+        """Let an alias stand for a version. A champion is in service when this returns.
+
+        Args:
+            name: Of the model.
+            wanted: The version, its number or its first digits; empty = the newest.
+            alias: Of ``ALIASES``.
+
+        Raises:
+            NotFound: No such version is there.
+            ArtifactInvalid: It is refused; what was in service stays.
+            ExtraMissing: A library that reads it is not installed; likewise.
+            ConfigInvalid: There is no such alias.
+            Overloaded: As many aliases are kept as may be, or too many events wait.
+            AppendFailed: The log could not be made durable; what was in service stays.
+        """
+        _require_alias(alias)
+        async with self._turn:
+            version = await asyncio.to_thread(self.registry.find, name, wanted)
+            return await self._change(name, version, alias)
+
+    async def rollback(self, name: str, alias: str = CHAMPION) -> Promotion:
+        """Let an alias stand for what it stood for before. Twice is where it began.
+
+        Raises:
+            NotFound: It stood for nothing before.
+            MidstreamError: As ``promote`` does.
+        """
+        _require_alias(alias)
+        async with self._turn:
+            row = self._engine.fold.promotions.find(name, alias)
+            if row is None or not row.previous:
+                message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
+                raise NotFound(message)
+            return await self._change(name, row.previous, alias)
+
+    async def models_of(self, versions: Mapping[str, str]) -> Models:
+        """Return models of some versions, such as those that a served record names; those not loaded are read.
+
+        Raises:
+            NotFound: A version is not in the registry any more.
+            ArtifactInvalid: It is damaged.
+        """
+        found: dict[str, Loaded] = {}
+        for name, version in versions.items():
+            found[name] = await self._loaded(name, version)
+        return _models(found)
+
+    async def _change(self, name: str, version: str, alias: str) -> Promotion:
+        try:
+            loaded = await self._loaded(name, version)
+            manifest = await asyncio.to_thread(self.registry.manifest_hash, name, version)
+        except _Refusal as error:
+            self._refuse(name, version, error)
+            raise
+        promotions = self._engine.fold.promotions
+        if promotions.find(name, alias) is None and len(promotions) >= PROMOTIONS_MAX:
+            message = f"{PROMOTIONS_MAX} aliases of models are kept, there is no place for another"
+            raise Overloaded(message)
+        await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
+        if alias == CHAMPION:
+            self._serve(loaded)
+        row = self._engine.fold.promotions.find(name, alias)
+        if row is None:
+            message = f"the event that promotes {name!r} was folded and no row of it is there"
+            raise AssertionError(message)
+        return row
+
+    async def _loaded(self, name: str, version: str) -> Loaded:
+        """Return a version, read on a thread unless it is loaded already."""
+        known = self._known(name, version)
+        return await asyncio.to_thread(self.registry.load, name, version) if known is None else known
+
+    def _serve(self, loaded: Loaded) -> None:
+        """Put a version in service; nothing is awaited from the first change to the swap."""
+        before = self._now.get(loaded.name)
+        if before is not None and before.version != loaded.version:
+            self._warm[loaded.name] = before
+        self._now[loaded.name] = loaded
+        self._refused.pop(loaded.name, None)
+        self._tell()
+        self._engine.metrics.count_model_swap(loaded.name)
+        self._engine.serve_models(self._models())
+
+    def _loads(self, name: str, version: str, manifest: str | None) -> bool:
+        """Load a version and have it among those in service; say whether that was possible."""
+        try:
+            if manifest is not None and self.registry.manifest_hash(name, version) != manifest:
+                message = f"{version}: its manifest is not the one that was promoted"
+                raise ArtifactInvalid(message)
+            self._now[name] = self.registry.load(name, version)
+        except _Refusal as error:
+            self._refuse(name, version, error)
+            return False
+        return True
+
+    def _known(self, name: str, version: str) -> Loaded | None:
+        """Return a version that is loaded already."""
+        held = (self._now.get(name), self._warm.get(name))
+        return next((each for each in held if each is not None and each.version == version), None)
+
+    def _refuse(self, name: str, version: str, error: BaseException) -> None:
+        self._refused[name] = f"{version}: {type(error).__name__}: {error}"
+        self._engine.metrics.count_model_refusal(name)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say in health what is refused, and what answers instead."""
+        told: list[str] = []
+        for name, why in sorted(self._refused.items()):
+            now = self._now.get(name)
+            told.append(f"model {name} {why}; in service: {'none' if now is None else now.version}")
+        if told:
+            self._engine.concerns[CONCERN] = "; ".join(told)
+        else:
+            self._engine.concerns.pop(CONCERN, None)
+
+    def _models(self) -> Models:
+        return _models(self._now)
+
+    def _set_gauges(self) -> None:
+        self._engine.metrics.set_models(self.versions)
+
+
+def _models(loaded: Mapping[str, Loaded]) -> Models:
+    return Models(
+        {name: each.model for name, each in loaded.items()}, {name: each.version for name, each in loaded.items()}
+    )
+
+
+def _require_alias(alias: str) -> None:
+    if alias not in ALIASES:
+        raise ConfigInvalid((Fault("/alias", f"{alias[:64]!r} is no alias.", f"One of {', '.join(ALIASES)}.", PAGE),))

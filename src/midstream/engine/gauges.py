@@ -1,0 +1,28 @@
+"""Sets the gauges that are read when metrics are asked for."""
+
+from typing import TYPE_CHECKING
+
+from midstream.engine.lookups import outcome_sums
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+def set_gauges(engine: "Engine", waiting: int) -> None:
+    """Set what metrics say of an engine as it is now; ``waiting`` = requests that wait for a log position."""
+    fold, health, metrics, now_ms = engine.fold, engine.health(), engine.metrics, engine.clock()
+    metrics.set_positions(health.log_position, health.applied_log_position)
+    metrics.set_queues(health.queued_events, waiting)
+    metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
+    metrics.set_state_age(max(0, now_ms - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
+    metrics.set_log_time_ahead(max(0, engine.log.last_log_time_ms - now_ms) / 1_000)
+    metrics.set_fold_counts(fold.counts())
+    metrics.set_outcomes(outcome_sums(fold))
+    metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+    due = engine.erasures()
+    oldest_s = max(0, now_ms - due[0].log_time_ms) / 1_000 if due else 0.0
+    metrics.set_erasures(len(due), oldest_s)
+    for refresh in engine.beside:
+        refresh()
+    for table, size in fold.sizes().items():
+        metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)

@@ -1,0 +1,122 @@
+"""Models over HTTP: which versions there are, which answer, and putting another in service."""
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.engine.model_views import model_view, model_views
+from midstream.serving.body import BodyLimits, read_body
+from midstream.serving.catalogue import decoded
+from midstream.serving.fields import query_fields
+from midstream.serving.openapi import Document, plain_operation, read_operation
+from midstream.serving.reply import NO_STORE, Reply, to_response
+
+if TYPE_CHECKING:
+    from midstream.engine.champions import Champions
+    from midstream.engine.engine import Engine
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+MODELS_PATH = "/v1/models"
+PAGE = "docs/models.md"
+
+
+class PromoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to stand for what."""
+
+    version: str = ""
+    """The version, its number or its first digits; empty = the newest."""
+    alias: str = "champion"
+
+
+class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which alias is to go back."""
+
+    alias: str = "champion"
+
+
+def add_model_routes(app: FastAPI, engine: "Engine", champions: "Champions | None", limits: BodyLimits) -> None:
+    """Add the routes of models; without champions they say that there are none."""
+
+    @app.get(MODELS_PATH, name="get models", openapi_extra=plain_operation("Every model and its versions.", 404))
+    async def get_models(request: Request) -> Response:
+        """Every model: its versions with their metrics, what aliases stand for, which version is in service."""
+        query_fields(request.scope, ())
+        known, rows = _known(champions), list(engine.fold.promotions.rows)
+        return _answer({"models": await asyncio.to_thread(model_views, known.registry, rows, known.standing)})
+
+    @app.get(
+        f"{MODELS_PATH}/{{name}}",
+        name="get model",
+        openapi_extra=read_operation("model", "name"),
+    )
+    async def get_model(request: Request) -> Response:
+        """One model: its versions with their metrics, what aliases stand for, which version is in service."""
+        query_fields(request.scope, ())
+        return await _one(engine, _known(champions), _name(request))
+
+    @app.post(
+        f"{MODELS_PATH}/{{name}}/promote",
+        name="promote model",
+        openapi_extra=_writing(PromoteBody),
+    )
+    async def promote(request: Request) -> Response:
+        """Let an alias of a model stand for a version; a champion is in service when this answers."""
+        query_fields(request.scope, ())
+        body = _body(await read_body(request.scope, request.receive, limits), PromoteBody)
+        await _known(champions).promote(_name(request), body.version, body.alias)
+        return await _one(engine, _known(champions), _name(request))
+
+    @app.post(
+        f"{MODELS_PATH}/{{name}}/rollback",
+        name="roll back model",
+        openapi_extra=_writing(RollbackBody),
+    )
+    async def rollback(request: Request) -> Response:
+        """Let an alias of a model stand for what it stood for before."""
+        query_fields(request.scope, ())
+        body = _body(await read_body(request.scope, request.receive, limits), RollbackBody)
+        await _known(champions).rollback(_name(request), body.alias)
+        return await _one(engine, _known(champions), _name(request))
+
+
+def _writing(body: type[msgspec.Struct]) -> Document:
+    responses = plain_operation("What is known of the model, in service.", 403, 404, 408, 409, 415, 503)
+    schema = msgspec.json.schema(body)["$defs"][body.__name__]
+    content = {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}
+    return read_operation("model", "name") | responses | content
+
+
+def _known(champions: "Champions | None") -> "Champions":
+    if champions is None:
+        message = "this server has no folder of models"
+        raise NotFound(message)
+    return champions
+
+
+def _name(request: Request) -> str:
+    return decoded(str(request.path_params["name"]), "name")
+
+
+def _body(content: bytes, kind: type[Body]) -> Body:
+    """Return what was sent; an empty body is one without fields.
+
+    Raises:
+        RequestInvalid: It is something else.
+    """
+    try:
+        return msgspec.json.decode(content or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        right = f"An object with {' and '.join(kind.__struct_fields__)}, each of them text, or nothing."
+        raise RequestInvalid((Fault("/", f"{error}.", right, PAGE),)) from error
+
+
+async def _one(engine: "Engine", champions: "Champions", name: str) -> Response:
+    rows, standing = list(engine.fold.promotions.rows), champions.standing(name)
+    return _answer(await asyncio.to_thread(model_view, champions.registry, name, rows, standing))
+
+
+def _answer(found: object) -> Response:
+    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

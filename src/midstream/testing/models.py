@@ -1,0 +1,93 @@
+"""Small models to publish, and a component of one's own that reads one."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from midstream.models.artifact import Draft
+from midstream.models.golden import item_content
+from midstream.models.histories import Histories
+from midstream.models.item_to_item import ItemToItem
+from midstream.models.vocabulary import ItemVocabulary
+from midstream.state.hashing import id_hash
+from midstream.training.registry import Registry
+
+COMPONENTS = '''
+"""Proposes what a model says of the last item."""
+
+import msgspec
+import numpy as np
+
+from midstream.core.types import Moment, Proposal
+from midstream.models.histories import Histories
+from midstream.models.item_to_item import ItemToItem
+from midstream.state.vocabulary import Vocabulary
+
+
+class Near(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: str = "near"
+
+    @property
+    def name(self) -> str:
+        return "near"
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return (self.model,)
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        model = moment.models.get(self.model, ItemToItem)
+        vocabulary = moment.table(Vocabulary)
+        rows = model.vocabulary.rows_of(vocabulary.item_hash[moment.recent_item_index])
+        best, scores = model.best(Histories.of([rows[rows >= 0].tolist()]), 10)
+        indices = vocabulary.item_indices([model.vocabulary.id_of(row) for row in best.tolist()])
+        return Proposal(indices[indices >= 0].astype(np.int32), scores[indices >= 0])
+'''
+CONFIG = """
+[limits]
+users_max = 100
+items_max = 200
+click_items_max = 100
+sessions_max = 100
+index_sessions_max = 100
+event_ids_max = 1000
+requests_max = 100
+outcome_slates_max = 100
+outcome_items_max = 2000
+document_bytes_max = 100000
+hot_items_max = 100
+new_items_max = 100
+
+[[placements]]
+name = "home"
+sources = [{ kind = "custom", path = "components:Near" }]
+"""
+
+
+def write_folder(folder: Path) -> None:
+    """Write a configuration whose placement ``home`` asks the model ``near``."""
+    (folder / "midstream.toml").write_text(CONFIG)
+    (folder / "components.py").write_text(COMPONENTS)
+
+
+def chain_of(items: int, step: int) -> ItemToItem:
+    """Return a model that says of each item the one ``step`` further on."""
+    ids = [f"item-{number}" for number in range(items)]
+    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    rows = np.arange(items)
+    weights = csr_matrix((np.ones(items, dtype=np.float32), (rows, (rows + step) % items)), shape=(items, items))
+    return ItemToItem.of(vocabulary, weights)
+
+
+def publish_chain(registry: Registry, step: int, name: str = "near", items: int = 9) -> str:
+    """Publish ``chain_of``; return its version."""
+    model = chain_of(items, step)
+    draft = Draft(
+        name=name,
+        kind="item_to_item",
+        vocabulary_hash=model.vocabulary.content_hash,
+        options={"step": step},
+        metrics={"ndcg@20": step / 10},
+    )
+    return registry.publish(draft, item_content(model, Histories.of([[0, 1], [2]])))

@@ -1,0 +1,248 @@
+"""Models in service: promoted, rolled back, refused and found again, and every answer says which version made it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from midstream.app.inspection import LogView, state_of
+from midstream.app.running import config_of, open_running
+from midstream.core.errors import ArtifactInvalid, ConfigInvalid, MidstreamError, NotFound
+from midstream.engine.running import Running
+from midstream.engine.types import Answer, Ask
+from midstream.events.decode import decode_objects
+from midstream.ranking.rerun import rerun
+from midstream.testing.models import publish_chain, write_folder
+from midstream.training.registry import Registry
+
+T = TypeVar("T")
+
+
+def run(folder: Path, work: Callable[[Running], Awaitable[T]]) -> T:
+    """Open the folder, do the work, close it."""
+
+    async def main() -> T:
+        running = open_running(folder, config_of(folder))
+        await running.start()
+        try:
+            return await work(running)
+        finally:
+            await running.stop()
+
+    return asyncio.run(main())
+
+
+async def look(running: Running) -> None:
+    """Have somebody look at all items, the first one last."""
+    events = [{"type": "view", "user_id": "ann", "item_id": f"item-{number}"} for number in (*range(1, 9), 0)]
+    now = running.service.accept
+    await running.engine.record(decode_objects(events, now).batch)
+
+
+async def asked(running: Running) -> Answer:
+    """Ask for somebody who looked at all items."""
+    return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder whose placement asks a model."""
+    write_folder(tmp_path)
+    return tmp_path
+
+
+def registry_of(folder: Path) -> Registry:
+    """Return its registry."""
+    return Registry(folder / "data" / "models")
+
+
+def damage(folder: Path, version: str) -> None:
+    """Flip one bit of a version's weights."""
+    path = registry_of(folder).folder / "near" / version / "weight.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder: Path) -> None:
+    """Before any promotion the source fails by name; then each answer, record and metric names the version."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+
+    async def work(running: Running) -> str:
+        await look(running)
+        before = await asked(running)
+        assert before.models == {}
+        assert [failure.component for failure in before.failures] == ["near"]
+        assert before.items
+        row = await running.champions.promote("near", "1")
+        assert (row.version, row.previous, row.alias) == (first, "", "champion")
+        answer = await asked(running)
+        assert (answer.models, answer.failures) == ({"near": first}, ())
+        await running.champions.promote("near")
+        answer = await asked(running)
+        assert answer.models == {"near": second}
+        row = await running.champions.rollback("near")
+        assert (row.version, row.previous) == (first, second)
+        assert (await asked(running)).models == {"near": first}
+        await running.champions.rollback("near")
+        assert running.champions.standing("near").version == second
+        assert running.champions.standing("near").warm == first
+        running.engine.refresh_metrics()
+        text = running.engine.metrics.text().decode()
+        assert f'midstream_model_version{{model="near",version="{second}"}} 1.0' in text
+        assert 'midstream_model_swaps_total{model="near"} 4.0' in text
+        running.engine.flush_served()
+        await asyncio.sleep(0.1)
+        found = running.engine.served(answer.request_id)
+        assert found is not None
+        assert found.models == {"near": second}
+        return answer.request_id
+
+    request_id = run(folder, work)
+
+    async def again(running: Running) -> None:
+        assert (await asked(running)).models == {"near": second}
+        row = running.engine.fold.promotions.find("near")
+        assert row is not None
+        assert row.previous == first
+        assert running.engine.served(request_id) is not None
+        await running.champions.rollback("near")
+        assert (await asked(running)).models == {"near": first}
+
+    run(folder, again)
+    rows = state_of(folder, config_of(folder), LogView(folder)).fold.promotions.rows
+    assert [(row.version, row.previous) for row in rows] == [(first, second)]
+
+
+def test_a_refused_version_leaves_the_one_in_service(folder: Path) -> None:
+    """It raises, is counted, named in health, and leaves neither event nor alias; a good one clears that."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+    third = publish_chain(registry_of(folder), 3)
+    damage(folder, second)
+
+    async def work(running: Running) -> None:
+        await look(running)
+        await running.champions.promote("near", first)
+        position = running.engine.fold.log_position
+        with pytest.raises(ArtifactInvalid, match="SHA-256"):
+            await running.champions.promote("near", second)
+        assert running.engine.fold.log_position == position
+        assert (await asked(running)).models == {"near": first}
+        assert f"model near {second}" in running.engine.health().reason
+        assert running.engine.health().ready
+        assert 'midstream_model_refusals_total{model="near"} 1.0' in running.engine.metrics.text().decode()
+        await running.champions.promote("near", third)
+        assert "near" not in running.engine.health().reason
+
+    run(folder, work)
+
+
+def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folder: Path) -> None:
+    """At a start too an answer is made by a verified version, or by none, and health says so."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+
+    async def promote_both(running: Running) -> None:
+        await running.champions.promote("near", first)
+        await running.champions.promote("near", second)
+
+    run(folder, promote_both)
+    damage(folder, second)
+
+    async def on_first(running: Running) -> None:
+        await look(running)
+        assert (await asked(running)).models == {"near": first}
+        assert second in running.engine.health().reason
+
+    run(folder, on_first)
+    damage(folder, first)
+
+    async def on_none(running: Running) -> None:
+        answer = await asked(running)
+        assert answer.models == {}
+        assert answer.items
+        assert running.engine.health().ready
+        assert "in service: none" in running.engine.health().reason
+
+    run(folder, on_none)
+
+
+def test_what_cannot_be_promoted_is_named(folder: Path) -> None:
+    """Unknown models, versions and aliases, and a rollback to nothing; other aliases change no answer."""
+    first = publish_chain(registry_of(folder), 1)
+
+    async def work(running: Running) -> None:
+        promote, rollback = running.champions.promote, running.champions.rollback
+        cases: list[tuple[Awaitable[object], type[MidstreamError]]] = [
+            (promote("nobody"), NotFound),
+            (promote("near", "7"), NotFound),
+            (promote("near", first, "king"), ConfigInvalid),
+            (rollback("near"), NotFound),
+            (rollback("near", "king"), ConfigInvalid),
+        ]
+        for change, error in cases:
+            with pytest.raises(error):
+                await change
+        await promote("near", first, "shadow")
+        assert running.champions.versions == {}
+        row = running.engine.fold.promotions.find("near", "shadow")
+        assert row is not None
+        assert row.version == first
+
+    run(folder, work)
+
+
+def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:
+    """An answer made by a version that is champion no more comes out the same again, from what the registry has."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+    third = publish_chain(registry_of(folder), 3)
+
+    async def work(running: Running) -> None:
+        engine = running.engine
+        await look(running)
+        await running.champions.promote("near", first)
+        answer = await asked(running)
+        engine.flush_served()
+        await asyncio.sleep(0.1)
+        record = engine.served(answer.request_id)
+        assert record is not None
+        for version in (second, third):
+            await running.champions.promote("near", version)
+        models = await running.champions.models_of(record.models)
+        for plan, is_same in ((engine.plan("home").serving(models), True), (engine.plan("home"), False)):
+            served = await rerun(plan, partial(engine.fold.moment, models=plan.models), record)
+            chosen = served.candidates.item_index[served.selection.chosen]
+            ids = engine.fold.vocabulary.item_ids(chosen)
+            assert ((ids, dict(served.models)) == ([each.id for each in record.items], record.models)) is is_same
+
+    run(folder, work)
+
+
+def test_requests_go_on_while_versions_change(folder: Path) -> None:
+    """Every answer names one version and is what that version says: none fails, none is half of each."""
+    registry = registry_of(folder)
+    steps = {publish_chain(registry, step): step for step in (1, 2, 3)}
+
+    async def work(running: Running) -> None:
+        await look(running)
+        await running.champions.promote("near", next(iter(steps)))
+        over = asyncio.Event()
+        seen: list[str] = []
+
+        async def ask() -> None:
+            while not over.is_set():
+                answer = await asked(running)
+                assert not answer.failures
+                seen.append(answer.models["near"])
+                await asyncio.sleep(0)
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(4)]
+        for version in (*steps, *steps):
+            await running.champions.promote("near", version)
+        over.set()
+        await asyncio.gather(*asking)
+        assert set(seen) == set(steps)
+
+    run(folder, work)
