@@ -18,6 +18,8 @@ from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
 from midstream.core.errors import FitStopped, Invalid, NotFound
+from midstream.engine import child
+from midstream.engine.child import Ended
 from midstream.models import kinds
 from midstream.models.model import QUIET, Watch
 from midstream.testing.item_models import BESIDE, Beside
@@ -165,10 +167,10 @@ except MemoryError:
 def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process that died of want of memory cannot."""
 
-    async def run(*_: object, **__: object) -> training.Ended:
-        return training.Ended(b"", "its process ended with status -9; standard error says why")
+    async def run(*_: object, **__: object) -> Ended:
+        return Ended(b"", "its process ended with status -9; standard error says why")
 
-    monkeypatch.setattr(training.child, "run", run)
+    monkeypatch.setattr(child, "run", run)
     with pytest.raises(FitStopped, match=r"\(time_max 1h, memory_bytes_max 4,294,967,296\): its process ended"):
         train(place, config_of(place), "liked")
 
@@ -199,7 +201,7 @@ def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
 
 def test_questions_have_new_items_and_a_history(place: Path) -> None:
     """What is right was not known before; nobody without a history is asked."""
-    from midstream.app.fitting import LogView
+    from midstream.app.inspection import LogView
 
     config = config_of(place)
     fitting = Fitting(place, config, "taste", 1)

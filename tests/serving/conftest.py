@@ -8,6 +8,7 @@ import pytest
 from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
 from midstream.testing.engine import FakeEngine, FakeEraser, FakeRebuilder
+from midstream.testing.models import FakeChampions
 
 
 class Client:
@@ -17,12 +18,13 @@ class Client:
         self.engine = engine
         self.rebuilder = rebuilder or FakeRebuilder()
         self.eraser = FakeEraser()
+        self.champions = FakeChampions()
         self.app = asgi(
             engine,
             engine.accept,
             options or ServerOptions(),
             dead_letters,
-            Upkeep(cast("Any", self.rebuilder), cast("Any", self.eraser)),
+            Upkeep(cast("Any", self.rebuilder), cast("Any", self.eraser), cast("Any", self.champions)),
         )
 
     def ask(self, method, path, *, raises=True, **options):

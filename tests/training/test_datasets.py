@@ -130,7 +130,7 @@ def test_erased_users_are_nobody_and_copies_count_once() -> None:
 @pytest.mark.parametrize("unknown_items", ["hold", "reject"])
 def test_items_that_are_never_served_are_not_learned(unknown_items: str) -> None:
     """Where the catalogue decides what may be served."""
-    settings = msgspec.structs.replace(SMALL, unknown_items=unknown_items)  # type: ignore[arg-type]
+    settings = msgspec.structs.replace(SMALL, unknown_items=unknown_items)
     put = Event(Kind.ITEM, Operation.PUT, item_id="a", body=b"{}")
     assert told(read(log_of(put, act("ann", "a"), act("ann", "b")), ALL, settings)) == of(ann="a")
 

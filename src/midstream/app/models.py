@@ -134,8 +134,7 @@ async def _with_engine(
     await running.start()
     try:
         await work(running)
-        rows, standing = running.engine.fold.promotions.rows, running.champions.standing(name)
-        return model_view(running.champions.registry, name, rows, standing)
+        return await running.champions.view(name)
     finally:
         await running.stop()
 

@@ -6,14 +6,16 @@ rollback waits for no disk. What is refused at whichever step leaves what is in 
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from midstream.core.errors import ArtifactInvalid, ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
+from midstream.engine.model_views import ModelView, Standing, model_view, model_views
 from midstream.events.schema import Event, build
+from midstream.models.model import is_row_model
+from midstream.ranking.model_scorer import ModelScorer, missing_inputs
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
 from midstream.training.registry import Loaded, Registry
 
@@ -22,18 +24,6 @@ CHAMPION = "champion"
 PAGE = "docs/models.md"
 _Refusal = (MidstreamError, OSError, MemoryError)
 """What may be wrong with a version, or with what there is to load it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is in service of one model."""
-
-    version: str
-    """Empty = none: no version was loaded."""
-    warm: str
-    """The version that is loaded beside it; empty = none."""
-    refused: str
-    """What was refused last, and why; empty = nothing since the last version was put in service."""
 
 
 class Champions:
@@ -78,6 +68,20 @@ class Champions:
         now, warm = self._now.get(name), self._warm.get(name)
         version = "" if now is None else now.version
         return Standing(version, "" if warm is None else warm.version, self._refused.get(name, ""))
+
+    async def views(self) -> Sequence[ModelView]:
+        """Return every model, by name. Reads files, on a thread."""
+        rows = tuple(self._engine.fold.promotions.rows)
+        return await asyncio.to_thread(model_views, self.registry, rows, self.standing)
+
+    async def view(self, name: str) -> ModelView:
+        """Return one model. Reads files, on a thread.
+
+        Raises:
+            NotFound: Nothing is known of it.
+        """
+        rows, standing = tuple(self._engine.fold.promotions.rows), self.standing(name)
+        return await asyncio.to_thread(model_view, self.registry, name, rows, standing)
 
     async def promote(self, name: str, wanted: str = "", alias: str = CHAMPION) -> Promotion:
         """Let an alias stand for a version. A champion is in service when this returns.
@@ -130,6 +134,8 @@ class Champions:
     async def _change(self, name: str, version: str, alias: str) -> Promotion:
         try:
             loaded = await self._loaded(name, version)
+            if alias == CHAMPION:
+                self._require_read(loaded)
             manifest = await asyncio.to_thread(self.registry.manifest_hash, name, version)
         except _Refusal as error:
             self._refuse(name, version, error)
@@ -151,6 +157,21 @@ class Champions:
         """Return a version, read on a thread unless it is loaded already."""
         known = self._known(name, version)
         return await asyncio.to_thread(self.registry.load, name, version) if known is None else known
+
+    def _require_read(self, loaded: Loaded) -> None:
+        """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
+        for plan in self._engine.plans.values():
+            names = (each.name for each in plan.scorers if isinstance(each, ModelScorer))
+            if loaded.name not in names:
+                continue
+            if not is_row_model(loaded.model):
+                message = f"{loaded.version}: it turns no rows of features into scores, as {plan.name!r} wants it to"
+                raise ArtifactInvalid(message)
+            sources = tuple(each.name for each in (*plan.sources, *plan.floor, plan.fill))
+            features = tuple(name for block in plan.features for name in block.names)
+            if missing := missing_inputs(loaded.model, sources, features):
+                message = f"{loaded.version}: it reads {', '.join(missing)}, which {plan.name!r} does not have"
+                raise ArtifactInvalid(message)
 
     def _serve(self, loaded: Loaded) -> None:
         """Put a version in service; nothing is awaited from the first change to the swap."""

@@ -87,11 +87,6 @@ class DataFolder:
         return self.root / "sockets"
 
     @property
-    def models(self) -> Path:
-        """The registry: versions of models, a folder each."""
-        return self.root / "models"
-
-    @property
     def receipts(self) -> Path:
         """What each rewrite of the log did."""
         return self.root / "receipts"

@@ -4,10 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from midstream.core.errors import ArtifactInvalid, NotFound
-from midstream.engine.champions import Standing
 from midstream.models.artifact import Manifest
 from midstream.state.promotions import Promotion
 from midstream.training.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is in service of one model."""
+
+    version: str
+    """Empty = none: no version was loaded."""
+    warm: str
+    """The version that is loaded beside it; empty = none."""
+    refused: str
+    """What was refused last, and why; empty = nothing since the last version was put in service."""
+
 
 NOTHING = Standing("", "", "")
 

@@ -27,6 +27,11 @@ class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     name: str
     """Of the model, and of this scorer in answers, served records and metrics."""
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The one model that it asks."""
+        return (self.name,)
+
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
         """Return the model's number for each row.
 

@@ -45,6 +45,11 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     actions: dict[str, float] = {}
     """What acts of the user weigh; empty = what they weighed in the training."""
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The one model that it asks."""
+        return (self.model,)
+
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; none without a history. Cost: that of the model's ``best``, and about 50 µs.
 

@@ -215,7 +215,7 @@ def asgi(
     add_letter_routes(cold, engine, ingest, limits)
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)
-    add_model_routes(cold, engine, upkeep.champions, limits)
+    add_model_routes(cold, upkeep.champions, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     recommendations = Recommendations(engine, elsewhere.record or recording(ingest))

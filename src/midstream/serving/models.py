@@ -1,13 +1,11 @@
 """Models over HTTP: which versions there are, which answer, and putting another in service."""
 
-import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
-from midstream.engine.model_views import model_view, model_views
 from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.catalogue import decoded
 from midstream.serving.fields import query_fields
@@ -16,7 +14,6 @@ from midstream.serving.reply import NO_STORE, Reply, to_response
 
 if TYPE_CHECKING:
     from midstream.engine.champions import Champions
-    from midstream.engine.engine import Engine
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 MODELS_PATH = "/v1/models"
@@ -37,15 +34,14 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alias: str = "champion"
 
 
-def add_model_routes(app: FastAPI, engine: "Engine", champions: "Champions | None", limits: BodyLimits) -> None:
+def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLimits) -> None:
     """Add the routes of models; without champions they say that there are none."""
 
     @app.get(MODELS_PATH, name="get models", openapi_extra=plain_operation("Every model and its versions.", 404))
     async def get_models(request: Request) -> Response:
         """Every model: its versions with their metrics, what aliases stand for, which version is in service."""
         query_fields(request.scope, ())
-        known, rows = _known(champions), list(engine.fold.promotions.rows)
-        return _answer({"models": await asyncio.to_thread(model_views, known.registry, rows, known.standing)})
+        return _answer({"models": await _known(champions).views()})
 
     @app.get(
         f"{MODELS_PATH}/{{name}}",
@@ -55,7 +51,7 @@ def add_model_routes(app: FastAPI, engine: "Engine", champions: "Champions | Non
     async def get_model(request: Request) -> Response:
         """One model: its versions with their metrics, what aliases stand for, which version is in service."""
         query_fields(request.scope, ())
-        return await _one(engine, _known(champions), _name(request))
+        return _answer(await _known(champions).view(_name(request)))
 
     @app.post(
         f"{MODELS_PATH}/{{name}}/promote",
@@ -67,7 +63,7 @@ def add_model_routes(app: FastAPI, engine: "Engine", champions: "Champions | Non
         query_fields(request.scope, ())
         body = _body(await read_body(request.scope, request.receive, limits), PromoteBody)
         await _known(champions).promote(_name(request), body.version, body.alias)
-        return await _one(engine, _known(champions), _name(request))
+        return _answer(await _known(champions).view(_name(request)))
 
     @app.post(
         f"{MODELS_PATH}/{{name}}/rollback",
@@ -79,7 +75,7 @@ def add_model_routes(app: FastAPI, engine: "Engine", champions: "Champions | Non
         query_fields(request.scope, ())
         body = _body(await read_body(request.scope, request.receive, limits), RollbackBody)
         await _known(champions).rollback(_name(request), body.alias)
-        return await _one(engine, _known(champions), _name(request))
+        return _answer(await _known(champions).view(_name(request)))
 
 
 def _writing(body: type[msgspec.Struct]) -> Document:
@@ -111,11 +107,6 @@ def _body(content: bytes, kind: type[Body]) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         right = f"An object with {' and '.join(kind.__struct_fields__)}, each of them text, or nothing."
         raise RequestInvalid((Fault("/", f"{error}.", right, PAGE),)) from error
-
-
-async def _one(engine: "Engine", champions: "Champions", name: str) -> Response:
-    rows, standing = list(engine.fold.promotions.rows), champions.standing(name)
-    return _answer(await asyncio.to_thread(model_view, champions.registry, name, rows, standing))
 
 
 def _answer(found: object) -> Response:

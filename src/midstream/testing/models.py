@@ -1,10 +1,13 @@
-"""Small models to publish, and a component of one's own that reads one."""
+"""Small models to publish, a component of one's own that reads one, and what stands for models in service."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from midstream.core.errors import MidstreamError, NotFound
+from midstream.engine.model_views import ModelView
 from midstream.models.artifact import Draft
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
@@ -91,3 +94,35 @@ def publish_chain(registry: Registry, step: int, name: str = "near", items: int 
         metrics={"ndcg@20": step / 10},
     )
     return registry.publish(draft, item_content(model, Histories.of([[0, 1], [2]])))
+
+
+class FakeChampions:
+    """One model ``near`` with two versions, the first of them champion; fails as ``failure`` says."""
+
+    failure: MidstreamError | None = None
+
+    def __init__(self) -> None:
+        """Begin with the first."""
+        self._now, self._previous = "0001-3fa9c2d41b22", "0002-77aa01bc93de"
+
+    async def views(self) -> Sequence[ModelView]:
+        """Return the one model."""
+        return [await self.view("near")]
+
+    async def view(self, name: str) -> ModelView:
+        """Return the model, or raise ``NotFound``."""
+        if name != "near":
+            message = f"no model {name!r} is known"
+            raise NotFound(message)
+        return ModelView(name, {"champion": self._now}, {"champion": self._previous}, self._now, "", "", ())
+
+    async def promote(self, name: str, wanted: str = "", alias: str = "champion") -> None:
+        """Let the other version be champion."""
+        await self.view(name)
+        if self.failure is not None:
+            raise self.failure
+        self._now, self._previous = self._previous, self._now
+
+    async def rollback(self, name: str, alias: str = "champion") -> None:
+        """Let the other version be champion."""
+        await self.promote(name)

@@ -1,0 +1,94 @@
+"""``midstream models`` shows and changes which versions answer, with or without a server that has the folder open."""
+
+import json
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from midstream.app.models import registry_of
+from midstream.app.running import open_shop
+from midstream.cli.app import main
+from midstream.cli.demo_server import running_server
+from midstream.testing.models import publish_chain, write_folder
+
+
+@pytest.fixture
+def models(tmp_path, capfd):
+    """Return a function that runs a command below ``models`` and gives exit status and output."""
+    write_folder(tmp_path)
+
+    def call(*words):
+        with pytest.raises(SystemExit) as left:
+            main(["models", *words, "-f", str(tmp_path)])
+        said = capfd.readouterr()
+        return left.value.code, said.out + said.err
+
+    return call
+
+
+def asked(url):
+    """Return what the server answers somebody who looked at something."""
+    body = json.dumps({"placement": "home", "user_id": "ann", "n": 3}).encode()
+    with urlopen(Request(f"{url}/v1/recommendations", body)) as answer:  # noqa: S310  our own server
+        return json.loads(answer.read())
+
+
+def record_of(url, request_id):
+    """Return the served record of a request, which is appended some milliseconds after the answer."""
+    until = monotonic() + 10
+    while True:
+        try:
+            with urlopen(f"{url}/v1/requests/{request_id}") as told:  # noqa: S310  our own server
+                return json.loads(told.read())
+        except HTTPError:
+            assert monotonic() < until
+            sleep(0.02)
+
+
+def test_versions_are_promoted_with_and_without_a_server(tmp_path: Path, models) -> None:
+    """List, show, compare, promote, rollback say the same of the folder and of its server."""
+    registry = registry_of(tmp_path)
+    first, second = publish_chain(registry, 1), publish_chain(registry, 2)
+    status, out = models("promote", "near", "1", "--json")
+    found = json.loads(out.strip().splitlines()[-1])
+    assert (status, found["serving"], found["aliases"]) == (0, first, {"champion": first})
+    with open_shop(tmp_path) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": f"item-{number}"} for number in range(4)])
+        assert shop.recommend("home", user_id="ann").models == {"near": first}
+    status, out = models("compare", "near")
+    assert (status, "metric ndcg@20" in out, "option step" in out, second in out) == (0, True, True, True)
+    with running_server(tmp_path, lambda _: None) as url:
+        assert asked(url)["models"] == {"near": first}
+        status, out = models("promote", "near")
+        assert (status, f"in service: {second}" in out) == (0, True)
+        answer = asked(url)
+        assert answer["models"] == {"near": second}
+        assert record_of(url, answer["request_id"])["models"] == {"near": second}
+        status, out = models("list", "--json")
+        assert json.loads(out.strip().splitlines()[-1])["models"][0]["serving"] == second
+        status, out = models("rollback", "near")
+        assert (status, asked(url)["models"]) == (0, {"near": first})
+        status, out = models("promote", "near", "9")
+        assert (status, "no version" in out) == (1, True)
+    status, out = models("show", "near")
+    assert (status, first in out, "champion" in out, "in service" in out) == (0, True, True, False)
+    status, out = models("list")
+    assert (status, "near" in out, "champion" in out) == (0, True, True)
+    assert models("show", "nobody")[0] == 1
+
+
+def test_versions_are_carried_elsewhere(tmp_path: Path, models) -> None:
+    """What export writes, import takes in; nothing is promoted by that."""
+    registry = registry_of(tmp_path)
+    version = publish_chain(registry, 1)
+    status, out = models("export", "near", "-o", str(tmp_path / "a.tar"))
+    assert (status, "a.tar" in out) == (0, True)
+    registry.remove("near", version)
+    status, out = models("import", str(tmp_path / "a.tar"))
+    assert (status, out.split()) == (0, ["near", version])
+    assert registry.versions("near") == [version]
+    (tmp_path / "a.tar").write_bytes(b"something else")
+    assert models("import", str(tmp_path / "a.tar"))[0] == 1
