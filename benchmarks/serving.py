@@ -154,13 +154,13 @@ class Server:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[Server]:
-    """Serve the folder on core 0 until the block ends."""
+def serving(root: Path, *, pinned: bool = True) -> Iterator[Server]:
+    """Serve the folder until the block ends; pinned on core 0, else where the machine puts it."""
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
         port = each.getsockname()[1]
     command = [sys.executable, "-m", "midstream", "serve", "--folder", str(root), "--port", str(port)]
-    if shutil.which("taskset"):
+    if pinned and shutil.which("taskset"):
         command = ["taskset", "-c", "0", *command]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
