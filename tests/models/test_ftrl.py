@@ -2,14 +2,18 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, ShapeMismatch
+from midstream.models.artifact import Draft, read_artifact, write_artifact
 from midstream.models.examples import Examples
 from midstream.models.ftrl import POSITIONS, Ftrl, FtrlOptions, click_figures, fit_ftrl
+from midstream.models.golden import row_content
+from midstream.models.loading import load
 from midstream.models.model import Watch, is_row_model
 from midstream.testing.conformance_models import check_row_model
 
@@ -129,6 +133,32 @@ def test_some_rows_and_then_others_are_all_rows(seed, border, debias):
     assert (whole.n == parts.n).all()
     assert all((kept[name] == array).all() for name, array in begun.arrays().items())
     assert whole.figures.rows == len(rest)
+
+
+def test_rows_are_learned_in_steps(monkeypatch):
+    """Many rows are learned some at a time, so that a fit can be stopped; how many changes nothing."""
+    model, examples = fit_ftrl(drawn(1)), drawn(2)
+    whole = model.learn(examples)
+    monkeypatch.setattr("midstream.models.ftrl._STEP_ROWS", 7)
+    told: list[float] = []
+    parts = model.learn(examples, Watch(lambda _, share: told.append(share)))
+    assert len(told) == 9
+    assert (whole.z == parts.z).all()
+    assert whole.figures == parts.figures
+
+
+def test_what_is_published_is_loaded(tmp_path):
+    """Written as an artifact and read with its golden rows; names in another order are refused."""
+    examples = drawn(3)
+    model = fit_ftrl(examples)
+    content = row_content(model, examples.values[np.isfinite(examples.values).all(axis=1)])
+    draft = Draft(name="clicks", kind="ftrl", inputs=NAMES)
+    found = load(read_artifact(tmp_path / write_artifact(tmp_path, draft, content)))
+    assert isinstance(found, Ftrl)
+    assert (found.score(examples.values) == model.score(examples.values)).all()
+    swapped = msgspec.structs.replace(draft, inputs=("b", "a", "c"))
+    with pytest.raises(ArtifactInvalid, match="inputs"):
+        load(read_artifact(tmp_path / write_artifact(tmp_path, swapped, content)))
 
 
 @pytest.mark.parametrize("debias", ["none", "position"])

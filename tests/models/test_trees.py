@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Score
+from midstream.models.artifact import Draft, read_artifact, write_artifact
+from midstream.models.golden import row_content
+from midstream.models.loading import load
 from midstream.models.model import is_row_model
 from midstream.models.tree_kernel import ALONE, RIGHT, ZERO, ZERO_MAX
 from midstream.models.trees import LEAVES_MAX, Trees, rounded_down
@@ -146,6 +149,19 @@ def test_promises_of_row_models(objective):
     check_row_model(trees, rows_of(4, 300, 4, 0.4), Trees.restore)
     assert len(trees) == 30
     assert trees.inputs == ("Column_0", "Column_1", "Column_2", "Column_3")
+
+
+def test_what_is_published_is_loaded(tmp_path):
+    """Written as an artifact, unknown values and infinite thresholds among it, and read with its golden rows."""
+    trees = Trees.of_lightgbm(fitted(3, {"num_leaves": 31}).model_to_string())
+    trees = replace(trees, threshold=np.where(trees.threshold < -1, -np.inf, trees.threshold).astype(np.float32))
+    asked = rows_of(4, 50, 4, 0.4)
+    path = tmp_path / write_artifact(
+        tmp_path, Draft(name="ranker", kind="trees", inputs=trees.inputs), row_content(trees, asked)
+    )
+    found = load(read_artifact(path))
+    assert isinstance(found, Trees)
+    assert (found.score(asked) == trees.score(asked)).all()
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.lists(st.floats(width=32, allow_nan=False), min_size=1))

@@ -99,7 +99,7 @@ def fit_lambdamart(examples: Examples, options: LambdaMartOptions | None = None,
     booster = library.train(
         _parameters(options, grades), first, options.trees_max, valid_sets=judges, callbacks=callbacks
     )
-    text: str = booster.model_to_string(num_iteration=booster.best_iteration if is_judged else None)
+    text: str = booster.model_to_string()  # up to the best tree, where there was a judge
     return Trees.of_lightgbm(text, examples.names)
 
 
