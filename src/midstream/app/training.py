@@ -9,6 +9,7 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.fitting import Trained, model_named
+from midstream.app.models import promote
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.server_address import read_address
 from midstream.app.training_child import Order
@@ -58,6 +59,20 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> T
         message = f"{name} was not trained {limits}: {ended.reason.removeprefix('FitStopped: ')}"
         raise FitStopped(message)
     return msgspec.json.decode(ended.line, type=Trained)
+
+
+def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = nobody) -> Trained:
+    """Train a model, and let the new version be the champion: it answers when this returns; raises as ``train`` does.
+
+    Raises:
+        ArtifactInvalid: The server that has the folder open refused it; the version stays, and so does the champion.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server that has it open refused or did not answer.
+    """
+    done = train(folder, config, name, notify)
+    notify("promoting", 1, 1)
+    promote(folder, config, name, done.version)
+    return done
 
 
 async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
