@@ -17,6 +17,7 @@ from midstream.models.als_kernels import LOG, ONE, SUM, confidences, fold_in, im
 from midstream.models.histories import Histories, Interactions
 from midstream.models.lanes import LANES
 from midstream.models.model import Watch
+from midstream.models.top_n import FactorModel
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.testing.conformance_models import check_item_model
 
@@ -182,6 +183,7 @@ def test_it_is_an_item_model(factors, confidence):
     """All that item models promise, of histories shorter and longer than the factors are many."""
     data = drawn(3)
     model = fit_als(data, AlsOptions(factors=factors, confidence=confidence, iterations=2))
+    assert isinstance(model, FactorModel)
     check_item_model(model, data.histories.part(0, 12), lambda arrays: Als.restore(data.vocabulary, arrays))
 
 
@@ -197,7 +199,7 @@ def loss_of(model, data, options):
     """What the fit makes small, with users solved for."""
     matrix = data.histories.matrix(len(data.vocabulary)).toarray()
     confidence = np.log2(1 + matrix)
-    users, items = model.users(data.histories).astype(np.float64), model.item_factors.astype(np.float64)
+    users, items = model.history_vectors(data.histories).astype(np.float64), model.item_factors.astype(np.float64)
     scores, weight = users @ items.T, options.unobserved_weight
     done = matrix > 0
     ridge = [
@@ -228,7 +230,7 @@ def test_at_the_end_items_solve_their_equations(exponent):
     data = drawn(13, users=40, item_count=12)
     options = AlsOptions(factors=3, iterations=300, regularization_exponent=exponent, regularization=0.05)
     model = fit_als(data, options)
-    users, weight = model.users(data.histories).astype(np.float64), options.unobserved_weight
+    users, weight = model.history_vectors(data.histories).astype(np.float64), options.unobserved_weight
     matrix = data.histories.matrix(12).toarray()
     for item in range(12):
         acted = users[matrix[:, item] > 0]

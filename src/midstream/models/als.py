@@ -82,7 +82,7 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Als:
-    """Factors of items. See ``ItemModel``."""
+    """Factors of items. See ``ItemModel``; evaluation multiplies its vectors by itself (``top_n.FactorModel``)."""
 
     vocabulary: ItemVocabulary
     options: AlsOptions
@@ -92,7 +92,11 @@ class Als:
     gram: NDArray[np.float64]
     """Diagonal of the Gram matrix of the factors, descending, (d,): all else in it is 0 but for rounding."""
 
-    def users(self, histories: Histories) -> NDArray[np.float32]:
+    def item_vectors(self) -> Score:
+        """Return the factors of each item, (items, d)."""
+        return self.item_factors
+
+    def history_vectors(self, histories: Histories) -> Score:
         """Return the factors of the user of each history, (histories, d); zeros for an empty one.
 
         Cost: of a history of m items m² d / 2 + m³ / 6, 20 µs for 10 items; of more than d items m d² / 2 + d³ / 6.
@@ -118,13 +122,13 @@ class Als:
 
     def scores(self, histories: Histories) -> Score:
         """Return a score for each history and item; see ``ItemModel``. 0 for all of an empty history."""
-        return inner_products(self.users(histories), self.item_factors)
+        return inner_products(self.history_vectors(histories), self.item_factors)
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k items of the highest scores of one history; see ``ItemModel``. None of an empty history."""
         if not len(history.row):
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        return top_k(self.users(history)[0], self.item_factors, k)
+        return top_k(self.history_vectors(history)[0], self.item_factors, k)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary, and the options, as JSON."""

@@ -8,6 +8,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models import popular
+from midstream.models.als import Als, AlsOptions, fit_als
 from midstream.models.ease import EaseOptions, fit_ease
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
@@ -79,6 +80,10 @@ def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Wat
     return popular.fit(interactions, msgspec.convert(options, popular.PopularOptions, from_attributes=True), watch)
 
 
+def _fit_als(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_als(interactions, msgspec.convert(options, AlsOptions, from_attributes=True), watch)
+
+
 def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_ease(interactions, msgspec.convert(options, EaseOptions, from_attributes=True), watch)
 
@@ -114,6 +119,13 @@ ROW_KINDS: Mapping[str, RowKind] = {
 }
 """Name → kind."""
 
+_ALS_SPACE: Space = {
+    "factors": (32, 64, 128, 256),
+    "regularization": Range(3e-4, 3e-2, log=True),
+    "unobserved_weight": Range(1e-3, 1e-1, log=True),
+    "iterations": Range(4, 24, whole=True),
+    "confidence": ("sum", "log", "one"),
+}
 _EASE_SPACE: Space = {
     "regularization": Range(1.0, 5_000.0, log=True),
     "dropout": Range(0.0, 0.7),
@@ -127,6 +139,7 @@ _GRAPH_FILTER_SPACE: Space = {
     "item_power": Range(0.3, 0.6),
 }
 ITEM_KINDS: Mapping[str, ItemKind] = {
+    "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
