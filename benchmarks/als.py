@@ -94,7 +94,7 @@ def theirs(python, name, path, data, options):
         # A BLAS with threads of its own is in their way; both say so themselves.
         settings = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         command = [python, "-c", PEER, name, str(path), out, *map(str, numbers)]
-        subprocess.run(command, check=True, env=settings, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         found = np.load(out)
         return Vectors(data, found["users"], found["items"]), *found["seconds"]
 
