@@ -145,7 +145,7 @@ class ActReader:
         self._left: dict[str, int] = {}
 
     def add(self, first: LogPosition, batch: EventBatch) -> None:
-        """Take the next events. Cost: about 0.5 µs each."""
+        """Take the next events. Cost: about 1 µs an act, 3.5 µs where every second event changes an item or a user."""
         found = self._fold.event_ids.admit(fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64))
         hidden = self._hidden(first, batch)
         is_new = found == int(Admission.NEW)
