@@ -146,3 +146,28 @@ def test_rows_before_the_first_asked_are_only_learned(rows, asked_from):
     assert seen == expected
     assert (report.rows, report.asked_from, report.questions) == (len(rows), asked_from, len(expected))
     assert report.digest == folded(columns, DATA_SETTINGS).digest()
+
+
+@settings(max_examples=15)
+@given(ROWS, st.sets(st.integers(0, 25), max_size=3))
+def test_a_state_that_learns_now_and_then_is_told_of_the_session(rows, edges):
+    """At each question the state holds the rows before the last edge, and the session is whole all the same."""
+    columns, seen = interactions(rows), []
+
+    async def watch(fold, query):
+        recent = fold.moment(query, plan.models).recent_item_index
+        seen.append((fold.log_position, len(recent)))
+        return np.empty(0, np.int32)
+
+    plan = plans(Config())["default"]
+    learned_at = tuple(sorted(edges))
+    run_replay("rows", columns, {"watch": watch}, replace(QUICK, learned_at=learned_at))
+    sessions, items = columns.session_id.tolist(), columns.item_id.tolist()
+    expected = []
+    for row, session in enumerate(sessions):
+        learned = max((edge for edge in learned_at if edge <= row), default=0)
+        before = [items[at] for at in range(row) if sessions[at] == session]
+        if before:
+            # An item that the state has never met is nothing to it.
+            expected.append((learned, sum(item in items[:learned] for item in before)))
+    assert seen == expected

@@ -87,6 +87,28 @@ def test_rsc15_reaches_its_aim_at_every_position(report):
     assert found.mrr.mean >= 0.375
 
 
+@pytest.mark.slow
+def test_yoochoose_reaches_what_networks_published(report):
+    """55,898 questions of the newest 1/64, last item allowed: HR@20 at least 0.696 and MRR@20 at least 0.309."""
+    found = report("yoochoose1_64")
+    assert found.questions == 55_898
+    assert found.hit_rate.mean >= 0.696
+    assert found.mrr.mean >= 0.309
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name,users,ndcg", [("amazon-beauty", 22_363, 0.042), ("amazon-sports", 35_598, 0.031)])
+def test_last_reviews_are_found(name, users, ndcg):
+    """Leave-one-out, train alone learned, nothing seen recommended: NDCG@10 at least 0.042 and 0.031."""
+    data, path = NEXT_ITEM_SETS[name](shared(name)), SETTINGS / f"{name}.json"
+    assert path.is_file()
+    found = run_next_item(data, SessionKnn(allow_session_items=False), path, NextItemOptions(k=10, resampling=FEWER))
+    print(f"\n{name}: HR@10 {found.hit_rate}, NDCG@10 {found.ndcg}")
+    assert found.questions == users
+    assert not found.validation_learned
+    assert found.ndcg.mean >= ndcg
+
+
 def test_rsc15_is_not_behind_the_published_lists(report):
     """Over the 387 questions with published lists, no list is significantly better than ours.
 

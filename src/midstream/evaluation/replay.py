@@ -9,7 +9,7 @@ Reference: J. Vinagre, A. M. Jorge, J. Gama, "Evaluation of recommender systems 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -72,6 +72,9 @@ class ReplayOptions:
     asked_from: int = 0
     """Number of the first row that may be guessed, from 0; those before it are only learned, as when settings were
     chosen on them."""
+    learned_at: tuple[int, ...] | None = None
+    """Numbers of rows, ascending: only there the state learns all rows before, and in between each question sends along
+    what its session has had since. None = each act is learned after it was guessed. One number = frozen from there."""
     parts: int = 10
     """Into how many parts of equally many questions the figures over time are cut."""
     resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
@@ -135,7 +138,7 @@ def run_replay(
     rows = interactions if used.rows_max is None else interactions.take(slice(0, used.rows_max))
     fold = Fold(fitted(used.fold, room_for(rows)))
     asked = rows_asked(rows, used.asked_from)
-    ranks = asyncio.run(_replay(rows, asked, methods, fold, used))
+    ranks = asyncio.run(replay_ranks(rows, asked, methods, fold, used))
     session = np.unique(rows.session_id, return_inverse=True)[1][asked]
     first = next(iter(ranks.values()), np.empty(0, dtype=np.int32))
     return ReplayReport(
@@ -160,37 +163,61 @@ def rows_asked(rows: Interactions, asked_from: int) -> Rows:
     return np.flatnonzero(is_asked)
 
 
-async def _replay(
+async def replay_ranks(
     rows: Interactions, asked: Rows, methods: Mapping[str, Method], fold: Fold, options: ReplayOptions
 ) -> dict[str, Ranks]:
-    """Return the ranks of each method."""
+    """Return the rank of each right item by each method, (questions,); the state has learned all rows in the end."""
     ranks = {name: np.full(len(asked), -1, dtype=np.int32) for name in methods}
     folded = told = 0
+    before = _before(rows)
     for number, row in enumerate(asked.tolist()):
         # Rows that nobody is asked about are folded together: however the rows are cut, the state is the same.
-        fold.apply(LogPosition(folded), events(rows.take(slice(folded, row)), folded))
-        folded = row
-        query = _query(rows, row, options)
+        until = row if options.learned_at is None else max((at for at in options.learned_at if at <= row), default=0)
+        if until > folded:
+            fold.apply(LogPosition(folded), events(rows.take(slice(folded, until)), folded))
+            folded = until
+        query = _query(rows, row, _since(before, row, folded, fold.settings.limits.session_items_max), options)
         moment = fold.moment(query, _NO_MODELS)
         wanted = fold.vocabulary.item_index(str(rows.item_id[row]))
-        last = int(moment.recent_item_index[-1]) if len(moment.recent_item_index) else -1
+        last = fold.vocabulary.item_index(str(rows.item_id[before[row]]))
         if options.observe is not None:
             options.observe(moment, row, wanted, last)
         for name, ask in methods.items():
             found = listed(await ask(fold, query), last, options.k, repeat=options.repeat) == wanted
             if wanted >= 0 and found.any():
                 ranks[name][number] = found.argmax()
-        if options.advance is not None and folded - told >= _ADVANCE_ROWS:
-            options.advance(folded - told)
-            told = folded
+        if options.advance is not None and row - told >= _ADVANCE_ROWS:
+            options.advance(row - told)
+            told = row
     fold.apply(LogPosition(folded), events(rows.take(slice(folded, len(rows))), folded))
     if options.advance is not None:
         options.advance(len(rows) - told)
     return ranks
 
 
-def _query(rows: Interactions, row: int, options: ReplayOptions) -> Query:
-    """Return the question about one row, asked at its time."""
+def _before(rows: Interactions) -> list[int]:
+    """Return the number of the row before each in its session, -1 = none."""
+    session = np.unique(rows.session_id, return_inverse=True)[1]
+    order = np.argsort(session, kind="stable")
+    before = np.full(len(rows), -1, dtype=np.intp)
+    follows = session[order][1:] == session[order][:-1]
+    before[order[1:][follows]] = order[:-1][follows]
+    found: list[int] = before.tolist()
+    return found
+
+
+def _since(before: Sequence[int], row: int, folded: int, most: int) -> list[int]:
+    """Return the rows of a session that the state has not learned, oldest first; the newest so many."""
+    found: list[int] = []
+    at = before[row]
+    while at >= folded and len(found) < most:
+        found.append(at)
+        at = before[at]
+    return found[::-1]
+
+
+def _query(rows: Interactions, row: int, sent: Sequence[int], options: ReplayOptions) -> Query:
+    """Return the question about one row, asked at its time, with the items of some rows sent along."""
     return Query(
         request_id="",
         placement="",
@@ -199,6 +226,7 @@ def _query(rows: Interactions, row: int, options: ReplayOptions) -> Query:
         slate_size=options.k + 1,
         now_ms=TimestampMs(int(rows.time_ms[row])),
         seed=0,
+        items=tuple(str(rows.item_id[at]) for at in sent),
     )
 
 

@@ -1,0 +1,104 @@
+"""What learning on is worth: one method with a frozen state, one that learns now and then, one that always does.
+
+The second half of the acts is asked about, in windows of equally many questions. *Frozen*: the state knows the first
+half alone. *Rolling*: it learns at the begin of each window all that came before. *Test then learn*: it learns each act
+after it was guessed. All are asked the same, and each question tells what its session has had so far.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from midstream.evaluation.importing import fitted, room_for
+from midstream.evaluation.interactions import Interactions
+from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.replay import Method, ReplayOptions, replay_ranks, rows_asked
+from midstream.evaluation.statistics import Difference, Estimate, difference, estimate
+from midstream.state.fold import Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What one way of learning reached."""
+
+    name: str
+    hit_rate: Estimate
+    mrr: Estimate
+    hit_rate_by_window: tuple[float, ...]
+    hit_rate_gain: Difference
+    """Less the frozen state."""
+    mrr_gain: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class LearningReport:
+    """The figures of one data set."""
+
+    data: str
+    k: int
+    repeat: bool
+    """The last item may be recommended."""
+    rows: int
+    asked_from: int
+    questions: int
+    windows: int
+    schedules: tuple[Schedule, ...]
+    """Frozen, rolling, test then learn."""
+
+    def builtins(self) -> dict[str, object]:
+        """Return the report as what JSON can hold."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
+def run_learning(
+    name: str, rows: Interactions, method: Method, windows: int = 5, options: ReplayOptions | None = None
+) -> LearningReport:
+    """Ask a method about the second half of a data set, three times.
+
+    Args:
+        name: Of the data set, for the report.
+        rows: By time, with sessions.
+        method: What is asked.
+        windows: Into how many the second half is cut.
+        options: List length, fold settings, how many rows, resampling; when is learned is set here.
+
+    Cost: three replays.
+    """
+    used = options or ReplayOptions()
+    rows = rows if used.rows_max is None else rows.take(slice(0, used.rows_max))
+    half = len(rows) // 2
+    asked = rows_asked(rows, half)
+    edges = (half, *(int(part[0]) for part in np.array_split(asked, windows)[1:] if len(part)))
+    schedules: dict[str, tuple[int, ...] | None] = {"frozen": (half,), "rolling": edges, "test then learn": None}
+    ranks: dict[str, Ranks] = {}
+    for each, learned_at in schedules.items():
+        fold = Fold(fitted(used.fold, room_for(rows)))
+        told = replace(used, learned_at=learned_at)
+        ranks[each] = asyncio.run(replay_ranks(rows, asked, {each: method}, fold, told))[each]
+    session = np.unique(rows.session_id, return_inverse=True)[1][asked]
+    frozen = ranks["frozen"]
+
+    def schedule(each: str, rank: Ranks) -> Schedule:
+        hits, places = hit(rank, used.k), reciprocal_rank(rank, used.k)
+        return Schedule(
+            each,
+            estimate(hits, session, used.resampling),
+            estimate(places, session, used.resampling),
+            tuple(float(part.mean()) for part in np.array_split(hits, windows) if len(part)),
+            difference(hits, hit(frozen, used.k), session, used.resampling),
+            difference(places, reciprocal_rank(frozen, used.k), session, used.resampling),
+        )
+
+    return LearningReport(
+        name,
+        used.k,
+        used.repeat,
+        len(rows),
+        half,
+        len(asked),
+        windows,
+        tuple(schedule(each, rank) for each, rank in ranks.items()),
+    )
