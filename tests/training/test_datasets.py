@@ -100,6 +100,13 @@ def test_merged_users_are_one_and_deleted_ones_begin_anew() -> None:
     assert told(acts) == of(ann="abc", bob="b")
 
 
+def test_an_open_session_goes_on_when_its_visitor_becomes_known() -> None:
+    """As in the state: what was begun under one id is one history with what follows under the other."""
+    merge = Event(Kind.USER, Operation.MERGE, user_id="ann", body=b'{"from":"x"}')
+    log = log_of(act("x", "a"), merge, act("ann", "b"))
+    assert sorted(told(read(log, replace(ALL, by_session=True), SMALL)).values()) == ["ab"]
+
+
 def test_deleted_items_are_left_out_and_those_that_came_back_are_not() -> None:
     """What holds at the end counts."""
     put, delete = (Event(Kind.ITEM, each, item_id="a", body=b"{}") for each in (Operation.PUT, Operation.DELETE))
