@@ -146,7 +146,7 @@ class Champions:
             raise Overloaded(message)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if alias == CHAMPION:
-            self._serve(loaded)
+            await asyncio.to_thread(self._serve(loaded).clear)
         row = self._engine.fold.promotions.find(name, alias)
         if row is None:
             message = f"the event that promotes {name!r} was folded and no row of it is there"
@@ -173,16 +173,24 @@ class Champions:
                 message = f"{loaded.version}: it reads {', '.join(missing)}, which {plan.name!r} does not have"
                 raise ArtifactInvalid(message)
 
-    def _serve(self, loaded: Loaded) -> None:
-        """Put a version in service; nothing is awaited from the first change to the swap."""
+    def _serve(self, loaded: Loaded) -> list[Loaded]:
+        """Put a version in service; nothing is awaited from the first change to the swap.
+
+        Returns:
+            What is warm no more, for a thread to drop: giving back a large one would keep the loop's busy.
+        """
         before = self._now.get(loaded.name)
+        gone: list[Loaded] = []
         if before is not None and before.version != loaded.version:
+            if loaded.name in self._warm:
+                gone.append(self._warm.pop(loaded.name))
             self._warm[loaded.name] = before
         self._now[loaded.name] = loaded
         self._refused.pop(loaded.name, None)
         self._tell()
         self._engine.metrics.count_model_swap(loaded.name)
         self._engine.serve_models(self._models())
+        return gone
 
     def _loads(self, name: str, version: str, manifest: str | None) -> bool:
         """Load a version and have it among those in service; say whether that was possible."""
