@@ -530,14 +530,16 @@ BUGS = (
         "what_is_ahead_counts_as_now",
         (
             Edit(
-                "state/cell_fold.py", "words[at + spec[AHEAD, first + cell]] += added", "words[at + 1 + cell] += added"
+                "state/cell_windows.py",
+                "    words[ring + (bucket + 1) % BUCKETS] += taken\n\n\n@kernel\ndef add_late",
+                "\n\n@kernel\ndef add_late",
             ),
         ),
         WINDOWS,
     ),
     Bug(
         "windows_end_where_they_were_written",
-        (Edit("state/cell_read.py", "elif log_time[k] < latest:", "elif log_time[k] < first:"),),
+        (Edit("state/cell_read.py", "plan[LATEST, w] = bucket * period", "plan[LATEST, w] = plan[BEGIN, w]"),),
         WINDOWS,
     ),
     Bug(
