@@ -12,7 +12,7 @@ from midstream.app.models import registry_of
 from midstream.app.running import open_shop
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
-from midstream.testing.models import publish_chain, write_folder
+from midstream.testing.models import publish_chain, publish_linear, write_folder, write_ranked
 
 
 @pytest.fixture
@@ -78,6 +78,24 @@ def test_versions_are_promoted_with_and_without_a_server(tmp_path: Path, models)
     status, out = models("list")
     assert (status, "near" in out, "champion" in out) == (0, True, True)
     assert models("show", "nobody")[0] == 1
+
+
+def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, models) -> None:
+    """The command says the same of it whether a server has the folder open or not."""
+    write_ranked(tmp_path)
+    publish_linear(registry_of(tmp_path), ("views", "carts"))
+    alone = models("promote", "ranker")
+    assert alone[0] == 1
+    for part in ("$.placements.home.scorers[0].name", 'reads "views"', "It has: carts", "docs/models.md"):
+        assert part in alone[1]
+    with running_server(tmp_path, lambda _: None) as url:
+        assert models("promote", "ranker") == alone
+        with pytest.raises(HTTPError) as caught, urlopen(Request(f"{url}/v1/models/ranker/promote", b"{}")):  # noqa: S310  our own server
+            pytest.fail("it was promoted")
+        with caught.value as refused:
+            problem = json.loads(refused.read())
+        assert (caught.value.code, problem["type"]) == (409, "urn:midstream:model-refused")
+        assert problem["pointer"] == "$.placements.home.scorers[0].name"
 
 
 def test_versions_are_carried_elsewhere(tmp_path: Path, models) -> None:

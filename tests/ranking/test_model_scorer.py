@@ -85,7 +85,7 @@ def test_what_is_no_row_model_is_not_there():
 
 
 def test_without_the_model_the_blend_answers():
-    """The ladder goes on, the failure is named; with it, it answers without a timer."""
+    """A model without a version is no failure, one that breaks is named; with it, it answers without a timer."""
     config = parse_config(TEXT)
     plan = plans(config)["default"]
     assert [each.name for each in plan.scorers] == ["ranker", "blend"]
@@ -93,6 +93,9 @@ def test_without_the_model_the_blend_answers():
     frame = FeatureFrame(("score.popular", "rank.popular", "carts"), np.ones((2, 3), dtype=np.float32))
     failures: list[Failure] = []
     name, _ = asyncio.run(climb(plan, QUERY, frame, lambda: 1.0, failures))
+    assert (name, failures) == ("blend", [])
+    wrong = replace(plan, models=Models({"ranker": object()}))
+    name, _ = asyncio.run(climb(wrong, QUERY, frame, lambda: 1.0, failures))
     assert (name, [each.component for each in failures]) == ("blend", ["ranker"])
     assert "ModelUnavailable" in failures[0].reason
     loaded = plans(config, models=Models({"ranker": Sum(("carts", "score.popular"))}))["default"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from midstream.core.errors import ArtifactInvalid, ExtraMissing, Overloaded
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, ModelUnfit, Overloaded
 from midstream.serving.app import asgi
 
 
@@ -32,6 +32,11 @@ def test_failures_have_their_status(client):
     assert client.post("/v1/models/nobody/promote", {}).status_code == 404
     for failure, status, slug in (
         (ArtifactInvalid("0002: weight.npy does not match its SHA-256"), 409, "model-refused"),
+        (
+            ModelUnfit((Fault("$.placements.home.scorers[0].name", "came", "right", "docs/models.md"),)),
+            409,
+            "model-refused",
+        ),
         (ExtraMissing("lightgbm"), 409, "extra-missing"),
         (Overloaded("192 aliases"), 503, "overloaded"),
     ):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -11,10 +12,11 @@ from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import read_address
-from midstream.core.errors import FolderLocked, StoreUnavailable
+from midstream.core.errors import Fault, FolderLocked, ModelUnfit, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.model_views import ModelView, compared, model_view, model_views
 from midstream.engine.running import Running
+from midstream.serving.problems import Problem
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import Registry
 
@@ -63,6 +65,7 @@ def promote(folder: Path, config: Config, name: str, version: str = "", alias: s
     Raises:
         NotFound: No such version is there.
         ArtifactInvalid: It is refused.
+        ModelUnfit: It is refused because a placement that names it does not have what it reads.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server that has it open refused or did not answer.
     """
@@ -151,6 +154,16 @@ def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes
         message = f"{url} has the folder open and does not answer: {error}"
         raise StoreUnavailable(message) from error
     if not answer.is_success:
+        _raise_unfit(answer)
         message = f"{url} answered {answer.status_code}: {answer.text[:1_000]}"
         raise StoreUnavailable(message)
     return answer.content
+
+
+def _raise_unfit(answer: httpx.Response) -> None:
+    """Raise what a server refuses with faults as what it is here; return where it said something else."""
+    if answer.status_code != HTTPStatus.CONFLICT:
+        return
+    problem = msgspec.json.decode(answer.content, type=Problem)
+    if problem.errors:
+        raise ModelUnfit(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))

@@ -9,22 +9,21 @@ import msgspec
 from midstream.app.config import Config, Placement
 from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
-from midstream.app.relations import MODELS, SOURCES
+from midstream.app.relations import SOURCES
 from midstream.app.tables import read_tables
 from midstream.core.errors import ConfigInvalid, Fault
-from midstream.core.nearest import nearest
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
 from midstream.features.declarations import Declarations
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
-from midstream.models.model import is_row_model
 from midstream.ranking.acted import Acted, Exclusion
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
-from midstream.ranking.model_scorer import ModelScorer, missing_inputs
+from midstream.ranking.model_gate import unfit
+from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.top_k import TopK
@@ -204,25 +203,6 @@ def _require_names(made: Plan, where: str) -> None:
 
 
 def _require_inputs(made: Plan, where: str) -> None:
-    """Refuse a loaded model that reads what the placement does not have: it would never answer.
-
-    One that is not loaded is no fault: the next scorer answers until it is.
-    """
-    sources = tuple(each.name for each in (*made.sources, *made.floor, made.fill))
-    features = tuple(name for block in made.features for name in block.names)
-    faults: list[Fault] = []
-    for number, scorer in enumerate(made.scorers):
-        if not isinstance(scorer, ModelScorer) or scorer.name not in made.models.by_name:
-            continue
-        model = made.models.by_name[scorer.name]
-        place = f"{where}.scorers[{number}].name"
-        if not is_row_model(model):
-            came = f'"{scorer.name}" is loaded and turns no rows of features into scores.'
-            faults.append(Fault(place, came, "A ranker: trees, ftrl and the like.", MODELS))
-            continue
-        for name in missing_inputs(model, sources, features):
-            came = f'"{scorer.name}" reads "{name}", which this placement does not have.{nearest(name, features)}'
-            right = f"The feature in features = [...] of the placement, or the source. It has: {', '.join(features)}"
-            faults.append(Fault(place, came, right if features else f"{right}none", MODELS))
-    if faults:
-        raise ConfigInvalid(tuple(faults))
+    """Refuse a loaded model that reads what the placement does not have: it would never answer."""
+    if faults := unfit(made, made.models, lambda number: f"{where}.scorers[{number}].name"):
+        raise ConfigInvalid(faults)

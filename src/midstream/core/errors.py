@@ -128,6 +128,10 @@ class ItemUnknown(Invalid, NotFound):
     """A request is about an item that is not known, or was deleted."""
 
 
+class ModelUnfit(Invalid, ArtifactInvalid):
+    """A sound version of a model that a placement which names it could not use; the version in service stays."""
+
+
 class ConfigInvalid(Invalid):
     """The configuration cannot be used."""
 

@@ -6,16 +6,24 @@ rollback waits for no disk. What is refused at whichever step leaves what is in 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from midstream.core.errors import ArtifactInvalid, ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import (
+    ArtifactInvalid,
+    ConfigInvalid,
+    Fault,
+    MidstreamError,
+    ModelUnfit,
+    NotFound,
+    Overloaded,
+)
 from midstream.core.kinds import Kind
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
 from midstream.engine.model_views import ModelView, Standing, model_view, model_views
 from midstream.events.schema import Event, build
-from midstream.models.model import is_row_model
-from midstream.ranking.model_scorer import ModelScorer, missing_inputs
+from midstream.ranking.model_gate import unfit
+from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
 from midstream.training.registry import Loaded, Registry
 
@@ -39,6 +47,7 @@ class Champions:
         self._turn = asyncio.Lock()
         """One change at a time: at most one version more is loaded than what serves and what is warm."""
         engine.beside.append(self._set_gauges)
+        engine.after_swap.append(self._tell)
 
     def begin(self) -> None:
         """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
@@ -94,6 +103,7 @@ class Champions:
         Raises:
             NotFound: No such version is there.
             ArtifactInvalid: It is refused; what was in service stays.
+            ModelUnfit: It is refused because a placement that names it does not have what it reads; likewise.
             ExtraMissing: A library that reads it is not installed; likewise.
             ConfigInvalid: There is no such alias.
             Overloaded: As many aliases are kept as may be, or too many events wait.
@@ -160,18 +170,14 @@ class Champions:
 
     def _require_read(self, loaded: Loaded) -> None:
         """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
-        for plan in self._engine.plans.values():
-            names = (each.name for each in plan.scorers if isinstance(each, ModelScorer))
-            if loaded.name not in names:
-                continue
-            if not is_row_model(loaded.model):
-                message = f"{loaded.version}: it turns no rows of features into scores, as {plan.name!r} wants it to"
-                raise ArtifactInvalid(message)
-            sources = tuple(each.name for each in (*plan.sources, *plan.floor, plan.fill))
-            features = tuple(name for block in plan.features for name in block.names)
-            if missing := missing_inputs(loaded.model, sources, features):
-                message = f"{loaded.version}: it reads {', '.join(missing)}, which {plan.name!r} does not have"
-                raise ArtifactInvalid(message)
+        models = Models({loaded.name: loaded.model})
+        faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
+        if faults:
+            raise ModelUnfit(tuple(faults))
+
+    def _plans(self) -> tuple[Plan, ...]:
+        """Return the plans, each once: the default one may answer under other names too."""
+        return tuple({plan.name: plan for plan in self._engine.plans.values()}.values())
 
     def _serve(self, loaded: Loaded) -> list[Loaded]:
         """Put a version in service; nothing is awaited from the first change to the swap.
@@ -187,7 +193,6 @@ class Champions:
             self._warm[loaded.name] = before
         self._now[loaded.name] = loaded
         self._refused.pop(loaded.name, None)
-        self._tell()
         self._engine.metrics.count_model_swap(loaded.name)
         self._engine.serve_models(self._models())
         return gone
@@ -198,7 +203,9 @@ class Champions:
             if manifest is not None and self.registry.manifest_hash(name, version) != manifest:
                 message = f"{version}: its manifest is not the one that was promoted"
                 raise ArtifactInvalid(message)
-            self._now[name] = self.registry.load(name, version)
+            loaded = self.registry.load(name, version)
+            self._require_read(loaded)
+            self._now[name] = loaded
         except _Refusal as error:
             self._refuse(name, version, error)
             return False
@@ -210,16 +217,23 @@ class Champions:
         return next((each for each in held if each is not None and each.version == version), None)
 
     def _refuse(self, name: str, version: str, error: BaseException) -> None:
-        self._refused[name] = f"{version}: {type(error).__name__}: {error}"
+        self._refused[name] = f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
         self._engine.metrics.count_model_refusal(name)
         self._tell()
 
     def _tell(self) -> None:
-        """Say in health what is refused, and what answers instead."""
+        """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""
         told: list[str] = []
         for name, why in sorted(self._refused.items()):
             now = self._now.get(name)
             told.append(f"model {name} {why}; in service: {'none' if now is None else now.version}")
+        plans = self._plans()
+        for name in sorted({name for plan in plans for name in plan.model_names} - {*self._now, *self._refused}):
+            without = ", ".join(plan.name for plan in plans if name in plan.model_names)
+            told.append(f"model {name} has no version in service, answered without it: {without}")
+        # A change of the configuration may take from a ranker what it reads.
+        faults = [fault for plan in plans for fault in unfit(plan, plan.models, _place_of(plan))]
+        told.extend(f"{fault.where} {fault.came}" for fault in faults)
         if told:
             self._engine.concerns[CONCERN] = "; ".join(told)
         else:
@@ -236,6 +250,11 @@ def _models(loaded: Mapping[str, Loaded]) -> Models:
     return Models(
         {name: each.model for name, each in loaded.items()}, {name: each.version for name, each in loaded.items()}
     )
+
+
+def _place_of(plan: Plan) -> Callable[[int], str]:
+    """Return what points at the name of a scorer of a plan, by its place in the ladder."""
+    return lambda number: f"$.placements.{plan.name}.scorers[{number}].name"
 
 
 def _require_alias(alias: str) -> None:

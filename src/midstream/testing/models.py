@@ -9,7 +9,9 @@ from scipy.sparse import csr_matrix
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.model_views import ModelView
 from midstream.models.artifact import Draft
-from midstream.models.golden import item_content
+from midstream.models.examples import Examples
+from midstream.models.ftrl import FtrlOptions, fit_ftrl
+from midstream.models.golden import item_content, row_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
@@ -94,6 +96,28 @@ def publish_chain(registry: Registry, step: int, name: str = "near", items: int 
         metrics={"ndcg@20": step / 10},
     )
     return registry.publish(draft, item_content(model, Histories.of([[0, 1], [2]])))
+
+
+def write_ranked(folder: Path, features: Sequence[str] = ("carts",)) -> None:
+    """Write a configuration whose placement ``home`` is ranked by the model ``ranker`` and reads some features."""
+    declared = "".join(
+        f'[[features]]\nname = "{name}"\nkind = "count"\nscope = "item"\nactions = ["{name[:-1]}"]\n\n'
+        for name in ("carts", "views")
+    )
+    read = ", ".join(f'"{name}"' for name in features)
+    placement = f'features = [{read}]\nscorers = [{{ kind = "model", name = "ranker" }}]\n'
+    limits = CONFIG.partition("[[placements]]")[0]
+    (folder / "midstream.toml").write_text(f'{limits}{declared}[[placements]]\nname = "home"\n{placement}')
+
+
+def publish_linear(registry: Registry, inputs: Sequence[str] = ("carts",), name: str = "ranker") -> str:
+    """Publish a linear model of some columns, which prefers what has more of the first; return its version."""
+    values = np.repeat(np.arange(8, dtype=np.float32)[:, None], len(inputs), axis=1)
+    values = np.tile(values, (20, 1))
+    label = (values[:, 0] > 3).astype(np.float32)  # noqa: PLR2004  half of them
+    model = fit_ftrl(Examples.of_rows(tuple(inputs), values, label), FtrlOptions(bins=1, l1=0.0))
+    draft = Draft(name=name, kind="ftrl", inputs=model.inputs, options={"inputs": len(inputs)})
+    return registry.publish(draft, row_content(model, values[:8]))
 
 
 class FakeChampions:

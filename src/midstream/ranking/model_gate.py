@@ -1,0 +1,44 @@
+"""Says what keeps the loaded models of a plan from ranking there: asked before anything puts them in service.
+
+A ranker that reads a column which its placement does not have would fail at every request, so it is refused where a
+plan is made and where a version is promoted or found at a start, with the same words.
+"""
+
+from collections.abc import Callable
+
+from midstream.core.errors import Fault
+from midstream.core.nearest import nearest
+from midstream.core.types import Models
+from midstream.models.model import is_row_model
+from midstream.ranking.model_scorer import ModelScorer, missing_inputs
+from midstream.ranking.plan import Plan
+
+PAGE = "docs/models.md"
+
+
+def unfit(plan: Plan, models: Models, where: Callable[[int], str]) -> tuple[Fault, ...]:
+    """Return what the scorers of a plan cannot use of some models, none = they can be put in service.
+
+    A model that is not among them is no fault: the next scorer answers until it is.
+
+    Args:
+        plan: Whose scorers name models.
+        models: By name; those that no scorer of the plan names are passed over.
+        where: Returns a pointer to the name of a scorer, by its place in the ladder.
+    """
+    sources = tuple(each.name for each in (*plan.sources, *plan.floor, plan.fill))
+    features = tuple(name for block in plan.features for name in block.names)
+    faults: list[Fault] = []
+    for number, scorer in enumerate(plan.scorers):
+        if not isinstance(scorer, ModelScorer) or scorer.name not in models.by_name:
+            continue
+        model = models.by_name[scorer.name]
+        if not is_row_model(model):
+            came = f'"{scorer.name}" is loaded and turns no rows of features into scores.'
+            faults.append(Fault(where(number), came, "A ranker: trees, ftrl and the like.", PAGE))
+            continue
+        for name in missing_inputs(model, sources, features):
+            came = f'"{scorer.name}" reads "{name}", which this placement does not have.{nearest(name, features)}'
+            right = f"The feature in features = [...] of the placement, or the source. It has: {', '.join(features)}"
+            faults.append(Fault(where(number), came, right if features else f"{right}none", PAGE))
+    return tuple(faults)
