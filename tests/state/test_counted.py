@@ -18,9 +18,8 @@ ACTIONS = (*SETTINGS.action_names(), IMPRESSION)
 acts = st.lists(st.tuples(st.sampled_from((*ACTIONS, "item", "unheard")), st.integers(0, 4)), min_size=1, max_size=30)
 
 
-def events_of(acted):
+def events_of(acted, time_ms=START_MS):
     """Events in order, each some time after the one before, some with an id that came before."""
-    time_ms = START_MS
     found = []
     for name, number in acted:
         time_ms += 1_000
@@ -42,10 +41,13 @@ def events_of(acted):
     return found
 
 
-@given(acts, st.integers(1, 7))
-def test_the_times_are_those_of_the_events_that_were_counted(acted, size):
-    """Of each action the log time of its last event that is no duplicate, however the log is cut; kept by a restart."""
-    every = events_of(acted)
+@given(acts, st.integers(1, 7), st.sampled_from((START_MS, -1_000)))
+def test_the_times_are_those_of_the_events_that_were_counted(acted, size, began_ms):
+    """Of each action the log time of its last event that is no duplicate, however the log is cut; kept by a restart.
+
+    Log time 0 is a time as any other.
+    """
+    every = events_of(acted, began_ms)
     expected = dict.fromkeys(ACTIONS, 0)
     ids = set()
     for event in every:
@@ -64,7 +66,7 @@ def test_the_times_are_those_of_the_events_that_were_counted(acted, size):
     for table in (fold.counted, restored):
         assert {name: table.last_ms((name,)) for name in ACTIONS} == expected
         assert table.last_ms(("view", IMPRESSION)) == max(expected["view"], expected[IMPRESSION])
-        assert (table.begin, table.since_ms) == (0, START_MS + 1_000)
+        assert (table.begin, table.since_ms) == (0, began_ms + 1_000)
 
 
 def test_what_stands_for_events_that_are_gone_is_not_counted():
@@ -72,7 +74,7 @@ def test_what_stands_for_events_that_are_gone_is_not_counted():
     documents = build(events_of([("item", 1), ("item", 2)]))
     fold = Fold(SETTINGS)
     fold.begin_with(LogPosition(100), 2, [documents])
-    assert (fold.counted.begin, fold.counted.since_ms) == (100, 0)
+    assert (fold.counted.begin, fold.counted.since_ms) == (100, None)
     later = build([each._replace(log_time_ms=START_MS + 9_000) for each in events_of([("view", 1)])])
     fold.apply(LogPosition(100), later)
     assert (fold.counted.begin, fold.counted.since_ms) == (100, START_MS + 9_000)

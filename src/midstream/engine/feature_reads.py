@@ -98,10 +98,11 @@ def complete_since(fold: Fold, cells: Collection[Cell]) -> TimestampMs | None:
     counted = fold.counted
     if counted.begin == 0 or not cells:
         return None
-    held_ms = fold.log_time_ms - counted.since_ms if counted.since_ms else 0
+    since_ms = fold.log_time_ms if counted.since_ms is None else counted.since_ms
+    held_ms = fold.log_time_ms - since_ms
     if all(cell.window_ms and cell.window_ms + -(-cell.window_ms // BUCKETS) < held_ms for cell in cells):
         return None
-    return TimestampMs(counted.since_ms or fold.log_time_ms)
+    return TimestampMs(since_ms)
 
 
 def _view(fold: Fold, plans: Mapping[str, Plan], feature: AnyFeature, now_ms: int) -> FeatureView:

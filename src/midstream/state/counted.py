@@ -15,6 +15,8 @@ from midstream.state.settings import FoldSettings
 
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _BEGIN, _SINCE = 0, 1
+_NEVER = -1
+"""No log time: 0 is one."""
 _WORD: int = 8
 
 
@@ -30,7 +32,7 @@ class Counted:
         """Begin where nothing was counted."""
         self._names = (*settings.action_names(), IMPRESSION)
         self._has_cells = bool(settings.cells)
-        self._since = np.zeros(2, dtype=np.int64)
+        self._since = np.array([0, _NEVER], dtype=np.int64)
         self._last_ms = np.zeros(len(self._names), dtype=np.int64)
 
     @property
@@ -39,9 +41,10 @@ class Counted:
         return LogPosition(int(self._since[_BEGIN]))
 
     @property
-    def since_ms(self) -> int:
-        """Log time of the first event that was counted, 0 = none was."""
-        return int(self._since[_SINCE])
+    def since_ms(self) -> int | None:
+        """Log time of the first event that was counted, None = none was."""
+        found = int(self._since[_SINCE])
+        return None if found == _NEVER else found
 
     @property
     def bytes_now(self) -> int:
@@ -63,7 +66,7 @@ class Counted:
 
     def apply(self, batch: IndexedBatch) -> None:
         """Fold a batch. Cost: 5 µs."""
-        if not self._since[_SINCE] and batch.first >= self._since[_BEGIN]:
+        if self._since[_SINCE] == _NEVER and batch.first >= self._since[_BEGIN]:
             self._since[_SINCE] = batch.log_time_ms[0]
         if self._has_cells:
             seen = batch.kind == _IMPRESSION
