@@ -1,12 +1,13 @@
 """Kinds of item models by name: options are decoded, and what is wrong is named."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models import popular
 from midstream.models.histories import Histories, Interactions
-from midstream.models.kinds import ITEM_KINDS, item_kind
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import QUIET
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -67,3 +68,16 @@ def test_options_out_of_their_bounds_are_refused(name, option, value):
     """What would have no solution is a fault of the settings and not of the fit."""
     with pytest.raises(Invalid, match=option):
         item_kind(name).decoded({option: value})
+
+
+@pytest.mark.parametrize("name", sorted({**ITEM_KINDS, **ROW_KINDS}))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "inf", 1e300, -1.0])
+def test_no_option_takes_what_is_no_number_without_end_or_absurd(name, value):
+    """TOML can say nan and inf: they are faults of the file, and no traceback of a fit hours later."""
+    kind = ITEM_KINDS[name] if name in ITEM_KINDS else ROW_KINDS[name]
+    plain = msgspec.to_builtins(kind.decoded({}))
+    for option in [name for name, default in plain.items() if type(default) is float]:
+        if value == -1.0 and option == "low_pass_power":
+            continue  # an exponent, from -1 on
+        with pytest.raises(Invalid, match=option):
+            kind.decoded({option: value})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.errors import ConfigInvalid, ExtraMissing, FitStopped, ShapeMismatch
+from midstream.core.errors import ConfigInvalid, ExtraMissing, FitStopped, Invalid, ShapeMismatch
 from midstream.models.examples import Examples
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.model import Watch
@@ -160,6 +160,28 @@ def test_what_does_not_go_together_is_refused():
         fit_lambdamart(endless, FEW)
     with pytest.raises(FitStopped):
         fit_lambdamart(drawn(1), FEW, Watch(stopped=lambda: True))
+
+
+@pytest.mark.parametrize("objective", ["lambdarank", "binary"])
+@pytest.mark.parametrize("case", ["constant features", "all labels 0", "few rows"])
+def test_what_teaches_nothing_is_named(objective, case):
+    """A score that is the same for all orders nothing: it is an error that says so, and no version."""
+    examples = drawn(9)
+    if case == "constant features":
+        examples = replace(examples, values=np.zeros_like(examples.values))
+    elif case == "all labels 0":
+        examples = replace(examples, label=np.zeros_like(examples.label))
+    else:
+        examples = drawn(9, requests=3)
+    options = LambdaMartOptions(objective=objective, trees_max=5)
+    with pytest.raises(Invalid, match="Nothing was learned"):
+        fit_lambdamart(examples, options)
+
+
+def test_what_the_library_refuses_is_named():
+    """Its reason is told."""
+    with pytest.raises(Invalid, match="LightGBM refused"):
+        fit_lambdamart(drawn(1), msgspec.structs.replace(FEW, learning_rate=float("nan")))
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):

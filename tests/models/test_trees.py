@@ -278,3 +278,19 @@ def test_what_is_no_number_is_refused():
         replace(trees, threshold=endless, way=np.full_like(trees.way, RIGHT))
     with pytest.raises(ArtifactInvalid, match=str(LEAVES_MAX)):
         drawn(1, 40, LEAVES_MAX + 20)
+
+
+def test_a_tree_that_asks_nothing_is_a_number():
+    """LightGBM writes one leaf where it finds no split; alone that is a constant; without its value it is refused."""
+    data = lightgbm.Dataset(np.zeros((40, 2)), label=np.arange(40) % 4 == 0)
+    booster = lightgbm.train({"objective": "binary", "verbosity": -1}, data, 3)
+    text = booster.model_to_string()
+    assert "num_leaves=1\n" in text
+    trees = Trees.of_lightgbm(text)
+    asked = rows_of(1, 9, 2, 0.3)
+    assert trees.score(asked).tolist() == booster.predict(asked).astype(np.float32).tolist()
+    check_row_model(trees, asked, Trees.restore)
+    for damaged in ("leaf_value=\n", "leaf_value=x\n"):
+        begin, _, rest = text.partition("leaf_value=")
+        with pytest.raises(ArtifactInvalid):
+            Trees.of_lightgbm(begin + damaged + rest.partition("\n")[2])

@@ -55,7 +55,10 @@ _CODES = {"sum": SUM, "log": LOG, "one": ONE}
 Factors = Annotated[int, msgspec.Meta(ge=1, le=FACTORS_MAX)]
 Iterations = Annotated[int, msgspec.Meta(ge=1, le=ITERATIONS_MAX)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=THREADS_MAX)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Ridge = Annotated[float, msgspec.Meta(ge=1e-9, le=1e6)]
+"""Below it the equations have no solution in float32, above it all factors are 0; so NaN and infinity are refused."""
+Unobserved = Annotated[float, msgspec.Meta(ge=1e-9, le=1e3)]
+"""Times what an act weighs; above it acts say nothing."""
 Confidence: TypeAlias = Literal["sum", "log", "one"]
 
 
@@ -64,11 +67,11 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     factors: Factors = 64
     """Numbers an item and a user are made of, d. Time grows with it, memory by 4 bytes an item and user each."""
-    regularization: Positive = 0.003
+    regularization: Ridge = 0.003
     """λ: how much large factors cost, for each act and each pair that might have been one."""
     regularization_exponent: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     """ν: 1 = in proportion to the acts of a row, 0 = the same for each row, as the first paper had it."""
-    unobserved_weight: Positive = 0.01
+    unobserved_weight: Unobserved = 0.01
     """w: what "nothing was done" weighs, where an act weighs 1."""
     confidence: Confidence = "log"
     """Of the weights of a user's acts on an item: their ``sum``, log2(1 + sum) (1 for one act that weighs 1), or 1."""

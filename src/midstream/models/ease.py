@@ -46,7 +46,7 @@ _NO_SOLUTION = Fault(
 class EaseOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How each item is regressed on the others."""
 
-    regularization: Annotated[float, Meta(gt=0)] = 100.0
+    regularization: Annotated[float, Meta(gt=0, le=1e12)] = 100.0
     """Ridge lambda, more than 0, in units of what an item has in common with itself: about its number of users."""
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Share of a history that a prediction shall do without, 0 to less than 1: more = popular items weigh less."""

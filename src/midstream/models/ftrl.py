@@ -33,8 +33,10 @@ _FAR = 5.0
 """Standard deviations beyond which a value counts as so many: one wild value must not move the weight of all."""
 _PROBABILITY_MIN = 1e-15
 """Probabilities below it, and as near to 1, count as it in the log loss, which is then finite."""
-Positive = Annotated[float, msgspec.Meta(gt=0.0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+OPTION_MAX = 1e6
+"""Of steps and penalties: beyond it weights are 0 or no numbers, and infinity is refused."""
+Positive = Annotated[float, msgspec.Meta(gt=0.0, le=OPTION_MAX)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0, le=OPTION_MAX)]
 
 
 class FtrlOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

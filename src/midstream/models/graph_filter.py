@@ -47,7 +47,7 @@ class GraphFilterOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     factors: Annotated[int, Meta(ge=1, le=4096)] = 256
     """Singular vectors of the low-pass filter; fewer where there are not as many users or items."""
-    low_pass: Annotated[float, Meta(ge=0)] = 0.3
+    low_pass: Annotated[float, Meta(ge=0, le=1e6)] = 0.3
     """Weight beta of the low-pass filter: 0 = the linear filter alone."""
     sharpening: Annotated[float, Meta(ge=0, le=2.7)] = 0.0
     """Length T of the sharpening step: 0 = none (GF-CF), up to 2.7, from where the step overshoots."""

@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ConfigInvalid, ExtraMissing, Fault
+from midstream.core.errors import ConfigInvalid, ExtraMissing, Fault, Invalid
 from midstream.models.examples import Examples
 from midstream.models.model import QUIET, Watch
-from midstream.models.trees import LEAVES_MAX, Trees
+from midstream.models.trees import LEAVES_MAX, TREES_MAX, Trees
 
 PAGE = "docs/models.md"
 GRADES_MAX = 1_024
@@ -31,6 +31,11 @@ NDCG_AT = 10
 """Places that stopping looks at."""
 Whole = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Part = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+RIDGE_MAX = 1e6
+"""Of ``l2``: leaves of so many rows are a millionth of what they say; NaN and infinity are refused too."""
+WEIGHT_MAX = 1e4
+"""A row that counts as ten thousand is alone in the fit."""
 
 
 class LambdaMartOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,14 +43,14 @@ class LambdaMartOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     objective: Literal["lambdarank", "binary"] = "lambdarank"
     """The order within each request by label, or the probability that a label is above 0."""
-    trees_max: Whole = 300
+    trees_max: Annotated[int, msgspec.Meta(ge=1, le=TREES_MAX)] = 300
     leaves_max: Annotated[int, msgspec.Meta(ge=2, le=LEAVES_MAX)] = 31
-    learning_rate: float = 0.05
+    learning_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.05
     leaf_rows_min: Whole = 20
-    l2: float = 1.0
-    column_share: Share = 1.0
+    l2: Annotated[float, msgspec.Meta(ge=0.0, le=RIDGE_MAX)] = 1.0
+    column_share: Part = 1.0
     """Of the features, those that each tree may ask."""
-    row_share: Share = 1.0
+    row_share: Part = 1.0
     """Of the rows, those that each tree is fitted on."""
     bins: Annotated[int, msgspec.Meta(ge=2, le=65_535)] = 255
     """Distinct values of a feature that are told apart."""
@@ -55,7 +60,7 @@ class LambdaMartOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """``position``: what people click because it stood high is estimated beside and left out (LambdaMART alone; all
     ``trees_max`` trees are fitted, since later clicks, which hang on places too, cannot judge it).
     ``propensity``: what came of a row counts by 1 / propensity: as its gain, or with ``binary`` as its weight."""
-    weight_max: float = 20.0
+    weight_max: Annotated[float, msgspec.Meta(ge=1.0, le=WEIGHT_MAX)] = 20.0
     """The most that a row counts by its propensity."""
     later_share: Share = 0.2
     """Of the requests, the latest, by which the number of trees is chosen and which are not fitted on."""
@@ -81,6 +86,8 @@ def fit_lambdamart(examples: Examples, options: LambdaMartOptions | None = None,
     Raises:
         ConfigInvalid: ``debias`` or the labels do not go with the objective.
         ExtraMissing: LightGBM is not installed.
+        Invalid: Nothing was learned: no tree asks anything, so all rows would score the same. Such a model orders as
+            none does, and hides that; it is not made. Or the library refused what it was given, and said why.
         FitStopped: The watch said so.
     """
     options = options or LambdaMartOptions()
@@ -90,17 +97,39 @@ def fit_lambdamart(examples: Examples, options: LambdaMartOptions | None = None,
     if not is_judged:
         earlier = examples
     grades = _grades(examples, options)
+    try:
+        text = _fitted(library, (earlier, later if is_judged else None), options, grades, watch)
+    except library.basic.LightGBMError as error:
+        right = "Features and options that LightGBM takes."
+        raise Invalid((Fault("$.options", f"LightGBM refused the fit: {error}.", right, PAGE),)) from error
+    found = Trees.of_lightgbm(text, examples.names)
+    if not len(found.feature):
+        came = f"Nothing was learned of {len(earlier):,} rows: no feature tells what is worth more from what is not."
+        right = "Labels and features that differ, and more rows than leaf_rows_min on both sides of a split."
+        raise Invalid((Fault("$.examples", came, right, PAGE),))
+    return found
+
+
+def _fitted(
+    library: Any,  # noqa: ANN401  # as _library
+    parts: tuple[Examples, Examples | None],
+    options: LambdaMartOptions,
+    grades: NDArray[np.float64],
+    watch: Watch,
+) -> str:
+    """Return what the library fits on the first part, up to the best tree by the second where there is one."""
+    earlier, later = parts
     first = _dataset(library, earlier, options, grades)
     callbacks: list[Any] = [_told(watch, options.trees_max)]
     judges: list[Any] = []
-    if is_judged:
+    if later is not None:
         judges = [_dataset(library, later, options, grades, first)]
         callbacks.append(library.early_stopping(options.patience, verbose=False))
     booster = library.train(
         _parameters(options, grades), first, options.trees_max, valid_sets=judges, callbacks=callbacks
     )
-    text: str = booster.model_to_string()  # up to the best tree, where there was a judge
-    return Trees.of_lightgbm(text, examples.names)
+    text: str = booster.model_to_string()
+    return text
 
 
 def _library() -> Any:  # noqa: ANN401  # the package brings no types that fit

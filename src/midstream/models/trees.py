@@ -136,6 +136,8 @@ class Trees:
     def of_lightgbm(cls, text: str, inputs: Sequence[str] | None = None) -> "Trees":
         """Return the trees of a model that LightGBM wrote (``Booster.model_to_string`` or ``save_model``).
 
+        A tree of one leaf asks nothing: it adds the same to every row.
+
         Args:
             text: All of it.
             inputs: Names of its features, in order; None = as the text names them.
@@ -147,7 +149,7 @@ class Trees:
         """
         try:
             return _read(text, inputs)
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, OverflowError) as error:
             message = f"this is no model of LightGBM's: {type(error).__name__}: {error}"
             raise ArtifactInvalid(message) from error
 
@@ -264,7 +266,7 @@ def _read_tree(told: Mapping[str, str]) -> dict[str, Sequence[float]]:
     nodes, leaf_order, below = _in_order(left, right)
     counts = _whole(told["leaf_count"], leaves)
     ways = [_way(kinds[node], float(exact[node])) for node in nodes]
-    limits = np.where(np.array(ways) & ALONE, 0.0, rounded_down(exact[nodes]))
+    limits = np.where(np.array(ways, dtype=np.uint8) & ALONE, 0.0, rounded_down(exact[nodes]))
     return {
         "feature": [split[node] for node in nodes],
         "threshold": limits.tolist(),
