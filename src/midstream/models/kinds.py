@@ -17,6 +17,8 @@ from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
+from midstream.models.sasrec import SasrecOptions, fit_sasrec
+from midstream.models.sequence import Sequence
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
@@ -92,6 +94,10 @@ def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch
     return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
 
 
+def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_sasrec(interactions, msgspec.convert(options, SasrecOptions, from_attributes=True), watch)
+
+
 @dataclass(frozen=True, slots=True)
 class RowKind:
     """One kind of row model: options, and how it is fitted. ``models.loading`` reads it again."""
@@ -138,11 +144,19 @@ _GRAPH_FILTER_SPACE: Space = {
     "user_power": Range(0.1, 0.6),
     "item_power": Range(0.3, 0.6),
 }
+_SASREC_SPACE: Space = {
+    "factors": (32, 64, 128),
+    "blocks": Range(1, 3, whole=True),
+    "dropout": Range(0.1, 0.7),
+    "learning_rate": Range(3e-4, 3e-3, log=True),
+    "epochs": Range(5, 100, log=True, whole=True),
+}
 ITEM_KINDS: Mapping[str, ItemKind] = {
     "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
+    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE),
 }
 """Name → kind."""
 
