@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.core.errors import ArtifactInvalid
@@ -164,6 +164,7 @@ def test_what_is_published_is_loaded(tmp_path):
     assert (found.score(asked) == trees.score(asked)).all()
 
 
+@example([-3.4028235677973366e38], [0.0])
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.lists(st.floats(width=32, allow_nan=False), min_size=1))
 def test_a_threshold_decides_alike_when_it_is_rounded_down(thresholds, values):
     """Every float32 is above the float32 exactly when it is above the float64."""

@@ -336,4 +336,4 @@ def rounded_down(exact: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the largest float32 that is not above each number: a float32 is above the one if above the other."""
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
-    return np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+        return np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
