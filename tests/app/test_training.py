@@ -14,6 +14,7 @@ import pytest
 from midstream.app import training
 from midstream.app.config import Config
 from midstream.app.fitting import Fitting, Trained, acts_of, fit_and_publish, model_named
+from midstream.app.inspection import LogView
 from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
@@ -21,6 +22,8 @@ from midstream.core.errors import FitStopped, Invalid, NotFound
 from midstream.engine import child
 from midstream.engine.child import Ended
 from midstream.models import kinds
+from midstream.models.golden import HISTORIES_MAX
+from midstream.models.histories import Histories
 from midstream.models.model import QUIET, Watch
 from midstream.testing.item_models import BESIDE, Beside
 from midstream.training.registry import Registry
@@ -101,6 +104,27 @@ def test_a_training_publishes_what_it_fitted_and_says_on_what(place: Path) -> No
     assert [share for _, share in told] == sorted(share for _, share in told)
     assert told[0][0] == "reading"
     assert told[-1] == ("publishing", 1.0)
+
+
+def test_nobodys_history_is_in_a_version(place: Path) -> None:
+    """Golden questions hold no act, weight or time of anybody, so a version from before an erasure holds nobody."""
+    config = config_of(place)
+    arrays = registry(place).read("liked", fitted(place, "liked").version).arrays
+    acts = acts_of(Fitting(place, config, "liked", 1), model_named(config, "liked"), LogView(place), QUIET)
+    assert "golden.time_ms" not in arrays
+    asked = Histories(*(arrays[f"golden.{name}"] for name in ("row", "weight", "start")))  # type: ignore[arg-type]
+    real = {each.row.tobytes() for each in _each(acts.histories(1_000)[0])}
+    made = [each.row.tobytes() for each in _each(asked)]
+    assert len(real) == USERS
+    assert len(made) == HISTORIES_MAX
+    assert real.isdisjoint(made)
+    assert {len(each) // 4 for each in made} != {6}
+    again = registry(place).read("liked", fitted(place, "liked").version).arrays
+    assert (again["golden.row"] == asked.row).all()
+
+
+def _each(histories: Histories) -> list[Histories]:
+    return [histories.part(number, number + 1) for number in range(len(histories))]
 
 
 def test_the_same_log_configuration_and_seed_give_the_same_files(place: Path) -> None:
@@ -201,8 +225,6 @@ def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
 
 def test_questions_have_new_items_and_a_history(place: Path) -> None:
     """What is right was not known before; nobody without a history is asked."""
-    from midstream.app.inspection import LogView
-
     config = config_of(place)
     fitting = Fitting(place, config, "taste", 1)
     acts = acts_of(fitting, model_named(config, "taste"), LogView(place), QUIET)

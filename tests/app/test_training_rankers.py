@@ -104,6 +104,20 @@ def test_a_ranker_learns_from_slates_and_their_outcomes(place: Path) -> None:
     assert fitted(place, "clicks").metrics == done.metrics
 
 
+def test_no_row_that_was_learned_from_is_in_a_version(place: Path) -> None:
+    """Golden rows are drawn around what the model compares with: prices here are whole numbers, those are not."""
+    done = fitted(place, "clicks")
+    values = Registry(place / "data" / "models").read("clicks", done.version).arrays["golden.values"]
+    assert values.shape == (256, 2)
+    unknown = np.isnan(values).mean(axis=0)
+    assert ((unknown > 0.05) & (unknown < 0.25)).all()
+    price, views = (values[np.isfinite(values).all(axis=1)]).T
+    assert not ((price == np.round(price)) & (views == np.round(views))).all()
+    assert np.mean(price == np.round(price)) < 0.6
+    assert price.min() < 5
+    assert price.max() > 25
+
+
 def test_a_log_without_slates_is_replayed(place: Path) -> None:
     """The candidates before each act; the order in which they were served is not known."""
     done = fitted(place, "again")

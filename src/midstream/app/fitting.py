@@ -28,7 +28,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window
-from midstream.models.golden import item_content, row_content
+from midstream.models.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.kinds import ROW_KINDS, item_kind
 from midstream.models.model import Watch
 from midstream.state.sizes import sizes_max
@@ -128,7 +128,7 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
     draft = _draft(fitting, model, options, window, metrics)
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
-    return draft, item_content(fitted, acts.histories(model.acts_max)[0]), dict(acts.left_out)
+    return draft, item_content(fitted, made_histories(len(acts.vocabulary), model.seed)), dict(acts.left_out)
 
 
 def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:
@@ -160,7 +160,7 @@ def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit:
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
     draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
-    return draft, row_content(fitted, rows.values), {}
+    return draft, row_content(fitted, made_rows(fitted, model.seed)), {}
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:

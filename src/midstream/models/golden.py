@@ -5,6 +5,9 @@ another order. Expected and found may differ by 1e-4 of the largest expected num
 for a row model): sums of float32 whose order a linear algebra library chooses by the CPU differ by about
 2^-24 times the root of their length, which is 2e-6 at 1,000 terms, and a fold-in that solves a system magnifies that
 by its condition, some ten. What this is to find is off by the size of the numbers themselves.
+
+The inputs are made up from a seed and what the model says of itself, so a version, which never changes, holds nobody's
+acts: who is erased is in none of them.
 """
 
 from collections.abc import Mapping
@@ -21,10 +24,59 @@ from midstream.models.model import ItemModel, RowModel
 TOLERANCE = 1e-4
 HISTORIES_MAX = 16
 ROWS_MAX = 256
+HISTORY_ACTS_MAX = 20
+"""Acts of a history that is made up."""
 BEST = 20
 """Best items asked for."""
 COLUMNS_MAX = 4_096
 """Items whose scores are kept, evenly spread over the rows of the vocabulary: 256 KiB at 16 histories."""
+
+
+def made_histories(items: int, seed: int) -> Histories:
+    """Return 16 histories that nobody has: rows of the vocabulary drawn at random, without times.
+
+    Args:
+        items: Rows of the vocabulary; at least one.
+        seed: The same gives the same.
+    """
+    dice = np.random.default_rng(seed)
+    sizes = dice.integers(1, HISTORY_ACTS_MAX + 1, HISTORIES_MAX)
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    acts = int(start[-1])
+    row = dice.integers(0, items, acts).astype(np.int32)
+    return Histories(row, dice.integers(1, 4, acts).astype(np.float32), start)
+
+
+def made_rows(model: RowModel, seed: int) -> Score:
+    """Return 256 rows (256, inputs) that nobody has, an eighth of their values NaN.
+
+    A column's values are at and around what the model compares it with (thresholds of trees, edges and mean of a linear
+    model), which is in its arrays anyway; those of a column that it compares with nothing are normal.
+    """
+    dice = np.random.default_rng(seed)
+    values = dice.standard_normal((ROWS_MAX, len(model.inputs)))
+    for column, marks in enumerate(_marks(model)):
+        if len(marks):
+            spread = float(np.ptp(marks)) / 2 or max(1.0, float(np.abs(marks).max()))
+            is_apart = dice.random(ROWS_MAX) >= 0.25  # noqa: PLR2004  the others are exactly at a mark
+            values[:, column] = dice.choice(marks, ROWS_MAX) + spread * values[:, column] * is_apart
+    values[dice.random(values.shape) < 1 / 8] = np.nan
+    largest = np.finfo(np.float32).max / 4
+    return np.clip(values, -largest, largest).astype(np.float32)
+
+
+def _marks(model: RowModel) -> list[NDArray[np.float64]]:
+    """Return the finite numbers that each input is compared with, as far as the model has any."""
+    arrays, columns = model.arrays(), range(len(model.inputs))
+    if "feature" in arrays and "threshold" in arrays:
+        feature, threshold = arrays["feature"], arrays["threshold"].astype(np.float64)
+        found = [threshold[feature == column] for column in columns]
+    elif "edges" in arrays and "mean" in arrays:
+        edges, mean = arrays["edges"].astype(np.float64), arrays["mean"].astype(np.float64)
+        found = [np.append(edges[column], mean[column]) for column in columns]
+    else:
+        found = [np.empty(0) for _ in columns]
+    return [each[np.isfinite(each)] for each in found]
 
 
 def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> Content:
@@ -32,7 +84,8 @@ def item_content(model: ItemModel, histories: Histories, files: Mapping[str, byt
 
     Args:
         model: Fitted.
-        histories: Some that it may be asked about; the first 16 are used. At least one.
+        histories: Some that it may be asked about, such as ``made_histories``; the first 16 are used and kept as they
+            are, so real ones would outlive an erasure. At least one.
         files: What a library wrote of it.
 
     Raises:
@@ -60,7 +113,8 @@ def row_content(model: RowModel, values: Score, files: Mapping[str, bytes] | Non
 
     Args:
         model: Fitted.
-        values: Some rows of its inputs, (n, inputs), NaN = unknown; the first 256 are used. At least one.
+        values: Some rows of its inputs, (n, inputs), NaN = unknown, such as ``made_rows``; the first 256 are used and
+            kept as they are. At least one.
         files: What a library wrote of it.
 
     Raises:
