@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import SourceUnavailable
-from midstream.core.types import Models, Moment
+from midstream.core.types import Index, Models, Moment, Score
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
+from midstream.retrieval import item_model
 from midstream.retrieval.item_model import Als, Content, Ease, Graph, ItemModelSource, Sequence, TwoTower
 from midstream.state.hashing import id_hash
 from midstream.state.last_items import last_acts
@@ -119,7 +120,35 @@ def test_items_that_are_gone_or_were_never_there_are_left_out() -> None:
     assert proposed(shop, Als(model="m"), model, user_id="ann") == ["b", "c", "g"]
     shop.delete("b")
     shop.put("c", available=False)
-    assert proposed(shop, Als(model="m", limit=4), model, user_id="ann") == ["g"]
+    for limit in (1, 2, 4):
+        assert proposed(shop, Als(model="m", limit=limit), model, user_id="ann") == ["g"]
+
+
+def test_a_source_whose_best_items_are_gone_asks_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times as many, until its limit is filled, the model has no more, or it was asked for all that it may be."""
+    shop, asked = shop_of("ahg"), list[int]()
+
+    class Asked(Beside):
+        def best(self, history: Histories, k: int) -> tuple[Index, Score]:
+            asked.append(k)
+            return super().best(history, k)
+
+    plain = model_of(sessions=("ab", "ab", "ab", "ac", "ac", "ad", "ae", "af", "ag"))
+    counts = plain.beside.copy()
+    counts[0, 1:] = np.arange(7, 0, -1)  # of a: b, c, d, e, f, g, h
+    model = Asked(plain.vocabulary, counts)
+    shop.act("view", "ann", "a")
+    monkeypatch.setattr(item_model, "ASKED_AGAIN_MIN", 3)
+    assert proposed(shop, Als(model="m", limit=1), model, user_id="ann") == ["g"]
+    assert asked == [2, 8]
+    asked.clear()
+    monkeypatch.setattr(item_model, "ASKED_MAX", 5)
+    assert proposed(shop, Als(model="m", limit=1), model, user_id="ann") == []
+    assert asked == [2, 5]
+    asked.clear()
+    shop.put("b")
+    assert proposed(shop, Als(model="m", limit=1), model, user_id="ann") == ["b"]
+    assert asked == [2]
 
 
 def test_items_that_the_model_does_not_know_say_nothing() -> None:

@@ -25,6 +25,12 @@ from midstream.state.vocabulary import Vocabulary
 
 HISTORY_ITEMS_MAX = 50
 """Acts of a history: what is kept of each user, and of each session."""
+ASKED_AGAIN_MIN = 1_000
+"""Items that a model is asked for where too few can be served; then ``ASKED_TIMES`` as many."""
+ASKED_TIMES = 4
+ASKED_MAX = 64_000
+"""The most that it is asked for: 1,000, 4,000, 16,000, 64,000 after the limit, so five times at most. A shop whose
+64,000 best items are gone needs a newer model; other sources answer meanwhile."""
 
 
 class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +59,8 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; none without a history. Cost: that of the model's ``best``, and about 50 µs.
 
+        Where too few of the best can be served the model is asked for more, up to ``ASKED_MAX``, five times at most.
+
         Raises:
             SourceUnavailable: The model of that name is of a kind that does not score items.
         """
@@ -74,15 +82,16 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def _best(self, model: ItemModel, one: Histories, moment: Moment) -> Proposal:
         """Return the best items of a history that can be served, and unless they are wanted none of its own."""
         seen = np.unique(one.row)
-        rows, score = model.best(one, self.limit + len(seen))
-        if not self.allow_history_items:
-            rows, score = _where(~np.isin(rows, seen), rows, score)
-        hashes = model.vocabulary.hashes[rows]
-        item_index = moment.table(Vocabulary).item_indices_of_hashes(hashes)
-        servable = item_index >= 0
-        servable[servable] = moment.table(Items).available[item_index[servable]]
-        item_index, score = _where(servable, item_index, score)
-        return Proposal(item_index[: self.limit], score[: self.limit])
+        k = self.limit + len(seen)
+        while True:
+            rows, score = model.best(one, k)
+            is_all = len(rows) < k or k >= ASKED_MAX
+            if not self.allow_history_items:
+                rows, score = _where(~np.isin(rows, seen), rows, score)
+            found = _servable(model, rows, score, moment)
+            if is_all or len(found.item_index) >= self.limit:
+                return Proposal(found.item_index[: self.limit], found.score[: self.limit])
+            k = min(max(ASKED_AGAIN_MIN, ASKED_TIMES * k), ASKED_MAX)
 
 
 class Als(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="als", kw_only=True):
@@ -136,6 +145,14 @@ SERVES: Mapping[str, tuple[str, ...]] = {
 }
 """Kinds of models that each kind of source answers with; a kind of model that is in no list answers with any."""
 _NOTHING = Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
+
+
+def _servable(model: ItemModel, rows: Index, score: NDArray[np.float32], moment: Moment) -> Proposal:
+    """Return the items of some rows that can be served, in their order."""
+    item_index = moment.table(Vocabulary).item_indices_of_hashes(model.vocabulary.hashes[rows])
+    servable = item_index >= 0
+    servable[servable] = moment.table(Items).available[item_index[servable]]
+    return Proposal(item_index[servable], score[servable])
 
 
 def _where(keep: NDArray[np.bool_], item: Index, score: NDArray[np.float32]) -> tuple[Index, NDArray[np.float32]]:
