@@ -18,7 +18,7 @@ from midstream.app.inspection import LogView
 from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
-from midstream.core.errors import FitStopped, Invalid, NotFound
+from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid, NotFound
 from midstream.engine import child
 from midstream.engine.child import Ended
 from midstream.models import kinds
@@ -121,6 +121,15 @@ def test_nobodys_history_is_in_a_version(place: Path) -> None:
     assert {len(each) // 4 for each in made} != {6}
     again = registry(place).read("liked", fitted(place, "liked").version).arrays
     assert (again["golden.row"] == asked.row).all()
+
+
+def test_a_fit_that_could_have_no_number_is_not_begun(place: Path) -> None:
+    """The folder that is in the way is named at once."""
+    (place / "data" / "models" / "liked" / "999999999-000000000000").mkdir(parents=True)
+    told: list[str] = []
+    with pytest.raises(ArtifactInvalid, match="999999999-000000000000"):
+        fitted(place, "liked", Watch(lambda text, _: told.append(text)))
+    assert told == []
 
 
 def _each(histories: Histories) -> list[Histories]:

@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier
 
 import msgspec
 import numpy as np
@@ -88,6 +90,32 @@ def test_versions_are_numbered_and_named_after_their_manifest(tmp_path: Path) ->
     assert versions(tmp_path / "nowhere") == []
 
 
+def test_the_last_number_is_named_and_nothing_is_written_after_it(tmp_path: Path) -> None:
+    """A number of ten digits would be no version."""
+    (tmp_path / "999999998-000000000000").mkdir()
+    assert written(tmp_path).name.startswith("999999999-")
+    there = versions(tmp_path)
+    with pytest.raises(ArtifactInvalid, match=r"999999999-.*no version can follow"):
+        written(tmp_path)
+    assert [each.name for each in sorted(tmp_path.iterdir())] == there
+
+
+def test_writers_beside_each_other_take_different_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight at once, which all had written their files before the first took a number."""
+    together, write_files = Barrier(8), artifacts._write_files
+
+    def wait(temporary: Path, content: Content) -> dict[str, artifacts.ArtifactFile]:
+        files = write_files(temporary, content)
+        together.wait()
+        return files
+
+    monkeypatch.setattr(artifacts, "_write_files", wait)
+    with ThreadPoolExecutor(8) as pool:
+        names = sorted(pool.map(lambda seed: written(tmp_path, model_of(seed=seed)).name, range(8)))
+    assert [name[:4] for name in names] == [f"{number:04d}" for number in range(1, 9)]
+    assert versions(tmp_path) == names == sorted(each.name for each in tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (2, 3)])
 @pytest.mark.parametrize("kind", ["<f4", "<f8", "<i4", "|u1", "|b1", "<U5", ">i4"])
 def test_arrays_of_every_shape_and_type_come_back(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
@@ -160,6 +188,10 @@ def test_a_folder_that_is_not_as_it_was_written_is_refused(tmp_path: Path, damag
         read_artifact(damage(written(tmp_path)))
 
 
+def _deep(levels: int) -> msgspec.Raw:
+    return msgspec.Raw(b"[" * levels + b"]" * levels)
+
+
 def _rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> Path:
     """Change the manifest of a version as somebody would who names the folder after it."""
     told = msgspec.json.decode((path / artifacts.MANIFEST).read_bytes())
@@ -177,6 +209,7 @@ def _rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> Pat
         (lambda told: told.update(shoe_size=44), "shoe_size"),
         (lambda told: told.update(number=3), "number 3"),
         (lambda told: told.update(options=[]), "cannot be read"),
+        (lambda told: told.update(options={"a": _deep(100_000)}), "cannot be read"),
     ],
 )
 def test_a_manifest_of_another_schema_is_refused(
@@ -185,6 +218,46 @@ def test_a_manifest_of_another_schema_is_refused(
     """Even where the folder is named after it: another schema, a field that is not known, a wrong type."""
     with pytest.raises(ArtifactInvalid, match=text):
         read_manifest(_rewritten(written(tmp_path), change))
+
+
+def _npy(header: str) -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            _npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}") + bytes(length)
+            for shape, length in (
+                ("(-1, -8)", 32),
+                ("(0, 4611686018427387904)", 0),
+                ("(True,)", 4),
+                ("(-1,)", 0),
+                ("(2.0,)", 8),
+                ("3", 12),
+                (f"({'1, ' * 28})", 4),
+            )
+        ),
+        _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,"),
+        _npy("{'descr': '<f4', 'shape': (1"),
+        _npy("[" * 110),
+        _npy("{'descr': ['<f4'], 'fortran_order': False, 'shape': (1,)}"),
+        _npy("{'descr': {}, 'fortran_order': False, 'shape': (1,)}"),
+        _npy("'"),
+        _npy("")[:9],
+        b"",
+    ],
+)
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path, content: bytes) -> None:
+    """Though length and hash are right: shapes of nothing, lengths below 0, texts that are no header."""
+    path = written(tmp_path)
+    (path / "weight.npy").write_bytes(content)
+    told = {"bytes": len(content), "sha256": sha256(content).hexdigest()}
+    path = _rewritten(path, lambda manifest: manifest["files"].update({"weight.npy": told}))  # type: ignore[attr-defined]
+    with pytest.raises(ArtifactInvalid, match="weight"):
+        load(read_artifact(path))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
-from midstream.models.artifact import Content, Draft, Window
+from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.kinds import ROW_KINDS, item_kind
 from midstream.models.model import Watch
@@ -97,14 +97,17 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
         Invalid: There are no acts to learn from.
         FitStopped: The watch said so; nothing was published.
         LogDamaged: The log cannot be trusted.
-        ArtifactInvalid: What was fitted does not answer as it did when it is read again; nothing was published.
+        ArtifactInvalid: What was fitted does not answer as it did when it is read again, or no number is left for a
+            version; nothing was published.
     """
     model = model_named(fitting.config, fitting.name)
+    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models)
+    next_number(registry.folder / model.name)  # an hour is not spent on what can have no name
     work = _fit_rows if model.kind in ROW_KINDS else _fit_items
     log = LogView(fitting.folder)
     draft, content, left_out = work(fitting, model, log, watch, limit)
     watch.step("publishing", 1.0)
-    published = Registry(DataFolder(fitting.folder / DATA_NAME).models).publish(draft, content)
+    published = registry.publish(draft, content)
     return Trained(model.name, published, draft.window.counts, left_out, draft.metrics)
 
 

@@ -8,13 +8,16 @@ own, aligned. They are read, not mapped: what was verified is then what answers,
 mapped file that somebody cuts short ends the process at the next request that touches it.
 """
 
+import fcntl
 import io
 import math
 import mmap
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import tokenize
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +38,8 @@ FILES_MAX = 1_000
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 """What a model may be called."""
 VERSION = re.compile(r"(\d{4,9})-[0-9a-f]{12}\Z")
+NUMBER_MAX = 999_999_999
+"""Of a version: what ``VERSION`` has digits for."""
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}\Z")
 _TEMPORARY = ".writing-"
 _PIECE_BYTES = 1 << 24
@@ -42,6 +47,20 @@ _PIECE_BYTES = 1 << 24
 _HEADER_BYTES_MAX = 1 << 17
 _DTYPES = frozenset("biufUS")
 _HASH_DIGITS = 12
+_NO_HEADER = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What NumPy raises of text that is no header: it reads it as a Python literal."""
+_WRITERS_MAX = 100
+"""Of one process in one folder, those that were interrupted among them."""
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,29 +166,58 @@ def write_artifact(folder: Path, draft: Draft, content: Content) -> str:
         The version, such as ``0007-3fa9c2d41b22``: also the name of its folder.
 
     Raises:
-        ArtifactInvalid: A name that cannot be used, an array of objects, or more files than may be.
+        ArtifactInvalid: A name that cannot be used, an array of objects, more files than may be, or no number is left.
         OSError: The disk; what was begun is removed.
     """
     _require_writable(draft, content)
     folder.mkdir(parents=True, exist_ok=True)
-    number = max((int(each.partition("-")[0]) for each in versions(folder)), default=0) + 1
-    temporary = folder / f"{_TEMPORARY}{number:04d}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    next_number(folder)
+    temporary = _temporary(folder)
     try:
         files = _write_files(temporary, content)
         fields = {name: getattr(draft, name) for name in Draft.__struct_fields__}
-        manifest = Manifest(**fields, schema_version=SCHEMA_VERSION, number=number, files=files)
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        _write(temporary / MANIFEST, (text,))
-        _sync_folder(temporary)
-        version = f"{number:04d}-{sha256(text).hexdigest()[:_HASH_DIGITS]}"
-        temporary.rename(folder / version)
+        with locked(folder):  # a number is taken when its folder has a name: nobody else may be between the two
+            number = next_number(folder)
+            manifest = Manifest(**fields, schema_version=SCHEMA_VERSION, number=number, files=files)
+            text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+            _write(temporary / MANIFEST, (text,))
+            _sync_folder(temporary)
+            version = f"{number:04d}-{sha256(text).hexdigest()[:_HASH_DIGITS]}"
+            temporary.rename(folder / version)
         _sync_folder(folder)
-    except OSError:
+    except (OSError, ArtifactInvalid):
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
         raise
     return version
+
+
+def next_number(folder: Path) -> int:
+    """Return the number of the next version of a model.
+
+    Raises:
+        ArtifactInvalid: There is none left.
+    """
+    there = versions(folder)
+    number = 1 + (int(there[-1].partition("-")[0]) if there else 0)
+    if number > NUMBER_MAX:
+        message = f"{there[-1]} of {folder.name} has the last number there is: no version can follow; remove its folder"
+        raise ArtifactInvalid(message)
+    return number
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others from giving a version of this model its name; waits for at most the writing of a manifest.
+
+    Raises:
+        OSError: The folder is not there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and so for a process that ends
 
 
 def versions(folder: Path) -> list[str]:
@@ -205,7 +253,7 @@ def read_manifest(folder: Path) -> Manifest:
             message = f"{folder.name}: it has schema {schema}, this release reads {SCHEMA_VERSION}"
             raise ArtifactInvalid(message)
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         message = f"{folder.name}: the manifest cannot be read: {error}"
         raise ArtifactInvalid(message) from error
     if manifest.number != int(named[1]):
@@ -264,6 +312,19 @@ def _require_writable(draft: Draft, content: Content) -> None:
     if len(content.arrays) + len(content.files) > FILES_MAX:
         message = f"{len(content.arrays) + len(content.files)} files came, at most {FILES_MAX} may be"
         raise ArtifactInvalid(message)
+
+
+def _temporary(folder: Path) -> Path:
+    """Make a folder of one's own, the end of whose name is the number of this process."""
+    for number in range(_WRITERS_MAX):
+        path = folder / f"{_TEMPORARY}{number:02d}-{os.getpid()}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    message = f"{_WRITERS_MAX} versions are being written in {folder.name}"
+    raise FileExistsError(message)
 
 
 def _write_files(temporary: Path, content: Content) -> dict[str, ArtifactFile]:
@@ -333,14 +394,15 @@ def _parse(name: str, content: memoryview) -> NDArray[np.generic]:
     try:
         release = np.lib.format.read_magic(header)
         shape, is_fortran, kind = np.lib.format.read_array_header_1_0(header)
-    except ValueError as error:
-        message = f"{name} is no array: {error}"
+        lengths_fit = all(type(each) is int and each >= 0 for each in shape)
+        length = header.tell() + math.prod(shape) * kind.itemsize
+        if release != (1, 0) or is_fortran or kind.kind not in _DTYPES or not lengths_fit or length != len(content):
+            message = f"{name} is no array as they are written: another order, type, shape or length"
+            raise ArtifactInvalid(message)
+        return np.ndarray(shape, dtype=kind, buffer=content, offset=header.tell())
+    except _NO_HEADER as error:
+        message = f"{name} is no array: {type(error).__name__}: {error}"
         raise ArtifactInvalid(message) from error
-    length = header.tell() + math.prod(shape) * kind.itemsize
-    if release != (1, 0) or is_fortran or kind.kind not in _DTYPES or length != len(content):
-        message = f"{name} is no array as they are written: another order, type or length"
-        raise ArtifactInvalid(message)
-    return np.ndarray(shape, dtype=kind, buffer=content, offset=header.tell())
 
 
 def _sync_folder(path: Path) -> None:

@@ -72,7 +72,7 @@ def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) ->
     except ArtifactInvalid as error:
         message = f"{artifact.version}: {error}"
         raise ArtifactInvalid(message) from error
-    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError, RecursionError) as error:
         # Hashes say that this is what was written, so it was written by something else than what reads it.
         message = f"{artifact.version}: it is no {manifest.kind}: {type(error).__name__}: {error}"
         raise ArtifactInvalid(message) from error
