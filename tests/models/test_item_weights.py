@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
+from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.item_weights import limited, strongest
 from midstream.models.model import best_said
@@ -56,9 +57,19 @@ def test_a_history_is_the_sum_of_its_rows_in_order(seed: int) -> None:
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, 1.5]), max_size=9), st.integers(0, 10))
 def test_what_is_said_of_nothing_is_left_out(values: list[float], k: int) -> None:
-    """Items of the lowest score are never among the best; the others are as a sort says."""
+    """Items of score 0 are never among the best, wherever 0 lies; the others are as a sort says."""
     scores = np.array(values, dtype=np.float32)
     rows, found = best_said(scores, k)
-    said = [row for row in range(len(values)) if values[row] > min(values)]
+    said = [row for row in range(len(values)) if values[row] != 0.0]
     assert rows.tolist() == sorted(said, key=lambda row: (-values[row], row))[:k]
     assert found.tolist() == [values[row] for row in rows]
+
+
+def test_a_score_below_0_makes_nothing_of_what_is_not_related() -> None:
+    """One negative weight does not bring all items that are related to nothing among the best."""
+    weights = np.zeros((5, 5), dtype=np.float32)
+    weights[0, 1], weights[0, 2] = 2.0, -1.0
+    model = ItemToItem.of(vocabulary_of(5), csr_matrix(weights))
+    rows, scores = model.best(Histories.of([[0]]), 5)
+    assert rows.tolist() == [1, 2]
+    assert scores.tolist() == [2.0, -1.0]

@@ -126,7 +126,7 @@ class Content:
         return found
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
-        """Return the k items of the highest scores of one history, less those of the very lowest."""
+        """Return the k items of the highest scores of one history, less those of score 0: nothing in common."""
         return best_said(self.scores(history)[0], k)
 
     def with_items(

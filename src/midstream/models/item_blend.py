@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
-from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_of, best_said
+from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_of
 from midstream.models.vocabulary import ItemVocabulary
 
 Real = NDArray[np.float64]
@@ -73,8 +73,18 @@ class ItemBlend:
         return total
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
-        """Return the k items of the highest scores of one history, less those of the very lowest."""
-        return best_said(self.scores(history)[0], k)
+        """Return the k items of the highest scores of one history, less those that all parts that count leave out.
+
+        Cost: that of all items sorted by each part.
+        """
+        scores = self.scores(history)[0]
+        said = np.full(len(scores), -np.inf, dtype=np.float32)
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            if weight:
+                rows, _ = part.best(history, len(scores))
+                said[rows] = scores[rows]
+        rows = best_of(said, k)
+        return rows, scores[rows]
 
     def arrays(self) -> Arrays:
         """Return the weights, and the arrays of part number n as ``n.name``."""

@@ -45,7 +45,10 @@ class ItemToItem:
         return found
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
-        """Return the k items of the highest scores of one history, best first; see ``ItemModel``."""
+        """Return the k items of the highest scores of one history, best first; see ``ItemModel``.
+
+        Left out are those of score 0: no act of the history has a weight that is about them.
+        """
         return best_said(self.scores(history)[0], k)
 
     def arrays(self) -> Arrays:

@@ -34,14 +34,18 @@ class ItemModel(Protocol):
     def scores(self, histories: Histories) -> Score:
         """Return a score for each history and item, (histories, items), higher is better, never NaN.
 
-        One history alone gets what it gets among others. An empty history gets one number for all items.
+        One history alone gets what it gets among others. An empty history gets one number for all items. A model that
+        can say nothing of an item, because nothing in the history is related to it, gives it exactly 0.
         """
         ...
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k items of the highest scores of one history, best first; equal ones by row.
 
-        The same as sorting ``scores``; items of the history are among them. Fewer, where it says nothing of others.
+        The same as sorting ``scores``, less the items that the history says nothing of; items of the history are among
+        them. Which these are the model knows: all items of an empty history; else in a model of relations (item to
+        item, content) those of a score of exactly 0, whatever the sign of the others; in a model in which everything is
+        related to everything (factors, popularity) none.
         """
         ...
 
@@ -123,8 +127,9 @@ def best_of(scores: Score, k: int) -> Index:
 def best_said(scores: Score, k: int) -> tuple[Index, Score]:
     """Return the k items of the highest of some scores (n,), best first, of equal ones the lower row first.
 
-    Items of the very lowest score are left out: a history says nothing of them, as an empty one of any.
+    Items of a score of exactly 0 are left out: a history says nothing of them, as an empty one of any. What speaks
+    against an item, a score below 0, is said.
     """
-    said = np.where(scores > scores.min(initial=np.inf), scores, np.float32(-np.inf))
+    said = np.where(scores != 0.0, scores, np.float32(-np.inf))
     rows = best_of(said, k)
     return rows, scores[rows]

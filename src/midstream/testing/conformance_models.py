@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.types import Score
 from midstream.models.histories import Histories
@@ -14,17 +15,25 @@ Item = TypeVar("Item", bound=ItemModel)
 Row = TypeVar("Row", bound=RowModel)
 
 
-def check_item_model(model: Item, histories: Histories, read: Callable[[Arrays], Item]) -> None:
+Silent = Callable[[Histories], NDArray[np.bool_]]
+"""Of one history, which items it says nothing of, (items,)."""
+
+
+def check_item_model(
+    model: Item, histories: Histories, read: Callable[[Arrays], Item], silent: Silent | None = None
+) -> None:
     """Check an item model over some histories, an empty one among them.
 
     Promised: a finite score for each history and item; one history alone gets what it gets among others, to the bit;
-    ``best`` is what sorting says, at most k and without repeats; an empty history prefers nothing; what is written
-    and read again scores the same, to the bit; asking changes nothing.
+    ``best`` is what sorting says, at most k and without repeats, less exactly those items that the history says nothing
+    of, which are all of an empty one; an empty history prefers nothing; what is written and read again scores the same,
+    to the bit; asking changes nothing.
 
     Args:
         model: What is checked.
         histories: At least three, one of them empty.
         read: Makes the same model of its ``arrays``.
+        silent: Says which items are left out; None = those of score 0, or none.
     """
     empty = [number for number in range(len(histories)) if histories.start[number] == histories.start[number + 1]]
     require(len(histories) > 2 and bool(empty), "the check is given three histories, one of them empty")  # noqa: PLR2004
@@ -40,7 +49,7 @@ def check_item_model(model: Item, histories: Histories, read: Callable[[Arrays],
     for number in range(len(histories)):
         one = histories.part(number, number + 1)
         require(bool((model.scores(one)[0] == scores[number]).all()), "one history alone scores as among others")
-        _check_best(model, one, scores[number])
+        _check_best(model, one, scores[number], silent)
     require(_same(before, model.arrays()), "asking changes nothing")
 
 
@@ -64,16 +73,25 @@ def check_row_model(model: Row, values: Score, read: Callable[[Arrays], Row]) ->
     require(_same(before, model.arrays()), "asking changes nothing")
 
 
-def _check_best(model: ItemModel, one: Histories, scores: Score) -> None:
+def _check_best(model: ItemModel, one: Histories, scores: Score, silent: Silent | None) -> None:
     """Check that the best items of a history are those of the highest scores."""
+    left_out = np.ones(len(scores), dtype=np.bool_)
+    every, _ = model.best(one, len(scores))
+    left_out[every] = False
+    if not len(one.row):
+        require(bool(left_out.all()), "an empty history says nothing of any item")
+    elif silent is not None:
+        require(bool((left_out == silent(one)).all()), "best leaves out exactly what the history says nothing of")
+    else:
+        fits = not left_out.any() or bool((left_out == (scores == 0.0)).all())
+        require(fits, "best leaves out exactly what the history says nothing of, which is scored 0, or nothing")
+    said = np.where(left_out, np.float32(-np.inf), scores)
     for k in (1, min(5, len(scores)), len(scores) + 1):
         rows, found = model.best(one, k)
         require(rows.dtype == np.int32 and found.dtype == np.float32, "best gives int32 and float32")
         require(len(rows) <= k and len(np.unique(rows)) == len(rows), "best gives at most k, each once")
-        require(bool((rows == best_of(scores, k)[: len(rows)]).all()), "best is what sorting says")
+        require(bool(np.array_equal(rows, best_of(said, k))), "best is what sorting says")
         require(bool((found == scores[rows]).all()), "best gives the scores of its rows")
-        said = int(np.count_nonzero(scores != scores.min()))
-        require(len(rows) >= min(k, said), "best leaves out only what the history says nothing of")
 
 
 def _same(before: Arrays, after: Arrays) -> bool:

@@ -9,7 +9,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
 from midstream.models.kinds import ItemKind
-from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_of
+from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_said
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -43,9 +43,7 @@ class Beside:
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k best by sorting; items that were never beside one of the history are left out."""
         scores = self.scores(history)[0]
-        rows = best_of(scores, k)
-        rows = rows[scores[rows] > 0.0]
-        return rows, scores[rows]
+        return best_said(scores, k)
 
     def arrays(self) -> Arrays:
         """Return the counts."""
