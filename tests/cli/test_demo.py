@@ -1,5 +1,8 @@
 """The demo replays what it says, counts what it says, and runs through a real server."""
 
+import asyncio
+import re
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -8,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.config import Config
+from midstream.app.fitting import Trained
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.importing import import_file
 from midstream.app.inspection import LogView
-from midstream.cli import demo, demo_data, demo_score
+from midstream.app.running import CONFIG_NAME, config_of
+from midstream.cli import demo, demo_data, demo_replay, demo_score, demo_training
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
 from midstream.core.errors import Invalid, StoreUnavailable
+from midstream.simulation.connection import Connection, Item, Slate
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=200), st.integers(11, 14))
@@ -33,6 +39,74 @@ def test_popularity_is_exact(clicks, kept):
             counts[click] += 1
     finally:
         demo_score._KEPT_MAX = before
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 9)), min_size=1, max_size=60))
+def test_the_lift_is_that_of_the_same_questions(rows):
+    """Shares are those of the questions that both were asked, the difference is theirs, and chance is never a lift."""
+    score = demo_score.Score()
+    for trained, engine, session in rows:
+        both = demo_score.Answers(["x"] if engine else [], ["x"] if trained else [], [], [])
+        score.count("x", both, session)
+        score.count("x", demo_score.Answers(["x"], None, [], None), session)
+    hits = (sum(each[0] for each in rows), sum(each[1] for each in rows))
+    assert (score.trained_since_half.hits, score.engine_since_half.hits) == hits
+    assert len(score.lift) == score.trained_since_half.clicks == len(rows)
+    found = score.lift.difference()
+    assert found.mean == pytest.approx((hits[0] - hits[1]) / len(rows))
+    said = str(score.lift)
+    assert f"{demo_score.Rate(hits[0], len(rows))} with the trained model" in said
+    assert f"{demo_score.Rate(hits[1], len(rows))} without" in said
+    assert f"same {len(rows):,} questions" in said
+    if hits[0] <= hits[1]:
+        assert "no lift" in said
+
+
+def test_a_lift_is_said_to_be_one_or_none():
+    """Better in every session is a lift, the same the other way round is worse, half and half is none."""
+    verdicts = {"a lift": (True, False), "it is worse": (False, True), "chance": (None, None)}
+    for verdict, (trained, engine) in verdicts.items():
+        lift = demo_score.Lift()
+        for number in range(100):
+            odd = number % 2 == 1
+            lift.trained.append(odd if trained is None else trained)
+            # One more with the model than without is chance too.
+            lift.engine.append(not odd and number > 0 if engine is None else engine)
+            lift.session.append(number)
+        assert verdict in str(lift), verdict
+    assert "nothing can be said" in str(demo_score.Lift())
+
+
+def test_both_placements_are_asked_the_same_and_take_turns(tmp_path):
+    """One question to each, differing in nothing else; which comes first changes with each question counted."""
+    replay = demo_replay.Replay(demo_data.DemoData("", "", ()), "", tmp_path, Config(), 0.0)
+    asked: list[dict[str, object]] = []
+
+    class Recorder(Connection):
+        async def ask(self, question):
+            asked.append(dict(question))
+            return Slate((Item(str(question["placement"])),), None, read_your_writes=True)
+
+    question = {"session_id": "s", "n": 10, "min_log_position": "p"}
+    recorder = Recorder("http://127.0.0.1:1")
+    assert asyncio.run(replay._ask(recorder, question, 0.0)) == {"default": ["default"]}
+    replay.training = demo_training.Training(1.0, Trained("order", "0001-0", {}, {}, {}))
+    for _ in range(2):
+        found = asyncio.run(replay._ask(recorder, question, 0.0))
+        assert found == {"default": ["default"], "trained": ["trained"]}
+        replay.score.count("x", demo_score.Answers([], [], [], []), 0)
+    assert [each.pop("placement") for each in asked] == ["default", "default", "trained", "trained", "default"]
+    assert all(each == question for each in asked)
+
+
+def test_a_training_that_fails_is_told_and_the_demo_goes_on(tmp_path):
+    """A log without a click: no model, and the reason in one line."""
+    (tmp_path / CONFIG_NAME).write_text(demo._CONFIG + demo_training.CONFIG)
+    told = demo_training.train_beside(tmp_path, config_of(tmp_path))
+    assert told.done is None
+    assert str(told).startswith("No model was trained: ")
+    assert "no replay examples" in str(told)
+    assert "\n" not in str(told)
 
 
 def test_sessions_follow_time_and_silence():
@@ -93,16 +167,32 @@ def test_demo_runs_without_data(monkeypatch, capsys):
     assert "0 answers had not seen it" in said
     assert "midstream import" in said
     assert said.count("recommended before") == 3
+    assert "midstream, with the trained model" in said
+    assert "was trained at half time" in said
+    questions = re.search(r"with the trained model, 0\.\d+ without, same (\d+) questions", said)
+    assert questions is not None, said
+    assert int(questions[1]) > 20
+    assert "lift" in said.split("same", 1)[1]
 
 
 def test_a_slow_start_leaves_time_for_sessions(monkeypatch, capsys):
-    """Where the start took all of the time the demo still replays something."""
+    """Where the start, and the training then, took all of the time the demo still goes on, and without a model too."""
     monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
+    monkeypatch.setattr(demo, "REPLAY_S_MIN", 2.0)
+
+    def train_too_long(*_: object) -> demo_training.Training:
+        time.sleep(2.5)
+        return demo_training.Training(2.5, None, "its time is over")
+
+    monkeypatch.setattr(demo_replay, "train_beside", train_too_long)
     monkeypatch.setattr(demo, "TOTAL_S", -10.0)
     with pytest.raises(SystemExit) as left:
         main(["demo", "--sessions", "20", "--no-pause"])
-    assert left.value.code == 0
-    assert "20 of 20" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert left.value.code == 0, said
+    assert "20 of 20" in said
+    assert "No model was trained: its time is over" in said
+    assert "nothing can be said of a lift" in said
 
 
 def test_import_goes_through_the_server_that_has_the_folder(tmp_path):

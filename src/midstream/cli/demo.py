@@ -32,6 +32,7 @@ colour = "category"
 [snapshots]
 mode = "off"
 """
+"""What ``cli.demo_training`` says of models and placements comes behind it."""
 
 
 @app.command("demo")
@@ -46,7 +47,7 @@ def command(
 ) -> None:
     """Replay real sessions through a real server.
 
-    Before each click it is asked for recommendations, then it learns from the click.
+    Before each click it is asked for recommendations, then it learns from the click. At half time a model is trained.
     """
     from midstream.cli.demo_data import find_data
 
@@ -60,6 +61,7 @@ def run(data: "DemoData", until: float) -> "Replay":
     """Start a server in a folder that is thrown away, and replay."""
     from midstream.app.running import CONFIG_NAME
     from midstream.cli.demo_server import running_server
+    from midstream.cli.demo_training import CONFIG
 
     clicks = sum(len(each.clicks) for each in data.sessions)
     out.print(f"{data.name}: {data.note}", markup=False)
@@ -68,7 +70,7 @@ def run(data: "DemoData", until: float) -> "Replay":
         out.print(f"starting the engine ({_COMPILES})", markup=False)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midstream-demo-")))
-        (folder / CONFIG_NAME).write_text(_CONFIG, "utf-8")
+        (folder / CONFIG_NAME).write_text(_CONFIG + CONFIG, "utf-8")
         with err.status("starting the engine") as status:
             url = stack.enter_context(
                 running_server(
@@ -100,10 +102,12 @@ def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
 
 def show_sessions(replay: "Replay", pause_s: float) -> None:
     """Show the last sessions, and say how to go on."""
-    from midstream.cli.demo_view import OWN_DATA, live, session_table
+    from midstream.cli.demo_view import OWN_DATA, lift_lines, live, session_table
 
     if not out.is_terminal:
         out.print(live(replay))
+    for line in lift_lines(replay):
+        out.print(line, markup=False)
     time.sleep(pause_s)
     left = len(replay.data.sessions) - replay.score.sessions
     if left:

@@ -2,12 +2,13 @@
 
 The frozen engine is the same pipeline, plan and configuration over the state that the log gave at half time. It is
 asked in this process about the same sessions, clicks included, and never learns; so the difference is the learning.
+From half time on the server is asked twice about each click, with the model that was trained then and without it.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_from_the_beginning
 from midstream.app.wiring import plans
 from midstream.cli.demo_data import DemoData, DemoSession
-from midstream.cli.demo_score import TOP, Popularity, Score, Shown
+from midstream.cli.demo_score import DEFAULT, TOP, TRAINED, Answers, Popularity, Score, Shown
+from midstream.cli.demo_training import Training, train_beside
 from midstream.core.types import Moment, Query, TimestampMs
 from midstream.engine.answers import query_of
 from midstream.engine.types import Ask
@@ -27,6 +29,8 @@ from midstream.state.fold import Fold
 VISITORS = 8
 """At once: enough to share syncs, few enough that two cores also have time for this side."""
 ITEMS_A_REQUEST = 200
+SECOND_HALF_S_MIN = 20.0
+"""Even where the training took all of the time: a model that nobody asks shows nothing."""
 SHOWN_CLICKS = range(4, 9)
 """Sessions of that many clicks fit a screen and have something to show."""
 
@@ -61,7 +65,7 @@ class Replay:
     folder: Path
     config: Config
     until: float
-    """On the monotonic clock: no session begins later."""
+    """On the monotonic clock: no session begins later, unless the training took what was left."""
     score: Score = field(default_factory=Score)
     shown: deque[Shown] = field(default_factory=lambda: deque[Shown](maxlen=3))
     stage: str = "starting"
@@ -70,6 +74,12 @@ class Replay:
     """Spent replaying, without the pause at half time."""
     popularity: Popularity = field(default_factory=Popularity)
     frozen: Frozen | None = None
+    training: Training | None = None
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """What is asked about a click: from the promotion on the placement with the trained model too."""
+        return (DEFAULT,) if self.training is None or self.training.done is None else (DEFAULT, TRAINED)
 
     async def run(self, draw: Callable[[], None], every_s: float) -> None:
         """Replay all of it; ``draw`` is called every so often."""
@@ -79,9 +89,10 @@ class Replay:
             waiting = deque(self.data.sessions)
             began = time.monotonic()
             await self._play(waiting, len(waiting) // 2, began + (self.until - began) / 2)
-            self.stage = "half time: freezing a copy of the engine"
-            self.frozen = await asyncio.to_thread(self._freeze)
-            await self._play(waiting, 0, self.until)
+            self.stage = "half time: training a model, and freezing a copy of the engine"
+            train = asyncio.to_thread(train_beside, self.folder, self.config)
+            self.training, self.frozen = await asyncio.gather(train, asyncio.to_thread(self._freeze))
+            await self._play(waiting, 0, max(self.until, time.monotonic() + SECOND_HALF_S_MIN))
             self.stage = "done"
         finally:
             drawing.cancel()
@@ -112,28 +123,45 @@ class Replay:
         connection = Connection(self.url)
         try:
             while len(waiting) > leave and time.monotonic() < until:
-                await self._visit(connection, waiting.popleft())
+                place = len(self.data.sessions) - len(waiting)
+                await self._visit(connection, waiting.popleft(), place)
         finally:
             await connection.close()
 
-    async def _visit(self, connection: Connection, session: DemoSession) -> None:
-        """Replay one session: ask, then tell, click by click."""
+    async def _ask(
+        self, connection: Connection, question: Mapping[str, object], acknowledged: float
+    ) -> dict[str, list[str]]:
+        """Return what each placement recommends, by its name.
+
+        Which is asked first changes from question to question: clicks of other visitors may come between the two.
+        """
+        score, found = self.score, dict[str, list[str]]()
+        placements = self.placements[:: -1 if len(score.lift) % 2 else 1]
+        for placement in placements:
+            asked = time.perf_counter()
+            slate = await connection.ask({**question, "placement": placement})
+            answered = time.perf_counter()
+            score.ask_ms.append((answered - asked) * 1e3)
+            if slate.read_your_writes is not None:
+                score.unseen += not slate.read_your_writes
+                if not found:
+                    score.fresh_ms.append((answered - acknowledged) * 1e3)
+            found[placement] = [item.id for item in slate.items]
+        return found
+
+    async def _visit(self, connection: Connection, session: DemoSession, place: int) -> None:
+        """Replay one session, which is the so-manieth: ask, then tell, click by click."""
         score, shown = self.score, Shown(session.session_id)
         who = {"session_id": session.session_id, **({"user_id": session.user_id} if session.user_id else {})}
         token: dict[str, str] = {}
         acknowledged = 0.0
         for number, click in enumerate(session.clicks):
-            asked = time.perf_counter()
-            slate = await connection.ask({**who, "n": TOP, **token})
-            answered = time.perf_counter()
-            score.ask_ms.append((answered - asked) * 1e3)
-            if slate.read_your_writes is not None:
-                score.fresh_ms.append((answered - acknowledged) * 1e3)
-                score.unseen += not slate.read_your_writes
-            engine = [item.id for item in slate.items]
+            found = await self._ask(connection, {**who, "n": TOP, **token}, acknowledged)
+            engine, trained = found[DEFAULT], found.get(TRAINED)
             if number:
                 frozen = None if self.frozen is None else await self.frozen.top(session, shown.clicks)
-                score.count(click, engine, self.popularity.top(shown.clicks[-1:]), frozen)
+                popular = self.popularity.top(shown.clicks[-1:])
+                score.count(click, Answers(engine, trained, popular, frozen), place)
             sent = time.perf_counter()
             told = await connection.tell({"type": session.action, **who, "item_id": click})
             acknowledged = time.perf_counter()
@@ -142,7 +170,7 @@ class Replay:
             token = {"min_log_position": told.log_position}
             self.popularity.learn(click)
             shown.clicks.append(click)
-            shown.recommended.append(engine)
+            shown.recommended.append(trained or engine)
         score.sessions += 1
         if len(shown.clicks) in SHOWN_CLICKS:
             self.shown.append(shown)
@@ -150,7 +178,7 @@ class Replay:
     def _freeze(self) -> Frozen:
         """Fold the log as it is now; the server has it open and goes on."""
         fold = state_from_the_beginning(self.folder, self.config, LogView(self.folder))
-        plan = plans(self.config, self.folder)["default"]
+        plan = plans(self.config, self.folder)[DEFAULT]
         return Frozen(fold, plan)
 
 

@@ -1,4 +1,7 @@
-"""What the demo counts: hits of the engine, of popularity and of the frozen engine, and how long everything took."""
+"""What the demo counts: hits of the engine, with a trained model and without, of popularity and of the frozen engine.
+
+And how long everything took.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -6,7 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from midstream.evaluation.statistics import Difference, Resampling, difference
+
 TOP = 10
+DEFAULT, TRAINED = "default", "trained"
+"""The placements that are asked: without the trained model, and with it."""
 _KEPT_MAX = 400
 """Items of the list of the most clicked: ten and as many as one session may leave out, with ample room."""
 
@@ -71,6 +78,58 @@ class Shown:
     recommended: list[list[str]] = field(default_factory=list[list[str]])
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was recommended before one click."""
+
+    engine: Collection[str]
+    """Without the trained model."""
+    trained: Collection[str] | None
+    """With it; None = there is none yet."""
+    popular: Collection[str]
+    frozen: Collection[str] | None
+    """None = there is no frozen engine yet."""
+
+
+@dataclass(slots=True)
+class Lift:
+    """Hits with the trained model and without, of the same questions."""
+
+    trained: list[bool] = field(default_factory=list[bool])
+    engine: list[bool] = field(default_factory=list[bool])
+    session: list[int] = field(default_factory=list[int])
+    """Of each question: clicks of one session are alike, so chance is judged by sessions."""
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.session)
+
+    def difference(self) -> Difference:
+        """Return the share of hits with the model less that without, and how sure that is.
+
+        There is a question at least.
+        """
+        trained, engine = np.array(self.trained, dtype=np.float64), np.array(self.engine, dtype=np.float64)
+        return difference(trained, engine, np.array(self.session, dtype=np.int64), Resampling())
+
+    def __str__(self) -> str:
+        """Return what the trained model brought, in a sentence that says so where that is nothing."""
+        if not self.session:
+            return "No question was asked with the trained model, so nothing can be said of a lift."
+        found = self.difference()
+        if found.low > 0:
+            verdict = "a lift"
+        elif found.high < 0:
+            verdict = "no lift: it is worse"
+        else:
+            verdict = "no lift that can be told from chance"
+        with_model, without = Rate(sum(self.trained), len(self)), Rate(sum(self.engine), len(self))
+        return (
+            f"hit rate@{TOP} {with_model} with the trained model, {without} without, same {len(self):,} questions: "
+            f"{found.mean:+.3f} (95 %: {found.low:+.3f} to {found.high:+.3f}), {verdict}"
+        )
+
+
 @dataclass(slots=True)
 class Score:
     """All that is counted. Rates are over the second and later clicks of each session."""
@@ -82,6 +141,8 @@ class Score:
     engine_since_half: Rate = field(default_factory=Rate)
     popularity_since_half: Rate = field(default_factory=Rate)
     frozen_since_half: Rate = field(default_factory=Rate)
+    trained_since_half: Rate = field(default_factory=Rate)
+    lift: Lift = field(default_factory=Lift)
     ask_ms: list[float] = field(default_factory=list[float])
     tell_ms: list[float] = field(default_factory=list[float])
     fresh_ms: list[float] = field(default_factory=list[float])
@@ -90,16 +151,19 @@ class Score:
     """Answers that had not seen the click before."""
     is_second_half: bool = False
 
-    def count(
-        self, click: str, engine: Collection[str], popular: Collection[str], frozen: Collection[str] | None
-    ) -> None:
-        """Count one click beside what each had recommended before it."""
-        self.engine.add(hit=click in engine)
-        self.popularity.add(hit=click in popular)
-        if frozen is not None:
-            self.engine_since_half.add(hit=click in engine)
-            self.popularity_since_half.add(hit=click in popular)
-            self.frozen_since_half.add(hit=click in frozen)
+    def count(self, click: str, answers: Answers, session: int) -> None:
+        """Count one click of a session, which has a number, beside what each had recommended before it."""
+        self.engine.add(hit=click in answers.engine)
+        self.popularity.add(hit=click in answers.popular)
+        if answers.frozen is not None:
+            self.engine_since_half.add(hit=click in answers.engine)
+            self.popularity_since_half.add(hit=click in answers.popular)
+            self.frozen_since_half.add(hit=click in answers.frozen)
+        if answers.trained is not None:
+            self.trained_since_half.add(hit=click in answers.trained)
+            self.lift.trained.append(click in answers.trained)
+            self.lift.engine.append(click in answers.engine)
+            self.lift.session.append(session)
 
 
 def quantiles_text(values_ms: Sequence[float]) -> str:

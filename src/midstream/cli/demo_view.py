@@ -37,9 +37,17 @@ def live(replay: Replay) -> Group:
     for name in ("", "so far", "since half time"):
         rates.add_column(name, justify="right" if name else "left")
     rates.add_row("midstream", str(score.engine), str(score.engine_since_half))
+    rates.add_row("midstream, with the trained model", "", str(score.trained_since_half))
     rates.add_row("frozen at half time", "", str(score.frozen_since_half))
     rates.add_row("most popular", str(score.popularity), str(score.popularity_since_half))
     return Group(Text(replay.stage, style="bold"), figures, rates)
+
+
+def lift_lines(replay: Replay) -> tuple[str, ...]:
+    """Return what was trained and what it brought, in lines; none before half time."""
+    if replay.training is None:
+        return ()
+    return ("", str(replay.training), str(replay.score.lift))
 
 
 def line(replay: Replay) -> str:
@@ -53,7 +61,8 @@ def line(replay: Replay) -> str:
         f"hit rate@{TOP} {score.engine}, popular {score.popularity}",
     ]
     if score.frozen_since_half.clicks:
-        since = f"{score.engine_since_half}, frozen {score.frozen_since_half}, popular {score.popularity_since_half}"
+        since = f"{score.engine_since_half}, trained {score.trained_since_half}, "
+        since += f"frozen {score.frozen_since_half}, popular {score.popularity_since_half}"
         parts.append(f"since half time {since}")
     return "; ".join(parts)
 
