@@ -224,11 +224,11 @@ def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
             await task
 
     asyncio.run(run())
-    training._remove_leftovers(left.parent)
+    registry(place).clean()
     assert list(left.parent.iterdir()) == []
     mine = place / "data" / "models" / "liked" / f".writing-0001-{os.getpid()}"
     mine.mkdir()
-    training._remove_leftovers(left.parent)
+    registry(place).clean()
     assert mine.exists(), "what a process that is at work writes stays"
 
 

@@ -1,8 +1,6 @@
 """Trainings: a process of its own for each, followed, bounded and cleaned up after."""
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -17,7 +15,7 @@ from midstream.core.errors import FitStopped
 from midstream.engine import child
 from midstream.engine.child import Ended, Notify, nobody
 from midstream.engine.folder import DataFolder
-from midstream.models.artifact import leftovers
+from midstream.training.registry import Registry
 
 CHILD = "midstream.app.training_child"
 GRACE_S = 60.0
@@ -49,11 +47,12 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> T
         made_ms=Outside().clock(),
         beside_server=read_address(data.root) is not None,
     )
-    _remove_leftovers(data.models / name)
+    registry = Registry(data.models)
+    registry.clean()
     try:
         ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))
     finally:
-        _remove_leftovers(data.models / name)
+        registry.clean()
     if ended.reason:
         limits = f"(time_max {model.time_max}, memory_bytes_max {model.memory_bytes_max:,})"
         message = f"{name} was not trained {limits}: {ended.reason.removeprefix('FitStopped: ')}"
@@ -87,22 +86,3 @@ async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
             return await child.run(CHILD, msgspec.json.encode(order), told, stall_s=2 * wait_s)
     except TimeoutError:
         return Ended(b"", f"time_max of {time_s_max:g} s is over, and the step under way did not end; it was ended")
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what trainings that were ended have begun to write, and no process that is at work."""
-    for left in leftovers(folder):
-        pid = left.name.rpartition("-")[2]
-        if not _is_running(pid):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    """Return whether a process is there."""
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -206,7 +206,7 @@ def next_number(folder: Path) -> int:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Generator[None, None, None]:
     """Keep others from giving a version of this model its name; waits for at most the writing of a manifest.
 
     Raises:
@@ -258,6 +258,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactInvalid(message) from error
     if manifest.number != int(named[1]):
         message = f"{folder.name}: the manifest is of version number {manifest.number}"
+        raise ArtifactInvalid(message)
+    wrong = [name for name, each in manifest.files.items() if not _is_file_name(name) or each.bytes < 0]
+    if wrong or len(manifest.files) > FILES_MAX:
+        said = f"{wrong[0][:100]!r} is no file" if wrong else f"{len(manifest.files)} files are more than {FILES_MAX}"
+        message = f"{folder.name}: {said} of a model"
         raise ArtifactInvalid(message)
     return manifest
 
@@ -312,6 +317,11 @@ def _require_writable(draft: Draft, content: Content) -> None:
     if len(content.arrays) + len(content.files) > FILES_MAX:
         message = f"{len(content.arrays) + len(content.files)} files came, at most {FILES_MAX} may be"
         raise ArtifactInvalid(message)
+
+
+def _is_file_name(name: str) -> bool:
+    """Return whether an array or another file may have this name: also no path, and short enough for any disk."""
+    return name != MANIFEST and _FILE.match(name.removesuffix(".npy")) is not None
 
 
 def _temporary(folder: Path) -> Path:

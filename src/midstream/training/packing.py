@@ -1,22 +1,64 @@
 """A version as one file, to be carried elsewhere: a tar of its folder, verified again where it arrives.
 
-The names in it are ``<name>/<version>/<file>``, and nothing else is taken from one: no absolute path, no link, no
-folder, no file that the manifest does not name. What arrives is read and asked its golden questions in a temporary
-folder before it has a name.
+The names in it are ``<name>/<version>/<file>``, the manifest first, and nothing else is taken from one: no absolute
+path, no link, no folder, no sparse file, no file that the manifest does not name, none of another length than it says.
+So nothing is written that was not counted before against what the disk has free. What arrives is read and asked its
+golden questions in a temporary folder before it has a name.
 """
 
+import errno
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from midstream.core.errors import ArtifactInvalid
-from midstream.models.artifact import FILES_MAX, MANIFEST, NAME, VERSION, read_artifact
+from midstream.models.artifact import (
+    MANIFEST,
+    MANIFEST_BYTES_MAX,
+    NAME,
+    VERSION,
+    Manifest,
+    locked,
+    read_artifact,
+    read_manifest,
+)
 from midstream.models.loading import load
-from midstream.training.registry import Registry
+from midstream.training.registry import ARRIVING, Registry
 
-_TEMPORARY = ".arriving"
+IMPORTED_NUMBER_MAX = 99_999_999
+"""Leaves nine hundred million numbers to what is fitted after an import: one a second for 28 years."""
+FREE_BYTES_MIN = 1 << 28
+"""Of the disk, after an import: some minutes of log, in which somebody is told that it is getting full."""
 _PARTS = 3
+_PIECE_BYTES = 1 << 20
+"""The most that is read at once, so that an entry that says it has a name of a gigabyte takes no memory."""
+_DISORDER = (
+    tarfile.TarError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What the standard library raises of a tar that is none, of names that are no text, and of wrong maps of holes."""
+
+
+class _Bounded:
+    """A file of which no more than a piece is read at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _PIECE_BYTES:
+            message = f"{size} bytes of names and the like, at most {_PIECE_BYTES} are right"
+            raise tarfile.ReadError(message)
+        return self._file.read(size)
 
 
 def export_version(registry: Registry, name: str, version: str, target: Path) -> None:
@@ -41,67 +83,117 @@ def export_version(registry: Registry, name: str, version: str, target: Path) ->
 def import_version(registry: Registry, source: Path) -> tuple[str, str]:
     """Take in a version from a tar file; return the model's name and the version.
 
-    A version that is there already stays as it is, if it is the same.
+    A version that is there already stays as it is; one that is damaged is replaced by what arrived.
 
     Raises:
         ArtifactInvalid: It is no version, a damaged one, or does not answer its golden questions; nothing stays.
         ExtraMissing: A library that reads its kind is not installed; nothing stays.
-        OSError: The disk; nothing stays.
+        OSError: The disk, also where it would leave less than ``FREE_BYTES_MIN`` free; nothing stays.
     """
-    temporary = registry.folder / f"{_TEMPORARY}-{os.getpid()}"
+    registry.clean()
+    temporary = registry.folder / f"{ARRIVING}{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         name, version = _unpack(source, temporary)
-        artifact = read_artifact(temporary / name / version)
-        if artifact.manifest.name != name:
-            message = f"{source.name}: it is a version of {artifact.manifest.name!r}, not of {name!r}"
-            raise ArtifactInvalid(message)
-        load(artifact)
-        if version not in registry.versions(name):
-            (registry.folder / name).mkdir(exist_ok=True)
-            (temporary / name / version).rename(registry.folder / name / version)
-            _sync_folder(registry.folder / name)
-        else:
-            registry.load(name, version)
+        load(read_artifact(temporary / name / version))
+        (registry.folder / name).mkdir(exist_ok=True)
+        with locked(registry.folder / name):
+            if not _is_there(registry, name, version):
+                (temporary / name / version).rename(registry.folder / name / version)
+        _sync_folder(registry.folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return name, version
+
+
+def _is_there(registry: Registry, name: str, version: str) -> bool:
+    """Return whether a version is there whole; one that is damaged is moved away from its name."""
+    if version not in registry.versions(name):
+        return False
+    try:
+        registry.load(name, version)
+    except ArtifactInvalid:
+        (registry.folder / name / version).rename(registry.folder / f"{ARRIVING}{os.getpid()}" / "damaged")
+        return False
+    return True
 
 
 def _unpack(source: Path, target: Path) -> tuple[str, str]:
     """Write the files of a tar, each synced; return the model's name and the version.
 
     Raises:
-        ArtifactInvalid: An entry is anything else than a file of one version.
+        ArtifactInvalid: An entry is anything else than a file that the manifest, which is the first, names.
+        OSError: There is no room for them.
     """
-    found: set[tuple[str, str]] = set()
-    count = 0
     try:
-        with tarfile.open(source, mode="r:") as tar:
-            for entry in tar:
-                parts = PurePosixPath(entry.name).parts
-                count += 1
-                fits = len(parts) == _PARTS and NAME.match(parts[0]) and VERSION.match(parts[1])
-                content = tar.extractfile(entry) if entry.isreg() and fits and ".." not in parts else None
-                found.add((parts[0], parts[1]) if fits else ("", ""))
-                if content is None or len(found) != 1 or count > FILES_MAX + 1:
-                    message = f"{source.name}: {entry.name[:100]!r} is no file of one version of a model"
-                    raise ArtifactInvalid(message)
-                path = target.joinpath(*parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as file:
-                    shutil.copyfileobj(content, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                _sync_folder(path.parent)
-    except (tarfile.TarError, FileExistsError, EOFError) as error:
-        message = f"{source.name}: it cannot be read: {error}"
+        with source.open("rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:  # type: ignore[arg-type]
+            entries = iter(tar)
+            name, version, manifest = _begun(source, tar, entries, target)
+            folder, missing = target / name / version, set(manifest.files)
+            for entry in entries:
+                each = entry.name.removeprefix(f"{name}/{version}/")
+                if each not in missing or not _is_plain(entry) or entry.size != manifest.files[each].bytes:
+                    raise _no_file(source, entry)
+                missing.remove(each)
+                _copy(tar, entry, folder / each)
+            _sync_folder(folder)
+    except _DISORDER as error:
+        message = f"{source.name}: it cannot be read: {type(error).__name__}: {error}"
         raise ArtifactInvalid(message) from error
-    if not found:
+    return name, version
+
+
+def _begun(
+    source: Path, tar: tarfile.TarFile, entries: Iterator[tarfile.TarInfo], target: Path
+) -> tuple[str, str, Manifest]:
+    """Write the manifest of a tar; return the model's name, the version, and what it says."""
+    entry = next(entries, None)
+    if entry is None:
         message = f"{source.name}: nothing is in it"
         raise ArtifactInvalid(message)
-    return found.pop()
+    parts = PurePosixPath(entry.name).parts
+    fits = len(parts) == _PARTS and NAME.match(parts[0]) and VERSION.match(parts[1]) and parts[2] == MANIFEST
+    if not fits or not _is_plain(entry) or entry.size > MANIFEST_BYTES_MAX:
+        raise _no_file(source, entry)
+    name, version, _ = parts
+    folder = target / name / version
+    folder.mkdir(parents=True)
+    _copy(tar, entry, folder / MANIFEST)
+    manifest = read_manifest(folder)
+    if manifest.name != name:
+        message = f"{source.name}: it is a version of {manifest.name!r}, not of {name!r}"
+        raise ArtifactInvalid(message)
+    if manifest.number > IMPORTED_NUMBER_MAX:
+        message = f"{source.name}: {version} has a number above {IMPORTED_NUMBER_MAX}: few could follow it"
+        raise ArtifactInvalid(message)
+    wanted, free = sum(each.bytes for each in manifest.files.values()), shutil.disk_usage(target).free
+    if wanted + FREE_BYTES_MIN > free:
+        message = f"it takes {wanted:,} bytes, {free:,} are free and {FREE_BYTES_MIN:,} stay so"
+        raise OSError(errno.ENOSPC, message, str(source))
+    return name, version, manifest
+
+
+def _is_plain(entry: tarfile.TarInfo) -> bool:
+    """Return whether an entry is a file whose bytes all stand in the tar: no link, no folder, no sparse file."""
+    return entry.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not entry.issparse()
+
+
+def _no_file(source: Path, entry: tarfile.TarInfo) -> ArtifactInvalid:
+    told = f"{entry.name[:100]!r} of {entry.size} bytes"
+    return ArtifactInvalid(f"{source.name}: {told} is no file that one version of a model has, its manifest first")
+
+
+def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
+    """Write a file of a tar, synced."""
+    content = tar.extractfile(entry)
+    if content is None:
+        message = f"{entry.name[:100]!r} has no content"
+        raise ArtifactInvalid(message)
+    with path.open("xb") as file:
+        shutil.copyfileobj(content, file, _PIECE_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:

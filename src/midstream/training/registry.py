@@ -4,6 +4,7 @@ A version is published once and never changed; what is in the folder is all ther
 say otherwise. Which version is champion, challenger or shadow is no file either: that is an event in the log.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from midstream.models.artifact import (
 )
 from midstream.models.loading import load
 from midstream.models.model import ItemModel, RowModel
+
+ARRIVING = ".arriving-"
+"""Begins the name of what an import unpacks into; the number of its process follows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,10 +169,13 @@ class Registry:
         shutil.rmtree(self._there(name, version))
 
     def clean(self) -> None:
-        """Remove what writers left that were interrupted. None may be at work."""
-        for name in self.folder.iterdir() if self.folder.is_dir() else ():
-            for left in leftovers(name):
-                shutil.rmtree(left)
+        """Remove what writers and imports left that were interrupted; what a process that is there writes stays."""
+        if not self.folder.is_dir():
+            return
+        written = (left for name in self.folder.iterdir() for left in leftovers(name))
+        for left in (*written, *self.folder.glob(f"{ARRIVING}*")):
+            if not _is_running(left.name.rpartition("-")[2]):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _of(self, name: str) -> Path:
         """Return the folder of a model; that of a name that none can have is not there."""
@@ -179,6 +186,17 @@ class Registry:
             message = f"no version {version!r} of a model {name!r} is there"
             raise NotFound(message)
         return self._of(name) / version
+
+
+def _is_running(pid: str) -> bool:
+    """Return whether a process is there."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _named(manifest: Manifest, name: str, folder: Path) -> Manifest:
