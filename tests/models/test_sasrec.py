@@ -153,9 +153,11 @@ def test_the_same_seed_gives_the_same_bits(torch):
     options = msgspec.structs.replace(SMALL, epochs=2)
     torch.manual_seed(11)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    first, again, other = (fit_sasrec(data, msgspec.structs.replace(options, seed=seed)).arrays() for seed in (1, 1, 2))
+    first = fit_sasrec(data, msgspec.structs.replace(options, seed=1)).arrays()
     assert (torch.get_rng_state() == before).all()
     assert torch.get_num_threads() == threads
+    torch.manual_seed(12)
+    again, other = (fit_sasrec(data, msgspec.structs.replace(options, seed=seed)).arrays() for seed in (1, 2))
     for name, array in first.items():
         assert np.array_equal(array, again[name])
     assert (first["sequence.items"] != other["sequence.items"]).any()

@@ -45,6 +45,7 @@ from midstream.models.sequence import (
 
 PAGE = "docs/models.md"
 FACTORS_MAX = 512
+EPOCHS_MAX = 10_000
 _SPREAD = 0.02
 """Standard deviation of the weights at the start."""
 _GAINS = ("norm", "last_norm")
@@ -71,9 +72,9 @@ class SasrecOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Last items of a history that are read; the history of a request has 50 at most."""
     dropout: Share = 0.5
     """Share of the numbers that are left out at each step of the fit."""
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 0.001
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.001
     """Of Adam."""
-    epochs: Whole = 30
+    epochs: Annotated[int, msgspec.Meta(ge=1, le=EPOCHS_MAX)] = 30
     """Times that every act is guessed."""
     batch_acts: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 512
     """Acts guessed at a step, about. Of all items each has a score: 4 bytes · acts · items, three times."""
