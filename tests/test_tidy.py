@@ -54,7 +54,7 @@ COUNTERS = {"logging", "structlog", "prometheus_client"}
 # fmt: off
 EXTRAS = {
     "cassandra", "confluent_kafka", "feast", "hopsworks", "hsfs", "implicit", "kafka", "lightgbm",
-    "onnxruntime", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise", "tensorflow",
+    "onnx", "onnxruntime", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise", "tensorflow",
     "torch",
 }
 # fmt: on

@@ -61,13 +61,15 @@ def by_model(shop: Shop, source: str, user: str) -> tuple[dict[str, str], str]:
 def test_a_model_of_yesterday_answers_the_last_click(tmp_path: Path, source: str, kind: str) -> None:
     """Untrained it proposes nothing and fails nothing; promoted it is named; a new click changes it untrained."""
     if kind == "sasrec":
-        pytest.importorskip("torch", reason='needs the extra "torch": pip install "midstream[torch]"')
+        for each in ("torch", "onnx"):
+            pytest.importorskip(each, reason='needs the extra "torch": pip install "midstream[torch]"')
     (tmp_path / "midstream.toml").write_text(toml(source, kind))
     with open_shop(tmp_path) as shop:
         fill(shop)
         assert by_model(shop, source, "u1") == ({}, "")
     config = config_of(tmp_path)
     version = train(tmp_path, config, "taste").version
+    assert (tmp_path / f"data/models/taste/{version}/network.onnx").is_file() == (kind == "sasrec")
     promote(tmp_path, config, "taste", version)
     with open_shop(tmp_path) as shop:
         shop.record({"type": "view", "user_id": "newcomer", "item_id": "g2-0"})

@@ -131,7 +131,8 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
     draft = _draft(fitting, model, options, window, metrics)
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
-    return draft, item_content(fitted, made_histories(len(acts.vocabulary), model.seed)), dict(acts.left_out)
+    asked = made_histories(len(acts.vocabulary), model.seed)
+    return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out)
 
 
 def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:

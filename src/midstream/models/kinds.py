@@ -19,6 +19,7 @@ from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
 from midstream.models.sequence import Sequence
+from midstream.models.sequence_onnx import exported
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
@@ -58,6 +59,10 @@ def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspe
         raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
 
 
+def _no_files(_model: ItemModel) -> Mapping[str, bytes]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class ItemKind:
     """One kind of item model: options, how it is fitted, how it is read again."""
@@ -68,6 +73,8 @@ class ItemKind:
     restore: Callable[[ItemVocabulary, Arrays], ItemModel]
     space: Space = field(default_factory=dict[str, "Range | tuple[Value, ...]"])
     """What a search for settings tries; empty = nothing."""
+    files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
+    """What is kept of a model beside its arrays, by file name."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; numbers may come as text.
@@ -96,6 +103,10 @@ def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch
 
 def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_sasrec(interactions, msgspec.convert(options, SasrecOptions, from_attributes=True), watch)
+
+
+def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
+    return exported(model) if isinstance(model, Sequence) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,7 @@ ITEM_KINDS: Mapping[str, ItemKind] = {
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
-    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE),
+    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files),
 }
 """Name → kind."""
 

@@ -15,6 +15,8 @@ from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.kinds import ITEM_KINDS
 from midstream.models.model import ItemModel, RowModel
+from midstream.models.sequence import Sequence
+from midstream.models.sequence_onnx import answering
 from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -44,6 +46,9 @@ KINDS: Mapping[str, ItemKind | RowKind] = {
     "item_to_item": ItemKind(lambda vocabulary, artifact: ItemToItem.read(vocabulary, artifact.arrays)),
     "als": ItemKind(lambda vocabulary, artifact: Als.restore(vocabulary, artifact.arrays)),
     "content": ItemKind(lambda vocabulary, artifact: Content.read(vocabulary, artifact.arrays)),
+    "sasrec": ItemKind(
+        lambda vocabulary, artifact: answering(Sequence.restore(vocabulary, artifact.arrays), artifact.files)
+    ),
     "trees": RowKind(lambda artifact: Trees.restore(artifact.arrays), frozenset({"threshold"})),
     "ftrl": RowKind(lambda artifact: Ftrl.restore(artifact.arrays), frozenset({"edges"})),
 }

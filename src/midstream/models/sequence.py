@@ -16,7 +16,9 @@ Reference: W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", I
 item vectors, normalisation before each part).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,9 @@ from midstream.models.model import Arrays
 from midstream.models.top_k import inner_products, top_k
 from midstream.models.vocabulary import ItemVocabulary
 
-Real32 = NDArray[np.float32]
+Real32: TypeAlias = NDArray[np.float32]
+Run: TypeAlias = Callable[[Real32], Real32]
+"""From the vectors of the items of a history, oldest first, (m, d), to that of its user, (d,)."""
 SMALL = 1e-6
 """Added to a variance before it divides."""
 QUERY, KEY, VALUE, OUT = range(4)
@@ -93,6 +97,8 @@ class Sequence:
     weights: Weights
     heads: int
     """Parts in which each attention looks apart; divides d."""
+    run: Run | None = None
+    """What computes a user instead of NumPy, where it was found to agree (``sequence_onnx``)."""
     _mask: Real32 = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -167,6 +173,8 @@ class Sequence:
     def _read(self, rows: Index) -> Real32:
         """Return the vector of the user of one history, (d,)."""
         weights, count = self.weights, len(rows)
+        if self.run is not None:
+            return self.run(weights.items[rows])
         found = weights.items[rows] + weights.ages[:count][::-1]
         blocks = len(weights.inner)
         for block in range(blocks):

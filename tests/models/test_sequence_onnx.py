@@ -1,0 +1,118 @@
+"""Sequence models as ONNX: a network says what the arrays say, or it is not written, or it does not answer."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.models.sequences import HISTORIES, drawn_model
+
+from midstream.core.errors import ArtifactInvalid, ExtraMissing
+from midstream.models import sequence_onnx
+from midstream.models.artifact import Draft, read_artifact, write_artifact
+from midstream.models.golden import item_content
+from midstream.models.histories import Histories
+from midstream.models.kinds import item_kind
+from midstream.models.loading import load
+from midstream.models.sequence import Sequence
+from midstream.models.sequence_onnx import FILE, agrees, answering, exported, network_of, runner
+from midstream.testing.conformance_models import check_item_model
+
+HOW = 'needs the extras "torch" and "train": pip install "midstream[torch,train]"'
+
+
+@pytest.fixture
+def libraries():
+    """What writes networks and what runs them, where both are installed."""
+    pytest.importorskip("onnx", reason=HOW)
+    pytest.importorskip("onnxruntime", reason=HOW)
+
+
+def by_arrays(model, scale=1.0):
+    """A network that is none: what the arrays say, times a number."""
+    return lambda items: model._read(np.array([_row(model, each) for each in items], np.int32)) * np.float32(scale)
+
+
+def _row(model, item):
+    return int(np.flatnonzero((model.weights.items == item).all(axis=1))[0])
+
+
+@pytest.mark.usefixtures("libraries")
+@settings(max_examples=10)
+@given(st.integers(0, 999), st.integers(1, 3), st.sampled_from([1, 2, 4]), st.integers(1, 9))
+def test_a_network_says_what_the_arrays_say(seed, blocks, heads, ages):
+    """For every length that the model reads, to 1e-5."""
+    model = drawn_model(seed, items=20, ages=ages, blocks=blocks, heads=heads, factors=16)
+    run = runner(network_of(model))
+    dice = np.random.default_rng(seed)
+    for length in range(1, ages + 1):
+        rows = dice.integers(0, 20, length).astype(np.int32)
+        (expected,) = model.history_vectors(Histories.of([rows.tolist()]))
+        assert np.abs(run(model.weights.items[rows]) - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+def published(folder, model, files):
+    """Write a model with files; return it as it is read again."""
+    draft = Draft(name="next", kind="sasrec", vocabulary_hash=model.vocabulary.content_hash)
+    return load(read_artifact(folder / write_artifact(folder, draft, item_content(model, HISTORIES, files))))
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_version_with_a_network_answers_by_it(tmp_path):
+    """As an item model, and as the arrays do to rounding."""
+    model = drawn_model(2)
+    again = published(tmp_path, model, item_kind("sasrec").files(model))
+    assert isinstance(again, Sequence)
+    assert again.run is not None
+    check_item_model(
+        again, HISTORIES, lambda arrays: replace(Sequence.restore(model.vocabulary, arrays), run=again.run)
+    )
+    assert np.allclose(again.scores(HISTORIES), model.scores(HISTORIES), atol=1e-4)
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_without_the_libraries_nothing_is_written(monkeypatch, missing):
+    """And it is said what brings them, where that is asked."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    model = drawn_model()
+    assert exported(model) == {}
+    with pytest.raises(ExtraMissing, match=r"midstream\[t"):
+        network_of(model) if missing == "onnx" else runner(b"")
+    assert answering(model, {FILE: b"some"}).run is None or missing == "onnx"
+
+
+def test_other_kinds_have_no_files():
+    """Only what has a network is asked for one."""
+    assert item_kind("popular").files(drawn_model()) == {}
+
+
+@pytest.mark.parametrize("scale, is_right", [(1.0, True), (1.00005, True), (1.0003, False), (np.nan, False)])
+def test_a_network_that_says_otherwise_is_neither_written_nor_asked(monkeypatch, scale, is_right):
+    """By more than 1e-4 of the largest number."""
+    model = drawn_model(6)
+    run = by_arrays(model, scale)
+    monkeypatch.setattr(sequence_onnx, "network_of", lambda _model: b"network")
+    monkeypatch.setattr(sequence_onnx, "runner", lambda _network: run)
+    assert agrees(model, run) == is_right
+    assert exported(model) == ({FILE: b"network"} if is_right else {})
+    assert answering(model, {FILE: b"network"}).run is (run if is_right else None)
+    assert answering(model, {}).run is None
+
+
+def test_a_network_of_another_shape_does_not_answer():
+    """Whatever it gives."""
+    assert not agrees(drawn_model(), lambda items: items)
+
+
+def test_what_is_no_network_leaves_the_arrays_to_answer(tmp_path):
+    """Whole by its hash, and nothing that can be run."""
+    pytest.importorskip("onnxruntime", reason=HOW)
+    model = drawn_model(3)
+    for network in (b"", b"nothing of the kind" * 9):
+        with pytest.raises(ArtifactInvalid, match="cannot be run"):
+            runner(network)
+        again = published(tmp_path, model, {FILE: network})
+        assert again.run is None
+        assert (again.scores(HISTORIES) == model.scores(HISTORIES)).all()
