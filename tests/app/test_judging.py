@@ -1,6 +1,7 @@
 """Models judged by a command: data, kind and options by name, settings from the validation part, a page of plots."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,39 @@ def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
     assert not any("choosing" in each for each in said)
     named = JudgingOptions({"once": "false"}, k=5, folder=tmp_path)
     assert judge_models(str(shop), "popular", named, FILE, quiet).options == ({"once": False},)
+
+
+def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
+    """By another metric, or on data of the same name and another content; a search takes no trial of those over."""
+    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    judge_models(str(shop), "popular", options, FILE, quiet)
+    path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
+    first = read_settings(path, ModelChoice)
+    with pytest.raises(Invalid, match="chosen by NDCG@5, and NDCG@3 is asked for"):
+        judge_models(str(shop), "popular", replace(options, k=3, search_seconds=0.0), FILE, quiet)
+    less = tmp_path / "less" / "acts.csv"
+    less.parent.mkdir()
+    less.write_text("".join(shop.read_text().splitlines(keepends=True)[:400]))
+    with pytest.raises(Invalid, match="other data"):
+        judge_models(str(less), "popular", replace(options, search_seconds=0.0), FILE, quiet)
+    judge_models(str(less), "popular", options, FILE, quiet)
+    second = read_settings(path, ModelChoice)
+    assert second.question != first.question
+    assert {each.worth for each in second.trials}.isdisjoint(each.worth for each in first.trials)
+    judge_models(str(less), "popular", replace(options, search_seconds=0.0), FILE, quiet)
+    again = replace(FILE, repeat=not FILE.repeat)
+    with pytest.raises(Invalid, match="other items may be recommended"):
+        judge_models(str(less), "popular", replace(options, search_seconds=0.0), again, quiet)
+
+
+def test_a_kind_is_judged_against_itself_with_other_options(shop, tmp_path):
+    """Two reports: the named options beside the settings or defaults."""
+    judged = judge_models(
+        str(shop), "popular", JudgingOptions({"once": "false"}, "popular", folder=tmp_path), FILE, quiet
+    )
+    assert judged.options == ({"once": False}, {"once": True})
+    assert [each.model for each in judged.reports] == ["popular", "popular (settings)"]
+    assert "NDCG@20" in judged.differences
 
 
 def test_what_is_wrong_is_named_before_anything_is_read(shop):

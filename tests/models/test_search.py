@@ -2,6 +2,7 @@
 
 import pytest
 
+from midstream.core.errors import Fault, Invalid
 from midstream.models.kinds import Range, Space
 from midstream.models.search import SearchBudget, best_tried, search_space
 
@@ -61,3 +62,33 @@ def test_no_trial_is_begun_after_the_time(tmp_path):
     """A budget of no time allows none; the next search with time does them all."""
     assert search_space(worth, SPACE, tmp_path / "journal", SearchBudget(seconds_max=1e-9)) == ()
     assert len(search_space(worth, SPACE, tmp_path / "journal", SearchBudget(trials_max=2))) == 2
+
+
+def test_trials_of_another_question_are_not_gone_on_with(tmp_path):
+    """In one journal too; nor are those of another space."""
+    journal, budget = tmp_path / "journal", SearchBudget(trials_max=3)
+    ours = search_space(worth, SPACE, journal, budget, question="NDCG@10 of shop")
+    theirs = search_space(lambda options: -worth(options), SPACE, journal, budget, question="NDCG@20 of shop")
+    assert [each.worth for each in theirs] == [-worth(each.options) for each in theirs]
+    other = search_space(worth, {**SPACE, "weight": Range(2.0, 3.0)}, journal, budget, question="NDCG@10 of shop")
+    assert len(ours) == len(theirs) == len(other) == 3
+    assert all(float(each.options["weight"]) >= 2.0 for each in other)
+
+
+def test_options_without_an_answer_are_a_trial_that_failed(tmp_path):
+    """The search goes on; it counts, so a space of nothing else ends; then there is no best."""
+
+    def fails(options):
+        if options["once"]:
+            raise Invalid((Fault("$.once", "no answer", "false", "docs/models.md"),))
+        return worth(options)
+
+    budget = SearchBudget(trials_max=12)
+    tried = search_space(fails, SPACE, tmp_path / "journal", budget)
+    assert 0 < len(tried) < 12
+    assert not any(each.options["once"] for each in tried)
+    assert search_space(fails, SPACE, tmp_path / "journal", budget) == tried
+    none = search_space(fails, {**SPACE, "once": (True,)}, tmp_path / "journal", SearchBudget(trials_max=3))
+    assert none == ()
+    with pytest.raises(Invalid, match="No trial"):
+        best_tried(none)

@@ -1,10 +1,12 @@
 """Item models judged on data sets: known ones by name, any other file by its columns; settings chosen before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from midstream.app.evaluating import EvaluationOptions, known_folder, read_acts
 from midstream.core.errors import Fault, Invalid
@@ -14,6 +16,7 @@ from midstream.evaluation.full_ranking import (
     RankingOptions,
     RankingReport,
     Removed,
+    Task,
     compare,
     judge,
     report_of,
@@ -44,7 +47,7 @@ class JudgingOptions:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """Of the first model, as text; what is not named is as the settings file or the default says."""
     against: str | None = None
-    """Another kind, with its settings file or its defaults, judged on the same questions."""
+    """A kind, with its settings file or its defaults, judged on the same questions; the same one too."""
     protocol: str = "temporal"
     """Of ``PROTOCOLS``; known sets without times have their own."""
     k: int = 20
@@ -67,6 +70,8 @@ class ModelChoice:
     options: dict[str, Value]
     worth: float
     trials: tuple[Tried, ...]
+    question: str
+    """Hash of all that a worth depends on: data, protocol, what is removed, kind, metric; see ``question_of``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +103,24 @@ def judge_models(
 
     Raises:
         NotFound: There is no such data.
-        Invalid: No such kind, option or protocol, or columns do not fit.
+        Invalid: No such kind, option or protocol, columns do not fit, or the settings were chosen for another question.
         ExtraMissing: A library that the model is fitted with is not installed.
     """
-    kinds = [kind_name] if options.against is None else [kind_name, options.against]
-    found = {name: item_kind(name) for name in kinds}
-    found[kind_name].decoded(options.options)
+    names = [kind_name] if options.against is None else [kind_name, options.against]
+    kinds = {name: item_kind(name) for name in names}
+    kinds[kind_name].decoded(options.options)
     data = _item_data(data_name, options, file)
-    chosen: list[msgspec.Struct] = []
-    for at, (name, kind) in enumerate(found.items()):
-        told: dict[str, object] = dict(_chosen(data, name, kind, options, tell))
-        if at == 0:
-            told.update(options.options)
-        chosen.append(kind.decoded(told))
+    found = {name: _chosen(data, name, kind, options, tell) for name, kind in kinds.items()}
+    told: list[dict[str, object]] = [dict(found[name]) for name in names]
+    told[0].update(options.options)
+    chosen = [kinds[name].decoded(each) for name, each in zip(names, told, strict=True)]
     tell(f"{data.name}: reading what is learned and asked")
     tasks = data.reporting()
     judged: list[Judged] = []
-    for (name, kind), settings in zip(found.items(), chosen, strict=True):
+    for at, (name, settings) in enumerate(zip(names, chosen, strict=True)):
         tell(f"{data.name}: fitting {name} and ranking all items")
-        judged.append(judge(name, _fit(kind, settings), data, tasks, RankingOptions(k=options.k)))
+        shown = name if names.index(name) == at else f"{name} (settings)"
+        judged.append(judge(shown, _fit(kinds[name], settings), data, tasks, RankingOptions(k=options.k)))
     tell(f"{data.name}: intervals")
     return JudgedModels(
         tuple(report_of(each) for each in judged),
@@ -142,7 +146,7 @@ def _chosen(
     stem = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}"
     path, metric = stem.with_name(stem.name + ".json"), f"NDCG@{options.k}"
     if not options.search_seconds or not kind.space:
-        return read_settings(path, ModelChoice).options if path.is_file() else {}
+        return _kept(path, data, name, metric) if path.is_file() else {}
     tell(f"{data.name}: choosing settings of {name} on the validation part")
     tasks = data.choosing()
     # Means alone are asked for here.
@@ -158,13 +162,45 @@ def _chosen(
     defaults: dict[str, Value] = msgspec.to_builtins(kind.decoded({}))
     journal = stem.with_name(stem.name + ".journal")
     budget = SearchBudget(options.trials_max, options.search_seconds)
-    tried = search_space(worth, kind.space, journal, budget, defaults)
+    question = question_of(data, tasks, name, metric)
+    tried = search_space(worth, kind.space, journal, budget, defaults, question)
     best = best_tried(tried)
     write_settings(
         path,
-        ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried),
+        ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question),
     )
     return best.options
+
+
+def _kept(path: Path, data: ItemData, name: str, metric: str) -> dict[str, Value]:
+    """Return the options of a settings file.
+
+    Raises:
+        Invalid: They were chosen by another metric, on other data, or under another protocol.
+    """
+    choice = read_settings(path, ModelChoice)
+    right = f"Another --search: it replaces the file. Or without {path.name}."
+    if choice.metric != metric:
+        raise Invalid((Fault(path.name, f"chosen by {choice.metric}, and {metric} is asked for.", right, _PAGE),))
+    if choice.question != question_of(data, data.choosing(), name, metric):
+        came = "chosen on other data, under another protocol, or where other items may be recommended."
+        raise Invalid((Fault(path.name, came, right, _PAGE),))
+    return choice.options
+
+
+def question_of(data: ItemData, tasks: Sequence[Task], model: str, metric: str) -> str:
+    """Return a hash of all that a figure of the validation part depends on but the options.
+
+    Cost: that of reading it, 1 GB a second.
+    """
+    found = sha256(f"{data.protocol}\n{data.removed}\n{data.validation_learned}\n{model}\n{metric}".encode())
+    for task in tasks:
+        found.update(task.learned.vocabulary.content_hash.encode())
+        histories = [each for one in (task.learned.histories, task.asked) for each in (one.row, one.weight, one.start)]
+        for each in (*histories, task.wanted.item, task.wanted.start, task.owner):
+            found.update(f"{each.dtype.str}{each.shape}".encode())
+            found.update(np.ascontiguousarray(each).tobytes())
+    return found.hexdigest()
 
 
 def _item_data(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:

@@ -1,23 +1,27 @@
 """Settings of a model searched by a library that learns from what was tried where to try next.
 
 What was tried lies in a file of lines that only grows: a search that ended, or was ended, goes on where it stopped. The
-function that is asked must look at validation data alone; this module knows none.
+function that is asked must look at validation data alone; this module knows none. Searches for different things share
+no trial, in one file too: each has a name.
 
 Reference: J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl, "Algorithms for Hyper-Parameter Optimization", NIPS 2011 (TPE).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from midstream.core.errors import ExtraMissing
+from midstream.core.errors import ExtraMissing, Fault, Invalid
 from midstream.models.kinds import Range, Space, Value
 
 if TYPE_CHECKING:
     import optuna
 
 Options = dict[str, Value]
+_REFUSED = "refused"
+"""Of a trial whose options have no answer: why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,22 @@ def search_space(
     journal: Path,
     budget: SearchBudget | None = None,
     first: Mapping[str, Value] | None = None,
+    question: str = "",
 ) -> tuple[Tried, ...]:
     """Try options until the budget is spent, the most promising next.
 
     Args:
-        worth: Of options, higher is better; asked once a trial.
+        worth: Of options, higher is better; asked once a trial. Where it raises ``Invalid`` the trial is kept as
+            failed, with the reason, and the search goes on.
         space: What may be tried.
         journal: Holds what was tried; made if it is not there, read and gone on with if it is.
         budget: When to stop. The same seed, space and worth give the same trials in a search that is not broken off.
+        question: Tells what is searched for, all that a figure depends on: trials of another one, or of another space,
+            are not gone on with.
         first: Options tried first in a new journal, such as the defaults; those outside the space are left out.
 
     Returns:
-        Everything that was tried, in order, with what the journal held.
+        Everything that was tried and has a worth, in order, with what the journal held.
 
     Raises:
         ExtraMissing: The library is not installed.
@@ -68,12 +76,12 @@ def search_space(
         message = 'a search for settings needs the extra "train": pip install "midstream[train]"'
         raise ExtraMissing(message) from error
     limits = budget or SearchBudget()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what is refused is kept in the journal
     journal.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(
         storage=storage,
-        study_name="settings",
+        study_name=study_of(question, space),
         sampler=optuna.samplers.TPESampler(seed=limits.seed),
         direction="maximize",
         load_if_exists=True,
@@ -82,17 +90,35 @@ def search_space(
         study.enqueue_trial({name: value for name, value in first.items() if name in space})
 
     def objective(trial: "optuna.Trial") -> float:
-        return worth({name: _suggested(trial, name, values) for name, values in space.items()})
+        try:
+            return worth({name: _suggested(trial, name, values) for name, values in space.items()})
+        except Invalid as error:
+            trial.set_user_attr(_REFUSED, str(error))
+            raise
 
-    left = limits.trials_max - len(_finished(study))
+    refused = sum(_REFUSED in each.user_attrs for each in study.trials)
+    left = limits.trials_max - len(_finished(study)) - refused
     if left > 0:
-        study.optimize(objective, n_trials=left, timeout=limits.seconds_max)
+        study.optimize(objective, n_trials=left, timeout=limits.seconds_max, catch=(Invalid,))
     return _finished(study)
 
 
 def best_tried(tried: tuple[Tried, ...]) -> Tried:
-    """Return what is worth most, the earliest of equal ones."""
+    """Return what is worth most, the earliest of equal ones.
+
+    Raises:
+        Invalid: No trial has a worth.
+    """
+    if not tried:
+        right = "More time, or a space whose options have an answer."
+        raise Invalid((Fault("search", "No trial came to an end with a worth.", right, "docs/evaluation.md"),))
     return max(tried, key=lambda each: each.worth)
+
+
+def study_of(question: str, space: Space) -> str:
+    """Return the name of a search: a hash of what is searched for and of the space."""
+    text = question + "\n" + "\n".join(f"{name}={space[name]!r}" for name in sorted(space))
+    return f"settings-{sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _suggested(trial: "optuna.Trial", name: str, values: Range | tuple[Value, ...]) -> Value:
