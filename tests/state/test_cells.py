@@ -6,6 +6,7 @@ from copy import deepcopy
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,7 +18,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
 from midstream.state.cell_keys import KEY_ROW, CellKeys
-from midstream.state.cell_layout import BUCKETS, PLACE, REST, layout_of
+from midstream.state.cell_layout import BUCKETS, GROUP_ROWS, HEADS, PLACE, REST, SCOPE, USER_ITEM, layout_of
+from midstream.state.cell_places import _find_few, _find_rows, place_items
 from midstream.state.cell_read import BOUNDS, PLAN_ROWS, plan_at, read_block
 from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
@@ -613,6 +615,36 @@ def test_pairs_are_found_whether_a_user_has_few_or_many(acts, repeated):
         for each in own[:3]:
             alone = fold.cells.read(cells, keys_for(fold, user, f"i{each}"), START_MS)
             np.testing.assert_array_equal(alone[0], found[each])
+
+
+@pytest.mark.parametrize("user", ["a", "stranger"])
+def test_of_no_items_nothing_is_read(monkeypatch, user):
+    """No row is looked for: there is none whose place anybody wrote."""
+    fold = folded(SETTINGS, build([act("a", "x")]))
+
+    def fails(*_asked):
+        raise AssertionError
+
+    for name in ("read_matrix", "read_columns"):
+        monkeypatch.setattr(f"midstream.state.cells.{name}", fails)
+    keys = keys_for(fold, user, "x")._replace(item_index=np.empty(0, dtype=np.int32))
+    assert fold.cells.read(CELLS, keys, START_MS).shape == (0, len(CELLS))
+    program = compile_columns({"views": column(CELLS[0])})
+    assert fold.cells.columns(program, keys, np.empty((0, 0)), START_MS).shape == (0, 1)
+
+
+def test_places_are_found_of_the_items_alone():
+    """Both ways to find pairs look at as many items as there are, not at as many places as there is room for."""
+    group = np.zeros(GROUP_ROWS, dtype=np.int64)
+    group[[SCOPE, HEADS]] = USER_ITEM, 1
+    none, hashes = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint64)
+    codes, tables, row_of = np.empty((0, 0), np.int32), np.zeros(1, np.int32), np.full((1, 1), 7)
+    keys = np.zeros(1, dtype=KEY_ROW)
+    few, rows, place = (cast("Any", each).py_func for each in (_find_few, _find_rows, place_items))
+    assert few(group, np.uint64(5), none, hashes, codes, keys, tables, row_of)
+    rows(group, np.uint64(5), none, hashes, codes, keys["hash"], tables, row_of)
+    place(group, 0, np.uint64(5), -1, none, hashes, codes, keys, tables, row_of)
+    assert row_of.tolist() == [[7]]
 
 
 @given(event_batches(60), cuts(60))

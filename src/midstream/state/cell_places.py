@@ -195,10 +195,10 @@ def place_items(
         codes: Of their values, (n, columns).
         keys: Of all scopes that have keys.
         tables: From hash to key, of the same.
-        row_of: For the first word of each row, (columns of the scope, n); of a scope without items one alone.
+        row_of: For the first word of each row, (columns of the scope, at least n); of a scope without items one alone.
     """
     _place_rows(group, user_index, user_hash, session_number, item_index, item_hash, codes, keys, tables, row_of)
-    columns, count = row_of.shape if is_of_items(group[SCOPE]) else (1, 1)
+    columns, count = (row_of.shape[0], len(item_index)) if is_of_items(group[SCOPE]) else (1, 1)
     for column in range(columns):
         for k in range(count):
             if row_of[column, k] >= 0:
@@ -287,7 +287,7 @@ def _find_few(
         table[at] = j + 1
     is_item = group[SCOPE] == USER_ITEM
     for column in range(row_of.shape[0]):
-        for k in range(row_of.shape[1]):
+        for k in range(len(item_index)):
             code = item_index[k] if is_item else codes[k, group[CODE] + column]
             row_of[column, k] = NO_ROW if code >= 0 else UNKNOWN
             if code >= 0 and count > 0:
@@ -315,7 +315,7 @@ def _find_rows(
     mask = len(table) - 1
     wanted = np.zeros(row_of.shape, dtype=np.uint64)
     for column in range(row_of.shape[0]):
-        for k in range(row_of.shape[1]):
+        for k in range(len(item_index)):
             if group[SCOPE] == USER_ITEM and item_index[k] >= 0:
                 wanted[column, k] = key_of_second(seed, np.uint64(item_hash[item_index[k]]))
             elif group[SCOPE] == USER_ATTRIBUTE and codes[k, group[CODE] + column] >= 0:
@@ -324,11 +324,11 @@ def _find_rows(
                 continue
             prefetch(table, signed(wanted[column, k]) & mask, 0)
     for column in range(row_of.shape[0]):
-        for k in range(row_of.shape[1]):
+        for k in range(len(item_index)):
             if wanted[column, k] != _NONE:
                 prefetch(hashes, max(signed(table[signed(wanted[column, k]) & mask]) - 1, 0), 0)
     for column in range(row_of.shape[0]):
-        for k in range(row_of.shape[1]):
+        for k in range(len(item_index)):
             row_of[column, k] = UNKNOWN
             if wanted[column, k] != _NONE:
                 row_of[column, k] = find(wanted[column, k], hashes, table)
