@@ -20,6 +20,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.engine.rewrite import Receipt
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.item_inputs import Difference
 from midstream.features.parity import Parity, unequal
 from midstream.state import settings
 from midstream.state.dropped import NOTHING
@@ -97,7 +98,7 @@ def test_a_request_that_saw_another_state_is_found(folder, monkeypatch):
     """A read of a user who is not the asking one differs in that user's column, with the request and item named."""
     read = DeclaredFeatures.read
     monkeypatch.setattr(
-        DeclaredFeatures, "read", lambda self, moment, found: read(self, replace(moment, user_index=0), found)
+        DeclaredFeatures, "read", lambda self, moment, *rest: read(self, replace(moment, user_index=0), *rest)
     )
     serve(folder)
     monkeypatch.undo()
@@ -190,6 +191,20 @@ def test_a_state_of_another_version_is_not_compared(folder, monkeypatch):
     monkeypatch.undo()
     report = check_features(folder, CheckOptions())
     assert (report.logged, report.other_state, report.compared) == (3, 3, 0)
+
+
+def test_a_slate_whose_features_all_failed_is_not_compared(folder, monkeypatch):
+    """It has no value to compare, so it is none of the slates of which all values were equal."""
+    (folder / "midstream.toml").write_text(TOML.replace('["mine", "views", "apart"]', '["apart"]'))
+
+    def fails(*_asked):
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Difference, "fill", fails)
+        serve(folder, rounds=3)
+    report = check_features(folder, CheckOptions())
+    assert (report.found, report.slates, report.compared) == (3, 0, 0)
 
 
 def test_equal_means_the_same_bits():

@@ -5,10 +5,11 @@ import pytest
 
 from midstream.app.reading import parse_config
 from midstream.app.wiring import plans
-from midstream.core.errors import RequestInvalid
+from midstream.core.errors import FeatureFailed, RequestInvalid
 from midstream.core.types import Candidates, EventBatch, LogPosition, Models, Query
 from midstream.engine.feature_reads import complete_since
 from midstream.engine.types import Ask, FeatureAsk
+from midstream.features.request_inputs import Told
 from midstream.ranking.sampling import LOGGED, is_sampled
 from midstream.state.fold import Fold
 from midstream.testing.rig import START_MS, Rig, view
@@ -95,6 +96,23 @@ def test_what_cannot_be_read_is_refused(ask, where):
         assert [fault.where for fault in caught.value.faults] == [where]
 
     rig().run(work)
+
+
+def test_a_feature_that_cannot_be_read_is_counted(monkeypatch):
+    """By its name, as in answers; what was raised is the cause."""
+
+    def fails(*_asked):
+        raise ArithmeticError
+
+    monkeypatch.setattr(Told, "fill", fails)
+
+    async def work(rig: Rig) -> None:
+        with pytest.raises(FeatureFailed, match=r"features\.sent: ArithmeticError") as caught:
+            await rig.engine.read_features(FeatureAsk(items=("a",)))
+        assert isinstance(caught.value.__cause__, ArithmeticError)
+        assert b'midstream_part_failures_total{part="features.sent"} 1.0' in rig.engine.metrics.text()
+
+    Rig(config=parse_config(TEXT + '[[features]]\nname = "sent"\nkind = "number"\nscope = "request"\n')).run(work)
 
 
 def test_the_names_that_there_are_are_told_once():

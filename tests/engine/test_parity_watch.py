@@ -17,6 +17,7 @@ from midstream.engine.parity_watch import ParityWatch, watched
 from midstream.engine.replay import batches
 from midstream.engine.snapshot_child import Order, run
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.parity import Parity
 from midstream.features.request_inputs import Told
 from midstream.state.settings import encode_settings
 
@@ -80,7 +81,7 @@ def test_a_request_that_saw_another_state_is_told(tmp_path, monkeypatch):
     """How many values differ, and one of them in words."""
     read = DeclaredFeatures.read
     monkeypatch.setattr(
-        DeclaredFeatures, "read", lambda self, moment, found: read(self, replace(moment, user_index=0), found)
+        DeclaredFeatures, "read", lambda self, moment, *rest: read(self, replace(moment, user_index=0), *rest)
     )
     order = ordered(tmp_path)
     monkeypatch.undo()
@@ -157,6 +158,25 @@ def test_what_the_record_has_no_column_of_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(DeclaredFeatures, "read", noted)
     assert run(order).values_compared == 20
     assert asked == {"mine"}
+
+
+def test_a_slate_whose_features_all_failed_is_none_that_was_compared(tmp_path, monkeypatch):
+    """Nothing was read then, so nothing is looked at now."""
+    home = msgspec.structs.replace(CONFIG.placements[0], features=("elsewhere",))
+    config = msgspec.structs.replace(CONFIG, placements=(home,))
+
+    def fails(*_asked):
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Told, "fill", fails)
+        order = ordered(tmp_path, config)
+    log, slates = LogView(tmp_path), list[int]()
+    watch = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    assert len(watch._at) == 10
+    monkeypatch.setattr(Parity, "add_logged", lambda *_asked: slates.append(1))
+    assert run(order).unequal == ""
+    assert slates == []
 
 
 def test_a_feature_that_fails_is_not_compared(tmp_path, monkeypatch):

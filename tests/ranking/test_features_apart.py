@@ -15,6 +15,7 @@ from midstream.core.errors import FeatureFailed
 from midstream.core.types import Candidates, Moment, Query, TimestampMs
 from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.inputs import Reader
 from midstream.features.kinds import (
     AnyFeature,
     Category,
@@ -26,6 +27,7 @@ from midstream.features.kinds import (
     Position,
     cells_of,
 )
+from midstream.features.request_inputs import ItemField as ItemFieldReader
 from midstream.ranking.frame import FAILED_FEATURES_MAX, read_or_stop
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord, decode_served, encode_served, read_then
@@ -207,3 +209,81 @@ def test_where_nobody_waits_nothing_is_made_up():
         f"at log position {SHOP.fold.log_position} features could not be read. "
         "features.hour: ArithmeticError: the reader of hour; features.dear: as features.hour"
     )
+    assert caught.value.parts == ("features.hour", "features.dear")
+    assert isinstance(caught.value.__cause__, ArithmeticError)
+    assert raised_in(caught.value.__cause__) == "fill"
+    with pytest.raises(FeatureFailed) as caught:
+        read_or_stop(broken(block, ("hour", "price")), moment, candidates, DECLARED)
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+    assert [str(each) for each in caught.value.__cause__.exceptions] == ["the reader of price", "the reader of hour"]
+
+
+def raised_in(error: BaseException) -> str:
+    """Return the name of the function in which something was raised."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_name
+
+
+@dataclass
+class Counted:
+    """A reader that counts how often it is asked, and may raise."""
+
+    reader: Reader
+    raises: bool
+    asked: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.reader.rows
+
+    def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
+        self.asked += 1
+        if self.raises:
+            found[:] = 17.0
+            raise ArithmeticError
+        self.reader.fill(moment, candidates, found)
+
+
+@given(st.sets(st.sampled_from(sorted(OWN))))
+def test_each_reader_is_asked_once(names):
+    """Whichever raise: a block that is broken costs no more than one that is not."""
+    block = DECLARED.block(DECLARED.names)
+    readers = tuple(
+        Counted(reader, raises=number in {OWN[name] for name in names}) for number, reader in enumerate(block.readers)
+    )
+    served = answer(SHOP, plan_with(replace(block, readers=readers)), QUERY)
+    assert [each.asked for each in readers] == [1] * len(OWN)
+    assert bool(served.failures) == bool(names)
+
+
+@pytest.mark.parametrize("others", [(), ("hour",)])
+@pytest.mark.parametrize("names", [(), ("margin",), ("margin", "stock")])
+def test_fields_that_are_read_together_are_told_apart(monkeypatch, names, others):
+    """Where the call for all of them raises each is asked alone; when none raises then, nobody knows which it was."""
+    block = DECLARED.block(DECLARED.names)
+    whole = answer(SHOP, plan_with(block), QUERY)
+    assert whole.features is not None
+    fill = ItemFieldReader.fill
+
+    def alone(self, *asked):
+        if self.field in names:
+            raise ArithmeticError(self.field)
+        fill(self, *asked)
+
+    def together(*_asked):
+        raise ArithmeticError
+
+    monkeypatch.setattr(ItemFieldReader, "fill", alone)
+    monkeypatch.setattr("midstream.features.declared.fill_fields", together)
+    served = answer(SHOP, plan_with(broken(block, others)), QUERY)
+    lost = [name for name in DECLARED.names if set(NEEDS[name]) & {*names, *others}]
+    expected = {f"features.{name}" for name in lost} if names else {"features"}
+    assert {each.component for each in served.failures} == expected
+    assert served.features is not None
+    for place, column in enumerate(served.features.names):
+        is_lost = not names or any(column.startswith(name) for name in lost)
+        values = served.features.values[:, place]
+        assert np.isnan(values).all() if is_lost else values.tobytes() == whole.features.values[:, place].tobytes()

@@ -6,6 +6,7 @@ import pytest
 
 from midstream.app.config import Placement
 from midstream.app.running import accept_of
+from midstream.core.errors import FeatureFailed
 from midstream.core.types import LogPosition
 from midstream.features.kinds import Number
 from midstream.serving.app import asgi
@@ -117,6 +118,22 @@ def test_the_newest_time_wins():
 
     assert rig.run(work) == [5, 5, 7]
     assert rig.engine.fold.log_position == LogPosition(3)
+
+
+def test_a_feature_that_cannot_be_read_is_no_reason_to_ask_again(client, monkeypatch):
+    """500 with the text of what failed, and no time to come back at: the same question fails in the same way."""
+
+    async def fails(*_asked):
+        message = "at log position 7 features could not be read. features.views: ArithmeticError"
+        raise FeatureFailed(message)
+
+    monkeypatch.setattr(type(client.engine), "read_features", fails)
+    answer = client.post("/v1/features/read", {"items": ["a"]})
+    told = answer.json()
+    assert (answer.status_code, told["type"]) == (500, "urn:midstream:feature-failed")
+    assert "features.views: ArithmeticError" in told["detail"]
+    assert "retry-after" not in answer.headers
+    assert "retry_after" not in told
 
 
 @pytest.mark.parametrize(

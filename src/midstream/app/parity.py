@@ -124,9 +124,12 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
 def compare(
     parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str], declared: Declarations = NONE
 ) -> None:
-    """Compare the columns that a record and the answer have in common, less those of features that failed then."""
+    """Compare the columns that a record and the answer have in common, less those of features that failed then.
+
+    A record all of whose features failed has none, and is no slate that was compared.
+    """
     logged = read_then(record, declared)
-    if logged is None:
+    if logged is None or not logged.names:
         return
     found = FeatureFrame(tuple(names), answer.values)
     parity.add_logged(record.query.request_id, answer.question.items, logged, found)

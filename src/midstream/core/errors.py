@@ -108,7 +108,12 @@ class ShapeMismatch(MidstreamError):
 
 
 class FeatureFailed(MidstreamError):
-    """A feature cannot be read, and what was asked for is nothing without it."""
+    """A feature cannot be read, and what was asked for is nothing without it; what was raised there is the cause."""
+
+    def __init__(self, message: str, parts: tuple[str, ...] = ()) -> None:
+        """Keep the names of the parts that failed, as they stand in answers and metrics."""
+        super().__init__(message)
+        self.parts = parts
 
 
 class NotFound(MidstreamError):

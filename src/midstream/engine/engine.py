@@ -410,12 +410,13 @@ class Engine:
         Raises:
             RequestInvalid: A feature is not declared, there are too many items, or the token cannot be used.
             Overloaded: Too many requests wait for a log position.
+            FeatureFailed: One of the features cannot be read; counted as a part that failed.
         """
         until = self.host.monotonic() + WAIT_S_MAX
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         self._folding.note_answer()
         seed = self._ids.make()[1]
-        found = read_of(self._in_service.fold, self.plans, ask, self.clock(), seed)
+        found = read_of(self._in_service.fold, self.plans, ask, self.clock(), seed, self.metrics)
         token = self.token(self.fold.log_position)
         return replace(found, log_position=token, read_your_writes=read_your_writes)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.errors import Fault, FeatureFailed, RequestInvalid
 from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Models, Query, TimestampMs
 from midstream.engine.types import FeatureAsk, FeatureRead, FeatureView, LiveColumn, TableView
@@ -15,6 +15,7 @@ from midstream.features.declarations import NONE, Declarations
 from midstream.features.external import External, ExternalTable
 from midstream.features.kinds import AnyFeature, scope_of
 from midstream.monitoring.feature_values import FeatureValues
+from midstream.monitoring.metrics import Metrics
 from midstream.ranking.frame import read_or_stop
 from midstream.ranking.plan import Plan
 from midstream.state.cell_layout import BUCKETS
@@ -30,12 +31,14 @@ WAIT_S_MAX = 0.05
 PAGE = "docs/features.md"
 
 
-def read_of(fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: TimestampMs, seed: int) -> FeatureRead:
+def read_of(
+    fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: TimestampMs, seed: int, metrics: Metrics
+) -> FeatureRead:
     """Return what was asked for, as of now; its token is empty.
 
     Raises:
         RequestInvalid: There is no feature of a name, or there are too many items.
-        FeatureFailed: One of the features cannot be read; ask for the others.
+        FeatureFailed: One of the features cannot be read, which is counted; ask for the others.
     """
     declarations = declared_by(plans)
     require_readable(declarations, ask)
@@ -44,7 +47,12 @@ def read_of(fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: Time
     if declarations.features:
         block = declarations.block(tuple(dict.fromkeys(ask.features)) or declarations.names)
         moment = fold.moment(_query(ask, now_ms, seed), Models({}))
-        names, values = block.names, read_or_stop(block, moment, _rows(fold, ask), declarations)
+        try:
+            names, values = block.names, read_or_stop(block, moment, _rows(fold, ask), declarations)
+        except FeatureFailed as error:
+            for part in error.parts:
+                metrics.count_failure(part)
+            raise
     age_ms = max(0, now_ms - fold.log_time_ms) if fold.log_time_ms else 0
     chosen = tuple(dict.fromkeys(ask.features)) or declarations.names
     ages_ms = {name: _age_ms(fold, declarations.program(name).cells, now_ms) for name in chosen}

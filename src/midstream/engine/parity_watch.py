@@ -88,7 +88,9 @@ class ParityWatch:
             items = tuple(each.id for each in record.items)
             moment = moment_of(fold, Question(record.query, items), Models({}))
             logged = read_then(record, self._declared)
-            if logged is None or record.fold_version != fold.settings.version():
+            if logged is None or not logged.names:
+                continue  # all of its features failed
+            if record.fold_version != fold.settings.version():
                 continue  # what was served before a compaction saw items that this fold passes by
             with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
                 block = self._block(logged.names)

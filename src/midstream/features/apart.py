@@ -1,8 +1,7 @@
 """A block of declared features taken apart: what each column needs, and the block less the columns that cannot be read.
 
-A reader that raises says nothing of the columns that it does not fill. So a block that failed is read again without the
-columns that need the reader, and those are NaN, also where an expression would have made a number of what is missing:
-nobody knows whether it was.
+A reader that raises says nothing of the columns that it does not fill. So what needs the reader is NaN, also where an
+expression would have made a number of what is missing: nobody knows whether it was. A rerun reads the block without.
 """
 
 from collections.abc import Collection

@@ -1,9 +1,10 @@
 """All declared features of a plan as one block of columns: cells and inputs are read, then one kernel computes all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import cast
+from typing import Final, TypeAlias, cast
 
 import numpy as np
 
@@ -17,6 +18,17 @@ from midstream.state.cells import Cells, Keys
 from midstream.state.program import Columns, Program
 
 _NO_TABLES: Tables = MappingProxyType({})
+TOGETHER: Final = -1
+"""In the place of a reader's number: all ``ItemField``, which are filled in one call."""
+Attempt: TypeAlias = Callable[[int, Callable[[], None]], bool]
+"""Calls what fills the columns of the reader of a number (its place in ``readers``, or ``TOGETHER``), and returns
+whether it did. What returns False has dealt with what was raised: the columns are then NaN."""
+
+
+def at_once(_reader: int, fill: Callable[[], None]) -> bool:
+    """Let through whatever a reader raises: an ``Attempt``."""
+    fill()
+    return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,21 +54,37 @@ class DeclaredFeatures:
         """Names of the columns, in order."""
         return self.program.names
 
-    def read(self, moment: Moment, candidates: Candidates) -> Score:
-        """Return values (n, len(names)) as of the question's time; NaN = nothing is known."""
+    def read(self, moment: Moment, candidates: Candidates, attempt: Attempt = at_once) -> Score:
+        """Return values (n, len(names)) as of the question's time; NaN = nothing is known.
+
+        Args:
+            moment: The state, and the question.
+            candidates: The rows, n of them.
+            attempt: Around each reader. Where one did not fill its columns, what is computed of them says nothing.
+        """
         keys = Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
         inputs = np.full((len(self.program.inputs), len(candidates)), np.nan)
-        start = 0
-        fields: dict[str, Columns] = {}
-        for reader in self.readers:
-            stop = start + reader.rows
-            if isinstance(reader, ItemField):
-                fields[reader.field] = inputs[start]
-            else:
-                reader.fill(moment, candidates, inputs[start:stop])
-            start = stop
-        fill_fields(fields, moment, candidates)
+        self._fill(inputs, moment, candidates, attempt)
         return moment.table(Cells).columns(self.program, keys, inputs, moment.query.now_ms)
+
+    def _fill(self, inputs: Columns, moment: Moment, candidates: Candidates, attempt: Attempt) -> None:
+        """Let each reader fill its columns; those of one that did not are NaN."""
+        start = 0
+        fields: dict[int, tuple[ItemField, Columns]] = {}
+        for number, reader in enumerate(self.readers):
+            found = inputs[start : start + reader.rows]
+            start += reader.rows
+            if isinstance(reader, ItemField):
+                fields[number] = reader, found
+            elif not attempt(number, partial(reader.fill, moment, candidates, found)):
+                found[:] = np.nan
+        together = {reader.field: found[0] for reader, found in fields.values()}
+        if not together or attempt(TOGETHER, partial(fill_fields, together, moment, candidates)):
+            return
+        for number, (reader, found) in fields.items():  # one by one it shows which it is
+            found[:] = np.nan
+            if not attempt(number, partial(reader.fill, moment, candidates, found)):
+                found[:] = np.nan
 
 
 def declared(

@@ -15,12 +15,20 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
     request.
     """
 
-    __slots__ = ("_component", "_failures")
+    __slots__ = ("_component", "_errors", "_failures")
 
-    def __init__(self, component: str, failures: list[Failure]) -> None:
-        """Name the component; what it raises is added to ``failures``, answered without, logged and counted."""
+    def __init__(self, component: str, failures: list[Failure], errors: list[Exception] | None = None) -> None:
+        """Name the component; what it raises is added to ``failures``, answered without, logged and counted.
+
+        Args:
+            component: Its name.
+            failures: Gets the name and the reason.
+            errors: Gets what was raised, with its traceback, for a caller who raises in turn; it holds all frames, so
+                nobody keeps it who goes on.
+        """
         self._component = component
         self._failures = failures
+        self._errors = errors
 
     def __enter__(self) -> None:
         """Begin."""
@@ -33,4 +41,6 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
             return False
         reason = f"{type(error).__name__}: {error}"
         self._failures.append(Failure(self._component, reason[:REASON_CHARACTERS_MAX]))
+        if self._errors is not None:
+            self._errors.append(error)
         return True

@@ -1,16 +1,17 @@
 """Columns of the candidates: proposals merged, and what is known of each candidate side by side."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from midstream.core.errors import FeatureFailed, ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
-from midstream.features.apart import less, needed_readers
+from midstream.features.apart import needed_readers
 from midstream.features.declarations import NONE, Declarations
-from midstream.features.declared import DeclaredFeatures
+from midstream.features.declared import TOGETHER, DeclaredFeatures
+from midstream.features.request_inputs import ItemField
 from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
 from midstream.state.merging import merge_rows
@@ -141,54 +142,83 @@ def read_block(
     candidates: Candidates,
     failures: list[Failure],
     called: tuple[str, Declarations] = (FEATURES, NONE),
+    errors: list[Exception] | None = None,
 ) -> Score:
     """Return the columns of a block, (n, len(names)); what fails is named in ``failures``, and NaN.
 
     Of a block of declared features, whatever raises in a reader costs the features that need the reader, each named,
-    and nothing else: the others are read again. A failure of any other kind costs the block.
+    and nothing else. A failure of any other kind, or of more features than a record names, costs the block.
 
     Args:
-        block: What is read.
+        block: What is read, once.
         moment: The state.
         candidates: The rows.
         failures: Gets what fails here.
         called: The block's name, and the features that its columns are of.
+        errors: Gets what was raised, in the order in which it was.
     """
     name, declared = called
     shape = (len(candidates), len(block.names))
     raised: list[Failure] = []
-    with boundary(name, raised):
-        return _whole(block.read(moment, candidates), shape)
-    if isinstance(block, DeclaredFeatures):
-        apart = _failed_features(block, moment, candidates, called)
-        again: list[Failure] = []
-        lost = lost_columns({each.component for each in apart}, block.names, declared, name)
-        with boundary(name, again):
-            if lost and len(apart) <= FAILED_FEATURES_MAX:
-                values = _whole(less(block, lost).read(moment, candidates), shape)
-                failures.extend(apart)
-                return values
-    failures.extend(raised)
+    with boundary(name, raised, errors):
+        if not isinstance(block, DeclaredFeatures):
+            return _whole(block.read(moment, candidates), shape)
+        attempts = _Attempts(name, errors)
+        values = _whole(block.read(moment, candidates, attempts), shape)
+        if not attempts.raised:
+            return values
+        apart = _failed_features(block, attempts.raised, called)
+        if 0 < len(apart) <= FAILED_FEATURES_MAX:
+            lost = lost_columns({each.component for each in apart}, block.names, declared, name)
+            values[:, [each in lost for each in block.names]] = np.nan
+            failures.extend(apart)
+            return values
+        raised.append(next(iter(attempts.raised.values())))
+    failures.append(raised[0])
     return np.full(shape, np.nan, dtype=np.float32)
 
 
+class _Attempts:
+    """Keeps what each reader raised, and lets the others go on: an ``Attempt``."""
+
+    __slots__ = ("_boundary", "_caught", "raised")
+
+    def __init__(self, name: str, errors: list[Exception] | None) -> None:
+        """Take the block's name; one boundary serves all readers, as it keeps nothing of its own."""
+        self._caught: list[Failure] = []
+        self._boundary = boundary(name, self._caught, errors)
+        self.raised: dict[int, Failure] = {}
+
+    def __call__(self, reader: int, fill: Callable[[], None]) -> bool:
+        """Return whether the reader raised nothing."""
+        before = len(self._caught)
+        with self._boundary:
+            fill()
+        if len(self._caught) == before:
+            return True
+        self.raised[reader] = self._caught[-1]
+        return False
+
+
 def _failed_features(
-    block: DeclaredFeatures, moment: Moment, candidates: Candidates, called: tuple[str, Declarations]
+    block: DeclaredFeatures, raised: Mapping[int, Failure], called: tuple[str, Declarations]
 ) -> list[Failure]:
-    """Ask each reader alone; return a failure for each feature that needs one which raises, in their order."""
+    """Return a failure for each feature that needs a reader that raised, in the order of the readers.
+
+    None where the readers that are filled together raised and each of them alone did not: nobody knows which it was.
+    """
     name, owner = called[0], owners(called[1])
+    together = {number for number, reader in enumerate(block.readers) if isinstance(reader, ItemField)}
+    if TOGETHER in raised and not together & raised.keys():
+        return []
     needed = needed_readers(block.program)
     found: dict[str, Failure] = {}
-    for number, reader in enumerate(block.readers):
+    for number in sorted(raised.keys() - {TOGETHER}):
         columns = (each for each, readers in zip(block.names, needed, strict=True) if number in readers)
         features = tuple(dict.fromkeys(owner.get(each, each) for each in columns))
-        raised: list[Failure] = []
-        with boundary(feature_name(name, features[0]), raised):
-            reader.fill(moment, candidates, np.full((reader.rows, len(candidates)), np.nan))
-        for failure in raised:
-            for each in features:
-                reason = failure.reason if each == features[0] else f"as {failure.component}"
-                found.setdefault(each, Failure(feature_name(name, each), reason))
+        for each in features:
+            reason = raised[number].reason if each == features[0] else f"as {feature_name(name, features[0])}"
+            found.setdefault(each, Failure(feature_name(name, each), reason))
     return list(found.values())
 
 
@@ -196,14 +226,16 @@ def read_or_stop(block: Feature, moment: Moment, candidates: Candidates, declare
     """Return the columns of a block where no answer is waited for: then nothing is put in the place of what failed.
 
     Raises:
-        FeatureFailed: It names each feature, and the log position.
+        FeatureFailed: It names each feature, and the log position; the cause is what was raised, or a group of that.
     """
     failures: list[Failure] = []
-    values = read_block(block, moment, candidates, failures, (FEATURES, declared))
+    errors: list[Exception] = []
+    values = read_block(block, moment, candidates, failures, (FEATURES, declared), errors)
     if failures:
         told = "; ".join(f"{each.component}: {each.reason}" for each in failures)
         message = f"at log position {moment.log_position} features could not be read. {told}"
-        raise FeatureFailed(message)
+        cause = errors[0] if len(errors) == 1 else ExceptionGroup("raised by readers", errors)
+        raise FeatureFailed(message, tuple(each.component for each in failures)) from cause
     return values
 
 

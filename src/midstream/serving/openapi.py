@@ -240,7 +240,8 @@ def feature_read_operation() -> Document:
         "required": ["items"],
         "additionalProperties": False,
     }
-    read = _responses("The values, null where nothing is known.", {"type": "object"}, 400, 403, 408, 413, 415, 503)
+    failures = (400, 403, 408, 413, 415, 500, 503)
+    read = _responses("The values, null where nothing is known.", {"type": "object"}, *failures)
     return {"requestBody": json_body(body), "responses": read}
 
 

@@ -20,6 +20,7 @@ from midstream.core.errors import (
     ErasureRunning,
     ExtraMissing,
     Fault,
+    FeatureFailed,
     Invalid,
     ItemUnknown,
     MidstreamError,
@@ -152,6 +153,8 @@ _FACES = (
     _Face(ExtraMissing, 409, "extra-missing", "A library that reads it is not installed"),
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
+    # The same question fails in the same way, so nobody is asked to come again.
+    _Face(FeatureFailed, 500, "feature-failed", "A feature cannot be read"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),
     _Face(AppendFailed, 503, "append-failed", "Events cannot be made durable", (5, 15)),
     _Face(CommitTooSlow, 503, "commit-too-slow", "Events were not durable in time", (2, 6)),
