@@ -15,7 +15,10 @@ from midstream.app.reading import parse_config
 from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Served
+from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import block_name
+from midstream.ranking.served import FAILURES_MAX
 from midstream.testing.conformance import check_feature, check_source
 from midstream.testing.still import SMALL, StillShop
 
@@ -290,6 +293,48 @@ def test_two_parts_of_one_name_are_a_fault(folder):
     )
     with pytest.raises(ConfigInvalid, match="Two parts are called blend"):
         plans(config, folder)
+
+
+def full(sources: int = 8, filters: int = 8, scorers: int = 8) -> str:
+    """A placement with so many parts of one's own, and every part that there can be beside them."""
+
+    def own(kind: str, count: int) -> str:
+        return ", ".join(
+            f'{{ kind = "custom", path = "components:{kind}", options = {{ name = "{kind}{n}" }} }}'
+            for n in range(count)
+        )
+
+    features = "".join(
+        f'[[features]]\nname = "f{n}"\nkind = "count"\nactions = ["view"]\n' for n in range(FAILED_FEATURES_MAX)
+    )
+    return f"""
+{features}
+[[placements]]
+sources = [{own("Shelf", sources)}]
+filters = [{own("First", filters)}]
+scorers = [{own("Backwards", scorers)}]
+selector = {{ kind = "custom", path = "components:One" }}
+editorial = ["i1"]
+exclude = {{ purchase = "30d" }}
+repeats = "none"
+filter = "item.available"
+features = [{", ".join(f'"f{n}"' for n in range(FAILED_FEATURES_MAX))}]
+"""
+
+
+def test_a_served_record_names_whatever_can_fail(folder):
+    """Of the largest placement each part but the blend, without which there is no answer, and features one by one."""
+    plan = plans(parse_config(full()), folder)["default"]
+    parts = {*plan.part_names} - {plan.scorers[-1].name, block_name(0)}
+    assert len(parts) + FAILED_FEATURES_MAX == FAILURES_MAX
+
+
+@pytest.mark.parametrize("part", ["sources", "filters", "scorers"])
+def test_no_placement_has_more_parts_than_a_record_names(folder, part):
+    """Nine of a kind are refused where they stand."""
+    with pytest.raises(ConfigInvalid) as caught:
+        plans(parse_config(full(**{part: 9})), folder)
+    assert [each.where for each in caught.value.faults] == [f"midstream.toml: $.placements[0].{part}"]
 
 
 def test_the_example_of_the_docs_works(tmp_path):

@@ -47,6 +47,10 @@ ATTRIBUTES_MAX = 64
 PLACEMENTS_MAX = 1_000
 SOURCES_MAX = 8
 """Of a placement: each adds about 30 µs, and a bit to the record of each item."""
+FILTERS_MAX = 8
+"""Of one's own in a placement. ``ranking.served.FAILURES_MAX`` counts on it, on ``SOURCES_MAX`` and ``SCORERS_MAX``."""
+SCORERS_MAX = 8
+"""Of a placement: each that fails takes its time from the deadline."""
 SLATE_SIZE_MAX = 100
 """Items of one answer; a served record of 20 takes up to 1.5 kB."""
 EDITORIAL_MAX = 1_000
@@ -270,6 +274,8 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
 
 def _scorers(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the models that a placement asks; whether they fit is looked at when they are loaded."""
+    if len(placement.scorers) > SCORERS_MAX:
+        yield Fault(f"{where}.scorers", f"{len(placement.scorers)} came.", f"At most {SCORERS_MAX}.", MODELS)
     names: set[str] = set()
     for number, scorer in enumerate(placement.scorers):
         place = f"{where}.scorers[{number}].name"
@@ -407,7 +413,9 @@ def _weights(placement: Placement, where: str) -> Iterator[Fault]:
 
 
 def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filter text and with what is excluded."""
+    """Yield what is wrong with the filters, the filter text and what is excluded."""
+    if len(placement.filters) > FILTERS_MAX:
+        yield Fault(f"{where}.filters", f"{len(placement.filters)} came.", f"At most {FILTERS_MAX}.", FILTERS)
     if placement.filter is not None:
         rule = parse(placement.filter, config.items.attributes, f"{where}.filter")
         if not isinstance(rule, Rule):

@@ -16,8 +16,9 @@ from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body
 from midstream.features.declarations import Declarations
 from midstream.ranking.plan import lost_columns
 
-FAILURES_MAX = 32
-"""More parts than a plan has: 8 sources, their floor, filters, scorers, selector."""
+FAILURES_MAX = 42
+"""As many as can fail in one answer, so none is left out: 8 sources, popular, editorial, the catalogue; 6 filters, 8 of
+one's own; 8 features (more are one block); 8 scorers, as without the blend there is no answer; the selector."""
 
 
 @dataclass(frozen=True, slots=True)
