@@ -29,3 +29,47 @@ def test_a_test_that_took_too_long_has_noticed_nothing(tmp_path, monkeypatch, re
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_it.py").write_text(f"import pytest\n\ndef {name}():\n    pytest.fail({reason!r})\n")
     assert SCRIPT["outcome"](tmp_path, ("test_it.py",))[0] is caught
+
+
+IN_EXAMPLES = """
+import pytest
+from hypothesis import given, strategies
+
+calls = []
+
+@given(strategies.integers())
+def test_it(number):
+    calls.append(number)
+    if len(calls) == 3:
+        pytest.fail("Timeout (>900.0s) from pytest-timeout.")
+"""
+"""A test that ran out of time among its examples: the summary names a wrapped exception, and no time."""
+LOGGED = """
+import logging
+
+def test_it():
+    logging.getLogger("x").error("said")
+    raise AssertionError
+"""
+"""A test that fails after an error was logged, which is told before the summary in a line that begins with ERROR."""
+
+
+@pytest.mark.parametrize("test, caught", [(IN_EXAMPLES, False), (LOGGED, True)], ids=["in_examples", "logged"])
+def test_only_the_summary_says_what_failed_and_the_whole_output_why(tmp_path, monkeypatch, test, caught):
+    """A timeout that a wrapper hides has noticed nothing; a line of the log is no outcome of a test."""
+    monkeypatch.delenv("CI", raising=False)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text(test)
+    found, reason = SCRIPT["outcome"](tmp_path, ("test_it.py",))
+    assert found is caught
+    assert reason.startswith("FAILED test_it.py::test_it")
+
+
+def test_a_run_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    """A loop without end in a kernel never returns to where the time of a test is looked at: the run has one too."""
+    monkeypatch.setitem(SCRIPT["outcome"].__globals__, "RUN_S_MAX", 0.2)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text(
+        "import time\n\ndef test_it():\n    time.sleep(15)\n    raise AssertionError\n"
+    )
+    assert SCRIPT["outcome"](tmp_path, ("test_it.py",)) == (False, "no end after 0.2 s")
