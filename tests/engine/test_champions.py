@@ -246,3 +246,20 @@ def test_requests_go_on_while_versions_change(folder: Path) -> None:
         assert set(seen) == set(steps)
 
     run(folder, work)
+
+
+def test_a_rollback_reads_no_disk(folder: Path) -> None:
+    """The version before answers again though its folder is gone."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+
+    async def work(running: Running) -> None:
+        await look(running)
+        await running.champions.promote("near", first)
+        row = await running.champions.promote("near", second)
+        told = row.previous_manifest
+        registry_of(folder).remove("near", first)
+        row = await running.champions.rollback("near")
+        assert (row.version, row.manifest) == (first, told)
+        assert (await asked(running)).models == {"near": first}
+
+    run(folder, work)

@@ -146,7 +146,6 @@ class Champions:
             loaded = await self._loaded(name, version)
             if alias == CHAMPION:
                 self._require_read(loaded)
-            manifest = await asyncio.to_thread(self.registry.manifest_hash, name, version)
         except _Refusal as error:
             self._refuse(name, version, error)
             raise
@@ -154,7 +153,9 @@ class Champions:
         if promotions.find(name, alias) is None and len(promotions) >= PROMOTIONS_MAX:
             message = f"{PROMOTIONS_MAX} aliases of models are kept, there is no place for another"
             raise Overloaded(message)
-        await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
+        await self._engine.record(
+            build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, loaded.manifest_hash)),))
+        )
         if alias == CHAMPION:
             await asyncio.to_thread(self._serve(loaded).clear)
         row = self._engine.fold.promotions.find(name, alias)

@@ -12,7 +12,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.models.artifact import (
@@ -25,8 +25,7 @@ from midstream.models.artifact import (
     read_artifact,
     read_manifest,
 )
-from midstream.models.loading import load
-from midstream.training.registry import ARRIVING, Registry
+from midstream.training.registry import ARRIVING, Registry, answering
 
 IMPORTED_NUMBER_MAX = 99_999_999
 """Leaves nine hundred million numbers to what is fitted after an import: one a second for 28 years."""
@@ -96,7 +95,7 @@ def import_version(registry: Registry, source: Path) -> tuple[str, str]:
     temporary.mkdir(parents=True)
     try:
         name, version = _unpack(source, temporary)
-        load(read_artifact(temporary / name / version))
+        answering(read_artifact(temporary / name / version))
         (registry.folder / name).mkdir(exist_ok=True)
         with locked(registry.folder / name):
             if not _is_there(registry, name, version):
@@ -127,7 +126,7 @@ def _unpack(source: Path, target: Path) -> tuple[str, str]:
         OSError: There is no room for them.
     """
     try:
-        with source.open("rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:  # type: ignore[arg-type]
+        with source.open("rb") as file, tarfile.open(fileobj=cast("BinaryIO", _Bounded(file)), mode="r:") as tar:
             entries = iter(tar)
             name, version, manifest = _begun(source, tar, entries, target)
             folder, missing = target / name / version, set(manifest.files)
