@@ -1,10 +1,14 @@
 """Rankers learn from what was served, or from what would have been, and say how they order what came later."""
 
 import shutil
+from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
@@ -14,6 +18,8 @@ from midstream.app.running import config_of, open_shop
 from midstream.core.errors import ConfigInvalid, Invalid
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl
+from midstream.models.kinds import ROW_KINDS
+from midstream.models.lambdamart import LambdaMartOptions
 from midstream.models.model import QUIET
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
@@ -123,7 +129,7 @@ def test_a_log_without_slates_is_replayed(place: Path) -> None:
     done = fitted(place, "again")
     assert done.counts["requests"] > 0
     assert done.counts["rows"] > done.counts["requests"]
-    assert done.metrics["served.NDCG@10"] is None
+    assert done.metrics["sampled.served.NDCG@10"] is None
 
 
 def test_without_examples_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
@@ -179,6 +185,9 @@ def test_ranges_are_told_as_the_replay_reads_them() -> None:
     assert range_text(ServedRange(0, None, 1_700_000_000_000, 1_800_000_000_000)) == "1700000000000..1800000000000"
 
 
+METRICS = ("NDCG@10", "served.NDCG@10", "AUC", "log_loss")
+
+
 class Column:
     """A row model that gives its one value."""
 
@@ -200,7 +209,7 @@ class Column:
 def test_metrics_of_rows_are_what_a_hand_counts() -> None:
     """The last of three is right: perfect, or the worst; half of the pairs of one and nothing of none."""
     later = joined([rows(0, (0.0, 0.0, 1.0)), rows(1, (0.0, 0.0))], ("x",), 100)
-    best, worst = (row_validation_of(Column(sign), later) for sign in (0.1, -0.1))
+    best, worst = (row_validation_of(Column(sign), later, is_probability=sign > 0) for sign in (0.1, -0.1))
     assert best["NDCG@10"] == pytest.approx(1.0)
     assert worst["NDCG@10"] == pytest.approx(0.5)
     assert best["served.NDCG@10"] == pytest.approx(0.5)
@@ -214,3 +223,32 @@ def test_metrics_of_rows_are_what_a_hand_counts() -> None:
     nothing = row_validation_of(Column(1.0), joined([], ("x",), 1))
     assert nothing["NDCG@10"] is None
     assert nothing["AUC"] is None
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=6))
+def test_rows_of_equal_scores_are_in_no_order(pairs: list[tuple[float, float]]) -> None:
+    """Counted is the mean over all orders: one score for all gains nothing by the order in which rows were served."""
+    score, label = (tuple(each) for each in zip(*pairs, strict=True))
+    later = replace(rows(0, label), values=np.array(score, dtype=np.float32)[:, None])
+    by_hand = []
+    for order in permutations(range(len(pairs))):
+        if any(score[first] < score[second] for first, second in pairwise(order)):
+            continue
+        gained = sum(label[row] / np.log2(place + 2) for place, row in enumerate(order))
+        best = sum(each / np.log2(place + 2) for place, each in enumerate(sorted(label, reverse=True)))
+        by_hand.append(gained / best if best else np.nan)
+    found = row_validation_of(Column(1.0), later)["NDCG@10"]
+    assert found == pytest.approx(np.mean(by_hand)) if any(label) else found is None
+
+
+def test_figures_of_drawn_candidates_and_of_scores_that_only_order_are_named() -> None:
+    """``sampled.`` before what all candidates would make lower; no log loss of what is no probability."""
+    later = rows(0, (0.0, 1.0))
+    assert row_validation_of(Column(0.5), later)["log_loss"] is None
+    sampled = row_validation_of(Column(0.5), later, is_sampled=True)
+    assert sampled["sampled.NDCG@10"] == 1.0
+    assert set(sampled) == {"requests", "rows", *(f"sampled.{each}" for each in METRICS)}
+    assert [ROW_KINDS["trees"].is_probability(LambdaMartOptions(each)) for each in ("lambdarank", "binary")] == [
+        False,
+        True,
+    ]

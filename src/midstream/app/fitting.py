@@ -158,7 +158,9 @@ def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit:
         if len(earlier):
             judged = kind.fit(earlier, options, part_of(watch, READ_SHARE, JUDGED_SHARE))
             watch.step("judging", JUDGED_SHARE)
-            metrics = row_validation_of(judged, later)
+            metrics = row_validation_of(
+                judged, later, is_probability=kind.is_probability(options), is_sampled=asked.is_replay
+            )
     fitted = kind.fit(rows, options, part_of(watch, JUDGED_SHARE, 1.0))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}

@@ -103,10 +103,9 @@ class Training:
         if self.done is None:
             return f"No model was trained: {self.refusal}"
         counts, metrics = self.done.counts, self.done.metrics
-        ndcg = metrics.get("NDCG@10")
-        judged = (
-            "was not judged" if ndcg is None else f"had NDCG@10 {ndcg:.3f} on the newest {metrics['requests']:,.0f}"
-        )
+        name = "NDCG@10" if "NDCG@10" in metrics else "sampled.NDCG@10"
+        ndcg = metrics.get(name)
+        judged = "was not judged" if ndcg is None else f"had {name} {ndcg:.3f} on the newest {metrics['requests']:,.0f}"
         return (
             f"A ranker ({self.done.version}) was trained at half time on {counts['requests']:,} clicks and promoted, "
             f"{self.seconds:.1f} s; a fit on the others {judged}."

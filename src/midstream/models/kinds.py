@@ -116,6 +116,8 @@ class RowKind:
     options: type[msgspec.Struct]
     fit: Callable[[Examples, msgspec.Struct, Watch], RowModel]
     """The options are of the type above."""
+    is_probability: Callable[[msgspec.Struct], bool]
+    """Whether with these options its scores are probabilities, and no numbers that only order."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
@@ -131,8 +133,8 @@ def _fit_ftrl(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowM
 
 
 ROW_KINDS: Mapping[str, RowKind] = {
-    "ftrl": RowKind(FtrlOptions, _fit_ftrl),
-    "trees": RowKind(LambdaMartOptions, _fit_trees),
+    "ftrl": RowKind(FtrlOptions, _fit_ftrl, lambda _options: True),
+    "trees": RowKind(LambdaMartOptions, _fit_trees, lambda options: getattr(options, "objective", "") == "binary"),
 }
 """Name → kind."""
 

@@ -69,45 +69,58 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
     return Histories(made.row, flat, made.start), Wanted.of(right)
 
 
-def row_validation_of(model: RowModel, later: Examples) -> Mapping[str, float | None]:
+def row_validation_of(
+    model: RowModel, later: Examples, *, is_probability: bool = False, is_sampled: bool = False
+) -> Mapping[str, float | None]:
     """Return how well a model orders and tells apart rows that are later than all that it was fitted on.
 
     ``NDCG@10`` is the mean over the requests with a row of worth above 0, gains being what rows were worth;
-    ``served.NDCG@10`` is that of the order in which they were served, where that is known. ``AUC`` is the probability
-    that a row worth more than 0 scores above one that was not, over all rows; ``log_loss`` is there where all scores
-    are probabilities.
+    ``served.NDCG@10`` is that of the order in which they were served, where that is known. Rows of equal scores are in
+    no order: counted is the mean over all of theirs. ``AUC`` is the probability that a row worth more than 0 scores
+    above one that was not, over all rows.
 
     Args:
         model: Fitted on earlier rows.
         later: What it is asked about.
+        is_probability: Whether scores are probabilities: ``log_loss`` is there.
+        is_sampled: Whether the rows are some of the candidates: ``sampled.NDCG@10`` and so on, since figures over all
+            candidates are lower and may order models in another way.
 
     Returns:
         Metric to value, ``requests`` and ``rows`` among them; None = there is nothing to tell apart.
     """
     score = model.score(later.values) if len(later) else np.empty(0, dtype=np.float32)
     is_known = bool((later.position >= 0).all()) and len(later) > 0
-    is_probability = len(score) > 0 and bool(((score >= 0) & (score <= 1)).all())
-    return {
+    found = {
         "requests": float(len(later.request_sizes)),
         "rows": float(len(later)),
         f"NDCG@{ROW_K}": _ndcg(later, score),
         f"served.NDCG@{ROW_K}": _ndcg(later, -later.position.astype(np.float32)) if is_known else None,
         "AUC": _auc(score, later.label > 0, later.weight),
-        "log_loss": _log_loss(score, later.label > 0, later.weight) if is_probability else None,
+        "log_loss": _log_loss(score, later.label > 0, later.weight) if is_probability and len(later) else None,
     }
+    prefix = "sampled." if is_sampled else ""
+    return {name if name in {"requests", "rows"} else prefix + name: value for name, value in found.items()}
 
 
 def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
-    """Return the mean NDCG of the requests that have anything of worth; of equal scores the first row comes first."""
+    """Return the mean NDCG of the requests that have anything of worth, the mean over all orders of equal scores.
+
+    In such an order each row of a tie is as likely at each of its places, so each place gains the mean of the tie.
+
+    Reference: F. McSherry, M. Najork, "Computing information retrieval performance measures efficiently in the presence
+    of tied scores", ECIR 2008.
+    """
     discount = 1.0 / np.log2(np.arange(ROW_K) + 2.0)
     found: list[float] = []
     for begin, end in pairwise(rows.start.tolist()):
         gain = np.maximum(rows.label[begin:end].astype(np.float64), 0.0)
         if not gain.any():
             continue
-        order = np.argsort(-score[begin:end], kind="stable")[:ROW_K]
+        _, tie, sizes = np.unique(-score[begin:end], return_inverse=True, return_counts=True)
+        expected = np.repeat(np.bincount(tie, gain) / sizes, sizes)[:ROW_K]
         best = np.sort(gain)[::-1][:ROW_K]
-        found.append(float(gain[order] @ discount[: len(order)]) / float(best @ discount[: len(best)]))
+        found.append(float(expected @ discount[: len(expected)]) / float(best @ discount[: len(best)]))
     return float(np.mean(found)) if found else None
 
 
