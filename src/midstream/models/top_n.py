@@ -52,7 +52,7 @@ def top_n(model: ItemModel, histories: Histories, k: int, removed: Histories | N
     Returns:
         Rows of the vocabulary, filled up with -1 where no more items may be recommended.
 
-    Cost: with vectors 1.2 ns a score at d = 64 on two quiet cores; without, that of ``scores`` and 1 ns a score.
+    Cost: with vectors d multiplications a score; without, that of ``scores`` and a look at each score.
     """
     nothing: list[list[int]] = [[]] * len(histories)
     barred = Histories.of(nothing) if removed is None else removed
