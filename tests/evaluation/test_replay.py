@@ -152,7 +152,8 @@ def test_rows_before_the_first_asked_are_only_learned(rows, asked_from):
 @given(ROWS, st.sets(st.integers(0, 25), max_size=3))
 def test_a_state_that_learns_now_and_then_is_told_of_the_session(rows, edges):
     """At each question the state holds the rows before the last edge, and the session is whole all the same."""
-    columns, seen = interactions(rows), []
+    columns = interactions(rows)
+    seen: list[tuple[int, int]] = []
 
     async def watch(fold, query):
         recent = fold.moment(query, plan.models).recent_item_index

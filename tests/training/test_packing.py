@@ -156,7 +156,12 @@ def test_no_more_is_written_than_the_manifest_says(
             tar.addfile(each, io.BytesIO(content))
     copied: list[str] = []
     copy = packing._copy
-    monkeypatch.setattr(packing, "_copy", lambda tar, entry, path: (copied.append(path.name), copy(tar, entry, path)))
+
+    def noted(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
+        copied.append(path.name)
+        copy(tar, entry, path)
+
+    monkeypatch.setattr(packing, "_copy", noted)
     with pytest.raises(ArtifactInvalid):
         import_version(Registry(tmp_path / "models"), tmp_path / "a.tar")
     assert copied == [MANIFEST][: change != "late manifest"]
