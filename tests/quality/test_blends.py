@@ -23,7 +23,8 @@ from midstream.retrieval.trending import Trending
 pytestmark = pytest.mark.quality
 
 SETTINGS = Path(__file__).parent / "settings"
-NAMES = sorted({*NEXT_ITEM_SETS, *REPLAY_SETS})
+NAMES = ("eshop-clothing-2008", "online-retail", "rsc15-100k", "serenade-toy")
+"""Sets whose blend is on file."""
 LEARNED_ROWS, ASKED_ROWS = 10_000, 6_000
 """Of a set in time order, before and after the end of its validation part."""
 P_MIN = 0.05 / (2 * len(NAMES))

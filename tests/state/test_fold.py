@@ -322,6 +322,7 @@ def test_sizes_are_those_of_what_is_reserved():
     assert {type(fold.tables[kind]) for kind in fold.tables} == set(fold.tables)
     assert len(sizes) == len(fold.tables)
     assert sizes.pop("cells").bytes_max == 0  # nothing is declared
+    assert sizes.pop("promotions").bytes_now == 0  # no model was promoted
     for size in sizes.values():
         assert 0 < asdict(size)["bytes_now"] <= size.bytes_max
 

@@ -9,6 +9,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state import promotions
+from midstream.state.event_ids import Admission, EventIds
 from midstream.state.fold import Fold
 from midstream.state.promotions import ALIASES, Promotion, promotion_body
 from midstream.state.restating import restated
@@ -26,15 +27,13 @@ def folded(batch: EventBatch, at: list[int] | None = None) -> Fold:
 
 
 def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
-    """The same in plain Python: the twin."""
+    """The same in plain Python: the twin. What is a copy of another event is said by the window of ids."""
     found: dict[tuple[str, str], Promotion] = {}
-    refused, seen = 0, set()
+    ids, refused = EventIds(SETTINGS.limits.event_ids_max), 0
+    admitted = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()).tolist()
     for place in range(len(batch)):
         event = event_at(batch, place)
-        if event.event_id in seen:
-            continue
-        seen |= {event.event_id} - {""}
-        if event.kind != Kind.CONTROL:
+        if event.kind != Kind.CONTROL or admitted[place] != Admission.NEW:
             continue
         said = promotions.promotion_of(event.body)
         if said is None:
