@@ -100,3 +100,49 @@ def test_one_command_trains_and_lets_the_model_answer(tmp_path: Path, capfd: pyt
         main(["train", "tast", "-f", str(tmp_path)])
     assert left.value.code == 1
     assert "taste" in capfd.readouterr().err
+
+
+CONTENT = """
+[items.attributes]
+colour = "category"
+
+[[models]]
+name = "alike"
+kind = "content"
+
+[[placements]]
+name = "home"
+sources = [{ kind = "content", model = "alike" }]
+"""
+
+
+def put(item: str, colour: str) -> dict[str, object]:
+    """Return an item of a colour."""
+    return {"type": "item", "operation": "put", "item_id": item, "attributes": {"colour": colour, "price": 3}}
+
+
+def test_content_finds_what_nobody_has_acted_on(tmp_path: Path) -> None:
+    """Trained by name; a new item is proposed from the next training on, to who acted on something like it."""
+    (tmp_path / "midstream.toml").write_text(CONTENT)
+    config = config_of(tmp_path)
+    colours = ("red", "blue", "green")
+    with open_shop(tmp_path) as shop:
+        shop.record([put(f"{colour}-{number}", colour) for colour in colours for number in range(3)])
+        shop.record([{"type": "view", "user_id": "ann", "item_id": f"{colour}-0"} for colour in colours])
+    promote(tmp_path, config, "alike", train(tmp_path, config, "alike").version)
+
+    def proposed(shop: Shop) -> set[str]:
+        answer = shop.recommend("home", user_id="bob", n=20)
+        assert (answer.tier, answer.failures) == ("full", ())
+        record = None
+        while record is None:  # the served event is appended some milliseconds after the answer
+            record = shop.running.engine.served(answer.request_id)
+        return {each.id for each in record.items if "content" in each.sources}
+
+    with open_shop(tmp_path) as shop:
+        shop.record([{"type": "view", "user_id": "bob", "item_id": "blue-1"}, put("blue-new", "blue")])
+        first = proposed(shop)
+        assert first == {"blue-0", "blue-2"}
+    promote(tmp_path, config, "alike", train(tmp_path, config, "alike").version)
+    with open_shop(tmp_path) as shop:
+        assert proposed(shop) == {*first, "blue-new"}

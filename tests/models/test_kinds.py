@@ -6,6 +6,7 @@ import pytest
 
 from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models import popular
+from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import QUIET
@@ -55,7 +56,9 @@ def test_every_kind_answers_as_before_when_it_is_read_again(name):
     rng = np.random.default_rng(4)
     histories = Histories.of([[], *(rng.choice(12, 4, replace=False).tolist() for _ in range(30))])
     kind = item_kind(name)
-    first, second = (kind.fit(Interactions(vocabulary, histories), kind.decoded({}), QUIET) for _ in range(2))
+    described = [Description((f"colour={number % 3}",), "a lamp") for number in range(12)]
+    data = Interactions(vocabulary, histories, described if kind.reads_items else ())
+    first, second = (kind.fit(data, kind.decoded({}), QUIET) for _ in range(2))
     assert first.arrays().keys() == second.arrays().keys()
     for array, each in first.arrays().items():
         assert np.array_equal(each, second.arrays()[array])
@@ -83,3 +86,11 @@ def test_no_option_takes_what_is_no_number_without_end_or_absurd(name, value):
             continue  # an exponent, from -1 on
         with pytest.raises(Invalid, match=option):
             kind.decoded({option: value})
+
+
+def test_content_is_not_fitted_where_nobody_says_what_items_are():
+    """Acts alone say nothing of what an item is; a model without one vector would never propose anything."""
+    data = Interactions(ItemVocabulary.of(["a"], np.array([1], dtype=np.uint64)), Histories.of([[0]]))
+    kind = item_kind("content")
+    with pytest.raises(Invalid, match="acts alone"):
+        kind.fit(data, kind.decoded({}), QUIET)

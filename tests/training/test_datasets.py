@@ -13,6 +13,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.erasure import Hidden
 from midstream.events.schema import Event, build, cut, event_at
+from midstream.models.descriptions import Description
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
@@ -214,3 +215,28 @@ def plain(batch: EventBatch, settings: FoldSettings) -> list[tuple[tuple[int, st
         for at, (user, item) in kept.items()
         if fold.items.exists(vocabulary.item_index(item))
     ]
+
+
+def test_the_catalogue_is_there_with_what_it_says_where_a_model_reads_it() -> None:
+    """Items without an act too, as they are at the end; not deleted ones; acts are those of the same items."""
+
+    def put(item: str, body: bytes, operation: Operation = Operation.PUT) -> Event:
+        return Event(Kind.ITEM, operation=operation, item_id=item, body=body)
+
+    log = log_of(
+        put("a", b'{"title": "old", "colour": "red"}'),
+        act("ann", "seen"),
+        put("b", b'{"colour": "blue"}'),
+        put("gone", b'{"colour": "blue"}'),
+        act("ann", "b"),
+        put("a", b'{"title": "new", "colour": "red"}'),
+        put("gone", b"{}", Operation.DELETE),
+    )
+    settings = msgspec.structs.replace(tiny_settings(), attributes={"colour": "category"})
+    acts = read(log, replace(ALL, is_described=True), settings)
+    assert list(acts.vocabulary.ids) == ["a", "seen", "b"]
+    assert acts.described == (Description(("colour=red",), "new"), Description(), Description(("colour=blue",)))
+    assert acts.interactions(9).described == acts.described
+    assert [acts.vocabulary.ids[row] for row in acts.item.tolist()] == ["seen", "b"]
+    plain = read(log, ALL, settings)
+    assert (list(plain.vocabulary.ids), plain.described) == (["seen", "b"], ())

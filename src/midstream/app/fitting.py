@@ -29,7 +29,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
-from midstream.models.kinds import ROW_KINDS, item_kind
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import Watch
 from midstream.state.sizes import sizes_max
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
@@ -237,6 +237,7 @@ def act_options(config: Config, model: Model, log: LogView) -> ActOptions:
         stop=until if isinstance(until, int) else None,
         since_ms=since_ms,
         until_ms=until_ms,
+        is_described=model.kind in ITEM_KINDS and ITEM_KINDS[model.kind].reads_items,
     )
 
 

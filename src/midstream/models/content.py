@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid
 from midstream.core.types import Index, Score
 from midstream.events.kernel import kernel
+from midstream.models.descriptions import Description
 from midstream.models.histories import Histories
 from midstream.models.model import QUIET, Arrays, Watch, best_said
 from midstream.models.vocabulary import ItemVocabulary
@@ -63,16 +64,6 @@ class ContentOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Terms of an item that are kept, those of most weight first: what an item costs a question."""
     encoded_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Weight of the encoded texts beside the terms, 0 to 1, where an encoder is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What an item is."""
-
-    values: tuple[str, ...] = ()
-    """Values of attributes, each with its name: ``category=shoes``, ``tags=red``."""
-    text: str = ""
-    """Title, description: words are taken from it, and the encoder is given it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

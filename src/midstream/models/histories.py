@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
+from midstream.models.descriptions import Description
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -59,3 +60,5 @@ class Interactions:
     vocabulary: ItemVocabulary
     histories: Histories
     """Of users; a model that reads sessions is given those of sessions."""
+    described: Sequence[Description] = ()
+    """What each item is, by row; empty = nobody said, and a model that goes by acts alone reads none."""

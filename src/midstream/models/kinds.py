@@ -9,6 +9,7 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models import popular
 from midstream.models.als import Als, AlsOptions, fit_als
+from midstream.models.content import Content, ContentOptions, fit_content
 from midstream.models.ease import EaseOptions, fit_ease
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
@@ -75,6 +76,8 @@ class ItemKind:
     """What a search for settings tries; empty = nothing."""
     files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
     """What is kept of a model beside its arrays, by file name."""
+    reads_items: bool = False
+    """Whether it is told what each item is, those that nobody acted on included."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; numbers may come as text.
@@ -95,6 +98,14 @@ def _fit_als(interactions: Interactions, options: msgspec.Struct, watch: Watch) 
 
 def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_ease(interactions, msgspec.convert(options, EaseOptions, from_attributes=True), watch)
+
+
+def _fit_content(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    if not interactions.described:
+        right = "Data that say what items are, such as a log with items in its catalogue."
+        raise Invalid((Fault("model", "content came, and these data have acts alone.", right, "docs/models.md"),))
+    told = msgspec.convert(options, ContentOptions, from_attributes=True)
+    return fit_content(interactions.vocabulary, interactions.described, told, watch)
 
 
 def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
@@ -164,8 +175,10 @@ _SASREC_SPACE: Space = {
     "learning_rate": Range(3e-4, 3e-3, log=True),
     "epochs": Range(5, 100, log=True, whole=True),
 }
+_CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
 ITEM_KINDS: Mapping[str, ItemKind] = {
     "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
+    "content": ItemKind(ContentOptions, _fit_content, Content.read, _CONTENT_SPACE, reads_items=True),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid
 from midstream.models.als import Als
 from midstream.models.artifact import Artifact
-from midstream.models.content import Content
 from midstream.models.ftrl import Ftrl
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
@@ -45,7 +44,6 @@ class RowKind:
 KINDS: Mapping[str, ItemKind | RowKind] = {
     "item_to_item": ItemKind(lambda vocabulary, artifact: ItemToItem.read(vocabulary, artifact.arrays)),
     "als": ItemKind(lambda vocabulary, artifact: Als.restore(vocabulary, artifact.arrays)),
-    "content": ItemKind(lambda vocabulary, artifact: Content.read(vocabulary, artifact.arrays)),
     "sasrec": ItemKind(
         lambda vocabulary, artifact: answering(Sequence.restore(vocabulary, artifact.arrays), artifact.files)
     ),

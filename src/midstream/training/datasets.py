@@ -21,6 +21,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
+from midstream.models.descriptions import Description, description_of
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.state.event_ids import Admission, fingerprints
@@ -57,6 +58,8 @@ class ActOptions:
     """Log time from which on."""
     until_ms: int | None = None
     """Log time before which."""
+    is_described: bool = False
+    """Whether the catalogue's items are there too that nobody acted on, and what each item is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +76,14 @@ class Acts:
     position: NDArray[np.int64]
     """Log position before the event; rising."""
     vocabulary: ItemVocabulary
-    """The items of these acts, in the order in which the log first named them."""
+    """The items of these acts, and with ``is_described`` those of the catalogue, in the order in which the log first
+    named them."""
     log_time_ms: tuple[int, int]
     """Of the first and the last act; zeros where there is none."""
     left_out: Mapping[str, int]
     """Acts that weigh something and are not here, by why."""
+    described: Sequence[Description] = ()
+    """What each item is at the end of the log, by row; empty unless ``is_described``."""
 
     def __len__(self) -> int:
         """Return the number of acts."""
@@ -119,7 +125,7 @@ class Acts:
 
     def interactions(self, history_acts_max: int, stop: int | None = None) -> Interactions:
         """Return what a model is fitted on: the acts before a log position, with the vocabulary of all of them."""
-        return Interactions(self.vocabulary, self.histories(history_acts_max, stop=stop)[0])
+        return Interactions(self.vocabulary, self.histories(history_acts_max, stop=stop)[0], self.described)
 
 
 class ActReader:
@@ -170,7 +176,13 @@ class ActReader:
         is_somebodys = np.ones(len(owner), dtype=np.bool_) if self._options.by_session else owner != 0
         self._count("user_deleted", np.count_nonzero(known & ~is_somebodys))
         kept = np.flatnonzero(known & is_somebodys)
-        item_index, row = np.unique(part.item[kept], return_inverse=True)
+        item_index = np.unique(part.item[kept])
+        described: tuple[Description, ...] = ()
+        if self._options.is_described:
+            item_index = np.union1d(item_index, np.flatnonzero(vocabulary.in_catalogue & ~deleted)).astype(np.int32)
+            kinds, items = self._fold.settings.attributes, self._fold.items
+            described = tuple(description_of(items.document(index), kinds) for index in item_index.tolist())
+        row = np.searchsorted(item_index, part.item[kept])
         ids = vocabulary.item_ids(item_index)
         times = part.log_time_ms[kept]
         return Acts(
@@ -182,6 +194,7 @@ class ActReader:
             ItemVocabulary.of(ids, vocabulary.item_hash[item_index]),
             (int(times[0]), int(times[-1])) if len(times) else (0, 0),
             dict(self._left),
+            described,
         )
 
     def _take(self, batch: IndexedBatch) -> None:
