@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
-from midstream.models.content import Content, ContentOptions, Description, fit_content, terms_of
+from midstream.models.content import Content, ContentOptions, fit_content, terms_of
+from midstream.models.descriptions import Description
 from midstream.models.histories import Histories
 from midstream.models.model import Watch
 from midstream.testing.conformance_models import check_item_model
