@@ -170,6 +170,7 @@ class Sequence:
         plain = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in found.items()}
         return cls(vocabulary, Weights(**plain), count)
 
+    @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a BLAS leaves flags of lanes that it pads
     def _read(self, rows: Index) -> Real32:
         """Return the vector of the user of one history, (d,)."""
         weights, count = self.weights, len(rows)
