@@ -272,7 +272,8 @@ def test_plans_that_change_meanwhile_stay(shop, monkeypatch):
         monkeypatch.setattr(running.engine._folding, "bring_up", with_another_file)
         await running.eraser.begin(hurried=True)
         assert running.eraser.view.state == "done", running.eraser.view
-        assert running.engine.plans == running.service.plans
+        assert running.engine.plans.keys() == running.service.plans.keys()
+        assert all(running.engine.plans[name] is plan for name, plan in running.service.plans.items())
         assert len((await running.engine.recommend(Ask(user_id="bob"))).items) == 3
         await running.stop()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.sequences import HISTORIES, drawn_model, twin_of, vocabulary_of
 
-from midstream.core.errors import ArtifactInvalid
+from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.models.artifact import Draft, read_artifact, write_artifact
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
@@ -167,3 +167,11 @@ def test_a_version_that_answers_otherwise_than_it_did_is_refused(tmp_path):
     with pytest.raises(ArtifactInvalid, match="golden"):
         load(read_artifact(tmp_path / version))
     shutil.rmtree(tmp_path / version)
+
+
+def test_what_is_no_number_is_said() -> None:
+    """Weights beyond what float32 can add up give no scores, and no silence either."""
+    model = drawn_model(1)
+    model.weights.outer_shift[:] = np.float32(3e38)
+    with pytest.raises(ScoresUnavailable):
+        model.scores(Histories.of([[1, 2, 3]]))

@@ -23,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid
+from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
 from midstream.models.model import Arrays
@@ -170,7 +170,7 @@ class Sequence:
         plain = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in found.items()}
         return cls(vocabulary, Weights(**plain), count)
 
-    @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a BLAS leaves flags of lanes that it pads
+    @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # what comes out is looked at
     def _read(self, rows: Index) -> Real32:
         """Return the vector of the user of one history, (d,)."""
         weights, count = self.weights, len(rows)
@@ -185,6 +185,9 @@ class Sequence:
             inner = normalised(found, norm[BEFORE_NETWORK]) @ weights.inner[block] + weights.inner_shift[block]
             found = found + np.maximum(inner, np.float32(0)) @ weights.outer[block] + weights.outer_shift[block]
         last: Real32 = normalised(found, weights.last_norm)[0]
+        if not np.isfinite(last).all():
+            message = "what the model makes of a history is no number"
+            raise ScoresUnavailable(message)
         return last
 
     def _attention(self, given: Real32, block: int, kept: slice) -> Real32:

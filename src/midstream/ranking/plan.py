@@ -140,7 +140,9 @@ class Plan:
         return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *scorers, SELECTOR)
 
     def serving(self, models: Models) -> "Plan":
-        """Return the plan with those of some models that it reads."""
+        """Return the plan with those of some models that it reads; itself where it reads none."""
+        if not self.model_names and not self.models.by_name:
+            return self
         return replace(self, models=models.only(self.model_names))
 
     def without(self, names: frozenset[str]) -> "Plan":
