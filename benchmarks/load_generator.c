@@ -187,15 +187,17 @@ int main(int argc, char **argv) {
     prctl(PR_SET_TIMERSLACK, 1);
     struct epoll_event events[CONNECTIONS_MAX];
     double start = now(), due = start, end = start + seconds, last = start;
-    int busy = 1;
+    int busy = 1, next = 0;
     while (last < end || (busy && last < end + 10)) {
         busy = 0;
-        for (int i = 0; i < count; i++) {
-            connection *c = &connections[i];
+        /* In turn: a server may close a connection on which it waits for long, and one of the first is always free. */
+        for (int i = 0, from = next; i < count; i++) {
+            connection *c = &connections[(from + i) % count];
             if (!c->busy && last < end) {
                 if (rate <= 0) begin(c, now());
                 else if (due <= now() && due < end) {
                     begin(c, due);
+                    next = (from + i + 1) % count;
                     due += -log(1 - drand48()) / rate;
                 }
             }
