@@ -1,38 +1,24 @@
 """Models in service: promoted, rolled back, refused and found again, and every answer says which version made it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
 from midstream.app.inspection import LogView, state_of
-from midstream.app.running import config_of, open_running
+from midstream.app.models import registry_of
+from midstream.app.running import config_of
 from midstream.core.errors import ArtifactInvalid, ConfigInvalid, MidstreamError, NotFound
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
 from midstream.ranking.rerun import rerun
-from midstream.testing.models import publish_chain, write_folder
-from midstream.training.registry import Registry
+from midstream.testing.models import publish_chain, run_folder, write_folder
 
-T = TypeVar("T")
-
-
-def run(folder: Path, work: Callable[[Running], Awaitable[T]]) -> T:
-    """Open the folder, do the work, close it."""
-
-    async def main() -> T:
-        running = open_running(folder, config_of(folder))
-        await running.start()
-        try:
-            return await work(running)
-        finally:
-            await running.stop()
-
-    return asyncio.run(main())
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 async def look(running: Running) -> None:
@@ -52,11 +38,6 @@ def folder(tmp_path: Path) -> Path:
     """Return a folder whose placement asks a model."""
     write_folder(tmp_path)
     return tmp_path
-
-
-def registry_of(folder: Path) -> Registry:
-    """Return its registry."""
-    return Registry(folder / "data" / "models")
 
 
 def damage(folder: Path, version: str) -> None:
@@ -101,7 +82,7 @@ def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder:
         assert found.models == {"near": second}
         return answer.request_id
 
-    request_id = run(folder, work)
+    request_id = run_folder(folder, work)
 
     async def again(running: Running) -> None:
         assert (await asked(running)).models == {"near": second}
@@ -112,7 +93,7 @@ def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder:
         await running.champions.rollback("near")
         assert (await asked(running)).models == {"near": first}
 
-    run(folder, again)
+    run_folder(folder, again)
     rows = state_of(folder, config_of(folder), LogView(folder)).fold.promotions.rows
     assert [(row.version, row.previous) for row in rows] == [(first, second)]
 
@@ -137,7 +118,7 @@ def test_a_refused_version_leaves_the_one_in_service(folder: Path) -> None:
         await running.champions.promote("near", third)
         assert "near" not in running.engine.health().reason
 
-    run(folder, work)
+    run_folder(folder, work)
 
 
 def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folder: Path) -> None:
@@ -148,7 +129,7 @@ def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folde
         await running.champions.promote("near", first)
         await running.champions.promote("near", second)
 
-    run(folder, promote_both)
+    run_folder(folder, promote_both)
     damage(folder, second)
 
     async def on_first(running: Running) -> None:
@@ -156,7 +137,7 @@ def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folde
         assert (await asked(running)).models == {"near": first}
         assert second in running.engine.health().reason
 
-    run(folder, on_first)
+    run_folder(folder, on_first)
     damage(folder, first)
 
     async def on_none(running: Running) -> None:
@@ -166,7 +147,7 @@ def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folde
         assert running.engine.health().ready
         assert "in service: none" in running.engine.health().reason
 
-    run(folder, on_none)
+    run_folder(folder, on_none)
 
 
 def test_what_cannot_be_promoted_is_named(folder: Path) -> None:
@@ -185,13 +166,49 @@ def test_what_cannot_be_promoted_is_named(folder: Path) -> None:
         for change, error in cases:
             with pytest.raises(error):
                 await change
-        await promote("near", first, "shadow")
-        assert running.champions.versions == {}
-        row = running.engine.fold.promotions.find("near", "shadow")
-        assert row is not None
-        assert row.version == first
 
-    run(folder, work)
+    run_folder(folder, work)
+
+
+def test_challengers_and_shadows_are_verified_and_answer_nobody(folder: Path) -> None:
+    """They are rows of the state alone: not loaded, not warm, not after a start either, and no matter of health."""
+    first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
+    damaged = publish_chain(registry_of(folder), 3)
+    damage(folder, damaged)
+
+    async def work(running: Running) -> None:
+        promote, health = running.champions.promote, running.engine.health
+        without = health().reason
+        for alias in ("challenger", "shadow"):
+            with pytest.raises(ArtifactInvalid, match="SHA-256"):
+                await promote("near", damaged, alias)
+            assert running.engine.fold.promotions.find("near", alias) is None
+        assert health().reason == without
+        assert 'midstream_model_refusals_total{model="near"} 2.0' in running.engine.metrics.text().decode()
+        assert running.champions.standing("near").refused == ""
+        await promote("near", first, "shadow")
+        await promote("near", first, "challenger")
+        await promote("near", second, "challenger")
+        assert running.champions.versions == {}
+        assert running.champions.standing("near").warm == ""
+        assert (await asked(running)).models == {}
+        await promote("near", first)
+        with pytest.raises(ArtifactInvalid):
+            await promote("near", damaged, "challenger")
+        assert health().reason == ""
+
+    run_folder(folder, work)
+
+    async def again(running: Running) -> None:
+        rows = {row.alias: (row.version, row.previous) for row in running.engine.fold.promotions.rows}
+        assert rows == {"champion": (first, ""), "challenger": (second, first), "shadow": (first, "")}
+        assert running.champions.versions == {"near": first}
+        row = await running.champions.rollback("near", "challenger")
+        assert (row.version, row.previous) == (first, second)
+        assert running.champions.versions == {"near": first}
+        assert running.champions.standing("near").warm == ""
+
+    run_folder(folder, again)
 
 
 def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:
@@ -217,7 +234,7 @@ def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:
             ids = engine.fold.vocabulary.item_ids(chosen)
             assert ((ids, dict(served.models)) == ([each.id for each in record.items], record.models)) is is_same
 
-    run(folder, work)
+    run_folder(folder, work)
 
 
 def test_requests_go_on_while_versions_change(folder: Path) -> None:
@@ -245,7 +262,7 @@ def test_requests_go_on_while_versions_change(folder: Path) -> None:
         await asyncio.gather(*asking)
         assert set(seen) == set(steps)
 
-    run(folder, work)
+    run_folder(folder, work)
 
 
 def test_a_rollback_reads_no_disk(folder: Path) -> None:
@@ -262,4 +279,4 @@ def test_a_rollback_reads_no_disk(folder: Path) -> None:
         assert (row.version, row.manifest) == (first, told)
         assert (await asked(running)).models == {"near": first}
 
-    run(folder, work)
+    run_folder(folder, work)

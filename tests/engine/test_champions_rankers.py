@@ -1,35 +1,15 @@
 """A ranker is put in service where its placements have what it reads, and nowhere else; without one all goes on."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from midstream.app.running import config_of, open_running
+from midstream.app.models import registry_of
 from midstream.core.errors import ArtifactInvalid, ModelUnfit
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
-from midstream.testing.models import publish_linear, write_folder, write_ranked
-from midstream.training.registry import Registry
-
-T = TypeVar("T")
-
-
-def run(folder: Path, work: Callable[[Running], Awaitable[T]]) -> T:
-    """Open the folder, do the work, close it."""
-
-    async def main() -> T:
-        running = open_running(folder, config_of(folder))
-        await running.start()
-        try:
-            return await work(running)
-        finally:
-            await running.stop()
-
-    return asyncio.run(main())
+from midstream.testing.models import publish_linear, run_folder, write_folder, write_ranked
 
 
 async def asked(running: Running) -> Answer:
@@ -38,11 +18,6 @@ async def asked(running: Running) -> Answer:
     events = [{"type": kind, "user_id": "bob", "item_id": item} for kind, item in acts]
     await running.engine.record(decode_objects(events, running.service.accept).batch)
     return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3))
-
-
-def registry_of(folder: Path) -> Registry:
-    """Return its registry."""
-    return Registry(folder / "data" / "models")
 
 
 def refusals(running: Running) -> float:
@@ -68,7 +43,7 @@ def test_a_scorer_without_a_version_fails_nothing_and_health_names_it(tmp_path: 
         assert after.items[0].id == "item-3"
         assert running.engine.health().reason == ""
 
-    run(tmp_path, work)
+    run_folder(tmp_path, work)
 
 
 def test_a_source_without_a_version_is_named_by_health(tmp_path: Path) -> None:
@@ -78,7 +53,7 @@ def test_a_source_without_a_version_is_named_by_health(tmp_path: Path) -> None:
     async def work(running: Running) -> None:
         assert "model near has no version in service" in running.engine.health().reason
 
-    run(tmp_path, work)
+    run_folder(tmp_path, work)
 
 
 def test_a_ranker_that_reads_what_its_placement_lacks_is_not_promoted(tmp_path: Path) -> None:
@@ -105,7 +80,7 @@ def test_a_ranker_that_reads_what_its_placement_lacks_is_not_promoted(tmp_path: 
         # An alias that answers nobody may stand for it.
         await running.champions.promote("ranker", bad, "shadow")
 
-    run(tmp_path, work)
+    run_folder(tmp_path, work)
 
 
 def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path) -> None:
@@ -118,7 +93,7 @@ def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path
         await running.champions.promote("ranker", narrow)
         await running.champions.promote("ranker", wide)
 
-    run(tmp_path, promote)
+    run_folder(tmp_path, promote)
     write_ranked(tmp_path)
 
     async def on_narrow(running: Running) -> None:
@@ -129,7 +104,7 @@ def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path
         )
         assert refusals(running) == 1.0
 
-    run(tmp_path, on_narrow)
+    run_folder(tmp_path, on_narrow)
     write_ranked(tmp_path, ("views",))
 
     async def on_none(running: Running) -> None:
@@ -140,7 +115,7 @@ def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path
         assert (running.engine.health().ready, refusals(running)) == (True, 2.0)
         assert "in service: none" in running.engine.health().reason
 
-    run(tmp_path, on_none)
+    run_folder(tmp_path, on_none)
 
 
 def test_health_names_a_ranker_from_which_a_change_of_the_file_took_what_it_reads(tmp_path: Path) -> None:
@@ -157,4 +132,4 @@ def test_health_names_a_ranker_from_which_a_change_of_the_file_took_what_it_read
         assert [each.component for each in answer.failures] == ["ranker"]
         assert '"ranker" reads "views"' in running.engine.health().reason
 
-    run(tmp_path, work)
+    run_folder(tmp_path, work)

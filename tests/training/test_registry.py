@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid, NotFound
-from midstream.models.artifact import Content, Draft
+from midstream.models.artifact import Content, Draft, read_manifest
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
@@ -62,7 +62,9 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     """An unknown model, an unknown version, one that could be two, and names that lead elsewhere."""
     registry = Registry(tmp_path / "models")
     first = published(registry)
-    for name, wanted in (("nobody", ""), ("near", "9"), ("near", "zz"), ("../models/near", ""), ("", "")):
+    cases = [("nobody", ""), ("near", "9"), ("near", "zz"), ("../models/near", ""), ("", "")]
+    cases += [("near", "1" * 5_000), ("near", "\N{ARABIC-INDIC DIGIT ONE}")]
+    for name, wanted in cases:
         with pytest.raises(NotFound):
             registry.find(name, wanted)
     with pytest.raises(NotFound):
@@ -74,6 +76,18 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(NotFound, match="more than one"):
         registry.find("near", "1")
+
+
+def test_digits_of_other_scripts_name_no_version(tmp_path: Path) -> None:
+    """A folder whose number is written otherwise is none of the versions, so no two of them have one number."""
+    registry = Registry(tmp_path / "models")
+    first = published(registry)
+    arabic = first.replace("0001", "".join(chr(0x0660 + int(digit)) for digit in "0001"), 1)
+    shutil.copytree(tmp_path / "models/near" / first, tmp_path / "models/near" / arabic)
+    assert registry.versions("near") == [first]
+    assert registry.find("near", "1") == first
+    with pytest.raises(ArtifactInvalid, match="no version"):
+        read_manifest(tmp_path / "models/near" / arabic)
 
 
 def test_a_version_that_does_not_answer_as_it_should_is_not_published(tmp_path: Path) -> None:

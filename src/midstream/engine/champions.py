@@ -3,6 +3,9 @@
 A version is loaded and asked its golden questions on a thread before anything says that it is champion. Then the
 control event is made durable and folded, and one reference is swapped. The version before stays loaded, so that a
 rollback waits for no disk. What is refused at whichever step leaves what is in service as it is.
+
+Champions alone are loaded and kept. A challenger or a shadow is read and asked its golden questions when it is named,
+so that no alias stands for a damaged version, and is dropped again: who compares reads it from the registry.
 """
 
 import asyncio
@@ -142,21 +145,23 @@ class Champions:
         return _models(found)
 
     async def _change(self, name: str, version: str, alias: str) -> Promotion:
+        loaded: Loaded | None = None
         try:
-            loaded = await self._loaded(name, version)
             if alias == CHAMPION:
+                loaded = await self._loaded(name, version)
                 self._require_read(loaded)
+                manifest = loaded.manifest_hash
+            else:
+                manifest = await self._verified(name, version)
         except _Refusal as error:
-            self._refuse(name, version, error)
+            self._refuse(name, version, alias, error)
             raise
         promotions = self._engine.fold.promotions
         if promotions.find(name, alias) is None and len(promotions) >= PROMOTIONS_MAX:
             message = f"{PROMOTIONS_MAX} aliases of models are kept, there is no place for another"
             raise Overloaded(message)
-        await self._engine.record(
-            build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, loaded.manifest_hash)),))
-        )
-        if alias == CHAMPION:
+        await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
+        if loaded is not None:
             await asyncio.to_thread(self._serve(loaded).clear)
         row = self._engine.fold.promotions.find(name, alias)
         if row is None:
@@ -168,6 +173,13 @@ class Champions:
         """Return a version, read on a thread unless it is loaded already."""
         known = self._known(name, version)
         return await asyncio.to_thread(self.registry.load, name, version) if known is None else known
+
+    async def _verified(self, name: str, version: str) -> str:
+        """Return the hash of the manifest of a version that was read whole, has answered, and was dropped again."""
+        known = self._known(name, version)
+        if known is not None:
+            return known.manifest_hash
+        return await asyncio.to_thread(lambda: self.registry.load(name, version).manifest_hash)
 
     def _require_read(self, loaded: Loaded) -> None:
         """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
@@ -208,7 +220,7 @@ class Champions:
             self._require_read(loaded)
             self._now[name] = loaded
         except _Refusal as error:
-            self._refuse(name, version, error)
+            self._refuse(name, version, CHAMPION, error)
             return False
         return True
 
@@ -217,10 +229,12 @@ class Champions:
         held = (self._now.get(name), self._warm.get(name))
         return next((each for each in held if each is not None and each.version == version), None)
 
-    def _refuse(self, name: str, version: str, error: BaseException) -> None:
-        self._refused[name] = f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
+    def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
+        """Count a refusal; health is told of a champion alone, since no other alias answers anybody."""
         self._engine.metrics.count_model_refusal(name)
-        self._tell()
+        if alias == CHAMPION:
+            self._refused[name] = f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
+            self._tell()
 
     def _tell(self) -> None:
         """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""

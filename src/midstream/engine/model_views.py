@@ -18,7 +18,7 @@ class Standing:
     warm: str
     """The version that is loaded beside it; empty = none."""
     refused: str
-    """What was refused last, and why; empty = nothing since the last version was put in service."""
+    """The champion that was refused last, and why; empty = none since the last version was put in service."""
 
 
 NOTHING = Standing("", "", "")
@@ -52,7 +52,7 @@ class ModelView:
     warm: str
     """The version that is loaded beside it."""
     refused: str
-    """What was refused last, and why."""
+    """The champion that was refused last, and why."""
     versions: tuple[VersionView, ...]
     """The oldest number first."""
 

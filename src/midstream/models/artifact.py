@@ -37,7 +37,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 FILES_MAX = 1_000
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 """What a model may be called."""
-VERSION = re.compile(r"(\d{4,9})-[0-9a-f]{12}\Z")
+VERSION = re.compile(r"([0-9]{4,9})-[0-9a-f]{12}\Z")
 NUMBER_MAX = 999_999_999
 """Of a version: what ``VERSION`` has digits for."""
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}\Z")
@@ -181,10 +181,10 @@ def write_artifact(folder: Path, draft: Draft, content: Content) -> str:
             manifest = Manifest(**fields, schema_version=SCHEMA_VERSION, number=number, files=files)
             text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
             _write(temporary / MANIFEST, (text,))
-            _sync_folder(temporary)
+            sync_folder(temporary)
             version = f"{number:04d}-{sha256(text).hexdigest()[:_HASH_DIGITS]}"
             temporary.rename(folder / version)
-        _sync_folder(folder)
+        sync_folder(folder)
     except (OSError, ArtifactInvalid):
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
         raise
@@ -415,7 +415,12 @@ def _parse(name: str, content: memoryview) -> NDArray[np.generic]:
         raise ArtifactInvalid(message) from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make what a folder names durable.
+
+    Raises:
+        OSError: It is not there, or the disk.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,5 +1,6 @@
 """Models over HTTP: which versions there are, which answer, and putting another in service."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -60,10 +61,7 @@ def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLi
     )
     async def promote(request: Request) -> Response:
         """Let an alias of a model stand for a version; a champion is in service when this answers."""
-        query_fields(request.scope, ())
-        body = _body(await read_body(request.scope, request.receive, limits), PromoteBody)
-        await _known(champions).promote(_name(request), body.version, body.alias)
-        return _answer(await _known(champions).view(_name(request)))
+        return await changed(request, PromoteBody, lambda on, name, told: on.promote(name, told.version, told.alias))
 
     @app.post(
         f"{MODELS_PATH}/{{name}}/rollback",
@@ -72,10 +70,17 @@ def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLi
     )
     async def rollback(request: Request) -> Response:
         """Let an alias of a model stand for what it stood for before."""
+        return await changed(request, RollbackBody, lambda on, name, told: on.rollback(name, told.alias))
+
+    async def changed(
+        request: Request, kind: type[Body], change: Callable[["Champions", str, Body], Awaitable[object]]
+    ) -> Response:
+        """Do what a body asks for; answer with the model as it is then."""
         query_fields(request.scope, ())
-        body = _body(await read_body(request.scope, request.receive, limits), RollbackBody)
-        await _known(champions).rollback(_name(request), body.alias)
-        return _answer(await _known(champions).view(_name(request)))
+        told = _body(await read_body(request.scope, request.receive, limits), kind)
+        name = _name(request)
+        await change(_known(champions), name, told)
+        return _answer(await _known(champions).view(name))
 
 
 def _writing(body: type[msgspec.Struct]) -> Document:

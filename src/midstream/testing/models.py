@@ -1,13 +1,17 @@
 """Small models to publish, a component of one's own that reads one, and what stands for models in service."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from midstream.app.running import config_of, open_running
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.model_views import ModelView
+from midstream.engine.running import Running
 from midstream.models.artifact import Draft
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
@@ -18,6 +22,7 @@ from midstream.models.vocabulary import ItemVocabulary
 from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 
+T = TypeVar("T")
 COMPONENTS = '''
 """Proposes what a model says of the last item."""
 
@@ -118,6 +123,20 @@ def publish_linear(registry: Registry, inputs: Sequence[str] = ("carts",), name:
     model = fit_ftrl(Examples.of_rows(tuple(inputs), values, label), FtrlOptions(bins=1, l1=0.0))
     draft = Draft(name=name, kind="ftrl", inputs=model.inputs, options={"inputs": len(inputs)})
     return registry.publish(draft, row_content(model, values[:8]))
+
+
+def run_folder(folder: Path, work: Callable[[Running], Awaitable[T]]) -> T:
+    """Open a folder as its configuration says, do the work beside it, close it; return what the work returned."""
+
+    async def main() -> T:
+        running = open_running(folder, config_of(folder))
+        await running.start()
+        try:
+            return await work(running)
+        finally:
+            await running.stop()
+
+    return asyncio.run(main())
 
 
 class FakeChampions:

@@ -24,6 +24,7 @@ from midstream.models.artifact import (
     locked,
     read_artifact,
     read_manifest,
+    sync_folder,
 )
 from midstream.training.registry import ARRIVING, Registry, answering
 
@@ -100,7 +101,7 @@ def import_version(registry: Registry, source: Path) -> tuple[str, str]:
         with locked(registry.folder / name):
             if not _is_there(registry, name, version):
                 (temporary / name / version).rename(registry.folder / name / version)
-        _sync_folder(registry.folder / name)
+        sync_folder(registry.folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return name, version
@@ -136,7 +137,7 @@ def _unpack(source: Path, target: Path) -> tuple[str, str]:
                     raise _no_file(source, entry)
                 missing.remove(each)
                 _copy(tar, entry, folder / each)
-            _sync_folder(folder)
+            sync_folder(folder)
     except _DISORDER as error:
         message = f"{source.name}: it cannot be read: {type(error).__name__}: {error}"
         raise ArtifactInvalid(message) from error
@@ -193,11 +194,3 @@ def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
         shutil.copyfileobj(content, file, _PIECE_BYTES)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

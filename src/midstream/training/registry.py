@@ -5,6 +5,7 @@ say otherwise. Which version is champion, challenger or shadow is no file either
 """
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from midstream.state.hashing import id_hash
 
 HASHES_CHECKED = 256
 """Of a vocabulary, evenly spread: another function differs in each, and SHA-256 says that none was changed since."""
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
+"""Of a version, as people type it."""
 ARRIVING = ".arriving-"
 """Begins the name of what an import unpacks into; the number of its process follows."""
 
@@ -102,7 +105,8 @@ class Registry:
             raise NotFound(message)
         if wanted in there:
             return wanted
-        numbered = [each for each in there if wanted.isdecimal() and int(each.partition("-")[0]) == int(wanted)]
+        number = int(wanted) if _NUMBER.match(wanted) else -1
+        numbered = [each for each in there if int(each.partition("-")[0]) == number]
         meant = numbered or [each for each in there if wanted and each.partition("-")[2].startswith(wanted)]
         if not wanted:
             return there[-1]
