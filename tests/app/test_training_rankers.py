@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.app.timed import HOUR_MS, timed_shop
 
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
 from midstream.app.ranker_data import joined, range_text
 from midstream.app.reading import parse_config
-from midstream.app.running import config_of, open_shop
+from midstream.app.running import config_of
 from midstream.core.errors import ConfigInvalid, Invalid
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl
@@ -25,6 +26,9 @@ from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
 
 TOML = """
+[feedback]
+window = "1h"
+
 [items.attributes]
 price = "number"
 
@@ -65,7 +69,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "midstream.toml").write_text(TOML)
     rng = np.random.default_rng(2)
     price = {f"i{each}": float(rng.permutation(30)[0]) for each in range(30)}
-    with open_shop(place) as shop:
+    with timed_shop(place) as timed:
+        shop = timed.shop
         puts = [
             {"type": "item", "item_id": each, "operation": "put", "attributes": {"price": worth}}
             for each, worth in price.items()
@@ -77,6 +82,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dearest = max(answer.items, key=lambda each: price[each.id])
             click = {"type": "click", "user_id": f"u{number % 9}", "item_id": dearest.id}
             shop.record([{**click, "request_id": answer.request_id}])
+            timed.wait(HOUR_MS)
+        shop.record([{"type": "view", "user_id": "u1", "item_id": "i0"}])
     return place
 
 

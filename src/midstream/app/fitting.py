@@ -19,7 +19,7 @@ from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
-from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, ranker_examples
+from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
 from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, NotFound
@@ -28,6 +28,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window, next_number
+from midstream.models.examples import Examples
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import Watch
@@ -53,7 +54,7 @@ class Trained(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     """What was fitted on: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
     left_out: dict[str, int]
-    """Acts that weigh something and were not used, by why."""
+    """Acts that weigh something and were not used, of a ranker slates and positions too, by why."""
     metrics: dict[str, float | None]
     """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
 
@@ -141,32 +142,56 @@ def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit:
     options = options_of(model, kind)
     # The state is folded once for features and once for outcomes, each with tables that are reserved and hardly used.
     limit(model.memory_bytes_max + 2 * sum(sizes_max(fitting.config.fold_settings()).values()))
-    reading = part_of(watch, 0.0, READ_SHARE)
-
-    def told(_stage: str, done: int, total: int) -> None:
-        reading.step("reading", min(1.0, done / max(1, total)))
-
     asked = question_of(fitting, model, log)
-    with TemporaryDirectory(prefix="midstream-train-") as place:
-        rows = ranker_examples(Past(fitting.folder, fitting.config), replace(asked, place=Path(place)), told)
-    if not len(rows):
-        came = f"The log has no {model.examples} examples of the placement {model.placement}."
-        raise Invalid((Fault(f"models.{model.name}", came, 'Slates of it, or examples = "replay".', PAGE),))
+    found = _rows_of(fitting, model, asked, part_of(watch, 0.0, READ_SHARE))
+    rows = found.examples
     metrics: Mapping[str, float | None] = {}
     if model.validation > 0:
-        earlier, later = rows.split(model.validation)
-        if len(earlier):
-            judged = kind.fit(earlier, options, part_of(watch, READ_SHARE, JUDGED_SHARE))
-            watch.step("judging", JUDGED_SHARE)
-            metrics = row_validation_of(
-                judged, later, is_probability=kind.is_probability(options), is_sampled=asked.is_replay
-            )
+        # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
+        gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
+        parts = rows.split(model.validation, gap_ms)
+        metrics = _judged(model, options, parts, part_of(watch, READ_SHARE, JUDGED_SHARE))
+        between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
+        metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
     fitted = kind.fit(rows, options, part_of(watch, JUDGED_SHARE, 1.0))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
     draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
-    return draft, row_content(fitted, made_rows(fitted, model.seed)), {}
+    return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
+
+
+def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch) -> RankerRows:
+    """Return what a ranker is fitted on.
+
+    Raises:
+        Invalid: There is nothing.
+    """
+
+    def told(_stage: str, done: int, total: int) -> None:
+        watch.step("reading", min(1.0, done / max(1, total)))
+
+    with TemporaryDirectory(prefix="midstream-train-") as place:
+        found = ranker_rows(Past(fitting.folder, fitting.config), replace(asked, place=Path(place)), told)
+    if not len(found.examples):
+        came = f"The log has no {model.examples} examples of the placement {model.placement}."
+        came += f" Left out: {dict(found.left_out)}" if found.left_out else ""
+        right = 'Slates of it that are older than feedback.window, or examples = "replay".'
+        raise Invalid((Fault(f"models.{model.name}", came, right, PAGE),))
+    return found
+
+
+def _judged(
+    model: Model, options: msgspec.Struct, parts: tuple[Examples, Examples], watch: Watch
+) -> Mapping[str, float | None]:
+    """Return what a fit on the earlier rows is worth for the later ones; nothing where there are no earlier ones."""
+    kind, (earlier, later) = ROW_KINDS[model.kind], parts
+    if not len(earlier):
+        return {}
+    judged = kind.fit(earlier, options, watch)
+    watch.step("judging", 1.0)
+    is_probability = kind.is_probability(options)
+    return row_validation_of(judged, later, is_probability=is_probability, is_sampled=model.examples == "replay")
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
@@ -174,6 +199,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     part = act_options(fitting.config, model, log)
     (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
     row_bytes = ROW_BYTES + 4 * len(placement.features)
+    newest_ms = _newest_ms(log)
     return RankerQuestion(
         folder=fitting.folder,
         placement=model.placement,
@@ -183,6 +209,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,
+        mature_ms=None if newest_ms is None else newest_ms - fitting.config.feedback.window.ms,
     )
 
 
@@ -225,9 +252,9 @@ def act_options(config: Config, model: Model, log: LogView) -> ActOptions:
     types = {name: each.weight for name, each in config.events.types.items() if each.weight > 0.0}
     since, until = (moment_of(each) if each != "" else None for each in (model.since, model.until))
     since_ms, until_ms = _ms(since), _ms(until)
-    if model.last and log.end > log.begin:
-        ((_, newest), *_) = log.read(LogPosition(log.end - 1), 1)
-        since_ms = int(newest.rows["log_time_ms"][-1]) - parse_duration_ms(model.last)
+    newest_ms = _newest_ms(log)
+    if model.last and newest_ms is not None:
+        since_ms = newest_ms - parse_duration_ms(model.last)
     return ActOptions(
         weights=model.actions or types,
         by_session=model.histories == "session",
@@ -239,6 +266,14 @@ def act_options(config: Config, model: Model, log: LogView) -> ActOptions:
         until_ms=until_ms,
         is_described=model.kind in ITEM_KINDS and ITEM_KINDS[model.kind].reads_items,
     )
+
+
+def _newest_ms(log: LogView) -> int | None:
+    """Return the log time of the last event; None = there is none."""
+    if log.end <= log.begin:
+        return None
+    ((_, newest), *_) = log.read(LogPosition(log.end - 1), 1)
+    return int(newest.rows["log_time_ms"][-1])
 
 
 def _ms(moment: int | datetime | None) -> int | None:

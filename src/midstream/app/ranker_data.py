@@ -1,15 +1,19 @@
 """What a ranker is fitted on: rows with features as they were when a slate was served, or when an act came.
 
-*Served* rows are the positions of a placement's slates, with their reward, place and propensity. *Replayed* rows are
-the candidates that the placement would have had before each act, for a log without served slates: the label is the item
-that was acted on. Of many candidates some are drawn, each as likely, and each drawn one counts for as many as it
-stands for, so that sums over the rows estimate those over all candidates.
+*Served* rows are the positions of a placement's slates, with their reward, place and propensity. Where impressions of
+them are logged at all, a row is a position that was seen: what nobody looked at was not passed over. What was acted on
+was seen too, but not in a slate of which no impression came: who does not log what was seen tells of clicks alone, and
+these would be rows without any that were passed over. A slate is a row's source once all that may come of it has come.
+
+*Replayed* rows are the candidates that the placement would have had before each act, for a log without served slates:
+the label is the item that was acted on. Of many candidates some are drawn, each as likely, and each drawn one counts
+for as many as it stands for, so that sums over the rows estimate those over all candidates.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,19 +47,70 @@ class RankerQuestion:
     is_replay: bool = False
     seed: int = 0
     """Decides which candidates of a replay are drawn."""
+    mature_ms: int | None = None
+    """Slates that were asked for later may still be acted on, and give no rows; None = all give some."""
 
 
-def ranker_examples(past: Past, question: RankerQuestion, notify: Notify = nobody) -> Examples:
-    """Return the rows of a placement, requests in the order of the log.
+@dataclass(frozen=True, slots=True)
+class RankerRows:
+    """What a ranker is fitted on."""
+
+    examples: Examples
+    """Requests in the order of the log."""
+    left_out: Mapping[str, int]
+    """What gave no rows, by why."""
+
+
+@dataclass(slots=True)
+class _Slates:
+    """What is found of slates while they are read."""
+
+    impressions: int = 0
+    """Positions that were seen."""
+    young: int = 0
+    """Slates of which more may come."""
+
+
+def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -> RankerRows:
+    """Return the rows of a placement.
 
     Raises:
         Invalid: A feature is not declared.
         FeatureFailed: A feature cannot be read.
         LogDamaged: The log cannot be trusted.
     """
+    if question.is_replay:
+        counts = ReplayCounts()
+        examples = joined(_replayed(past, question, counts, notify), question.features, question.rows_max)
+        left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
+        return RankerRows(examples, _any(left))
+    slates = _Slates()
     with ExitStack() as stack:
-        rows = _replayed(past, question, notify) if question.is_replay else _served(past, question, stack, notify)
-        return joined(rows, question.features, question.rows_max)
+        parts = _served(past, question, (slates, stack), notify)
+        rows = joined(parts, question.features, question.rows_max)
+    examples, unseen = _seen(rows, is_logged=slates.impressions > 0)
+    return RankerRows(examples, _any({"slates_younger_than_the_outcome_window": slates.young, **unseen}))
+
+
+def _any(counts: Mapping[str, int]) -> Mapping[str, int]:
+    return {why: count for why, count in counts.items() if count}
+
+
+def _seen(rows: Examples, *, is_logged: bool) -> tuple[Examples, Mapping[str, int]]:
+    """Return the rows that were seen, all where impressions are not logged, and how many were left out by why.
+
+    Args:
+        rows: The weight of what was not seen is 0, of all others 1.
+        is_logged: Whether impressions are.
+    """
+    if not is_logged:
+        return replace(rows, weight=np.ones_like(rows.weight)), {}
+    seen = rows.where(rows.weight > 0)
+    sizes = rows.request_sizes
+    is_dark = np.add.reduceat(rows.weight, rows.start[:-1]) == 0
+    unseen = len(rows) - len(seen) - int(sizes[is_dark].sum())
+    left = {"slates_without_an_impression": int(is_dark.sum()), "positions_without_an_impression": unseen}
+    return seen, left
 
 
 def joined(parts: Iterable[Examples], features: tuple[str, ...], rows_max: int) -> Examples:
@@ -83,41 +138,54 @@ def joined(parts: Iterable[Examples], features: tuple[str, ...], rows_max: int) 
     return whole.take(np.arange(first, len(sizes))) if first else whole
 
 
-def _served(past: Past, question: RankerQuestion, stack: ExitStack, notify: Notify) -> Iterator[Examples]:
+def _served(
+    past: Past, question: RankerQuestion, found: tuple[_Slates, ExitStack], notify: Notify
+) -> Iterator[Examples]:
+    """Yield the rows of the placement's slates; ``found`` is told of them, and removes what is laid on disk."""
+    slates, stack = found
     asked = ServedQuestion(question.folder, question.bounds, question.place, question.features)
     for batch in served_examples(past, asked, stack, notify).batches:
-        found = _of_served(batch, question)
-        if len(found):
-            yield found
+        rows = _of_served(batch, question, slates)
+        if len(rows):
+            yield rows
 
 
-def _of_served(batch: Batch, question: RankerQuestion) -> Examples:
-    """Return the rows of one placement among those of a batch."""
-    placement = np.asarray(batch.column("placement").to_pylist(), dtype=object)
-    rows = np.flatnonzero(placement == question.placement)
-    position = np.asarray(batch.column("log_position"))[rows].astype(np.int64)
-    begins = np.flatnonzero(np.diff(position, prepend=-1) != 0)
+def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:
+    """Return the rows of one placement among those of a batch; what was not seen has a weight of 0."""
+    is_own = np.asarray(batch.column("placement").to_pylist(), dtype=object) == question.placement
+    times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)
+    position = np.asarray(batch.column("log_position")).astype(np.int64)
+    if question.mature_ms is not None:
+        is_young = is_own & (times > question.mature_ms)
+        slates.young += len(np.unique(position[is_young]))
+        is_own &= ~is_young
+    rows = np.flatnonzero(is_own)
+    begins = np.flatnonzero(np.diff(position[rows], prepend=-1) != 0)
 
     def column(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return np.asarray(batch.column(name), dtype=np.float32)[rows]
 
-    times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)[rows]
+    impression = np.asarray(batch.column("impression"))[rows].astype(np.bool_)
+    slates.impressions += int(impression.sum())
+    was_acted_on = np.asarray(batch.column("acted_after_ms").is_valid())[rows]
+    sizes = np.diff(np.append(begins, len(rows)))
+    is_told = np.repeat(np.logical_or.reduceat(impression, begins), sizes) if len(rows) else impression
     return Examples(
         question.features,
         _columns([column(name) for name in question.features], len(rows)),
         np.append(begins, len(rows)).astype(np.int64),
         column("reward"),
-        time_ms=times[begins],
-        weight=np.ones(len(rows), dtype=np.float32),
+        time_ms=times[rows][begins],
+        weight=(is_told & (impression | was_acted_on)).astype(np.float32),
         position=column("position").astype(np.int32),
         propensity=column("propensity"),
     )
 
 
-def _replayed(past: Past, question: RankerQuestion, notify: Notify) -> Iterator[Examples]:
+def _replayed(past: Past, question: RankerQuestion, counts: ReplayCounts, notify: Notify) -> Iterator[Examples]:
     wanted = ReplayWanted(question.placement, range_text(question.bounds), seed=question.seed)
     block = past.block(question.features)
-    for group in replay_groups(past, question.folder, block, wanted, ReplayCounts(), notify):
+    for group in replay_groups(past, question.folder, block, wanted, counts, notify):
         yield _of_group(group, question.features)
 
 

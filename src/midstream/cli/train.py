@@ -51,4 +51,4 @@ def print_trained(done: "Trained", *, as_json: bool) -> None:
     facts: dict[str, object] = {"version": f"{done.name} {done.version}", **done.counts, **done.metrics}
     print_facts(facts, as_json=False)
     for why, count in done.left_out.items():
-        say(f"{count} acts left out: {why.replace('_', ' ')}")
+        say(f"{count} left out: {why.replace('_', ' ')}")

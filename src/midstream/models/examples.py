@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ShapeMismatch
-from midstream.core.types import Index, Score
+from midstream.core.types import Index, Mask, Score
 
 INPUTS_MAX = 4_096
 """Columns that a model may read: at 1,000 candidates 16 MB."""
@@ -112,19 +112,39 @@ class Examples:
             propensity=self.propensity[rows],
         )
 
-    def split(self, later_share: float) -> tuple["Examples", "Examples"]:
+    def where(self, kept: Mask) -> "Examples":
+        """Return some of the rows (n,), in order; a request of which none is kept is gone."""
+        counts = np.add.reduceat(kept, self.start[:-1], dtype=np.int64) if len(kept) else self.request_sizes
+        left = counts > 0
+        return Examples(
+            self.names,
+            self.values[kept],
+            np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
+            self.label[kept],
+            time_ms=self.time_ms[left],
+            weight=self.weight[kept],
+            position=self.position[kept],
+            propensity=self.propensity[kept],
+        )
+
+    def split(self, later_share: float, gap_ms: int = 0) -> tuple["Examples", "Examples"]:
         """Return the earlier requests and the later ones, each by time, of equal times in the order given.
 
         Args:
             later_share: Share of the requests that are in the later part, 0 to 1. Requests of the time at the border
                 are all in the later part, so no request is later than one of that part.
+            gap_ms: How long what a request was worth may take to be known. Requests less than so long before the border
+                are in neither part: at the border nobody could have learned from them.
         """
         order = np.argsort(self.time_ms, kind="stable")
         times: NDArray[np.int64] = self.time_ms[order]
         border = len(order) - round(later_share * len(order))
+        known = border
         if border < len(order):
-            border = int(np.count_nonzero(times < times[border]))
-        return self.take(order[:border]), self.take(order[border:])
+            begins = times[border]
+            border = int(np.count_nonzero(times < begins))
+            known = int(np.count_nonzero((times < begins) & (times <= begins - gap_ms)))
+        return self.take(order[:known]), self.take(order[border:])
 
     def by_propensity(self, weight_max: float) -> NDArray[np.float32]:
         """Return the weights over the propensities, (n,): each row stands for those that were not shown.
