@@ -50,6 +50,7 @@ def fault_of(text: str) -> tuple[str, str, str, str]:
         ("actions = { vew = 1.0 }", "actions.vew", 'Nearest: "view".', "cart, click"),
         ("actions = { dismiss = -2.0 }", "actions.dismiss", "-2.0 came.", "Above 0"),
         ('placement = "default"', "placement", "learns from acts", "Leave it out."),
+        ('examples = "replay"', "examples", "learns from acts", "Leave it out."),
         ("validation = 0.9", "validation", "0.9 came.", "From 0.0 to 0.5."),
         ("acts_max = 1", "acts_max", "1 came.", "From 2"),
         ("seed = -1", "seed", "-1 came.", "From 0"),
@@ -132,3 +133,70 @@ def test_the_seed_of_a_model_is_that_of_its_fit() -> None:
     (own,) = parse_config(ONE + "seed = 7\noptions = { seed = 9, power = 0.5 }").models
     assert options_of(plain, BESIDE) == BesideOptions(seed=7)
     assert options_of(own, BESIDE) == BesideOptions(seed=9, power=0.5)
+
+
+RANKER = """
+[[features]]
+name = "price"
+kind = "count"
+scope = "item"
+actions = ["view"]
+
+[[placements]]
+features = ["price"]
+
+[[models]]
+name = "ranker"
+placement = "default"
+"""
+CLICKS, TREES = RANKER + 'kind = "ftrl"\n', RANKER + 'kind = "trees"\n'
+
+
+@pytest.mark.parametrize(
+    "text, line, where, came, right",
+    [
+        (CLICKS, 'histories = "session"', "histories", "learns from rows", "Leave it out."),
+        (CLICKS, "actions = { view = 1.0 }", "actions", "learns from rows", "Leave it out."),
+        (CLICKS, "acts_max = 7", "acts_max", "learns from rows", "Leave it out."),
+        (
+            CLICKS,
+            'examples = "replay"\noptions = { debias = "position" }',
+            "options.debias",
+            "nobody was shown these rows",
+            'examples = "served"',
+        ),
+        (
+            TREES,
+            'examples = "replay"\noptions = { debias = "propensity" }',
+            "options.debias",
+            "nobody was shown these rows",
+            'examples = "served"',
+        ),
+        (
+            TREES,
+            'options = { debias = "position", objective = "binary" }',
+            "options.debias",
+            'objective = "binary"',
+            'kind = "ftrl"',
+        ),
+        (CLICKS, "options = { weight_max = 5.0 }", "options.weight_max", "reads none", 'debias = "propensity"'),
+    ],
+)
+def test_what_says_nothing_to_a_ranker_is_refused(text: str, line: str, where: str, came: str, right: str) -> None:
+    """A setting is read or it is a fault; so is a bias that the examples do not tell of."""
+    found = fault_of(text + line)
+    assert found[0] == f"$.models[0].{where}"
+    assert came in found[1]
+    assert right in found[2]
+    assert found[3] == "docs/models.md"
+
+
+def test_what_goes_together_is_taken() -> None:
+    """Each way of leaving a bias out, with the examples that tell of it."""
+    for kind, options in [
+        (CLICKS, 'debias = "position"'),
+        (CLICKS, 'debias = "propensity", weight_max = 5.0'),
+        (TREES, 'debias = "position"'),
+        (TREES, 'debias = "propensity", objective = "binary"'),
+    ]:
+        assert parse_config(f"{kind}options = {{ {options} }}").models[0].options

@@ -330,6 +330,7 @@ def test_what_is_no_model_is_refused():
     wrong = {
         "als.item_factors": [factors[:-1], factors[:, :-1], factors.astype(np.float64), hole],
         "als.gram": [arrays["als.gram"][:-1], np.full(4, -1.0), arrays["als.gram"].astype(np.float32)],
+        "als.item_weights": [arrays["als.item_weights"][1:], np.zeros(len(factors), np.float32)],
         "als.options": [np.zeros(3, np.uint8), arrays["als.options"][:-1]],
     }
     for name, each in wrong.items():
@@ -338,3 +339,27 @@ def test_what_is_no_model_is_refused():
                 Als.restore(data.vocabulary, {**arrays, name: array})
         with pytest.raises(ArtifactInvalid, match=name):
             Als.restore(data.vocabulary, {other: arrays[other] for other in arrays if other != name})
+
+
+@given(st.integers(0, 2**20), st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=8)
+def test_acts_on_what_is_popular_count_less(seed, power):
+    """By a power of how many acted on an item, 1 on average; a user is solved for with the same weights."""
+    data = drawn(seed)
+    options = AlsOptions(factors=4, iterations=2, item_power=power)
+    model = fit_als(data, options)
+    matrix = data.histories.matrix(len(data.vocabulary))
+    often = np.maximum(np.asarray((matrix > 0).sum(axis=0), dtype=np.float64).ravel(), 1.0)
+    found = often**-power
+    wanted = found / found[matrix.indices].mean()
+    assert np.allclose(model.item_weights, wanted, rtol=1e-6)
+    assert np.isclose(model.item_weights[matrix.indices].mean(), 1.0, atol=1e-5)
+    vectors = model.history_vectors(data.histories)
+    for number in range(len(data.histories)):
+        own = matrix[number]
+        items = model.item_factors[own.indices].astype(np.float64)
+        weight = np.log2(1.0 + own.data) * wanted[own.indices]
+        count = len(own.indices) + options.unobserved_weight * len(data.vocabulary)
+        common = np.diag(options.unobserved_weight * model.gram + options.regularization * count)
+        right = np.linalg.solve(common + items.T @ (weight[:, None] * items), items.T @ weight)
+        assert np.allclose(vectors[number], right if len(own.indices) else 0.0, rtol=1e-3, atol=1e-4)

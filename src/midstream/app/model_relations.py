@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -88,13 +89,38 @@ def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
         return
     if isinstance(found, RowKind):
         yield from _ranked(config, model, where)
-    elif model.placement:
-        came = f'"{model.placement}" came, and a model of kind {model.kind} learns from acts.'
-        yield Fault(f"{where}.placement", came, "Leave it out.", PAGE)
+    yield from _unread(model, where, "rows" if isinstance(found, RowKind) else "acts")
     try:
-        options_of(model, found)
+        options = options_of(model, found)
     except Invalid as error:
         yield from (Fault(f"{where}.{each.where}", each.came, each.right, PAGE) for each in error.faults)
+        return
+    yield from _debiasing(model, options, f"{where}.options")
+
+
+def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
+    """Yield a fault for each setting that a model of the kind does not read and that is not as it is by itself."""
+    plain = Model(model.name, model.kind)
+    for name in ("placement", "examples") if learns_from == "acts" else ("histories", "actions", "acts_max"):
+        told = getattr(model, name)
+        if told != getattr(plain, name):
+            shown = msgspec.json.encode(told).decode()
+            came = f"{shown} came, and a model of kind {model.kind} learns from {learns_from}."
+            yield Fault(f"{where}.{name}", came, "Leave it out.", PAGE)
+
+
+def _debiasing(model: Model, options: msgspec.Struct, where: str) -> Iterator[Fault]:
+    """Yield a fault where a bias shall be left out that the examples do not tell of, or by what leaves none out."""
+    debias = getattr(options, "debias", "none")
+    if debias != "none" and model.examples == "replay":
+        came = f'"{debias}" came with examples = "replay": nobody was shown these rows at a place, or by chance.'
+        yield Fault(f"{where}.debias", came, 'examples = "served", or debias = "none".', PAGE)
+    elif debias == "position" and getattr(options, "objective", "") == "binary":
+        came = '"position" came with objective = "binary".'
+        yield Fault(f"{where}.debias", came, 'objective = "lambdarank", debias = "propensity", or kind = "ftrl".', PAGE)
+    if debias != "propensity" and "weight_max" in model.options:
+        came = f'It bounds what a propensity brings, and debias = "{debias}" reads none.'
+        yield Fault(f"{where}.weight_max", came, 'debias = "propensity", or leave it out.', PAGE)
 
 
 def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:

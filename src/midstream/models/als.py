@@ -15,7 +15,9 @@ before each half, so that the Gram matrix of one is diagonal: no score changes, 
 Reference: Y. Hu, Y. Koren, C. Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008 (eq. 4: the
 user of a history); S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the Performance of iALS on Item
 Recommendation Benchmarks", RecSys 2022 (the loss and its regularization by frequency); G. Takács, I. Pilászy, D. Tikk,
-"Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering", RecSys 2011.
+"Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering", RecSys 2011; acts on what
+is popular counted less: Y. Saito, S. Yaginuma, Y. Nishino, H. Sakata, K. Nakata, "Unbiased Recommender Learning from
+Missing-Not-At-Random Implicit Feedback", WSDM 2020 (section 5: a propensity that is a power of the popularity).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +77,9 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """w: what "nothing was done" weighs, where an act weighs 1."""
     confidence: Confidence = "log"
     """Of the weights of a user's acts on an item: their ``sum``, log2(1 + sum) (1 for one act that weighs 1), or 1."""
+    item_power: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Acts on an item are divided by this power of how many users acted on it, and are 1 on average as before: 0 = not
+    at all, 0.5 as in the paper on what is popular because it was shown."""
     iterations: Iterations = 8
     """Times that all users and all items are solved for: more fit the data closer, and not what comes after."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -94,6 +99,8 @@ class Als:
     """(n, d), turned so that the columns are at right angles."""
     gram: NDArray[np.float64]
     """Diagonal of the Gram matrix of the factors, descending, (d,): all else in it is 0 but for rounding."""
+    item_weights: NDArray[np.float32]
+    """What an act on each item weighs by the item's popularity, above 0, 1 for an average act, (n,)."""
 
     def item_vectors(self) -> Score:
         """Return the factors of each item, (items, d)."""
@@ -115,7 +122,7 @@ class Als:
         fold_in(
             matrix.indptr.astype(np.int64),
             matrix.indices.astype(np.int32),
-            confidences(matrix.data, _CODES[options.confidence]),
+            confidences(matrix.data, _CODES[options.confidence]) * self.item_weights[matrix.indices],
             frozen(self.item_factors),
             options.unobserved_weight * self.gram,
             ridge,
@@ -136,7 +143,8 @@ class Als:
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary, and the options, as JSON."""
         written = np.frombuffer(msgspec.json.encode(self.options), dtype=np.uint8)
-        return {"als.item_factors": self.item_factors, "als.gram": self.gram, "als.options": written}
+        fitted = {name: getattr(self, name) for name in ("item_factors", "gram", "item_weights")}
+        return {**{f"als.{name}": each for name, each in fitted.items()}, "als.options": written}
 
     @classmethod
     def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "Als":
@@ -146,20 +154,24 @@ class Als:
             ArtifactInvalid: They are no factors of these items.
         """
         try:
-            factors, gram, written = (arrays[f"als.{name}"] for name in ("item_factors", "gram", "options"))
+            names = ("item_factors", "gram", "item_weights", "options")
+            factors, gram, often, written = (arrays[f"als.{name}"] for name in names)
             options = msgspec.json.decode(written.tobytes(), type=AlsOptions)
         except (KeyError, msgspec.MsgspecError) as error:
             message = f"these are no factors of ALS: {error}"
             raise ArtifactInvalid(message) from error
-        shapes = factors.shape == (len(vocabulary), options.factors) and gram.shape == (options.factors,)
-        if not shapes or [each.dtype.str for each in (factors, gram)] != ["<f4", "<f8"]:
+        shapes = [each.shape for each in (factors, gram, often)]
+        right = [(len(vocabulary), options.factors), (options.factors,), (len(vocabulary),)]
+        if shapes != right or [each.dtype.str for each in (factors, gram, often)] != ["<f4", "<f8", "<f4"]:
             message = f"these are no factors of {len(vocabulary)} items, {options.factors} each"
             raise ArtifactInvalid(message)
         values = (factors.astype(np.float32, copy=False), gram.astype(np.float64, copy=False))
-        if not all(np.isfinite(each).all() for each in values) or (values[1] < 0).any():
-            message = "a factor of ALS is no number, or its Gram matrix is none"
+        weights = often.astype(np.float32, copy=False)
+        finite = all(np.isfinite(each).all() for each in (*values, weights))
+        if not finite or (values[1] < 0).any() or (weights <= 0).any():
+            message = "a factor of ALS is no number, or its Gram matrix or a weight of an item is none"
             raise ArtifactInvalid(message)
-        return cls(vocabulary, options, *values)
+        return cls(vocabulary, options, *values, weights)
 
 
 def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET) -> Als:
@@ -177,7 +189,8 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET) -> Al
         FitStopped: ``watch`` said so.
     """
     by_user = data.histories.matrix(len(data.vocabulary))
-    by_user.data = confidences(by_user.data, _CODES[options.confidence])
+    item_weights = _item_weights(by_user, options.item_power)
+    by_user.data = confidences(by_user.data, _CODES[options.confidence]) * item_weights[by_user.indices]
     sides = (_Side.of(by_user, options, "users"), _Side.of(csr_matrix(by_user.T.tocsr()), options, "items"))
     random = np.random.default_rng(options.seed)
     users, items = (_at_first(len(side.ridge), options, random) for side in sides)
@@ -188,7 +201,15 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET) -> Al
             sides[1].improve(items, users, _Work(pool, options, watch, share + 0.5 / options.iterations))
     gram = _turn(items, users, options.factors)
     watch.step("factors", 1.0)
-    return Als(data.vocabulary, options, np.ascontiguousarray(items[:, : options.factors]), gram)
+    return Als(data.vocabulary, options, np.ascontiguousarray(items[:, : options.factors]), gram, item_weights)
+
+
+def _item_weights(acts: csr_matrix, power: float) -> NDArray[np.float32]:
+    """Return what an act on each item weighs by how many users (users, items) acted on it, 1 on average of the acts."""
+    often = np.maximum(np.bincount(acts.indices, minlength=acts.shape[1]), 1).astype(np.float64)
+    found = often**-power
+    mean = float(found[acts.indices].mean()) if len(acts.indices) else 1.0
+    return (found / mean).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from the blocks of Steck (2019) in that each item has a support of its own: noth
 inputs comes to (Steck 2020, equation 9), a ridge that grows with the popularity of the item. ``user_power`` a divides
 what a user says by (sum of their weights)ᵃ, so that those who act most do not decide all: 0 is EASE as published.
 
+The regression of an item has a solution of its own, so to weigh the acts on it otherwise changes nothing: what is
+popular is counted less in the answer, as scores over (users who acted on the item)ᵇ, b being ``item_power``.
+
 Reference: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8; Steck, "Markov Random
     Fields for Collaborative Filtering", NeurIPS 2019, section 3 (sparse approximation); Steck, "Autoencoders that don't
     overfit towards the Identity", NeurIPS 2020; Ning and Karypis, "SLIM: Sparse Linear Methods for Top-N Recommender
-    Systems", ICDM 2011, section 4 (regression on the most similar items, fsSLIM).
+    Systems", ICDM 2011, section 4 (regression on the most similar items, fsSLIM); Paudel, Christoffel, Newell,
+    Bernstein, "Updatable, Accurate, Diverse, and Scalable Recommendations for Interactive Applications", ACM TiiS 2017,
+    equation 5 (scores over a power of the popularity).
 """
 
 from typing import Annotated
@@ -49,9 +54,12 @@ class EaseOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     regularization: Annotated[float, Meta(gt=0, le=1e12)] = 100.0
     """Ridge lambda, more than 0, in units of what an item has in common with itself: about its number of users."""
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Share of a history that a prediction shall do without, 0 to less than 1: more = popular items weigh less."""
+    """Share of a history that a prediction shall do without, 0 to less than 1: more = what popular items say weighs
+    less. What is listed is then rather more popular; ``item_power`` makes it less so."""
     user_power: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Users are divided by this power of the sum of their weights: 0 = all acts weigh the same, 0.5 = all users do."""
+    item_power: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Scores are divided by this power of how many users acted on the item: more = what is listed is less popular."""
     support: Annotated[int, Meta(ge=1, le=2000)] = 200
     """Items that an item is regressed on, where the catalogue is too large for all; an item costs its cube: 2,000 are a
     second each."""
@@ -76,13 +84,22 @@ def fit_ease(data: Interactions, options: EaseOptions, watch: Watch = QUIET) -> 
     """
     item_count = len(data.vocabulary)
     watch.step("what items have in common", 0.0)
-    shared = _shared(data.histories.matrix(item_count), options)
+    acts = data.histories.matrix(item_count)
+    shared = _shared(acts, options)
+    rarity = _rarity(acts, options.item_power)
     ridge = options.regularization + options.dropout / (1 - options.dropout) * shared.diagonal()
     if item_count <= options.exact_items_max:
-        weights = _exact(shared.toarray(), ridge, options, watch)
+        weights = _exact(shared.toarray(), (ridge, rarity), options, watch)
     else:
-        weights = _sparse(shared, ridge, options, watch)
+        weights = _sparse(shared, (ridge, rarity), options, watch)
     return ItemToItem.of(data.vocabulary, weights)
+
+
+def _rarity(acts: csr_matrix, power: float) -> Real:
+    """Return what the score of each item is multiplied with, (items,): 1 on average."""
+    often = np.maximum(np.bincount(acts.indices, minlength=acts.shape[1]), 1).astype(np.float64)
+    found: Real = often**-power
+    return found / found.mean() if len(found) else found
 
 
 def _shared(acts: csr_matrix, options: EaseOptions) -> csr_matrix:
@@ -95,8 +112,9 @@ def _shared(acts: csr_matrix, options: EaseOptions) -> csr_matrix:
     return found
 
 
-def _exact(shared: Real, ridge: Real, options: EaseOptions, watch: Watch) -> csr_matrix:
-    """Return B from the inverse of G with its ridge. ``shared`` (n, n) is overwritten."""
+def _exact(shared: Real, of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> csr_matrix:
+    """Return B from the inverse of G. ``shared`` (n, n) is overwritten; of items are ridge and rarity."""
+    ridge, rarity = of_items
     item_count = len(shared)
     shared[np.diag_indices(item_count)] += ridge
     watch.step("inverse of all", 0.1)
@@ -105,7 +123,7 @@ def _exact(shared: Real, ridge: Real, options: EaseOptions, watch: Watch) -> csr
     inverse, failed_too = lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
         raise Invalid((_NO_SOLUTION,))
-    scale = -1.0 / np.diag(inverse)
+    scale = -rarity / np.diag(inverse)
     blocks: list[csr_matrix] = []
     for begin in range(0, item_count, _ROWS):
         watch.step("weights kept", 0.6 + 0.4 * begin / item_count)
@@ -118,8 +136,9 @@ def _exact(shared: Real, ridge: Real, options: EaseOptions, watch: Watch) -> csr
     return csr_matrix(vstack(blocks))
 
 
-def _sparse(shared: csr_matrix, ridge: Real, options: EaseOptions, watch: Watch) -> csr_matrix:
-    """Return B with each column other than 0 on the items most like its own alone."""
+def _sparse(shared: csr_matrix, of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> csr_matrix:
+    """Return B with each column other than 0 on the items most like its own alone; of items are ridge and rarity."""
+    ridge, rarity = of_items
     item_count = shared.shape[0]
     supports = np.full((item_count, min(options.support, item_count - 1)), -1, dtype=np.int32)
     values = np.zeros(supports.shape, dtype=np.float32)
@@ -139,7 +158,7 @@ def _sparse(shared: csr_matrix, ridge: Real, options: EaseOptions, watch: Watch)
         if failed:
             raise Invalid((_NO_SOLUTION,))
         supports[item, : len(support)] = support
-        values[item, : len(support)] = solution
+        values[item, : len(support)] = solution * rarity[item]
     watch.step("weights kept", 0.95)
     target = np.broadcast_to(np.arange(item_count, dtype=np.int32)[:, None], supports.shape)
     there = supports >= 0

@@ -12,7 +12,9 @@ which a request guesses is the same for everybody.
 Reference: W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018; A. Klenitskiy, A. Vasilev,
 "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?", RecSys 2023 (softmax instead of one negative);
 Y. Bengio, J.-S. Senécal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language
-Model", IEEE Transactions on Neural Networks 19(4), 2008 (sampled softmax, corrected by log q).
+Model", IEEE Transactions on Neural Networks 19(4), 2008 (sampled softmax, corrected by log q); X. Yi et al.,
+"Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, equation 3 (the same for
+recommenders: without it what is drawn often, because it is popular, is pushed down as often).
 """
 
 from collections.abc import Iterator
