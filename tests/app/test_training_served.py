@@ -12,7 +12,14 @@ from midstream.cli.app import main
 from midstream.engine.shop import Shop
 
 GROUPS, IN_GROUP = 4, 6
-KINDS = [("als", "als"), ("ease", "ease"), ("graph", "graph_filter"), ("sequence", "sasrec")]
+KINDS = [
+    ("als", "als"),
+    ("als", "bpr"),
+    ("ease", "ease"),
+    ("ease", "rp3beta"),
+    ("graph", "graph_filter"),
+    ("sequence", "sasrec"),
+]
 OPTIONS = {
     "ease": "options = { regularization = 2.0 }",
     # So few acts take many epochs; what came last is what it goes by.

@@ -1,5 +1,7 @@
 """Kinds of item models by name: options are decoded, and what is wrong is named."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import QUIET
 from midstream.models.vocabulary import ItemVocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", sorted(ITEM_KINDS))
@@ -94,3 +98,13 @@ def test_content_is_not_fitted_where_nobody_says_what_items_are():
     kind = item_kind("content")
     with pytest.raises(Invalid, match="acts alone"):
         kind.fit(data, kind.decoded({}), QUIET)
+
+
+@pytest.mark.parametrize("name", sorted({**ITEM_KINDS, **ROW_KINDS}))
+def test_every_kind_and_every_option_stands_in_the_documentation(name):
+    """A setting that nobody can read of is none."""
+    page = (ROOT / "docs/models.md").read_text()
+    kind = ITEM_KINDS[name] if name in ITEM_KINDS else ROW_KINDS[name]
+    assert f"`{name}`" in page or f'"{name}"' in page
+    missing = [each.name for each in msgspec.structs.fields(kind.options) if f"`{each.name}`" not in page]
+    assert not missing

@@ -88,7 +88,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name: str
     """Of the model, as ``NAME``."""
     kind: str
-    """Of ``models.loading.KINDS``."""
+    """Of ``models.kinds``, or ``models.loading.READ``."""
     inputs: tuple[str, ...] = ()
     """Features that a row model reads, in order."""
     vocabulary_hash: str = ""

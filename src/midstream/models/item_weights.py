@@ -4,13 +4,21 @@ What a row keeps is what an act costs at request time. What it leaves out is sma
 than the differences between the items at the top, which each fit says of itself by validation.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, vstack
 
 from midstream.core.types import Index, Score
-from midstream.models.model import best_of
+from midstream.models.model import Watch, best_of
+
+Real = NDArray[np.float64]
+Scale = Callable[[Real, Index, Index], Real]
+"""From entries, with the row and the column of each, to what they are kept as, (entries,) each."""
+_ROWS = 512
+"""Rows of a product that are made at a time."""
 
 
 def strongest(block: Score, kept_max: int) -> csr_matrix:
@@ -38,6 +46,31 @@ def limited(matrix: csr_matrix, kept_max: int) -> csr_matrix:
     places = np.concatenate([np.empty(0, np.int64), *kept])
     start = np.concatenate([[0], np.cumsum([len(each) for each in kept], dtype=np.int64)])
     return csr_matrix((found.data[places], found.indices[places], start), shape=found.shape)
+
+
+def strongest_products(left: csr_matrix, right: csr_matrix, scale: Scale, kept_max: int, watch: Watch) -> csr_matrix:
+    """Return the entries of largest size of each row of a product (items, items), its diagonal left out.
+
+    Args:
+        left: (items, users).
+        right: (users, items).
+        scale: What becomes of an entry before the largest are chosen.
+        kept_max: Kept of each row.
+        watch: Asked at each block of rows whether to stop.
+
+    Raises:
+        FitStopped: ``watch`` said so.
+    """
+    blocks = [limited(right[:0], 0)]
+    for begin in range(0, left.shape[0], _ROWS):
+        watch.step("weights from item to item", begin / left.shape[0])
+        block = (left[begin : begin + _ROWS] @ right).tocoo()
+        row, column = block.row.astype(np.int32), block.col.astype(np.int32)
+        value = np.where(row + begin == column, 0, scale(block.data.astype(np.float64), row + begin, column)).astype(
+            np.float32
+        )
+        blocks.append(limited(csr_matrix((value, (row, column)), shape=block.shape), kept_max))
+    return csr_matrix(vstack(blocks))
 
 
 def _largest(size: Score, count: int) -> Index:

@@ -9,18 +9,22 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models import popular
 from midstream.models.als import Als, AlsOptions, fit_als
+from midstream.models.bpr import Bpr, BprOptions, fit_bpr
 from midstream.models.content import Content, ContentOptions, fit_content
 from midstream.models.ease import EaseOptions, fit_ease
 from midstream.models.examples import Examples
-from midstream.models.ftrl import FtrlOptions, fit_ftrl
+from midstream.models.ftrl import Ftrl, FtrlOptions, fit_ftrl
 from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
+from midstream.models.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
+from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
 from midstream.models.sequence import Sequence
-from midstream.models.sequence_onnx import exported
+from midstream.models.sequence_onnx import answering, exported
+from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
@@ -64,6 +68,10 @@ def _no_files(_model: ItemModel) -> Mapping[str, bytes]:
     return {}
 
 
+def _by_arrays(model: ItemModel, _files: Mapping[str, bytes]) -> ItemModel:
+    return model
+
+
 @dataclass(frozen=True, slots=True)
 class ItemKind:
     """One kind of item model: options, how it is fitted, how it is read again."""
@@ -76,6 +84,8 @@ class ItemKind:
     """What a search for settings tries; empty = nothing."""
     files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
     """What is kept of a model beside its arrays, by file name."""
+    answering: Callable[[ItemModel, Mapping[str, bytes]], ItemModel] = _by_arrays
+    """Makes of a model that was read, and of these files, the one that answers."""
     reads_items: bool = False
     """Whether it is told what each item is, those that nobody acted on included."""
 
@@ -96,6 +106,10 @@ def _fit_als(interactions: Interactions, options: msgspec.Struct, watch: Watch) 
     return fit_als(interactions, msgspec.convert(options, AlsOptions, from_attributes=True), watch)
 
 
+def _fit_bpr(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_bpr(interactions, msgspec.convert(options, BprOptions, from_attributes=True), watch)
+
+
 def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_ease(interactions, msgspec.convert(options, EaseOptions, from_attributes=True), watch)
 
@@ -112,6 +126,14 @@ def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch
     return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
 
 
+def _fit_item_knn(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_item_knn(interactions, msgspec.convert(options, ItemKnnOptions, from_attributes=True), watch)
+
+
+def _fit_rp3beta(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_rp3beta(interactions, msgspec.convert(options, Rp3betaOptions, from_attributes=True), watch)
+
+
 def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_sasrec(interactions, msgspec.convert(options, SasrecOptions, from_attributes=True), watch)
 
@@ -120,15 +142,22 @@ def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
     return exported(model) if isinstance(model, Sequence) else {}
 
 
+def _sasrec_answering(model: ItemModel, files: Mapping[str, bytes]) -> ItemModel:
+    return answering(model, files) if isinstance(model, Sequence) else model
+
+
 @dataclass(frozen=True, slots=True)
 class RowKind:
-    """One kind of row model: options, and how it is fitted. ``models.loading`` reads it again."""
+    """One kind of row model: options, how it is fitted, how it is read again."""
 
     options: type[msgspec.Struct]
     fit: Callable[[Examples, msgspec.Struct, Watch], RowModel]
     """The options are of the type above."""
+    restore: Callable[[Arrays], RowModel]
     is_probability: Callable[[msgspec.Struct], bool]
     """Whether with these options its scores are probabilities, and no numbers that only order."""
+    not_finite: frozenset[str] = frozenset()
+    """Names of arrays in which NaN or infinity means something."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
@@ -143,9 +172,17 @@ def _fit_ftrl(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowM
     return fit_ftrl(examples, msgspec.convert(options, FtrlOptions, from_attributes=True), watch)
 
 
+def _always(_options: msgspec.Struct) -> bool:
+    return True
+
+
+def _if_binary(options: msgspec.Struct) -> bool:
+    return getattr(options, "objective", "") == "binary"
+
+
 ROW_KINDS: Mapping[str, RowKind] = {
-    "ftrl": RowKind(FtrlOptions, _fit_ftrl, lambda _options: True),
-    "trees": RowKind(LambdaMartOptions, _fit_trees, lambda options: getattr(options, "objective", "") == "binary"),
+    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, frozenset({"edges"})),
+    "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, frozenset({"threshold"})),
 }
 """Name → kind."""
 
@@ -155,6 +192,12 @@ _ALS_SPACE: Space = {
     "unobserved_weight": Range(1e-3, 1e-1, log=True),
     "iterations": Range(4, 24, whole=True),
     "confidence": ("sum", "log", "one"),
+}
+_BPR_SPACE: Space = {
+    "factors": (32, 64, 128),
+    "learning_rate": Range(5e-3, 0.2, log=True),
+    "regularization": Range(1e-3, 0.3, log=True),
+    "iterations": Range(20, 300, log=True, whole=True),
 }
 _EASE_SPACE: Space = {
     "regularization": Range(1.0, 5_000.0, log=True),
@@ -168,6 +211,16 @@ _GRAPH_FILTER_SPACE: Space = {
     "user_power": Range(0.1, 0.6),
     "item_power": Range(0.3, 0.6),
 }
+_ITEM_KNN_SPACE: Space = {
+    "neighbours_max": Range(20, 500, log=True, whole=True),
+    "shrinkage": Range(0.0, 100.0),
+    "weighting": ("none", "tfidf"),
+}
+_RP3BETA_SPACE: Space = {
+    "alpha": Range(0.4, 1.6),
+    "beta": Range(0.0, 1.0),
+    "kept_max": Range(50, 500, log=True, whole=True),
+}
 _SASREC_SPACE: Space = {
     "factors": (32, 64, 128),
     "blocks": Range(1, 3, whole=True),
@@ -178,11 +231,14 @@ _SASREC_SPACE: Space = {
 _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
 ITEM_KINDS: Mapping[str, ItemKind] = {
     "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
+    "bpr": ItemKind(BprOptions, _fit_bpr, Bpr.restore, _BPR_SPACE),
     "content": ItemKind(ContentOptions, _fit_content, Content.read, _CONTENT_SPACE, reads_items=True),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
+    "item_knn": ItemKind(ItemKnnOptions, _fit_item_knn, ItemToItem.read, _ITEM_KNN_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
-    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files),
+    "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
+    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files, _sasrec_answering),
 }
 """Name → kind."""
 

@@ -1,59 +1,26 @@
 """From a verified artifact to a model that answers: which reader belongs to which kind, and what is checked of each."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
-from midstream.models.als import Als
 from midstream.models.artifact import Artifact
-from midstream.models.ftrl import Ftrl
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
-from midstream.models.kinds import ITEM_KINDS
-from midstream.models.model import ItemModel, RowModel
-from midstream.models.sequence import Sequence
-from midstream.models.sequence_onnx import answering
-from midstream.models.trees import Trees
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, RowKind
+from midstream.models.model import Arrays, ItemModel, RowModel
 from midstream.models.vocabulary import ItemVocabulary
 
 _GOLDEN_VALUES = "golden.values"
 
 
-@dataclass(frozen=True, slots=True)
-class ItemKind:
-    """How an item model of one kind is read."""
-
-    read: Callable[[ItemVocabulary, Artifact], ItemModel]
-    """Makes the model of the vocabulary and what was verified; raises ``ArtifactInvalid`` for what does not fit."""
-    not_finite: frozenset[str] = field(default=frozenset())
-    """Names of arrays in which NaN or infinity means something."""
+READ: Mapping[str, Callable[[ItemVocabulary, Arrays], ItemModel]] = {"item_to_item": ItemToItem.read}
+"""Kinds of item models that are read and not fitted here, by name: beside those of ``models.kinds``."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowKind:
-    """How a row model of one kind is read."""
-
-    read: Callable[[Artifact], RowModel]
-    """As of ``ItemKind``; the names of the inputs are in the manifest."""
-    not_finite: frozenset[str] = field(default=frozenset())
-
-
-KINDS: Mapping[str, ItemKind | RowKind] = {
-    "item_to_item": ItemKind(lambda vocabulary, artifact: ItemToItem.read(vocabulary, artifact.arrays)),
-    "als": ItemKind(lambda vocabulary, artifact: Als.restore(vocabulary, artifact.arrays)),
-    "sasrec": ItemKind(
-        lambda vocabulary, artifact: answering(Sequence.restore(vocabulary, artifact.arrays), artifact.files)
-    ),
-    "trees": RowKind(lambda artifact: Trees.restore(artifact.arrays), frozenset({"threshold"})),
-    "ftrl": RowKind(lambda artifact: Ftrl.restore(artifact.arrays), frozenset({"edges"})),
-}
-"""Kinds of artifacts that are read beside those of ``models.kinds``, which read what they fit."""
-
-
-def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) -> ItemModel | RowModel:
+def load(artifact: Artifact) -> ItemModel | RowModel:
     """Return the model of an artifact, which has answered its golden inputs as it should.
 
     Cost: that of the kind's reader, and of 16 histories or 256 rows.
@@ -64,14 +31,14 @@ def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) ->
         ExtraMissing: A library that reads this kind is not installed.
     """
     manifest = artifact.manifest
-    kind = kinds.get(manifest.kind) or _fitted(manifest.kind)
-    if kind is None:
-        known = ", ".join(sorted({*kinds, *ITEM_KINDS}))
-        message = f"{artifact.version}: no kind {manifest.kind!r} is known: {known}"
+    known = (*ITEM_KINDS, *READ, *ROW_KINDS)
+    if manifest.kind not in known:
+        message = f"{artifact.version}: no kind {manifest.kind!r} is known: {', '.join(sorted(known))}"
         raise ArtifactInvalid(message)
+    rows = ROW_KINDS.get(manifest.kind)
     try:
-        _require_finite(artifact, kind.not_finite | {_GOLDEN_VALUES})
-        return _item_model(artifact, kind) if isinstance(kind, ItemKind) else _row_model(artifact, kind)
+        _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())})
+        return _row_model(artifact, rows) if rows else _item_model(artifact)
     except ArtifactInvalid as error:
         message = f"{artifact.version}: {error}"
         raise ArtifactInvalid(message) from error
@@ -81,30 +48,27 @@ def load(artifact: Artifact, kinds: Mapping[str, ItemKind | RowKind] = KINDS) ->
         raise ArtifactInvalid(message) from error
 
 
-def _fitted(name: str) -> ItemKind | None:
-    """Return how a kind of item model that is fitted here is read; None = there is none."""
-    found = ITEM_KINDS.get(name)
-    return None if found is None else ItemKind(lambda vocabulary, artifact: found.restore(vocabulary, artifact.arrays))
-
-
-def _item_model(artifact: Artifact, kind: ItemKind) -> ItemModel:
+def _item_model(artifact: Artifact) -> ItemModel:
     vocabulary = ItemVocabulary.restore(dict(artifact.arrays))
     if vocabulary.content_hash != artifact.manifest.vocabulary_hash:
         raise ArtifactInvalid("its vocabulary is not the one of the manifest")
-    model = kind.read(vocabulary, artifact)
+    kind = ITEM_KINDS.get(artifact.manifest.kind)
+    model = (READ[artifact.manifest.kind] if kind is None else kind.restore)(vocabulary, artifact.arrays)
+    if kind is not None:
+        model = kind.answering(model, artifact.files)
     check_item_golden(model, artifact.arrays)
     return model
 
 
 def _row_model(artifact: Artifact, kind: RowKind) -> RowModel:
-    model = kind.read(artifact)
+    model = kind.restore(artifact.arrays)
     if model.inputs != artifact.manifest.inputs:
         raise ArtifactInvalid("its inputs are not those of the manifest")
     check_row_golden(model, artifact.arrays)
     return model
 
 
-def _require_finite(artifact: Artifact, excepted: frozenset[str]) -> None:
+def _require_finite(artifact: Artifact, excepted: Collection[str]) -> None:
     for name, array in artifact.arrays.items():
         if array.dtype.kind == "f" and name not in excepted and not _is_finite(array.reshape(-1)):
             message = f"{name} holds NaN or infinity"
