@@ -148,6 +148,8 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
     monkeypatch.setattr(snapshot_child, "CHECKPOINT_S", -1.0)
     monkeypatch.setattr(replay, "READ_EVENTS", 10)
 
+    died = asyncio.Event()
+
     async def dies(_module: str, order: bytes, *_: object) -> Ended:
         writes = 0
         real = snapshots.write
@@ -163,10 +165,14 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
             patch.setattr(snapshots, "write", write_once)
             with pytest.raises(KeyboardInterrupt):
                 snapshot_child.run(msgspec.json.decode(order, type=snapshot_child.Order))
+        died.set()
         return await asyncio.Future()
 
+    async def until_it_died(_running: Running) -> None:
+        await asyncio.wait_for(died.wait(), 60)
+
     monkeypatch.setattr(child, "run", dies)
-    assert gap(run_folder(folder, once_begun, may_serve_before=True)) == "30m"
+    assert gap(run_folder(folder, until_it_died, may_serve_before=True)) == "30m"
     reports: list[bytes] = []
 
     async def goes_on(module: str, order: bytes, *_: object) -> Ended:
@@ -183,11 +189,6 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
 
     assert gap(run_folder(folder, work, may_serve_before=True)) == "7m"
     assert b'"folded":30' in reports[0]
-
-
-async def once_begun(_running: Running) -> None:
-    """Let the rebuild begin."""
-    await asyncio.sleep(0.2)
 
 
 def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:

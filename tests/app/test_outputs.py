@@ -59,11 +59,11 @@ def shop_folder(tmp_path_factory):
     with open_shop(folder) as shop:
         looks = {"price": 4, "colour": "red", "tags": ["home"], "fresh": True, "embedding": [1, 2, 3], "title": "Lamp"}
         shop.record([{"type": "item", "item_id": f"i{number}", "attributes": looks} for number in range(6)])
-        nothing = shop.recommend(placement="nothing", user_id="u0", n=3)
+        nothing = shop.recommend(placement="nothing", user_id="u0", n=3, deadline_ms=5_000)
         assert (nothing.items, nothing.tier) == ((), "full")
         for turn in range(3):
             shop.record([{"type": "view", "user_id": f"u{each}", "item_id": f"i{each}"} for each in range(turn, 4)])
-            answer = shop.recommend(placement="home", user_id=f"u{turn}", n=3 if turn else 1)
+            answer = shop.recommend(placement="home", user_id=f"u{turn}", n=3 if turn else 1, deadline_ms=5_000)
             clicked = {"user_id": f"u{turn}", "item_id": answer.items[0].id, "request_id": answer.request_id}
             shop.record([{"type": "click", **clicked}])
     config = config_of(folder)

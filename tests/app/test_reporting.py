@@ -23,8 +23,8 @@ def used(tmp_path):
     """Serve two slates, see three items of the first, click one of them twice and another not; return folder, text."""
     with open_shop(tmp_path, Config()) as shop:
         shop.record([{"type": "view", "user_id": "eve", "item_id": item} for item in ITEMS])
-        first = shop.recommend(user_id="ann", n=5)
-        shop.recommend(user_id="bob", n=4)
+        first = shop.recommend(user_id="ann", n=5, deadline_ms=5_000)
+        shop.recommend(user_id="bob", n=4, deadline_ms=5_000)
         named = {"user_id": "ann", "request_id": first.request_id}
         seen = [each.id for each in first.items[:3]]
         shop.record([{"type": "impression", "item_id": item, **named} for item in seen])

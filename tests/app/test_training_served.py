@@ -54,7 +54,7 @@ def fill(shop: Shop) -> None:
 
 def by_model(shop: Shop, source: str, user: str) -> tuple[dict[str, str], str]:
     """Return the versions that an answer names, and the group of its best item that the source proposed, "" = none."""
-    answer = shop.recommend("home", user_id=user, n=5)
+    answer = shop.recommend("home", user_id=user, n=5, deadline_ms=5_000)
     assert answer.tier == "full"
     assert answer.failures == ()
     record = None
@@ -139,7 +139,7 @@ def test_content_finds_what_nobody_has_acted_on(tmp_path: Path) -> None:
     promote(tmp_path, config, "alike", train(tmp_path, config, "alike").version)
 
     def proposed(shop: Shop) -> set[str]:
-        answer = shop.recommend("home", user_id="bob", n=20)
+        answer = shop.recommend("home", user_id="bob", n=20, deadline_ms=5_000)
         assert (answer.tier, answer.failures) == ("full", ())
         record = None
         while record is None:  # the served event is appended some milliseconds after the answer

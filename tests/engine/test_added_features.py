@@ -77,7 +77,7 @@ def test_an_added_feature_comes_into_service_with_the_swap(tmp_path: Path) -> No
         assert (await running.rebuilder.order()).change == "state"
         columns, number = set(), 60
         while running.rebuilder.is_running:
-            answer = await running.engine.recommend(Ask("default", user_id="u2"))
+            answer = await running.engine.recommend(Ask("default", user_id="u2", deadline_ms=10_000))
             assert (answer.failures, answer.tier) == ((), "full")
             plan = running.engine.plans["default"]
             built = bool(running.engine.fold.cells.share_of(plan.features[0].program.cells)[1])  # type: ignore[attr-defined]
@@ -153,7 +153,7 @@ def test_a_start_serves_the_old_features_until_the_new_ones_are_built(tmp_path: 
 
     async def work(running: Running) -> None:
         assert running.engine.plans["default"].declared.names == ("views",)
-        assert not (await running.engine.recommend(Ask("default", user_id="u2"))).failures
+        assert not (await running.engine.recommend(Ask("default", user_id="u2", deadline_ms=10_000))).failures
         await rebuilt(running)
         assert running.config == config_of(tmp_path)
         assert np.isfinite(await values(running, "mine")).any()

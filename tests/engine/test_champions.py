@@ -15,6 +15,7 @@ from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
 from midstream.ranking.rerun import rerun
+from midstream.ranking.served import ServedRecord
 from midstream.testing.models import publish_chain, run_folder, write_folder
 
 if TYPE_CHECKING:
@@ -30,7 +31,16 @@ async def look(running: Running) -> None:
 
 async def asked(running: Running) -> Answer:
     """Ask for somebody who looked at all items."""
-    return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3))
+    return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3, deadline_ms=10_000))
+
+
+async def record_of(running: Running, answer: Answer) -> ServedRecord:
+    """Return the record of an answer, once it is in the log."""
+    running.engine.flush_served()
+    async with asyncio.timeout(60):
+        while (found := running.engine.served(answer.request_id)) is None:  # noqa: ASYNC110  the log thread writes it
+            await asyncio.sleep(0.001)
+    return found
 
 
 @pytest.fixture
@@ -75,10 +85,7 @@ def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder:
         text = running.engine.metrics.text().decode()
         assert f'midstream_model_version{{model="near",version="{second}"}} 1.0' in text
         assert 'midstream_model_swaps_total{model="near"} 4.0' in text
-        running.engine.flush_served()
-        await asyncio.sleep(0.1)
-        found = running.engine.served(answer.request_id)
-        assert found is not None
+        found = await record_of(running, answer)
         assert found.models == {"near": second}
         return answer.request_id
 
@@ -221,10 +228,7 @@ def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:
         await look(running)
         await running.champions.promote("near", first)
         answer = await asked(running)
-        engine.flush_served()
-        await asyncio.sleep(0.1)
-        record = engine.served(answer.request_id)
-        assert record is not None
+        record = await record_of(running, answer)
         for version in (second, third):
             await running.champions.promote("near", version)
         models = await running.champions.models_of(record.models)

@@ -17,7 +17,7 @@ async def asked(running: Running) -> Answer:
     acts = [("view", "item-1"), ("view", "item-1"), ("view", "item-2"), ("cart", "item-3")]
     events = [{"type": kind, "user_id": "bob", "item_id": item} for kind, item in acts]
     await running.engine.record(decode_objects(events, running.service.accept).batch)
-    return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3))
+    return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3, deadline_ms=10_000))
 
 
 def refusals(running: Running) -> float:

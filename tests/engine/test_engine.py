@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import msgspec
 import numpy as np
@@ -369,10 +368,12 @@ def test_a_bug_in_a_table_ends_the_turns_loudly(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that was on its way into the log when a table broke is answered, and nothing piles up behind it."""
+    at_work, may_break, is_broken = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(MemoryLog):
         def append(self, batch):
-            time.sleep(0.05)
+            at_work.set()
+            assert (may_break, is_broken, is_broken)[self.end].wait(60)
             return super().append(batch)
 
     async def work(rig: Rig) -> None:
@@ -380,16 +381,22 @@ def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.Monkey
             raise ZeroDivisionError
 
         monkeypatch.setattr(rig.engine.fold, "apply", broken)
-        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view("mug"))))]
-        await asyncio.sleep(0.02)  # the first one is being written
-        calls.append(asyncio.ensure_future(rig.engine.record(rig.batch(view("cup")))))
-        done, waiting = await asyncio.wait(calls, timeout=5)
-        assert not waiting
-        assert {type(each.exception()) for each in done} == {ZeroDivisionError}
+        handed_back = asyncio.Semaphore(0)
+        rig.engine.after_commit.append(handed_back.release)
+        first = asyncio.ensure_future(rig.engine.record(rig.batch(view("mug"))))
+        assert await asyncio.to_thread(at_work.wait, 60)
+        second = asyncio.ensure_future(rig.engine.record(rig.batch(view("cup"))))
+        await asyncio.sleep(0)
+        may_break.set()
+        with pytest.raises(ZeroDivisionError):
+            await first
+        assert not second.done()
+        is_broken.set()
+        with pytest.raises(ZeroDivisionError):
+            await second
         await rig.engine.recommend(Ask())
-        while rig.log.end < 3:  # noqa: ASYNC110  the log thread sets no event
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.01)
+        for _ in range(3):  # the last one is of the served record
+            await asyncio.wait_for(handed_back.acquire(), 60)
         assert not rig.engine._folding._durable
 
     Rig(log=Slow()).run(work)
@@ -442,36 +449,120 @@ def test_nobody_reads_what_a_crash_could_take_back() -> None:
     Rig().run(work)
 
 
+class Minutes:
+    """Stands for ``asyncio.sleep``: what sleeps for a minute sleeps until a test lets it through."""
+
+    def __init__(self) -> None:
+        """Let nobody through yet."""
+        self._really_sleep = asyncio.sleep
+        self._asleep = asyncio.Event()
+        self._may_wake = asyncio.Semaphore(0)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep as long as is asked, but for a minute: that is over when ``let_one_pass`` is called."""
+        if seconds < 60:
+            await self._really_sleep(seconds)
+            return
+        self._asleep.set()
+        await self._may_wake.acquire()
+
+    def let_pass(self, count: int) -> None:
+        """Let so many minutes be over, one after another, as soon as they are slept through."""
+        for _ in range(count):
+            self._may_wake.release()
+
+    async def let_one_pass(self) -> None:
+        """Wake the sleeper, and return when it sleeps again."""
+        await asyncio.wait_for(self._asleep.wait(), 60)
+        self._asleep.clear()
+        self.let_pass(1)
+        await asyncio.wait_for(self._asleep.wait(), 60)
+
+
 def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing arrives a tick is appended, at most one a minute of log time, and none once no session is open."""
-    real_sleep = asyncio.sleep
+    minutes = Minutes()
+    monkeypatch.setattr(asyncio, "sleep", minutes.sleep)
 
     async def work(rig: Rig) -> list[int]:
-        monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
         await rig.engine.record(rig.batch(view("mug")))
         ends = []
-        for minutes in (0, 1, 1, 40, 5, 5):
-            rig.now_ms += minutes * 60_000
-            await real_sleep(0.05)
+        for passed in (0, 1, 1, 40, 5, 5):
+            rig.now_ms += passed * 60_000
+            for _ in range(3):
+                await minutes.let_one_pass()
             ends.append(int(rig.log.end))
         return ends
 
     assert Rig().run(work) == [1, 2, 3, 4, 4, 4]
 
 
-def test_ticks_go_on_after_the_queue_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tick that found no room is left out, and the next one comes when there is room again."""
-    real_sleep = asyncio.sleep
+def test_one_tick_is_under_way_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a disk holds a tick, and however often its turn comes meanwhile, no other is made of that time."""
+    minutes = Minutes()
+    monkeypatch.setattr(asyncio, "sleep", minutes.sleep)
+    at_work, go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryLog):
+        def append(self, batch: EventBatch) -> LogPosition:
+            if batch.rows["kind"][0] == Kind.TICK:
+                at_work.set()
+                assert go_on.wait(60)
+            return super().append(batch)
 
     async def work(rig: Rig) -> None:
-        monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(min(seconds, 0.002)))
+        await rig.engine.record(rig.batch(view("mug")))
+        rig.now_ms += 60_000
+        minutes.let_pass(200)
+        assert await asyncio.to_thread(at_work.wait, 60)
+        for _ in range(200):
+            await asyncio.sleep(0)  # each is a turn for whoever has something to do
+            rig.now_ms += 1_000
+        assert rig.engine.health().queued_events == 0
+        go_on.set()
+        while rig.engine.fold.log_position < 3:
+            minutes.let_pass(1)
+            await asyncio.sleep(0)
+        times = np.concatenate([batch.rows["log_time_ms"] for _, batch in rig.log.read(LogPosition(0), 10)])
+        assert (np.diff(times) >= 60_000).all()
+
+    Rig(log=Slow()).run(work)
+
+
+def test_no_tick_once_a_table_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log thread and the ticker outlive the folding, and add nothing that nobody will fold."""
+    minutes = Minutes()
+    monkeypatch.setattr(asyncio, "sleep", minutes.sleep)
+
+    async def work(rig: Rig) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        await rig.engine.record(rig.batch(view("mug")))
+        monkeypatch.setattr(rig.engine.fold, "apply", broken)
+        for _ in range(3):
+            rig.now_ms += 60_000
+            await minutes.let_one_pass()
+        assert rig.log.end == 2  # the tick that found the table broken is the last
+        assert "ZeroDivisionError" in rig.engine.health().reason
+
+    Rig().run(work)
+
+
+def test_ticks_go_on_after_the_queue_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick that found no room is left out, and the next one comes when there is room again."""
+    minutes = Minutes()
+    monkeypatch.setattr(asyncio, "sleep", minutes.sleep)
+
+    async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(view("mug")))
         monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 0)
         rig.now_ms += 60_000
-        await real_sleep(0.05)
+        for _ in range(3):
+            await minutes.let_one_pass()
         assert rig.log.end == 1
         monkeypatch.setattr(writer, "QUEUE_EVENTS_MAX", 10)
-        await real_sleep(0.05)
+        await minutes.let_one_pass()
         assert rig.log.end == 2
 
     Rig().run(work)

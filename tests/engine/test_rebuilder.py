@@ -95,7 +95,7 @@ class Load:
 
     async def ask(self) -> None:
         """Ask for a slate, and see that every part of it answered."""
-        answer = await self._running.engine.recommend(Ask(user_id=f"u{self._chance.integers(30)}"))
+        answer = await self._running.engine.recommend(Ask(user_id=f"u{self._chance.integers(30)}", deadline_ms=10_000))
         assert not answer.failures
         self.answers += 1
 

@@ -39,7 +39,7 @@ def test_a_swapped_state_is_the_fold_of_all_events() -> None:
                 await rig.engine.record(rig.batch(view(f"known{number % 5}", user=f"u{number}")))
 
         going_on = asyncio.ensure_future(live())
-        await asyncio.sleep(0.01)
+        assert await rig.engine.reached(LogPosition(16), 60)
         await rig.engine.hand_over(fold, plans(REJECTING))
         assert rig.engine.fold is fold
         assert fold.log_position > 15
@@ -102,7 +102,7 @@ def test_an_answer_under_way_keeps_its_state() -> None:
         answer = await asked
         assert answer.failures == ()
         assert {item.id for item in answer.items} == set(before)
-        await asyncio.sleep(0.05)
+        assert await rig.engine.reached(LogPosition(16), 60)
         record = rig.engine.served(answer.request_id)
         assert record is not None
         assert [item.id for item in record.items] == [item.id for item in answer.items]

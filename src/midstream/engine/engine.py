@@ -6,12 +6,10 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
-from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, Served, TimestampMs
 from midstream.engine.answers import answer_of, count_outcomes, note, query_of, require_known, served_event
@@ -22,6 +20,7 @@ from midstream.engine.gauges import set_gauges
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
+from midstream.engine.ticking import TICK_MS, tick
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import (
@@ -37,7 +36,7 @@ from midstream.engine.types import (
 )
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
-from midstream.events.schema import Event, build
+from midstream.events.schema import build
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.expression_filter import request_faults
@@ -48,8 +47,6 @@ from midstream.state.fold import Fold
 
 ANY_PLACEMENT = "*"
 """Name of the plan that answers every name that is not configured."""
-TICK_MS = 60_000
-"""At most one tick a minute, and only while an open session waits for log time to move."""
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
 
@@ -233,7 +230,7 @@ class Engine:
         self._writer.start()
         self._folding.start()
         if self._options.forwarding is None:
-            self._ticker = self._loop.create_task(self._tick(), name="midstream-tick")
+            self._ticker = self._loop.create_task(tick(self._tick_is_due, self._writer.submit), name="midstream-tick")
 
     async def stop(self) -> None:
         """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
@@ -487,14 +484,7 @@ class Engine:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
 
-    async def _tick(self) -> None:
-        """Append a tick when nothing arrived for a minute and an open session waits for log time to move."""
-        while True:
-            await asyncio.sleep(TICK_MS / 1_000)
-            now_ms = self.clock()
-            is_due = len(self.fold.sessions) > 0
-            if self._refusal is None and is_due and now_ms - self.log.last_log_time_ms >= TICK_MS:
-                with suppress(
-                    Overloaded, AppendFailed
-                ):  # what waits moves log time on too; a dead log is told elsewhere
-                    self._writer.submit(Entry(build((Event(Kind.TICK),)), None))
+    def _tick_is_due(self) -> bool:
+        """Whether nothing arrived for a minute, and an open session waits for log time to move."""
+        is_able = self._refusal is None and self._folding.failure is None
+        return is_able and len(self.fold.sessions) > 0 and self.clock() - self.log.last_log_time_ms >= TICK_MS
