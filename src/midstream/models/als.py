@@ -21,7 +21,7 @@ Missing-Not-At-Random Implicit Feedback", WSDM 2020 (section 5: a propensity tha
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
@@ -33,10 +33,11 @@ from scipy.sparse import csr_matrix
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
 from midstream.models.als_kernels import LOG, ONE, SUM, confidences, fold_in, improve
+from midstream.models.halves import Halves
 from midstream.models.histories import Histories, Interactions
 from midstream.models.lanes import LANES
 from midstream.models.model import QUIET, Arrays, Watch
-from midstream.models.top_k import inner_products, top_k
+from midstream.models.top_k import inner_products
 from midstream.models.top_k_kernels import frozen
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -101,6 +102,11 @@ class Als:
     """Diagonal of the Gram matrix of the factors, descending, (d,): all else in it is 0 but for rounding."""
     item_weights: NDArray[np.float32]
     """What an act on each item weighs by the item's popularity, above 0, 1 for an average act, (n,)."""
+    _halves: Halves = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Round the factors, for the scan."""
+        object.__setattr__(self, "_halves", Halves.of(self.item_factors))
 
     def item_vectors(self) -> Score:
         """Return the factors of each item, (items, d)."""
@@ -138,7 +144,7 @@ class Als:
         """Return the k items of the highest scores of one history; see ``ItemModel``. None of an empty history."""
         if not len(history.row):
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        return top_k(self.history_vectors(history)[0], self.item_factors, k)
+        return self._halves.top_k(self.history_vectors(history)[0], k)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary, and the options, as JSON."""

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.core.types import Index, Score
+from midstream.models.halves import Halves
 from midstream.models.histories import Histories
 from midstream.models.model import Arrays
-from midstream.models.top_k import inner_products, top_k
+from midstream.models.top_k import inner_products
 from midstream.models.vocabulary import ItemVocabulary
 
 Real32: TypeAlias = NDArray[np.float32]
@@ -100,12 +101,14 @@ class Sequence:
     run: Run | None = None
     """What computes a user instead of NumPy, where it was found to agree (``sequence_onnx``)."""
     _mask: Real32 = field(init=False, repr=False)
+    _halves: Halves = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make what is added to what an item sees of later ones: minus infinity, (ages, ages)."""
+        """Make what is added to what an item sees of later ones: minus infinity, (ages, ages); round the items."""
         count = len(self.weights.ages)
         later = np.triu(np.full((count, count), -np.inf, dtype=np.float32), 1)
         object.__setattr__(self, "_mask", later)
+        object.__setattr__(self, "_halves", Halves.of(self.weights.items))
 
     def item_vectors(self) -> Score:
         """Return the vector of each item, (items, d)."""
@@ -132,7 +135,7 @@ class Sequence:
         """Return the k items of the highest scores of one history; see ``ItemModel``. None of an empty history."""
         if not len(history.row):
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        return top_k(self.history_vectors(history)[0], self.weights.items, k)
+        return self._halves.top_k(self.history_vectors(history)[0], k)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary."""
