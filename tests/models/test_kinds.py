@@ -14,6 +14,7 @@ from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.model import QUIET
 from midstream.models.vocabulary import ItemVocabulary
 
+EXTRAS = {"sasrec": ("torch", "torch"), "svd": ("surprise", "surprise")}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -53,12 +54,14 @@ def test_a_kind_fits_and_reads_what_it_wrote():
 @pytest.mark.parametrize("name", sorted(ITEM_KINDS))
 def test_every_kind_answers_as_before_when_it_is_read_again(name):
     """With its default options, on a small shop; the same data give the same arrays."""
-    if name == "sasrec":
-        pytest.importorskip("torch", reason='needs the extra "torch": pip install "midstream[torch]"')
+    if name in EXTRAS:
+        package, extra = EXTRAS[name]
+        pytest.importorskip(package, reason=f'needs the extra "{extra}": pip install "midstream[{extra}]"')
     ids = [f"i{number}" for number in range(12)]
     vocabulary = ItemVocabulary.of(ids, np.arange(1, 13, dtype=np.uint64))
     rng = np.random.default_rng(4)
-    histories = Histories.of([[], *(rng.choice(12, 4, replace=False).tolist() for _ in range(30))])
+    drawn = Histories.of([[], *(rng.choice(12, 4, replace=False).tolist() for _ in range(30))])
+    histories = Histories(drawn.row, rng.integers(1, 6, len(drawn.row)).astype(np.float32), drawn.start)
     kind = item_kind(name)
     described = [Description((f"colour={number % 3}",), "a lamp") for number in range(12)]
     data = Interactions(vocabulary, histories, described if kind.reads_items else ())

@@ -24,6 +24,7 @@ from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
 from midstream.models.sequence import Sequence
 from midstream.models.sequence_onnx import answering, exported
+from midstream.models.svd import Svd, SvdOptions, fit_ratings
 from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -138,6 +139,10 @@ def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watc
     return fit_sasrec(interactions, msgspec.convert(options, SasrecOptions, from_attributes=True), watch)
 
 
+def _fit_svd(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_ratings(interactions, msgspec.convert(options, SvdOptions, from_attributes=True), watch)[0]
+
+
 def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
     return exported(model) if isinstance(model, Sequence) else {}
 
@@ -228,6 +233,12 @@ _SASREC_SPACE: Space = {
     "learning_rate": Range(3e-4, 3e-3, log=True),
     "epochs": Range(5, 100, log=True, whole=True),
 }
+_SVD_SPACE: Space = {
+    "factors": (20, 50, 100, 200),
+    "regularization": Range(5e-3, 0.2, log=True),
+    "user_regularization": Range(0.02, 1.0, log=True),
+    "epochs": Range(10, 80, log=True, whole=True),
+}
 _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
 ITEM_KINDS: Mapping[str, ItemKind] = {
     "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
@@ -239,6 +250,7 @@ ITEM_KINDS: Mapping[str, ItemKind] = {
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
     "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
     "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files, _sasrec_answering),
+    "svd": ItemKind(SvdOptions, _fit_svd, Svd.restore, _SVD_SPACE),
 }
 """Name → kind."""
 
