@@ -102,6 +102,26 @@ def test_a_kind_is_judged_against_itself_with_other_options(shop, tmp_path):
     assert "NDCG@20" in judged.differences
 
 
+def test_parts_of_a_blend_have_the_settings_of_their_kinds(shop, tmp_path):
+    """Where their kinds alone are named they are searched for, or read from the settings files."""
+    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    parts = {"parts": "popular,ease", "held_out": "random"}
+    said: list[str] = []
+    (told,) = judge_models(str(shop), "blend", replace(options, options=parts), FILE, said.append).options
+    assert sum("choosing settings of" in each for each in said) == 2
+    files = [f"evaluation-acts.csv-temporal-{kind}.json" for kind in ("popular", "ease")]
+    chosen = [read_settings(tmp_path / name, ModelChoice).options for name in files]
+    named = zip(("popular", "ease"), chosen, strict=True)
+    assert told["parts"] == tuple({"kind": kind, "options": each, "weight": None} for kind, each in named)
+    assert told["held_out"] == "random"
+    kept = replace(options, options=parts, search_seconds=0.0, against="popular")
+    judged = judge_models(str(shop), "blend", kept, FILE, quiet)
+    assert judged.options[0] == told
+    assert [each.model for each in judged.reports] == ["blend", "popular"]
+    with pytest.raises(Invalid, match=r"parts\[1\]"):
+        judge_models("nowhere.csv", "blend", JudgingOptions({"parts": "popular,easy"}), FILE, quiet)
+
+
 def test_what_is_wrong_is_named_before_anything_is_read(shop):
     """Kinds, options, protocols and data."""
     with pytest.raises(Invalid, match="popular"):

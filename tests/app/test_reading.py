@@ -93,8 +93,8 @@ def test_the_example_of_an_error():
         "midstream.toml: $.placements[0].sources[1].kind": (
             "midstream.toml: $.placements[0].sources[1].kind\n"
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
-            "  Sources: als, content, covisitation, custom, ease, editorial, graph, popular, recent_items, repeat, "
-            "sequence, session_knn, similar, trending, two_tower\n"
+            "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, popular, "
+            "recent_items, repeat, sequence, session_knn, similar, trending, two_tower\n"
             "  docs/sources.md"
         )
     }

@@ -24,6 +24,7 @@ from midstream.engine.child import Ended
 from midstream.models import kinds
 from midstream.models.golden import HISTORIES_MAX
 from midstream.models.histories import Histories
+from midstream.models.item_blend import ItemBlend
 from midstream.models.model import QUIET, Watch
 from midstream.testing.item_models import BESIDE, Beside
 from midstream.training.registry import Registry
@@ -39,6 +40,14 @@ options = { noise = 0.001 }
 [[models]]
 name = "liked"
 kind = "popular"
+
+[[models]]
+name = "mix"
+kind = "blend"
+seed = 4
+
+[models.options]
+parts = ["popular", { kind = "beside", options = { noise = 0.001 } }]
 """
 GROUPS, IN_GROUP, USERS = 4, 6, 40
 
@@ -104,6 +113,24 @@ def test_a_training_publishes_what_it_fitted_and_says_on_what(place: Path) -> No
     assert [share for _, share in told] == sorted(share for _, share in told)
     assert told[0][0] == "reading"
     assert told[-1] == ("publishing", 1.0)
+
+
+def test_a_blend_is_one_version_that_says_what_its_parts_weigh(place: Path) -> None:
+    """All arrays of the parts that count are in it; it answers as it did, and the same training gives the same."""
+    done = fitted(place, "mix")
+    loaded, artifact = registry(place).load("mix", done.version), registry(place).read("mix", done.version)
+    assert isinstance(loaded.model, ItemBlend)
+    weights = {name: value for name, value in loaded.manifest.metrics.items() if name.startswith("weight.")}
+    named = [f"weight.{number}.{kind}" for number, kind in enumerate(loaded.model.kinds)]
+    assert weights == dict(zip(named, loaded.model.weights.tolist(), strict=True))
+    assert loaded.model.kinds[-1] == "beside"
+    assert f"{len(named) - 1}.beside" in artifact.arrays
+    ours, popular = loaded.manifest.metrics["NDCG@20"], loaded.manifest.metrics["popular.NDCG@20"]
+    assert ours is not None
+    assert popular is not None
+    assert ours > popular
+    again = registry(place).read("mix", fitted(place, "mix").version)
+    assert all(np.array_equal(again.arrays[name], each) for name, each in artifact.arrays.items())
 
 
 def test_nobodys_history_is_in_a_version(place: Path) -> None:

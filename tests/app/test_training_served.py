@@ -19,6 +19,7 @@ KINDS = [
     ("ease", "rp3beta"),
     ("graph", "graph_filter"),
     ("sequence", "sasrec"),
+    ("hybrid", "blend"),
 ]
 OPTIONS = {
     "ease": "options = { regularization = 2.0 }",

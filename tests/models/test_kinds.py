@@ -10,7 +10,8 @@ from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models import popular
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
-from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
+from midstream.models.item_blend import BlendPart
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, blend_parts, is_told_items, item_kind
 from midstream.models.model import QUIET
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -111,3 +112,40 @@ def test_every_kind_and_every_option_stands_in_the_documentation(name):
     assert f"`{name}`" in page or f'"{name}"' in page
     missing = [each.name for each in msgspec.structs.fields(kind.options) if f"`{each.name}`" not in page]
     assert not missing
+
+
+def test_a_blend_says_what_is_wrong_with_its_parts():
+    """Kinds, options of a part, weights of some parts alone, and a blend of blends: each with its place."""
+    kind = item_kind("blend")
+    assert blend_parts(kind.decoded({})) == (BlendPart("graph_filter"), BlendPart("als"))
+    assert blend_parts(item_kind("als").decoded({})) == ()
+    for parts, match in (
+        (["als", "ese"], r'options\.parts\[1\]\.kind\n.*Nearest: "ease"'),
+        (["als", "blend"], r"options\.parts\[1\]\.kind"),
+        (["als", {"kind": "ease", "options": {"lambda": 3}}], r"options\.parts\[1\]\.options\.lambda"),
+        (["als", {"kind": "ease", "weight": 1.0}], r"options\.parts\n.*some have a weight"),
+        ([{"kind": "als", "weight": 0.0}, {"kind": "ease", "weight": 0.0}], r"all weights are 0"),
+        ([{"kind": "als", "weight": float("nan")}, "ease"], "parts"),
+        (["als"], "length"),
+        (["als"] * 9, "length"),
+    ):
+        with pytest.raises(Invalid, match=match):
+            kind.decoded({"parts": parts})
+
+
+def test_a_blend_is_told_what_items_are_where_a_part_is():
+    """Its seed is that of parts that take one and name none."""
+    assert is_told_items("content", {})
+    assert is_told_items("blend", {"parts": ["als", "content"]})
+    assert not any(is_told_items(each, {}) for each in ("blend", "als", "trees"))
+    vocabulary = ItemVocabulary.of(["a", "b", "c"], np.array([7, 9, 11], dtype=np.uint64))
+    data = Interactions(vocabulary, Histories.of([[0, 1], [1, 2], [0, 1, 2]]))
+    kind, own = item_kind("blend"), {"kind": "als", "options": {"seed": 5}, "weight": 1.0}
+    fitted = [
+        kind.fit(data, kind.decoded({"seed": seed, "parts": [{"kind": "als", "weight": 0.5}, own]}), QUIET).arrays()
+        for seed in (5, 6)
+    ]
+    assert np.array_equal(fitted[0]["0.als.item_factors"], fitted[0]["1.als.item_factors"])
+    assert np.array_equal(fitted[0]["1.als.item_factors"], fitted[1]["1.als.item_factors"])
+    assert not np.array_equal(fitted[0]["0.als.item_factors"], fitted[1]["0.als.item_factors"])
+    assert kind.figures(kind.restore(vocabulary, fitted[0])) == {"weight.0.als": 0.5, "weight.1.als": 1.0}

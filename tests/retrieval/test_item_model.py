@@ -12,7 +12,7 @@ from midstream.core.types import Index, Models, Moment, Score
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval import item_model
-from midstream.retrieval.item_model import Als, Content, Ease, Graph, ItemModelSource, Sequence, TwoTower
+from midstream.retrieval.item_model import Als, Content, Ease, Graph, Hybrid, ItemModelSource, Sequence, TwoTower
 from midstream.state.hashing import id_hash
 from midstream.state.last_items import last_acts
 from midstream.testing.conformance import check_source
@@ -20,7 +20,7 @@ from midstream.testing.conformance_models import check_item_model
 from midstream.testing.item_models import Beside, BesideOptions, fit_beside
 from midstream.testing.still import StillShop
 
-KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower)
+KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower, Hybrid)
 ITEMS = "abcdefgh"
 SESSIONS = ("abc", "abd", "bcd", "efg", "efh", "agh")
 

@@ -30,7 +30,7 @@ from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.examples import Examples
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
-from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
+from midstream.models.kinds import ROW_KINDS, is_told_items, item_kind
 from midstream.models.model import Watch
 from midstream.state.sizes import sizes_max
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
@@ -116,7 +116,7 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     """Return what is published of an item model."""
     kind = item_kind(model.kind)
     options = options_of(model, kind)
-    acts = acts_of(fitting, model, log, part_of(watch, 0.0, READ_SHARE), limit)
+    acts = acts_of(fitting, model, log, watch.part(0.0, READ_SHARE), limit)
     if not len(acts):
         came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
@@ -124,13 +124,13 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     if model.validation > 0:
         first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
-        judged = kind.fit(data, options, part_of(watch, READ_SHARE, JUDGED_SHARE))
+        judged = kind.fit(data, options, watch.part(READ_SHARE, JUDGED_SHARE))
         watch.step("judging", JUDGED_SHARE)
         metrics = validation_of(judged, acts, first, model.acts_max)
-    fitted = kind.fit(acts.interactions(model.acts_max), options, part_of(watch, JUDGED_SHARE, 1.0))
+    fitted = kind.fit(acts.interactions(model.acts_max), options, watch.part(JUDGED_SHARE, 1.0))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
     window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
-    draft = _draft(fitting, model, options, window, metrics)
+    draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
     asked = made_histories(len(acts.vocabulary), model.seed)
     return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out)
@@ -143,17 +143,17 @@ def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit:
     # The state is folded once for features and once for outcomes, each with tables that are reserved and hardly used.
     limit(model.memory_bytes_max + 2 * sum(sizes_max(fitting.config.fold_settings()).values()))
     asked = question_of(fitting, model, log)
-    found = _rows_of(fitting, model, asked, part_of(watch, 0.0, READ_SHARE))
+    found = _rows_of(fitting, model, asked, watch.part(0.0, READ_SHARE))
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
-        metrics = _judged(model, options, parts, part_of(watch, READ_SHARE, JUDGED_SHARE))
+        metrics = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
-    fitted = kind.fit(rows, options, part_of(watch, JUDGED_SHARE, 1.0))
+    fitted = kind.fit(rows, options, watch.part(JUDGED_SHARE, 1.0))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
@@ -213,18 +213,6 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     )
 
 
-def part_of(watch: Watch, begin: float, end: float) -> Watch:
-    """Return a watch whose steps are told as a part of a larger whole."""
-    tell = watch.tell
-    if tell is None:
-        return watch
-
-    def told(text: str, share: float) -> None:
-        tell(text, begin + share * (end - begin))
-
-    return replace(watch, tell=told)
-
-
 def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit = lambda _bytes: None) -> Acts:
     """Return the acts that a model learns from.
 
@@ -264,7 +252,7 @@ def act_options(config: Config, model: Model, log: LogView) -> ActOptions:
         stop=until if isinstance(until, int) else None,
         since_ms=since_ms,
         until_ms=until_ms,
-        is_described=model.kind in ITEM_KINDS and ITEM_KINDS[model.kind].reads_items,
+        is_described=is_told_items(model.kind, model.options),
     )
 
 

@@ -28,7 +28,7 @@ from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Resampling
 from midstream.models.histories import Interactions
-from midstream.models.kinds import ItemKind, Value, item_kind
+from midstream.models.kinds import ItemKind, Value, blend_parts, item_kind
 from midstream.models.model import QUIET, ItemModel
 from midstream.models.search import SearchBudget, Tried, best_tried, search_space
 
@@ -108,12 +108,16 @@ def judge_models(
     """
     names = [kind_name] if options.against is None else [kind_name, options.against]
     kinds = {name: item_kind(name) for name in names}
-    kinds[kind_name].decoded(options.options)
+    named = _named(kinds[kind_name], options.options)
+    kinds[kind_name].decoded(named)
     data = _item_data(data_name, options, file)
     found = {name: _chosen(data, name, kind, options, tell) for name, kind in kinds.items()}
     told: list[dict[str, object]] = [dict(found[name]) for name in names]
-    told[0].update(options.options)
-    chosen = [kinds[name].decoded(each) for name, each in zip(names, told, strict=True)]
+    told[0].update(named)
+    chosen = [
+        kinds[name].decoded(_with_parts(data, kinds[name].decoded(each), each, options, tell))
+        for name, each in zip(names, told, strict=True)
+    ]
     tell(f"{data.name}: reading what is learned and asked")
     tasks = data.reporting()
     judged: list[Judged] = []
@@ -137,6 +141,34 @@ def write_page(path: Path, judged: JudgedModels) -> None:
 
 def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
     return lambda learned: kind.fit(learned, settings, QUIET)
+
+
+def _named(kind: ItemKind, options: Mapping[str, str]) -> dict[str, object]:
+    """Return options that came as text, those of several values cut at their commas."""
+    defaults = kind.decoded({})
+    return {
+        name: text.split(",") if isinstance(getattr(defaults, name, None), tuple) else text
+        for name, text in options.items()
+    }
+
+
+def _with_parts(
+    data: ItemData,
+    decoded: msgspec.Struct,
+    told: Mapping[str, object],
+    options: JudgingOptions,
+    tell: Callable[[str], None],
+) -> dict[str, object]:
+    """Return options in which each part of a blend that names none has those of the settings file of its kind."""
+    parts: list[dict[str, object]] = [
+        {
+            "kind": part.kind,
+            "options": part.options or _chosen(data, part.kind, item_kind(part.kind), options, tell),
+            "weight": part.weight,
+        }
+        for part in blend_parts(decoded)
+    ]
+    return {**told, "parts": parts} if parts else dict(told)
 
 
 def _chosen(

@@ -197,7 +197,7 @@ MODELS = """\
 # last = "90d"
 """
 SOURCES = """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
-recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, custom."""
+recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, hybrid, custom."""
 COMMON_WORDS: Mapping[str, str] = {
     "name": "Stands in answers, metrics and weights.",
     "limit": "Items proposed at most.",

@@ -1,7 +1,7 @@
 """Which models there are, by the name that a command or a manifest has for them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -16,6 +16,7 @@ from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl, FtrlOptions, fit_ftrl
 from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
+from midstream.models.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
@@ -29,7 +30,7 @@ from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
-_PAGE = "docs/evaluation.md"
+_PAGE, _MODELS_PAGE = "docs/evaluation.md", "docs/models.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,14 @@ def _by_arrays(model: ItemModel, _files: Mapping[str, bytes]) -> ItemModel:
     return model
 
 
+def _no_figures(_model: ItemModel) -> Mapping[str, float]:
+    return {}
+
+
+def _no_faults(_options: msgspec.Struct) -> tuple[Fault, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class ItemKind:
     """One kind of item model: options, how it is fitted, how it is read again."""
@@ -89,14 +98,21 @@ class ItemKind:
     """Makes of a model that was read, and of these files, the one that answers."""
     reads_items: bool = False
     """Whether it is told what each item is, those that nobody acted on included."""
+    figures: Callable[[ItemModel], Mapping[str, float]] = _no_figures
+    """What a fit found that stands among a version's metrics."""
+    faults: Callable[[msgspec.Struct], tuple[Fault, ...]] = _no_faults
+    """What is wrong with options that no single one of them can say."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; numbers may come as text.
 
         Raises:
-            Invalid: There is no such option, or the value is of another type.
+            Invalid: There is no such option, the value is of another type, or it does not go with the others.
         """
-        return decoded(self.options, options)
+        found = decoded(self.options, options)
+        if faults := self.faults(found):
+            raise Invalid(faults)
+        return found
 
 
 def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
@@ -118,7 +134,7 @@ def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch)
 def _fit_content(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     if not interactions.described:
         right = "Data that say what items are, such as a log with items in its catalogue."
-        raise Invalid((Fault("model", "content came, and these data have acts alone.", right, "docs/models.md"),))
+        raise Invalid((Fault("model", "content came, and these data have acts alone.", right, _MODELS_PAGE),))
     told = msgspec.convert(options, ContentOptions, from_attributes=True)
     return fit_content(interactions.vocabulary, interactions.described, told, watch)
 
@@ -149,6 +165,61 @@ def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
 
 def _sasrec_answering(model: ItemModel, files: Mapping[str, bytes]) -> ItemModel:
     return answering(model, files) if isinstance(model, Sequence) else model
+
+
+def blend_parts(options: msgspec.Struct) -> tuple[BlendPart, ...]:
+    """Return the parts of a blend as they are named in its options; none where the options are of another kind."""
+    if not isinstance(options, ItemBlendOptions):
+        return ()
+    return tuple(BlendPart(each) if isinstance(each, str) else each for each in options.parts)
+
+
+def _blend_faults(options: msgspec.Struct) -> tuple[Fault, ...]:
+    """Return what is wrong with the parts of a blend."""
+    return tuple(_part_faults(blend_parts(options)))
+
+
+def _part_faults(parts: tuple[BlendPart, ...]) -> Iterator[Fault]:
+    kinds = {name: each for name, each in ITEM_KINDS.items() if each.options is not ItemBlendOptions}
+    for number, part in enumerate(parts):
+        where = f"options.parts[{number}]"
+        if part.kind not in kinds:
+            came = f"{part.kind!r} is no kind that a blend has parts of.{nearest(part.kind, kinds)}"
+            yield Fault(f"{where}.kind", came, "one of " + ", ".join(sorted(kinds)), _MODELS_PAGE)
+            continue
+        try:
+            kinds[part.kind].decoded(part.options)
+        except Invalid as error:
+            yield from (replace(each, where=f"{where}.{each.where}", page=_MODELS_PAGE) for each in error.faults)
+    if len({each.weight is None for each in parts}) > 1:
+        right = "A weight of each part, or of none: then they are fitted."
+        yield Fault("options.parts", "some have a weight and some have none.", right, _MODELS_PAGE)
+    if all(each.weight == 0 for each in parts):
+        yield Fault("options.parts", "all weights are 0.", "One other than 0.", _MODELS_PAGE)
+
+
+def _fit_blend(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    told = msgspec.convert(options, ItemBlendOptions, from_attributes=True)
+    return fit_item_blend(interactions, [_part_fit(each, told.seed) for each in blend_parts(told)], told, watch)
+
+
+def _part_fit(part: BlendPart, seed: int) -> PartFit:
+    """Return how a part is fitted, with the seed of the blend where it takes one and names none."""
+    kind = ITEM_KINDS[part.kind]
+    seeded = {"seed": seed} if "seed" in kind.options.__struct_fields__ else {}
+    options = kind.decoded({**seeded, **part.options})
+    return PartFit(part.kind, lambda data, watch: kind.fit(data, options, watch), part.weight)
+
+
+def _read_blend(vocabulary: ItemVocabulary, arrays: Arrays) -> ItemModel:
+    return ItemBlend.restore(vocabulary, arrays, {name: each.restore for name, each in ITEM_KINDS.items()})
+
+
+def _blend_figures(model: ItemModel) -> Mapping[str, float]:
+    if not isinstance(model, ItemBlend):
+        return {}
+    weighed = zip(model.kinds, model.weights.tolist(), strict=True)
+    return {f"weight.{number}.{kind}": weight for number, (kind, weight) in enumerate(weighed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +314,7 @@ _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max"
 ITEM_KINDS: Mapping[str, ItemKind] = {
     "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
     "bpr": ItemKind(BprOptions, _fit_bpr, Bpr.restore, _BPR_SPACE),
+    "blend": ItemKind(ItemBlendOptions, _fit_blend, _read_blend, figures=_blend_figures, faults=_blend_faults),
     "content": ItemKind(ContentOptions, _fit_content, Content.read, _CONTENT_SPACE, reads_items=True),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
@@ -265,3 +337,11 @@ def item_kind(name: str) -> ItemKind:
         came = f"{name!r} is no kind of item model.{nearest(name, ITEM_KINDS)}"
         raise Invalid((Fault("model", came, "one of " + ", ".join(ITEM_KINDS), _PAGE),))
     return ITEM_KINDS[name]
+
+
+def is_told_items(name: str, options: Mapping[str, object]) -> bool:
+    """Return whether a kind with some options, which are right, is told what each item is; no row model is."""
+    if name not in ITEM_KINDS:
+        return False
+    kind = ITEM_KINDS[name]
+    return kind.reads_items or any(ITEM_KINDS[each.kind].reads_items for each in blend_parts(kind.decoded(options)))

@@ -98,6 +98,13 @@ class Watch:
         if self.tell is not None:
             self.tell(text, share)
 
+    def part(self, begin: float, end: float) -> "Watch":
+        """Return a watch whose steps are told as a part of a larger whole."""
+        tell = self.tell
+        if tell is None:
+            return self
+        return Watch(lambda text, share: tell(text, begin + share * (end - begin)), self.stopped)
+
 
 QUIET = Watch()
 

@@ -134,7 +134,13 @@ class TwoTower(
     name: str = "two_tower"
 
 
-AnyItemModelSource = Als | Ease | Graph | Sequence | Content | TwoTower
+class Hybrid(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hybrid", kw_only=True):
+    """A blend of models: the weighted sum of what several of them say of the same history."""
+
+    name: str = "hybrid"
+
+
+AnyItemModelSource = Als | Ease | Graph | Sequence | Content | TwoTower | Hybrid
 SERVES: Mapping[str, tuple[str, ...]] = {
     "als": ("als", "bpr", "svd"),
     "ease": ("ease", "item_knn", "rp3beta", "item_to_item"),
@@ -142,6 +148,7 @@ SERVES: Mapping[str, tuple[str, ...]] = {
     "sequence": ("sequence", "sasrec"),
     "content": ("content",),
     "two_tower": ("two_tower",),
+    "hybrid": ("blend",),
 }
 """Kinds of models that each kind of source answers with; a kind of model that is in no list answers with any."""
 _NOTHING = Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))

@@ -1,0 +1,91 @@
+"""Acts that a fit keeps apart of what it is given, to choose something by what no part of it has learned.
+
+Reference: a validation part of the training data, as in Hastie, Tibshirani and Friedman, "The Elements of Statistical
+Learning", 2009, section 7.2.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.models.histories import Histories, Interactions
+
+Manner = Literal["last", "random"]
+"""Which acts of each history are kept apart: its newest, as a log goes on, or any, where the order says nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """Histories to choose by, none of whose wanted acts was learned."""
+
+    asked: Histories
+    """What is known of each; these items are not recommended."""
+    wanted: Histories
+    """What each acted on next, as many histories; items that are asked with are not among them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """What is kept apart, and how."""
+
+    share: float
+    """Of each history of two acts and more, rounded, at least one; more than 0, less than 1."""
+    manner: Manner
+    seed: int
+    """Of what is drawn at random."""
+    histories_max: int
+    """Histories of the trial, evenly spread over all that want anything."""
+
+
+def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, Trial]:
+    """Return what is learned, and what may be chosen by: the acts that are not in it.
+
+    A history of one act is learned whole. Acts on items that the same history keeps are learned by nobody and wanted by
+    nobody. The trial is empty where no history has two items.
+    """
+    histories = data.histories
+    counts = np.diff(histories.start)
+    wanted = np.where(counts > 1, np.clip(np.round(counts * how.share), 1, np.maximum(counts - 1, 1)), 0)
+    is_held = _places(histories, how) >= np.repeat(counts - wanted, counts)
+    kept, held = _only(histories, ~is_held), _only(histories, is_held)
+    asked: list[int] = []
+    new: list[NDArray[np.int32]] = []
+    for number in np.flatnonzero(wanted).tolist():
+        rows = np.setdiff1d(held.part(number, number + 1).row, kept.part(number, number + 1).row)
+        if len(rows):
+            asked.append(number)
+            new.append(rows)
+    step = max(1, -(-len(asked) // how.histories_max))
+    chosen = Histories.of([each.tolist() for each in new[::step]])
+    return Interactions(data.vocabulary, kept, data.described), Trial(_taken(kept, asked[::step]), chosen)
+
+
+def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:
+    """Return the place of each act in its history, by time or drawn, (acts,)."""
+    counts = np.diff(histories.start)
+    own = np.arange(len(histories.row)) - np.repeat(histories.start[:-1], counts)
+    if how.manner == "last":
+        return own
+    drawn = np.random.default_rng(how.seed).random(len(own))
+    found = np.empty(len(own), dtype=np.int64)
+    found[np.lexsort((drawn, np.repeat(np.arange(len(counts)), counts)))] = own
+    return found
+
+
+def _only(histories: Histories, which: NDArray[np.bool_]) -> Histories:
+    """Return the acts that are marked, each in its history."""
+    start = np.concatenate([[0], np.cumsum(which)])[histories.start].astype(np.int64)
+    times = None if histories.time_ms is None else histories.time_ms[which]
+    return Histories(histories.row[which], histories.weight[which], start, times)
+
+
+def _taken(histories: Histories, numbers: list[int]) -> Histories:
+    """Return some histories, one after another."""
+    which = np.zeros(len(histories), dtype=np.bool_)
+    which[numbers] = True
+    counts = np.diff(histories.start)
+    marked = _only(histories, np.repeat(which, counts))
+    start = np.concatenate([[0], np.cumsum(counts[which])]).astype(np.int64)
+    return Histories(marked.row, marked.weight, start, marked.time_ms)
