@@ -181,8 +181,9 @@ class Content:
             ArtifactInvalid: They are not those of such a model. Kernels check no index, so this does.
         """
         types = {name: arrays[name].dtype.str if name in arrays else "none" for name in _TYPES}
-        if types != _TYPES or arrays["content.encoded"].ndim != 2:  # noqa: PLR2004  # d and items
-            message = f"a content model has arrays {_TYPES}, not {types}"
+        axes = {name: arrays[name].ndim for name in _TYPES if name in arrays}
+        if types != _TYPES or axes != dict.fromkeys(_TYPES, 1) | {"content.encoded": 2}:
+            message = f"a content model has arrays {_TYPES} of one axis, and two of the encoded, not {types} of {axes}"
             raise ArtifactInvalid(message)
         start, term = arrays["content.start"].astype(np.int64), arrays["content.term"].astype(np.int32)
         weight, rarity = arrays["content.weight"].astype(np.float32), arrays["content.rarity"].astype(np.float32)

@@ -135,7 +135,7 @@ def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]
     """
     row, start = _array(arrays, "golden.row", "<i4"), _array(arrays, "golden.start", "<i8")
     weight, columns = _array(arrays, "golden.weight", "<f4"), _array(arrays, "golden.items", "<i4")
-    expected = _array(arrays, "golden.scores", "<f4")
+    expected = _array(arrays, "golden.scores", "<f4", 2)
     time_ms = _array(arrays, "golden.time_ms", "<i8") if "golden.time_ms" in arrays else None
     histories = Histories(
         row.astype(np.int32),
@@ -144,8 +144,8 @@ def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]
         None if time_ms is None else time_ms.astype(np.int64),
     )
     items = len(model.vocabulary)
-    is_right = len(start) > 1 and expected.shape == (len(histories), len(columns)) and _within(columns, items)
-    if not is_right or int(histories.start[-1]) != len(row) or not _within(row, items):
+    is_right = _are_histories(histories) and expected.shape == (len(histories), len(columns))
+    if not is_right or not _within(row, items) or not _within(columns, items):
         raise ArtifactInvalid("its golden histories are none")
     found = model.scores(histories)
     if found.shape != (len(histories), items):
@@ -164,8 +164,8 @@ def check_row_golden(model: RowModel, arrays: Mapping[str, NDArray[np.generic]])
     Raises:
         ArtifactInvalid: It answers otherwise, or the golden inputs are none.
     """
-    values, expected = _array(arrays, "golden.values", "<f4"), _array(arrays, "golden.scores", "<f4")
-    if not len(values) or values.shape != (len(expected), len(model.inputs)):
+    values, expected = _array(arrays, "golden.values", "<f4", 2), _array(arrays, "golden.scores", "<f4")
+    if not 0 < len(values) <= ROWS_MAX or values.shape != (len(expected), len(model.inputs)):
         raise ArtifactInvalid("its golden rows are none")
     found = model.score(values.astype(np.float32))
     if found.shape != expected.shape:
@@ -174,12 +174,21 @@ def check_row_golden(model: RowModel, arrays: Mapping[str, NDArray[np.generic]])
     _require_close(found[None, :], expected.astype(np.float32)[None, :])
 
 
-def _array(arrays: Mapping[str, NDArray[np.generic]], name: str, kind: str) -> NDArray[np.generic]:
+def _array(arrays: Mapping[str, NDArray[np.generic]], name: str, kind: str, axes: int = 1) -> NDArray[np.generic]:
     found = arrays.get(name)
-    if found is None or found.dtype.str != kind:
-        message = f"{name} is missing, or of another type than {kind}"
+    if found is None or found.dtype.str != kind or found.ndim != axes:
+        message = f"{name} is missing, or of another type than {kind} of {axes} axes"
         raise ArtifactInvalid(message)
     return found
+
+
+def _are_histories(asked: Histories) -> bool:
+    """Return whether these are histories, as many as are written: kernels look at no index."""
+    start, acts = asked.start, len(asked.row)
+    if not 1 < len(start) <= HISTORIES_MAX + 1 or not _within(start, acts + 1) or (start[1:] < start[:-1]).any():
+        return False
+    times = acts if asked.time_ms is None else len(asked.time_ms)
+    return (int(start[0]), int(start[-1])) == (0, acts) and len(asked.weight) == times == acts
 
 
 def _within(rows: NDArray[np.generic], count: int) -> bool:

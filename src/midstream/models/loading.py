@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid
+from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.models.artifact import Artifact
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
@@ -39,7 +39,7 @@ def load(artifact: Artifact) -> ItemModel | RowModel:
     try:
         _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())})
         return _row_model(artifact, rows) if rows else _item_model(artifact)
-    except ArtifactInvalid as error:
+    except (ArtifactInvalid, ScoresUnavailable) as error:
         message = f"{artifact.version}: {error}"
         raise ArtifactInvalid(message) from error
     except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError, RecursionError) as error:
