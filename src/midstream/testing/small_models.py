@@ -11,7 +11,7 @@ from midstream.models.golden import item_content, made_histories, made_rows, row
 from midstream.models.histories import Histories, Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
-from midstream.models.loading import KINDS, RowKind
+from midstream.models.loading import READ
 from midstream.models.model import QUIET, ItemModel, RowModel
 from midstream.models.sequence import Sequence, Weights, shapes
 from midstream.models.sequence_onnx import FILE
@@ -22,9 +22,7 @@ from midstream.state.hashing import id_hash
 from midstream.testing.models import CONFIG
 from midstream.training.registry import Registry
 
-RANKERS = frozenset({*ROW_KINDS, *(name for name, kind in KINDS.items() if isinstance(kind, RowKind))})
-"""Kinds of row models."""
-EVERY_KIND = tuple(sorted({*KINDS, *ITEM_KINDS, *RANKERS}))
+EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS}))
 """Of a manifest."""
 ITEMS = 12
 USERS = 40
@@ -38,7 +36,7 @@ def write_every_kind(folder: Path) -> None:
     told = [CONFIG.partition("[[placements]]")[0]]
     told.append(f'[[features]]\nname = "{INPUT}"\nkind = "count"\nscope = "item"\nactions = ["cart"]\n')
     for kind in EVERY_KIND:
-        if kind in RANKERS:
+        if kind in ROW_KINDS:
             told.append(f'[[placements]]\nname = "{kind}"\nfeatures = ["{INPUT}"]')
             told.append(f'scorers = [{{ kind = "model", name = "{kind}" }}]\n')
             continue
@@ -56,7 +54,7 @@ def publish_small(registry: Registry, kind: str, seed: int) -> str:
     Raises:
         ExtraMissing: A library that fits this kind is not installed.
     """
-    if kind in RANKERS:
+    if kind in ROW_KINDS:
         ranker = small_ranker(kind, seed)
         draft = Draft(name=kind, kind=kind, inputs=ranker.inputs, options={"seed": seed})
         return registry.publish(draft, row_content(ranker, made_rows(ranker, seed)))
