@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.core.errors import ArtifactInvalid, FitStopped
+from midstream.core.errors import ArtifactInvalid, FitStopped, ShapeMismatch
 from midstream.models import als
 from midstream.models.als import Als, AlsOptions, fit_als
 from midstream.models.als_kernels import LOG, ONE, SUM, confidences, fold_in, improve
@@ -363,3 +363,22 @@ def test_acts_on_what_is_popular_count_less(seed, power):
         common = np.diag(options.unobserved_weight * model.gram + options.regularization * count)
         right = np.linalg.solve(common + items.T @ (weight[:, None] * items), items.T @ weight)
         assert np.allclose(vectors[number], right if len(own.indices) else 0.0, rtol=1e-3, atol=1e-4)
+
+
+def test_a_fit_that_goes_on_is_ahead_of_one_that_begins():
+    """Begun with yesterday's items, wherever they stand now, it is nearer to the end; the same twice."""
+    data = drawn(21, users=80)
+    options = AlsOptions(factors=6, unobserved_weight=0.1)
+    yesterday = fit_als(data, options)
+    turned = np.roll(np.arange(30), 7)
+    other = ItemVocabulary.of([f"i{each}" for each in turned] + ["new"], np.append(turned + 1, 99).astype(np.uint64))
+    place = np.argsort(turned).astype(np.int32)
+    histories = data.histories
+    today = Interactions(other, Histories(place[histories.row], histories.weight, histories.start))
+    once = msgspec.structs.replace(options, iterations=1)
+    on, again = (fit_als(today, once, begin=yesterday) for _ in range(2))
+    assert (on.item_factors == again.item_factors).all()
+    assert loss_of(on, today, once) < loss_of(fit_als(today, once), today, once)
+    assert loss_of(on, today, once) < 1.01 * loss_of(yesterday, data, options)
+    with pytest.raises(ShapeMismatch, match="6 factors"):
+        fit_als(today, AlsOptions(factors=5), begin=yesterday)

@@ -12,7 +12,7 @@ from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.top_n import top_n
 
 WAYS = [
-    (fit_als, AlsOptions(factors=6, iterations=15), "item_power", (0.0, 0.5, 1.0)),
+    (fit_als, AlsOptions(factors=12, unobserved_weight=0.1, regularization=0.03), "item_power", (0.0, 0.5, 1.0)),
     (fit_ease, EaseOptions(regularization=5.0), "item_power", (0.0, 0.5, 1.0)),
     (fit_ease, EaseOptions(regularization=5.0, exact_items_max=0), "item_power", (0.0, 0.5, 1.0)),
     (fit_graph_filter, GraphFilterOptions(factors=8, low_pass=0.0), "item_power", (0.2, 0.5, 0.8)),

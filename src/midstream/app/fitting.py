@@ -17,6 +17,7 @@ import msgspec
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
+from midstream.app.going_on import has_learned, item_parent, loaded_parent, row_parent
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
 from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
@@ -30,11 +31,12 @@ from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.examples import Examples
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
-from midstream.models.kinds import ROW_KINDS, is_told_items, item_kind
-from midstream.models.model import Watch
+from midstream.models.histories import Interactions
+from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
+from midstream.models.model import ItemModel, RowModel, Watch
 from midstream.state.sizes import sizes_max
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
-from midstream.training.registry import Registry
+from midstream.training.registry import Loaded, Registry
 from midstream.training.validation import row_validation_of, validation_of
 
 PAGE = "docs/models.md"
@@ -69,6 +71,8 @@ class Fitting:
     name: str
     made_ms: int
     """Now: stands in the manifest."""
+    start: str = ""
+    """The version that the fit goes on from; empty = it begins anew."""
 
 
 def model_named(config: Config, name: str) -> Model:
@@ -95,7 +99,7 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
 
     Raises:
         NotFound: No such model is configured.
-        Invalid: There are no acts to learn from.
+        Invalid: There are no acts to learn from, or the version to go on from does not go with what is fitted.
         FitStopped: The watch said so; nothing was published.
         LogDamaged: The log cannot be trusted.
         ArtifactInvalid: What was fitted does not answer as it did when it is read again, or no number is left for a
@@ -106,13 +110,16 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     next_number(registry.folder / model.name)  # an hour is not spent on what can have no name
     work = _fit_rows if model.kind in ROW_KINDS else _fit_items
     log = LogView(fitting.folder)
-    draft, content, left_out = work(fitting, model, log, watch, limit)
+    parent = loaded_parent(fitting.folder, model, fitting.start, log.identity) if fitting.start else None
+    draft, content, left_out = work(fitting, model, log, watch, limit, parent)
     watch.step("publishing", 1.0)
     published = registry.publish(draft, content)
     return Trained(model.name, published, draft.window.counts, left_out, draft.metrics)
 
 
-def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:
+def _fit_items(
+    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: Loaded | None
+) -> Fitted:
     """Return what is published of an item model."""
     kind = item_kind(model.kind)
     options = options_of(model, kind)
@@ -124,10 +131,14 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     if model.validation > 0:
         first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
-        judged = kind.fit(data, options, watch.part(READ_SHARE, JUDGED_SHARE))
+        # What a version knows already cannot judge what goes on from it: then a fit that begins anew is judged.
+        knows = parent is not None and has_learned(parent.manifest.window, log.identity, first)
+        before = None if knows else item_parent(parent)
+        judged = _fit_item(kind, data, options, watch.part(READ_SHARE, JUDGED_SHARE), before)
         watch.step("judging", JUDGED_SHARE)
         metrics = validation_of(judged, acts, first, model.acts_max)
-    fitted = kind.fit(acts.interactions(model.acts_max), options, watch.part(JUDGED_SHARE, 1.0))
+    data = acts.interactions(model.acts_max)
+    fitted = _fit_item(kind, data, options, watch.part(JUDGED_SHARE, 1.0), item_parent(parent))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
     window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
@@ -136,13 +147,26 @@ def _fit_items(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit
     return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out)
 
 
-def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit) -> Fitted:
+def _fit_item(
+    kind: ItemKind, data: Interactions, options: msgspec.Struct, watch: Watch, parent: ItemModel | None
+) -> ItemModel:
+    """Return what is fitted, beginning with a parent where there is one."""
+    if parent is None or kind.go_on is None:
+        return kind.fit(data, options, watch)
+    return kind.go_on(parent, data, options, watch)
+
+
+def _fit_rows(
+    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: Loaded | None
+) -> Fitted:
     """Return what is published of a ranker."""
     kind = ROW_KINDS[model.kind]
     options = options_of(model, kind)
     # The state is folded once for features and once for outcomes, each with tables that are reserved and hardly used.
     limit(model.memory_bytes_max + 2 * sum(sizes_max(fitting.config.fold_settings()).values()))
     asked = question_of(fitting, model, log)
+    if parent is not None:
+        asked = _after(asked, parent.manifest.window.end_ms)
     found = _rows_of(fitting, model, asked, watch.part(0.0, READ_SHARE))
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
@@ -150,15 +174,29 @@ def _fit_rows(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
-        metrics = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE))
+        metrics = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
-    fitted = kind.fit(rows, options, watch.part(JUDGED_SHARE, 1.0))
+    fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
     draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
+
+
+def _fit_row(kind: RowKind, rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None) -> RowModel:
+    """Return what is fitted, after all that a parent has learned where there is one."""
+    if parent is None or kind.go_on is None:
+        return kind.fit(rows, options, watch)
+    return kind.go_on(parent, rows, options, watch)
+
+
+def _after(asked: RankerQuestion, end_ms: int) -> RankerQuestion:
+    """Return the question about what came later than a time. A record is appended after its request, or with it."""
+    bounds = asked.bounds
+    since_ms = max(bounds.since_ms or 0, end_ms + 1)
+    return replace(asked, after_ms=end_ms, bounds=replace(bounds, since_ms=since_ms))
 
 
 def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch) -> RankerRows:
@@ -182,13 +220,17 @@ def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch
 
 
 def _judged(
-    model: Model, options: msgspec.Struct, parts: tuple[Examples, Examples], watch: Watch
+    model: Model,
+    options: msgspec.Struct,
+    parts: tuple[Examples, Examples],
+    watch: Watch,
+    parent: RowModel | None,
 ) -> Mapping[str, float | None]:
     """Return what a fit on the earlier rows is worth for the later ones; nothing where there are no earlier ones."""
     kind, (earlier, later) = ROW_KINDS[model.kind], parts
     if not len(earlier):
         return {}
-    judged = kind.fit(earlier, options, watch)
+    judged = _fit_row(kind, earlier, options, watch, parent)
     watch.step("judging", 1.0)
     is_probability = kind.is_probability(options)
     return row_validation_of(judged, later, is_probability=is_probability, is_sampled=model.examples == "replay")
@@ -294,6 +336,7 @@ def _draft(
         kind=model.kind,
         options=told,
         window=window,
+        parent=fitting.start,
         config_hash=fitting.config.config_hash,
         code_version=version("midstream"),
         made_ms=fitting.made_ms,

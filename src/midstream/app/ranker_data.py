@@ -49,6 +49,8 @@ class RankerQuestion:
     """Decides which candidates of a replay are drawn."""
     mature_ms: int | None = None
     """Slates that were asked for later may still be acted on, and give no rows; None = all give some."""
+    after_ms: int | None = None
+    """Slates that were asked for, and acts that came, up to then have been learned; None = none have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,10 @@ def _served(
 
 def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:
     """Return the rows of one placement among those of a batch; what was not seen has a weight of 0."""
-    is_own = np.asarray(batch.column("placement").to_pylist(), dtype=object) == question.placement
     times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)
+    is_own = np.asarray(batch.column("placement").to_pylist(), dtype=object) == question.placement
+    if question.after_ms is not None:
+        is_own &= times > question.after_ms
     position = np.asarray(batch.column("log_position")).astype(np.int64)
     if question.mature_ms is not None:
         is_young = is_own & (times > question.mature_ms)

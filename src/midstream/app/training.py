@@ -7,6 +7,7 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.fitting import Trained, model_named
+from midstream.app.going_on import version_of
 from midstream.app.models import promote
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.server_address import read_address
@@ -22,7 +23,7 @@ GRACE_S = 60.0
 """Beyond ``time_max``: to start, and for the step that is under way when the time is over."""
 
 
-def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> Trained:
+def train(folder: Path, config: Config, name: str, notify: Notify = nobody, start: str = "") -> Trained:
     """Fit a model of a configuration on the log of a folder as it is now, and publish it as a new version.
 
     The server that has the folder open, if there is one, goes on; which version answers is not changed.
@@ -32,9 +33,10 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> T
         config: Names the model.
         name: Of the model.
         notify: Told how far it is.
+        start: What to go on from: an alias, a version, its number or first digits; empty = nothing, it begins anew.
 
     Raises:
-        NotFound: No such model is configured.
+        NotFound: No such model is configured, or no such version is there.
         FitStopped: It failed or came to an end of its time or memory, the text says why; nothing was published.
         KeyboardInterrupt: Somebody ended it; nothing was published, and what was begun is removed.
     """
@@ -45,6 +47,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> T
         config=msgspec.json.encode(config, enc_hook=str).decode(),
         name=name,
         made_ms=Outside().clock(),
+        start=version_of(folder, config, name, start) if start else "",
         beside_server=read_address(data.root) is not None,
     )
     registry = Registry(data.models)
@@ -60,7 +63,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody) -> T
     return msgspec.json.decode(ended.line, type=Trained)
 
 
-def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = nobody) -> Trained:
+def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = nobody, start: str = "") -> Trained:
     """Train a model, and let the new version be the champion: it answers when this returns; raises as ``train`` does.
 
     Raises:
@@ -68,7 +71,7 @@ def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = 
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server that has it open refused or did not answer.
     """
-    done = train(folder, config, name, notify)
+    done = train(folder, config, name, notify, start)
     notify("promoting", 1, 1)
     promote(folder, config, name, done.version)
     return done

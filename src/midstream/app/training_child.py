@@ -34,6 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     """The effective configuration, as JSON."""
     name: str
     made_ms: int
+    start: str
+    """The version that is gone on from; empty = none."""
     beside_server: bool
     """Take the lowest rank: a server has the folder open."""
 
@@ -77,7 +79,7 @@ def main() -> None:
     model = model_named(config, order.name)
     try:
         watch = watch_of(model.time_max.ms, os.getppid())
-        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms)
+        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start)
         done = fit_and_publish(fitting, watch, limit_memory)
     except MemoryError:
         message = f"more memory was needed than memory_bytes_max of {model.memory_bytes_max:,}; nothing was published"

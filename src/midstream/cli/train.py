@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 Champion = Annotated[bool, typer.Option("--promote", help="Let it answer at once, as the champion.")]
+Start = Annotated[
+    str, typer.Option("--from", help="Go on from champion, challenger, shadow or a version; kinds als and ftrl.")
+]
 Name = Annotated[str, typer.Argument(help="Of one of [[models]].")]
 
 
 @app.command("train")
-def command(name: Name, champion: Champion = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
+def command(
+    name: Name, champion: Champion = False, start: Start = "", folder: Folder = HERE, as_json: AsJson = False
+) -> None:
     """Fit a model on the log, in a process of its own, and publish it as a new version.
 
     Beside a running server too, which goes on. Ctrl-C ends it, and nothing stays.
@@ -36,7 +41,7 @@ def command(name: Name, champion: Champion = False, folder: Folder = HERE, as_js
     work = train_and_promote if champion else train
     try:
         with ended_by_sigterm(), progress() as bar:
-            done = work(folder, config_of(folder), name, notify_of(bar))
+            done = work(folder, config_of(folder), name, notify_of(bar), start)
     except KeyboardInterrupt:
         say(f"ended: nothing of {name} was published, and what was begun is removed")
         raise typer.Exit(130) from None

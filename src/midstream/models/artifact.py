@@ -96,6 +96,8 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     options: dict[str, object] = {}
     """Those of the fit, as JSON; the seed among them."""
     window: Window = Window()
+    parent: str = ""
+    """The version that the fit went on from; empty = it began anew."""
     config_hash: str = ""
     """Of the configuration under which it was fitted."""
     code_version: str = ""

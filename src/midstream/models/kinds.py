@@ -102,6 +102,11 @@ class ItemKind:
     """What a fit found that stands among a version's metrics."""
     faults: Callable[[msgspec.Struct], tuple[Fault, ...]] = _no_faults
     """What is wrong with options that no single one of them can say."""
+    go_on: Callable[[ItemModel, Interactions, msgspec.Struct, Watch], ItemModel] | None = None
+    """Fits on all the data, beginning with what an earlier version had found; None = it is always fitted anew.
+
+    Raises ``Invalid`` where the two do not go together.
+    """
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; numbers may come as text.
@@ -125,6 +130,19 @@ def _fit_als(interactions: Interactions, options: msgspec.Struct, watch: Watch) 
 
 def _fit_bpr(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_bpr(interactions, msgspec.convert(options, BprOptions, from_attributes=True), watch)
+
+
+def _go_on_als(model: ItemModel, interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    told = msgspec.convert(options, AlsOptions, from_attributes=True)
+    if not isinstance(model, Als) or model.options.factors != told.factors:
+        there = model.options.factors if isinstance(model, Als) else "no"
+        raise _apart(f"The version has {there} factors, and options.factors is {told.factors}.")
+    return fit_als(interactions, told, watch, model)
+
+
+def _apart(came: str) -> Invalid:
+    right = "The options and features that the version was fitted with, or a training without --from."
+    return Invalid((Fault("--from", came, right, "docs/models.md"),))
 
 
 def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
@@ -234,6 +252,11 @@ class RowKind:
     """Whether with these options its scores are probabilities, and no numbers that only order."""
     not_finite: frozenset[str] = frozenset()
     """Names of arrays in which NaN or infinity means something."""
+    go_on: Callable[[RowModel, Examples, msgspec.Struct, Watch], RowModel] | None = None
+    """Learns further rows after all that an earlier version has learned; None = it is always fitted anew.
+
+    Raises ``Invalid`` where the two do not go together.
+    """
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
@@ -248,6 +271,19 @@ def _fit_ftrl(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowM
     return fit_ftrl(examples, msgspec.convert(options, FtrlOptions, from_attributes=True), watch)
 
 
+def _go_on_ftrl(model: RowModel, examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    told = msgspec.convert(options, FtrlOptions, from_attributes=True)
+    if not isinstance(model, Ftrl) or model.inputs != examples.names:
+        raise _apart(f"The version reads {', '.join(model.inputs)}, and the placement {', '.join(examples.names)}.")
+    names = [each for each in FtrlOptions.__struct_fields__ if getattr(model.options, each) != getattr(told, each)]
+    if names:
+        was = ", ".join(f"{each} = {getattr(model.options, each)}" for each in names)
+        raise _apart(f"The version was fitted with {was}.")
+    for _ in range(told.passes):
+        model = model.learn(examples, watch)
+    return model
+
+
 def _always(_options: msgspec.Struct) -> bool:
     return True
 
@@ -257,7 +293,7 @@ def _if_binary(options: msgspec.Struct) -> bool:
 
 
 ROW_KINDS: Mapping[str, RowKind] = {
-    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, frozenset({"edges"})),
+    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, frozenset({"edges"}), _go_on_ftrl),
     "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, frozenset({"threshold"})),
 }
 """Name → kind."""
@@ -312,7 +348,7 @@ _SVD_SPACE: Space = {
 }
 _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
 ITEM_KINDS: Mapping[str, ItemKind] = {
-    "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE),
+    "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE, go_on=_go_on_als),
     "bpr": ItemKind(BprOptions, _fit_bpr, Bpr.restore, _BPR_SPACE),
     "blend": ItemKind(ItemBlendOptions, _fit_blend, _read_blend, figures=_blend_figures, faults=_blend_faults),
     "content": ItemKind(ContentOptions, _fit_content, Content.read, _CONTENT_SPACE, reads_items=True),
