@@ -87,6 +87,10 @@ def test_an_erase_is_seen_by_everything_that_is_asked_after_it():
         recorded = await engine.record(late)
         assert recorded.outcome.tolist() == [Outcome.REFUSED, Outcome.RECORDED, Outcome.REFUSED]
         assert recorded.erased.tolist() == [0, 2]
+        merges = [merge("bob", "anon-7"), merge("ann", "eve"), merge("bob", "eve")]
+        recorded = await engine.record(rig.batch(*({**each, "time": START_MS} for each in merges)))
+        assert recorded.outcome.tolist() == [Outcome.REFUSED, Outcome.REFUSED, Outcome.RECORDED]
+        assert recorded.erased.tolist() == [0, 1]
         recorded = await engine.record(rig.batch(view("lamp"), view("lamp", time=rig.now_ms + 1)))
         assert (recorded.outcome == Outcome.RECORDED).all()
         assert engine.user("ann")["counts"]["view"] == 2

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
-from midstream.engine.erasure import NEUTRAL, Blanker, Erased, find_erased, told_apart
+from midstream.engine.erasure import NEUTRAL, Blanker, Erased, Hidden, find_erased, told_apart
 from midstream.engine.replay import batches
 from midstream.engine.types import Ask
 from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
 from midstream.ranking.served import decode_served
+from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
@@ -40,6 +41,8 @@ def named(event):
     if event.kind == Kind.USER and event.operation == Operation.MERGE:
         other = json.loads(event.body).get("from", "")
         event = event._replace(body=json.dumps({"from": f"[{other}]" if other else ""}).encode())
+    if event.kind == Kind.ERASE and not event.user_id:  # one that an earlier rewrite left
+        return event._replace(body=blanked_body([id_hash("[a]")]))
     if not event.user_id:
         return event
     user = f"[{event.user_id}]"
@@ -127,7 +130,6 @@ def test_a_blanked_log_is_the_same_however_it_is_cut_and_when_it_is_blanked_agai
 @given(LOGS)
 def test_sums_over_items_are_exactly_what_they_were(events):
     """Counters, windows, heat and attributes of every item, and their clock; copies of events count once as before."""
-    events = [event for event in events if event.kind != Kind.ERASE or event.user_id]
     found, _ = blanked(events)
     before, after = folded(events).arrays(), folded(found).arrays()
     names = {name for name in before if name.startswith("items.")} | {"vocabulary.item_hash", "fold.place"}
@@ -137,7 +139,6 @@ def test_sums_over_items_are_exactly_what_they_were(events):
 @given(LOGS)
 def test_the_state_knows_the_others_and_the_new_starts_as_before(events):
     """Rows and profiles; nothing is pending any more, and late copies are still refused for a day."""
-    events = [event for event in events if event.kind != Kind.ERASE or event.user_id]
     found, erased = blanked(events)
     before, after = folded(events), folded(found)
     assert list(after.vocabulary.erasures.pending) == []
@@ -300,6 +301,95 @@ def test_late_copies_become_ticks_and_a_new_start_stays():
     assert set(erased.ids) == {"[a]"}
 
 
+def late_copies(log_time_ms):
+    """Return what may still arrive of ``[a]``, who was erased at a log time, and ids by which it is told in a state."""
+    act = Event(Kind.INTERACTION, action="view", user_id="[a]", item_id="late", event_time_ms=log_time_ms)
+    copies = [
+        act,
+        act._replace(kind=Kind.IMPRESSION, action="", session_id="[s]"),
+        Event(Kind.USER, Operation.PUT, user_id="[a]", body=b'{"plan":"x"}', event_time_ms=log_time_ms),
+        merge("[a]", "[c]", event_time_ms=log_time_ms),
+        merge("[b]", "[a]", event_time_ms=log_time_ms),
+    ]
+    return [each._replace(log_time_ms=log_time_ms + 1_000) for each in copies]
+
+
+@pytest.mark.parametrize("after_ms", [DAY_MS, DAY_MS + 1, 30 * DAY_MS])
+def test_a_late_copy_that_comes_after_a_rewrite_goes_with_the_next_one(after_ms):
+    """The erase is known by hashes alone then, or is to be a tick: neither bytes nor a state show the user again."""
+    act = Event(Kind.INTERACTION, action="view", user_id="[a]", item_id="x", log_time_ms=START_MS)
+    erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
+    once, _ = blanked([act, erase])
+    of_others = act._replace(user_id="[b]", log_time_ms=START_MS + 2_000)
+    tick = Event(Kind.TICK, log_time_ms=START_MS + after_ms)
+    events = [*once, *late_copies(START_MS), of_others, tick]
+    live = folded(events)
+    twice, erased = blanked(events)
+    assert b"[a]" not in build(twice).text
+    assert [event.kind for event in twice[2:-2]] == [Kind.TICK] * 5
+    assert key(twice[-2]) == key(of_others)
+    assert not erased.ids
+    anew = folded(twice)
+    assert anew.vocabulary.item_index("late") < 0
+    assert [anew.vocabulary.user_index(each) >= 0 for each in ("[a]", "[b]", "[c]")] == [False, True, False]
+    before, after = live.arrays(), anew.arrays()
+    differing = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    # How many were refused, and what would tell copies of those apart.
+    assert differing <= {"vocabulary.counts", "event_ids.id_hash", "event_ids.check", "event_ids.content"}
+
+
+@given(LOGS, st.data())
+def test_what_comes_between_two_rewrites_is_taken_as_if_there_had_been_one(events, data):
+    """Late copies of who was erased before the first one go with the second, and items keep their sums."""
+    place = data.draw(st.integers(0, len(events)))
+    once, erased = blanked(events[:place])
+    between = [*once, *events[place:]]
+    twice, _ = blanked(between)
+    for event, left in list(zip(events, twice, strict=True))[place:]:
+        is_late = event.event_time_ms is not None and any(
+            event.event_time_ms <= each.log_time_ms and event.log_time_ms - each.log_time_ms <= DAY_MS
+            for each in erased.ids.get(event.user_id, ())
+        )
+        if is_late and event.kind != Kind.ERASE:
+            assert left.kind == Kind.TICK
+    before, after = folded(between).arrays(), folded(twice).arrays()
+    names = {name for name in before if name.startswith("items.")} | {"vocabulary.item_hash", "fold.place"}
+    assert {name for name in names if before[name].tobytes() != after[name].tobytes()} == set()
+
+
+def test_a_merge_that_was_passed_by_gives_a_later_erase_nobody_else():
+    """As the fold: who is erased is one user by what was merged, and a late copy merges nothing."""
+    once, _ = blanked([Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)])
+    fresh = Event(Kind.INTERACTION, action="view", user_id="[a]", item_id="x", log_time_ms=START_MS + 1)
+    erase = Event(Kind.ERASE, user_id="[b]", log_time_ms=START_MS + 1)
+    found, erased = blanked([*once, merge("[b]", "[a]", event_time_ms=START_MS), fresh, erase])
+    assert set(erased.ids) == {"[b]"}
+    assert [event.user_id for event in found] == ["", "", "[a]", ""]
+
+
+def test_events_that_follow_the_last_look_are_blanked_by_hashes_too():
+    """What comes while the new log is made already."""
+    once, _ = blanked([Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)])
+    batch = build(once)
+    blanker = Blanker(find_erased(lambda: [(LogPosition(0), batch)]))
+    left = blanker.blank(LogPosition(1), build(late_copies(START_MS)))
+    assert left.rows["kind"].tolist() == [Kind.TICK] * 5
+    assert blanker.blanked_counts == {"interaction": 1, "impression": 1, "user": 3}
+
+
+def test_what_is_hidden_is_what_would_be_blanked():
+    """Of who was erased and is named still, and of who is known by hashes; whether one is asked or a batch is."""
+    erases = [Event(Kind.ERASE, user_id="[d]"), Event(Kind.ERASE, body=blanked_body([id_hash("[a]")]))]
+    act = Event(Kind.INTERACTION, action="view", user_id="[d]", item_id="x")
+    first = [each._replace(log_time_ms=START_MS) for each in (act, erases[1])]
+    for erases_named in ((), (erases[0]._replace(log_time_ms=START_MS + 1_000),)):
+        batch = build([*first, *late_copies(START_MS), *erases_named])
+        hidden = Hidden(lambda batch=batch: [(LogPosition(0), batch)])
+        told = [hidden(event_at(batch, place), place) for place in range(len(batch))]
+        assert told == [bool(erases_named), False, *[True] * 5, *[True] * len(erases_named)]
+        assert hidden.of(LogPosition(0), batch).tolist() == told
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_an_event_id_that_others_sent_too_still_tells_copies_apart(is_first):
     """Whoever came first with it is counted, before and after; also when the copy comes once the log was looked at."""
@@ -313,7 +403,7 @@ def test_an_event_id_that_others_sent_too_still_tells_copies_apart(is_first):
         vocabulary = folded(events).vocabulary
         assert [vocabulary.item_index(each) >= 0 for each in "xy"] == [is_first, not is_first]
     tail = build([other, act._replace(event_id="late", event_time_ms=START_MS), other._replace(event_id="late")])
-    later = Erased(erased.ids, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms)
+    later = Erased(erased.ids, {}, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms)
     left = Blanker(later).blank(LogPosition(3), tail)
     assert [event_at(left, place).event_id for place in range(3)] == [found[0].event_id, f"{NEUTRAL}4", f"{NEUTRAL}4"]
     assert [event_at(left, place).user_id for place in range(3)] == ["[b]", "", "[b]"]

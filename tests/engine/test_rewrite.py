@@ -14,12 +14,14 @@ from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.durations import Duration
 from midstream.core.errors import AppendFailed, Fault, RequestInvalid, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine import eraser, snapshots
+from midstream.engine import child, eraser, rewrite_child, snapshots
 from midstream.engine.beginning import beginning
+from midstream.engine.child import Ended
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.rewrite import receipts
 from midstream.engine.types import Ask
+from midstream.engine.writer import Entry
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.decode import decode_objects
 from midstream.events.disk import RealDisk
@@ -180,6 +182,56 @@ def test_nothing_is_left_in_any_file(shop):
     salted = [blake2b(each.encode(), digest_size=16, salt=bytes.fromhex(receipt.salt)).hexdigest() for each in ERASED]
     assert set(salted) == set(receipt.ids)
     assert [path.name for path in data.root.glob("log*")] == ["log-1"]
+
+
+@pytest.mark.parametrize("hours", [1, 25])
+def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, monkeypatch, hours):
+    """Late copies that were logged all the same; also when the erase is too old then to refuse anything."""
+
+    async def on_a_thread(_module, order, *_):
+        order = msgspec.json.decode(order, type=rewrite_child.Order)
+        return Ended(msgspec.json.encode(await asyncio.to_thread(rewrite_child.run, order)), "")
+
+    monkeypatch.setattr(child, "run", on_a_thread)
+    clock = [NOW_MS]
+    outside = Outside(clock=lambda: TimestampMs(clock[0]))
+
+    async def main():
+        running = open_running(shop, CONFIG, EngineOptions(logs_served=False), outside)
+        await running.start()
+        assert running.eraser
+        await fill(running)
+        due = await running.engine.erase(ERASED[0])
+        await running.eraser.begin(hurried=True)
+        assert traces(shop) == []
+        counts = counts_of(running.engine, "item-1")
+        time_ms = due.log_time_ms
+        merge = {"type": "user", "user_id": "bob", "operation": "merge", "attributes": {"from": ERASED[1]}}
+        late = [{**each, "time": time_ms} for each in (*acts(ERASED[0], 5, "l"), *acts(ERASED[1], 5, "l"), merge)]
+        running.engine._writer.submit(Entry(batch_of(running, *late), None))  # past what refuses them at the door
+        assert await running.engine.reached(LogPosition(running.engine.fold.log_position + len(late)), 60)
+        assert traces(shop)
+        clock[0] += hours * 3_600_000
+        await running.engine.record(batch_of(running, *acts("eve", 1, "f")))
+        data, settings = DataFolder(shop / DATA_NAME), running.engine.fold.settings
+        assert state_of(data, settings).digest() == running.engine.fold.digest()
+        rewrite = running.eraser.begin(hurried=True)
+        if hours == 1:  # of what the child did not see yet: such are brought over beside it
+            await asyncio.sleep(0)
+            more = batch_of(running, *({**each, "event_id": "new"} for each in late))
+            running.engine._writer.submit(Entry(more, None))
+        await rewrite
+        assert running.eraser.view.state == "done", running.eraser.view
+        assert counts_of(running.engine, "item-1")["view"]["30d"] == counts["view"]["30d"]
+        digest = running.engine.fold.digest()
+        await running.stop()
+        return digest, settings
+
+    digest, settings = asyncio.run(main())
+    data = DataFolder(shop / DATA_NAME)
+    assert traces(shop) == []
+    assert state_of(data, settings).digest() == digest
+    assert receipts(data)[-1].events["interaction"] == 10
 
 
 def days_ago(running, days, events):

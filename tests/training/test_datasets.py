@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.erasure import Hidden
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.models.descriptions import Description
+from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
@@ -133,6 +135,23 @@ def test_erased_users_are_nobody_and_copies_count_once() -> None:
     acts = read(log, ALL, SMALL)
     assert told(acts) == of(bob="b", ann="c")
     assert acts.left_out == {"erased": 2}
+
+
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_late_copies_of_who_is_known_by_hashes_alone_teach_nothing(is_hidden: bool) -> None:
+    """Whether somebody says that they are hidden or the erase that was carried out refuses them: acts, and merges."""
+    blanked = Event(Kind.ERASE, body=blanked_body([id_hash("ann")]))
+    late = act("ann", "a")._replace(event_time_ms=START_MS)
+    merge = Event(Kind.USER, Operation.MERGE, user_id="bob", body=b'{"from":"ann"}', event_time_ms=START_MS)
+    batch = log_of(blanked, late, merge, act("ann", "b"), act("bob", "c"))
+    hidden = Hidden(lambda: [(LogPosition(0), batch)])
+    assert hidden.of(LogPosition(0), batch).tolist() == [False, True, True, False, False]
+    nothing = np.zeros(len(batch), dtype=np.bool_)
+    reader = ActReader(Fold(SMALL), ALL, hidden.of if is_hidden else lambda _first, _batch: nothing)
+    reader.add(LogPosition(0), batch)
+    acts = reader.acts()
+    assert told(acts) == of(ann="b", bob="c")
+    assert acts.left_out == {"erased": 1}
 
 
 @pytest.mark.parametrize("unknown_items", ["hold", "reject"])

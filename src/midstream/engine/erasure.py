@@ -7,7 +7,8 @@ sessions that came with an erased id and with nobody else. Then each batch is bl
   session, context and event id are gone;
 - a served record keeps its slate and propensities, and no longer who asked, and with what;
 - profile changes, merges, and late copies that the fold passed by become ticks;
-- the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too.
+- the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. What arrives in
+  that time is told by those hashes, so the next rewrite, which knows nobody's id any more, makes a tick of it as well.
 
 Where something told copies of a blanked event apart, an event id or content with a time, a neutral event id stands in
 its place, in every event that has the same, whose ever it is: so each event that was folded still is and no other is,
@@ -28,7 +29,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.served import blank_served
-from midstream.state.erasures import REFUSED_MS, blanked_body, hash_column
+from midstream.state.erasures import REFUSED_MS, blanked_body, blanked_hashes, hash_column
 from midstream.state.event_ids import SPAN_S, fingerprints
 from midstream.state.hashing import id_hash
 
@@ -65,6 +66,9 @@ class Erased:
 
     ids: dict[str, list[Erase]] = field(default_factory=dict[str, list[Erase]])
     """Each erased id to its erases, in order."""
+    refused: dict[int, list[Erase]] = field(default_factory=dict[int, list[Erase]])
+    """Hash of each id of which an erase says no more, as an earlier rewrite left it, to such erases, in order. All from
+    before them is blanked already; late copies after them may be there."""
     groups: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
     """Log position of an erase to all ids that it erased."""
     sessions: dict[str, int] = field(default_factory=dict[str, int])
@@ -74,13 +78,30 @@ class Erased:
     end_log_time_ms: int = 0
     """Log time of the last event that was looked at."""
 
+    def __bool__(self) -> bool:
+        """Return whether anybody was erased."""
+        return bool(self.ids or self.refused)
+
+    def refuses(self, user_id: str, event: Event, position: int) -> bool:
+        """Say whether the fold passes an event by because it is a late copy that names an erased id."""
+        time_ms = event.event_time_ms
+        if time_ms is None:
+            return False
+        erases = (*self.ids.get(user_id, ()), *(self.refused.get(id_hash(user_id), ()) if self.refused else ()))
+        return any(
+            each.position < position
+            and time_ms <= each.log_time_ms
+            and event.log_time_ms - each.log_time_ms <= REFUSED_MS
+            for each in erases
+        )
+
     def recent_prints(self) -> dict[int, Print]:
         """Return those of which copies that come from now on would still be known for what they are."""
         since_ms = self.end_log_time_ms - REMEMBERED_MS
         return {each: one for each, one in self.prints.items() if one.log_time_ms >= since_ms}
 
     def hashes(self) -> Sequence[int]:
-        """Return the 64-bit hashes of all erased ids, ascending."""
+        """Return the 64-bit hashes of all erased ids that are named, ascending."""
         return sorted(id_hash(each) for each in self.ids)
 
 
@@ -109,12 +130,12 @@ class _People:
 
 
 def find_erased(read: Read) -> Erased:
-    """Return who was erased in a log whose events are not blanked yet.
+    """Return who was erased in a log, by name where their events are not blanked yet, and by hash where they are.
 
     Cost: four passes of about 0.1 µs an event, and memory for the erased ids, their sessions and their events' prints.
     """
     found = _find_people(read)
-    if found.ids:
+    if found:
         fates = _Fates(found)
         for first, batch in read():
             fates.find_prints(first, batch)
@@ -141,7 +162,7 @@ class Hidden:
             read: Gives all of it, to its end: an erase hides what lies before.
         """
         erased = _find_people(read)
-        self._fates = _Fates(erased) if erased.ids else None
+        self._fates = _Fates(erased) if erased else None
 
     def __call__(self, event: Event, position: int) -> bool:
         """Return whether an event at a log position is to be blanked, and so is nobody's from its user's erase on."""
@@ -173,7 +194,7 @@ class _Fates:
 
     def __init__(self, erased: Erased) -> None:
         self.erased = erased
-        self._hashes = _hashes_of(erased.ids)
+        self._hashes = _sorted({*erased.hashes(), *erased.refused})
         self._sessions = _hashes_of(erased.sessions)
 
     def concerned(self, batch: EventBatch) -> NDArray[np.bool_]:
@@ -202,19 +223,21 @@ class _Fates:
         """Return the fate of one event."""
         if event.kind == Kind.ERASE:
             return self._of_erase(event, position)
-        erases = self.erased.ids.get(event.user_id, ())
-        if _is_late_copy(event, position, erases):
+        if self.erased.refuses(event.user_id, event, position):
             return _Fate.TICK
-        is_before = any(each.position > position for each in erases)
+        is_before = self._is_before(event.user_id, position)
         if event.kind == Kind.USER and event.operation == Operation.MERGE:
-            theirs = self.erased.ids.get(merged_id(event.body), ())
-            is_late = _is_late_copy(event, position, theirs)
-            is_before = is_before or is_late or any(each.position > position for each in theirs)
+            other = merged_id(event.body)
+            is_late = self.erased.refuses(other, event, position)
+            is_before = is_before or is_late or self._is_before(other, position)
         elif not event.user_id:
             is_before = self.erased.sessions.get(event.session_id, 0) > position
         if not is_before:
             return _Fate.KEEP
         return _Fate.TICK if event.kind == Kind.USER else _Fate.NOBODY
+
+    def _is_before(self, user_id: str, position: int) -> bool:
+        return any(each.position > position for each in self.erased.ids.get(user_id, ()))
 
     def _of_erase(self, event: Event, position: int) -> _Fate:
         is_carried_out = position in self.erased.groups
@@ -303,6 +326,9 @@ def _find_ids(batches: Batches) -> Erased:
                 _merge(people, event, first + place, found)
             elif event.user_id:
                 _erase(people, event, first + place, found)
+            else:
+                for each in blanked_hashes(event.body):
+                    found.refused.setdefault(each, []).append(Erase(first + place, event.log_time_ms))
         end_log_time_ms = int(batch.rows["log_time_ms"][-1]) if len(batch) else end_log_time_ms
     return replace(found, end_log_time_ms=end_log_time_ms)
 
@@ -310,7 +336,7 @@ def _find_ids(batches: Batches) -> Erased:
 def _merge(people: _People, event: Event, position: int, found: Erased) -> None:
     from_id = merged_id(event.body)
     named = (event.user_id, from_id)
-    if not all(named) or any(_is_late_copy(event, position, found.ids.get(each, ())) for each in named):
+    if not all(named) or any(found.refuses(each, event, position) for each in named):
         return
     people.merge(*named)
 
@@ -345,17 +371,6 @@ def _shared(batches: Batches, erased: Erased) -> set[str]:
         is_shared = np.isin(hash_column(batch, _SESSION_TEXT), sessions) & (user != 0) & ~np.isin(user, hashes)
         found.update(event_at(batch, place).session_id for place in np.flatnonzero(is_shared).tolist())
     return found & erased.sessions.keys()
-
-
-def _is_late_copy(event: Event, position: int, erases: Sequence[Erase]) -> bool:
-    """Say whether the fold passes an event by because its user was erased."""
-    time_ms = event.event_time_ms
-    if time_ms is None:
-        return False
-    return any(
-        each.position < position and time_ms <= each.log_time_ms and event.log_time_ms - each.log_time_ms <= REFUSED_MS
-        for each in erases
-    )
 
 
 def _hashes_of(ids: Iterable[str]) -> NDArray[np.uint64]:

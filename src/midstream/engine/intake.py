@@ -18,12 +18,14 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome
 from midstream.events.schema import pick, texts_of
+from midstream.events.values import merged_id
 from midstream.state.event_ids import Fingerprints
 from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
 from midstream.state.pending_ids import PendingIds
 
-_ITEM_TEXT = 3
-"""Place of the item id among the texts of a row."""
+_ITEM_TEXT, _BODY_TEXT = 3, 6
+"""Places of the item id and of the body among the texts of a row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,10 +91,18 @@ class Intake:
         return admitted
 
     def _erased(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> Index:
-        """Return the new rows that are late copies of an erased user's. Costs nothing while nobody was erased."""
-        late = self.fold.vocabulary.erasures.late_copies(batch)
+        """Return the new rows that are late copies of an erased user's, merges of one too.
+
+        Costs nothing while nobody was erased.
+        """
+        erasures = self.fold.vocabulary.erasures
+        late = erasures.late_copies(batch)
         if late is None:
             return np.empty(0, dtype=np.int32)
+        is_merge = (batch.rows["kind"] == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
+        for row in np.flatnonzero(is_merge & ~late).tolist():  # they name another id, and so would the log
+            other = np.array([id_hash(merged_id(texts_of(batch, row)[_BODY_TEXT]))], dtype=np.uint64)
+            late[row] = bool(erasures.refused(batch.rows[row : row + 1], other))
         return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
 
     def release(self, admitted: Admitted, ticket: Future[None]) -> None:

@@ -5,6 +5,7 @@ the server brings over itself before it commits. Nothing that this process write
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -45,6 +46,8 @@ class Report(msgspec.Struct, frozen=True):
     generation: int
     ids: dict[str, tuple[tuple[int, int], ...]]
     """Each erased id to log position and log time of its erases."""
+    refused: dict[int, tuple[tuple[int, int], ...]]
+    """Hash of each id that an erase from before the last rewrite is about, likewise."""
     groups: dict[int, tuple[str, ...]]
     sessions: dict[str, int]
     prints: dict[int, Print]
@@ -95,7 +98,8 @@ def _report(order: Order, made: Made, digest: str) -> Report:
         log_position=order.log_position,
         digest=digest,
         generation=made.identity.generation,
-        ids={each: tuple((one.position, one.log_time_ms) for one in erases) for each, erases in erased.ids.items()},
+        ids={each: _places(erases) for each, erases in erased.ids.items()},
+        refused={each: _places(erases) for each, erases in erased.refused.items()},
         groups=erased.groups,
         sessions=erased.sessions,
         prints=erased.recent_prints(),
@@ -105,10 +109,15 @@ def _report(order: Order, made: Made, digest: str) -> Report:
     )
 
 
+def _places(erases: Iterable[Erase]) -> tuple[tuple[int, int], ...]:
+    return tuple((each.position, each.log_time_ms) for each in erases)
+
+
 def erased_of(report: Report) -> Erased:
     """Return who was erased, as the blanking of further events needs it."""
     ids = {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
-    return Erased(ids, report.groups, report.sessions, report.prints, report.end_log_time_ms)
+    refused = {each: [Erase(*one) for one in erases] for each, erases in report.refused.items()}
+    return Erased(ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
 
 
 def main() -> None:

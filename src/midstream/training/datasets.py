@@ -272,6 +272,9 @@ class ActReader:
             self._users.clear(user_hash, batch.first + place)
         elif batch.operation[place] == Operation.MERGE:
             other = id_hash(merged_id(texts_of(batch.source, place)[_BODY]))
+            row = batch.source.rows[place : place + 1]
+            if self._fold.vocabulary.erasures.refused(row, np.array([other], dtype=np.uint64)):
+                return
             pair = self._fold.vocabulary.aliases.merge(user_hash, other)
             if pair is not None:
                 self._fold.sessions.merge(*pair)
