@@ -15,8 +15,11 @@ from midstream.events.wire import AttributeKind
 from midstream.features.external import Table
 from midstream.features.kinds import AnyFeature, cells_of
 from midstream.ranking.blend import RANK_OFFSET
+from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.model_scorer import ModelScorer
+from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.repeats import Repeat
+from midstream.ranking.thompson import Thompson
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
@@ -51,7 +54,7 @@ AnySource = (
     | Custom
 )
 AnyScorer = ModelScorer | Custom
-AnySelector = TopK | Custom
+AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
 
 class EventsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -51,6 +51,7 @@ _PAGES = {
     "features": "features",
     "log_features": "features",
     "scorers": "models",
+    "selector": "selectors",
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60

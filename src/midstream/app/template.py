@@ -162,7 +162,8 @@ item with available = false is not served.""",
             "editorial": "Items that the shop puts forward, the most wanted first.",
             "scorers": 'What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], and\n'
             "scorers of one's own; behind them always the blend of the sources (docs/models.md).",
-            "selector": "What chooses and orders: top_k or custom.",
+            "selector": "What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)\n"
+            "or custom.",
             "slate_size": "Items of an answer when the request does not say.",
             "slate_size_max": "The most that a request may ask for.",
             "deadline": "Time for an answer; parts that would be late are left out and named.",

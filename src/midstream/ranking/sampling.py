@@ -1,16 +1,36 @@
-"""Which requests are of a sample: decided by the seed of the request alone, so that a rerun decides the same."""
+"""What is left to chance in a request: drawn from its seed alone, so that a rerun draws the same.
+
+Numbers are made here and not by NumPy, whose distributions may come out otherwise in another version.
+
+Reference: G. Steele, D. Lea and C. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014 (SplitMix64).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
 
 _MASK = (1 << 64) - 1
-LOGGED, COUNTED, WATCHED = 1, 2, 3
-"""What a sample is for: each draws its own, independent of the others and of what else the seed decides."""
+_STEP = 0x9E3779B97F4A7C15
+LOGGED, COUNTED, WATCHED, CHOSEN = 1, 2, 3, 4
+"""What is drawn for: each draws its own, independent of the others and of what else the seed decides."""
 
 
 def is_sampled(seed: int, share: float, purpose: int) -> bool:
-    """Return whether a request is among a share of all, 0 to 1.
+    """Return whether a request is among a share of all, 0 to 1."""
+    return _mixed(seed + purpose * _STEP) < share * (_MASK + 1)
 
-    Reference: G. Steele, D. Lea and C. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014 (SplitMix64).
-    """
-    value = (seed + purpose * 0x9E3779B97F4A7C15) & _MASK
+
+def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:
+    """Return numbers of (0, 1), (count,), equal on every machine; the first are the same whatever the count."""
+    start = np.uint64(_mixed(seed + purpose * _STEP))
+    value = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_STEP)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits = (value ^ (value >> np.uint64(31))) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
+
+
+def _mixed(value: int) -> int:
+    value &= _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (value ^ (value >> 31)) < share * (_MASK + 1)
+    return value ^ (value >> 31)

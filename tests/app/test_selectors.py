@@ -1,0 +1,97 @@
+"""Selectors by name: what is wrong with one is said, and what it drew is in the served record and drawn again."""
+
+from functools import partial
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.reading import parse_config
+from midstream.app.wiring import plans
+from midstream.core.errors import ConfigInvalid
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine.types import Ask
+from midstream.events.schema import event_at
+from midstream.ranking.rerun import rerun
+from midstream.ranking.served import decode_served
+from midstream.testing.rig import SMALL, Rig, view
+
+COUNTED = """
+[[features]]
+name = "clicks"
+kind = "count"
+actions = ["view"]
+half_lives = ["30d"]
+
+[[features]]
+name = "seen"
+kind = "count"
+actions = ["impression"]
+half_lives = ["30d"]
+
+[[placements]]
+features = ["clicks", "seen"]
+selector = """
+DRAWING = [
+    '{ kind = "plackett_luce", temperature = 2.0, keep = 1 }',
+    '{ kind = "epsilon_greedy", epsilon = 0.5, keep = 1 }',
+    '{ kind = "thompson", acts = "clicks", impressions = "seen", keep = 1 }',
+]
+
+
+@pytest.mark.parametrize(
+    "selector, where, came",
+    [
+        ('{ kind = "thomson" }', "selector.kind", 'Nearest: "thompson"'),
+        ('{ kind = "plackett_luce", temperature = 0 }', "selector.temperature", "0"),
+        ('{ kind = "epsilon_greedy", epsilon = 1.5 }', "selector.epsilon", "1.5"),
+        ('{ kind = "epsilon_greedy", pool = 0 }', "selector.pool", "0"),
+        ('{ kind = "thompson", impressions = "seen" }', "selector.acts", "missing"),
+        ('{ kind = "thompson", acts = "click", impressions = "seen" }', "selector.acts", 'Nearest: "clicks"'),
+        (
+            '{ kind = "thompson", acts = "clicks", impressions = "seen", prior_acts = 30.0 }',
+            "selector.prior_acts",
+            "30.0 acts of 20.0 impressions",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(selector, where, came):
+    """Where, what came, what would be right, and the page."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(COUNTED + selector)
+    (fault,) = caught.value.faults
+    assert fault.where.endswith(f"$.placements[0].{where}")
+    assert came in fault.came
+    assert fault.page == "docs/selectors.md"
+
+
+@pytest.mark.parametrize("selector", DRAWING)
+def test_what_was_drawn_is_served_logged_and_drawn_again(selector):
+    """Slates differ between requests, their propensities are in the record, and a rerun is the same to the bit."""
+    config = msgspec.structs.replace(parse_config(COUNTED + selector), limits=SMALL.limits)
+
+    async def work(rig: Rig) -> None:
+        items = [f"i{number}" for number in range(40)]
+        await rig.engine.record(rig.batch(*(view(item, user=f"u{n}") for n in range(3) for item in items[n::2])))
+        slates = [await rig.engine.recommend(Ask(n=10)) for _ in range(30)]
+        # Ids of the rig count up, and a seed is half of one: two requests each are drawn alike.
+        assert len({tuple(item.id for item in slate.items) for slate in slates}) >= 15
+        plan, checked = plans(config)["default"], 0
+        rows = [(batch, place) for _, batch in rig.log.read(LogPosition(0), 1_000) for place in range(len(batch))]
+        for batch, place in rows:
+            if batch.rows["kind"][place] != Kind.SERVED:
+                continue
+            record = decode_served(event_at(batch, place).body)
+            propensity = np.array([item.propensity for item in record.items])
+            assert propensity[0] == 1
+            assert ((propensity > 0) & (propensity <= 1)).all()
+            assert (propensity[1:] < 1).any()
+            again = await rerun(plan, partial(rig.engine.fold.moment, models=plan.models), record)
+            assert again.selection.propensity.tolist() == propensity.tolist()
+            chosen = again.candidates.item_index[again.selection.chosen]
+            assert rig.engine.fold.vocabulary.item_ids(chosen) == [item.id for item in record.items]
+            checked += 1
+        assert checked == 30
+
+    Rig(config=config).run(work)
