@@ -1,5 +1,6 @@
 """Selectors by name: what is wrong with one is said, and what it drew is in the served record and drawn again."""
 
+import asyncio
 from functools import partial
 
 import msgspec
@@ -77,21 +78,20 @@ def test_what_was_drawn_is_served_logged_and_drawn_again(selector):
         slates = [await rig.engine.recommend(Ask(n=10)) for _ in range(30)]
         # Ids of the rig count up, and a seed is half of one: two requests each are drawn alike.
         assert len({tuple(item.id for item in slate.items) for slate in slates}) >= 15
-        plan, checked = plans(config)["default"], 0
-        rows = [(batch, place) for _, batch in rig.log.read(LogPosition(0), 1_000) for place in range(len(batch))]
-        for batch, place in rows:
-            if batch.rows["kind"][place] != Kind.SERVED:
-                continue
+
+    rig = Rig(config=config)
+    rig.run(work)
+    plan, served = plans(config)["default"], 0
+    for _, batch in rig.log.read(LogPosition(0), 1_000):
+        for place in np.flatnonzero(batch.rows["kind"] == Kind.SERVED).tolist():
             record = decode_served(event_at(batch, place).body)
             propensity = np.array([item.propensity for item in record.items])
             assert propensity[0] == 1
             assert ((propensity > 0) & (propensity <= 1)).all()
             assert (propensity[1:] < 1).any()
-            again = await rerun(plan, partial(rig.engine.fold.moment, models=plan.models), record)
+            again = asyncio.run(rerun(plan, partial(rig.engine.fold.moment, models=plan.models), record))
             assert again.selection.propensity.tolist() == propensity.tolist()
             chosen = again.candidates.item_index[again.selection.chosen]
             assert rig.engine.fold.vocabulary.item_ids(chosen) == [item.id for item in record.items]
-            checked += 1
-        assert checked == 30
-
-    Rig(config=config).run(work)
+            served += 1
+    assert served == 30
