@@ -5,14 +5,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.models.rows import some_clicks
 
 from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models import popular
+from midstream.models.artifact import Draft, read_artifact, write_artifact
 from midstream.models.descriptions import Description
+from midstream.models.golden import made_rows, row_content
 from midstream.models.histories import Histories, Interactions
 from midstream.models.item_blend import BlendPart
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, blend_parts, is_told_items, item_kind
-from midstream.models.model import QUIET
+from midstream.models.loading import load
+from midstream.models.model import QUIET, is_row_model
 from midstream.models.vocabulary import ItemVocabulary
 
 EXTRAS = {"sasrec": ("torch", "torch"), "svd": ("surprise", "surprise")}
@@ -72,6 +76,23 @@ def test_every_kind_answers_as_before_when_it_is_read_again(name):
         assert np.array_equal(each, second.arrays()[array])
     again = kind.restore(vocabulary, first.arrays())
     assert np.array_equal(again.scores(histories), first.scores(histories))
+
+
+@pytest.mark.parametrize("name", sorted(ROW_KINDS))
+def test_every_ranker_is_published_and_answers_as_before(name, tmp_path):
+    """From rows with something unknown, each a request of its own; golden rows are where the model's numbers are."""
+    if name in EXTRAS:
+        package, extra = EXTRAS[name]
+        pytest.importorskip(package, reason=f'needs the extra "{extra}": pip install "midstream[{extra}]"')
+    kind, examples = ROW_KINDS[name], some_clicks(2)
+    model = kind.fit(examples, kind.decoded({"objective": "binary"} if name == "trees" else {}), QUIET)
+    asked = made_rows(model, 1)
+    assert len(np.unique(model.score(asked))) > 16
+    assert np.nanmax(np.abs(asked)) < 1e4
+    draft = Draft(name="ranker", kind=name, inputs=examples.names)
+    found = load(read_artifact(tmp_path / write_artifact(tmp_path, draft, row_content(model, asked))))
+    assert is_row_model(found)
+    assert np.array_equal(found.score(examples.values), model.score(examples.values))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ POSITIONS = 64
 BINS_MAX = 256
 _STEP_ROWS = 65_536
 """Rows learned between two questions whether to stop: 30 ms at 40 features."""
-_FAR = 5.0
+FAR = 5.0
 """Standard deviations beyond which a value counts as so many: one wild value must not move the weight of all."""
 _PROBABILITY_MIN = 1e-15
 """Probabilities below it, and as near to 1, count as it in the log loss, which is then finite."""
@@ -209,26 +209,34 @@ def fit_ftrl(examples: Examples, options: FtrlOptions | None = None, watch: Watc
         FitStopped: The watch said so.
     """
     options = options or FtrlOptions()
-    edges = np.full((len(examples.names), options.bins - 1), np.inf, dtype=np.float32)
+    edges, mean, scale = bins_of(examples, options.bins, is_standardised=options.is_standardised)
+    parts = _part_count(len(examples.names), options.bins)
+    model = Ftrl(examples.names, options, edges, mean, scale, np.zeros(parts), np.zeros(parts))
+    for _ in range(options.passes):
+        model = model.learn(examples, watch)
+    return model
+
+
+def bins_of(
+    examples: Examples, bins: int, *, is_standardised: bool
+) -> tuple[Score, NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``edges``, ``mean`` and ``scale`` as ``Ftrl`` has them: bins of about equally many rows each."""
+    edges = np.full((len(examples.names), bins - 1), np.inf, dtype=np.float32)
     mean, scale = np.zeros(len(examples.names)), np.zeros(len(examples.names))
     for column in range(len(examples.names)):
         known = examples.values[:, column]
         known = np.sort(known[np.isfinite(known)])
         if not len(known):
             continue
-        at = (np.arange(1, options.bins) * len(known)) // options.bins
+        at = (np.arange(1, bins) * len(known)) // bins
         found = np.unique(known[at])
         found = found[found < known[-1]]  # nothing is above the last
         edges[column, : len(found)] = found
-        if options.is_standardised:
+        if is_standardised:
             mean[column] = known.mean(dtype=np.float64)
             deviation = known.std(dtype=np.float64)
             scale[column] = 1.0 / deviation if deviation > 0 else 0.0
-    parts = _part_count(len(examples.names), options.bins)
-    model = Ftrl(examples.names, options, edges, mean, scale, np.zeros(parts), np.zeros(parts))
-    for _ in range(options.passes):
-        model = model.learn(examples, watch)
-    return model
+    return edges, mean, scale
 
 
 def click_figures(
@@ -359,7 +367,7 @@ def bin_of(value: float, edges: NDArray[np.float32]) -> int:
 
 @kernel
 def standard(value: float, mean: float, scale: float) -> float:
-    """Return how many standard deviations a value is from the mean, within ``_FAR``."""
+    """Return how many standard deviations a value is from the mean, within ``FAR``."""
     if scale == 0.0:
         return 0.0
-    return min(max((value - mean) * scale, -_FAR), _FAR)
+    return min(max((value - mean) * scale, -FAR), FAR)

@@ -65,18 +65,23 @@ def made_rows(model: RowModel, seed: int) -> Score:
     return np.clip(values, -largest, largest).astype(np.float32)
 
 
+MARK_MAX = 1e30
+"""What is further from 0 tells what is unknown or without end from numbers, and says nothing of where these are."""
+
+
 def _marks(model: RowModel) -> list[NDArray[np.float64]]:
     """Return the finite numbers that each input is compared with, as far as the model has any."""
     arrays, columns = model.arrays(), range(len(model.inputs))
     if "feature" in arrays and "threshold" in arrays:
         feature, threshold = arrays["feature"], arrays["threshold"].astype(np.float64)
         found = [threshold[feature == column] for column in columns]
-    elif "edges" in arrays and "mean" in arrays:
-        edges, mean = arrays["edges"].astype(np.float64), arrays["mean"].astype(np.float64)
+    elif "mean" in arrays:
+        mean = arrays["mean"].astype(np.float64)
+        edges = arrays["edges"].astype(np.float64) if "edges" in arrays else np.empty((len(mean), 0))
         found = [np.append(edges[column], mean[column]) for column in columns]
     else:
         found = [np.empty(0) for _ in columns]
-    return [each[np.isfinite(each)] for each in found]
+    return [each[np.abs(each) < MARK_MAX] for each in found]
 
 
 def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> Content:

@@ -14,12 +14,18 @@ from midstream.models.content import Content, ContentOptions, fit_content
 from midstream.models.ease import EaseOptions, fit_ease
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl, FtrlOptions, fit_ftrl
+from midstream.models.gradient_boosting import GradientBoostingOptions, fit_gradient_boosting
 from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
 from midstream.models.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.models.logistic_regression import (
+    LogisticRegression,
+    LogisticRegressionOptions,
+    fit_logistic_regression,
+)
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
 from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
@@ -284,6 +290,17 @@ def _go_on_ftrl(model: RowModel, examples: Examples, options: msgspec.Struct, wa
     return model
 
 
+def _fit_gradient_boosting(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    return fit_gradient_boosting(
+        examples, msgspec.convert(options, GradientBoostingOptions, from_attributes=True), watch
+    )
+
+
+def _fit_logistic_regression(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    told = msgspec.convert(options, LogisticRegressionOptions, from_attributes=True)
+    return fit_logistic_regression(examples, told, watch)
+
+
 def _always(_options: msgspec.Struct) -> bool:
     return True
 
@@ -294,6 +311,12 @@ def _if_binary(options: msgspec.Struct) -> bool:
 
 ROW_KINDS: Mapping[str, RowKind] = {
     "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, frozenset({"edges"}), _go_on_ftrl),
+    "gradient_boosting": RowKind(
+        GradientBoostingOptions, _fit_gradient_boosting, Trees.restore, _always, frozenset({"threshold"})
+    ),
+    "logistic_regression": RowKind(
+        LogisticRegressionOptions, _fit_logistic_regression, LogisticRegression.restore, _always, frozenset({"edges"})
+    ),
     "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, frozenset({"threshold"})),
 }
 """Name → kind."""

@@ -62,7 +62,7 @@ class Svd:
     def predicted(self, users: Real, rows: Index) -> Real:
         """Return the rating of each user (p and b, zeros = unknown, (n, d + 1)) for an item (-1 = unknown), (n,)."""
         item = np.where(rows[:, None] >= 0, self.items[rows], 0.0)
-        product = np.einsum("nd,nd->n", item[:, :-1], users[:, :-1])
+        product = np.einsum("nf,nf->n", item[:, :-1], users[:, :-1])
         found: Real = np.clip(self.told[0] + users[:, -1] + item[:, -1] + product, self.told[1], self.told[2])
         return found
 

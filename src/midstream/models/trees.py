@@ -208,14 +208,18 @@ def _read(text: str, inputs: Sequence[str] | None) -> Trees:
         message = f"{len(names)} names came for {int(head['max_feature_idx']) + 1} features"
         raise ArtifactInvalid(message)
     sigmoid = _sigmoid(head)
-    parts = [_read_tree(_fields(each)) for each in tree_texts]
+    return joined(names, [_read_tree(_fields(each)) for each in tree_texts], sigmoid)
+
+
+def joined(names: Sequence[str], parts: Sequence[Mapping[str, Sequence[float]]], sigmoid: float) -> Trees:
+    """Return trees over named inputs, each given as its columns by name, without ``start``, as ``Trees`` has them."""
     start = np.cumsum([0, *(len(each["feature"]) for each in parts)], dtype=np.int64)
-    joined = {
+    columns = {
         name: np.array([value for each in parts for value in each[name]], dtype=_TYPES[name])
         for name in _PLAIN
         if name != "start"
     }
-    return Trees(names, **joined, start=start, sigmoid=sigmoid)
+    return Trees(tuple(names), **columns, start=start, sigmoid=sigmoid)
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -263,7 +267,7 @@ def _read_tree(told: Mapping[str, str]) -> dict[str, Sequence[float]]:
     if len(exact) != leaves - 1 or len(value) != leaves:
         message = f"a tree of {leaves} leaves has {len(exact)} thresholds and {len(value)} values"
         raise ArtifactInvalid(message)
-    nodes, leaf_order, below = _in_order(left, right)
+    nodes, leaf_order, below = in_order(left, right)
     counts = _whole(told["leaf_count"], leaves)
     ways = [_way(kinds[node], float(exact[node])) for node in nodes]
     limits = np.where(np.array(ways, dtype=np.uint8) & ALONE, 0.0, rounded_down(exact[nodes]))
@@ -288,10 +292,16 @@ def _whole(text: str, count: int) -> list[int]:
     return found
 
 
-def _in_order(
-    left: Sequence[int], right: Sequence[int]
-) -> tuple[list[int], list[int], dict[int, tuple[int, int, int]]]:
-    """Return nodes from the root on, leaves from left to right, and the leaves (first, middle, end) below each node."""
+def in_order(left: Sequence[int], right: Sequence[int]) -> tuple[list[int], list[int], dict[int, tuple[int, int, int]]]:
+    """Return nodes from the root on, leaves from left to right, and the leaves (first, middle, end) below each node.
+
+    Args:
+        left: Of each node, the number of the node on its left, or ~ the number of the leaf.
+        right: The same on its right.
+
+    Raises:
+        ArtifactInvalid: They are no tree.
+    """
     nodes: list[int] = []
     leaves: list[int] = []
     todo = [0 if left else -1]
