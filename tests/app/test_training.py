@@ -273,3 +273,14 @@ def test_questions_have_new_items_and_a_history(place: Path) -> None:
         right = wanted.item[wanted.start[number] : wanted.start[number + 1]].tolist()
         assert own
         assert not own.intersection(right)
+
+
+def test_a_model_of_sessions_is_judged_by_next_items(tmp_path: Path) -> None:
+    """Sessions of yesterday do not go on today; what is clicked in those of today is asked for."""
+    (tmp_path / "midstream.toml").write_text('[[models]]\nname = "liked"\nkind = "popular"\nhistories = "session"\n')
+    with open_shop(tmp_path) as shop:
+        for number in range(20):
+            told = {"type": "view", "user_id": f"u{number}", "session_id": f"s{number}"}
+            shop.record([{**told, "item_id": f"i{item}"} for item in range(4)])
+    # The newest tenth of 80 acts are those of the last two sessions.
+    assert fitted(tmp_path, "liked").metrics["questions"] == 6.0

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -11,19 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import HOUR_MS, timed_shop
 
+from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
 from midstream.app.ranker_data import joined, range_text
 from midstream.app.reading import parse_config
+from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups
 from midstream.app.running import config_of
 from midstream.core.errors import ConfigInvalid, Invalid
+from midstream.core.types import Candidates
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.lambdamart import LambdaMartOptions
 from midstream.models.model import QUIET
+from midstream.ranking.blend import Blend
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
+
+if TYPE_CHECKING:
+    from midstream.ranking.plan import Plan
 
 TOML = """
 [feedback]
@@ -132,11 +141,23 @@ def test_no_row_that_was_learned_from_is_in_a_version(place: Path) -> None:
 
 
 def test_a_log_without_slates_is_replayed(place: Path) -> None:
-    """The candidates before each act; the order in which they were served is not known."""
+    """The candidates before each act, beside the order in which the sources alone would have shown them."""
     done = fitted(place, "again")
     assert done.counts["requests"] > 0
     assert done.counts["rows"] > done.counts["requests"]
-    assert done.metrics["sampled.served.NDCG@10"] is None
+    reference, ours = done.metrics["sampled.blend.NDCG@10"], done.metrics["sampled.NDCG@10"]
+    assert reference is not None
+    assert ours is not None
+    assert 0.0 < reference < 1.0
+    assert done.left_out["acts_on_no_candidate"] > 0
+    config = config_of(place)
+    wanted = ReplayWanted("home", candidates_max=6)
+    past = Past(place, config)
+    kept = 0
+    for group in replay_groups(past, place, past.block(("price", "views")), wanted, ReplayCounts()):
+        assert sorted(group.place.tolist()) == list(range(len(group.label)))
+        kept += 1
+    assert kept
 
 
 def test_without_examples_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
@@ -254,8 +275,18 @@ def test_figures_of_drawn_candidates_and_of_scores_that_only_order_are_named() -
     assert row_validation_of(Column(0.5), later)["log_loss"] is None
     sampled = row_validation_of(Column(0.5), later, is_sampled=True)
     assert sampled["sampled.NDCG@10"] == 1.0
-    assert set(sampled) == {"requests", "rows", *(f"sampled.{each}" for each in METRICS)}
+    named = {"blend.NDCG@10", *METRICS} - {"served.NDCG@10"}
+    assert set(sampled) == {"requests", "rows", *(f"sampled.{each}" for each in named)}
     assert [ROW_KINDS["trees"].is_probability(LambdaMartOptions(each)) for each in ("lambdarank", "binary")] == [
         False,
         True,
     ]
+
+
+def test_the_reference_of_a_replay_is_the_order_of_the_blend() -> None:
+    """Sources weigh what the placement says; equal ones stay as they were proposed."""
+    rank = np.array([[0, -1], [1, -1], [2, 1], [-1, 0], [-1, 2]], dtype=np.int32)
+    candidates = Candidates(np.arange(5, dtype=np.int32), ("a", "b"), rank.astype(np.float32), rank)
+    for weights, order in (({"a": 1.0, "b": 0.001}, [0, 1, 2, 3, 4]), ({"a": 0.001, "b": 1.0}, [3, 2, 4, 0, 1])):
+        plan = SimpleNamespace(scorers=("a ranker", Blend(weights=weights)))
+        assert np.argsort(_places(cast("Plan", plan), candidates)).tolist() == order

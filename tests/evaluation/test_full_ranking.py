@@ -86,12 +86,52 @@ def test_segments_ask_only_their_own():
     """New users by their acts, tail items by what is right: a tail item found counts there alone."""
     one = task([[0, 1], [0]], [[2, 4], [1]])
     assert is_tail(one, 0.3).tolist() == [False, False, True, True, True]
-    new, old, tail, head = report_of(judge("popular", fit, data(), [one], OPTIONS)).segments
-    assert (new.questions, old.questions, tail.questions, head.questions) == (1, 1, 1, 1)
+    new, old, tail, head, unknown = report_of(judge("popular", fit, data(), [one], OPTIONS)).segments
+    assert (new.questions, old.questions, tail.questions, head.questions, unknown.questions) == (1, 1, 1, 1, 0)
     assert new.metrics["recall@2"].mean == 1.0
     assert old.metrics["recall@2"].mean == 0.5
     assert tail.metrics["recall@2"].mean == 0.5
     assert head.metrics["recall@2"].mean == 1.0
+
+
+def test_items_that_nobody_could_learn_are_a_segment_of_their_own() -> None:
+    """They are none of those that others acted on often: those found are found in full."""
+    one = task([[0, 1], [0]], [[2, -1], [1, -1]])
+    report = report_of(judge("popular", fit, data(), [one], OPTIONS))
+    _, _, tail, head, unknown = report.segments
+    assert (tail.questions, head.questions, unknown.questions) == (1, 1, 2)
+    assert unknown.name == "unknown items (in nothing learned)"
+    assert (tail.metrics["recall@2"].mean, head.metrics["recall@2"].mean) == (1.0, 1.0)
+    assert unknown.metrics["recall@2"].mean == 0.0
+
+
+def test_whoever_is_not_known_is_answered_with_what_is_popular() -> None:
+    """By count, whatever the model: here by one that would answer by the lowest row."""
+
+    class Silent:
+        """Says nothing of anything."""
+
+        vocabulary = vocabulary_of(list("abcde"))
+
+        def scores(self, histories):
+            return np.zeros((len(histories), 5), dtype=np.float32)
+
+        def best(self, history, k):
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+
+        def arrays(self):
+            return {}
+
+    learned = Interactions(vocabulary_of(list("abcde")), Histories.of([[4, 2], [4, 2], [4], [0]]))
+    one = Task(learned, Histories.of([[], [0], []]), Wanted.of([[4], [2], [1]]), np.arange(3))
+    options = RankingOptions(k=3, cuts=(1,), resampling=OPTIONS.resampling)
+    for model in (lambda _: Silent(), fit):
+        judged = judge("any", model, data(), [one], options)
+        assert judged.lists[[0, 2]].tolist() == [[4, 2, 0], [4, 2, 0]]
+        assert report_of(judged).without_history == 2
+    assert judge("any", lambda _: Silent(), data(), [one], options).lists[1].tolist() == [1, 2, 3]
+    few = RankingOptions(k=7, cuts=(1,), resampling=OPTIONS.resampling)
+    assert judge("any", fit, data(), [one], few).lists[0].tolist() == [4, 2, 0, 1, 3, -1, -1]
 
 
 def test_windows_are_judged_each_and_together():

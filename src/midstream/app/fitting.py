@@ -136,7 +136,7 @@ def _fit_items(
         before = None if knows else item_parent(parent)
         judged = _fit_item(kind, data, options, watch.part(READ_SHARE, JUDGED_SHARE), before)
         watch.step("judging", JUDGED_SHARE)
-        metrics = validation_of(judged, acts, first, model.acts_max)
+        metrics = validation_of(judged, acts, first, model.acts_max, by_session=model.histories == "session")
     data = acts.interactions(model.acts_max)
     fitted = _fit_item(kind, data, options, watch.part(JUDGED_SHARE, 1.0), item_parent(parent))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}

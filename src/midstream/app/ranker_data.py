@@ -202,7 +202,7 @@ def _of_group(group: Group, features: tuple[str, ...]) -> Examples:
         group.label.astype(np.float32),
         time_ms=np.array([group.event.log_time_ms], dtype=np.int64),
         weight=group.weight,
-        position=np.full(count, -1, dtype=np.int32),
+        position=group.place,
         propensity=np.full(count, np.nan, dtype=np.float32),
     )
 

@@ -22,7 +22,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.kinds import Kind
 from midstream.core.nearest import nearest
-from midstream.core.types import Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
+from midstream.core.types import Candidates, Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
 from midstream.engine.child import Notify, nobody
 from midstream.engine.replay import batches
 from midstream.evaluation.feature_statistics import Gathered
@@ -30,6 +30,7 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, event_at
 from midstream.features.as_of import Cursor
 from midstream.features.declared import DeclaredFeatures
+from midstream.ranking.blend import Blend
 from midstream.ranking.frame import merge, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
@@ -87,6 +88,8 @@ class Group:
     weight: Score
     """1 for the label and where all candidates are kept; of drawn ones for how many each stands."""
     values: Score
+    place: Index
+    """In the order of the sources' blend, which answers without a model, 0 = first; among these candidates."""
 
 
 def write_replay_examples(
@@ -198,7 +201,18 @@ def _groups(
         stands_for = (len(keep) - 1) / max(1, len(label) - 1)
         weight = np.where(label > 0, 1.0, stands_for).astype(np.float32)
         values = read_or_stop(block, moment, candidates, plan.declared)
-        yield Group(event, position, list(ids), label, weight, values)
+        yield Group(event, position, list(ids), label, weight, values, _places(plan, candidates))
+
+
+def _places(plan: Plan, candidates: Candidates) -> Index:
+    """Return the place of each candidate in the order of the blend, equal ones as they were proposed."""
+    blend = next(each for each in plan.scorers if isinstance(each, Blend))
+    rank = candidates.source_rank.T.astype(np.float32)
+    rank[rank < 0] = np.nan
+    order = np.argsort(-blend.sum_of(candidates.source_names, rank), kind="stable")
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return place
 
 
 def _query(event: Event, position: int, wanted: ReplayWanted) -> Query:

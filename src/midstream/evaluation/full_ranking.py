@@ -27,7 +27,7 @@ from midstream.evaluation.list_metrics import (
 from midstream.evaluation.metrics import Values, coverage
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
 from midstream.models.histories import Histories, Interactions
-from midstream.models.model import ItemModel
+from midstream.models.model import ItemModel, best_of
 from midstream.models.top_n import top_n
 
 Removed = Literal["seen", "last", "nothing"]
@@ -124,6 +124,8 @@ class RankingReport:
     """Acts learned before the last window."""
     items: int
     questions: int
+    without_history: int
+    """Questions of whom nothing is known: every model's list is that of the most popular items."""
     unknown: int
     """Right items that the model does not know; each counts as missed."""
     metrics: dict[str, Estimate]
@@ -145,6 +147,9 @@ class RankingReport:
 def judge(name: str, fit: Fit, data: ItemData, tasks: Sequence[Task], options: RankingOptions | None = None) -> Judged:
     """Fit a model on what each task learns, and rank all items for each of its questions.
 
+    Where nothing is known of who is asked about, no item model says anything, and the engine answers with what is
+    popular: so does every model here, and no order of rows decides.
+
     Args:
         name: Of the model, for the report.
         fit: Called once a task.
@@ -155,8 +160,16 @@ def judge(name: str, fit: Fit, data: ItemData, tasks: Sequence[Task], options: R
     Cost: a fit and a full ranking a task.
     """
     used = options or RankingOptions()
-    lists = [top_n(fit(task.learned), task.asked, used.k, removed_of(task.asked, data.removed)) for task in tasks]
+    lists = [_lists(fit(task.learned), task, data.removed, used.k) for task in tasks]
     return Judged(data, name, tasks, np.concatenate(lists), used)
+
+
+def _lists(model: ItemModel, task: Task, removed: Removed, k: int) -> Index:
+    """Return the best of a model for each question, and what is popular where nobody is known, (questions, k)."""
+    found = top_n(model, task.asked, k, removed_of(task.asked, removed))
+    popular = best_of(acted(task).astype(np.float32), k)
+    found[np.diff(task.asked.start) == 0] = np.pad(popular, (0, k - len(popular)), constant_values=-1)
+    return found
 
 
 def removed_of(asked: Histories, removed: Removed) -> Histories | None:
@@ -200,6 +213,7 @@ def report_of(judged: Judged) -> RankingReport:
         learned=len(tasks[-1].learned.histories.row),
         items=len(tasks[-1].learned.vocabulary),
         questions=len(judged.lists),
+        without_history=sum(int((np.diff(each.asked.start) == 0).sum()) for each in tasks),
         unknown=sum(int((each.wanted.item < 0).sum()) for each in tasks),
         metrics={name: estimate(each, judged.owner, options.resampling) for name, each in shown.items()},
         coverage=float(np.mean([coverage(lists, len(task.learned.vocabulary)) for task, lists in _by_task(judged)])),
@@ -271,18 +285,22 @@ def _variety(judged: Judged) -> dict[str, Values]:
 
 
 def _segments(judged: Judged) -> tuple[Segment, ...]:
-    """Return accuracy for new users and all others, and with tail items and all others asked for alone."""
+    """Return accuracy for new users and others, and with tail items, other known and unknown ones asked for alone."""
     options, tasks = judged.options, judged.tasks
     acts = np.concatenate([np.diff(each.asked.start) for each in tasks])
     everything = [each.wanted for each in tasks]
-    tails = [is_tail(each, options.tail_share)[each.wanted.item] & (each.wanted.item >= 0) for each in tasks]
+    known = [each.wanted.item >= 0 for each in tasks]
+    tails = [is_tail(each, options.tail_share)[each.wanted.item] for each in tasks]
+    tails = [each & there for each, there in zip(tails, known, strict=True)]
+    heads = [there & ~each for each, there in zip(tails, known, strict=True)]
     new = acts <= options.new_acts_max
     all_of = np.ones(len(acts), dtype=np.bool_)
     return (
         _segment(judged, f"new users (at most {options.new_acts_max} acts)", everything, new),
         _segment(judged, "other users", everything, ~new),
         _segment(judged, f"tail items (the last {options.tail_share:.0%} of acts)", _only(everything, tails), all_of),
-        _segment(judged, "other items", _only(everything, [~each for each in tails]), all_of),
+        _segment(judged, "other items", _only(everything, heads), all_of),
+        _segment(judged, "unknown items (in nothing learned)", _only(everything, [~each for each in known]), all_of),
     )
 
 

@@ -34,7 +34,8 @@ class Examples:
     weight: NDArray[np.float32]
     """How much a row counts, 0 or more, (n,)."""
     position: Index
-    """Place at which a row was shown, 0 = the first, -1 = unknown, (n,)."""
+    """Place at which a row was shown, 0 = the first, -1 = unknown, (n,); of candidates of a replay the place in the
+    order that would have been shown without the model."""
     propensity: NDArray[np.float32]
     """Probability with which it was shown, above 0 and at most 1; NaN = unknown, (n,)."""
 

@@ -1,6 +1,6 @@
 """What a fit is worth on acts that are newer than all that it was fitted on: every item ranked, none sampled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,22 +21,27 @@ ROW_K = 10
 METRICS = ("HR", "recall", "NDCG", "MRR")
 
 
-def validation_of(model: ItemModel, acts: Acts, first: int, history_acts_max: int) -> Mapping[str, float | None]:
+def validation_of(
+    model: ItemModel, acts: Acts, first: int, history_acts_max: int, *, by_session: bool = False
+) -> Mapping[str, float | None]:
     """Return the metrics of a fit on the acts before a log position, for those from there on.
 
     Asked is each history that has acts on both sides; right are the items that come after and that it had not before,
-    which may not be recommended. ``popular.…`` are those of the most popular items, for the same questions.
+    which may not be recommended. Hardly a session has acts on both sides: of histories of sessions asked is what came
+    before each act from there on, and right is the item of that act. ``popular.…`` are those of the most popular items,
+    for the same questions.
 
     Args:
         model: Fitted on the acts before ``first``.
         acts: All.
         first: Log position at which the questions begin.
         history_acts_max: Newest acts of each history.
+        by_session: Histories are those of sessions.
 
     Returns:
         Metric to value, ``questions`` among them; None = there is no question.
     """
-    asked, wanted = questions(acts, first, history_acts_max)
+    asked, wanted = (next_items if by_session else questions)(acts, first, history_acts_max)
     found: dict[str, float | None] = {"questions": float(len(asked))}
     popular = fit(acts.interactions(history_acts_max, first), PopularOptions())
     for prefix, each in (("", model), ("popular.", popular)):
@@ -52,21 +57,50 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
     before, whose = acts.histories(history_acts_max, stop=first)
     after, later = acts.histories(history_acts_max, first=first)
     place = np.minimum(np.searchsorted(whose, later), max(len(whose) - 1, 0))
-    asked: list[list[int]] = []
-    weights: list[list[float]] = []
+    asked: list[Histories] = []
     right: list[list[int]] = []
     known = np.flatnonzero(whose[place] == later) if len(whose) else np.empty(0, dtype=np.intp)
     for number in known[:: max(1, -(-len(known) // QUESTIONS_MAX))].tolist():
         own = before.part(int(place[number]), int(place[number]) + 1)
-        items: list[int] = own.row.tolist()
-        new = sorted(set(after.part(number, number + 1).row.tolist()).difference(items))
+        new = sorted(set(after.part(number, number + 1).row.tolist()).difference(own.row.tolist()))
         if new:
-            asked.append(items)
-            weights.append(own.weight.tolist())
+            asked.append(own)
             right.append(new)
-    made = Histories.of(asked)
-    flat = np.array([each for row in weights for each in row], dtype=np.float32)
-    return Histories(made.row, flat, made.start), Wanted.of(right)
+    return _joined(asked), Wanted.of(right)
+
+
+def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted]:
+    """Return what a session had before each of its acts from a log position on, and the item of that act.
+
+    What the session had before may not be recommended, so acts on that ask nothing.
+
+    Args:
+        acts: Of sessions.
+        first: Log position of the first act that is asked for.
+        history_acts_max: Newest acts that a question tells.
+    """
+    order = np.argsort(acts.owner, kind="stable")
+    owner, item, weight = acts.owner[order], acts.item[order], acts.weight[order]
+    _, begin, count = np.unique(owner, return_index=True, return_counts=True)
+    begins = np.repeat(begin, count)
+    at = np.flatnonzero((np.arange(len(order)) > begins) & (acts.position[order] >= first))
+    asked: list[Histories] = []
+    right: list[list[int]] = []
+    for number in at[:: max(1, -(-len(at) // QUESTIONS_MAX))].tolist():
+        before = slice(max(int(begins[number]), number - history_acts_max), number)
+        had = item[begins[number] : number]
+        if item[number] not in had:
+            asked.append(Histories(item[before], weight[before], np.array([0, number - before.start], dtype=np.int64)))
+            right.append([int(item[number])])
+    return _joined(asked), Wanted.of(right)
+
+
+def _joined(parts: Sequence[Histories]) -> Histories:
+    """Return histories of one each, one after another."""
+    start = np.concatenate([[0], np.cumsum([len(each.row) for each in parts])]).astype(np.int64)
+    row = np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)])
+    weight = np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)])
+    return Histories(row, weight, start)
 
 
 def row_validation_of(
@@ -75,7 +109,8 @@ def row_validation_of(
     """Return how well a model orders and tells apart rows that are later than all that it was fitted on.
 
     ``NDCG@10`` is the mean over the requests with a row of worth above 0, gains being what rows were worth;
-    ``served.NDCG@10`` is that of the order in which they were served, where that is known. Rows of equal scores are in
+    ``served.NDCG@10`` is that of the order in which they were served, where that is known, and of candidates of a
+    replay ``blend.NDCG@10`` that of the sources' blend, which answers without a model. Rows of equal scores are in
     no order: counted is the mean over all of theirs. ``AUC`` is the probability that a row worth more than 0 scores
     above one that was not, over all rows.
 
@@ -91,11 +126,12 @@ def row_validation_of(
     """
     score = model.score(later.values) if len(later) else np.empty(0, dtype=np.float32)
     is_known = bool((later.position >= 0).all()) and len(later) > 0
+    shown = "blend" if is_sampled else "served"
     found = {
         "requests": float(len(later.request_sizes)),
         "rows": float(len(later)),
         f"NDCG@{ROW_K}": _ndcg(later, score),
-        f"served.NDCG@{ROW_K}": _ndcg(later, -later.position.astype(np.float32)) if is_known else None,
+        f"{shown}.NDCG@{ROW_K}": _ndcg(later, -later.position.astype(np.float32)) if is_known else None,
         "AUC": _auc(score, later.label > 0, later.weight),
         "log_loss": _log_loss(score, later.label > 0, later.weight) if is_probability and len(later) else None,
     }
