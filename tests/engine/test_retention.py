@@ -28,10 +28,11 @@ from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings, encode_settings
-from midstream.testing.events import Stream, random_events, tiny_settings
+from midstream.testing.events import START_MS, Stream, random_events, served_body, tiny_settings
 
 LOG_ID = bytes(range(16))
 COUNT = 3_000
+HOUR_MS = 3_600_000
 WIDE = Stream(step_ms=9 * DAY_MS // COUNT, catalogue_share=0.3)
 """Nine days in so many events."""
 
@@ -147,6 +148,57 @@ def test_documents_outlive_a_cut_under_another_version(tmp_path: Path, events: E
             item_id = expected.vocabulary.item_id(index)
             if expected.vocabulary.in_catalogue[index]:
                 assert available[item_id] == bool(expected.items.available[index])
+
+
+def joined_settings() -> FoldSettings:
+    """Settings that hold each slate of ``slates`` for five days."""
+    limits = msgspec.structs.replace(
+        roomy().limits, outcome_slates_max=500, outcome_items_max=999, outcomes_waiting_max=500
+    )
+    return msgspec.structs.replace(roomy(), limits=limits, outcome_window=Duration("5d"))
+
+
+def slates() -> list[Event]:
+    """Return nine days in which each hour somebody is served, and two days later acts on what it was, if not twice."""
+    found: list[tuple[int, Event]] = []
+    for number in range(9 * 24):
+        request, time_ms = f"r{number}", START_MS + number * HOUR_MS
+        body = served_body(request, ["a", "b"])
+        found.append((time_ms, Event(Kind.SERVED, request_id=request, body=body)))
+        seen = Event(Kind.IMPRESSION, request_id=request, item_id="a", event_id=f"seen-{number}")
+        found.append((time_ms + HOUR_MS // 2, seen))
+        act = Event(Kind.INTERACTION, action="view", request_id=request, item_id="b", event_id=f"act-{number}")
+        found.append((time_ms + 2 * DAY_MS + 1, act))
+    found = sorted((each for each in found if each[0] < START_MS + 9 * DAY_MS), key=lambda each: each[0])
+    return [event._replace(log_time_ms=time_ms) for time_ms, event in found]
+
+
+def test_slates_outlive_a_cut_and_begin_at_it_under_another_version(tmp_path: Path) -> None:
+    """The state does not notice that served events are gone. Another one, which begins with documents, counts from the
+    cut on: an act on an older slate is of a request that it does not know, and each outcome comes to one end.
+    """
+    events = slates()
+    whole = Fold(joined_settings())
+    whole.apply(LogPosition(0), build(events))
+    data = with_log(tmp_path, build(events))
+    begin = ordered(data, joined_settings(), 1, 4).begin
+    fold = state_of(data, joined_settings())
+    assert begin > 0
+    held = [int(position) for some in fold.outcomes.held() for position in some.slate["log_position"].tolist()]
+    assert min(held) < begin < max(held)
+    assert fold.outcomes.totals == whole.outcomes.totals
+    assert fold.outcomes.totals["outcome_unattributed"] == 0
+    assert fold.digest() == whole.digest()
+    late = state_of(data, other(joined_settings()))
+    served = {event.request_id for event in events[begin:] if event.kind == Kind.SERVED}
+    outcomes = [event.request_id for event in events[begin:] if event.kind != Kind.SERVED]
+    known = sum(request in served for request in outcomes)
+    totals = late.outcomes.totals
+    assert 0 < known < len(outcomes)
+    assert totals["outcome_joined"] == known
+    assert totals["outcome_unattributed"] + late.outcomes.waiting_count == len(outcomes) - known
+    assert sum(each.slates for each in late.outcomes.counts()) == len(served)
+    assert late.digest() == state_of(data, other(joined_settings())).digest()
 
 
 def test_never_more_events_than_places(events: EventBatch) -> None:
