@@ -417,7 +417,7 @@ def test_import_options_reach_the_file(tmp_path, run):
 
 def test_a_bug_is_not_hidden(monkeypatch):
     """What is no expected failure comes out as it is."""
-    monkeypatch.setitem(sys.modules, "midstream.app.feature_views", None)
+    monkeypatch.setitem(sys.modules, "midstream.app.memory", None)
     with pytest.raises(ImportError):
         main(["size"])
 

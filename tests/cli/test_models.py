@@ -8,11 +8,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from midstream.app.models import registry_of
-from midstream.app.running import open_shop
+from midstream.app.models import promote, registry_of
+from midstream.app.running import config_of, open_shop
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
-from midstream.testing.models import publish_chain, publish_linear, write_folder, write_ranked
+from midstream.testing.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
 
 
 @pytest.fixture
@@ -96,6 +96,31 @@ def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, m
             problem = json.loads(refused.read())
         assert (caught.value.code, problem["type"]) == (409, "urn:midstream:model-refused")
         assert problem["pointer"] == "$.placements.home.scorers[0].name"
+
+
+def test_size_lists_models_below_the_tables(tmp_path: Path, capfd) -> None:
+    """What the champion's manifest says, and twice the maximum; a shadow takes nothing, a damaged one 0."""
+    write_folder(tmp_path)
+    (tmp_path / "midstream.toml").write_text(
+        f"[registry]\nversion_bytes_max = 5_000_000\n{CONFIG}[[models]]\nname = 'other'\nkind = 'als'\n"
+    )
+    registry = registry_of(tmp_path)
+    first, second = publish_chain(registry, 1), publish_chain(registry, 2, items=20)
+    promote(tmp_path, config_of(tmp_path), "near", first)
+    promote(tmp_path, config_of(tmp_path), "near", second, "shadow")
+
+    def sizes():
+        with pytest.raises(SystemExit):
+            main(["size", "--json", "-f", str(tmp_path)])
+        return json.loads(capfd.readouterr().out)
+
+    found = sizes()
+    assert list(found)[-3:] == ["all tables", "models.near", "models.other"]
+    size = sum(each.stat().st_size for each in (registry.folder / "near" / first).glob("*.npy"))
+    assert found["models.near"] == {"bytes_now": size, "bytes_max": 10_000_000}
+    assert found["models.other"] == {"bytes_now": 0, "bytes_max": 10_000_000}
+    (registry.folder / "near" / first / "manifest.json").write_bytes(b"{}")
+    assert sizes()["models.near"]["bytes_now"] == 0
 
 
 def test_versions_are_carried_elsewhere(tmp_path: Path, models) -> None:

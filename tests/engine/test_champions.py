@@ -10,7 +10,7 @@ import pytest
 from midstream.app.inspection import LogView, state_of
 from midstream.app.models import registry_of
 from midstream.app.running import config_of
-from midstream.core.errors import ArtifactInvalid, ConfigInvalid, MidstreamError, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
@@ -216,6 +216,30 @@ def test_challengers_and_shadows_are_verified_and_answer_nobody(folder: Path) ->
         assert running.champions.standing("near").warm == ""
 
     run_folder(folder, again)
+
+
+def test_a_version_of_more_bytes_than_the_file_says_is_refused(folder: Path) -> None:
+    """At a promotion and at a start, as any other that is refused."""
+    small, large = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2, items=40_000)
+    assert registry_of(folder).manifest("near", large).bytes > 1 << 20
+
+    async def promote(running: Running) -> None:
+        await running.champions.promote("near", small)
+        await running.champions.promote("near", large)
+
+    run_folder(folder, promote)
+    file = folder / "midstream.toml"
+    file.write_text(f"[registry]\nversion_bytes_max = 1_048_576\n{file.read_text()}")
+
+    async def work(running: Running) -> None:
+        assert running.champions.versions == {"near": small}
+        with pytest.raises(ArtifactTooLarge):
+            await running.champions.promote("near", large)
+        assert running.champions.versions == {"near": small}
+        assert f"{large}: ArtifactTooLarge" in running.engine.health().reason
+        assert 'midstream_model_refusals_total{model="near"} 2.0' in running.engine.metrics.text().decode()
+
+    run_folder(folder, work)
 
 
 def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:

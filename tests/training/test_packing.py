@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from midstream.core.errors import ArtifactInvalid, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.models.artifact import MANIFEST
 from midstream.testing.models import publish_chain
 from midstream.training import packing
@@ -182,6 +182,19 @@ def test_what_the_disk_has_no_room_for_is_not_begun(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="are free"):
             import_version(there, tmp_path / "a.tar")
         assert list(there.folder.rglob("*")) == []
+
+
+def test_a_version_of_more_bytes_than_may_be_is_not_taken_in(tmp_path: Path) -> None:
+    """The manifest says so before anything else is written."""
+    here = Registry(tmp_path / "here")
+    version = publish_chain(here, 2)
+    export_version(here, "near", version, tmp_path / "a.tar")
+    size = here.manifest("near", version).bytes
+    there = Registry(tmp_path / "there", size - 1)
+    with pytest.raises(ArtifactTooLarge, match="version_bytes_max"):
+        import_version(there, tmp_path / "a.tar")
+    assert list(there.folder.rglob("*")) == []
+    assert import_version(Registry(there.folder, size), tmp_path / "a.tar") == ("near", version)
 
 
 def test_what_a_killed_import_left_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from midstream.core.errors import ArtifactInvalid, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.models.artifact import Content, Draft, read_manifest
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
@@ -101,6 +101,28 @@ def test_a_version_that_does_not_answer_as_it_should_is_not_published(tmp_path: 
     with pytest.raises(ArtifactInvalid, match="NaN"):
         registry.publish(draft, broken)
     assert registry.versions("near") == [first]
+
+
+def test_a_version_of_more_bytes_than_may_be_is_neither_written_nor_read(tmp_path: Path) -> None:
+    """It is named with both numbers; its manifest is still shown, and no array of it is opened."""
+    registry = Registry(tmp_path / "models")
+    version = published(registry)
+    size = registry.manifest("near", version).bytes
+    assert Registry(registry.folder, size).load("near", version).version == version
+    small = Registry(registry.folder, size - 1)
+    (registry.folder / "near" / version / "weight.npy").unlink()
+    with pytest.raises(ArtifactTooLarge, match=f"{size:,} bytes.*version_bytes_max is {size - 1:,}"):
+        small.read("near", version)
+    with pytest.raises(ArtifactTooLarge):
+        small.load("near", version)
+    assert small.manifest("near", version).bytes == size
+    with pytest.raises(ArtifactTooLarge, match="far"):
+        published(Registry(registry.folder, 100), "far")
+    assert not (registry.folder / "far").exists()
+    with pytest.raises(ArtifactTooLarge):
+        # The numbers alone would find room, and the heads of their files do not.
+        published(Registry(registry.folder, size - 500), "far")
+    assert registry.versions("far") == []
 
 
 def test_a_version_that_lies_with_another_model_is_refused(tmp_path: Path) -> None:

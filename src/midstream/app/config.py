@@ -32,6 +32,7 @@ from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.settings import EventType, FoldSettings, Limits, UnknownItems
+from midstream.training.registry import VERSION_BYTES_MAX
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
@@ -127,6 +128,12 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
 
 
+class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[registry]``."""
+
+    version_bytes_max: int = VERSION_BYTES_MAX
+
+
 class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[monitoring]``."""
 
@@ -189,6 +196,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: HistorySection = HistorySection()
     snapshots: SnapshotsSection = SnapshotsSection()
     server: ServerOptions = ServerOptions()
+    registry: RegistrySection = RegistrySection()
     monitoring: MonitoringSection = MonitoringSection()
     features: tuple[AnyFeature, ...] = ()
     tables: tuple[Table, ...] = ()

@@ -1,6 +1,6 @@
 """What is known of the declared features of a folder, from its log alone: beside a running server, changing nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.running import Outside
-from midstream.app.wiring import declarations, plans
+from midstream.app.wiring import plans
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Index, Models, Moment, Query, TimestampMs
@@ -66,17 +66,6 @@ def size_features(folder: Path, config: Config) -> Sized:
     now = fold.sizes()["cells"].bytes_now + sum(each.bytes_now for each in tables)
     full = sizes_max(fold.settings)["cells"] + sum(each.bytes_max for each in tables)
     return Sized(tuple(views_of(fold, made, Outside().clock())), now, full)
-
-
-def table_sizes(folder: Path, config: Config) -> Mapping[str, Size]:
-    """Return the memory of each table of the state, and of each from outside, called ``tables.NAME``, by name.
-
-    Raises:
-        ConfigInvalid: A table from outside cannot be read.
-        LogDamaged: The log cannot be trusted.
-    """
-    outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, folder).tables}
-    return {**_state(folder, config).sizes(), **outside}
 
 
 def outside_size(table: ExternalTable) -> Size:

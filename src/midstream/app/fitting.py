@@ -106,7 +106,7 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
             version; nothing was published.
     """
     model = model_named(fitting.config, fitting.name)
-    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models)
+    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models, fitting.config.registry.version_bytes_max)
     next_number(registry.folder / model.name)  # an hour is not spent on what can have no name
     work = _fit_rows if model.kind in ROW_KINDS else _fit_items
     log = LogView(fitting.folder)

@@ -126,7 +126,7 @@ async def follow(order: Order) -> None:
     service = service_of(Path(order.folder), config, decode_settings(order.settings))
     forwarding = _forwarding(inside)
     engine = _open(data, service, board, forwarding)
-    Champions(engine, Registry(data.models)).follow(order.models)
+    Champions(engine, Registry(data.models, config.registry.version_bytes_max)).follow(order.models)
     place: Place | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
     place = Place(order, board, engine, following)

@@ -19,7 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
-SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "monitoring")
+SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "registry", "monitoring")
 """Read when a folder is opened, and not again."""
 
 

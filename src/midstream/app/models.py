@@ -10,7 +10,7 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
-from midstream.app.running import DATA_NAME, open_running
+from midstream.app.running import DATA_NAME, config_of, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, StoreUnavailable
 from midstream.engine.folder import DataFolder
@@ -25,8 +25,12 @@ ANSWER_S_MAX = 600.0
 
 
 def registry_of(folder: Path) -> Registry:
-    """Return the registry of a folder."""
-    return Registry(DataFolder(folder / DATA_NAME).models)
+    """Return the registry of a folder, with the maximum of its configuration.
+
+    Raises:
+        ConfigInvalid: The file cannot be read.
+    """
+    return Registry(DataFolder(folder / DATA_NAME).models, config_of(folder).registry.version_bytes_max)
 
 
 def list_models(folder: Path, config: Config) -> Sequence[ModelView]:

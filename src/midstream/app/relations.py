@@ -94,6 +94,9 @@ EVIDENCE_MIN = 0.001
 """With 0 an item without pairs would have no weights to mix."""
 KEEP_MS_MAX = 36_500 * 86_400_000
 """100 years."""
+VERSION_BYTES = (1 << 20, 1 << 40)
+"""Of a version of a model: from what a small one has to what no machine loads."""
+MODELS_PAGE = "docs/models.md"
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -125,6 +128,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
         yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
+    yield from within("$.registry.version_bytes_max", config.registry.version_bytes_max, *VERSION_BYTES, MODELS_PAGE)
     yield from _segment(config.trending.segment)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:

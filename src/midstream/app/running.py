@@ -142,7 +142,7 @@ def open_running(
     instead = "" if chosen.wanted is None else chosen.wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    champions = Champions(engine, Registry(data.models))
+    champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
     champions.begin()
     return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, chosen.wanted)
 

@@ -137,6 +137,10 @@ item with available = false is not served.""",
             "stop_wait_max": "Time for requests in flight when the server stops.",
         },
     ),
+    "registry": (
+        "Versions of models (docs/models.md).",
+        {"version_bytes_max": "Bytes of one; three of a model are in memory while it is promoted."},
+    ),
     "monitoring": (
         "What is watched while it runs.",
         {

@@ -50,7 +50,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         start=version_of(folder, config, name, start) if start else "",
         beside_server=read_address(data.root) is not None,
     )
-    registry = Registry(data.models)
+    registry = Registry(data.models, config.registry.version_bytes_max)
     registry.clean()
     try:
         ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))

@@ -1,4 +1,4 @@
-"""``midstream size``: the memory of each table, now and at its maximum."""
+"""``midstream size``: the memory of each table and each model, now and at its maximum."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ app = typer.Typer()
 
 @app.command("size")
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print the memory of each table.
+    """Print the memory of each table and each model.
 
     As the log fills it now, and at the maxima of midstream.toml.
     """
@@ -24,11 +24,14 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def sizes_of(folder: Path) -> dict[str, dict[str, int]]:
-    """Return the bytes of each table and of all, by name."""
-    from midstream.app.feature_views import table_sizes
+    """Return the bytes of each table, of all tables, and of each model, by name."""
+    from midstream.app.memory import memory_of
     from midstream.app.running import config_of
 
-    sizes = table_sizes(folder, config_of(folder))
-    found = {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
-    total = {key: sum(each[key] for each in found.values()) for key in ("bytes_now", "bytes_max")}
-    return {**found, "all tables": total}
+    memory = memory_of(folder, config_of(folder))
+    tables, models = (
+        {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
+        for sizes in (memory.tables, memory.models)
+    )
+    total = {key: sum(each[key] for each in tables.values()) for key in ("bytes_now", "bytes_max")}
+    return {**tables, "all tables": total, **models}

@@ -39,6 +39,10 @@ class ArtifactInvalid(MidstreamError):
     """Files of a model that are damaged, or not what their manifest says; the version in service stays."""
 
 
+class ArtifactTooLarge(ArtifactInvalid):
+    """A version of a model with more bytes than may be; nothing was read of it, and the version in service stays."""
+
+
 class FitStopped(MidstreamError):
     """A training was asked to stop, or came to the end of its time or memory; nothing was published."""
 

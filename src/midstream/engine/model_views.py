@@ -111,7 +111,7 @@ def _facts(manifest: Manifest) -> Mapping[str, object]:
         **{f"option {name}": value for name, value in manifest.options.items()},
         "kind": manifest.kind,
         "events": f"{window.first} to {window.end}",
-        "bytes": sum(each.bytes for each in manifest.files.values()),
+        "bytes": manifest.bytes,
         "config": manifest.config_hash,
         "code": manifest.code_version,
     }
@@ -133,5 +133,4 @@ def _version(registry: Registry, name: str, version: str, aliases: tuple[str, ..
         told = registry.manifest(name, version)
     except (ArtifactInvalid, NotFound) as error:
         return VersionView(version, aliases, "", 0, 0, {}, str(error))
-    size = sum(each.bytes for each in told.files.values())
-    return VersionView(version, aliases, told.kind, told.made_ms, size, told.metrics, "")
+    return VersionView(version, aliases, told.kind, told.made_ms, told.bytes, told.metrics, "")

@@ -124,6 +124,11 @@ class Manifest(Draft, frozen=True, forbid_unknown_fields=True, kw_only=True):
     files: dict[str, ArtifactFile]
     """By name, all but the manifest."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(each.bytes for each in self.files.values())
+
 
 class _Schema(msgspec.Struct):
     """What is read first of a manifest of whatever release."""
@@ -153,7 +158,7 @@ class Artifact:
     @property
     def bytes(self) -> int:
         """Bytes of all files but the manifest."""
-        return sum(each.bytes for each in self.manifest.files.values())
+        return self.manifest.bytes
 
 
 def write_artifact(folder: Path, draft: Draft, content: Content) -> str:

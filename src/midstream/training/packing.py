@@ -86,6 +86,7 @@ def import_version(registry: Registry, source: Path) -> tuple[str, str]:
     A version that is there already stays as it is; one that is damaged is replaced by what arrived.
 
     Raises:
+        ArtifactTooLarge: Its manifest names more bytes than may be; nothing stays.
         ArtifactInvalid: It is no version, a damaged one, or does not answer its golden questions; nothing stays.
         ExtraMissing: A library that reads its kind is not installed; nothing stays.
         OSError: The disk, also where it would leave less than ``FREE_BYTES_MIN`` free; nothing stays.
@@ -95,7 +96,7 @@ def import_version(registry: Registry, source: Path) -> tuple[str, str]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        name, version = _unpack(source, temporary)
+        name, version = _unpack(registry, source, temporary)
         answering(read_artifact(temporary / name / version))
         (registry.folder / name).mkdir(exist_ok=True)
         with locked(registry.folder / name):
@@ -119,7 +120,7 @@ def _is_there(registry: Registry, name: str, version: str) -> bool:
     return True
 
 
-def _unpack(source: Path, target: Path) -> tuple[str, str]:
+def _unpack(registry: Registry, source: Path, target: Path) -> tuple[str, str]:
     """Write the files of a tar, each synced; return the model's name and the version.
 
     Raises:
@@ -130,6 +131,7 @@ def _unpack(source: Path, target: Path) -> tuple[str, str]:
         with source.open("rb") as file, tarfile.open(fileobj=cast("BinaryIO", _Bounded(file)), mode="r:") as tar:
             entries = iter(tar)
             name, version, manifest = _begun(source, tar, entries, target)
+            registry.require_size(version, manifest.bytes)
             folder, missing = target / name / version, set(manifest.files)
             for entry in entries:
                 each = entry.name.removeprefix(f"{name}/{version}/")
@@ -167,7 +169,7 @@ def _begun(
     if manifest.number > IMPORTED_NUMBER_MAX:
         message = f"{source.name}: {version} has a number above {IMPORTED_NUMBER_MAX}: few could follow it"
         raise ArtifactInvalid(message)
-    wanted, free = sum(each.bytes for each in manifest.files.values()), shutil.disk_usage(target).free
+    wanted, free = manifest.bytes, shutil.disk_usage(target).free
     if wanted + FREE_BYTES_MIN > free:
         message = f"it takes {wanted:,} bytes, {free:,} are free and {FREE_BYTES_MIN:,} stay so"
         raise OSError(errno.ENOSPC, message, str(source))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from midstream.core.errors import ArtifactInvalid, MidstreamError, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
 from midstream.models.artifact import (
     MANIFEST,
     NAME,
@@ -34,6 +34,10 @@ from midstream.state.hashing import id_hash
 
 HASHES_CHECKED = 256
 """Of a vocabulary, evenly spread: another function differs in each, and SHA-256 says that none was changed since."""
+VERSION_BYTES_MAX = 2 << 30
+"""Of a version, unless the configuration says otherwise. Beside the one that answers there are the one before it, and
+one that is being loaded: three times as much while a model of this size is promoted. 200,000 items with 500 weights
+each, the largest there is by default, are 0.8 GB."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 """Of a version, as people type it."""
 ARRIVING = ".arriving-"
@@ -58,6 +62,8 @@ class Registry:
 
     folder: Path
     """Need not be there until something is published."""
+    bytes_max: int = VERSION_BYTES_MAX
+    """Of all files of a version: more is neither written, taken in nor loaded."""
 
     def publish(self, draft: Draft, content: Content) -> str:
         """Write a new version, read it again and ask it its golden questions; return its name.
@@ -67,10 +73,13 @@ class Registry:
             content: Of ``models.golden``: arrays, vocabulary and golden answers.
 
         Raises:
+            ArtifactTooLarge: It has more bytes than may be; nothing was written.
             ArtifactInvalid: It cannot be written, or what was written does not answer as it should; nothing stays.
             ExtraMissing: What reads its kind is not installed; nothing stays.
             OSError: The disk; nothing stays.
         """
+        size = sum(each.nbytes for each in content.arrays.values()) + sum(map(len, content.files.values()))
+        self.require_size(draft.name, size)
         version = write_artifact(self.folder / draft.name, draft, content)
         try:
             self.load(draft.name, version)
@@ -148,14 +157,31 @@ class Registry:
                 found.append(error)
         return found
 
+    def require_size(self, what: str, size: int) -> None:
+        """Refuse a version of more bytes than may be.
+
+        Args:
+            what: Which it is, for the message.
+            size: Bytes of all its files.
+
+        Raises:
+            ArtifactTooLarge: They are more.
+        """
+        if size > self.bytes_max:
+            most = f"[registry] version_bytes_max is {self.bytes_max:,}"
+            message = f"{what}: it has {size:,} bytes, {most}: make it smaller, or raise that"
+            raise ArtifactTooLarge(message)
+
     def read(self, name: str, version: str) -> Artifact:
         """Return a version of which every byte was verified.
 
         Raises:
             NotFound: It is not there.
+            ArtifactTooLarge: Its manifest names more bytes than may be; no other file was read.
             ArtifactInvalid: It is damaged, or of another model.
         """
         folder = self._there(name, version)
+        self.require_size(version, read_manifest(folder).bytes)
         artifact = read_artifact(folder)
         _named(artifact.manifest, name, folder)
         return artifact
@@ -165,6 +191,7 @@ class Registry:
 
         Raises:
             NotFound: It is not there.
+            ArtifactTooLarge: As ``read``.
             ArtifactInvalid: It is damaged, or not what it says, or its items have other hashes than here.
             ExtraMissing: A library that reads its kind is not installed.
         """
