@@ -2,9 +2,16 @@
 
 import pytest
 
-from midstream.app.evaluating import EvaluationOptions, evaluate_replay, fit_on_replay, write_fitted
+from midstream.app.evaluating import (
+    EvaluationOptions,
+    evaluate_learning,
+    evaluate_replay,
+    fit_on_replay,
+    write_fitted,
+)
 from midstream.app.reading import parse_config
 from midstream.app.running import CONFIG_NAME
+from midstream.cli.app import main
 from midstream.core.errors import Invalid
 
 START_MS = 1_700_000_000_000
@@ -74,3 +81,38 @@ def test_each_placement_has_a_file_of_its_own(data, tmp_path, monkeypatch):
     changed = config.replace('kind = "trending"', 'kind = "trending", half_life = "7d"')
     with pytest.raises(Invalid, match="Fitted with other options of trending"):
         fit_on_replay(data, parse_config(changed), tmp_path, EvaluationOptions(placement="a/b"), lambda _: None)
+
+
+def test_what_learning_on_is_worth_is_told_of_a_file(data):
+    """A frozen state, one that learns now and then, one that always does; of the source that is named."""
+    told = []
+    report = evaluate_learning(data, EvaluationOptions(source="covisitation"), 4, told.append)
+    assert [each.name for each in report.schedules] == ["frozen", "rolling", "test then learn"]
+    assert (report.rows, report.asked_from, report.windows) == (200, 100, 4)
+    assert sum(told) == 600
+    assert report.schedules[0].hit_rate_gain.mean == 0.0
+    with pytest.raises(Invalid, match='Nearest: "popular"'):
+        evaluate_learning(data, EvaluationOptions(source="popula"), 4, told.append)
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        (("next-item", "{data}", "--settings", "{folder}/chosen.json"), "the validation part is learned"),
+        (("replay", "{data}"), "nothing was chosen on these data"),
+        (("replay", "{data}", "--fit-blend", "-f", "{folder}"), "the validation part is learned"),
+        (("learning", "{data}", "--windows", "3"), "nothing was chosen on these data"),
+        (("model", "{data}", "popular", "--map", "user_id=user_id"), "the validation part is learned"),
+    ],
+)
+def test_every_report_says_what_it_can_be_compared_with(command, said, data, tmp_path, monkeypatch, capfd):
+    """Whether the last item may be recommended, and whether what was chosen on is learned."""
+    monkeypatch.chdir(tmp_path)
+    words = [each.format(data=data, folder=tmp_path) for each in command]
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", *words])
+    found = capfd.readouterr()
+    assert left.value.code == 0, found.err
+    text = " ".join(f"{found.out} {found.err}".split())
+    assert "the last item is never recommended" in text
+    assert said in text

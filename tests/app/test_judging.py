@@ -1,6 +1,8 @@
 """Models judged by a command: data, kind and options by name, settings from the validation part, a page of plots."""
 
 import csv
+import gzip
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -132,3 +134,24 @@ def test_what_is_wrong_is_named_before_anything_is_read(shop):
         judge_models(str(shop), "popular", JudgingOptions(protocol="random"), FILE, quiet)
     with pytest.raises(NotFound, match="nowhere"):
         judge_models("nowhere.csv", "popular", JudgingOptions(), FILE, quiet)
+
+
+def test_the_validation_item_is_learned_where_that_is_asked_for(tmp_path, monkeypatch):
+    """Settings stay those of the same questions; a protocol that learns it anyway has no such switch."""
+    folder = tmp_path / "amazon-beauty"
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    lines = [" ".join([str(user), *map(str, random.permutation(9)[:6] + 1)]) for user in range(40)]
+    (folder / "Beauty.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    sets = json.dumps({str(item + 1): [item % 3] for item in range(9)})
+    (folder / "Beauty_item2attributes.json.gz").write_bytes(gzip.compress(sets.encode()))
+    monkeypatch.setenv("MIDSTREAM_DATA", str(tmp_path))
+    options = JudgingOptions(k=3, folder=tmp_path, search_seconds=5.0, trials_max=2)
+    (without,) = judge_models("amazon-beauty", "popular", options, FILE, quiet).reports
+    told = replace(options, learn_validation=True, search_seconds=0.0)
+    (learned,) = judge_models("amazon-beauty", "popular", told, FILE, quiet).reports
+    assert (without.validation_learned, learned.validation_learned) == (False, True)
+    assert (without.learned, learned.learned) == (160, 200)
+    assert without.questions == learned.questions == 40
+    with pytest.raises(Invalid, match=r"(?s)--learn-validation.*is not under leave-one-out"):
+        judge_models("gowalla-lightgcn", "popular", told, FILE, quiet)

@@ -213,7 +213,7 @@ def test_ranges_are_told_as_the_replay_reads_them() -> None:
     assert range_text(ServedRange(0, None, 1_700_000_000_000, 1_800_000_000_000)) == "1700000000000..1800000000000"
 
 
-METRICS = ("NDCG@10", "served.NDCG@10", "AUC", "log_loss")
+METRICS = ("NDCG@10", "served.NDCG@10", "AUC", "log_loss", "ECE")
 
 
 class Column:
@@ -247,6 +247,8 @@ def test_metrics_of_rows_are_what_a_hand_counts() -> None:
     assert worst["log_loss"] is None
     expected = -np.mean(np.log([1 - 1e-15, 0.9, 0.2, 1 - 1e-15, 0.9]))
     assert best["log_loss"] == pytest.approx(expected, rel=1e-6)
+    # Predicted 0, 0.1, 0.2, 0, 0.1, of which 0.2 came true; 0.1 as float32 is above the edge of the first bin.
+    assert best["ECE"] == pytest.approx((2 * 0.0 + 2 * 0.1 + 0.8) / 5, rel=1e-6)
     assert (best["requests"], best["rows"]) == (2.0, 5.0)
     nothing = row_validation_of(Column(1.0), joined([], ("x",), 1))
     assert nothing["NDCG@10"] is None

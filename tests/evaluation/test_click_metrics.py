@@ -53,7 +53,34 @@ def test_bins_hold_every_row_once(rows, bins):
     label, score = np.array([row[0] for row in rows], dtype=np.bool_), np.array([row[1] for row in rows], dtype=float)
     found = reliability(label, score, bins)
     assert sum(each.count for each in found) == len(rows)
+    assert sum(each.weight for each in found) == len(rows)
     assert all(each.low - 1e-12 <= each.predicted <= each.high + 1e-12 for each in found if each.count)
     assert sum(each.count * each.observed for each in found if each.count) == pytest.approx(label.sum())
     if rows:
         assert 0.0 <= calibration_error(found) <= 1.0
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_values_are_those_of_scikit_learn(seed, is_weighted):
+    """To 1e-9 on random probabilities with ties, edges of bins and certainties among them, each row by its weight."""
+    theirs = pytest.importorskip("sklearn.metrics", reason='needs the extra "train": pip install "midstream[train]"')
+    curve = pytest.importorskip("sklearn.calibration").calibration_curve
+    random = np.random.default_rng(seed)
+    probability = np.round(random.random(4_000) ** 2, 2)
+    label = random.random(4_000) < 0.7 * probability
+    weight = random.uniform(0.0, 3.0, 4_000) if is_weighted else None
+    assert auc(label, probability, weight) == pytest.approx(
+        theirs.roc_auc_score(label, probability, sample_weight=weight), abs=1e-9
+    )
+    loss = float(np.average(log_losses(label, probability), weights=weight))
+    assert loss == pytest.approx(theirs.log_loss(label, probability, sample_weight=weight), abs=1e-9)
+    # Weights of whole numbers are so many rows, which is all that theirs takes.
+    copies = np.ones(4_000, dtype=np.int64) if weight is None else np.round(weight).astype(np.int64)
+    observed, predicted = curve(np.repeat(label, copies), np.repeat(probability, copies), n_bins=10)
+    ours = [each for each in reliability(label, probability, weight=copies.astype(np.float64)) if each.weight]
+    assert [each.observed for each in ours] == pytest.approx(observed.tolist(), abs=1e-9)
+    assert [each.predicted for each in ours] == pytest.approx(predicted.tolist(), abs=1e-9)
+    shares = np.array([each.weight for each in ours]) / copies.sum()
+    error = calibration_error(reliability(label, probability, weight=copies.astype(np.float64)))
+    assert error == pytest.approx(float(shares @ np.abs(observed - predicted)), abs=1e-9)

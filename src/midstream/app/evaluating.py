@@ -21,6 +21,7 @@ from midstream.evaluation.blend_report import BlendReport, Contest, fit_next_ite
 from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, NextItemData, data_folder, of_file
 from midstream.evaluation.importing import DATA_SETTINGS
 from midstream.evaluation.interactions import Interactions, by_time, with_sessions
+from midstream.evaluation.learning import LearningReport, run_learning
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
 from midstream.evaluation.search import COVISITATION_GRID, LEAVE_ONE_OUT_GRID, SESSION_KNN_GRID, Grid
@@ -125,6 +126,31 @@ def evaluate_replay(
         methods[f"placement {each.name}"] = asking_plan(found[each.name], failures[each.name])
     told = ReplayOptions(fold=_fold(config), rows_max=options.rows_max, repeat=options.repeat, advance=advance)
     return run_replay(Path(name).name, read_acts(name, options), methods, told), failures
+
+
+def evaluate_learning(
+    name: str, options: EvaluationOptions, windows: int, advance: Callable[[int], None]
+) -> LearningReport:
+    """Ask a source about the second half of a data set with a state that is frozen, learns now and then, or always.
+
+    Args:
+        name: Of a known data set, or a file.
+        options: Of a file; and the source, with its default options.
+        windows: Into how many the second half is cut.
+        advance: Told how many rows were replayed since it was last told; three times all of them.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit, or there is no such source.
+    """
+    sources: dict[str, Source] = {"popular": Popular(), **{each: source for each, (source, _) in SEARCHED.items()}}
+    if options.source not in sources:
+        came = f"{options.source!r} is not asked.{nearest(options.source, sources)}"
+        raise Invalid((Fault("--source", came, ", ".join(sources), _PAGE),))
+    told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
+    return run_learning(
+        Path(name).name, read_acts(name, options), asking_source(sources[options.source]), windows, told
+    )
 
 
 def fit_on_next_item(

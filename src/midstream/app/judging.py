@@ -23,7 +23,7 @@ from midstream.evaluation.full_ranking import (
     worth_of,
 )
 from midstream.evaluation.interactions import Interactions as Acts
-from midstream.evaluation.item_data import ITEM_SETS, rolling, temporal
+from midstream.evaluation.item_data import ITEM_SETS, WITH_VALIDATION, rolling, temporal
 from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Resampling
@@ -51,6 +51,8 @@ class JudgingOptions:
     protocol: str = "temporal"
     """Of ``PROTOCOLS``; known sets without times have their own."""
     k: int = 20
+    learn_validation: bool = False
+    """The validation item of leave-one-out is learned before the test; settings are chosen without it all the same."""
     search_seconds: float = 0.0
     """How long options are searched on the validation part; 0 = not at all."""
     trials_max: int = 50
@@ -110,7 +112,9 @@ def judge_models(
     kinds = {name: item_kind(name) for name in names}
     named = _named(kinds[kind_name], options.options)
     kinds[kind_name].decoded(named)
+    learned = _with_validation(data_name) if options.learn_validation else None
     data = _item_data(data_name, options, file)
+    tested = learned or data
     found = {name: _chosen(data, name, kind, options, tell) for name, kind in kinds.items()}
     told: list[dict[str, object]] = [dict(found[name]) for name in names]
     told[0].update(named)
@@ -119,12 +123,12 @@ def judge_models(
         for name, each in zip(names, told, strict=True)
     ]
     tell(f"{data.name}: reading what is learned and asked")
-    tasks = data.reporting()
+    tasks = tested.reporting()
     judged: list[Judged] = []
     for at, (name, settings) in enumerate(zip(names, chosen, strict=True)):
         tell(f"{data.name}: fitting {name} and ranking all items")
         shown = name if names.index(name) == at else f"{name} (settings)"
-        judged.append(judge(shown, _fit(kinds[name], settings), data, tasks, RankingOptions(k=options.k)))
+        judged.append(judge(shown, _fit(kinds[name], settings), tested, tasks, RankingOptions(k=options.k)))
     tell(f"{data.name}: intervals")
     return JudgedModels(
         tuple(report_of(each) for each in judged),
@@ -233,6 +237,18 @@ def question_of(data: ItemData, tasks: Sequence[Task], model: str, metric: str) 
             found.update(f"{each.dtype.str}{each.shape}".encode())
             found.update(np.ascontiguousarray(each).tobytes())
     return found.hexdigest()
+
+
+def _with_validation(name: str) -> ItemData:
+    """Return a set under leave-one-out with its validation items learned before the test.
+
+    Raises:
+        Invalid: Under its protocol they are learned anyway, or there are none.
+    """
+    if name not in WITH_VALIDATION:
+        right = "one of " + ", ".join(WITH_VALIDATION)
+        raise Invalid((Fault("--learn-validation", f"{name!r} is not under leave-one-out", right, _PAGE),))
+    return WITH_VALIDATION[name](known_folder(name))
 
 
 def _item_data(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:

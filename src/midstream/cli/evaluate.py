@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from midstream.app.evaluating import EvaluationOptions
     from midstream.app.judging import JudgedModels
     from midstream.evaluation.blend_report import BlendReport
+    from midstream.evaluation.learning import LearningReport
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
 
-    Report = TypeVar("Report", NextItemReport, ReplayReport, BlendReport, JudgedModels)
+    Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels)
     Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(help="Measure accuracy on data sets.")
@@ -91,6 +92,28 @@ def replay_command(
             say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
 
 
+@app.command("learning")
+def learning_command(
+    data: Data,
+    windows: Annotated[int, typer.Option(min=1, max=100, help="Into how many the second half is cut.")] = 5,
+    rows: Rows = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    source: Annotated[str, typer.Option("--source", help="session_knn, covisitation or popular.")] = "session_knn",
+    as_json: AsJson = False,
+) -> None:
+    """Ask about the second half with a state that is frozen, that learns now and then, and that always learns."""
+    from midstream.app.evaluating import EvaluationOptions, evaluate_learning
+    from midstream.app.import_columns import parse_pairs
+
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, source=source)
+    with progress() as bar:
+        task = bar.add_task("rows", total=None if rows is None else 3 * rows)
+        report = evaluate_learning(data, options, windows, lambda done: bar.advance(task, done))
+    show(report, print_learning, as_json=as_json)
+
+
 @app.command("model")
 def model_command(
     data: Data,
@@ -103,6 +126,9 @@ def model_command(
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
+    learn_validation: Annotated[
+        bool, typer.Option("--learn-validation", help="Leave-one-out: learn the validation item before the test.")
+    ] = False,
     folder: Folder = HERE,
     html: Annotated[Path | None, typer.Option(help="Write the report as one page with plots.")] = None,
     as_json: AsJson = False,
@@ -113,7 +139,9 @@ def model_command(
     from midstream.app.judging import JudgingOptions, judge_models, write_page
 
     named = parse_pairs(option or (), "--option")
-    options = JudgingOptions(named, against, protocol, k, search_seconds=search, folder=folder)
+    options = JudgingOptions(
+        named, against, protocol, k, search_seconds=search, folder=folder, learn_validation=learn_validation
+    )
     file = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
     with err.status("reading") as status:
         report = judge_models(data, kind, options, file, status.update)
@@ -138,6 +166,8 @@ def print_models(report: "JudgedModels") -> None:
     if report.differences:
         less = f"{reports[0].model} less {reports[1].model}"
         out.print(table_of(("figure", less), [(name, str(each)) for name, each in report.differences.items()]))
+    if first.without_history:
+        say(f"{first.without_history} questions of nobody known, answered by popularity whatever the model")
     say(switches(first))
 
 
@@ -163,6 +193,8 @@ def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *
 
 def print_blend(report: "BlendReport") -> None:
     """Print each part, the blend before and the fitted one, on the test part."""
+    from midstream.evaluation.switches import stated
+
     best = report.fit.best
     rows = [
         (each.name, str(each.hit_rate), str(each.mrr), str(each.hit_rate_difference), str(each.mrr_difference))
@@ -172,6 +204,7 @@ def print_blend(report: "BlendReport") -> None:
     less = f"less {report.best_part}"
     columns = ("part", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} {less}", f"MRR@{report.k} {less}")
     out.print(table_of(columns, rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
     weights = ", ".join(f"{name} = {weight:.4f}" for name, weight in best.weights.items())
     out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
 
@@ -190,6 +223,8 @@ def run_replay(
 
 def print_next_item(report: "NextItemReport") -> None:
     """Print figures with their intervals, and published lists beside."""
+    from midstream.evaluation.switches import stated
+
     rows = [
         (name, str(estimate))
         for name, estimate in (
@@ -205,10 +240,13 @@ def print_next_item(report: "NextItemReport") -> None:
         out.print(table_of(("published list", "HR, ours less theirs", "MRR"), beside))
     if report.empty:
         say(f"{report.empty} questions got no answer")
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
 
 
 def print_replay(report: "ReplayReport") -> None:
     """Print each method's figures, as a whole and over time."""
+    from midstream.evaluation.switches import stated
+
     rows = [
         (
             each.name,
@@ -220,3 +258,24 @@ def print_replay(report: "ReplayReport") -> None:
     ]
     title = f"{report.data}: {report.questions} of {report.rows} acts guessed before they were learned"
     out.print(table_of(("method", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} over time"), rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+
+
+def print_learning(report: "LearningReport") -> None:
+    """Print what each way of learning reached, and what it gained over the frozen state."""
+    from midstream.evaluation.switches import stated
+
+    rows = [
+        (
+            each.name,
+            str(each.hit_rate),
+            str(each.mrr),
+            str(each.hit_rate_gain),
+            " ".join(f"{part:.2f}" for part in each.hit_rate_by_window),
+        )
+        for each in report.schedules
+    ]
+    title = f"{report.data}: {report.questions} questions from row {report.asked_from} of {report.rows} on"
+    columns = ("the state", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} less frozen", "HR by window")
+    out.print(table_of(columns, rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))

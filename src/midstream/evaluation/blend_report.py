@@ -83,6 +83,10 @@ class BlendReport:
 
     data: str
     k: int
+    repeat: bool
+    """The last item may be recommended."""
+    validation_learned: bool
+    """What the weights were fitted on is learned before the test."""
     questions: int
     """Of the test part."""
     best_part: str
@@ -165,7 +169,7 @@ def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> 
 
     fit = _fit(data.name, contest, settings_path, lambda: part(data.choosing()))
     contest.say(f"{data.name}: answering the test part")
-    return _report(data.name, contest, fit, part(data.reporting()))
+    return _report(data.name, contest, fit, part(data.reporting()), validation_learned=data.validation_learned)
 
 
 def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: Path) -> BlendReport:
@@ -205,7 +209,7 @@ def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: P
 
     fit = _fit(name, contest, settings_path, lambda: part(rows.take(slice(0, border)), 0))
     contest.say(f"{name}: answering the rows after the first {border}")
-    return _report(name, contest, fit, part(rows, border))
+    return _report(name, contest, fit, part(rows, border), validation_learned=True)
 
 
 def _fit(name: str, contest: Contest, path: Path, validation: Callable[[], _Part]) -> FittedBlend:
@@ -261,7 +265,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "no source"
 
 
-def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part) -> BlendReport:
+def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part, *, validation_learned: bool) -> BlendReport:
     places = _Places(contest, {"blend before": contest.before, "blend": fit.best.blend})
     test.ask(np.arange(len(test.session)), places.add)
     ranks = places.ranks()
@@ -269,6 +273,8 @@ def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part) -> Blend
     return BlendReport(
         data=name,
         k=LIST_LENGTH,
+        repeat=contest.repeat,
+        validation_learned=validation_learned,
         questions=len(test.session),
         best_part=best_part,
         fit=fit,

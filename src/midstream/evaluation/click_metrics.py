@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from midstream.evaluation.metrics import Values
 
 Labels = NDArray[np.bool_]
+Real = NDArray[np.float32] | NDArray[np.float64]
 _LEAST = float(np.finfo(np.float64).eps)
 """Probabilities are taken to be this far from 0 and 1 at least, so that one certain mistake is not infinitely bad."""
 
@@ -23,46 +24,67 @@ class Bin:
     low: float
     high: float
     count: int
+    """Rows."""
+    weight: float
+    """What they count together."""
     predicted: float
     """Mean of the predictions; NaN when there is none."""
     observed: float
     """Share of the rows that came true; NaN when there is none."""
 
 
-def auc(label: Labels, score: Values) -> float:
+def auc(label: Labels, score: Real, weight: Real | None = None) -> float:
     """Return the probability that a row that came true has a higher score than one that did not; equal ones count half.
 
-    NaN where there are not both. Cost: a sort.
+    Args:
+        label: What came true, (n,).
+        score: (n,).
+        weight: What each row counts, (n,); None = 1.
+
+    Returns:
+        NaN where there are not both. Cost: a sort.
     """
-    true_count, count = int(label.sum()), len(label)
-    if true_count in {0, count}:
+    counts = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    true, false = float(counts[label].sum()), float(counts[~label].sum())
+    if not true or not false:
         return float("nan")
-    _, place, copies = np.unique(score, return_inverse=True, return_counts=True)
-    # Rows of one score share the mean of their ranks, from 1.
-    rank = (np.cumsum(copies) - (copies - 1) / 2)[place]
-    return float((rank[label].sum() - true_count * (true_count + 1) / 2) / (true_count * (count - true_count)))
+    values, place = np.unique(score, return_inverse=True)
+    of_true = np.bincount(place[label], counts[label], minlength=len(values))
+    of_false = np.bincount(place[~label], counts[~label], minlength=len(values))
+    below = np.cumsum(of_false) - of_false
+    return float((of_true * (below + of_false / 2)).sum() / (true * false))
 
 
-def log_losses(label: Labels, probability: Values) -> Values:
+def log_losses(label: Labels, probability: Real) -> Values:
     """Return -log of the probability given to what happened, (n,), natural logarithm: their mean is the log loss."""
-    inside = np.clip(probability, _LEAST, 1.0 - _LEAST)
+    inside = np.clip(probability.astype(np.float64), _LEAST, 1.0 - _LEAST)
     return np.asarray(-np.log(np.where(label, inside, 1.0 - inside)), dtype=np.float64)
 
 
-def reliability(label: Labels, probability: Values, bins: int = 10) -> tuple[Bin, ...]:
-    """Return bins of equal width from 0 to 1; 1 itself is in the last."""
-    number = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
-    count = np.bincount(number, minlength=bins)
-    known = np.where(count > 0, count, 1)
-    predicted = np.where(count > 0, np.bincount(number, probability, minlength=bins) / known, np.nan)
-    observed = np.where(count > 0, np.bincount(number, label, minlength=bins) / known, np.nan)
-    columns = zip(count.tolist(), predicted.tolist(), observed.tolist(), strict=True)
+def reliability(label: Labels, probability: Real, bins: int = 10, weight: Real | None = None) -> tuple[Bin, ...]:
+    """Return bins of equal width from 0 to 1, upper edges in the bin below; 0 itself is in the first.
+
+    Args:
+        label: What came true, (n,).
+        probability: That it would, (n,).
+        bins: How many.
+        weight: What each row counts in the means, (n,); None = 1.
+    """
+    exact = probability.astype(np.float64)
+    counts = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    number = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], exact)
+    total = np.bincount(number, counts, minlength=bins)
+    known = np.where(total > 0, total, 1.0)
+    predicted = np.where(total > 0, np.bincount(number, exact * counts, minlength=bins) / known, np.nan)
+    observed = np.where(total > 0, np.bincount(number, label * counts, minlength=bins) / known, np.nan)
+    found = (np.bincount(number, minlength=bins), total, predicted, observed)
+    columns = zip(*(each.tolist() for each in found), strict=True)
     return tuple(Bin(at / bins, (at + 1) / bins, *each) for at, each in enumerate(columns))
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Return the mean distance of predicted and observed, each bin by its rows: ECE. NaN when there are no rows."""
-    total = sum(each.count for each in bins)
-    if total == 0:
+    """Return the mean distance of predicted and observed, each bin by what its rows count: ECE. NaN without rows."""
+    total = sum(each.weight for each in bins)
+    if not total:
         return float("nan")
-    return sum(each.count * abs(each.predicted - each.observed) for each in bins if each.count) / total
+    return sum(each.weight * abs(each.predicted - each.observed) for each in bins if each.weight) / total

@@ -9,6 +9,7 @@ import gzip
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,16 +108,18 @@ def _histories(matrix: csr_matrix) -> Histories:
     return Histories(matrix.indices.astype(np.int32), matrix.data.astype(np.float32), matrix.indptr.astype(np.int64))
 
 
-def amazon_beauty(folder: Path) -> ItemData:
+def amazon_beauty(folder: Path, *, validation_learned: bool = False) -> ItemData:
     """Return reviews of beauty products, in ``folder/amazon-beauty``: 22,363 sequences over 12,101 items."""
     at = folder / "amazon-beauty"
-    return leave_one_out("amazon-beauty", at / "Beauty.txt.gz", at / "Beauty_item2attributes.json.gz")
+    path, attributes = at / "Beauty.txt.gz", at / "Beauty_item2attributes.json.gz"
+    return leave_one_out("amazon-beauty", path, attributes, validation_learned=validation_learned)
 
 
-def amazon_sports(folder: Path) -> ItemData:
+def amazon_sports(folder: Path, *, validation_learned: bool = False) -> ItemData:
     """Return reviews of sports goods, in ``folder/amazon-sports``: 35,598 sequences over 18,357 items."""
     at, name = folder / "amazon-sports", "Sports_and_Outdoors"
-    return leave_one_out("amazon-sports", at / f"{name}.txt.gz", at / f"{name}_item2attributes.json.gz")
+    path, attributes = at / f"{name}.txt.gz", at / f"{name}_item2attributes.json.gz"
+    return leave_one_out("amazon-sports", path, attributes, validation_learned=validation_learned)
 
 
 def leave_one_out(
@@ -317,3 +320,8 @@ ITEM_SETS: Mapping[str, Callable[[Path], ItemData]] = {
     "amazon-sports": amazon_sports,
 }
 """Known sets under the protocol of their published figures."""
+WITH_VALIDATION: Mapping[str, Callable[[Path], ItemData]] = {
+    "amazon-beauty": partial(amazon_beauty, validation_learned=True),
+    "amazon-sports": partial(amazon_sports, validation_learned=True),
+}
+"""Those under leave-one-out, with their validation items learned before the test."""

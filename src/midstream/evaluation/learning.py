@@ -40,6 +40,8 @@ class LearningReport:
     k: int
     repeat: bool
     """The last item may be recommended."""
+    validation_learned: bool | None
+    """None: nothing was chosen on these data."""
     rows: int
     asked_from: int
     questions: int
@@ -96,6 +98,7 @@ def run_learning(
         name,
         used.k,
         used.repeat,
+        None,
         len(rows),
         half,
         len(asked),

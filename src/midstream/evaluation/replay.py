@@ -104,6 +104,9 @@ class ReplayReport:
     data: str
     k: int
     repeat: bool
+    """The last item may be recommended."""
+    validation_learned: bool | None
+    """The rows that settings were chosen on, those before the first question, are learned; None = there are none."""
     rows: int
     asked_from: int
     """Number of the first row that may be guessed."""
@@ -145,6 +148,7 @@ def run_replay(
         data=name,
         k=used.k,
         repeat=used.repeat,
+        validation_learned=True if used.asked_from else None,
         rows=len(rows),
         asked_from=used.asked_from,
         questions=len(asked),

@@ -11,6 +11,7 @@ import numpy as np
 from midstream.evaluation.click_metrics import Bin
 from midstream.evaluation.full_ranking import RankingReport
 from midstream.evaluation.statistics import Difference
+from midstream.evaluation.switches import stated
 
 _WIDTH, _HEIGHT, _EDGE = 420, 260, 44
 _COLOURS = ("#1f6fb2", "#c4501b", "#3d8b37", "#7a4fa3")
@@ -82,9 +83,8 @@ def page(
 
 def switches(report: RankingReport) -> str:
     """Return in words what decides which figures a report can be compared with."""
-    allowed = "may be recommended" if report.last_item_allowed else "is never recommended"
-    learned = "is" if report.validation_learned else "is not"
-    return f"removed: {report.removed}; the last item {allowed}; the validation part {learned} learned"
+    said = stated(last_item_allowed=report.last_item_allowed, validation_learned=report.validation_learned)
+    return f"removed: {report.removed}; {said}"
 
 
 def _facts(report: RankingReport) -> str:
@@ -92,7 +92,8 @@ def _facts(report: RankingReport) -> str:
     text = (
         f"Protocol {report.protocol}, lists of {report.k} over all {report.items} items, none sampled. "
         f"{report.questions} questions; {report.learned} acts learned; {report.unknown} right items are not known "
-        f"to the model and count as missed. {switches(report)}. Intervals: 95 %, by bootstrap."
+        f"to the model and count as missed; {report.without_history} questions are of nobody known and answered by "
+        f"popularity. {switches(report)}. Intervals: 95 %, by bootstrap."
     )
     return f"<p>{escape(text)}</p>"
 

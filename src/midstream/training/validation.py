@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.evaluation.click_metrics import auc, calibration_error, log_losses, reliability
 from midstream.evaluation.list_metrics import ACCURACY, Wanted, hits_of
 from midstream.models.examples import Examples
 from midstream.models.histories import Histories
@@ -112,12 +113,13 @@ def row_validation_of(
     ``served.NDCG@10`` is that of the order in which they were served, where that is known, and of candidates of a
     replay ``blend.NDCG@10`` that of the sources' blend, which answers without a model. Rows of equal scores are in
     no order: counted is the mean over all of theirs. ``AUC`` is the probability that a row worth more than 0 scores
-    above one that was not, over all rows.
+    above one that was not, over all rows. ``log_loss`` and ``ECE``, the mean distance of predicted and observed over
+    ten bins of equal width, say whether probabilities are true, each row by its weight.
 
     Args:
         model: Fitted on earlier rows.
         later: What it is asked about.
-        is_probability: Whether scores are probabilities: ``log_loss`` is there.
+        is_probability: Whether scores are probabilities; else ``log_loss`` and ``ECE`` are None.
         is_sampled: Whether the rows are some of the candidates: ``sampled.NDCG@10`` and so on, since figures over all
             candidates are lower and may order models in another way.
 
@@ -126,14 +128,16 @@ def row_validation_of(
     """
     score = model.score(later.values) if len(later) else np.empty(0, dtype=np.float32)
     is_known = bool((later.position >= 0).all()) and len(later) > 0
+    is_good = later.label > 0
+    tells_apart = auc(is_good, score, later.weight)
     shown = "blend" if is_sampled else "served"
     found = {
         "requests": float(len(later.request_sizes)),
         "rows": float(len(later)),
         f"NDCG@{ROW_K}": _ndcg(later, score),
         f"{shown}.NDCG@{ROW_K}": _ndcg(later, -later.position.astype(np.float32)) if is_known else None,
-        "AUC": _auc(score, later.label > 0, later.weight),
-        "log_loss": _log_loss(score, later.label > 0, later.weight) if is_probability and len(later) else None,
+        "AUC": None if tells_apart != tells_apart else tells_apart,  # noqa: PLR0124  NaN
+        **(_calibration(is_good, score, later.weight) if is_probability else {"log_loss": None, "ECE": None}),
     }
     prefix = "sampled." if is_sampled else ""
     return {name if name in {"requests", "rows"} else prefix + name: value for name, value in found.items()}
@@ -160,19 +164,11 @@ def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _auc(score: NDArray[np.float32], is_good: NDArray[np.bool_], weight: NDArray[np.float32]) -> float | None:
-    """Return the weighted share of pairs of a good row and another in which the good one scores higher; ties half."""
-    good, bad = float(weight[is_good].sum()), float(weight[~is_good].sum())
-    if not good or not bad:
-        return None
-    values, place = np.unique(score, return_inverse=True)
-    of_good = np.bincount(place[is_good], weight[is_good], minlength=len(values))
-    of_bad = np.bincount(place[~is_good], weight[~is_good], minlength=len(values))
-    below = np.cumsum(of_bad) - of_bad
-    return float((of_good * (below + of_bad / 2)).sum() / (good * bad))
-
-
-def _log_loss(score: NDArray[np.float32], is_good: NDArray[np.bool_], weight: NDArray[np.float32]) -> float:
-    """Return the weighted mean of −log(probability of what came)."""
-    p = np.clip(np.where(is_good, score, 1.0 - score.astype(np.float64)), 1e-15, 1.0)
-    return float(-(np.log(p) * weight).sum() / weight.sum())
+def _calibration(
+    is_good: NDArray[np.bool_], probability: NDArray[np.float32], weight: NDArray[np.float32]
+) -> Mapping[str, float | None]:
+    """Return how true probabilities are; nothing of no rows."""
+    if not len(is_good):
+        return {"log_loss": None, "ECE": None}
+    losses = float(np.average(log_losses(is_good, probability), weights=weight))
+    return {"log_loss": losses, "ECE": calibration_error(reliability(is_good, probability, weight=weight))}
