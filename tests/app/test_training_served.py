@@ -19,6 +19,7 @@ KINDS = [
     ("ease", "rp3beta"),
     ("graph", "graph_filter"),
     ("sequence", "sasrec"),
+    ("two_tower", "two_tower"),
     ("hybrid", "blend"),
 ]
 OPTIONS = {
@@ -68,7 +69,7 @@ def by_model(shop: Shop, source: str, user: str) -> tuple[dict[str, str], str]:
 @pytest.mark.parametrize("source, kind", KINDS)
 def test_a_model_of_yesterday_answers_the_last_click(tmp_path: Path, source: str, kind: str) -> None:
     """Untrained it proposes nothing and fails nothing; promoted it is named; a new click changes it untrained."""
-    if kind == "sasrec":
+    if kind in {"sasrec", "two_tower"}:
         for each in ("torch", "onnx"):
             pytest.importorskip(each, reason='needs the extra "torch": pip install "midstream[torch]"')
     (tmp_path / "midstream.toml").write_text(toml(source, kind))

@@ -33,6 +33,7 @@ from midstream.models.sequence import Sequence
 from midstream.models.sequence_onnx import answering, exported
 from midstream.models.svd import Svd, SvdOptions, fit_ratings
 from midstream.models.trees import Trees
+from midstream.models.two_tower import TwoTower, TwoTowerOptions, fit_two_tower
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
@@ -181,6 +182,10 @@ def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watc
 
 def _fit_svd(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     return fit_ratings(interactions, msgspec.convert(options, SvdOptions, from_attributes=True), watch)[0]
+
+
+def _fit_two_tower(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+    return fit_two_tower(interactions, msgspec.convert(options, TwoTowerOptions, from_attributes=True), watch)
 
 
 def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
@@ -363,6 +368,12 @@ _SASREC_SPACE: Space = {
     "learning_rate": Range(3e-4, 3e-3, log=True),
     "epochs": Range(5, 100, log=True, whole=True),
 }
+_TWO_TOWER_SPACE: Space = {
+    "factors": (32, 64, 128),
+    "temperature": Range(0.03, 0.3, log=True),
+    "learning_rate": Range(3e-4, 1e-2, log=True),
+    "epochs": Range(5, 100, log=True, whole=True),
+}
 _SVD_SPACE: Space = {
     "factors": (20, 50, 100, 200),
     "regularization": Range(5e-3, 0.2, log=True),
@@ -382,6 +393,7 @@ ITEM_KINDS: Mapping[str, ItemKind] = {
     "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
     "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files, _sasrec_answering),
     "svd": ItemKind(SvdOptions, _fit_svd, Svd.restore, _SVD_SPACE),
+    "two_tower": ItemKind(TwoTowerOptions, _fit_two_tower, TwoTower.restore, _TWO_TOWER_SPACE),
 }
 """Name → kind."""
 

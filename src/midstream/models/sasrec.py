@@ -17,7 +17,8 @@ Model", IEEE Transactions on Neural Networks 19(4), 2008 (sampled softmax, corre
 recommenders: without it what is drawn often, because it is popular, is pushed down as often).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
@@ -189,17 +190,24 @@ def fit_sasrec(data: Interactions, options: SasrecOptions, watch: Watch = QUIET)
     if not len(windows.begin):
         came = f"{len(data.histories)} histories came, none of two acts or more."
         raise Invalid((Fault("histories", came, "Histories in which something follows something.", PAGE),))
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(options.threads)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
-            trained = _train(torch, data, windows, options, watch)
-    finally:
-        torch.set_num_threads(threads)
+    with seeded(torch, options.seed, options.threads):
+        trained = _train(torch, data, windows, options, watch)
     plain = {name: np.ascontiguousarray(trained[name].detach().numpy(), dtype=np.float32) for name in NAMES}
     watch.step("sequences", 1.0)
     return Sequence(data.vocabulary, Weights(**plain), options.heads)
+
+
+@contextmanager
+def seeded(torch: Any, seed: int, threads: int) -> Generator[None, None, None]:  # noqa: ANN401
+    """Let what is drawn hang on a seed, on so many threads; afterwards both are as they were."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def library() -> Any:  # noqa: ANN401  # the package is not there where types are checked
@@ -325,3 +333,20 @@ def drawn_loss(
     others = others.masked_fill(torch.from_numpy(rows[None, :] == wanted[:, None]), -torch.inf)
     scores = torch.cat([right, others], dim=1)
     return torch.nn.functional.cross_entropy(scores, torch.zeros(len(wanted), dtype=torch.int64))
+
+
+def shared_loss(torch: Any, users: Any, items: Any, wanted: NDArray[np.int64], probability: NDArray[np.float64]) -> Any:  # noqa: ANN401
+    """Return the mean cross-entropy of what is wanted among what is wanted for any in this step.
+
+    Args:
+        torch: The library.
+        users: Vectors, (n, d).
+        items: Vector of what each is wanted for, (n, d).
+        wanted: Row of each of these, (n,).
+        probability: How often each item of all is wanted; log of it is taken off, since it is among these as often.
+    """
+    same = wanted[:, None] == wanted[None, :]
+    np.fill_diagonal(same, val=False)  # what is right twice is no wrong answer
+    correction = torch.from_numpy(np.log(probability[wanted]).astype(np.float32))
+    scores = (users @ items.T - correction).masked_fill(torch.from_numpy(same), -torch.inf)
+    return torch.nn.functional.cross_entropy(scores, torch.arange(len(wanted)))
