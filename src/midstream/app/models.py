@@ -1,9 +1,12 @@
 """The models of a folder: read beside a server, changed through it where it has the folder open, else by ourselves."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import msgspec
@@ -12,14 +15,18 @@ from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.running import DATA_NAME, config_of, open_running
 from midstream.app.server_address import read_address
-from midstream.core.errors import Fault, FolderLocked, ModelUnfit, StoreUnavailable
+from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.model_views import ModelView, compared, model_view, model_views
 from midstream.engine.running import Running
+from midstream.integrations.mlflow import SCHEME, fetch
 from midstream.serving.problems import Problem
+from midstream.training.fetched import import_folder
 from midstream.training.packing import export_version, import_version
-from midstream.training.registry import Registry
+from midstream.training.registry import ARRIVING, Registry
 
+TAR_BYTES_MAX = 2 << 20
+"""What a tar of 1,000 files and a manifest have beside the bytes that the manifest names."""
 ANSWER_S_MAX = 600.0
 """A version of 10 GB is read and hashed before a server answers."""
 
@@ -102,13 +109,42 @@ def export_model(folder: Path, name: str, version: str, target: Path) -> str:
     return found
 
 
-def import_model(folder: Path, source: Path) -> tuple[str, str]:
-    """Take in a version from a tar file; return the model's name and the version. A server may have the folder open.
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What is imported, and as what."""
+
+    source: str
+    """A file of ``export_model``, a folder that holds a version, or a model of an MLflow registry (``models:/…``)."""
+    name: str = ""
+    """Of the model it becomes a version of; empty = the one that it has."""
+    inputs: tuple[str, ...] = ()
+    """Features that a model of LightGBM's reads, in its order; none = as its text names them."""
+    tracking: str = ""
+    """Address of MLflow's server; empty = as MLflow finds it."""
+
+
+def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
+    """Take in a version; return the model's name and the version. A server may have the folder open.
 
     Raises:
-        ArtifactInvalid: It is no version, or a damaged one.
+        NotFound: There is no such file, or no such model in the registry that is asked.
+        ArtifactInvalid: It is no version, or a damaged one, or one of more bytes than may be.
+        ExtraMissing: MLflow is not installed.
+        StoreUnavailable: The registry that is asked does not answer.
     """
-    return import_version(registry_of(folder), source)
+    registry = registry_of(folder)
+    if wanted.source.startswith(SCHEME):
+        registry.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=ARRIVING, suffix=f"-{os.getpid()}", dir=registry.folder) as fetched:
+            fetch(wanted.source, Path(fetched), registry.bytes_max + TAR_BYTES_MAX, wanted.tracking)
+            return import_folder(registry, Path(fetched), wanted.name, wanted.inputs, wanted.source)
+    source = Path(wanted.source)
+    if source.is_dir():
+        return import_folder(registry, source, wanted.name, wanted.inputs, wanted.source)
+    if not source.is_file():
+        message = f"{wanted.source} is no file, no folder, and no {SCHEME}name@alias"
+        raise NotFound(message)
+    return import_version(registry, source, wanted.name)
 
 
 class _Models(msgspec.Struct, frozen=True):

@@ -108,14 +108,22 @@ def export(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What models export wrote.")],
+    source: Annotated[
+        str, typer.Argument(help="What models export wrote, or models:/NAME@ALIAS of an MLflow registry.")
+    ],
+    name: Annotated[str, typer.Option(help="Model it becomes a version of; default: the one it says.")] = "",
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="A feature a LightGBM model reads; repeat.")
+    ] = None,
+    tracking: Annotated[str, typer.Option(help="Address of MLflow's server; default: as MLflow finds it.")] = "",
     folder: NewFolder = HERE,
 ) -> None:
     """Take in a version that models export wrote, verified; nothing is promoted."""
-    from midstream.app.models import import_model
+    from midstream.app.models import Import, import_model
 
-    name, version = import_model(folder, source)
-    out.print(f"{name} {version}", markup=False)
+    with err.status("verifying"):
+        taken, version = import_model(folder, Import(source, name, tuple(inputs or ()), tracking))
+    out.print(f"{taken} {version}", markup=False)
 
 
 def _print_model(found: "ModelView", *, as_json: bool) -> None:

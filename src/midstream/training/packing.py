@@ -10,9 +10,10 @@ import errno
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.models.artifact import (
@@ -20,6 +21,9 @@ from midstream.models.artifact import (
     MANIFEST_BYTES_MAX,
     NAME,
     VERSION,
+    Artifact,
+    Content,
+    Draft,
     Manifest,
     locked,
     read_artifact,
@@ -80,10 +84,15 @@ def export_version(registry: Registry, name: str, version: str, target: Path) ->
                 tar.addfile(told, content)
 
 
-def import_version(registry: Registry, source: Path) -> tuple[str, str]:
+def import_version(registry: Registry, source: Path, name: str = "") -> tuple[str, str]:
     """Take in a version from a tar file; return the model's name and the version.
 
     A version that is there already stays as it is; one that is damaged is replaced by what arrived.
+
+    Args:
+        registry: Where it goes.
+        source: What ``export_version`` wrote.
+        name: Of the model it becomes a version of, as ``take_in`` says; empty = the one it has.
 
     Raises:
         ArtifactTooLarge: Its manifest names more bytes than may be; nothing stays.
@@ -91,21 +100,77 @@ def import_version(registry: Registry, source: Path) -> tuple[str, str]:
         ExtraMissing: A library that reads its kind is not installed; nothing stays.
         OSError: The disk, also where it would leave less than ``FREE_BYTES_MIN`` free; nothing stays.
     """
+    return take_in(registry, lambda target: _unpack(registry, source, target), name)
+
+
+def take_in(registry: Registry, fill: Callable[[Path], tuple[str, str]], name: str = "") -> tuple[str, str]:
+    """Take in a version that arrives; return the model's name and the version.
+
+    Args:
+        registry: Where it goes.
+        fill: Writes ``<name>/<version>/`` with its files into a folder, and returns the two.
+        name: Of the model it becomes a version of, where that is another than it says of itself: then it is published
+            anew, with the next number, unless a version of the same files is there.
+
+    Raises:
+        MidstreamError: As ``fill`` raises; ``ArtifactInvalid`` where it is damaged or does not answer its golden
+            questions; nothing stays.
+        OSError: The disk; nothing stays.
+    """
     registry.clean()
     temporary = registry.folder / f"{ARRIVING}{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        name, version = _unpack(registry, source, temporary)
-        answering(read_artifact(temporary / name / version))
-        (registry.folder / name).mkdir(exist_ok=True)
-        with locked(registry.folder / name):
-            if not _is_there(registry, name, version):
-                (temporary / name / version).rename(registry.folder / name / version)
-        sync_folder(registry.folder / name)
+        own, version = fill(temporary)
+        artifact = read_artifact(temporary / own / version)
+        answering(artifact)
+        if name not in {"", own}:
+            return name, _renamed(registry, artifact, name)
+        (registry.folder / own).mkdir(exist_ok=True)
+        with locked(registry.folder / own):
+            if not _is_there(registry, own, version):
+                (temporary / own / version).rename(registry.folder / own / version)
+        sync_folder(registry.folder / own)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return name, version
+    return own, version
+
+
+def require_room(folder: Path, wanted: int, what: str) -> None:
+    """Refuse what would leave less than ``FREE_BYTES_MIN`` of a disk free.
+
+    Raises:
+        OSError: It would.
+    """
+    free = shutil.disk_usage(folder).free
+    if wanted + FREE_BYTES_MIN > free:
+        message = f"it takes {wanted:,} bytes, {free:,} are free and {FREE_BYTES_MIN:,} stay so"
+        raise OSError(errno.ENOSPC, message, what)
+
+
+def require_number(version: str, manifest: Manifest) -> None:
+    """Refuse a version from elsewhere whose number is so high that few could follow it.
+
+    Raises:
+        ArtifactInvalid: It is.
+    """
+    if manifest.number > IMPORTED_NUMBER_MAX:
+        message = f"{version} has a number above {IMPORTED_NUMBER_MAX}: few could follow it"
+        raise ArtifactInvalid(message)
+
+
+def _renamed(registry: Registry, artifact: Artifact, name: str) -> str:
+    """Publish what arrived as a version of another model, unless its files are those of one that is there."""
+    manifest = artifact.manifest
+    for version in registry.versions(name):
+        with suppress(ArtifactInvalid):
+            if registry.manifest(name, version).files == manifest.files:
+                registry.read(name, version)
+                return version
+    fields: dict[str, Any] = {each: getattr(manifest, each) for each in Draft.__struct_fields__}
+    fields["name"] = name
+    return registry.publish(Draft(**fields), Content(artifact.arrays, artifact.files))
 
 
 def _is_there(registry: Registry, name: str, version: str) -> bool:
@@ -166,13 +231,8 @@ def _begun(
     if manifest.name != name:
         message = f"{source.name}: it is a version of {manifest.name!r}, not of {name!r}"
         raise ArtifactInvalid(message)
-    if manifest.number > IMPORTED_NUMBER_MAX:
-        message = f"{source.name}: {version} has a number above {IMPORTED_NUMBER_MAX}: few could follow it"
-        raise ArtifactInvalid(message)
-    wanted, free = manifest.bytes, shutil.disk_usage(target).free
-    if wanted + FREE_BYTES_MIN > free:
-        message = f"it takes {wanted:,} bytes, {free:,} are free and {FREE_BYTES_MIN:,} stay so"
-        raise OSError(errno.ENOSPC, message, str(source))
+    require_number(version, manifest)
+    require_room(target, manifest.bytes, str(source))
     return name, version, manifest
 
 

@@ -1,0 +1,104 @@
+"""A version out of a folder that another registry of models gave: found, copied, and verified as any that arrives.
+
+Three things may be in such a folder: a tar that ``export_version`` wrote; the folder of a version, by its name, which
+is what its manifest is verified by, whatever else lies in it or beside it; or a model that LightGBM wrote as text,
+which becomes a version of the kind ``trees``. Nothing else is read: no pickle, no link, no file that a manifest does
+not name.
+"""
+
+import shutil
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from midstream.core.errors import ArtifactInvalid
+from midstream.models.artifact import MANIFEST, NAME, VERSION, Draft, read_manifest, sync_folder
+from midstream.models.golden import made_rows, row_content
+from midstream.models.trees import Trees
+from midstream.training.packing import import_version, require_number, require_room, take_in
+from midstream.training.registry import Registry
+
+FILES_MAX = 2_000
+"""Of a folder that is looked through: twice what a version has."""
+_TREES = b"tree\n"
+"""Begins what LightGBM writes."""
+
+
+def import_folder(
+    registry: Registry, folder: Path, name: str = "", inputs: Sequence[str] = (), source: str = ""
+) -> tuple[str, str]:
+    """Take in the one version that a folder holds; return the model's name and the version.
+
+    Args:
+        registry: Where it goes.
+        folder: What was fetched; left as it is.
+        name: Of the model it becomes a version of; empty = the one that the version has.
+        inputs: Of a model of LightGBM's, the features that it reads, in its order; none = as its text names them.
+        source: Where it came from; kept in the options of what has no manifest of ours.
+
+    Raises:
+        ArtifactTooLarge: It has more bytes than may be; nothing stays.
+        ArtifactInvalid: There is no version in it, or more than one; it is damaged or does not answer its golden
+            questions; a model of LightGBM's cannot be kept exactly, or no name was given for it. Nothing stays.
+        OSError: The disk; nothing stays.
+    """
+    there = list(islice(folder.rglob("*"), FILES_MAX + 1))
+    if len(there) > FILES_MAX:
+        message = f"{source or folder.name}: more than {FILES_MAX:,} files and folders are no model"
+        raise ArtifactInvalid(message)
+    files = sorted(path for path in there if path.is_file() and not path.is_symlink())
+    tars = [path for path in files if path.suffix == ".tar"]
+    manifests = [path for path in files if path.name == MANIFEST and VERSION.match(path.parent.name)]
+    if len(tars) + len(manifests) == 1:
+        if tars:
+            return import_version(registry, tars[0], name)
+        return take_in(registry, lambda target: _copied(registry, manifests[0].parent, target), name)
+    texts = [path for path in files if _is_text_of_trees(path)]
+    if len(tars) + len(manifests) or len(texts) != 1:
+        told = ", ".join(str(path.relative_to(folder)) for path in files[:5]) or "nothing"
+        right = "one tar of models export, one folder of a version by its name, or one text of LightGBM's"
+        message = f"{source or folder.name}: {right} would be right; there are {told}"
+        raise ArtifactInvalid(message)
+    return name, _published(registry, texts[0], name, inputs, source)
+
+
+def _copied(registry: Registry, source: Path, target: Path) -> tuple[str, str]:
+    """Copy the files that a manifest names, each synced; return the model's name and the version."""
+    manifest = read_manifest(source)
+    if not NAME.match(manifest.name):
+        message = f"{source.name}: no model can be called {manifest.name[:100]!r}"
+        raise ArtifactInvalid(message)
+    require_number(source.name, manifest)
+    registry.require_size(source.name, manifest.bytes)
+    require_room(target, manifest.bytes, str(source))
+    folder = target / manifest.name / source.name
+    folder.mkdir(parents=True)
+    for name, told in (*manifest.files.items(), (MANIFEST, None)):
+        path = source / name
+        if path.is_symlink() or not path.is_file() or (told is not None and path.stat().st_size != told.bytes):
+            message = f"{source.name}: {name} is no file of {told.bytes if told else 'its'} bytes"
+            raise ArtifactInvalid(message)
+        shutil.copyfile(path, folder / name)
+        sync_folder(folder / name)
+    sync_folder(folder)
+    return manifest.name, source.name
+
+
+def _published(registry: Registry, text: Path, name: str, inputs: Sequence[str], source: str) -> str:
+    """Publish a model that LightGBM wrote; return the version."""
+    if not NAME.match(name):
+        message = f"{text.name} has no name of ours: say which model it becomes a version of, not {name!r}"
+        raise ArtifactInvalid(message)
+    registry.require_size(text.name, text.stat().st_size)
+    try:
+        trees = Trees.of_lightgbm(text.read_text("utf-8"), inputs or None)
+    except UnicodeDecodeError as error:
+        message = f"{text.name} is no text: {error}"
+        raise ArtifactInvalid(message) from error
+    draft = Draft(name=name, kind="trees", inputs=trees.inputs, options={"source": source or text.name})
+    return registry.publish(draft, row_content(trees, made_rows(trees, 0)))
+
+
+def _is_text_of_trees(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_TREES)) == _TREES
