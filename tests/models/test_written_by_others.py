@@ -26,7 +26,7 @@ def changed(array: NDArray[np.generic], dice: np.random.Generator) -> NDArray[np
         found[..., None],
         found.T[:-1],
         np.concatenate([found, found]),
-        found.astype("<f8"),
+        found.astype("<f8" if found.dtype.kind in "biuf" else "S"),
         found[:0],
     )
     which = int(dice.integers(2 * len(others)))

@@ -82,7 +82,9 @@ def small_item_model(kind: str, seed: int) -> ItemModel:
     rows = [dice.choice(ITEMS, 4, replace=False).tolist() for _ in range(USERS)]
     fitted = ITEM_KINDS[kind]
     told = [Description((f"colour={dice.integers(3)}",), f"lamp {number % 4}") for number in range(ITEMS)]
-    data = Interactions(vocabulary, Histories.of(rows), told if fitted.reads_items else ())
+    acts = Histories.of(rows)
+    acts = Histories(acts.row, dice.integers(1, 6, len(acts.row)).astype(np.float32), acts.start)
+    data = Interactions(vocabulary, acts, told if fitted.reads_items else ())
     return fitted.fit(data, fitted.decoded({}), QUIET)
 
 
