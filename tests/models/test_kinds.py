@@ -19,7 +19,12 @@ from midstream.models.loading import load
 from midstream.models.model import QUIET, is_row_model
 from midstream.models.vocabulary import ItemVocabulary
 
-EXTRAS = {"sasrec": ("torch", "torch"), "svd": ("surprise", "surprise"), "two_tower": ("torch", "torch")}
+EXTRAS = {
+    "keras": ("tensorflow", "tensorflow"),
+    "sasrec": ("torch", "torch"),
+    "svd": ("surprise", "surprise"),
+    "two_tower": ("torch", "torch"),
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 

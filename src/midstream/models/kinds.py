@@ -20,6 +20,7 @@ from midstream.models.histories import Interactions
 from midstream.models.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.item_to_item import ItemToItem
+from midstream.models.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.logistic_regression import (
     LogisticRegression,
@@ -301,6 +302,10 @@ def _fit_gradient_boosting(examples: Examples, options: msgspec.Struct, watch: W
     )
 
 
+def _fit_keras(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
+    return fit_keras_ranker(examples, msgspec.convert(options, KerasRankerOptions, from_attributes=True), watch)
+
+
 def _fit_logistic_regression(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
     told = msgspec.convert(options, LogisticRegressionOptions, from_attributes=True)
     return fit_logistic_regression(examples, told, watch)
@@ -319,6 +324,7 @@ ROW_KINDS: Mapping[str, RowKind] = {
     "gradient_boosting": RowKind(
         GradientBoostingOptions, _fit_gradient_boosting, Trees.restore, _always, frozenset({"threshold"})
     ),
+    "keras": RowKind(KerasRankerOptions, _fit_keras, KerasRanker.restore, _always),
     "logistic_regression": RowKind(
         LogisticRegressionOptions, _fit_logistic_regression, LogisticRegression.restore, _always, frozenset({"edges"})
     ),
