@@ -64,7 +64,7 @@ def test_a_part_is_what_it_was_among_all() -> None:
         assert (histories.part(begin, end).matrix(5).toarray() == whole[begin:end]).all()
 
 
-@given(st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 1.5, 2.0]), max_size=12), st.integers(0, 14))
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 1.0, 1.5, 2.0]), max_size=12), st.integers(0, 14))
 def test_the_best_are_those_of_a_full_sort(values: list[float], k: int) -> None:
     """Ties go to the lower row, and what may never come does not."""
     scores = np.array(values, dtype=np.float32)

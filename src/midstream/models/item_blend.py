@@ -258,13 +258,12 @@ def in_deviations(scores: Score, own: Index) -> Score:
     """
     if scores.size == 0 or scores.min() == scores.max():
         return np.zeros(len(scores), dtype=np.float32)
-    exact = scores.astype(np.float64)
-    others = exact.copy()
+    others = scores.copy()
     others[own] = -np.inf
-    edge = max(0, len(others) - SPREAD_ITEMS)
-    best = np.sort(np.partition(others, edge)[edge:])  # sorted, so that no machine adds them up in another order
-    best = best[np.isfinite(best)]
-    is_spread = len(best) > 1 and best[0] < best[-1]
+    exact = scores.astype(np.float64)
+    # In their order, so that no machine adds them up in another.
+    best = exact[best_of(others, SPREAD_ITEMS)]
+    is_spread = len(best) > 1 and best[0] > best[-1]
     # Of numbers that differ by less than rounding shows, the spread may be 0 all the same.
     found = exact / ((best if is_spread else exact).std() or 1.0)
     return np.clip(found, -SIZE_MAX, SIZE_MAX).astype(np.float32)

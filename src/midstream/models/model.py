@@ -119,9 +119,9 @@ def best_of(scores: Score, k: int) -> Index:
     count = min(k, len(rows))
     if count <= 0:
         return np.empty(0, dtype=np.int32)
-    # Most scores of a sparse model are equal, and a partition of many equal numbers is slow (3 ms): what is not above
-    # the mean is put aside, where enough is.
-    above = found > found.mean(dtype=np.float64)
+    # Most scores of a sparse model are 0, and a partition of many equal numbers is slow (3 ms): what is not above the
+    # mean, and above 0, is put aside, where enough is.
+    above = found > max(float(found.mean(dtype=np.float64)), 0.0)
     if np.count_nonzero(above) >= count:
         rows, found = rows[above], found[above]
     edge = np.partition(found, len(found) - count)[len(found) - count]
