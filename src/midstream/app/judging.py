@@ -113,9 +113,9 @@ def judge_models(
     named = _named(kinds[kind_name], options.options)
     kinds[kind_name].decoded(named)
     learned = _with_validation(data_name) if options.learn_validation else None
-    data = _item_data(data_name, options, file)
+    data = item_data_of(data_name, options, file)
     tested = learned or data
-    found = {name: _chosen(data, name, kind, options, tell) for name, kind in kinds.items()}
+    found = {name: chosen_options(data, name, kind, options, tell) for name, kind in kinds.items()}
     told: list[dict[str, object]] = [dict(found[name]) for name in names]
     told[0].update(named)
     chosen = [
@@ -167,7 +167,7 @@ def _with_parts(
     parts: list[dict[str, object]] = [
         {
             "kind": part.kind,
-            "options": part.options or _chosen(data, part.kind, item_kind(part.kind), options, tell),
+            "options": part.options or chosen_options(data, part.kind, item_kind(part.kind), options, tell),
             "weight": part.weight,
         }
         for part in blend_parts(decoded)
@@ -175,10 +175,14 @@ def _with_parts(
     return {**told, "parts": parts} if parts else dict(told)
 
 
-def _chosen(
+def chosen_options(
     data: ItemData, name: str, kind: ItemKind, options: JudgingOptions, tell: Callable[[str], None]
 ) -> dict[str, Value]:
-    """Return the options of the settings file; searched and written before, where that was asked for."""
+    """Return the options of the settings file of a kind; searched and written before, where that was asked for.
+
+    Raises:
+        Invalid: They were chosen by another metric, on other data, or under another protocol.
+    """
     stem = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}"
     path, metric = stem.with_name(stem.name + ".json"), f"NDCG@{options.k}"
     if not options.search_seconds or not kind.space:
@@ -251,8 +255,13 @@ def _with_validation(name: str) -> ItemData:
     return WITH_VALIDATION[name](known_folder(name))
 
 
-def _item_data(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:
-    """Return a known set under its own protocol, or acts with times under the one that was asked for."""
+def item_data_of(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:
+    """Return a known set under its own protocol, or acts with times under the one that was asked for.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: There is no such protocol.
+    """
     if name in ITEM_SETS:
         return ITEM_SETS[name](known_folder(name))
     if options.protocol not in PROTOCOLS:

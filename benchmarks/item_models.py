@@ -1,0 +1,154 @@
+"""Item models, their blend and the libraries that a user would take instead, on one split in one run: Recall and NDCG.
+
+    MIDSTREAM_ITEM_MODELS_PYTHONS=ENV/bin/python:OTHER/bin/python python benchmarks/item_models.py gowalla-lightgcn
+    python benchmarks/item_models.py online-retail --protocol rolling
+
+Every model learns the same acts and is asked the same questions; all items are ranked but those that each has acted on.
+Options of ours are those of the settings files, chosen on the validation part; the weights of the blend are chosen on a
+part of what is learned. Each part is fitted once on all that is learned and judged alone as well; the last columns are
+the paired test of the blend against each (``midstream.evaluation.statistics``). Seconds are processor time of a fit.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import save_npz
+
+from midstream.app.evaluating import SETTINGS_FOLDER, EvaluationOptions
+from midstream.app.judging import JudgingOptions, chosen_options, item_data_of
+from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
+from midstream.evaluation.statistics import difference, estimate
+from midstream.models.histories import Interactions
+from midstream.models.item_blend import ItemBlendOptions, PartFit, fit_item_blend
+from midstream.models.kinds import item_kind
+from midstream.models.model import QUIET, ItemModel, Watch
+
+PYTHONS_VARIABLE = "MIDSTREAM_ITEM_MODELS_PYTHONS"
+"""Names the environments of the libraries beside, as ``PATH`` names folders."""
+PEER = Path(__file__).with_name("item_models_peer")
+ALS = {"factors": 256, "regularization": 1.0, "alpha": 100.0, "iterations": 6, "num_threads": 1, "random_state": 1}
+IALS = {"n_components": 256, "alpha0": 0.01, "reg": 0.003, "train_epochs": 6, "n_threads": 1}
+SHARED = {"irspack iALS": IALS, "implicit ALS": ALS, "RecTools PureSVD": {"factors": 64}}
+PEER_OPTIONS = {
+    "gowalla-lightgcn": {
+        "irspack RP3beta": {"alpha": 0.566, "beta": 0.0011, "top_k": 777, "normalize_weight": True, "n_threads": 1},
+        **SHARED,
+    },
+    "yelp2018": {
+        "irspack RP3beta": {"alpha": 0.768, "beta": 0.418, "top_k": 342, "normalize_weight": True, "n_threads": 1},
+        **SHARED,
+    },
+}
+"""RP3beta's are those of Anelli et al., "Challenging the Myth of Graph Collaborative Filtering", RecSys 2023."""
+
+
+class Fits:
+    """Parts as they are fitted, each once on the same acts."""
+
+    def __init__(self) -> None:
+        """Nothing is fitted yet."""
+        self.kept: dict[tuple[str, int], tuple[ItemModel, Interactions]] = {}
+        self.seconds: dict[str, float] = {}
+
+    def of(self, kind: str, options: dict[str, object]) -> Callable[[Interactions, Watch], ItemModel]:
+        """Return a fit that looks first whether it was made."""
+
+        def fit(data: Interactions, watch: Watch) -> ItemModel:
+            key = (kind, id(data))
+            if key not in self.kept:
+                began = time.process_time()
+                chosen = item_kind(kind)
+                # What was learned is kept too, so that no other has its identity.
+                self.kept[key] = chosen.fit(data, chosen.decoded(options), watch), data
+                self.seconds.setdefault(kind, time.process_time() - began)
+            return self.kept[key][0]
+
+        return fit
+
+
+def fitted_by(part: PartFit, learned: Interactions) -> ItemModel:
+    """Return a part alone, fitted on what is learned."""
+    return part.fit(learned, QUIET)
+
+
+def peers_of(data: ItemData, task: Task, pythons: Sequence[str], ranking: RankingOptions) -> dict[str, Judged]:
+    """Return the lists of the libraries that some environments have; their seconds stand behind the name."""
+    found: dict[str, Judged] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        matrix = task.learned.histories.matrix(len(task.learned.vocabulary))
+        save_npz(folder / "train.npz", matrix)
+        (folder / "options.json").write_text(json.dumps(PEER_OPTIONS[data.name]))
+        for python in pythons:
+            subprocess.run([python, str(PEER), place], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+        for name in PEER_OPTIONS[data.name]:
+            if (folder / f"{name}.npz").is_file():
+                written = np.load(folder / f"{name}.npz")
+                lists = written["lists"].astype(np.int32)[task.owner]
+                found[f"{name} ({float(written['seconds']):.0f} s)"] = Judged(data, name, [task], lists, ranking)
+    return found
+
+
+def row_of(name: str, judged: Judged, blend: Judged) -> str:
+    """Return a line of the table: figures, and what the blend is above them with the paired test."""
+    cells = [name]
+    values = {metric: worth_of(judged, metric) for metric in ("recall", "NDCG")}
+    for each in values.values():
+        found = estimate(each, judged.owner, judged.options.resampling)
+        cells.append(f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})")
+    for metric, each in values.items():
+        known = ~np.isnan(each)
+        less = difference(worth_of(blend, metric)[known], each[known], judged.owner[known], judged.options.resampling)
+        cells.append("" if judged is blend else str(less))
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Fit, rank and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("--parts", default="graph_filter,als,ease")
+    parser.add_argument("--protocol", default="temporal", help="for data with times: temporal or rolling")
+    named = os.environ.get(PYTHONS_VARIABLE, "")
+    peers = [each for each in named.split(os.pathsep) if each]
+    parser.add_argument("--peers", nargs="*", default=peers, help="Pythons that have irspack, implicit or rectools")
+    parser.add_argument("--settings", type=Path, default=SETTINGS_FOLDER, help="the folder of the settings files")
+    parser.add_argument("-k", type=int, default=20)
+    told = parser.parse_args()
+    judging = JudgingOptions(protocol=told.protocol, k=told.k, folder=told.settings)
+    data = item_data_of(told.data, judging, EvaluationOptions())
+    kinds, ranking = told.parts.split(","), RankingOptions(k=told.k)
+    chosen = {kind: chosen_options(data, kind, item_kind(kind), judging, print) for kind in kinds}
+    tasks, fits = data.reporting(), Fits()
+    # Where the order of acts says nothing, any of them are kept apart for the weights.
+    options = ItemBlendOptions(held_out="random" if data.protocol == "top-n" else "last", k=told.k)
+    parts = [PartFit(kind, fits.of(kind, dict(chosen[kind]))) for kind in kinds]
+    weights: list[str] = []
+
+    def blended(learned: Interactions) -> ItemModel:
+        model = fit_item_blend(learned, parts, options)
+        weights.append(", ".join(f"{kind} {weight:g}" for kind, weight in zip(model.kinds, model.weights, strict=True)))
+        return model
+
+    alone: dict[str, Judged] = {}
+    for part in parts:
+        alone[part.kind] = judge(part.kind, partial(fitted_by, part), data, tasks, ranking)
+    blend = judge("blend", blended, data, tasks, ranking)
+    beside = peers_of(data, tasks[0], told.peers, ranking) if told.peers else {}
+    print(f"{data.name}, {data.protocol}: {len(blend.lists)} questions; weights: {'; '.join(weights)}")
+    print(f"options: {chosen}")
+    for name, judged in {**beside, **{f"{kind} ({fits.seconds[kind]:.0f} s)": alone[kind] for kind in kinds}}.items():
+        print(row_of(name, judged, blend), flush=True)
+    print(row_of("blend", blend, blend))
+
+
+if __name__ == "__main__":
+    main()
