@@ -1,6 +1,7 @@
 """Selectors by name: what is wrong with one is said, and what it drew is in the served record and drawn again."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 import msgspec
@@ -65,6 +66,72 @@ def test_what_is_wrong_is_said(selector, where, came):
     assert fault.where.endswith(f"$.placements[0].{where}")
     assert came in fault.came
     assert fault.page == "docs/selectors.md"
+
+
+ATTRIBUTES = """
+[items.attributes]
+category = "category"
+price = "number"
+taste = "vector:2"
+
+[[placements]]
+"""
+
+
+@pytest.mark.parametrize(
+    "lines, where, came",
+    [
+        ('caps = [{ attribute = "categry", max = 3 }]', "caps[0].attribute", 'Nearest: "category"'),
+        ('caps = [{ attribute = "price", max = 3 }]', "caps[0].attribute", "of kind number"),
+        ('caps = [{ attribute = "taste", max = 3 }]', "caps[0].attribute", "of kind vector:2"),
+        ('caps = [{ attribute = "category", max = 0 }]', "caps[0].max", "0"),
+        (
+            'caps = [{ attribute = "category", max = 1 }, { attribute = "category", max = 2 }]',
+            "caps[1].attribute",
+            "there already",
+        ),
+        ('diversity = { attribute = "price" }', "diversity.attribute", "of kind number"),
+        ('diversity = { attribute = "taste", weight = 2.0 }', "diversity.weight", "2.0"),
+        ("diversity = { weight = 0.5 }", "diversity.attribute", "missing"),
+        (
+            'caps = [{ attribute = "category", max = 3 }]\nselector = { kind = "custom", path = "a:B" }',
+            "caps",
+            "selector of your own",
+        ),
+    ],
+)
+def test_what_is_wrong_with_rules_is_said(lines, where, came):
+    """An attribute that is none, or of another kind, a cap twice, and rules beside what cannot keep them."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(ATTRIBUTES + lines)
+    (fault,) = caught.value.faults
+    assert fault.where.endswith(f"$.placements[0].{where}")
+    assert came in fault.came
+    assert fault.page == "docs/selectors.md"
+
+
+def test_rules_of_the_file_hold_in_answers():
+    """Slates have at most two items of a category, of those that have one, and what has none is not capped."""
+    text = ATTRIBUTES + 'caps = [{ attribute = "category", max = 2 }]\ndiversity = { attribute = "taste" }'
+    config = msgspec.structs.replace(parse_config(text), limits=SMALL.limits)
+
+    async def work(rig: Rig) -> None:
+        items = [
+            {
+                "type": "item",
+                "item_id": f"i{number}",
+                "attributes": {"category": f"c{number % 4}", "taste": [number % 3, 1]},
+            }
+            for number in range(40)
+        ]
+        await rig.engine.record(rig.batch(*items, *(view(f"i{number}") for number in range(0, 60, 5))))
+        answer = await rig.engine.recommend(Ask(n=20))
+        categories = [int(item.id[1:]) % 4 for item in answer.items if int(item.id[1:]) < 40]
+        assert Counter(categories) == {0: 2, 1: 2, 2: 2, 3: 2}
+        assert answer.tier == "full"
+        assert "i45" in {item.id for item in answer.items}
+
+    Rig(config=config).run(work)
 
 
 @pytest.mark.parametrize("selector", DRAWING)

@@ -26,6 +26,7 @@ from midstream.core.types import (
 )
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
+from midstream.ranking.arrangement import ARRANGEMENT, Arrangement, Cap
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
@@ -506,3 +507,18 @@ def test_a_rerun_asks_no_outside_system():
     again = asyncio.run(rerun(plan, SHOP.moment, record))
     assert replace_arrays(again) == replace_arrays(served)
     assert len(weather.asked) == len(slow.asked) == 1
+
+
+def test_rules_that_cannot_be_read_are_named_and_left_out():
+    """A slate is chosen without rules whose attribute is gone, the answer says so, and a rerun is the same."""
+    rules = Arrangement((Cap(attribute="nowhere", max=1),), None)
+    plan = replace(plan_of((Fixed("s", tuple(range(12))),)), arrangement=rules)
+    served = answer(SHOP, plan, slate_size=8)
+    assert [failure.component for failure in served.failures] == [ARRANGEMENT]
+    assert served.tier == "reduced"
+    assert ARRANGEMENT in plan.part_names
+    free = answer(SHOP, plan_of((Fixed("s", tuple(range(12))),)), slate_size=8)
+    assert slate(SHOP, served) == slate(SHOP, free)
+    record = decode_served(encode_served(served, slate(SHOP, served)))
+    assert slate(SHOP, asyncio.run(rerun(plan, SHOP.moment, record))) == slate(SHOP, served)
+    assert plan.without(frozenset((ARRANGEMENT,))).arrangement is None

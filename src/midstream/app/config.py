@@ -14,6 +14,7 @@ from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.external import Table
 from midstream.features.kinds import AnyFeature, cells_of
+from midstream.ranking.arrangement import Cap, Diversity
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.model_scorer import ModelScorer
@@ -176,6 +177,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_features: float = 0.0
     scorers: tuple[AnyScorer, ...] = ()
     selector: AnySelector = TopK()
+    caps: tuple[Cap, ...] = ()
+    diversity: Diversity | None = None
     slate_size: int = 20
     slate_size_max: int = 100
     deadline: Duration = Duration("50ms")

@@ -52,6 +52,8 @@ _PAGES = {
     "log_features": "features",
     "scorers": "models",
     "selector": "selectors",
+    "caps": "selectors",
+    "diversity": "selectors",
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60
@@ -137,8 +139,9 @@ def _origin(kind: TypeForm) -> TypeForm:
 
 
 def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
-    """Return the struct types that a type is, or is a choice of; empty when it is something else."""
+    """Return the struct types that a type is, or is a choice of, beside nothing; empty when it is something else."""
     choice = get_args(kind) if _origin(kind) in (types.UnionType, Union) else (kind,)
+    choice = tuple(each for each in choice if each is not types.NoneType)
     if all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in choice):
         return choice
     return ()

@@ -7,6 +7,7 @@ from keyword import iskeyword
 from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.model_relations import model_faults, model_source_faults
+from midstream.app.slate_relations import slate_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
@@ -16,9 +17,7 @@ from midstream.features.checking import feature_faults
 from midstream.features.expression import Rule
 from midstream.features.external import table_faults
 from midstream.features.filter_text import parse
-from midstream.features.kinds import columns_of
 from midstream.ranking.blend import DEFAULT_WEIGHTS
-from midstream.ranking.thompson import Thompson
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.item_model import ItemModelSource
@@ -38,7 +37,7 @@ from midstream.state.sizes import sizes_max
 from midstream.state.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
-FEATURES, MODELS, SELECTORS = "docs/features.md", "docs/models.md", "docs/selectors.md"
+FEATURES, MODELS = "docs/features.md", "docs/models.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
@@ -259,7 +258,7 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _eligibility(config, placement, where)
         yield from _read(config, placement, where)
         yield from _scorers(placement, where)
-        yield from _selector(config, placement, f"{where}.selector")
+        yield from slate_faults(config, placement, where)
 
 
 def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -292,23 +291,6 @@ def _scorers(placement: Placement, where: str) -> Iterator[Fault]:
         if scorer.name in names:
             yield Fault(place, f'"{scorer.name}" is there already.', "Each model once.", MODELS)
         names.add(scorer.name)
-
-
-def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the columns that a selector reads, and with its prior."""
-    selector = placement.selector
-    if not isinstance(selector, Thompson):
-        return
-    read = [each for each in config.features if each.name in placement.features]
-    known = {name for names in columns_of(read).values() for name in names}
-    for setting, name in (("acts", selector.acts), ("impressions", selector.impressions)):
-        if name not in known:
-            came = f'"{name}" is no column of the features of the placement.{nearest(name, known)}'
-            right = f"Columns: {listed(known)}" if known else "A column of one of features; the placement has none."
-            yield Fault(f"{where}.{setting}", came, right, SELECTORS)
-    if selector.prior_acts >= selector.prior_impressions:
-        came = f"{selector.prior_acts} acts of {selector.prior_impressions} impressions came."
-        yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions.", SELECTORS)
 
 
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:

@@ -168,6 +168,9 @@ item with available = false is not served.""",
             "scorers of one's own; behind them always the blend of the sources (docs/models.md).",
             "selector": "What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)\n"
             "or custom.",
+            "caps": 'At most so many items of one value in a slate: [{ attribute = "category", max = 3 }].',
+            "diversity": "Likeness to the items above counts against a score, such as:\n"
+            'diversity = { attribute = "category", weight = 0.3 }',
             "slate_size": "Items of an answer when the request does not say.",
             "slate_size_max": "The most that a request may ask for.",
             "deadline": "Time for an answer; parts that would be late are left out and named.",

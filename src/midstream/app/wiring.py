@@ -18,6 +18,7 @@ from midstream.features.declarations import Declarations
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.ranking.acted import Acted, Exclusion
+from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
@@ -108,6 +109,7 @@ def plan(
         scorers=(*scorers, blend),
         selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
         models=models,
+        arrangement=Arrangement(placement.caps, placement.diversity) if placement.caps or placement.diversity else None,
         model_names=_model_names(reading, where),
         instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer)))),
         slate_size=placement.slate_size,

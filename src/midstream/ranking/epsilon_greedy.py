@@ -12,11 +12,12 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from midstream.core.types import FeatureFrame, Query, Score, Selection
+from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.plackett_luce import POOL_MAX
 from midstream.ranking.sampling import CHOSEN, uniforms
-from midstream.ranking.top_k import best_first
+from midstream.ranking.top_k import Chances, Real, best_first, in_pool, only_best
 
 
 class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="epsilon_greedy"):
@@ -48,3 +49,13 @@ class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         return Selection(
             np.array(chosen + behind, dtype=np.intp), np.array(propensity + [1.0] * len(behind), dtype=np.float32)
         )
+
+    def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
+        """Return what gives those of the pool that are left ε / m each, and the best of them 1 − ε more."""
+
+        def among(utility: Real, allowed: Mask) -> Real:
+            return allowed * (self.epsilon / np.count_nonzero(allowed)) + (1 - self.epsilon) * only_best(
+                utility, allowed
+            )
+
+        return in_pool(max(self.keep, self.pool), among)

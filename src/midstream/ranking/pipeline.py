@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from midstream.core.errors import RequestInvalid, ScoresUnavailable, ShapeMismatch
+from midstream.core.protocols import Selector
 from midstream.core.types import (
     Candidates,
     Failure,
@@ -19,6 +20,7 @@ from midstream.core.types import (
     Selection,
     Served,
 )
+from midstream.ranking.arrangement import ARRANGEMENT, Choosing, Likes
 from midstream.ranking.boundary import boundary
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
@@ -89,10 +91,11 @@ async def recommend(
     features = read(plan.features, moment, candidates, failures, plan.declared)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     read_s = until_read_s - remaining_s()  # of two infinities: NaN
+    likes = likes_of(plan, moment, candidates, failures)
 
     # Decide: may wait, reads no state.
     scorer, score = await climb(plan, query, features, remaining_s, failures)
-    selection = choose(plan, query, features, score, failures)
+    selection = choose(plan, query, features, score, likes, failures)
     tier = tier_of(whole, retrieved, failures)
     trace = (retrieved, retrieved_count, removed, tuple(failures), plan.config_hash, tier, plan.fold_version)
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
@@ -213,13 +216,35 @@ def _usable(score: Score) -> Score:
     return score
 
 
-def choose(plan: Plan, query: Query, features: FeatureFrame, score: Score, failures: list[Failure]) -> Selection:
-    """Return the choice of the first selector that makes a proper one."""
+def likes_of(plan: Plan, moment: Moment, candidates: Candidates, failures: list[Failure]) -> Likes | None:
+    """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
+    if plan.arrangement is not None:
+        with boundary(ARRANGEMENT, failures):
+            return plan.arrangement.read(moment, candidates)
+    return None
+
+
+def choose(
+    plan: Plan, query: Query, features: FeatureFrame, score: Score, likes: Likes | None, failures: list[Failure]
+) -> Selection:
+    """Return the choice of the first selector that makes a proper one, by the rules of the slate if there are any."""
     *others, last = plan.selectors
     for selector in others:
         with boundary(SELECTOR, failures):
-            return proper(selector.select(query, features, score), query.slate_size, score)
+            return proper(chosen_by(selector, plan, query, features, score, likes), query.slate_size, score)
+    if likes is not None:
+        with boundary(ARRANGEMENT, failures):
+            return proper(chosen_by(last, plan, query, features, score, likes), query.slate_size, score)
     return last.select(query, features, score)
+
+
+def chosen_by(
+    selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, likes: Likes | None
+) -> Selection:
+    """Return the choice of a selector; by the rules of the slate where these were read."""
+    if likes is None or plan.arrangement is None or not isinstance(selector, Choosing):
+        return selector.select(query, features, score)
+    return plan.arrangement.select(selector, query, features, score, likes)
 
 
 def proper(selection: Selection, slate_size: int, score: Score) -> Selection:

@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import FeatureFrame, Query, Score, Selection
+from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.sampling import CHOSEN, uniforms
-from midstream.ranking.top_k import best_first
+from midstream.ranking.top_k import Chances, Real, best_first, in_pool
 
 POOL_MAX = 1_000
 """Candidates that may take part: as many as a request ranks."""
@@ -48,6 +48,25 @@ class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         count = min(len(drawn), len(chosen) - kept)
         propensity[kept : kept + count] = chance[:count]
         return Selection(chosen, propensity)
+
+    def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
+        """Return what gives those of the pool that are left their probabilities.
+
+        Args:
+            features: Not read.
+            order: Rows of the candidates, best score first.
+            score: Their scores, in that order.
+        """
+        size = max(self.keep, self.pool)
+        spread = self.temperature * float(score[self.keep : size].std()) if len(score) > self.keep else 0.0
+
+        def among(utility: Real, allowed: Mask) -> Real:
+            if spread <= 0:
+                return allowed.astype(np.float64)
+            top = utility[allowed].max()
+            return np.where(allowed, np.exp((utility - top) / spread, where=allowed, out=np.zeros(len(utility))), 0.0)
+
+        return in_pool(size, among)
 
     def _drawn(self, seed: int, score: NDArray[np.float64]) -> tuple[NDArray[np.intp], Score]:
         """Return an order of some scores, and the probability of each given those before it."""

@@ -12,6 +12,7 @@ from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import columns_of
+from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
@@ -115,6 +116,8 @@ class Plan:
     selectors: tuple[Selector, ...]
     """A ladder, best first; the last one takes the highest scores."""
     models: Models
+    arrangement: Arrangement | None = None
+    """What the slate as a whole shall be like; None = each place goes to the selector as it is."""
     instant: frozenset[str] = frozenset()
     """Names of the scorers that never wait, and so need no timer (which costs 10 µs)."""
     slate_size: int = 20
@@ -137,7 +140,8 @@ class Plan:
         filters = (rule.name for rule in self.filters)
         scorers = (scorer.name for scorer in self.scorers)
         blocks = map(block_name, range(len(self.features)))
-        return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *scorers, SELECTOR)
+        rules = () if self.arrangement is None else (ARRANGEMENT,)
+        return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *rules, *scorers, SELECTOR)
 
     def serving(self, models: Models) -> "Plan":
         """Return the plan with those of some models that it reads; itself where it reads none."""
@@ -162,6 +166,7 @@ class Plan:
             ),
             scorers=tuple(scorer for scorer in self.scorers if scorer.name not in names),
             selectors=self.selectors[-1:] if SELECTOR in names else self.selectors,
+            arrangement=None if ARRANGEMENT in names else self.arrangement,
         )
 
 

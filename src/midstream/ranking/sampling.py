@@ -29,6 +29,16 @@ def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:
     return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
 
 
+def drawn_of(share: NDArray[np.float64], chance: float) -> tuple[int, float]:
+    """Return what a number of (0, 1) draws of shares (n,), of which one at least is above 0, and its probability."""
+    edges = np.cumsum(share)
+    whole = float(edges[-1])
+    at = int(np.searchsorted(edges, chance * whole, side="right"))
+    if at == len(share):  # the number times the sum came out as the sum
+        at = int(np.argmax(edges))
+    return at, float(share[at]) / whole
+
+
 def _mixed(value: int) -> int:
     value &= _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

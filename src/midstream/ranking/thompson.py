@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, polygamma, psi
 
-from midstream.core.types import FeatureFrame, Query, Score, Selection
-from midstream.ranking.sampling import CHOSEN, uniforms
-from midstream.ranking.top_k import best_first
+from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
+from midstream.ranking.sampling import CHOSEN, drawn_of, uniforms
+from midstream.ranking.top_k import Chances, Real, best_first, in_pool
 
 POOL_MAX: Final = 200
 """Candidates of which the slate is drawn: each costs 8 µs."""
@@ -28,7 +28,6 @@ _QUANTILES: Final = np.array([-6, -4, -3, -2.2, -1.6, -1.1, -0.7, -0.3, 0, 0.3, 
 """Standard deviations at which each item adds a place to the sum."""
 _PLACES_MAX: Final = 256
 _FLAT: Final = 1e-12
-Real = NDArray[np.float64]
 
 
 class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="thompson", kw_only=True):
@@ -62,6 +61,23 @@ class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         propensity[kept : kept + count] = chance
         return Selection(chosen, propensity)
 
+    def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
+        """Return what gives each of the pool that are left the probability that its rate is the highest of them.
+
+        Args:
+            features: With both columns.
+            order: Rows of the candidates, best score first.
+            score: Not read: a place goes by rates alone.
+        """
+        size = max(self.keep, self.pool)
+        log_below = _log_below(*self._beliefs(features, order[:size]))
+        rise = np.diff(log_below, axis=1)
+
+        def among(_utility: Real, allowed: Mask) -> Real:
+            return np.where(allowed, _highest(rise, log_below[allowed].sum(axis=0)), 0.0)
+
+        return in_pool(size, among)
+
     def _beliefs(self, features: FeatureFrame, pool: NDArray[np.intp]) -> tuple[Real, Real]:
         """Return mean and standard deviation of the log-odds of each item's rate."""
         seen, acts = (
@@ -79,10 +95,6 @@ class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 def _drawn(mean: Real, spread: Real, chance: Real) -> tuple[NDArray[np.intp], Score]:
     """Return the items drawn, in order, and the probability of each given those before it.
 
-    With F_j the distribution of item j and P the product of all that are left, item i is the highest with probability
-    ∫ P d(log F_i). Between two places log P is taken for a straight line, of which the integral is exact: items that
-    are alike get the same, and all together get P at the end, which is 1.
-
     Args:
         mean: Of the log-odds of each item.
         spread: Their standard deviations.
@@ -91,18 +103,35 @@ def _drawn(mean: Real, spread: Real, chance: Real) -> tuple[NDArray[np.intp], Sc
     drawn, found = np.empty(len(chance), dtype=np.intp), np.empty(len(chance), dtype=np.float32)
     if not len(chance):
         return drawn, found
-    places = np.unique(mean[:, None] + spread[:, None] * _QUANTILES)
-    places = places[np.unique(np.linspace(0, len(places) - 1, _PLACES_MAX).astype(np.intp))]
-    log_below = np.asarray(log_ndtr((places - mean[:, None]) / spread[:, None]), dtype=np.float64)
+    log_below = _log_below(mean, spread)
     rise, log_all = np.diff(log_below, axis=1), log_below.sum(axis=0)
     for place, each in enumerate(chance.tolist()):
-        all_below, steps = np.exp(log_all), np.diff(log_all)
-        sloped = np.asarray(np.diff(all_below) / np.maximum(steps, _FLAT), dtype=np.float64)
-        between = np.where(steps > _FLAT, sloped, all_below[:-1])
-        share = np.maximum(rise @ between, 0.0)
-        edges = np.cumsum(share)
-        at = min(int(np.searchsorted(edges, each * edges[-1], side="right")), int(np.flatnonzero(share > 0)[-1]))
-        drawn[place], found[place] = at, share[at] / edges[-1]
+        at, found[place] = drawn_of(_highest(rise, log_all), each)
+        drawn[place] = at
         log_all = log_all - log_below[at]
         rise[at] = 0.0
     return drawn, found
+
+
+def _log_below(mean: Real, spread: Real) -> Real:
+    """Return the log of the probability that each item's rate is below each of some quantiles, (items, places)."""
+    places = np.unique(mean[:, None] + spread[:, None] * _QUANTILES)
+    places = places[np.unique(np.linspace(0, len(places) - 1, _PLACES_MAX).astype(np.intp))]
+    return np.asarray(log_ndtr((places - mean[:, None]) / spread[:, None]), dtype=np.float64)
+
+
+def _highest(rise: Real, log_all: Real) -> Real:
+    """Return the probability of each item that its rate is the highest, (items,).
+
+    With F_j the distribution of item j and P the product of all that are left, that is ∫ P d(log F_i). Between two
+    places log P is taken for a straight line, of which the integral is exact: items that are alike get the same, and
+    all together get P at the end, which is 1.
+
+    Args:
+        rise: Of log F_i from place to place, (items, places - 1).
+        log_all: log P at each, (places,).
+    """
+    all_below, steps = np.exp(log_all), np.diff(log_all)
+    sloped = np.asarray(np.diff(all_below) / np.maximum(steps, _FLAT), dtype=np.float64)
+    found: Real = np.maximum(rise @ np.where(steps > _FLAT, sloped, all_below[:-1]), 0.0)
+    return found
