@@ -28,7 +28,7 @@ from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import Difference, Resampling
 from midstream.models.histories import Interactions
-from midstream.models.kinds import ItemKind, Value, blend_parts, item_kind
+from midstream.models.kinds import ROW_KINDS, ItemKind, Value, blend_parts, item_kind
 from midstream.models.model import QUIET, ItemModel
 from midstream.models.search import SearchBudget, Tried, best_tried, search_space
 
@@ -109,6 +109,9 @@ def judge_models(
         ExtraMissing: A library that the model is fitted with is not installed.
     """
     names = [kind_name] if options.against is None else [kind_name, options.against]
+    if rankers := [name for name in names if name in ROW_KINDS]:
+        came = f"{rankers[0]!r} ranks rows, and these data have acts alone."
+        raise Invalid((Fault("model", came, "midstream evaluate ranker FILE, of midstream examples", _PAGE),))
     kinds = {name: item_kind(name) for name in names}
     named = _named(kinds[kind_name], options.options)
     kinds[kind_name].decoded(named)

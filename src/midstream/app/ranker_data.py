@@ -37,6 +37,7 @@ class RankerQuestion:
     folder: Path
     """Holds ``data``."""
     placement: str
+    """Whose slates; empty = those of all, of a file."""
     features: tuple[str, ...]
     """Of the placement, in order: the columns."""
     bounds: ServedRange
@@ -90,6 +91,35 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     with ExitStack() as stack:
         parts = _served(past, question, (slates, stack), notify)
         rows = joined(parts, question.features, question.rows_max)
+    return _known(rows, slates)
+
+
+def rows_of_batch(batch: Batch, question: RankerQuestion) -> RankerRows:
+    """Return the rows of examples that were written to a file, slates in the order of the log."""
+    slates = _Slates()
+    return _known(_of_served(batch, question, slates), slates)
+
+
+def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
+    """Return the rows of a replay that was written to a file; for how many each stands is not there, so each is one."""
+    group = np.asarray(batch.column("group")).astype(np.int64)
+    begins = np.flatnonzero(np.diff(group, prepend=-1) != 0)
+    times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)
+    count = len(group)
+    return Examples(
+        features,
+        _columns([np.asarray(batch.column(name), dtype=np.float32) for name in features], count),
+        np.append(begins, count).astype(np.int64),
+        np.asarray(batch.column("label")).astype(np.float32),
+        time_ms=times[begins],
+        weight=np.ones(count, dtype=np.float32),
+        position=np.full(count, -1, dtype=np.int32),
+        propensity=np.full(count, np.nan, dtype=np.float32),
+    )
+
+
+def _known(rows: Examples, slates: _Slates) -> RankerRows:
+    """Return what is learned from of what was read."""
     examples, unseen = _seen(rows, is_logged=slates.impressions > 0)
     return RankerRows(examples, _any({"slates_younger_than_the_outcome_window": slates.young, **unseen}))
 
@@ -155,7 +185,8 @@ def _served(
 def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:
     """Return the rows of one placement among those of a batch; what was not seen has a weight of 0."""
     times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)
-    is_own = np.asarray(batch.column("placement").to_pylist(), dtype=object) == question.placement
+    placement = np.asarray(batch.column("placement").to_pylist(), dtype=object)
+    is_own = (placement == question.placement) | (not question.placement)
     if question.after_ms is not None:
         is_own &= times > question.after_ms
     position = np.asarray(batch.column("log_position")).astype(np.int64)

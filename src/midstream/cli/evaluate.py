@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, progress, say, table_of
+from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, err, out, print_json, progress, say, table_of
 from midstream.cli.import_file import Map
 
 if TYPE_CHECKING:
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from midstream.app.config import Config
     from midstream.app.evaluating import EvaluationOptions
     from midstream.app.judging import JudgedModels
+    from midstream.app.judging_rows import RankerReport
     from midstream.evaluation.blend_report import BlendReport
     from midstream.evaluation.learning import LearningReport
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
 
-    Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels)
+    Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels, RankerReport)
     Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(help="Measure accuracy on data sets.")
@@ -148,6 +149,53 @@ def model_command(
     show(report, print_models, as_json=as_json)
     if html is not None:
         write_page(html, report)
+
+
+@app.command("ranker")
+def ranker_command(
+    file: Annotated[Path, typer.Argument(help="Of midstream examples: Parquet or Arrow.")],
+    kind: Annotated[str, typer.Argument(help="Kind of ranker, such as ftrl or trees.")],
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the ranker; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same rows.")] = None,
+    placement: Annotated[str, typer.Option(help="Whose slates; default: all.")] = "",
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Of the requests, the latest: asked about.")] = 0.2,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a ranker on the earlier requests of a file of examples, and say how it orders the later ones."""
+    from midstream.app.import_columns import parse_pairs
+    from midstream.app.judging_rows import RankerOptions, judge_rankers
+
+    options = RankerOptions(parse_pairs(option or (), "--option"), against, placement, share)
+    with err.status("fitting"):
+        report = judge_rankers(file, kind, options, folder)
+    show(report, print_rankers, as_json=as_json)
+
+
+def print_rankers(report: "RankerReport") -> None:
+    """Print each ranker's figures, how true its probabilities are, and what parts the two."""
+    names = [each.kind for each in report.rankers]
+    metrics = report.rankers[0].metrics
+    rows = [(name, *(_number(each.metrics[name]) for each in report.rankers)) for name in metrics]
+    title = f"{report.data}: {report.learned} requests learned, {report.between} between"
+    out.print(table_of(("figure", *names), rows, title))
+    for each in report.rankers:
+        bins = [
+            (f"{part.low:g} to {part.high:g}", str(part.count), f"{part.predicted:.4f}", f"{part.observed:.4f}")
+            for part in each.reliability
+            if part.count
+        ]
+        if bins:
+            out.print(table_of((f"{each.kind}: probability", "rows", "predicted", "observed"), bins))
+    if report.ndcg_difference is not None:
+        say(f"NDCG, {names[0]} less {names[1]}: {report.ndcg_difference}")
+    for why, count in report.left_out.items():
+        say(f"{count} left out: {why.replace('_', ' ')}")
+    say("rows are " + ("candidates of a replay, some drawn" if report.is_replay else "what was served"))
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def print_models(report: "JudgedModels") -> None:

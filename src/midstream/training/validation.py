@@ -144,7 +144,14 @@ def row_validation_of(
 
 
 def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
-    """Return the mean NDCG of the requests that have anything of worth, the mean over all orders of equal scores.
+    """Return the mean NDCG of the requests that have anything of worth."""
+    values = ndcg_values(rows, score)
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else None
+
+
+def ndcg_values(rows: Examples, score: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the NDCG@10 of each request, the mean over all orders of equal scores; NaN where nothing is of worth.
 
     In such an order each row of a tie is as likely at each of its places, so each place gains the mean of the tie.
 
@@ -152,16 +159,16 @@ def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
     of tied scores", ECIR 2008.
     """
     discount = 1.0 / np.log2(np.arange(ROW_K) + 2.0)
-    found: list[float] = []
-    for begin, end in pairwise(rows.start.tolist()):
+    found = np.full(len(rows.start) - 1, np.nan)
+    for number, (begin, end) in enumerate(pairwise(rows.start.tolist())):
         gain = np.maximum(rows.label[begin:end].astype(np.float64), 0.0)
         if not gain.any():
             continue
         _, tie, sizes = np.unique(-score[begin:end], return_inverse=True, return_counts=True)
         expected = np.repeat(np.bincount(tie, gain) / sizes, sizes)[:ROW_K]
         best = np.sort(gain)[::-1][:ROW_K]
-        found.append(float(expected @ discount[: len(expected)]) / float(best @ discount[: len(best)]))
-    return float(np.mean(found)) if found else None
+        found[number] = float(expected @ discount[: len(expected)]) / float(best @ discount[: len(best)])
+    return found
 
 
 def _calibration(
