@@ -67,14 +67,18 @@ class Svd:
         return found
 
     def users_of(self, histories: Histories) -> Real:
-        """Return p and b of each history's user, (histories, d + 1), zeros of an empty one. Cost: 0.3 ms each."""
+        """Return p and b of each history's user, (histories, d + 1), zeros of an empty one. Cost: 0.1 ms of 10 acts."""
         found = np.zeros((len(histories), self.items.shape[1]))
         for number in range(len(histories)):
             _, row, rating = ratings_of(histories.part(number, number + 1))
             if len(row):
                 read = np.append(self.items[row, :-1], np.ones((len(row), 1)), axis=1)
-                system = read.T @ read + self.told[3] * len(row) * np.eye(read.shape[1])
-                found[number] = np.linalg.solve(system, read.T @ (rating - self.told[0] - self.items[row, -1]))
+                rest, ridge = rating - self.told[0] - self.items[row, -1], self.told[3] * len(row)
+                # As many equations as ratings or as numbers, whatever is fewer: the solution is the same.
+                if len(row) < read.shape[1]:
+                    found[number] = read.T @ np.linalg.solve(read @ read.T + ridge * np.eye(len(row)), rest)
+                else:
+                    found[number] = np.linalg.solve(read.T @ read + ridge * np.eye(read.shape[1]), read.T @ rest)
         return found
 
     def item_vectors(self) -> Score:
@@ -83,9 +87,8 @@ class Svd:
 
     def history_vectors(self, histories: Histories) -> Score:
         """Return p and 1 of the user of each history, (histories, d + 1); zeros for an empty one."""
-        found = self.users_of(histories).astype(np.float32)
-        found[:, -1] = np.diff(histories.start) > 0
-        return found
+        is_any = np.diff(histories.start)[:, None] > 0
+        return np.append(self.users_of(histories)[:, :-1], is_any, axis=1).astype(np.float32)
 
     def scores(self, histories: Histories) -> Score:
         """Return how far each rating would be above what the user gives, μ + b_u, not clipped; see ``ItemModel``."""
@@ -122,10 +125,7 @@ def fit_ratings(data: Interactions, options: SvdOptions, watch: Watch = QUIET) -
     """Return the items, and beside them p and b of each user, zeros of one without ratings, (histories, d + 1).
 
     The same for the same data, options and seed. Cost: epochs × ratings × d, 1 s for 100,000 ratings by the defaults.
-
-    Raises:
-        ExtraMissing: Surprise is not installed. ``Invalid``: all acts weigh the same, so there is nothing to foresee.
-        FitStopped: ``watch`` said so before the library began: it tells of no step.
+    Raises ``ExtraMissing``, ``Invalid``: all acts weigh the same, or ``FitStopped``, before the library began.
     """
     user, row, rating = ratings_of(data.histories)
     if not len(rating) or rating.min() == rating.max():
@@ -135,10 +135,10 @@ def fit_ratings(data: Interactions, options: SvdOptions, watch: Watch = QUIET) -
         import surprise  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ExtraMissing("SVD is fitted by Surprise: install midstream[surprise]") from error
-    watch.step("ratings", 0.0)
     library: Any = surprise
-    scale = (float(rating.min()), float(rating.max()))
+    watch.step("ratings", 0.0)
     rows = list(zip(user.tolist(), row.tolist(), rating.tolist(), [None] * len(rating), strict=True))
+    scale = (float(rating.min()), float(rating.max()))
     known = library.Dataset(library.Reader(rating_scale=scale)).construct_trainset(rows)
     steps = {"n_epochs": options.epochs, "lr_all": options.learning_rate, "reg_all": options.regularization}
     fitted = library.SVD(n_factors=options.factors, random_state=options.seed, **steps).fit(known)

@@ -48,7 +48,7 @@ class TwoTowerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     batch_acts: Annotated[int, msgspec.Meta(ge=2, le=65_536)] = 512
     """Acts guessed at a step, about, and so the items that each is told from."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
