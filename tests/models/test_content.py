@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
-from midstream.models.content import Content, ContentOptions, fit_content, terms_of
+from midstream.models import content
+from midstream.models.content import Acted, Content, ContentOptions, Vector, fit_content, terms_of
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories
 from midstream.models.model import Watch
@@ -97,38 +98,76 @@ def test_it_keeps_the_promises_of_an_item_model(described: list[Description], se
     check_item_model(model, some_questions(seed, len(vocabulary)), lambda arrays: Content.read(vocabulary, arrays))
 
 
-@settings(max_examples=30)
+def enlarged(model: Content, vectors: Sequence[Vector]) -> Content:
+    """Return the model as if it had these items too, in the rows after its own, without encoded texts."""
+    sizes = [len(place) for place, _ in vectors]
+    return Content(
+        vocabulary_of(len(model.vocabulary) + len(vectors)),
+        model.terms,
+        np.concatenate([model.start, model.start[-1] + np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+        np.concatenate([model.term, *(place for place, _ in vectors)]).astype(np.int32),
+        np.concatenate([model.weight, *(weight for _, weight in vectors)]).astype(np.float32),
+        np.ascontiguousarray(np.pad(model.encoded, ((0, 0), (0, len(vectors))))),
+        model.share,
+        model.item_terms_max,
+    )
+
+
+@settings(max_examples=40)
 @given(CATALOGUES, st.lists(DESCRIPTIONS, max_size=5), SEEDS, st.booleans())
-def test_new_items_enter_without_a_fit(
+def test_items_that_a_fit_did_not_see_score_as_if_it_had(
     described: list[Description], new: list[Description], seed: int, encode: bool
 ) -> None:
-    """What was there scores as it did, to the bit; a new item like an old one scores as it; both can be acted on."""
+    """To the bit, theirs and those of all others, whichever of them were acted on; one like an old one scores as it."""
     count, encoder = len(described), lengths if encode else None
     model = fit_content(vocabulary_of(count), described, EVERYTHING, encoder=encoder)
-    more = model.with_items(vocabulary_of(len(new) + count, count), [*new, *described], EVERYTHING, encoder)
-    asked = some_questions(seed, count)
-    before, after = model.scores(asked), more.scores(asked)
-    assert len(more.vocabulary) == 2 * count + len(new)
-    assert more.vocabulary.ids[:count] == model.vocabulary.ids
-    assert (after[:, :count] == before).all()
-    assert (after[:, count + len(new) :] == before).all()
-    twins = Histories(asked.row + np.int32(count + len(new)), asked.weight, asked.start)
-    assert (more.scores(twins) == after).all()
-    check_item_model(more, asked, lambda arrays: Content.read(more.vocabulary, arrays))
+    others = [*new, *described]
+    vectors = [model.vector_of(each) for each in others]
+    twin = enlarged(model, vectors)
+    asked = some_questions(seed, len(twin.vocabulary))
+    for number in range(len(asked)):
+        one = asked.part(number, number + 1)
+        is_old = one.row < count
+        known = Histories(one.row[is_old], one.weight[is_old], np.array([0, np.count_nonzero(is_old)]))
+        acted = Acted([vectors[row - count] for row in one.row[~is_old].tolist()], one.weight[~is_old])
+        own, found = model.scores_beside(known, acted, vectors)
+        order = np.argsort(~is_old, kind="stable")  # acts on what it knows come first
+        (expected,) = twin.scores(Histories(one.row[order], one.weight[order], one.start))
+        assert (np.concatenate([own, found]) == expected).all()
+        if not encode:
+            assert (found[len(new) :] == own).all()
 
 
-def test_new_items_are_checked() -> None:
-    """A known item, a missing description, a missing encoder and another one are refused."""
+def test_vectors_of_new_items_are_made_once_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was asked before, a text and how it is read give one vector."""
+    monkeypatch.setattr(content, "VECTORS_MAX", 4)
+    described = [Description((), "red hat"), Description((), "blue hat"), Description((), "red boot")]
+    model = fit_content(vocabulary_of(3), described, EVERYTHING)
+    made: list[str] = []
+
+    def vectors(*words: str, reading: str = "") -> list[tuple[list[int], list[float]]]:
+        def describe(place: int) -> Description:
+            made.append(words[place])
+            return Description((), words[place] + reading)
+
+        texts = [each.encode() for each in words]
+        found = model.vectors_of(texts, reading, describe)
+        assert sum(map(len, model._made.values())) <= 4
+        return [(place.tolist(), weight.tolist()) for place, weight in found]
+
+    plain = {word: vectors(word)[0] for word in ("red", "hat", "boot", "blue", "new")}
+    assert plain["new"] == ([], [])
+    assert made == ["red", "hat", "boot", "blue", "new"]
+    assert vectors("new", "new") == [([], [])] * 2
+    assert len(made) == 5
+    assert vectors("red", "hat", "blue", "red") == [plain[each] for each in ("red", "hat", "blue", "red")]
+    assert vectors("red", reading=" hat") == vectors("hat red")
+    assert vectors("red") == [plain["red"]]
+
+
+def test_what_is_fitted_is_checked() -> None:
+    """A missing description, and an encoder that gives no numbers, are refused."""
     described = [Description(("tags=x",), "red hat"), Description(("tags=x",), "blue hat")]
-    model = fit_content(vocabulary_of(2), described, EVERYTHING, encoder=lengths)
-    with pytest.raises(Invalid, match="knows"):
-        model.with_items(vocabulary_of(2, 1), described, EVERYTHING, lengths)
-    with pytest.raises(Invalid, match="1 descriptions"):
-        model.with_items(vocabulary_of(2, 2), described[:1], EVERYTHING, lengths)
-    with pytest.raises(Invalid, match="of 5"):
-        model.with_items(vocabulary_of(2, 2), described, EVERYTHING)
-    with pytest.raises(Invalid, match="vectors of 4 numbers"):
-        model.with_items(vocabulary_of(2, 2), described, EVERYTHING, lambda texts: lengths(texts)[:, :4])
     with pytest.raises(Invalid, match="all finite"):
         fit_content(vocabulary_of(2), described, EVERYTHING, encoder=lambda texts: lengths(texts) + np.float32(np.inf))
     with pytest.raises(Invalid, match="descriptions"):
@@ -146,6 +185,7 @@ def test_terms_are_bounded() -> None:
     names = {place: term for term, place in one.terms.places.items()}
     assert [names[place] for place in one.term.tolist()] == ["c", "b", "d"]
     assert np.allclose(one.weight, 1.0)
+    assert [one.vector_of(each)[0].tolist() for each in described] == [[each] for each in one.term.tolist()]
 
 
 def test_a_damaged_content_is_refused() -> None:

@@ -147,6 +147,10 @@ class Documents:
             self._deleted.discard(index)
         return True
 
+    def text(self, index: int) -> bytes:
+        """Return all that is known of an index as one text, empty = nothing: equal texts say the same."""
+        return self._texts.get(index, b"")
+
     def get(self, index: int) -> dict[str, object]:
         """Return the fields that are known, by name; empty when there are none or it is deleted."""
         text = self._texts.get(index)

@@ -196,6 +196,10 @@ class Items:
         """Return the deleted items, ascending."""
         return self._documents.deleted()
 
+    def document_text(self, index: int) -> bytes:
+        """Return what tells one document from another: of equal texts ``document`` is equal; empty = none."""
+        return self._documents.text(index)
+
     def document(self, index: int) -> dict[str, object]:
         """Return the attributes of an item as they were sent, declared or not; empty = none."""
         return self._documents.get(index)
