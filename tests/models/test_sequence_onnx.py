@@ -1,7 +1,9 @@
 """Sequence models as ONNX: a network says what the arrays say, or it is not written, or it does not answer."""
 
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from midstream.models import sequence_onnx
 from midstream.models.artifact import Draft, read_artifact, write_artifact
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
-from midstream.models.kinds import item_kind
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.loading import load
 from midstream.models.sequence import Sequence
 from midstream.models.sequence_onnx import FILE, agrees, answering, exported, network_of, runner
@@ -116,3 +118,13 @@ def test_what_is_no_network_leaves_the_arrays_to_answer(tmp_path):
         again = published(tmp_path, model, {FILE: network})
         assert again.run is None
         assert (again.scores(HISTORIES) == model.scores(HISTORIES)).all()
+
+
+def test_the_page_says_of_every_kind_whether_it_is_exported() -> None:
+    """A row of the table for each, once; of those that are written as ONNX it says yes."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    table = page.split("### What is exported as ONNX")[1].split("\n### ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    told = [(kind, row[2].strip()) for row in rows for kind in re.findall(r"`(\w+)`", row[1])]
+    assert sorted(kind for kind, _ in told) == sorted({*ITEM_KINDS, *ROW_KINDS})
+    assert [kind for kind, what in told if what.startswith("yes")] == ["sasrec"]
