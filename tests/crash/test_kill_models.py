@@ -27,7 +27,7 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if step == "writing":
-    artifact._sync_folder = die
+    artifact.sync_folder = die
 if step == "named":
     Registry.load = die
 if step == "applied":
