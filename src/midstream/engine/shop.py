@@ -38,6 +38,7 @@ class Request(TypedDict, total=False):
     context: Mapping[str, Value]
     item_fields: Mapping[str, Mapping[str, float]]
     fields: Sequence[str]
+    deadline_ms: int | None
 
 
 class FeatureRequest(TypedDict, total=False):
