@@ -20,6 +20,7 @@ from midstream.app.ranker_data import joined, range_text
 from midstream.app.reading import parse_config
 from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups
 from midstream.app.running import config_of
+from midstream.cli.train import print_trained
 from midstream.core.errors import ConfigInvalid, Invalid
 from midstream.core.types import Candidates
 from midstream.models.examples import Examples
@@ -124,6 +125,22 @@ def test_a_ranker_learns_from_slates_and_their_outcomes(place: Path) -> None:
     assert auc > 0.7
     assert done.metrics["log_loss"] is not None
     assert fitted(place, "clicks").metrics == done.metrics
+
+
+def test_what_was_fitted_on_and_what_judged_it_are_printed_apart(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are rows of requests: each number has a line of its own, and none takes the place of another."""
+    done = fitted(place, "clicks")
+    print_trained(done, as_json=False)
+    printed = [tuple(line.rsplit(maxsplit=1)) for line in capsys.readouterr().out.splitlines()]
+    assert printed[1:5] == [
+        ("rows", "360"),
+        ("requests", "60"),
+        ("validation.requests", "18"),
+        ("validation.rows", "108"),
+    ]
+    assert len(printed) == len(dict(printed)) == 1 + len(done.counts) + len(done.metrics)
 
 
 def test_no_row_that_was_learned_from_is_in_a_version(place: Path) -> None:

@@ -53,7 +53,9 @@ def print_trained(done: "Trained", *, as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
-    facts: dict[str, object] = {"version": f"{done.name} {done.version}", **done.counts, **done.metrics}
+    # A ranker is fitted on rows of requests and judged by others: a name that both have says which it means.
+    judged = {f"validation.{name}" if name in done.counts else name: value for name, value in done.metrics.items()}
+    facts: dict[str, object] = {"version": f"{done.name} {done.version}", **done.counts, **judged}
     print_facts(facts, as_json=False)
     for why, count in done.left_out.items():
         say(f"{count} left out: {why.replace('_', ' ')}")
