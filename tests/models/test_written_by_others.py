@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid, ExtraMissing
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, Invalid, MidstreamError, ShapeMismatch
 from midstream.models.artifact import Artifact
-from midstream.models.loading import load
+from midstream.models.loading import READ, load
 from midstream.testing.small_models import EVERY_KIND, publish_small
 from midstream.training.registry import Registry
 
@@ -83,3 +83,29 @@ def test_a_model_that_answers_with_no_number_is_refused_as_one(tmp_path: Path) -
     huge = {"sequence.norm": np.full_like(whole.arrays["sequence.norm"], 3e38)}
     with pytest.raises(ArtifactInvalid, match="no number"):
         load(Artifact(whole.version, whole.manifest, {**whole.arrays, **huge}, whole.files))
+
+
+def test_a_blend_of_no_part_is_refused_as_a_version(tmp_path: Path) -> None:
+    """Its arrays are as they should be, and there are none of a part: no fault of options, which are nobody's here."""
+    registry = Registry(tmp_path)
+    whole = registry.read("blend", publish_small(registry, "blend", 1))
+    none = {name: each[:0] if name.startswith("item_blend.") else each for name, each in whole.arrays.items()}
+    with pytest.raises(ArtifactInvalid, match=rf"\A{whole.version}: ") as caught:
+        load(Artifact(whole.version, whole.manifest, none, whole.files))
+    assert not isinstance(caught.value, Invalid)
+
+
+@pytest.mark.parametrize("error", [Invalid((Fault("$.weights", "", "", ""),)), ShapeMismatch("3 rows"), ExtraMissing()])
+def test_whatever_a_reader_refuses_is_a_version_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: MidstreamError
+) -> None:
+    """All but a library that is not there, which somebody can install."""
+    registry = Registry(tmp_path)
+    whole = registry.read("item_to_item", publish_small(registry, "item_to_item", 1))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(READ, "item_to_item", refuse)
+    with pytest.raises(ExtraMissing if isinstance(error, ExtraMissing) else ArtifactInvalid):
+        load(whole)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
 from midstream.models.artifact import Artifact
 from midstream.models.golden import check_item_golden, check_row_golden
 from midstream.models.item_to_item import ItemToItem
@@ -39,8 +39,11 @@ def load(artifact: Artifact) -> ItemModel | RowModel:
     try:
         _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())})
         return _row_model(artifact, rows) if rows else _item_model(artifact)
-    except (ArtifactInvalid, ScoresUnavailable) as error:
-        message = f"{artifact.version}: {error}"
+    except ExtraMissing:
+        raise
+    except MidstreamError as error:
+        # Whatever a reader says of the arrays, such as faults of options, it is the version that is wrong.
+        message = f"{artifact.version}: {'; '.join(line.strip() for line in str(error).splitlines())}"
         raise ArtifactInvalid(message) from error
     except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError, RecursionError) as error:
         # Hashes say that this is what was written, so it was written by something else than what reads it.
