@@ -80,6 +80,13 @@ def test_versions_are_promoted_with_and_without_a_server(tmp_path: Path, models)
     assert models("show", "nobody")[0] == 1
 
 
+def test_a_model_without_versions_is_not_found_and_named(models) -> None:
+    """By every command that needs one, in a folder in which nothing was ever published."""
+    for command in ("compare", "show", "promote", "export"):
+        status, out = models(command, "nobody")
+        assert (status, "'nobody'" in out, "Models: none" in out) == (1, True, True), command
+
+
 def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, models) -> None:
     """The command says the same of it whether a server has the folder open or not."""
     write_ranked(tmp_path)

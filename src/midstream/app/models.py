@@ -66,8 +66,19 @@ def show_model(folder: Path, config: Config, name: str) -> ModelView:
 
 
 def compare_versions(folder: Path, name: str, versions: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
-    """Return metrics, options and window of versions of a model beside each other, as ``model_views.compared`` does."""
-    return compared(registry_of(folder), name, versions or registry_of(folder).versions(name)[-2:])
+    """Return metrics, options and window of versions of a model beside each other, as ``model_views.compared`` does.
+
+    Args:
+        folder: Has them.
+        name: Of the model.
+        versions: As ``Registry.find`` reads them; none = the two newest, or the only one.
+
+    Raises:
+        NotFound: One is not there, or none of the model is.
+        ArtifactInvalid: A manifest is damaged.
+    """
+    registry = registry_of(folder)
+    return compared(registry, name, versions or registry.versions(name)[-2:] or [registry.find(name, "")])
 
 
 def promote(folder: Path, config: Config, name: str, version: str = "", alias: str = "champion") -> ModelView:
