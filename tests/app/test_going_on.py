@@ -5,17 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 from midstream.app.as_of import Past
 from midstream.app.fitting import Fitting, Trained, fit_and_publish, model_named, question_of
-from midstream.app.going_on import version_of
+from midstream.app.going_on import has_learned, known_end, version_of
 from midstream.app.inspection import LogView
 from midstream.app.models import promote
 from midstream.app.ranker_data import ranker_rows
 from midstream.app.running import config_of
 from midstream.app.training import train
 from midstream.core.errors import Invalid, NotFound
+from midstream.core.types import LogPosition
+from midstream.events.log_identity import LogIdentity
+from midstream.models.artifact import Window
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl, fit_ftrl
 from midstream.models.model import QUIET
@@ -136,6 +141,37 @@ def test_factors_are_begun_with_and_judged_on_what_they_do_not_know(tmp_path: Pa
     for number in range(1, 5):
         day(tmp_path, number)
     assert fitted(tmp_path, "taste", first).metrics != fitted(tmp_path, "taste").metrics
+
+
+def test_what_an_ancestor_knows_judges_nothing(tmp_path: Path) -> None:
+    """The second version has acts of before 30 alone, and began with factors of one that knows all: it knows all too,
+    and so does what goes on from it.
+    """
+    day(tmp_path, 0)
+    first = fitted(tmp_path, "taste")
+    end = loaded(tmp_path, "taste", first.version).manifest.window.end
+    (tmp_path / "midstream.toml").write_text(TOML.replace('"als"', '"als"\nuntil = 30'))
+    second = fitted(tmp_path, "taste", first.version)
+    window = loaded(tmp_path, "taste", second.version).manifest.window
+    assert window.end <= 30 < end == window.known_end
+    (tmp_path / "midstream.toml").write_text(TOML)
+    assert fitted(tmp_path, "taste", second.version).metrics == fitted(tmp_path, "taste").metrics
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 1), st.integers(0, 1), st.integers(0, 12))
+def test_what_is_known_never_shrinks(own: int, known: int, parent: int, later: int, position: int) -> None:
+    """Of a log that was written anew an earlier version knows no one can say what: all that was there when it was
+    gone on from.
+    """
+    log = LogIdentity("a log", generation=later)
+    before = Window("a log", generation=parent, end=own, known_end=max(own, known))
+    end = known_end(own, before, log, LogPosition(10))
+    assert end >= own
+    assert end == (max(own, known) if parent == later else 10)
+    after = Window("a log", generation=later, end=own, known_end=end)
+    assert has_learned(after, log, position) == (end > position)
+    if position < 10:
+        assert has_learned(after, log, position) or not has_learned(before, log, position)
 
 
 def test_a_training_goes_on_from_the_champion(tmp_path: Path) -> None:

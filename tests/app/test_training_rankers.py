@@ -140,7 +140,7 @@ def test_what_was_fitted_on_and_what_judged_it_are_printed_apart(
         ("validation.requests", "18"),
         ("validation.rows", "108"),
     ]
-    assert len(printed) == len(dict(printed)) == 1 + len(done.counts) + len(done.metrics)
+    assert len(printed) == len({line[0] for line in printed}) == 1 + len(done.counts) + len(done.metrics)
 
 
 def test_no_row_that_was_learned_from_is_in_a_version(place: Path) -> None:

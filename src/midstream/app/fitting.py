@@ -17,7 +17,7 @@ import msgspec
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
-from midstream.app.going_on import has_learned, item_parent, loaded_parent, row_parent
+from midstream.app.going_on import has_learned, item_parent, known_end, loaded_parent, row_parent
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
 from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
@@ -140,7 +140,7 @@ def _fit_items(
     data = acts.interactions(model.acts_max)
     fitted = _fit_item(kind, data, options, watch.part(JUDGED_SHARE, 1.0), item_parent(parent))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
-    window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts)
+    window = _window(log, (int(acts.position[0]), int(acts.position[-1]) + 1), acts.log_time_ms, counts, parent)
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
     asked = made_histories(len(acts.vocabulary), model.seed)
@@ -180,7 +180,7 @@ def _fit_rows(
     fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
-    window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts)
+    window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts, parent)
     draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
 
@@ -313,13 +313,16 @@ def _ms(moment: int | datetime | None) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
-def _window(log: LogView, positions: tuple[int, int], times_ms: tuple[int, int], counts: dict[str, int]) -> Window:
+def _window(
+    log: LogView, positions: tuple[int, int], times_ms: tuple[int, int], counts: dict[str, int], parent: Loaded | None
+) -> Window:
     """Return what the manifest says of the part of the log."""
     return Window(
         log_id=log.identity.log_id,
         generation=log.identity.generation,
         first=positions[0],
         end=positions[1],
+        known_end=known_end(positions[1], None if parent is None else parent.manifest.window, log.identity, log.end),
         begin_ms=times_ms[0],
         end_ms=times_ms[1],
         counts=counts,

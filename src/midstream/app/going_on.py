@@ -10,6 +10,7 @@ from pathlib import Path
 from midstream.app.config import Config, Model
 from midstream.app.models import list_models, registry_of
 from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.types import LogPosition
 from midstream.events.log_identity import LogIdentity
 from midstream.models.artifact import Window
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
@@ -72,7 +73,21 @@ def row_parent(parent: Loaded | None) -> RowModel | None:
 
 def has_learned(window: Window, log: LogIdentity, position: int) -> bool:
     """Return whether a version may know acts of this log from a position on, so that they cannot judge it."""
-    return window.generation != log.generation or window.end > position
+    return window.generation != log.generation or max(window.end, window.known_end) > position
+
+
+def known_end(end: int, before: Window | None, log: LogIdentity, log_end: LogPosition) -> int:
+    """Return the log position from which on a version knows no event, those of which its ancestors knew included.
+
+    Args:
+        end: Log position behind the last event that it was fitted on.
+        before: Of the version that it went on from; None = it began anew.
+        log: The log as it was fitted on.
+        log_end: Behind the last event of that log: what was fitted on another writing of it knows none after.
+    """
+    if before is None:
+        return end
+    return max(end, before.end, before.known_end) if before.generation == log.generation else max(end, int(log_end))
 
 
 def _refusal(came: str, right: str) -> Invalid:

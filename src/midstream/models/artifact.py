@@ -74,6 +74,8 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Log position before the first event that was used."""
     end: int = 0
     """Log position behind the last one."""
+    known_end: int = 0
+    """Log position from which on it knows no event: ``end``, or a later one that a version it went on from knew."""
     begin_ms: int = 0
     """Log time of the first event."""
     end_ms: int = 0
