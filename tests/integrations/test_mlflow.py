@@ -1,11 +1,14 @@
 """Against MLflow itself, where it is installed: a database or a folder as registry, an alias or a number as address."""
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from midstream.app.models import Import, export_model, import_model, registry_of
-from midstream.core.errors import NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
+from midstream.integrations.mlflow import fetch
 from midstream.testing.models import publish_chain
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -44,3 +47,44 @@ def test_what_was_exported_comes_back(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(NotFound):
             import_model(there, Import(address))
     assert sorted(each.name for each in registry_of(there).folder.iterdir()) == ["near", "ranker"]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
+    """Return the sizes that a registry says of its files, by path, to be filled; it gives each as so many bytes."""
+    sizes: dict[str, int | None] = {}
+
+    def listed(artifact_uri: str, tracking_uri: str | None) -> list[SimpleNamespace]:
+        assert (artifact_uri, tracking_uri) == ("models:/near/1", None)
+        return [SimpleNamespace(path=path, is_dir=False, file_size=size) for path, size in sizes.items()]
+
+    def download(artifact_uri: str, dst_path: str, tracking_uri: str | None) -> None:
+        assert (artifact_uri, tracking_uri) == ("models:/near/1", None)
+        for path, size in sizes.items():
+            (Path(dst_path) / path).write_bytes(bytes(size or 1_000))
+
+    artifacts = ModuleType("mlflow.artifacts")
+    vars(artifacts).update(list_artifacts=listed, download_artifacts=download)
+    library = ModuleType("mlflow")
+    vars(library).update(artifacts=artifacts, exceptions=SimpleNamespace(MlflowException=RuntimeError), __path__=[])
+    monkeypatch.setitem(sys.modules, "mlflow", library)
+    monkeypatch.setitem(sys.modules, "mlflow.artifacts", artifacts)
+    return sizes
+
+
+def test_what_a_registry_says_no_size_of_is_not_copied(tmp_path: Path, told: dict[str, int | None]) -> None:
+    """It might have any: neither none nor less than nothing counts as 0 bytes. An empty file has a size."""
+    told.update({"a.npy": 40, "b.npy": 0})
+    assert fetch("models:/near/1", tmp_path, 40) == 40
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.npy", "b.npy"]
+    for size in (None, -1):
+        target = tmp_path / str(size)
+        target.mkdir()
+        told["b.npy"] = size
+        with pytest.raises(ArtifactInvalid, match=r"'b\.npy'.*how large"):
+            fetch("models:/near/1", target, 1 << 40)
+        assert not list(target.iterdir())
+    told["b.npy"] = 1
+    with pytest.raises(ArtifactTooLarge, match="41 bytes"):
+        fetch("models:/near/1", tmp_path / "None", 40)
+    assert not list((tmp_path / "None").iterdir())

@@ -1,8 +1,8 @@
 """Models that an MLflow registry holds (``models:/name@alias``), copied to a folder; whoever calls verifies them.
 
-What is to be copied is listed first, so neither more files nor more bytes than were allowed reach the disk from a
-registry that says how large its files are. No model is loaded and nothing of it is run: MLflow's own formats hold
-pickles.
+What is to be copied is listed first, so neither more files nor more bytes than were allowed reach the disk; a registry
+that does not say how large a file is, is not copied from. No model is loaded and nothing of it is run: MLflow's own
+formats hold pickles.
 
 Reference: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.artifacts.html
 """
@@ -35,7 +35,8 @@ def fetch(reference: str, target: Path, bytes_max: int, tracking: str = "") -> i
         ExtraMissing: MLflow is not installed.
         NotFound: The registry has no such model, version or alias, or the address is none.
         ArtifactTooLarge: Its files have more bytes than may be; nothing was copied.
-        ArtifactInvalid: It has more files than any version, or a path that leads elsewhere; nothing was copied.
+        ArtifactInvalid: It has more files than any version, a path that leads elsewhere, or a file of which the
+            registry does not say how large it is; nothing was copied.
         StoreUnavailable: The registry does not answer, or gives an error.
     """
     if not _ADDRESS.match(reference):
@@ -75,8 +76,15 @@ def _listed(library: Any, reference: str, tracking: str | None) -> int:  # noqa:
             if each.is_dir:
                 folders.append(path)
             else:
-                size += int(each.file_size or 0)
+                size += _bytes_of(each.file_size, f"{reference}: {path[:100]!r}")
     return size
+
+
+def _bytes_of(told: object, what: str) -> int:
+    if not isinstance(told, int) or told < 0:
+        message = f"{what}: the registry does not say how large it is, so it is not fetched: copy the files yourself"
+        raise ArtifactInvalid(message)
+    return told
 
 
 def _library() -> tuple[Any, type[Exception]]:
