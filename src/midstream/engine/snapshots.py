@@ -23,6 +23,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.events.log_identity import LogIdentity
+from midstream.models.artifact import sync_folder
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
@@ -112,7 +113,7 @@ def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = N
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    _sync_folder(folder)
+    sync_folder(folder)
     return manifest
 
 
@@ -136,7 +137,7 @@ def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace)
         files=files,
     )
     _write_synced(temporary / _MANIFEST, _seal(manifest))
-    _sync_folder(temporary)
+    sync_folder(temporary)
     return manifest
 
 
@@ -381,11 +382,3 @@ def _write_synced(path: Path, content: Content) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
