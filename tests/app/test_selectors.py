@@ -49,6 +49,8 @@ DRAWING = [
         ('{ kind = "plackett_luce", temperature = 0 }', "selector.temperature", "0"),
         ('{ kind = "epsilon_greedy", epsilon = 1.5 }', "selector.epsilon", "1.5"),
         ('{ kind = "epsilon_greedy", pool = 0 }', "selector.pool", "0"),
+        ('{ kind = "epsilon_greedy", keep = 20, pool = 20 }', "selector.keep", "nothing is left to draw"),
+        ('{ kind = "plackett_luce", temperature = 1e-310 }', "selector.temperature", "1e-310"),
         ('{ kind = "thompson", impressions = "seen" }', "selector.acts", "missing"),
         ('{ kind = "thompson", acts = "click", impressions = "seen" }', "selector.acts", 'Nearest: "clicks"'),
         (

@@ -8,6 +8,7 @@ from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds import columns_of
 from midstream.ranking.thompson import Thompson
+from midstream.ranking.top_k import TopK
 
 PAGE = "docs/selectors.md"
 CAPS_MAX = 4
@@ -42,6 +43,9 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the columns that a selector reads, and with its prior."""
     selector = placement.selector
+    if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
+        came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
+        yield Fault(f"{where}.keep", came, f"Less than pool, {selector.pool}.", PAGE)
     if not isinstance(selector, Thompson):
         return
     read = [each for each in config.features if each.name in placement.features]
@@ -51,9 +55,9 @@ def _selector(config: Config, placement: Placement, where: str) -> Iterator[Faul
             came = f'"{name}" is no column of the features of the placement.{nearest(name, known)}'
             right = f"Columns: {listed(known)}" if known else "A column of one of features; the placement has none."
             yield Fault(f"{where}.{setting}", came, right, PAGE)
-    if selector.prior_acts >= selector.prior_impressions:
+    if selector.prior_acts > selector.prior_impressions - 1:
         came = f"{selector.prior_acts} acts of {selector.prior_impressions} impressions came."
-        yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions.", PAGE)
+        yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions, by 1 at least.", PAGE)
 
 
 def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) -> Iterator[Fault]:

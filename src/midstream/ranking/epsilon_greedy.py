@@ -23,7 +23,7 @@ from midstream.ranking.top_k import Chances, Real, best_first, in_pool, only_bes
 class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="epsilon_greedy"):
     """Each place is given to chance with probability ``epsilon``; the first ``keep`` places are not."""
 
-    epsilon: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    epsilon: Annotated[float, msgspec.Meta(ge=1e-6, le=1)] = 0.1
     """Share of places that are drawn."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     """Places at the top that the best scores have, whatever is drawn."""

@@ -30,7 +30,7 @@ POOL_MAX = 1_000
 class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plackett_luce"):
     """Slates are drawn, better scores higher more often; the first ``keep`` places are not."""
 
-    temperature: Annotated[float, msgspec.Meta(gt=0, le=1_000)] = 0.1
+    temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1_000)] = 0.1
     """In standard deviations of the scores: near 0 = as ``top_k``, 1,000 = any order."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     """Places at the top that the best scores have, whatever is drawn."""

@@ -25,8 +25,9 @@ def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:
     value = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_STEP)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits = (value ^ (value >> np.uint64(31))) >> np.uint64(11)
-    return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
+    # 52 bits and a half: with one more the highest would be rounded to 1.
+    bits = (value ^ (value >> np.uint64(31))) >> np.uint64(12)
+    return bits.astype(np.float64) * 2.0**-52 + 2.0**-53
 
 
 def drawn_of(share: NDArray[np.float64], chance: float) -> tuple[int, float]:
