@@ -12,6 +12,7 @@ from midstream.app.models import promote, registry_of
 from midstream.app.running import config_of, open_shop
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.models.held import held_bytes
 from midstream.testing.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
 
 
@@ -106,7 +107,7 @@ def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, m
 
 
 def test_size_lists_models_below_the_tables(tmp_path: Path, capfd) -> None:
-    """What the champion's manifest says, and twice the maximum; a shadow takes nothing, a damaged one 0."""
+    """What the champion holds, and two of the most that one may; a shadow takes nothing, a damaged one 0."""
     write_folder(tmp_path)
     (tmp_path / "midstream.toml").write_text(
         f"[registry]\nversion_bytes_max = 5_000_000\n{CONFIG}[[models]]\nname = 'other'\nkind = 'als'\n"
@@ -123,9 +124,9 @@ def test_size_lists_models_below_the_tables(tmp_path: Path, capfd) -> None:
 
     found = sizes()
     assert list(found)[-3:] == ["all tables", "models.near", "models.other"]
-    size = sum(each.stat().st_size for each in (registry.folder / "near" / first).glob("*.npy"))
-    assert found["models.near"] == {"bytes_now": size, "bytes_max": 10_000_000}
-    assert found["models.other"] == {"bytes_now": 0, "bytes_max": 10_000_000}
+    held = held_bytes(registry.load("near", first).model)
+    assert found["models.near"] == {"bytes_now": held, "bytes_max": 20_000_000}
+    assert found["models.other"] == {"bytes_now": 0, "bytes_max": 20_000_000}
     (registry.folder / "near" / first / "manifest.json").write_bytes(b"{}")
     assert sizes()["models.near"]["bytes_now"] == 0
 

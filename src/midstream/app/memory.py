@@ -9,9 +9,11 @@ from midstream.app.feature_views import outside_size
 from midstream.app.inspection import LogView, state_of
 from midstream.app.models import registry_of
 from midstream.app.wiring import declarations
-from midstream.core.errors import ArtifactInvalid, NotFound
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
 from midstream.engine.champions import CHAMPION
+from midstream.models.held import HELD_TIMES_MAX, held_bytes
 from midstream.state.fold import Size
+from midstream.training.registry import Registry
 
 VERSIONS_HELD = 2
 """Of a model: the one in service and the one before it."""
@@ -24,12 +26,14 @@ class Memory:
     tables: Mapping[str, Size]
     """Of the state, and those from outside, called ``tables.NAME``."""
     models: Mapping[str, Size]
-    """Called ``models.NAME``: each that is configured or has a champion. Now: the champion, about its files, as a start
-    loads it; 0 without one. A version that is being loaded comes on top."""
+    """Called ``models.NAME``: each that is configured or has a champion. Now: what the champion holds once loaded; 0
+    without one, or where a start would not load it. A version that is being loaded comes on top."""
 
 
 def memory_of(folder: Path, config: Config) -> Memory:
-    """Return the memory of what a folder serves. Cost: that of the newest snapshot and the log after it.
+    """Return the memory of what a folder serves.
+
+    Cost: that of the newest snapshot and the log after it, and of loading each champion, one at a time.
 
     Raises:
         ConfigInvalid: A table from outside cannot be read.
@@ -40,9 +44,14 @@ def memory_of(folder: Path, config: Config) -> Memory:
     champions = {row.model: row.version for row in fold.promotions.rows if row.alias == CHAMPION and row.version}
     models: dict[str, Size] = {}
     for name in sorted({*champions, *(each.name for each in config.models)}):
-        try:
-            now = registry.manifest(name, champions[name]).bytes if name in champions else 0
-        except (ArtifactInvalid, NotFound):
-            now = 0
-        models[f"models.{name}"] = Size(now, VERSIONS_HELD * registry.bytes_max)
+        now = _held(registry, name, champions[name]) if name in champions else 0
+        models[f"models.{name}"] = Size(now, VERSIONS_HELD * HELD_TIMES_MAX * registry.bytes_max)
     return Memory({**fold.sizes(), **outside}, models)
+
+
+def _held(registry: Registry, name: str, version: str) -> int:
+    """Return the bytes that a version holds once it is loaded; 0 = it cannot be."""
+    try:
+        return held_bytes(registry.load(name, version).model)
+    except (ArtifactInvalid, ExtraMissing, NotFound):
+        return 0

@@ -13,7 +13,7 @@ Feedback", UAI 2009; D. Böhning, B. G. Lindsay, "Monotonicity of quadratic-appr
 Institute of Statistical Mathematics 40(4), 1988 (the bound).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.core.types import Index, Score
+from midstream.models.halves import Halves
 from midstream.models.histories import Histories, Interactions
 from midstream.models.model import QUIET, Arrays, Watch
-from midstream.models.top_k import inner_products, top_k
+from midstream.models.top_k import inner_products
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -55,6 +56,11 @@ class Bpr:
     spread: NDArray[np.float64]
     """Their covariance, (d + 1, d + 1)."""
     regularization: float
+    _halves: Halves = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Round the factors, for the scan."""
+        object.__setattr__(self, "_halves", Halves.of(self.item_factors))
 
     def item_vectors(self) -> Score:
         """Return the factors of each item, (items, d + 1)."""
@@ -84,7 +90,7 @@ class Bpr:
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k items of the highest scores of one history; see ``ItemModel``. None of an empty history."""
-        return top_k(self.history_vectors(history)[0], self.item_factors, k if len(history.row) else 0)
+        return self._halves.top_k(self.history_vectors(history)[0], k if len(history.row) else 0)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary."""

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, Invalid
 from midstream.core.types import Index, Score
+from midstream.models.halves import Halves
 from midstream.models.histories import Histories, Interactions
 from midstream.models.model import QUIET, Arrays, Watch
-from midstream.models.top_k import inner_products, top_k
+from midstream.models.top_k import inner_products
 from midstream.models.vocabulary import ItemVocabulary
 
 Real = NDArray[np.float64]
@@ -54,10 +55,12 @@ class Svd:
     told: Real
     """Mean rating μ, the least, the highest, and λ of whoever asks, (4,)."""
     _vectors: Score = field(init=False, repr=False)
+    _halves: Halves = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Round the items once: a request multiplies with all of them."""
         object.__setattr__(self, "_vectors", self.items.astype(np.float32))
+        object.__setattr__(self, "_halves", Halves.of(self._vectors))
 
     def predicted(self, users: Real, rows: Index) -> Real:
         """Return the rating of each user (p and b, zeros = unknown, (n, d + 1)) for an item (-1 = unknown), (n,)."""
@@ -96,7 +99,7 @@ class Svd:
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
         """Return the k items of the highest scores of one history; see ``ItemModel``. None of an empty history."""
-        return top_k(self.history_vectors(history)[0], self._vectors, k if len(history.row) else 0)
+        return self._halves.top_k(self.history_vectors(history)[0], k if len(history.row) else 0)
 
     def arrays(self) -> Arrays:
         """Return all that was fitted but the vocabulary."""

@@ -35,9 +35,10 @@ from midstream.state.hashing import id_hash
 HASHES_CHECKED = 256
 """Of a vocabulary, evenly spread: another function differs in each, and SHA-256 says that none was changed since."""
 VERSION_BYTES_MAX = 2 << 30
-"""Of a version, unless the configuration says otherwise. Beside the one that answers there are the one before it, and
-one that is being loaded: three times as much while a model of this size is promoted. 200,000 items with 500 weights
-each, the largest there is by default, are 0.8 GB."""
+"""Of the files of a version, unless the configuration says otherwise; loaded it may hold twice as much
+(``models.held``). Beside the one that answers there are the one before it, and one that is being loaded: three times as
+much while a model of this size is promoted. 200,000 items with 500 weights each, the largest there is by default, are
+0.8 GB."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 """Of a version, as people type it."""
 ARRIVING = ".arriving-"
