@@ -85,7 +85,7 @@ def test_each_placement_has_a_file_of_its_own(data, tmp_path, monkeypatch):
 
 def test_what_learning_on_is_worth_is_told_of_a_file(data):
     """A frozen state, one that learns now and then, one that always does; of the source that is named."""
-    told = []
+    told: list[int] = []
     report = evaluate_learning(data, EvaluationOptions(source="covisitation"), 4, told.append)
     assert [each.name for each in report.schedules] == ["frozen", "rolling", "test then learn"]
     assert (report.rows, report.asked_from, report.windows) == (200, 100, 4)

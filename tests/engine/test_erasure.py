@@ -384,7 +384,8 @@ def test_what_is_hidden_is_what_would_be_blanked():
     first = [each._replace(log_time_ms=START_MS) for each in (act, erases[1])]
     for erases_named in ((), (erases[0]._replace(log_time_ms=START_MS + 1_000),)):
         batch = build([*first, *late_copies(START_MS), *erases_named])
-        hidden = Hidden(lambda batch=batch: [(LogPosition(0), batch)])
+        log = [(LogPosition(0), batch)]
+        hidden = Hidden(log.copy)
         told = [hidden(event_at(batch, place), place) for place in range(len(batch))]
         assert told == [bool(erases_named), False, *[True] * 5, *[True] * len(erases_named)]
         assert hidden.of(LogPosition(0), batch).tolist() == told

@@ -43,7 +43,7 @@ def draft_of(model: ItemToItem, **changes: object) -> Draft:
         kind="item_to_item",
         vocabulary_hash=model.vocabulary.content_hash,
         options={"neighbours": 4, "seed": 0},
-        window=Window("a log", 3, 100, 5_000, 1_000, 2_000, {"events": 4_900}),
+        window=Window("a log", 3, 100, 5_000, 5_000, 1_000, 2_000, {"events": 4_900}),
         config_hash="c0ffee",
         code_version="0.1.0",
         made_ms=3_000,
