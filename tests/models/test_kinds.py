@@ -1,5 +1,6 @@
 """Kinds of item models by name: options are decoded, and what is wrong is named."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,10 @@ from midstream.models.golden import made_rows, row_content
 from midstream.models.histories import Histories, Interactions
 from midstream.models.item_blend import BlendPart
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, blend_parts, is_told_items, item_kind
-from midstream.models.loading import load
+from midstream.models.loading import READ, load
 from midstream.models.model import QUIET, is_row_model
 from midstream.models.vocabulary import ItemVocabulary
+from midstream.retrieval.item_model import SERVES
 
 EXTRAS = {
     "keras": ("tensorflow", "tensorflow"),
@@ -175,3 +177,31 @@ def test_a_blend_is_told_what_items_are_where_a_part_is():
     assert np.array_equal(fitted[0]["1.als.item_factors"], fitted[1]["1.als.item_factors"])
     assert not np.array_equal(fitted[0]["0.als.item_factors"], fitted[1]["0.als.item_factors"])
     assert kind.figures(kind.restore(vocabulary, fitted[0])) == {"weight.0.als": 0.5, "weight.1.als": 1.0}
+
+
+def test_the_page_lists_every_kind_with_a_link_to_its_part():
+    """Near its top, item models and rankers apart; the link leads to a heading of the page."""
+    page = (ROOT / "docs/models.md").read_text()
+    headings = {
+        re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in re.findall(r"(?m)^#+ (.+)$", page)
+    }
+    listed = page.partition("\n## Kinds\n")[2].partition("\n## ")[0]
+    for kinds, table in zip((ITEM_KINDS, ROW_KINDS), listed.split("\nRankers,"), strict=True):
+        found = re.findall(r"(?m)^\| \[`(\w+)`\]\(#([\w-]+)\) \|", table)
+        assert sorted(name for name, _ in found) == sorted(kinds)
+        assert {link for _, link in found} <= headings
+
+
+def test_all_rankers_but_lambdarank_give_probabilities_as_the_page_says():
+    """Whose log loss and calibration error a training tells."""
+    assert "(those of all rankers but `trees` with `lambdarank`)" in (ROOT / "docs/models.md").read_text()
+    assert {name for name, each in ROW_KINDS.items() if not each.is_probability(each.options())} == {"trees"}
+    assert ROW_KINDS["trees"].is_probability(ROW_KINDS["trees"].decoded({"objective": "binary"}))
+
+
+def test_the_page_on_sources_says_which_answers_with_which_kind():
+    """As the sources do, each kind that is fitted or read here; what is in no row is answered with by any."""
+    page = (ROOT / "docs/sources.md").read_text().partition("| source | kinds of [models]")[2].partition("\n\n")[0]
+    told = {row[0]: set(row[1:]) for row in (re.findall(r"`(\w+)`", line) for line in page.splitlines()) if row}
+    assert told == {source: {*kinds} & {*ITEM_KINDS, *READ} for source, kinds in SERVES.items()}
+    assert {*ITEM_KINDS} - {kind for kinds in SERVES.values() for kind in kinds} == {"popular"}
