@@ -224,6 +224,42 @@ except MemoryError:
     assert done.stdout == "refused\n"
 
 
+@pytest.mark.parametrize(
+    "kind, options",
+    [("logistic_regression", {"iterations_max": 5}), ("trees", {"objective": "binary", "trees_max": 5})],
+)
+def test_as_many_rows_as_may_be_are_fitted_within_the_memory(kind: str, options: dict[str, object]) -> None:
+    """Together with the rows and the earlier ones of them, which are fitted first; the library was there before."""
+    pytest.importorskip("sklearn", reason='needs the extra "train": pip install "midstream[train]"')
+    text = f"""
+import numpy as np
+from midstream.app.config import Model
+from midstream.app.fitting import rows_max_of
+from midstream.app.training_child import limit_memory
+from midstream.models.examples import Examples
+from midstream.models.kinds import ROW_KINDS
+from midstream.models.model import QUIET
+kind, bytes_max = ROW_KINDS["{kind}"], 96 << 20
+options = kind.decoded({options})
+def rows(count):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((count, 40), dtype=np.float32)
+    label = (values[:, 0] + rng.standard_normal(count, dtype=np.float32) > 1).astype(np.float32)
+    return Examples.of_rows(tuple(map(str, range(40))), values, label)
+kind.fit(rows(500), options, QUIET)
+count = rows_max_of(Model(name="order", kind="{kind}", memory_bytes_max=bytes_max), 40)
+limit_memory(bytes_max)
+every = rows(count)
+earlier, _ = every.split(0.1)
+kind.fit(earlier, options, QUIET)
+kind.fit(every, options, QUIET)
+print("fitted", count)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", text], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("fitted"), done.stderr[-2_000:]
+    assert int(done.stdout.split()[1]) > 30_000
+
+
 def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process that died of want of memory cannot."""
 

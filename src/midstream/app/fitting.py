@@ -240,19 +240,27 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     """Return which rows a ranker learns from."""
     part = act_options(fitting.config, model, log)
     (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
-    row_bytes = ROW_BYTES + 4 * len(placement.features)
     newest_ms = _newest_ms(log)
     return RankerQuestion(
         folder=fitting.folder,
         placement=model.placement,
         features=placement.features,
         bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
-        rows_max=max(1, model.memory_bytes_max // 4 // row_bytes),
+        rows_max=rows_max_of(model, len(placement.features)),
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,
         mature_ms=None if newest_ms is None else newest_ms - fitting.config.feedback.window.ms,
     )
+
+
+def rows_max_of(model: Model, features: int) -> int:
+    """Return how many rows with so many features a ranker learns from: a quarter of its memory holds the rows.
+
+    What their fit takes beside them is half of it; the last quarter is a copy without what judges, and the library.
+    """
+    held = model.memory_bytes_max // 4 // (ROW_BYTES + 4 * features)
+    return max(1, min(held, ROW_KINDS[model.kind].rows_max(features, model.memory_bytes_max // 2)))
 
 
 def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit = lambda _bytes: None) -> Acts:

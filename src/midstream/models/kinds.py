@@ -262,6 +262,8 @@ class RowKind:
     restore: Callable[[Arrays], RowModel]
     is_probability: Callable[[msgspec.Struct], bool]
     """Whether with these options its scores are probabilities, and no numbers that only order."""
+    row_bytes: tuple[int, int]
+    """What a fit takes at most for each row, beside the rows themselves: bytes for each feature, and bytes more."""
     not_finite: frozenset[str] = frozenset()
     """Names of arrays in which NaN or infinity means something."""
     go_on: Callable[[RowModel, Examples, msgspec.Struct, Watch], RowModel] | None = None
@@ -273,6 +275,11 @@ class RowKind:
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
         return decoded(self.options, options)
+
+    def rows_max(self, features: int, byte_count: int) -> int:
+        """Return how many rows with so many features a fit takes that has so many bytes beside the rows; at least 1."""
+        each, more = self.row_bytes
+        return max(1, byte_count // (each * features + more))
 
 
 def _fit_trees(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
@@ -319,16 +326,20 @@ def _if_binary(options: msgspec.Struct) -> bool:
     return getattr(options, "objective", "") == "binary"
 
 
+_EDGES, _THRESHOLD = frozenset({"edges"}), frozenset({"threshold"})
+# Bytes of a row, measured at 4 and 40 features and rounded up: vectors alone of ftrl (65); gradient_boosting 530 at 40
+# (copies without NaN); logistic_regression two entries of 12 bytes a feature, and vectors (148 and 1,012); trees copies
+# that the library makes (118 and 840). Of keras counted: values and what is unknown, in float64 and then in float32.
 ROW_KINDS: Mapping[str, RowKind] = {
-    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, frozenset({"edges"}), _go_on_ftrl),
+    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, (1, 80), _EDGES, _go_on_ftrl),
     "gradient_boosting": RowKind(
-        GradientBoostingOptions, _fit_gradient_boosting, Trees.restore, _always, frozenset({"threshold"})
+        GradientBoostingOptions, _fit_gradient_boosting, Trees.restore, _always, (14, 128), _THRESHOLD
     ),
-    "keras": RowKind(KerasRankerOptions, _fit_keras, KerasRanker.restore, _always),
+    "keras": RowKind(KerasRankerOptions, _fit_keras, KerasRanker.restore, _always, (36, 64)),
     "logistic_regression": RowKind(
-        LogisticRegressionOptions, _fit_logistic_regression, LogisticRegression.restore, _always, frozenset({"edges"})
+        LogisticRegressionOptions, _fit_logistic_regression, LogisticRegression.restore, _always, (24, 128), _EDGES
     ),
-    "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, frozenset({"threshold"})),
+    "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, (20, 96), _THRESHOLD),
 }
 """Name → kind."""
 

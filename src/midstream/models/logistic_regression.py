@@ -119,16 +119,20 @@ def fit_logistic_regression(
 
 def parts_of(values: Score, edges: Score, mean: Real, scale: Real) -> csr_matrix:
     """Return what ``predict_rows`` multiplies with the weights but the bias, (rows, inputs · (bins + 2))."""
-    inputs, width = len(mean), edges.shape[1] + 3
-    known: NDArray[np.bool_] = ~np.isnan(values)
-    part = np.full((len(values), inputs), width - 2, dtype=np.int64)
+    count, inputs, width = len(values), len(mean), edges.shape[1] + 3
+    entry_count = count * inputs * 2
+    index = np.int32 if entry_count <= np.iinfo(np.int32).max else np.int64
+    # Filled column by column: beside the two arrays that stay, a column is all that is held.
+    places: NDArray[np.signedinteger] = np.empty((count, inputs, 2), dtype=index)
+    entries: Real = np.ones((count, inputs, 2))
     for column in range(inputs):
-        there = known[:, column]
-        part[there, column] = np.searchsorted(edges[column], values[there, column])
-    with np.errstate(invalid="ignore"):  # of what is infinite and always the same
-        apart: Real = np.clip((values.astype(np.float64) - mean) * scale, -FAR, FAR)
-    begin = width * np.arange(inputs)
-    places = np.stack([part + begin, np.broadcast_to(begin + width - 1, part.shape)], axis=2)
-    entries = np.stack([np.ones(part.shape), np.where(known & (scale > 0), apart, 0.0)], axis=2)
-    row = np.repeat(np.arange(len(values)), 2 * inputs)
-    return csr_matrix((entries.ravel(), (row, places.ravel())), shape=(len(values), inputs * width))
+        told: Real = values[:, column].astype(np.float64)
+        known: NDArray[np.bool_] = ~np.isnan(told)
+        places[:, column, 0] = width * (column + 1) - 2
+        places[known, column, 0] = width * column + np.searchsorted(edges[column], values[known, column])
+        places[:, column, 1] = width * (column + 1) - 1
+        entries[:, column, 1] = 0.0
+        if scale[column] > 0:
+            entries[known, column, 1] = np.clip((told[known] - mean[column]) * scale[column], -FAR, FAR)
+    begins = (np.arange(count + 1) * (2 * inputs)).astype(index)
+    return csr_matrix((entries.ravel(), places.ravel(), begins), shape=(count, inputs * width))
