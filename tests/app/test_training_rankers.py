@@ -143,6 +143,16 @@ def test_what_was_fitted_on_and_what_judged_it_are_printed_apart(
     assert len(printed) == len({line[0] for line in printed}) == 1 + len(done.counts) + len(done.metrics)
 
 
+def test_what_a_fit_found_stands_among_the_metrics(place: Path) -> None:
+    """Whether the solver was done, in the manifest too."""
+    pytest.importorskip("sklearn", reason='needs the extra "train": pip install "midstream[train]"')
+    options = 'kind = "logistic_regression"\noptions = { iterations_max = 1 }'
+    (place / "midstream.toml").write_text(TOML.replace('kind = "ftrl"', options, 1))
+    done = fitted(place, "clicks")
+    assert (done.metrics["converged"], done.metrics["iterations"]) == (0.0, 1.0)
+    assert Registry(place / "data" / "models").manifest("clicks", done.version).metrics == done.metrics
+
+
 def test_no_row_that_was_learned_from_is_in_a_version(place: Path) -> None:
     """Golden rows are drawn around what the model compares with: prices here are whole numbers, those are not."""
     done = fitted(place, "clicks")

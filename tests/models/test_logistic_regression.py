@@ -11,6 +11,7 @@ from tests.models.rows import NAMES, some_clicks, some_values
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Invalid
 from midstream.models.examples import Examples
+from midstream.models.kinds import ROW_KINDS
 from midstream.models.logistic_regression import (
     LogisticRegression,
     LogisticRegressionOptions,
@@ -76,6 +77,18 @@ def test_it_keeps_the_promises_of_a_row_model(bins):
     check_row_model(model, some_values(4), LogisticRegression.restore)
     again = fit_logistic_regression(examples, replace(PLAIN, bins=bins))
     assert all(np.array_equal(array, again.arrays()[name]) for name, array in model.arrays().items())
+
+
+@pytest.mark.usefixtures("linear")
+def test_a_solver_that_was_not_done_says_so_in_the_figures() -> None:
+    """And nowhere else: a warning of the library is an error here."""
+    examples = some_clicks(3)
+    figures = ROW_KINDS["logistic_regression"].figures
+    short = fit_logistic_regression(examples, replace(PLAIN, iterations_max=2))
+    assert figures(short) == {"converged": 0.0, "iterations": 2.0}
+    found = figures(fit_logistic_regression(examples, PLAIN))
+    assert found["converged"] == 1.0
+    assert 2 < found["iterations"] < 1_000
 
 
 @pytest.mark.usefixtures("linear")

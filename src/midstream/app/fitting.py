@@ -181,7 +181,8 @@ def _fit_rows(
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts, parent)
-    draft = msgspec.structs.replace(_draft(fitting, model, options, window, metrics), inputs=tuple(fitted.inputs))
+    draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
+    draft = msgspec.structs.replace(draft, inputs=tuple(fitted.inputs))
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
 
 

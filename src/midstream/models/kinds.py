@@ -252,6 +252,10 @@ def _blend_figures(model: ItemModel) -> Mapping[str, float]:
     return {f"weight.{number}.{kind}": weight for number, (kind, weight) in enumerate(weighed)}
 
 
+def _no_row_figures(_model: RowModel) -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class RowKind:
     """One kind of row model: options, how it is fitted, how it is read again."""
@@ -271,6 +275,8 @@ class RowKind:
 
     Raises ``Invalid`` where the two do not go together.
     """
+    figures: Callable[[RowModel], Mapping[str, float]] = _no_row_figures
+    """What a fit found that stands among a version's metrics."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
@@ -318,6 +324,12 @@ def _fit_logistic_regression(examples: Examples, options: msgspec.Struct, watch:
     return fit_logistic_regression(examples, told, watch)
 
 
+def _solver_figures(model: RowModel) -> Mapping[str, float]:
+    if not isinstance(model, LogisticRegression):
+        return {}
+    return {"converged": float(model.is_converged), "iterations": float(model.iterations)}
+
+
 def _always(_options: msgspec.Struct) -> bool:
     return True
 
@@ -337,7 +349,13 @@ ROW_KINDS: Mapping[str, RowKind] = {
     ),
     "keras": RowKind(KerasRankerOptions, _fit_keras, KerasRanker.restore, _always, (36, 64)),
     "logistic_regression": RowKind(
-        LogisticRegressionOptions, _fit_logistic_regression, LogisticRegression.restore, _always, (24, 128), _EDGES
+        LogisticRegressionOptions,
+        _fit_logistic_regression,
+        LogisticRegression.restore,
+        _always,
+        (24, 128),
+        _EDGES,
+        figures=_solver_figures,
     ),
     "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, (20, 96), _THRESHOLD),
 }

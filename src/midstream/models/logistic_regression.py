@@ -9,6 +9,7 @@ Reference: D. R. Cox, "The Regression Analysis of Binary Sequences", Journal of 
 Optimization", SIAM Journal on Scientific Computing 16(5), 1995.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ class LogisticRegressionOptions(msgspec.Struct, frozen=True, forbid_unknown_fiel
     bins: Annotated[int, msgspec.Meta(ge=1, le=BINS_MAX)] = 1
     """Bins of a feature, of about equally many rows each; 1 = the value alone."""
     iterations_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
-    """Of the solver; the library warns where it ends before nothing changes."""
+    """Of the solver; where it ends before nothing changes, the model is not ``converged``."""
     debias: Debias = "none"
     """``propensity``: rows count by 1 / propensity."""
     weight_max: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 20.0
@@ -55,6 +56,10 @@ class LogisticRegression:
     scale: Real
     weights: Real
     """Of each input's bins, of what is unknown, of the value; last the bias, (inputs · (bins + 2) + 1,)."""
+    iterations: int = 0
+    """Of the solver; 0 = it was read again, and what is said of its fit stands in the manifest."""
+    is_converged: bool = True
+    """Whether the solver ended because nothing changed any more."""
 
     def score(self, values: Score) -> Score:
         """Return the probability of a click for each row of values (n, len(inputs)), NaN = unknown."""
@@ -103,6 +108,7 @@ def fit_logistic_regression(
         FitStopped: ``watch`` said so before the library began: it tells of no step.
     """
     try:
+        import sklearn.exceptions  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
         import sklearn.linear_model  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         message = "logistic regression is fitted by scikit-learn: install midstream[train]"
@@ -111,10 +117,17 @@ def fit_logistic_regression(
     watch.step("weights", 0.0)
     edges, mean, scale = bins_of(examples, options.bins, is_standardised=True)
     package: Any = sklearn
+    unfinished = package.exceptions.ConvergenceWarning
     library = package.linear_model.LogisticRegression(C=1.0 / options.regularization, max_iter=options.iterations_max)
-    library.fit(parts_of(examples.values, edges, mean, scale), clicked, sample_weight=weight)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", unfinished)
+        library.fit(parts_of(examples.values, edges, mean, scale), clicked, sample_weight=weight)
+    for each in said:
+        if each.category is not unfinished:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    is_converged = all(each.category is not unfinished for each in said)
     weights = np.append(library.coef_[0], library.intercept_[0]).astype(np.float64)
-    return LogisticRegression(examples.names, edges, mean, scale, weights)
+    return LogisticRegression(examples.names, edges, mean, scale, weights, int(np.max(library.n_iter_)), is_converged)
 
 
 def parts_of(values: Score, edges: Score, mean: Real, scale: Real) -> csr_matrix:
@@ -134,5 +147,5 @@ def parts_of(values: Score, edges: Score, mean: Real, scale: Real) -> csr_matrix
         entries[:, column, 1] = 0.0
         if scale[column] > 0:
             entries[known, column, 1] = np.clip((told[known] - mean[column]) * scale[column], -FAR, FAR)
-    begins = (np.arange(count + 1) * (2 * inputs)).astype(index)
+    begins: NDArray[np.signedinteger] = (np.arange(count + 1) * (2 * inputs)).astype(index)
     return csr_matrix((entries.ravel(), places.ravel(), begins), shape=(count, inputs * width))
