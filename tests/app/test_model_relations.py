@@ -42,7 +42,7 @@ def fault_of(text: str) -> tuple[str, str, str, str]:
             'no such option. Nearest: "power".',
             "power, noise, seed",
         ),
-        ('options = { power = "x" }', "options", "Expected `float`, got `str`", "values of the options' types"),
+        ('options = { power = "x" }', "options.power", '"x" came.', "A number"),
         ('last = "30 days"', "last", "30 days", '"30d"'),
         ('last = "30d"\nsince = 7', "last", "30d came beside since", "One or the other."),
         ('since = "yesterday"', "since", "'yesterday' came.", "A log position, or a time"),

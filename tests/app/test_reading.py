@@ -148,7 +148,7 @@ def test_all_faults_are_reported_together():
         "A whole number.",
         'Nearest: "while_serving"',
         "A text.",
-        "A whole number from 1 to 1000.",
+        "A whole number from 1 to 1,000.",
         'Nearest: "top_k"',
     ):
         assert says in text

@@ -43,6 +43,20 @@ DRAWING = [
 
 
 @pytest.mark.parametrize(
+    "line, right",
+    [
+        ('selector = { kind = "plackett_luce", temperature = 0 }', "A number from 1e-06 to 1,000."),
+        ('diversity = { attribute = "price", weight = 0 }', "A number above 0, at most 1."),
+    ],
+)
+def test_both_bounds_are_said_and_one_that_is_exclusive_as_such(line: str, right: str) -> None:
+    """What came is the bound itself, or next to it."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(f"[[placements]]\n{line}")
+    assert [each.right for each in caught.value.faults if each.came == "0 came."] == [right]
+
+
+@pytest.mark.parametrize(
     "selector, where, came",
     [
         ('{ kind = "thomson" }', "selector.kind", 'Nearest: "thompson"'),

@@ -205,3 +205,48 @@ def test_the_page_on_sources_says_which_answers_with_which_kind():
     told = {row[0]: set(row[1:]) for row in (re.findall(r"`(\w+)`", line) for line in page.splitlines()) if row}
     assert told == {source: {*kinds} & {*ITEM_KINDS, *READ} for source, kinds in SERVES.items()}
     assert {*ITEM_KINDS} - {kind for kinds in SERVES.values() for kind in kinds} == {"popular"}
+
+
+@pytest.mark.parametrize(
+    "kind, options, where, came, right",
+    [
+        ("als", {"factors": 0}, "factors", "0 came.", "A whole number from 1 to 1,024."),
+        ("als", {"factors": "many"}, "factors", '"many" came.', "A whole number from 1 to 1,024."),
+        ("als", {"regularization": float("nan")}, "regularization", "nan came.", "A number from 1e-09 to 1,000,000."),
+        ("bpr", {"learning_rate": 0}, "learning_rate", "0 came.", "A number above 0, at most 1."),
+        ("ease", {"dropout": 1}, "dropout", "1 came.", "A number from 0 below 1."),
+        ("gradient_boosting", {"debias": "position"}, "debias", '"position" came.', "One of: none, propensity."),
+        ("keras", {"hidden": [64, 0]}, "hidden[1]", "0 came.", "A whole number from 1 to"),
+        ("keras", {"hidden": []}, "hidden", "[] came.", "A list of length 1 to"),
+        ("popular", {"once": "perhaps"}, "once", '"perhaps" came.', "true or false."),
+        ("blend", {"parts": ["als"]}, "parts", '["als"] came.', "A list of length 2 to 8."),
+        ("blend", {"parts": ["als", 3]}, "parts[1]", "3 came.", "A text. Or a table with kind, options, weight."),
+        (
+            "blend",
+            {"parts": ["als", {"kind": "ease", "weight": 101}]},
+            "parts[1].weight",
+            "101 came.",
+            "A number from -100 to 100.",
+        ),
+        (
+            "blend",
+            {"parts": ["ease", {"kind": "als", "options": {"factors": 2_000}}]},
+            "parts[1].options.factors",
+            "2000 came.",
+            "A whole number from 1 to 1,024.",
+        ),
+    ],
+)
+def test_an_option_out_of_range_is_named_with_its_bounds(kind, options, where, came, right):
+    """Where it stands, what came, and what may stand there, exclusive bounds as such."""
+    with pytest.raises(Invalid) as caught:
+        (ITEM_KINDS.get(kind) or ROW_KINDS[kind]).decoded(options)
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.came, fault.right[: len(right)]) == (f"options.{where}", came, right)
+
+
+def test_every_option_that_is_wrong_is_named():
+    """Not the first one alone."""
+    with pytest.raises(Invalid) as caught:
+        item_kind("als").decoded({"factors": 0, "iterations": 8, "confidence": "sums"})
+    assert [each.where for each in caught.value.faults] == ["options.factors", "options.confidence"]

@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_type_hints
 
 import msgspec
 
@@ -19,12 +19,11 @@ from midstream.app.relations import relation_faults
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
+from midstream.core.wanted import TypeForm, bounds_text, origin_of
 from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
 
 Told: TypeAlias = Any
 """A value as TOML gives it."""
-TypeForm: TypeAlias = Any
-"""What an annotation may be: a class, a choice, a parametrised type. Python 3.11 has no type for that."""
 FILE_NAME = "midstream.toml"
 FILE_BYTES_MAX = 1_048_576
 """1 MiB: 1,000 placements of 1 kB."""
@@ -118,7 +117,7 @@ def is_list(value: Told) -> TypeGuard[list[Told]]:
 def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield everything that is wrong with a value and with what is inside it."""
     structs = _structs(kind)
-    origin = _origin(kind)
+    origin = origin_of(kind)
     if any(each.__struct_config__.tag_field for each in structs):
         yield from _tagged(value, structs, where)
     elif len(structs) == 1:
@@ -133,14 +132,9 @@ def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
         yield from _leaf(value, kind, where)
 
 
-def _origin(kind: TypeForm) -> TypeForm:
-    """Return what a parametrised type is made of: ``tuple`` of ``tuple[int, ...]``."""
-    return get_origin(kind)
-
-
 def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
     """Return the struct types that a type is, or is a choice of, beside nothing; empty when it is something else."""
-    choice = get_args(kind) if _origin(kind) in (types.UnionType, Union) else (kind,)
+    choice = get_args(kind) if origin_of(kind) in (types.UnionType, Union) else (kind,)
     choice = tuple(each for each in choice if each is not types.NoneType)
     if all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in choice):
         return choice
@@ -187,7 +181,7 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
-        right = f"A list: [{_show(value)}]." if isinstance(value, str) and _origin(kind) is tuple else _words(kind)
+        right = f"A list: [{_show(value)}]." if isinstance(value, str) and origin_of(kind) is tuple else _words(kind)
         yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
 
 
@@ -195,22 +189,21 @@ def _choices(kind: TypeForm) -> tuple[str, ...]:
     """Return the texts that a value may be; empty when they are no list."""
     if kind == AttributeKind:
         return _ATTRIBUTE_KINDS
-    return get_args(kind) if _origin(kind) is Literal else ()
+    return get_args(kind) if origin_of(kind) is Literal else ()
 
 
 def _words(kind: TypeForm) -> str:
     """Return in words what a value should be."""
     if kind == AttributeKind:
         return f"One of: {', '.join(_ATTRIBUTE_KINDS)}; a vector has 1 to {VECTOR_LENGTH_MAX} numbers."
-    if _origin(kind) is Annotated:
+    if origin_of(kind) is Annotated:
         plain, bounds = get_args(kind)
-        ends = [f" {word} {getattr(bounds, name)}" for word, name in (("from", "ge"), ("to", "le"))]
-        return f"{_words(plain).rstrip('.')}{''.join(each for each in ends if not each.endswith('None'))}."
-    if _origin(kind) is Literal:
+        return f"{_words(plain).rstrip('.')}{bounds_text(bounds)}."
+    if origin_of(kind) is Literal:
         return f"One of: {', '.join(get_args(kind))}."
-    if _origin(kind) is tuple:
+    if origin_of(kind) is tuple:
         return "A list: [ … ]."
-    if _origin(kind) is dict:
+    if origin_of(kind) is dict:
         return "A table: { … }."
     return _WORDS.get(kind, "See the page.")
 

@@ -28,6 +28,7 @@ from midstream.models.logistic_regression import (
     fit_logistic_regression,
 )
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
+from midstream.models.options import decoded
 from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
 from midstream.models.sequence import Sequence
@@ -54,24 +55,6 @@ class Range:
 
 Space = Mapping[str, Range | tuple[Value, ...]]
 """Of each option the numbers, or the values, that are worth trying."""
-
-
-def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspec.Struct:
-    """Return options of a type, those that are not named at their defaults; numbers may come as text.
-
-    Raises:
-        Invalid: There is no such option, or the value is of another type.
-    """
-    known = [each.encode_name for each in msgspec.structs.fields(kind)]
-    right = "one of " + ", ".join(known)
-    if unknown := [name for name in options if name not in known]:
-        raise Invalid(
-            tuple(Fault(f"options.{name}", f"no such option.{nearest(name, known)}", right, _PAGE) for name in unknown)
-        )
-    try:
-        return msgspec.convert(dict(options), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid((Fault("options", str(error), "values of the options' types", _PAGE),)) from error
 
 
 def _no_files(_model: ItemModel) -> Mapping[str, bytes]:
