@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,16 +57,26 @@ def named(event):
 LOGS = event_lists(50, people=True).map(lambda events: [named(event) for event in events])
 
 
-def blanked(events, edges=None):
+def blanked(events, edges=None, event_ids_max=ROOMY.limits.event_ids_max):
     """Return the events of a blanked log, and who was erased."""
     batch = build(events)
     pieces = [
         (LogPosition(start), cut(batch, start, stop)) for start, stop in pairwise([0, *(edges or []), len(events)])
     ]
-    erased = find_erased(lambda: pieces)
+    erased = find_erased(lambda: pieces, event_ids_max)
     blanker = Blanker(erased)
     found = [blanker.blank(first, piece) for first, piece in pieces]
     return [event_at(piece, place) for piece in found for place in range(len(piece))], erased
+
+
+def erased_in(batch):
+    """Return who was erased in a log of one batch."""
+    return find_erased(lambda: [(LogPosition(0), batch)], ROOMY.limits.event_ids_max)
+
+
+def hidden_in(batch, event_ids_max=ROOMY.limits.event_ids_max):
+    """Return what says of a log of one batch which events are hidden."""
+    return Hidden(lambda: [(LogPosition(0), batch)], event_ids_max)
 
 
 def folded(events):
@@ -243,7 +254,7 @@ def test_a_served_record_keeps_its_slate():
 def test_a_log_without_erasures_is_left_as_it_is():
     """The same objects."""
     batch = build([Event(Kind.INTERACTION, action="view", user_id="a", item_id="x", log_time_ms=START_MS)])
-    assert Blanker(find_erased(lambda: [(LogPosition(0), batch)])).blank(LogPosition(0), batch) is batch
+    assert Blanker(erased_in(batch)).blank(LogPosition(0), batch) is batch
 
 
 def test_rows_that_are_left_keep_every_byte():
@@ -257,7 +268,7 @@ def test_rows_that_are_left_keep_every_byte():
     rows["unused"] = 7
     rows["flags"] |= 2
     batch = type(batch)(rows, batch.text)
-    found = Blanker(find_erased(lambda: [(LogPosition(0), batch)])).blank(LogPosition(0), batch)
+    found = Blanker(erased_in(batch)).blank(LogPosition(0), batch)
     assert (found.rows["unused"][1], found.rows["flags"][1]) == (7, 2 | TIME_SENT)
     assert np.array_equal(found.rows["log_time_ms"], rows["log_time_ms"])
 
@@ -299,6 +310,115 @@ def test_late_copies_become_ticks_and_a_new_start_stays():
     assert list(map(key, found[5:-1])) == list(map(key, fresh))
     assert key(found[-1]) == key(after[0]._replace(event_id=f"{NEUTRAL}1"))  # a copy of the first, which was passed by
     assert set(erased.ids) == {"[a]"}
+
+
+def act_at(minute, user="", session="", **more):
+    """Return an act some minutes after the beginning."""
+    time_ms = START_MS + minute * 60_000
+    return Event(
+        Kind.INTERACTION, action="view", user_id=user, session_id=session, item_id="x", log_time_ms=time_ms, **more
+    )
+
+
+def erase_at(minute, user, **more):
+    """Return an erase some minutes after the beginning."""
+    return Event(Kind.ERASE, user_id=user, log_time_ms=START_MS + minute * 60_000, **more)
+
+
+@pytest.mark.parametrize(
+    "again_minute, event_ids_max, is_copy",
+    [(2, 99, True), (1_440, 99, True), (1_442, 99, False), (2, 2, True), (2, 1, False)],
+)
+def test_a_copy_of_a_merge_makes_nobody_one(again_minute, event_ids_max, is_copy):
+    """As long as the fold tells it for one, by time and by number; training takes the same users as the fold."""
+    united = merge("[a]", "[b]", event_id="m")
+    events = [
+        united,
+        erase_at(1, "[a]"),
+        act_at(1, "[c]", event_id="e"),
+        united._replace(log_time_ms=START_MS + again_minute * 60_000),
+        act_at(1_500, "[a]"),
+        act_at(1_500, "[b]"),
+        erase_at(1_501, "[b]"),
+    ]
+    found, erased = blanked(events, event_ids_max=event_ids_max)
+    assert set(erased.groups[6]) == ({"[b]"} if is_copy else {"[a]", "[b]"})
+    assert [event.user_id for event in found[4:6]] == ["[a]" if is_copy else "", ""]
+    settings = msgspec.structs.replace(ROOMY, limits=msgspec.structs.replace(ROOMY.limits, event_ids_max=event_ids_max))
+    for log in (events, found):
+        fold = Fold(settings)
+        fold.apply(LogPosition(0), build(log))
+        assert [fold.vocabulary.user_index(each) >= 0 for each in ("[a]", "[b]", "[c]")] == [is_copy, False, True]
+    batch = build(events)
+    hidden = hidden_in(batch, event_ids_max)
+    assert hidden.of(LogPosition(0), batch)[4:6].tolist() == [not is_copy, True]
+
+
+def test_a_copy_of_an_erase_erases_nobody_and_becomes_a_tick():
+    """The fold drops it: who began anew stays. Of its user it says no more."""
+    erase = erase_at(1, "[a]", event_id="e")
+    events = [act_at(0, "[a]"), erase, act_at(2, "[a]"), erase._replace(log_time_ms=START_MS + 180_000)]
+    found, erased = blanked(events)
+    assert [event.kind for event in found] == [Kind.INTERACTION, Kind.ERASE, Kind.INTERACTION, Kind.TICK]
+    assert [event.user_id for event in found] == ["", "", "[a]", ""]
+    assert list(erased.groups) == [1]
+    for log in (events, found):
+        fold = folded(log)
+        assert fold.vocabulary.user_index("[a]") >= 0
+        assert len(fold.vocabulary.erasures) == 1
+    again, _ = blanked(found)
+    assert list(map(key, again)) == list(map(key, found))
+
+
+@pytest.mark.parametrize("rewritten_at", [None, 3, 4, 6])
+def test_a_session_is_the_erased_users_by_what_came_before_the_erase(rewritten_at):
+    """Others who were erased before are nobody, whether a rewrite blanked them or not, and late copies never count."""
+    late = act_at(3, "[a]", "s", event_time_ms=START_MS)
+    events = [act_at(0, "[a]", "s"), act_at(0, "", "s"), erase_at(2, "[a]"), late, act_at(4, "", "s"),
+              act_at(5, "[b]", "s"), erase_at(6, "[b]"), act_at(7, "[c]", "s"), act_at(7, "", "s")]  # fmt: skip
+    if rewritten_at is not None:
+        once, _ = blanked(events[:rewritten_at])
+        events = [*once, *events[rewritten_at:]]
+    found, _ = blanked(events)
+    assert [event.session_id for event in found] == ["", "", "", "", "", "", "", "s", "s"]
+
+
+def test_a_new_start_is_somebody_for_whom_a_session_stays():
+    """When the next user of it is erased; what lies before the first erase is gone all the same."""
+    events = [act_at(0, "[a]", "s"), act_at(0, "", "s"), erase_at(1, "[a]"), act_at(2, "[a]", "s"), act_at(2, "", "s"),
+              act_at(3, "[b]", "s"), erase_at(4, "[b]")]  # fmt: skip
+    found, _ = blanked(events)
+    assert [event.session_id for event in found] == ["", "", "", "s", "s", "", ""]
+    once_more, _ = blanked([*events, erase_at(5, "[a]")])
+    assert [event.session_id for event in once_more] == [""] * 8
+
+
+@st.composite
+def small_shops(draw):
+    """Draw logs of three users and one session in which no event is a copy of another."""
+    users = st.sampled_from(["[a]", "[b]", "[c]"])
+    acts = st.builds(act_at, st.just(0), st.just("") | users, st.sampled_from(["s", "s", "s", ""]))
+    merges = st.permutations(["[a]", "[b]", "[c]"]).map(lambda ids: merge(*ids[:2]))
+    erases = st.builds(erase_at, st.just(0), users)
+    drafts = draw(st.lists(acts | acts | acts | erases | erases | merges, min_size=6, max_size=14))
+    found, now_ms = [], START_MS
+    for place, event in enumerate(drafts):
+        now_ms += draw(st.sampled_from([0, 1_000, DAY_MS // 2]))
+        sent_ms = draw(st.sampled_from([None, None, now_ms, now_ms - 1_000, now_ms - DAY_MS // 2]))
+        found.append(event._replace(event_id=f"u{place}", event_time_ms=sent_ms, log_time_ms=now_ms))
+    return found
+
+
+@given(small_shops(), st.integers(0, 14), st.integers(0, 14))
+def test_rewrites_one_after_another_leave_what_a_single_one_does(events, first, second):
+    """Of kinds, users and sessions, where there are no copies: what told those is gone with the first rewrite."""
+    left = list(events)
+    for place in sorted((first, second)):
+        left[:place], _ = blanked(left[:place])
+    left, _ = blanked(left)
+    single, _ = blanked(events)
+    told = [[(each.kind, each.user_id, each.session_id) for each in log] for log in (left, single)]
+    assert told[0] == told[1]
 
 
 def late_copies(log_time_ms):
@@ -371,7 +491,7 @@ def test_events_that_follow_the_last_look_are_blanked_by_hashes_too():
     """What comes while the new log is made already."""
     once, _ = blanked([Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)])
     batch = build(once)
-    blanker = Blanker(find_erased(lambda: [(LogPosition(0), batch)]))
+    blanker = Blanker(erased_in(batch))
     left = blanker.blank(LogPosition(1), build(late_copies(START_MS)))
     assert left.rows["kind"].tolist() == [Kind.TICK] * 5
     assert blanker.blanked_counts == {"interaction": 1, "impression": 1, "user": 3}
@@ -384,8 +504,7 @@ def test_what_is_hidden_is_what_would_be_blanked():
     first = [each._replace(log_time_ms=START_MS) for each in (act, erases[1])]
     for erases_named in ((), (erases[0]._replace(log_time_ms=START_MS + 1_000),)):
         batch = build([*first, *late_copies(START_MS), *erases_named])
-        log = [(LogPosition(0), batch)]
-        hidden = Hidden(log.copy)
+        hidden = hidden_in(batch)
         told = [hidden(event_at(batch, place), place) for place in range(len(batch))]
         assert told == [bool(erases_named), False, *[True] * 5, *[True] * len(erases_named)]
         assert hidden.of(LogPosition(0), batch).tolist() == told

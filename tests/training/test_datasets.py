@@ -30,7 +30,7 @@ ALL = ActOptions(WEIGHTS)
 
 def read(batch: EventBatch, options: ActOptions, settings: FoldSettings, edges: Sequence[int] = ()) -> Acts:
     """Return the acts of a log that is read in some batches."""
-    hidden = Hidden(lambda: [(LogPosition(0), batch)])
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max)
     reader = ActReader(Fold(settings), options, hidden.of)
     for start, stop in pairwise((0, *edges, len(batch))):
         reader.add(LogPosition(start), cut(batch, start, stop))
@@ -144,7 +144,7 @@ def test_late_copies_of_who_is_known_by_hashes_alone_teach_nothing(is_hidden: bo
     late = act("ann", "a")._replace(event_time_ms=START_MS)
     merge = Event(Kind.USER, Operation.MERGE, user_id="bob", body=b'{"from":"ann"}', event_time_ms=START_MS)
     batch = log_of(blanked, late, merge, act("ann", "b"), act("bob", "c"))
-    hidden = Hidden(lambda: [(LogPosition(0), batch)])
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], SMALL.limits.event_ids_max)
     assert hidden.of(LogPosition(0), batch).tolist() == [False, True, True, False, False]
     nothing = np.zeros(len(batch), dtype=np.bool_)
     reader = ActReader(Fold(SMALL), ALL, hidden.of if is_hidden else lambda _first, _batch: nothing)
@@ -213,7 +213,7 @@ def test_acts_are_those_of_the_state_whatever_the_batches(
 def plain(batch: EventBatch, settings: FoldSettings) -> list[tuple[tuple[int, str], int]]:
     """Return position, item and user of each act, one event at a time."""
     fold = Fold(settings)
-    hidden = Hidden(lambda: [(LogPosition(0), batch)])
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max)
     kept: dict[int, tuple[str, str]] = {}
     for position in range(len(batch)):
         event = event_at(batch, position)

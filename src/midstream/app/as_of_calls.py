@@ -72,7 +72,7 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
             asked = of_file(wanted.questions, stack, place)
         else:
             bounds = served_range(wanted.served or "..", Outside().clock())
-            asked, counts = of_served(past.log, bounds, stack, place)
+            asked, counts = of_served(past, bounds, stack, place)
         answers = answer(past, asked, replace(wanted.options, place=place), notify)
         gathered = Gathered(past.block(wanted.options.features).names)
         rows = write_tables(wanted.out, chosen, answers.schema, noting(answers.batches, gathered))
@@ -129,7 +129,7 @@ def features_of_served(
     """Return the features of served slates as an Arrow table; see ``midstream.features_of_served``."""
     past = _past(folder, config)
     with ExitStack() as stack:
-        asked, _ = of_served(past.log, served_range(served, Outside().clock()), stack)
+        asked, _ = of_served(past, served_range(served, Outside().clock()), stack)
         return _table(past, asked, features)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from midstream.app.as_of import Past
 from midstream.app.asked import Asked, Chunk, Laid
 from midstream.app.exporting import moment_ms
-from midstream.app.inspection import LogView
 from midstream.app.question_columns import PAGE
 from midstream.app.spill import Spill
 from midstream.core.errors import Fault, Invalid
@@ -117,12 +117,12 @@ def _bound(text: str, now_ms: int) -> tuple[int | None, int | None]:
 
 
 def of_served(
-    log: LogView, wanted: ServedRange, stack: ExitStack, place: Path | None = None, picks: Picks | None = None
+    past: Past, wanted: ServedRange, stack: ExitStack, place: Path | None = None, picks: Picks | None = None
 ) -> tuple[Asked, ServedCounts]:
     """Return the served records of a log as questions about the items of their slates.
 
     Args:
-        log: Its whole range is looked through.
+        past: The log, whose whole range is looked through, and the configuration that says which events are copies.
         wanted: Which records.
         stack: At whose end what was laid on disk is removed.
         place: Folder with room for it: 1 kB a record.
@@ -132,7 +132,7 @@ def of_served(
     spill = stack.enter_context(Spill(_LAID, place))
     positions, sizes, requests = array("q"), array("q"), array("Q")
     waiting: list[tuple[int, bytes]] = []
-    for position, body, told in _records(log, wanted, counts):
+    for position, body, told in _records(past, wanted, counts):
         if picks is not None and not picks.wants(position, told):
             continue
         positions.append(told.log_position)
@@ -165,11 +165,12 @@ def _lay(spill: Spill, rows: list[tuple[int, bytes]]) -> None:
     spill.write(pa.RecordBatch.from_arrays(columns, schema=_LAID))
 
 
-def _records(log: LogView, wanted: ServedRange, counts: ServedCounts) -> Iterator[tuple[int, bytes, ServedBody]]:
+def _records(past: Past, wanted: ServedRange, counts: ServedCounts) -> Iterator[tuple[int, bytes, ServedBody]]:
     """Yield log position, bytes and content of each record that is wanted and can be asked."""
+    log = past.log
     begin = LogPosition(min(max(log.begin, wanted.first), log.end))
     stop = log.end if wanted.stop is None else LogPosition(max(begin, min(log.end, wanted.stop)))
-    hidden = log.hidden()
+    hidden = log.hidden(past.config)
     for first, batch in batches(log.read, begin, stop):
         is_wanted = batch.rows["kind"] == Kind.SERVED
         times = batch.rows["log_time_ms"]

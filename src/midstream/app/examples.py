@@ -112,7 +112,7 @@ def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, noti
         Invalid: No feature is declared, or a name is that of none.
         LogDamaged: The log cannot be trusted.
     """
-    asked, counts = of_served(past.log, question.bounds, stack, question.place, Picks.in_slates())
+    asked, counts = of_served(past, question.bounds, stack, question.place, Picks.in_slates())
     options = AsOfOptions(question.features, in_input_order=True, place=question.place)
     features = answer(past, asked, options, notify)
     schema = _schema_of(features, past)

@@ -267,7 +267,7 @@ def rows_max_of(model: Model, features: int) -> int:
 def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit = lambda _bytes: None) -> Acts:
     """Return the acts that a model learns from.
 
-    Cost: that of ``ActReader.add``, and a pass to find who was erased, three where anybody was.
+    Cost: that of ``ActReader.add``, and that of ``Hidden``, to find who was erased.
 
     Raises:
         FitStopped: The watch said so.
@@ -275,7 +275,7 @@ def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: L
     """
     config = fitting.config
     data = DataFolder(fitting.folder / DATA_NAME)
-    hidden = log.hidden()
+    hidden = log.hidden(config)
     fold = beginning_of(data, config.fold_settings(), log)
     limit(model.memory_bytes_max)
     reader = ActReader(fold, act_options(config, model, log), hidden.of)

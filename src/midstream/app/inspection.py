@@ -66,10 +66,10 @@ class LogView:
         """Yield all events that are kept, oldest first."""
         return (batch for _, batch in batches(self.read, self.begin, self.end))
 
-    def hidden(self) -> Hidden:
+    def hidden(self, config: Config) -> Hidden:
         """Return what says which events are of users who were erased and still named. Cost: see ``Hidden``."""
         reader = self.reader
-        return Hidden(lambda: () if reader is None else everything(reader, self.end))
+        return Hidden(lambda: () if reader is None else everything(reader, self.end), config.limits.event_ids_max)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
     parity = Parity(options.tolerance)
     with ExitStack() as stack:
         bounds = served_range(options.served, Outside().clock())
-        asked, _ = of_served(past.log, bounds, stack, picks=Picks(chosen, options.sample))
+        asked, _ = of_served(past, bounds, stack, picks=Picks(chosen, options.sample))
         cursor = cursor_for(past, asked, notify)
         for chunk in asked.chunks():
             for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, past.reader(block)), strict=True):

@@ -151,7 +151,7 @@ def replay_groups(
 def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
     """Yield each act that is a label, once, with its log position; those of erased users are counted."""
     log = past.log
-    hidden = log.hidden()
+    hidden = log.hidden(past.config)
     ids = EventIds(past.config.limits.event_ids_max)
     stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
     for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):

@@ -100,7 +100,8 @@ class Rewrite:
 
         Args:
             upto: All before it is durable, and its erases are carried out.
-            settings: Of the fold version in service, for the base of a log whose beginning was cut.
+            settings: Of the fold version in service: say which events are copies, and what a base has to have where
+                the beginning of the log was cut.
 
         Raises:
             LogDamaged: The old log cannot be trusted.
@@ -108,7 +109,9 @@ class Rewrite:
         """
         shutil.rmtree(self.target, ignore_errors=True)
         self._old = SegmentReader(self.data.log, self.disk)
-        erased = find_erased(lambda: self._paced("looking", everything(self._old, upto), upto))
+        erased = find_erased(
+            lambda: self._paced("looking", everything(self._old, upto), upto), settings.limits.event_ids_max
+        )
         self._blanker = Blanker(erased)
         self.disk.make_folder(self.target)
         before = self._old.identity

@@ -400,14 +400,23 @@ def _drafts() -> st.SearchStrategy[tuple[int, int | None, Event]]:
 
 
 def _people() -> st.SearchStrategy[tuple[int, int | None, Event]]:
-    """Return merges, erasures, and what is left of an erasure when the log was rewritten, as ``_drafts`` does."""
+    """Return merges, erasures, and what is left of an erasure when the log was rewritten, as ``_drafts`` does.
+
+    Some have an event id, so that there are copies of them, which the fold drops.
+    """
     bodies = [b"{}", *(json.dumps({"from": each}).encode() for each in _IDS)]
     pairs = st.tuples(st.sampled_from(_IDS), st.sampled_from(bodies))
     merge = pairs.map(lambda pair: Event(Kind.USER, Operation.MERGE, user_id=pair[0], body=pair[1]))
     erase = st.sampled_from(_IDS[1:]).map(lambda each: Event(Kind.ERASE, user_id=each))
     blanked = st.just(Event(Kind.ERASE, body=b'{"erased":["%016x"]}' % id_hash("a")))
     shift = st.none() | st.sampled_from(_SHIFTS_MS)
-    return st.tuples(st.sampled_from(_STEPS_MS), shift, merge | merge | erase | blanked)
+    event_id = st.sampled_from(["", "", "e1", "e2", "m1", "m2"])
+    event = st.builds(_with_event_id, merge | merge | erase | blanked, event_id)
+    return st.tuples(st.sampled_from(_STEPS_MS), shift, event)
+
+
+def _with_event_id(event: Event, event_id: str) -> Event:
+    return event._replace(event_id=event_id)
 
 
 def _control() -> st.SearchStrategy[tuple[int, int | None, Event]]:
