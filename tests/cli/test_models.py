@@ -83,6 +83,7 @@ def test_versions_are_promoted_with_and_without_a_server(tmp_path: Path, models)
 
 def test_a_model_without_versions_is_not_found_and_named(models) -> None:
     """By every command that needs one, in a folder in which nothing was ever published."""
+    assert models("list") == (0, "no model: none is published, and midstream.toml has no [[models]]\n")
     for command in ("compare", "show", "promote", "export"):
         status, out = models(command, "nobody")
         assert (status, "'nobody'" in out, "Models: none" in out) == (1, True, True), command
@@ -143,3 +144,32 @@ def test_versions_are_carried_elsewhere(tmp_path: Path, models) -> None:
     assert registry.versions("near") == [version]
     (tmp_path / "a.tar").write_bytes(b"something else")
     assert models("import", str(tmp_path / "a.tar"))[0] == 1
+
+
+def test_a_model_that_was_never_trained_is_listed_with_what_to_do(tmp_path: Path, models) -> None:
+    """Beside those that have versions; JSON has what is published."""
+    with (tmp_path / "midstream.toml").open("a") as file:
+        file.write("[[models]]\nname = 'taste'\nkind = 'als'\n")
+    status, out = models("list")
+    assert (status, "taste" in out, "no version; midstream train taste" in " ".join(out.split())) == (0, True, True)
+    version = publish_chain(registry_of(tmp_path), 1)
+    status, out = models("list")
+    assert (status, version in out, "midstream train taste" in out, "train near" in out) == (0, True, True, False)
+    assert [each["name"] for each in json.loads(models("list", "--json")[1])["models"]] == ["near"]
+    status, out = models("show", "taste")
+    assert (status, "midstream train taste" in out) == (1, True)
+
+
+def test_a_version_is_shown_a_fact_a_line(tmp_path: Path, models) -> None:
+    """However narrow the screen is: name and value stand on one line, the version on one of its own."""
+    version = publish_chain(registry_of(tmp_path), 1)
+    status, out = models("show", "near")
+    lines = [line.split() for line in out.splitlines()]
+    assert (status, lines[:2]) == (0, [["near"], [version]])
+    assert [line[0] for line in lines[2:6]] == ["alias", "kind", "made", "size"]
+    assert ["kind", "item_to_item"] in lines
+    (metrics,) = (each.metrics for each in registry_of(tmp_path).manifests("near"))
+    assert [line[0] for line in lines[6:]] == list(metrics)
+    (registry_of(tmp_path).folder / "near" / version / "manifest.json").write_bytes(b"{}")
+    status, out = models("show", "near")
+    assert (status, "    invalid  " in out) == (0, True)

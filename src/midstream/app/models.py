@@ -55,13 +55,22 @@ def list_models(folder: Path, config: Config) -> Sequence[ModelView]:
     return model_views(registry_of(folder), state_of(folder, config, LogView(folder)).fold.promotions.rows)
 
 
+def untrained(config: Config, found: Sequence[ModelView]) -> Sequence[str]:
+    """Return the names of the configured models that are not among those of ``list_models``: none has a version."""
+    return [each.name for each in config.models if each.name not in {view.name for view in found}]
+
+
 def show_model(folder: Path, config: Config, name: str) -> ModelView:
     """Return one model, as ``list_models`` does.
 
     Raises:
-        NotFound: There is none of that name.
+        NotFound: There is none of that name, or it was never trained, which it says.
     """
-    found = {each.name: each for each in list_models(folder, config)}
+    views = list_models(folder, config)
+    found = {each.name: each for each in views}
+    if name in untrained(config, views):
+        message = f"no version of {name!r} is there yet; midstream train {name}"
+        raise NotFound(message)
     return found[name] if name in found else model_view(registry_of(folder), name, ())
 
 

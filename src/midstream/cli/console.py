@@ -62,9 +62,14 @@ def print_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    print_lines({name.replace("_", " "): value for name, value in facts.items()})
+
+
+def print_lines(facts: Mapping[str, object], indent: str = "") -> None:
+    """Print named facts as they are called, one a line."""
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
-        out.print(f"{name.replace('_', ' '):<{width}}  {_text(value)}", markup=False)
+        out.print(f"{indent}{name:<{width}}  {_text(value)}", markup=False)
 
 
 def bytes_text(count: float) -> str:

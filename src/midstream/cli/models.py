@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, NewFolder, bytes_text, err, out, print_json, table_of
+from midstream.cli.console import (
+    HERE,
+    UNKNOWN,
+    AsJson,
+    Folder,
+    NewFolder,
+    bytes_text,
+    err,
+    out,
+    print_json,
+    print_lines,
+    say,
+    table_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from midstream.engine.model_views import ModelView
 
 app = typer.Typer(help="Models: their versions, and which of them answer.")
@@ -22,16 +33,21 @@ Alias = Annotated[str, typer.Option(help="champion, challenger or shadow.")]
 @app.command("list")
 def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """List every model: its newest version, what aliases stand for, what is in service."""
-    from midstream.app.models import list_models
+    from midstream.app.models import list_models, untrained
     from midstream.app.running import config_of
 
+    config = config_of(folder)
     with err.status("reading"):
-        found = list_models(folder, config_of(folder))
+        found = list_models(folder, config)
     if as_json:
         print_json({"models": found})
         return
     rows = [(each.name, len(each.versions), _newest(each), _aliases(each), each.serving or UNKNOWN) for each in found]
-    out.print(table_of(["model", "versions", "newest", "aliases", "in service"], rows))
+    rows += [(name, 0, f"no version; midstream train {name}", "", UNKNOWN) for name in untrained(config, found)]
+    if rows:
+        out.print(table_of(["model", "versions", "newest", "aliases", "in service"], rows))
+    else:
+        say("no model: none is published, and midstream.toml has no [[models]]")
 
 
 @app.command("show")
@@ -130,19 +146,18 @@ def _print_model(found: "ModelView", *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    metrics = list(dict.fromkeys(name for each in found.versions for name in each.metrics))
-    rows: list[Sequence[object]] = [
-        (
-            each.version,
-            ", ".join(each.aliases),
-            each.kind or each.invalid,
-            datetime.fromtimestamp(each.made_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M") if each.made_ms else UNKNOWN,
-            bytes_text(each.bytes),
-            *(each.metrics.get(name, UNKNOWN) for name in metrics),
-        )
-        for each in found.versions
-    ]
-    out.print(table_of(["version", "alias", "kind", "made", "size", *metrics], rows, title=found.name))
+    out.print(found.name, markup=False)
+    for each in found.versions:
+        made = datetime.fromtimestamp(each.made_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M") if each.made_ms else UNKNOWN
+        facts = {
+            "alias": ", ".join(each.aliases) or UNKNOWN,
+            **({"invalid": each.invalid} if each.invalid else {"kind": each.kind}),
+            "made": made,
+            "size": bytes_text(each.bytes),
+            **{name: UNKNOWN if value is None else value for name, value in each.metrics.items()},
+        }
+        out.print(f"  {each.version}", markup=False)
+        print_lines(facts, "    ")
     if found.serving:
         out.print(f"in service: {found.serving}; loaded beside it: {found.warm or 'none'}", markup=False)
     if found.refused:
