@@ -19,6 +19,7 @@ from midstream.app.running import config_of
 from midstream.app.training import train
 from midstream.core.errors import Invalid, NotFound
 from midstream.core.types import LogPosition
+from midstream.engine import child
 from midstream.events.log_identity import LogIdentity
 from midstream.models.artifact import Window
 from midstream.models.examples import Examples
@@ -207,6 +208,18 @@ def test_what_cannot_go_on_says_why(tmp_path: Path, name: str, was: str, new: st
     with pytest.raises(Invalid, match=f"(?s)--from.*{came}"):
         fitted(tmp_path, name, first)
     assert Registry(tmp_path / "data" / "models").versions(name) == [first]
+
+
+def test_a_version_of_another_kind_is_refused_before_a_process_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest says so."""
+    day(tmp_path, 0)
+    first = fitted(tmp_path, "near").version
+    (tmp_path / "midstream.toml").write_text(TOML.replace('"ease"', '"als"'))
+    monkeypatch.setattr(child, "run", None)
+    with pytest.raises(Invalid, match="is of kind ease, and near of als"):
+        train(tmp_path, config_of(tmp_path), "near", start=first)
 
 
 def test_a_version_of_another_log_is_not_gone_on_from(tmp_path: Path) -> None:

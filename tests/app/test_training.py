@@ -18,6 +18,7 @@ from midstream.app.inspection import LogView
 from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
+from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid, NotFound
 from midstream.engine import child
 from midstream.engine.child import Ended
@@ -268,6 +269,32 @@ def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytes
 
     monkeypatch.setattr(child, "run", run)
     with pytest.raises(FitStopped, match=r"\(time_max 1h, memory_bytes_max 4,294,967,296\): its process ended"):
+        train(place, config_of(place), "liked")
+
+
+def test_what_is_invalid_keeps_its_parts_and_names_no_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it would be said here: nothing is added by the process between."""
+    (tmp_path / "midstream.toml").write_text('[[models]]\nname = "liked"\nkind = "popular"\n')
+    with pytest.raises(Invalid) as here:
+        fitted(tmp_path, "liked")
+    with pytest.raises(Invalid) as there:
+        train(tmp_path, config_of(tmp_path), "liked")
+    assert there.value.faults == here.value.faults
+    with pytest.raises(SystemExit):
+        main(["train", "liked", "--folder", str(tmp_path)])
+    assert capsys.readouterr().err.strip() == str(here.value)
+
+
+@pytest.mark.parametrize("name", ["FitStopped", "OSError"])
+def test_what_a_training_said_is_all_that_is_said(place: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A limit that was not the cause is not named."""
+
+    async def run(*_: object, **__: object) -> Ended:
+        return Ended(b"", f"{name}: time_max of 5 s is over", is_told=True)
+
+    monkeypatch.setattr(child, "run", run)
+    said = "time_max of 5 s is over" if name == "FitStopped" else "OSError: time_max of 5 s is over"
+    with pytest.raises(FitStopped, match=f"^liked was not trained: {said}$"):
         train(place, config_of(place), "liked")
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.errors import Fault
 from midstream.engine import child
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 
@@ -115,6 +116,7 @@ def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
 Said = list[tuple[str, int, int]]
 CHILD = """
 import sys, time
+from midstream.core.errors import Fault, Invalid
 from midstream.engine import child
 order = sys.stdin.read()
 child.say_progress("folding", 1, 2)
@@ -122,6 +124,8 @@ if order == "hang":
     time.sleep(60)
 if order == "fail":
     child.fail(OSError(28, "no room\\non this disk"))
+if order == "refuse":
+    child.fail(Invalid((Fault("$.a", "1 came.\\n", "2", "docs/a.md"), Fault("b", "", "ü", "docs/b.md"))))
 if order == "break":
     raise ZeroDivisionError
 if order == "babble":
@@ -156,6 +160,20 @@ def test_how_a_child_ended_is_known(
     found, said = ended(tmp_path, monkeypatch, order)
     assert (found.line, found.reason) == (line, reason)
     assert said == [("folding", 1, 2)]
+
+
+def test_faults_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their four parts, beside a reason in one line; what is no fault is no report of one."""
+    found, _ = ended(tmp_path, monkeypatch, "refuse")
+    assert found.faults == (Fault("$.a", "1 came.\n", "2", "docs/a.md"), Fault("b", "", "ü", "docs/b.md"))
+    assert (found.line, found.is_told, found.reason) == (b"", True, "Invalid: $.a 1 came. 2 docs/a.md b ü docs/b.md")
+    found, _ = ended(tmp_path, monkeypatch, "fail")
+    assert (found.faults, found.is_told) == ((), True)
+    found, _ = ended(tmp_path, monkeypatch, "break")
+    assert (found.faults, found.is_told) == ((), False)
+    found = child._invalid(b"of mine")
+    assert (found.faults, found.is_told) == ((), False)
+    assert "could not be read" in found.reason
 
 
 @pytest.mark.parametrize("length", [65_537, 3_000_000])

@@ -12,7 +12,7 @@ from midstream.app.models import list_models, registry_of
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.types import LogPosition
 from midstream.events.log_identity import LogIdentity
-from midstream.models.artifact import Window
+from midstream.models.artifact import Manifest, Window
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.model import ItemModel, RowModel, is_item_model, is_row_model
 from midstream.state.promotions import ALIASES
@@ -46,19 +46,29 @@ def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) ->
         NotFound: It is not there.
         ArtifactInvalid: It is damaged.
     """
+    registry = registry_of(folder)
+    require_goes_on(model, version, registry.manifest(model.name, version))
+    found = registry.load(model.name, version)
+    if found.manifest.window.log_id != log.log_id:
+        came = f"{version} was fitted on another log: which of these events it knows cannot be said."
+        raise _refusal(came, "A version that was trained here, or a training without --from.")
+    return found
+
+
+def require_goes_on(model: Model, version: str, manifest: Manifest) -> None:
+    """Refuse to go on from a version of another kind, or of one that is always fitted anew.
+
+    Raises:
+        Invalid: It is one.
+    """
     able = [name for name, kind in ITEM_KINDS.items() if kind.go_on is not None]
     able += [name for name, kind in ROW_KINDS.items() if kind.go_on is not None]
     if model.kind not in able:
         came = f"A model of kind {model.kind} is always fitted anew."
         raise _refusal(came, f"A training without it. Kinds that go on: {', '.join(able)}.")
-    found = registry_of(folder).load(model.name, version)
-    if found.manifest.kind != model.kind:
-        came = f"{version} is of kind {found.manifest.kind}, and {model.name} of {model.kind}."
+    if manifest.kind != model.kind:
+        came = f"{version} is of kind {manifest.kind}, and {model.name} of {model.kind}."
         raise _refusal(came, "A version of the same kind, or a training without --from.")
-    if found.manifest.window.log_id != log.log_id:
-        came = f"{version} was fitted on another log: which of these events it knows cannot be said."
-        raise _refusal(came, "A version that was trained here, or a training without --from.")
-    return found
 
 
 def item_parent(parent: Loaded | None) -> ItemModel | None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import msgspec
 
-from midstream.app.config import Config
+from midstream.app.config import Config, Model
 from midstream.app.fitting import Trained, model_named
-from midstream.app.going_on import version_of
+from midstream.app.going_on import require_goes_on, version_of
 from midstream.app.models import promote
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.server_address import read_address
 from midstream.app.training_child import Order
-from midstream.core.errors import FitStopped
+from midstream.core.errors import FitStopped, Invalid
 from midstream.engine import child
 from midstream.engine.child import Ended, Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -37,29 +37,33 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
 
     Raises:
         NotFound: No such model is configured, or no such version is there.
+        Invalid: There is nothing to learn from, or the version to go on from does not go with what is fitted.
         FitStopped: It failed or came to an end of its time or memory, the text says why; nothing was published.
         KeyboardInterrupt: Somebody ended it; nothing was published, and what was begun is removed.
     """
     model = model_named(config, name)
     data = DataFolder(folder / DATA_NAME)
+    registry = Registry(data.models, config.registry.version_bytes_max)
+    version = version_of(folder, config, name, start) if start else ""
+    if version:
+        require_goes_on(model, version, registry.manifest(name, version))
     order = Order(
         folder=str(folder.absolute()),
         config=msgspec.json.encode(config, enc_hook=str).decode(),
         name=name,
         made_ms=Outside().clock(),
-        start=version_of(folder, config, name, start) if start else "",
+        start=version,
         beside_server=read_address(data.root) is not None,
     )
-    registry = Registry(data.models, config.registry.version_bytes_max)
     registry.clean()
     try:
         ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))
     finally:
         registry.clean()
+    if ended.faults:
+        raise Invalid(ended.faults)
     if ended.reason:
-        limits = f"(time_max {model.time_max}, memory_bytes_max {model.memory_bytes_max:,})"
-        message = f"{name} was not trained {limits}: {ended.reason.removeprefix('FitStopped: ')}"
-        raise FitStopped(message)
+        raise FitStopped(_why_not(model, ended))
     return msgspec.json.decode(ended.line, type=Trained)
 
 
@@ -77,6 +81,14 @@ def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = 
     return done
 
 
+def _why_not(model: Model, ended: Ended) -> str:
+    """Return why there is no version; with its limits where the process could not say, as one that was killed."""
+    if ended.is_told:
+        return f"{model.name} was not trained: {ended.reason.removeprefix('FitStopped: ')}"
+    limits = f"(time_max {model.time_max}, memory_bytes_max {model.memory_bytes_max:,})"
+    return f"{model.name} was not trained {limits}: {ended.reason}"
+
+
 async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
     """Run the process of a training to its end, or to that of its time."""
 
@@ -88,4 +100,5 @@ async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
         async with asyncio.timeout(wait_s):
             return await child.run(CHILD, msgspec.json.encode(order), told, stall_s=2 * wait_s)
     except TimeoutError:
-        return Ended(b"", f"time_max of {time_s_max:g} s is over, and the step under way did not end; it was ended")
+        text = f"time_max of {time_s_max:g} s is over, and the step under way did not end; it was ended"
+        return Ended(b"", text, is_told=True)

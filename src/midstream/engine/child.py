@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self, TypeAlias
 
+import msgspec
+
+from midstream.core.errors import Fault, Invalid
+
 PIECE_BYTES = 4 << 20
 """Written at once: 10 ms of a disk that writes 400 MB/s, which is what a sync of the log may have to wait for."""
 BYTES_S_MAX = 64 << 20
@@ -40,6 +44,7 @@ million are as much."""
 _ALIGNED_BYTES = 4_096
 _PROGRESS = b"progress "
 _FAILED = b"failed "
+_FAULTS = b"faults "
 
 Notify: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
@@ -208,10 +213,16 @@ def report(line: bytes) -> None:
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Tell the server why it was not done, in one line, and end."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    report(_FAILED + text.encode())
+    """Tell the server why it was not done, in one line, and end; what is invalid is told with all its faults."""
+    if isinstance(error, Invalid):
+        report(_FAULTS + msgspec.json.encode(error.faults))
+    else:
+        report(_FAILED + f"{type(error).__name__}: {_in_one_line(str(error))}".encode())
     sys.exit(1)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +233,10 @@ class Ended:
     """What it reported; empty when it did not do its work."""
     reason: str
     """Why not, in words; empty when it did."""
+    is_told: bool = False
+    """The child said why not; else it could not."""
+    faults: tuple[Fault, ...] = ()
+    """What was invalid, where that is why."""
 
 
 async def run(module: str, order: bytes, notify: Notify = nobody, stall_s: float | None = None) -> Ended:
@@ -268,10 +283,21 @@ async def _followed(process: asyncio.subprocess.Process, order: bytes, notify: N
     except (_Unreadable, OSError) as error:
         return Ended(b"", f"what its process said could not be read, and it was ended: {error}")
     if last.startswith(_FAILED):
-        return Ended(b"", last.removeprefix(_FAILED).decode(errors="replace"))
+        return Ended(b"", last.removeprefix(_FAILED).decode(errors="replace"), is_told=True)
+    if last.startswith(_FAULTS):
+        return _invalid(last.removeprefix(_FAULTS))
     if process.returncode != 0:
         return Ended(b"", f"its process ended with status {process.returncode}; standard error says why")
     return Ended(last, "")
+
+
+def _invalid(line: bytes) -> Ended:
+    """Return the end of a child that told of faults."""
+    try:
+        faults = msgspec.json.decode(line, type=tuple[Fault, ...])
+    except msgspec.MsgspecError as error:
+        return Ended(b"", f"what its process said could not be read: {error}")
+    return Ended(b"", f"Invalid: {_in_one_line(str(Invalid(faults)))}", is_told=True, faults=faults)
 
 
 async def _sent(process: asyncio.subprocess.Process, order: bytes) -> bytes:
