@@ -210,6 +210,21 @@ def test_what_cannot_go_on_says_why(tmp_path: Path, name: str, was: str, new: st
     assert Registry(tmp_path / "data" / "models").versions(name) == [first]
 
 
+@pytest.mark.parametrize("examples", ["served", "replay"])
+def test_without_anything_newer_it_is_said(tmp_path: Path, examples: str) -> None:
+    """And not that the log has nothing, or that a range is none."""
+    day(tmp_path, 0)
+    told = TOML.replace('kind = "ftrl"', f'kind = "ftrl"\nexamples = "{examples}"\nvalidation = 0')
+    (tmp_path / "midstream.toml").write_text(told)
+    first = fitted(tmp_path, "clicks").version
+    came = f"(?s)--from.*no {examples} examples that are newer than what {first} has learned.*Newer"
+    with pytest.raises(Invalid, match=came):
+        fitted(tmp_path, "clicks", first)
+    (tmp_path / "midstream.toml").write_text(told.replace('kind = "ftrl"', 'kind = "ftrl"\nuntil = "2001-01-01"'))
+    with pytest.raises(Invalid, match=came):
+        fitted(tmp_path, "clicks", first)
+
+
 def test_a_version_of_another_kind_is_refused_before_a_process_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

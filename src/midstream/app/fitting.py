@@ -212,12 +212,22 @@ def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch
 
     with TemporaryDirectory(prefix="midstream-train-") as place:
         found = ranker_rows(Past(fitting.folder, fitting.config), replace(asked, place=Path(place)), told)
+    if not len(found.examples) and asked.after_ms is not None:
+        raise Invalid((_nothing_newer(fitting, model, found.left_out),))
     if not len(found.examples):
         came = f"The log has no {model.examples} examples of the placement {model.placement}."
         came += f" Left out: {dict(found.left_out)}" if found.left_out else ""
         right = 'Slates of it that are older than feedback.window, or examples = "replay".'
         raise Invalid((Fault(f"models.{model.name}", came, right, PAGE),))
     return found
+
+
+def _nothing_newer(fitting: Fitting, model: Model, left_out: Mapping[str, int]) -> Fault:
+    """Return what is wrong where a version knows all that there is."""
+    came = f"{model.name} has no {model.examples} examples that are newer than what {fitting.start} has learned."
+    came += f" Left out: {dict(left_out)}" if left_out else ""
+    newer = "Newer acts" if model.examples == "replay" else "Newer slates that are older than feedback.window"
+    return Fault("--from", came, f"{newer}, or a training without --from.", PAGE)
 
 
 def _judged(
