@@ -16,7 +16,7 @@ from tests.app.timed import HOUR_MS, timed_shop
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
-from midstream.app.ranker_data import joined, range_text
+from midstream.app.ranker_data import Newest, range_text, seen_of
 from midstream.app.reading import parse_config
 from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups
 from midstream.app.running import config_of
@@ -222,6 +222,38 @@ def rows(number: int, label: tuple[float, ...]) -> Examples:
         position=np.arange(count, dtype=np.int32),
         propensity=np.ones(count, dtype=np.float32),
     )
+
+
+def joined(parts: list[Examples], features: tuple[str, ...], rows_max: int) -> Examples:
+    """Return the newest."""
+    newest = Newest(features, rows_max)
+    for each in parts:
+        newest.add(each)
+    assert newest.requests == len(parts)
+    return newest.examples()
+
+
+slates = st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+@given(slates, st.integers(1, 20))
+def test_what_was_not_seen_takes_no_room_and_each_request_is_counted(seen: list[list[bool]], rows_max: int) -> None:
+    """The newest seen rows are kept; a request is kept, too old for the memory, or without an impression."""
+    parts = [
+        replace(rows(number, (0.0,) * len(own)), weight=np.array(own, dtype=np.float32))
+        for number, own in enumerate(seen)
+    ]
+    came = np.cumsum([sum(own) for own in seen]).tolist()
+    found = seen_of(zip(parts, came, strict=True), ("x",), rows_max)
+    is_logged = came[-1] > 0
+    counts = [sum(own) if is_logged else len(own) for own in seen]
+    newest = [number for number in range(len(seen)) if counts[number] and sum(counts[number:]) <= rows_max]
+    assert found.examples.time_ms.tolist() == newest
+    assert found.examples.request_sizes.tolist() == [counts[number] for number in newest]
+    assert (found.examples.weight == 1).all()
+    dark = sum(not any(own) for own in seen) if is_logged else 0
+    assert found.left_out.get("slates_without_an_impression", 0) == dark
+    assert found.left_out.get("older_requests_beyond_memory_bytes_max", 0) == len(seen) - dark - len(newest)
 
 
 def test_the_newest_requests_that_find_room_are_kept() -> None:

@@ -10,7 +10,7 @@ the label is the item that was acted on. Of many candidates some are drawn, each
 for as many as it stands for, so that sums over the rows estimate those over all candidates.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,6 +28,8 @@ from midstream.models.examples import Examples
 
 ROW_BYTES = 64
 """Of a row beside its features, at most, while rows are put together."""
+_DARK, _YOUNG = "slates_without_an_impression", "slates_younger_than_the_outcome_window"
+_OLD = "older_requests_beyond_memory_bytes_max"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,17 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     """
     if question.is_replay:
         counts = ReplayCounts()
-        examples = joined(_replayed(past, question, counts, notify), question.features, question.rows_max)
+        newest = Newest(question.features, question.rows_max)
+        for part in _replayed(past, question, counts, notify):
+            newest.add(part)
+        examples = newest.examples()
         left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
-        return RankerRows(examples, _any(left))
+        return RankerRows(examples, _any({**left, _OLD: newest.requests - len(examples.time_ms)}))
     slates = _Slates()
     with ExitStack() as stack:
-        parts = _served(past, question, (slates, stack), notify)
-        rows = joined(parts, question.features, question.rows_max)
-    return _known(rows, slates)
+        parts = ((part, slates.impressions) for part in _served(past, question, (slates, stack), notify))
+        found = seen_of(parts, question.features, question.rows_max)
+    return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out}))
 
 
 def rows_of_batch(batch: Batch, question: RankerQuestion) -> RankerRows:
@@ -121,7 +126,7 @@ def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
 def _known(rows: Examples, slates: _Slates) -> RankerRows:
     """Return what is learned from of what was read."""
     examples, unseen = _seen(rows, is_logged=slates.impressions > 0)
-    return RankerRows(examples, _any({"slates_younger_than_the_outcome_window": slates.young, **unseen}))
+    return RankerRows(examples, _any({_YOUNG: slates.young, **unseen}))
 
 
 def _any(counts: Mapping[str, int]) -> Mapping[str, int]:
@@ -141,33 +146,73 @@ def _seen(rows: Examples, *, is_logged: bool) -> tuple[Examples, Mapping[str, in
     sizes = rows.request_sizes
     is_dark = np.add.reduceat(rows.weight, rows.start[:-1]) == 0
     unseen = len(rows) - len(seen) - int(sizes[is_dark].sum())
-    left = {"slates_without_an_impression": int(is_dark.sum()), "positions_without_an_impression": unseen}
+    left = {_DARK: int(is_dark.sum()), "positions_without_an_impression": unseen}
     return seen, left
 
 
-def joined(parts: Iterable[Examples], features: tuple[str, ...], rows_max: int) -> Examples:
-    """Return the rows of all parts, in order; of more than may be the newest requests."""
-    held: deque[Examples] = deque()
-    count = 0
-    for each in parts:
-        held.append(each)
-        count += len(each)
-        while count - len(held[0]) >= rows_max:
-            count -= len(held.popleft())
-    every = (_nothing(features), *held)
-    sizes = np.concatenate([each.request_sizes for each in every])
-    whole = Examples(
-        features,
-        np.concatenate([each.values for each in every]),
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        np.concatenate([each.label for each in every]),
-        time_ms=np.concatenate([each.time_ms for each in every]),
-        weight=np.concatenate([each.weight for each in every]),
-        position=np.concatenate([each.position for each in every]),
-        propensity=np.concatenate([each.propensity for each in every]),
-    )
-    first = int(np.searchsorted(whole.start, len(whole) - rows_max)) if len(whole) > rows_max else 0
-    return whole.take(np.arange(first, len(sizes))) if first else whole
+class Newest:
+    """The newest requests of parts that come one after another, whole, with at most so many rows."""
+
+    def __init__(self, features: tuple[str, ...], rows_max: int) -> None:
+        """Begin with nothing."""
+        self.requests = 0
+        """That came."""
+        self._features = features
+        self._rows_max = rows_max
+        self._held: deque[Examples] = deque()
+        self._rows = 0
+
+    def add(self, part: Examples) -> None:
+        """Take a part; let go of those before it whose rows no longer find room. Cost: linear over all."""
+        self._held.append(part)
+        self._rows += len(part)
+        self.requests += len(part.time_ms)
+        while self._rows - len(self._held[0]) >= self._rows_max:
+            self._rows -= len(self._held.popleft())
+
+    def examples(self) -> Examples:
+        """Return the requests that find room, in order."""
+        every = (_nothing(self._features), *self._held)
+        sizes = np.concatenate([each.request_sizes for each in every])
+        whole = Examples(
+            self._features,
+            np.concatenate([each.values for each in every]),
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            np.concatenate([each.label for each in every]),
+            time_ms=np.concatenate([each.time_ms for each in every]),
+            weight=np.concatenate([each.weight for each in every]),
+            position=np.concatenate([each.position for each in every]),
+            propensity=np.concatenate([each.propensity for each in every]),
+        )
+        over = len(whole) - self._rows_max
+        first = int(np.searchsorted(whole.start, over)) if over > 0 else 0
+        return whole.take(np.arange(first, len(sizes))) if first else whole
+
+
+def seen_of(parts: Iterable[tuple[Examples, int]], features: tuple[str, ...], rows_max: int) -> RankerRows:
+    """Return the newest rows that were seen, all where no impression is logged; what was not seen takes no room.
+
+    Args:
+        parts: Each with how many impressions had come by its end, its own included. Before the first nothing was seen;
+            whether that is for want of a log of them is known when one comes.
+        features: The columns.
+        rows_max: At most so many rows are kept.
+    """
+    newest, is_logged = Newest(features, rows_max), False
+    left: Counter[str] = Counter()
+    for part, impressions in parts:
+        if impressions and not is_logged:
+            is_logged, left[_DARK] = True, newest.requests
+            newest = Newest(features, rows_max)
+        seen = part
+        if is_logged:
+            seen, unseen = _seen(part, is_logged=True)
+            left.update(unseen)
+        if len(seen):
+            newest.add(seen)
+    rows = newest.examples()
+    left[_OLD] = newest.requests - len(rows.time_ms)
+    return RankerRows(rows if is_logged else replace(rows, weight=np.ones_like(rows.weight)), _any(left))
 
 
 def _served(
