@@ -178,6 +178,18 @@ def test_what_teaches_nothing_is_named(objective, case):
         fit_lambdamart(examples, options)
 
 
+def test_want_of_memory_in_the_library_is_want_of_memory(monkeypatch):
+    """So that the limit is named, and not features and options, which had nothing to do with it."""
+    library = pytest.importorskip("lightgbm", reason='needs the extra "train": pip install "midstream[train]"')
+
+    def train(*_: object, **__: object) -> None:
+        raise library.basic.LightGBMError("std::bad_alloc")
+
+    monkeypatch.setattr(library, "train", train)
+    with pytest.raises(MemoryError):
+        fit_lambdamart(drawn(9), LambdaMartOptions(trees_max=5))
+
+
 def test_what_the_library_refuses_is_named():
     """Its reason is told."""
     with pytest.raises(Invalid, match="LightGBM refused"):

@@ -89,6 +89,7 @@ def fit_lambdamart(examples: Examples, options: LambdaMartOptions | None = None,
         Invalid: Nothing was learned: no tree asks anything, so all rows would score the same. Such a model orders as
             none does, and hides that; it is not made. Or the library refused what it was given, and said why.
         FitStopped: The watch said so.
+        MemoryError: There was not enough, for us or for the library.
     """
     options = options or LambdaMartOptions()
     library = _library()
@@ -100,6 +101,8 @@ def fit_lambdamart(examples: Examples, options: LambdaMartOptions | None = None,
     try:
         text = _fitted(library, (earlier, later if is_judged else None), options, grades, watch)
     except library.basic.LightGBMError as error:
+        if "bad_alloc" in str(error):  # how the library says that memory ran out
+            raise MemoryError from error
         right = "Features and options that LightGBM takes."
         raise Invalid((Fault("$.options", f"LightGBM refused the fit: {error}.", right, PAGE),)) from error
     found = Trees.of_lightgbm(text, examples.names)
