@@ -12,6 +12,7 @@ from midstream.app.models import promote, registry_of
 from midstream.app.running import config_of, open_shop
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.models.artifact import Manifest
 from midstream.models.held import held_bytes
 from midstream.testing.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
 
@@ -168,8 +169,9 @@ def test_a_version_is_shown_a_fact_a_line(tmp_path: Path, models) -> None:
     assert (status, lines[:2]) == (0, [["near"], [version]])
     assert [line[0] for line in lines[2:6]] == ["alias", "kind", "made", "size"]
     assert ["kind", "item_to_item"] in lines
-    (metrics,) = (each.metrics for each in registry_of(tmp_path).manifests("near"))
-    assert [line[0] for line in lines[6:]] == list(metrics)
+    (manifest,) = registry_of(tmp_path).manifests("near")
+    assert isinstance(manifest, Manifest)
+    assert [line[0] for line in lines[6:]] == list(manifest.metrics)
     (registry_of(tmp_path).folder / "near" / version / "manifest.json").write_bytes(b"{}")
     status, out = models("show", "near")
     assert (status, "    invalid  " in out) == (0, True)
