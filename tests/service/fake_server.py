@@ -33,8 +33,9 @@ async def opening():
 
 
 if __name__ == "__main__":
+    wait = "60s" if "--patient" in sys.argv else "500ms"
     options = msgspec.convert(
-        {"port": 0, "body_wait_max": "500ms", "head_wait_max": "500ms", "connections_max": 64},
+        {"port": 0, "body_wait_max": wait, "head_wait_max": wait, "connections_max": 64},
         ServerOptions,
         dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
     )
