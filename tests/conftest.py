@@ -1,11 +1,14 @@
-"""What all tests share: the Hypothesis profiles.
+"""What all tests share: the Hypothesis profiles, and that what a test leaves is gone before memory is short.
 
 ``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``. Without it, ``CI=true`` picks ``ci`` and all
 else ``dev``.
 """
 
+import gc
 import os
+import resource
 from collections.abc import Mapping
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -28,3 +31,21 @@ def profile_name(environ: Mapping[str, str]) -> str:
 
 
 settings.load_profile(profile_name(os.environ))
+
+
+GROWTH_BYTES = 1 << 30
+"""Memory that a process of tests may gain before garbage is looked for."""
+_resident = {"bytes": 0}
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Drop states of gigabytes that refer to themselves: what sets the collector for a server leaves it seldom."""
+    if resident_bytes() > _resident["bytes"] + GROWTH_BYTES:
+        gc.unfreeze()
+        gc.collect()
+        _resident["bytes"] = resident_bytes()
