@@ -56,6 +56,16 @@ def test_both_bounds_are_said_and_one_that_is_exclusive_as_such(line: str, right
     assert [each.right for each in caught.value.faults if each.came == "0 came."] == [right]
 
 
+def require_fault(text: str, where: str, came: str) -> None:
+    """Require that a configuration has one fault: there in its placement, with that, and with the page of selectors."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(text)
+    (fault,) = caught.value.faults
+    assert fault.where.endswith(f"$.placements[0].{where}")
+    assert came in fault.came
+    assert fault.page == "docs/selectors.md"
+
+
 @pytest.mark.parametrize(
     "selector, where, came",
     [
@@ -76,12 +86,7 @@ def test_both_bounds_are_said_and_one_that_is_exclusive_as_such(line: str, right
 )
 def test_what_is_wrong_is_said(selector, where, came):
     """Where, what came, what would be right, and the page."""
-    with pytest.raises(ConfigInvalid) as caught:
-        parse_config(COUNTED + selector)
-    (fault,) = caught.value.faults
-    assert fault.where.endswith(f"$.placements[0].{where}")
-    assert came in fault.came
-    assert fault.page == "docs/selectors.md"
+    require_fault(COUNTED + selector, where, came)
 
 
 ATTRIBUTES = """
@@ -118,12 +123,7 @@ taste = "vector:2"
 )
 def test_what_is_wrong_with_rules_is_said(lines, where, came):
     """An attribute that is none, or of another kind, a cap twice, and rules beside what cannot keep them."""
-    with pytest.raises(ConfigInvalid) as caught:
-        parse_config(ATTRIBUTES + lines)
-    (fault,) = caught.value.faults
-    assert fault.where.endswith(f"$.placements[0].{where}")
-    assert came in fault.came
-    assert fault.page == "docs/selectors.md"
+    require_fault(ATTRIBUTES + lines, where, came)
 
 
 def test_rules_of_the_file_hold_in_answers():

@@ -190,7 +190,7 @@ SERVES: Mapping[str, tuple[str, ...]] = {
     "als": ("als", "bpr", "svd"),
     "ease": ("ease", "item_knn", "rp3beta", "item_to_item"),
     "graph": ("graph_filter",),
-    "sequence": ("sequence", "sasrec"),
+    "sequence": ("sasrec",),
     "content": ("content",),
     "two_tower": ("two_tower",),
     "hybrid": ("blend",),
