@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.wire import AttributeKind
 from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Rule
 from midstream.features.filter_text import parse
+from midstream.state.items import Items
 
 ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",
@@ -27,13 +29,16 @@ TAGS = ("sale", "new")
 CONTEXT = {"budget": "number", "floor": "number", "kind": "category", "wants": "boolean"}
 
 
-class PlainItems:
+class PlainItems(Items):
     """Columns made from documents, in the way of the items table."""
 
     def __init__(self, documents: list[dict[str, Any]]) -> None:
         self.documents = documents
-        self.available = np.array([each.get("available", True) for each in documents], dtype=np.bool_)
         self._codes = {text: code for code, text in enumerate((*CATEGORIES[:2], *TAGS))}
+
+    @property
+    def available(self):
+        return np.array([each.get("available", True) for each in self.documents], dtype=np.bool_)
 
     def number(self, name: str):
         return np.array([each.get(name, np.nan) for each in self.documents], dtype=np.float64)
@@ -59,8 +64,9 @@ def passes(text: str, documents: list[dict[str, Any]], context: Mapping[str, Any
     """Evaluate with the real thing."""
     rule = parse(text, ATTRIBUTES, "$")
     assert isinstance(rule, Rule), rule
-    items: Any = PlainItems(documents)
-    found: list[bool] = rule.passes(items, np.arange(len(documents), dtype=np.int32), context).tolist()
+    query = Query("r", "home", None, None, 10, TimestampMs(0), 1, context=context)
+    moment = Moment(query, LogPosition(0), -1, 0, 0, np.empty(0, np.int32), {Items: PlainItems(documents)}, Models({}))
+    found: list[bool] = rule.passes(moment, np.arange(len(documents), dtype=np.int32)).tolist()
     return found
 
 

@@ -15,15 +15,13 @@ Reference: S. C. Kleene, "Introduction to Metamathematics", 1952, section 64: st
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
 from midstream.core.errors import Fault
-from midstream.core.types import Index, Mask
-
-if TYPE_CHECKING:
-    from midstream.state.items import Items
+from midstream.core.types import Index, Mask, Moment
+from midstream.state.items import Items
 
 TEXT_CHARACTERS_MAX = 1_000
 NODES_MAX = 64
@@ -124,18 +122,17 @@ class Rule:
             for name in wrong
         )
 
-    def passes(self, items: "Items", item_index: Index, context: Mapping[str, Value]) -> Mask:
+    def passes(self, moment: Moment, item_index: Index) -> Mask:
         """Return True for each item for which the condition is known to be true.
 
         Args:
-            items: The table of the columns.
+            moment: The state, and the request, whose context must be free of ``faults``.
             item_index: The candidates, shape (n,).
-            context: Of the request; must be free of ``faults``.
 
         Returns:
             Shape (n,). About 3 µs a comparison at 500 candidates.
         """
-        truth = _truth(self.condition, _Rows(items, item_index, context))
+        truth = _truth(self.condition, _Rows(moment.table(Items), item_index, moment.query.context))
         return truth if isinstance(truth, np.ndarray) else np.full(len(item_index), truth)
 
 
@@ -143,7 +140,7 @@ class Rule:
 class _Rows:
     """What the names of a text stand for, for one request."""
 
-    items: "Items"
+    items: Items
     item_index: Index
     context: Mapping[str, Value]
 

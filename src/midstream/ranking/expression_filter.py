@@ -12,7 +12,6 @@ from midstream.core.types import Candidates, Mask, Moment, Query
 from midstream.events.wire import AttributeKind
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
-from midstream.state.items import Items
 
 Attributes = tuple[tuple[str, AttributeKind], ...]
 RULES_MAX = 256
@@ -28,7 +27,7 @@ class ExpressionFilter:
 
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
         """Return True where the condition holds; what is missing does not pass."""
-        return self.rule.passes(moment.table(Items), candidates.item_index, moment.query.context)
+        return self.rule.passes(moment, candidates.item_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class RequestFilter:
         rule = request_rule(text, self.attributes)
         if not isinstance(rule, Rule):  # the pipeline refused it before; nothing passes what cannot be read
             return np.zeros(len(candidates), dtype=np.bool_)
-        return rule.passes(moment.table(Items), candidates.item_index, moment.query.context)
+        return rule.passes(moment, candidates.item_index)
 
 
 @lru_cache(maxsize=RULES_MAX)
