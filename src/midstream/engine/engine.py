@@ -6,22 +6,22 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
-from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
+from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, EventBatch, LogPosition, Models, Served, TimestampMs
-from midstream.engine.answers import answer_of, count_outcomes, note, query_of, require_known, served_event
+from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
+from midstream.engine.answering import Answering
+from midstream.engine.answers import count_outcomes
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
-from midstream.engine.feature_reads import WAIT_S_MAX, read_of, view_of, views_of, with_live
+from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.ticking import TICK_MS, tick
-from midstream.engine.tokens import RequestIds, parse_position, position_token
+from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import (
     Answer,
@@ -39,8 +39,6 @@ from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import build
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.expression_filter import request_faults
-from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.served import ServedRecord
 from midstream.state.fold import Fold
@@ -115,6 +113,7 @@ class Engine:
         self.feature_values = FeatureValues()
         """What the features of newly served items are like."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
+        self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
@@ -338,23 +337,7 @@ class Engine:
             ItemUnknown: It is about an item that nothing named by then.
             Overloaded: Too many requests wait for a log position.
         """
-        began = self.host.monotonic()
-        until = began + (ask.deadline_ms or self.plan(ask.placement).deadline_ms) / 1_000
-        read_your_writes = await self._caught_up(ask.min_log_position, until)
-        # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
-        fold, plan = self.fold, self.plan(ask.placement)
-        require_known(ask, fold)
-        request_id, seed = self._ids.make()
-        query = query_of(ask, plan, request_id, seed, self.clock())
-        self._folding.note_answer()
-        observe = partial(fold.moment, models=plan.models)
-        served = await recommend(plan, observe, query, lambda: until - self.host.monotonic())
-        position = self.token(served.log_position)
-        answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
-        if self._options.logs_served:
-            self._append_served(served, [item.id for item in answer.items])
-        note(served, plan.name, self.metrics, self.feature_values)
-        return answer
+        return await self._answering.recommend(ask)
 
     def check(self, ask: Ask) -> None:
         """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
@@ -363,11 +346,7 @@ class Engine:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context, the size or the token cannot be used.
         """
-        plan = self.plan(ask.placement)
-        if ask.min_log_position is not None:
-            parse_position(ask.min_log_position, self.log.generation, self.log.end)
-        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, self.clock())):
-            raise RequestInvalid(faults)
+        self._answering.check(ask)
 
     def plan(self, placement: str) -> Plan:
         """Return what answers a placement.
@@ -409,13 +388,7 @@ class Engine:
             Overloaded: Too many requests wait for a log position.
             FeatureFailed: One of the features cannot be read; counted as a part that failed.
         """
-        until = self.host.monotonic() + WAIT_S_MAX
-        read_your_writes = await self._caught_up(ask.min_log_position, until)
-        self._folding.note_answer()
-        seed = self._ids.make()[1]
-        found = read_of(self._in_service.fold, self.plans, ask, self.clock(), seed, self.metrics)
-        token = self.token(self.fold.log_position)
-        return replace(found, log_position=token, read_your_writes=read_your_writes)
+        return await self._answering.read_features(ask)
 
     def features(self) -> Sequence[FeatureView]:
         """Return what is known of each declared feature, in the order of the file."""
@@ -450,17 +423,6 @@ class Engine:
     def refresh_metrics(self) -> None:
         """Set the gauges that are read when metrics are asked for."""
         set_gauges(self, self._folding.waiting)
-
-    async def _caught_up(self, token: str | None, until: float) -> bool | None:
-        """Wait for the caller's own writes; None when none were named, False when the deadline came first."""
-        if token is None:
-            return None
-        position = parse_position(token, self.log.generation, self.log.end)
-        return await self._folding.reached(position, until - self.host.monotonic())
-
-    def _append_served(self, served: Served, item_ids: Sequence[str]) -> None:
-        """Hand the served record over; when there is no room for it the answer goes out all the same."""
-        self._outbox.add(served_event(served, item_ids))
 
     def _takes_nothing(self) -> bool:
         """Whether the log is closed to every event; a full disk is not, it is tried again."""
