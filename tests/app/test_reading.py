@@ -215,6 +215,8 @@ def test_all_faults_are_reported_together():
         ),
         ("[[placements]]\nslate_size = 30\nslate_size_max = 20", "placements[0].slate_size", "slate_size_max, 20"),
         ("[[placements]]\nslate_size_max = 101", "placements[0].slate_size_max", "From 1 to 100"),
+        ("[[placements]]\ncandidates_max = 99", "placements[0].candidates_max", "From 100 to 500"),
+        ("[[placements]]\ncandidates_max = 501", "placements[0].candidates_max", "From 100 to 500"),
         ("[[placements]]\nweights = { trendng = 1.0 }", "placements[0].weights.trendng", 'Nearest: "trending"'),
         ("[[placements]]\nweights = { trending = nan }", "placements[0].weights.trending", "0 or more"),
         ("[[placements]]\nweights = { trending = -1.0 }", "placements[0].weights.trending", "0 or more"),

@@ -144,12 +144,14 @@ def test_every_setting_of_a_placement_reaches_the_plan(tmp_path):
         editorial = ["c"]
         slate_size = 3
         slate_size_max = 7
+        candidates_max = 200
         deadline = "20ms"
         """
     plan = plans(parse_config(text), tmp_path)["home"]
     assert [source.name for source in plan.floor] == ["popular", "editorial"]
     assert [rule.name for rule in plan.filters] == ["available", "excluded", "acted", "filter", "request_filter"]
     assert (plan.slate_size, plan.slate_size_max, plan.deadline_ms) == (3, 7, 20)
+    assert plan.candidates_max == 200
     assert plan.scorers[-1].weight("trending") == 0.0  # type: ignore[attr-defined]
 
 
@@ -286,12 +288,13 @@ def test_a_component_that_cannot_be_loaded_is_a_fault(folder, part, says):
     assert not any(name.startswith("midstream_custom") and name.endswith("lacking") for name in sys.modules)
 
 
-def test_two_parts_of_one_name_are_a_fault(folder):
-    """A failure names a part: it must mean one."""
+@pytest.mark.parametrize("name", ["blend", "cut"])
+def test_two_parts_of_one_name_are_a_fault(folder, name):
+    """A failure names a part, and a count of what was removed does: it must mean one."""
     config = parse_config(
-        '[[placements]]\nsources = [{ kind = "custom", path = "components:Shelf", options = { name = "blend" } }]'
+        f'[[placements]]\nsources = [{{ kind = "custom", path = "components:Shelf", options = {{ name = "{name}" }} }}]'
     )
-    with pytest.raises(ConfigInvalid, match="Two parts are called blend"):
+    with pytest.raises(ConfigInvalid, match=f"Two parts are called {name}"):
         plans(config, folder)
 
 

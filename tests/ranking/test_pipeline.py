@@ -160,8 +160,9 @@ SHOP = shop_of(30)
     slate_size=st.integers(1, 20),
     exclude=st.lists(st.integers(0, 40), max_size=10),
     broken=st.sets(st.sampled_from(("s0", "s1", "scorer", "selector", "keeps", "popular")), max_size=3),
+    beyond_slate=st.integers(0, 4),
 )
-def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_size, exclude, broken):
+def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_size, exclude, broken, beyond_slate):
     """Whatever fails: each retrieved item is removed, not selected or served; the failed parts are named;
     the slate is full as far as there are eligible items; the logged record answered again gives the same.
     """
@@ -176,8 +177,10 @@ def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_si
         selectors=(bad_choice,) if "selector" in broken else (),
         floor=(Fixed("popular", (), error),) if "popular" in broken else (POPULAR,),
     )
+    plan = replace(plan, candidates_max=slate_size + beyond_slate)
     excluded = tuple(f"i{number}" for number in exclude)
     served = answer(SHOP, plan, slate_size=slate_size, exclude=excluded)
+    assert len(served.candidates) <= plan.candidates_max
     require_conserved(served)
     there = {*(source.name for source in sources), "scorer", "selector", "keeps", "popular"}
     assert {failure.component for failure in served.failures} == broken & there

@@ -19,6 +19,7 @@ from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.plackett_luce import PlackettLuce
+from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.ranking.repeats import Repeat
 from midstream.ranking.thompson import Thompson
 from midstream.ranking.top_k import TopK
@@ -175,6 +176,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     editorial: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     log_features: float = 0.0
+    candidates_max: int = CANDIDATES_MAX
     scorers: tuple[AnyScorer, ...] = ()
     selector: AnySelector = TopK()
     caps: tuple[Cap, ...] = ()

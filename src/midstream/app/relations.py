@@ -18,6 +18,7 @@ from midstream.features.expression import Rule
 from midstream.features.external import table_faults
 from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
+from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.item_model import ItemModelSource
@@ -54,6 +55,8 @@ SCORERS_MAX = 8
 """Of a placement: each that fails takes its time from the deadline."""
 SLATE_SIZE_MAX = 100
 """Items of one answer; a served record of 20 takes up to 1.5 kB."""
+CANDIDATES_LEAST = SLATE_SIZE_MAX
+"""As many as the longest slate has places."""
 EDITORIAL_MAX = 1_000
 DEADLINE_MS_MAX = 60_000
 WINDOW_MS_MAX = 365 * 86_400_000
@@ -299,6 +302,7 @@ def _sizes(placement: Placement, where: str) -> Iterator[Fault]:
     if not 1 <= placement.slate_size <= placement.slate_size_max:
         right = f"From 1 to slate_size_max, {placement.slate_size_max}."
         yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
+    yield from within(f"{where}.candidates_max", placement.candidates_max, CANDIDATES_LEAST, CANDIDATES_MAX, MODELS)
     yield from within(f"{where}.deadline", placement.deadline.ms, 1, DEADLINE_MS_MAX)
     yield from within(f"{where}.editorial", len(placement.editorial), 0, EDITORIAL_MAX, SOURCES)
 

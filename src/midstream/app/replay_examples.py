@@ -31,6 +31,7 @@ from midstream.events.schema import Event, event_at
 from midstream.features.as_of import Cursor
 from midstream.features.declared import DeclaredFeatures
 from midstream.ranking.blend import Blend
+from midstream.ranking.cut import cut
 from midstream.ranking.frame import merge, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
@@ -188,7 +189,7 @@ def _groups(
         failures: list[Failure] = []
         proposals = propose(plan, moment, lambda: math.inf, failures)
         candidates = merge(proposals, fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
+        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, failures).kept))
         counts.failures += len(failures)
         item = fold.vocabulary.item_index(event.item_id)
         if item < 0 or item not in candidates.item_index:

@@ -164,6 +164,7 @@ item with available = false is not served.""",
             "features": 'Features that its scorers read, by name: ["item_purchase_rate"].',
             "log_features": "Share of requests whose features are kept with what was served, such as 0.01.",
             "editorial": "Items that the shop puts forward, the most wanted first.",
+            "candidates_max": "Of what the filters left, the best so many by the blend are scored; 100 to 500.",
             "scorers": 'What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], and\n'
             "scorers of one's own; behind them always the blend of the sources (docs/models.md).",
             "selector": "What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)\n"

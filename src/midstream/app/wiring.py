@@ -21,6 +21,7 @@ from midstream.ranking.acted import Acted, Exclusion
 from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
+from midstream.ranking.cut import CUT
 from midstream.ranking.excluded import Excluded
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.model_gate import unfit
@@ -114,6 +115,7 @@ def plan(
         instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer)))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
+        candidates_max=placement.candidates_max,
         deadline_ms=placement.deadline.ms,
         fold_version=settings.version(),
         log_features=placement.log_features,
@@ -196,7 +198,7 @@ def _filters(
 
 def _require_names(made: Plan, where: str) -> None:
     """Refuse two parts of one name: a failure, a rerun and a metric name a part, and must mean one."""
-    names = made.part_names
+    names = (*made.part_names, CUT)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         came = f"Two parts are called {', '.join(twice)}."

@@ -22,6 +22,7 @@ from midstream.core.types import (
 )
 from midstream.ranking.arrangement import ARRANGEMENT, Choosing, Likes
 from midstream.ranking.boundary import boundary
+from midstream.ranking.cut import cut
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
 from midstream.ranking.model_scorer import ModelScorer
@@ -87,6 +88,8 @@ async def recommend(
         retrieved[plan.fill.name] = more
         retrieved_count += more
         removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
+    candidates, beyond = cut(plan, candidates)
+    removed |= beyond
     until_read_s = remaining_s()
     features = read(plan.features, moment, candidates, failures, plan.declared)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
