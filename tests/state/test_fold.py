@@ -323,6 +323,7 @@ def test_sizes_are_those_of_what_is_reserved():
     assert len(sizes) == len(fold.tables)
     assert sizes.pop("cells").bytes_max == 0  # nothing is declared
     assert sizes.pop("promotions").bytes_now == 0  # no model was promoted
+    assert sizes.pop("placements").bytes_now == 0  # no placement was set
     for size in sizes.values():
         assert 0 < asdict(size)["bytes_now"] <= size.bytes_max
 

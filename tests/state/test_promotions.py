@@ -11,6 +11,7 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.state import promotions
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.fold import Fold
+from midstream.state.placements import is_about_placements
 from midstream.state.promotions import ALIASES, Promotion, promotion_body
 from midstream.state.restating import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
@@ -34,6 +35,8 @@ def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
     for place in range(len(batch)):
         event = event_at(batch, place)
         if event.kind != Kind.CONTROL or admitted[place] != Admission.NEW:
+            continue
+        if is_about_placements(event.body):
             continue
         said = promotions.promotion_of(event.body)
         if said is None:

@@ -3,10 +3,10 @@
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
 treats one event after another and no table reads another one further on than the event it is at: event ids
 say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, segments, pairs,
-session index, requests, outcomes and promotions follow. Users and segments read items, so a batch in which the
-catalogue changes after other events is handed to them in parts. A merge of two users and an erasure change whose
-later events are, and a user who is deleted starts cold, so each is folded by itself, the events before and after it as
-batches of their own.
+session index, requests, outcomes, promotions and placements follow. Users and segments read items, so a batch in
+which the catalogue changes after other events is handed to them in parts. A merge of two users and an erasure change
+whose later events are, and a user who is deleted starts cold, so each is folded by itself, the events before and after
+it as batches of their own.
 
 The digest covers the logical content of every table in index order: not capacities, not where an entry
 happens to lie.
@@ -37,6 +37,7 @@ from midstream.state.items import Items
 from midstream.state.kernel import frozen_columns, kernel
 from midstream.state.outcomes import Leaving, Outcomes
 from midstream.state.pairs import Pairs
+from midstream.state.placements import Placements
 from midstream.state.promotions import Promotions
 from midstream.state.requests import Requests
 from midstream.state.segments import Segments
@@ -62,6 +63,7 @@ Table: TypeAlias = (
     | Requests
     | Outcomes
     | Promotions
+    | Placements
 )
 LEAVES: frozenset[type] = frozenset((Segments, Pairs, SessionIndex, Requests, Outcomes))
 """Tables that no other table reads."""
@@ -140,6 +142,7 @@ class Fold:
         self.requests = Requests(settings)
         self.outcomes = Outcomes(settings)
         self.promotions = Promotions()
+        self.placements = Placements()
         self._position = LogPosition(0)
         self._log_time_ms = 0
         self._left: frozenset[type] = frozenset()
@@ -161,6 +164,7 @@ class Fold:
             "requests": self.requests,
             "outcomes": self.outcomes,
             "promotions": self.promotions,
+            "placements": self.placements,
         }
         self.tables: Mapping[type, object] = MappingProxyType({type(table): table for table in self._named.values()})
         """Each table by its type: what a ``Moment`` is given."""
@@ -262,6 +266,7 @@ class Fold:
         if Outcomes not in self._left:
             self.outcomes.apply(indexed, self.leaving)
         self.promotions.apply(indexed)
+        self.placements.apply(indexed)
         self.counted.apply(indexed)
         self._position = LogPosition(first + len(batch))
         self._log_time_ms = int(batch.rows["log_time_ms"][-1])
@@ -361,7 +366,7 @@ class Fold:
             "merge_void": self.vocabulary.aliases.void_count,
             "alias_evicted": self.vocabulary.aliases.evicted_count,
             "erasure_forgotten": self.vocabulary.erasures.forgotten_count,
-            "control_refused": self.promotions.refused_count,
+            "control_refused": self.promotions.refused_count + self.placements.refused_count,
             "session_expired": self.sessions.expired_count,
             "session_evicted": self.sessions.evicted_count,
             "cell_evicted": self.cells.evicted_count,

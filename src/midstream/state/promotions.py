@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch
 from midstream.events.schema import texts_of
+from midstream.state.placements import is_about_placements
 
 ALIASES = ("champion", "challenger", "shadow")
 """What a version of a model may be: answers, is compared with what answers, is asked without being heard."""
@@ -47,7 +48,7 @@ class PromotionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a control event that lets an alias of a model stand for a version."""
 
     change: str
-    """``model_alias``: control events may change other things one day."""
+    """``model_alias``: control events change other things too."""
     model: str
     alias: str
     version: str
@@ -89,7 +90,10 @@ class Promotions:
     def apply(self, batch: IndexedBatch) -> None:
         """Fold a batch. Nothing is about aliases in nearly every one, which then costs 2 µs."""
         for index in np.flatnonzero((batch.kind == _CONTROL) & batch.folded).tolist():
-            body = promotion_of(texts_of(batch.source, index)[_BODY])
+            told = texts_of(batch.source, index)[_BODY]
+            if is_about_placements(told):  # and so of another table
+                continue
+            body = promotion_of(told)
             key = ("", "") if body is None else (body.model, body.alias)
             if body is None or (key not in self._rows and len(self._rows) >= PROMOTIONS_MAX):
                 self.refused_count += 1

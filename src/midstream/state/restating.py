@@ -1,4 +1,4 @@
-"""What is known of items, users and models, said again as events: what a fold begins with where older ones are gone.
+"""What is known of items, users, models and placements, said again as events, where those that said it are gone.
 
 Events do not depend on the fold version, tables do. Documents are said as the fewest changes that make them, at their
 own times; merges and erasures that still matter are the events as they were. All stand in the order of their times,
@@ -15,6 +15,7 @@ from midstream.events.values import merged_id
 from midstream.state.erasures import blanked_hashes
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
+from midstream.state.placements import encode_placement, placement_body
 from midstream.state.promotions import promotion_body
 
 
@@ -31,7 +32,7 @@ _MERGE = int(Operation.MERGE)
 
 
 def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = None) -> Restated:
-    """Return events that say all documents, merges, erasures and aliases of models of a fold.
+    """Return events that say all documents, merges, erasures, aliases of models and placements of a fold.
 
     The state knows users by hash alone, so their ids are looked for in the events. Cost: reads the events once, and
     20 µs an event that is returned; there are at most as many as had made what they say.
@@ -65,7 +66,7 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
     kept = kept[-(limits.aliases_max + limits.erased_max) :]
     erased_ms = {id_hash(event.user_id): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
     users = list(_users(fold, texts, erased_ms, last_ms))
-    every = (*kept, *_items(fold, last_ms), *users, *_promotions(fold, last_ms))
+    every = (*kept, *_items(fold, last_ms), *users, *_promotions(fold, last_ms), *_placements(fold, last_ms))
     found = sorted(every, key=lambda event: event.log_time_ms)
     return Restated(build(found), sum(1 for _ in fold.users.changes()) - len(users))
 
@@ -80,6 +81,18 @@ def _promotions(fold: Fold, last_ms: int) -> Iterator[Event]:
                 body=promotion_body(row.model, row.alias, version, manifest),
                 log_time_ms=min(row.log_time_ms, last_ms),
             )
+
+
+def _placements(fold: Fold, last_ms: int) -> Iterator[Event]:
+    """Yield what is kept of placements, each version after the one before it."""
+    for number, row in enumerate(fold.placements.rows):
+        body = placement_body(row.name, row.version, row.content, row.author, row.note)
+        yield Event(
+            Kind.CONTROL,
+            event_id=f"base:placement:{number}",
+            body=encode_placement(body),
+            log_time_ms=min(row.log_time_ms, last_ms),
+        )
 
 
 def _of_people(events: Iterable[EventBatch]) -> Iterator[Event]:

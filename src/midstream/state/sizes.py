@@ -16,6 +16,7 @@ from midstream.state.hash_table import table_size
 from midstream.state.outcome_fold import ACTIONS, OUTCOME, SLATE
 from midstream.state.outcome_waiting import WAITING_ROW
 from midstream.state.pairs import NEIGHBOURS_MAX, row_words
+from midstream.state.placements import TABLE_BYTES_MAX
 from midstream.state.promotions import PROMOTION_BYTES, PROMOTIONS_MAX
 from midstream.state.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
@@ -55,6 +56,7 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         "outcomes": _outcomes(settings),
         "requests": limits.requests_max * _REQUEST_BYTES + _table(limits.requests_max),
         "promotions": PROMOTIONS_MAX * PROMOTION_BYTES,
+        "placements": TABLE_BYTES_MAX,
     }
 
 

@@ -20,6 +20,7 @@ from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.hashing import id_hash
+from midstream.state.placements import encode_placement, placement_body
 from midstream.state.promotions import ALIASES, promotion_body
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import Vocabulary
@@ -360,7 +361,7 @@ def event_lists(size_max: int = 60, *, people: bool = False) -> st.SearchStrateg
 
     Args:
         size_max: Events at most.
-        people: Whether users are merged and erased among them, and models promoted.
+        people: Whether users are merged and erased among them, models promoted and placements set.
     """
     drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people(), _control()) if people else _drafts()
     return st.lists(drafts, max_size=size_max).map(_stamped)
@@ -420,11 +421,13 @@ def _with_event_id(event: Event, event_id: str) -> Event:
 
 
 def _control() -> st.SearchStrategy[tuple[int, int | None, Event]]:
-    """Return promotions of models, and control events that say something else, as ``_drafts`` does."""
+    """Return promotions of models, versions of placements, and control events that say something else."""
     names, versions = st.sampled_from(["als", "near"]), st.sampled_from(["", "0001-aa", "0002-bb"])
     aliases = st.sampled_from([*ALIASES, "king"])
     body = st.builds(promotion_body, names, aliases, versions, versions) | st.sampled_from([b"", b"{}", b"\xff"])
-    event = body.map(lambda each: Event(Kind.CONTROL, body=each))
+    words = st.sampled_from(["", "a", "é" * 9])
+    placement = st.builds(placement_body, st.sampled_from(["", "home", "cart"]), st.integers(0, 4), words, words, words)
+    event = (body | placement.map(encode_placement)).map(lambda each: Event(Kind.CONTROL, body=each))
     return st.tuples(st.sampled_from(_STEPS_MS), st.none(), event)
 
 
@@ -436,7 +439,9 @@ def _stamped(drafts: Sequence[tuple[int, int | None, Event]]) -> list[Event]:
         operation = draft.operation if draft.kind in {Kind.ITEM, Kind.USER} else Operation.NONE
         action = draft.action if draft.kind == Kind.INTERACTION else ""
         sent_ms = None if shift_ms is None else now_ms + shift_ms
-        events.append(draft._replace(operation=operation, action=action, event_time_ms=sent_ms, log_time_ms=now_ms))
+        user_id = "" if draft.kind == Kind.CONTROL else draft.user_id  # what an operator says is no user's
+        event = draft._replace(operation=operation, action=action, user_id=user_id)
+        events.append(event._replace(event_time_ms=sent_ms, log_time_ms=now_ms))
     return events
 
 
