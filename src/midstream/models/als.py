@@ -119,11 +119,6 @@ class Als:
         """
         matrix = histories.matrix(len(self.vocabulary))
         options = self.options
-        ridge = (
-            options.regularization,
-            options.unobserved_weight * len(self.vocabulary),
-            options.regularization_exponent,
-        )
         found = np.empty((len(histories), self.item_factors.shape[1]), dtype=np.float32)
         fold_in(
             matrix.indptr.astype(np.int64),
@@ -131,10 +126,29 @@ class Als:
             confidences(matrix.data, _CODES[options.confidence]) * self.item_weights[matrix.indices],
             frozen(self.item_factors),
             options.unobserved_weight * self.gram,
-            ridge,
+            self._ridge,
             found,
         )
         return found
+
+    def equations(self, history: Histories) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what the user of one history is solved for with: confidences of its items, and the diagonal.
+
+        Returns:
+            C of each distinct item, rising by row, (m,), and D, (d,): the user is x of (D + Vᵀ C V) x = Vᵀ C 1.
+        """
+        matrix = history.matrix(len(self.vocabulary))
+        code = _CODES[self.options.confidence]
+        confidence = confidences(matrix.data, code) * self.item_weights[matrix.indices]
+        rate, often, exponent = self._ridge
+        added = rate * (matrix.nnz + often) ** exponent
+        return confidence.astype(np.float64), self.options.unobserved_weight * self.gram + added
+
+    @property
+    def _ridge(self) -> tuple[float, float, float]:
+        options = self.options
+        often = options.unobserved_weight * len(self.vocabulary)
+        return options.regularization, often, options.regularization_exponent
 
     def scores(self, histories: Histories) -> Score:
         """Return a score for each history and item; see ``ItemModel``. 0 for all of an empty history."""

@@ -3,11 +3,15 @@
 Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 22(1), 2004.
 """
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 
-from midstream.core.types import Moment, Proposal
+from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.last_items import NO_ITEMS, last_items
-from midstream.state.pair_query import PairQuery
+from midstream.state.pair_query import ANSWER_MAX, PairQuery, weights_of
 from midstream.state.pairs import Pairs
 
 
@@ -32,3 +36,19 @@ class Covisitation(
         if len(recent) == 0:
             return Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
         return Proposal(*moment.table(Pairs).score(self, recent, moment.query.now_ms))
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return which of the last items led to each: their parts add up to the score. Cost: 10 µs an item asked."""
+        recent = last_items(moment, self.history_items_max)
+        query = msgspec.structs.replace(self, limit=ANSWER_MAX, allow_session_items=True, exclude_last_item=False)
+        table, weights = moment.table(Pairs), weights_of(self)
+        items: list[int] = []
+        said: list[Real] = []
+        for item in distinct_latest_first(recent):
+            alone = table.score(query, np.array([item], dtype=np.int32), moment.query.now_ms)
+            if len(alone[0]):  # an item without a neighbour takes nobody's place
+                said.append(weights[len(items)] * scores_in(alone, item_index))
+                items.append(item)
+            if len(items) == len(weights):
+                break
+        return strongest(np.array(items, dtype=np.int32), np.array(said).reshape(len(items), len(item_index)))

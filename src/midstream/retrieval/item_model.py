@@ -21,8 +21,10 @@ from midstream.models.content import Acted, Vector
 from midstream.models.content import Content as ContentModel
 from midstream.models.descriptions import description_of
 from midstream.models.histories import Histories
+from midstream.models.item_contributions import act_parts
 from midstream.models.model import best_said, is_item_model
 from midstream.models.vocabulary import ItemVocabulary
+from midstream.retrieval.evidence import NOTHING, Evidence, strongest
 from midstream.state.items import Items
 from midstream.state.last_items import NO_ITEMS, last_acts
 from midstream.state.vocabulary import Vocabulary
@@ -88,6 +90,28 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             return _NOTHING
         one = Histories(row[known], weight[known], np.array([0, np.count_nonzero(known)], dtype=np.int64))
         return self._best(model.vocabulary, one.row, lambda k: model.best(one, k), moment)
+
+    def why(self, moment: Moment, item_index: Index) -> tuple[Evidence, ...]:
+        """Return which acts of the history led to each item, where the model can be taken apart by acts."""
+        model = moment.models.by_name.get(self.model)
+        nothing = (NOTHING,) * len(item_index)
+        if model is None or not is_item_model(model):
+            return nothing
+        vocabulary = moment.table(Vocabulary)
+        acted, weight = last_acts(moment, self.actions, self.history_items_max)
+        row = model.vocabulary.rows_of(vocabulary.item_hash[acted])
+        wanted = model.vocabulary.rows_of(vocabulary.item_hash[item_index])
+        known = row >= 0
+        if not known.any():
+            return nothing
+        one = Histories(row[known], weight[known], np.array([0, np.count_nonzero(known)], dtype=np.int64))
+        parts = act_parts(model, one, np.maximum(wanted, 0))
+        if parts is None:
+            return nothing
+        items = vocabulary.item_indices_of_hashes(model.vocabulary.hashes[parts.row])
+        found = strongest(items, parts.values)
+        is_known = (wanted >= 0).tolist()
+        return tuple(each if known else NOTHING for each, known in zip(found, is_known, strict=True))
 
     def _best(self, vocabulary: ItemVocabulary, row: Index, best: Best, moment: Moment) -> Proposal:
         """Return the best items that can be served, and unless they are wanted none of the history, of these rows."""

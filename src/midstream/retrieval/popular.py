@@ -1,9 +1,12 @@
 """What most people act on over a long time."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from midstream.core.durations import Duration
-from midstream.core.types import Moment, Proposal
+from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import Evidence
 from midstream.state.items import Items
 
 
@@ -20,3 +23,8 @@ class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the hottest items, the hottest first; none before the first interaction."""
         return Proposal(*moment.table(Items).hottest(self.half_life.ms, self.limit))
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return the heat of each item, and its half-life."""
+        heat = moment.table(Items).heat(self.half_life.ms, item_index)
+        return [Evidence(facts={"heat": each, "half_life": str(self.half_life)}) for each in heat.tolist()]

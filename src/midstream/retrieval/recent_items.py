@@ -1,11 +1,14 @@
 """What is new in the catalogue: items that no other source can know, because hardly anyone has seen them yet."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION
-from midstream.core.types import Moment, Proposal
+from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import Evidence
 from midstream.state.decay import decay_weights
 from midstream.state.items import Items
 
@@ -45,3 +48,10 @@ class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         # Log time may be ahead of the clock that the query has; an item of then is an item of now.
         score = decay_weights(np.minimum(came_ms, now_ms), now_ms, self.half_life.ms)
         return Proposal(item_index, score.astype(np.float32))
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return how old each item is and how often it was seen in the last 30 days."""
+        items, now_ms = moment.table(Items), moment.query.now_ms
+        age = np.maximum(now_ms - items.arrived_ms(item_index), 0).tolist()
+        seen = items.window_count(IMPRESSION, _MONTH_MS, now_ms, item_index).tolist()
+        return [Evidence(facts={"age_ms": old, "impressions_30d": often}) for old, often in zip(age, seen, strict=True)]

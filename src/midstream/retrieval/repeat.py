@@ -13,12 +13,15 @@ Recommendation", SIGIR 2020. R. Bhagat, S. Muralidharan, A. Lobzhanidze, S. Vish
 Purchase Recommendations", KDD 2018.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.durations import Duration
 from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.decay import decay_weights
 from midstream.state.items import Items
 from midstream.state.users import Users
@@ -57,6 +60,24 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         item_index, score = item_index[servable], score[servable]
         order = np.lexsort((moment.table(Vocabulary).item_hash[item_index], -score))[: self.limit]
         return Proposal(item_index[order], score[order].astype(np.float32))
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return how often the user acted on each item, and when last."""
+        if moment.user_index < 0:
+            return (NOTHING,) * len(item_index)
+        users = moment.table(Users)
+        recent = users.recent(moment.user_index)
+        counts = np.isin(recent.action, users.action_numbers(self.actions))
+        acted, time_ms = recent.item_index[counts], recent.event_time_ms[counts]
+        found: list[Evidence] = []
+        for item in item_index.tolist():
+            own = time_ms[acted == item]
+            if len(own):
+                facts: dict[str, str | float] = {"acts": len(own), "last_ms": int(own.max())}
+                found.append(Evidence((Led(item, 1.0),), facts))
+            else:
+                found.append(NOTHING)
+        return found
 
     def score(self, item_index: Index, time_ms: NDArray[np.int64], now_ms: int) -> tuple[Index, Numbers]:
         """Return the distinct items whose last act lies ``min_gap`` back, rising, and the score of each.

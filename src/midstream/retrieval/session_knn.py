@@ -4,12 +4,16 @@ Reference: B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Sess
 e-Commerce at Scale", SIGMOD 2022.
 """
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 
-from midstream.core.types import Moment, Proposal
+from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.last_items import NO_ITEMS, last_items, own_sessions
 from midstream.state.session_index import SessionIndex
-from midstream.state.session_query import SessionQuery
+from midstream.state.session_query import ANSWER_MAX, PLACES, POWERS, SessionQuery, weights_of
 
 
 class SessionKnn(
@@ -33,3 +37,24 @@ class SessionKnn(
         if len(recent) == 0:
             return Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
         return Proposal(*moment.table(SessionIndex).score(self, recent, own_sessions(moment)))
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return which of the last items led to each: what a session of that item alone would be told, as it counts.
+
+        Votes of sessions that share several items go by the latest, so parts do not add up. Cost: a query an item.
+        """
+        recent = last_items(moment, self.history_items_max)
+        query = msgspec.structs.replace(self, limit=ANSWER_MAX, allow_session_items=True, exclude_last_item=False)
+        table, decays, own = moment.table(SessionIndex), weights_of(self), own_sessions(moment)
+        fading = decays[:PLACES] ** POWERS[self.sharpness] * decays[PLACES : 2 * PLACES]
+        items: list[int] = []
+        said: list[Real] = []
+        for item in distinct_latest_first(recent):
+            if table.item_session_count(item) == 0:
+                continue
+            alone = table.score(query, np.array([item], dtype=np.int32), own)
+            said.append(fading[len(items)] * scores_in(alone, item_index))
+            items.append(item)
+            if len(items) == self.last_items_max:
+                break
+        return strongest(np.array(items, dtype=np.int32), np.array(said).reshape(len(items), len(item_index)))

@@ -5,10 +5,13 @@ A new item has no pairs, but it has a category and tags from the moment the cata
 and its attributes the rest. So a new item goes by attributes alone, and an old one by what visitors do.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal, Score
+from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.items import Items
 from midstream.state.last_items import NO_ITEMS, last_items
 from midstream.state.likeness import alike
@@ -47,6 +50,12 @@ class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         vocabulary = moment.table(Vocabulary)
         found = alike(moment.table(Items), vocabulary, item, self.limit)
         return _mixed(paired, found, trust, vocabulary, self.limit)
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return the one item that it goes by."""
+        last = last_items(moment, history_items_max=1)[-1:]
+        one = Evidence((Led(int(last[0]), 1.0),)) if len(last) else NOTHING
+        return (one,) * len(item_index)
 
     def _query(self) -> PairQuery:
         return PairQuery(

@@ -13,11 +13,14 @@ Reference: C. Zhai, J. Lafferty, "A Study of Smoothing Methods for Language Mode
 ACM TOIS 22(2), 2004, section 2.2, Dirichlet smoothing.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
-from midstream.core.types import Moment, Proposal
+from midstream.core.types import Index, Moment, Proposal
+from midstream.retrieval.evidence import Evidence
 from midstream.state.items import Items
 from midstream.state.segments import Segments
 from midstream.state.vocabulary import Vocabulary
@@ -58,3 +61,15 @@ class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         score = (weighed / (segments.total(code) + prior)).astype(np.float32)
         order = np.lexsort((moment.table(Vocabulary).item_hash[found], -score))[: self.limit]
         return Proposal(found[order], score[order])
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return the heat of each item, its half-life, and where it goes by a segment the heat there."""
+        heat = moment.table(Items).heat(self.half_life.ms, item_index).tolist()
+        facts: list[dict[str, str | float]] = [{"heat": each, "half_life": str(self.half_life)} for each in heat]
+        if self.by_segment:
+            segments = moment.table(Segments)
+            code = segments.asking(moment.user_index, moment.query.context)
+            if code >= 0:
+                for each, own in zip(facts, segments.heat(code, item_index).tolist(), strict=True):
+                    each["segment_heat"] = own
+        return [Evidence(facts=each) for each in facts]
