@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.types import FeatureFrame, Models, Query, Score
 
@@ -53,6 +54,13 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         names = [features.names[column].removeprefix(_RANK) for column in ranks]
         return self.sum_of(names, features.values.T[ranks])
 
+    def terms_of(self, names: Sequence[str], rank: Score) -> NDArray[np.float64]:
+        """Return what each source adds for each candidate, (sources, n): 0 where it did not propose it."""
+        weights = np.array([self.weight(name) for name in names], dtype=np.float64)
+        part = weights[:, None] / (self.rank_offset + rank.astype(np.float64))
+        part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
+        return part
+
     def sum_of(self, names: Sequence[str], rank: Score) -> Score:
         """Return the sum for each candidate, shape (n,).
 
@@ -60,9 +68,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             names: Of the sources.
             rank: Their places for each candidate, 0 = the source's best, NaN = not proposed; shape (sources, n).
         """
-        weights = np.array([self.weight(name) for name in names], dtype=np.float64)
-        part = weights[:, None] / (self.rank_offset + rank.astype(np.float64))
-        part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
+        part = self.terms_of(names, rank)
         total = np.zeros(rank.shape[1], dtype=np.float64)
         np.add.reduce(part, axis=0, out=total)  # row after row, in the order of the sources
         return total.astype(np.float32)

@@ -1,0 +1,202 @@
+"""Why a slate is what it is: of each item who proposed it, on what evidence, and what made its score and its place.
+
+An explanation is made of three things and of nothing that was kept for it: what the pipeline returned (``Served``), the
+plan, and the moment, live or rebuilt. So what is explained is what happened, and answers cost nothing for it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.protocols import Source
+from midstream.core.types import Candidates, Failure, Index, Moment, Served
+from midstream.ranking.boundary import boundary
+from midstream.ranking.plan import Plan
+from midstream.ranking.score_parts import ScoreParts
+from midstream.ranking.top_k import best_first
+from midstream.retrieval.evidence import NOTHING, Evidence, SaysWhy
+from midstream.state.vocabulary import Vocabulary
+
+
+class LedBy(msgspec.Struct, frozen=True):
+    """An item of the asker's that led to another."""
+
+    id: str
+    share: float
+    """Of all that speaks for the other one in this source, above 0 and at most 1."""
+
+
+class Proposed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one source said of an item."""
+
+    source: str
+    rank: int
+    """0 = its best."""
+    score: float
+    led_by: tuple[LedBy, ...] = ()
+    facts: Mapping[str, str | float] = {}
+    """What the source counts, where it does not go by what the asker did."""
+
+
+class Removed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A filter that says no."""
+
+    filter: str
+    part: str = ""
+    """The part of the filter's text that is not true, as it is written; empty where there is no text."""
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """A rule of the slate that moved an item, or kept it out."""
+
+    rule: str
+    effect: str
+
+
+class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why one item is where it is."""
+
+    id: str
+    outcome: str
+    """``served``, ``not_selected`` (scored, and not in the slate), ``not_scored`` (cut), ``removed`` (by a filter),
+    ``not_proposed``, ``deleted`` or ``unknown``."""
+    because: str
+    """The same in a sentence."""
+    position: int | None = None
+    propensity: float | None = None
+    score: float | None = None
+    rank: int | None = None
+    """Place by the score alone among the candidates, 0 = the highest."""
+    proposed: tuple[Proposed, ...] = ()
+    features: Mapping[str, float | None] = {}
+    """What the placement's features were; None = unknown."""
+    parts: ScoreParts | None = None
+    removed: tuple[Removed, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+class SlateWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why a slate is what it is."""
+
+    request_id: str
+    placement: str
+    log_position: int
+    """Of the state that answered."""
+    config_hash: str
+    tier: str
+    scorer: str
+    recent: tuple[str, ...]
+    """Items of the asking session, oldest first."""
+    retrieved: Mapping[str, int]
+    removed: Mapping[str, int]
+    candidate_count: int
+    items: tuple[ItemWhy, ...]
+    """Of the slate, in its order."""
+    asked: tuple[ItemWhy, ...] = ()
+    """Of further items that were asked about."""
+    failures: Mapping[str, str] = {}
+    models: Mapping[str, str] = {}
+
+
+def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
+    """Return why each item of a slate is in it, without what made its score (``with_parts``).
+
+    Args:
+        served: What the pipeline returned.
+        plan: What answered.
+        moment: The state that it answered from. Cost: a few queries of each source, 2 ms in all.
+    """
+    vocabulary, chosen = moment.table(Vocabulary), served.selection.chosen
+    ids = vocabulary.item_ids(served.candidates.item_index[chosen])
+    order = {row: rank for rank, row in enumerate(best_first(served.score).tolist())}
+    said = proposals_of(served.candidates, chosen, plan, moment)
+    items = tuple(
+        ItemWhy(
+            id=item_id,
+            outcome="served",
+            because=served_in_words(said[place], place, order.get(row, place), served.scorer),
+            position=place,
+            propensity=float(served.selection.propensity[place]),
+            score=float(served.score[row]),
+            rank=order.get(row),
+            proposed=said[place],
+            features=features_of(served, row),
+        )
+        for place, (row, item_id) in enumerate(zip(chosen.tolist(), ids, strict=True))
+    )
+    query = served.query
+    return SlateWhy(
+        request_id=query.request_id,
+        placement=query.placement,
+        log_position=served.log_position,
+        config_hash=served.config_hash,
+        tier=served.tier,
+        scorer=served.scorer,
+        recent=tuple(vocabulary.item_ids(moment.recent_item_index[moment.recent_item_index >= 0])),
+        retrieved=dict(served.retrieved),
+        removed=dict(served.removed),
+        candidate_count=len(served.candidates),
+        items=items,
+        failures={each.component: each.reason for each in served.failures},
+        models=dict(served.models),
+    )
+
+
+def with_parts(why: SlateWhy, parts: Sequence[ScoreParts]) -> SlateWhy:
+    """Return an explanation that says what made the scores of the slate's items, in their order."""
+    items = tuple(msgspec.structs.replace(each, parts=made) for each, made in zip(why.items, parts, strict=True))
+    return msgspec.structs.replace(why, items=items)
+
+
+def proposals_of(
+    candidates: Candidates, rows: NDArray[np.intp], plan: Plan, moment: Moment
+) -> tuple[tuple[Proposed, ...], ...]:
+    """Return which sources proposed each of some candidates, with their evidence."""
+    sources = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
+    found: list[list[Proposed]] = [[] for _ in rows]
+    for column, name in enumerate(candidates.source_names):
+        rank, score = candidates.source_rank[rows, column], candidates.source_score[rows, column]
+        places = np.flatnonzero(rank >= 0)
+        evidence = evidence_of(sources.get(name), moment, candidates.item_index[rows[places]])
+        for place, told in zip(places.tolist(), evidence, strict=True):
+            led = _led_by(told, moment)
+            found[place].append(Proposed(name, int(rank[place]), float(score[place]), led, told.facts))
+    return tuple(tuple(sorted(each, key=lambda one: one.rank)) for each in found)
+
+
+def evidence_of(source: Source | None, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+    """Return what a source goes by in proposing some items; nothing where it cannot say, or fails at it."""
+    if not isinstance(source, SaysWhy) or not len(item_index):
+        return (NOTHING,) * len(item_index)
+    failures: list[Failure] = []
+    with boundary(source.name, failures):
+        told = source.why(moment, item_index)
+        if len(told) == len(item_index):
+            return told
+    return (NOTHING,) * len(item_index)
+
+
+def _led_by(evidence: Evidence, moment: Moment) -> tuple[LedBy, ...]:
+    vocabulary = moment.table(Vocabulary)
+    return tuple(LedBy(vocabulary.item_id(each.item_index), each.share) for each in evidence.led)
+
+
+def features_of(served: Served, row: int) -> dict[str, float | None]:
+    """Return what the features of a candidate were."""
+    if served.features is None:
+        return {}
+    values = served.features.values[row].tolist()
+    return {
+        name: None if value != value else value  # noqa: PLR0124  NaN
+        for name, value in zip(served.features.names, values, strict=True)
+    }
+
+
+def served_in_words(proposed: Sequence[Proposed], position: int, rank: int, scorer: str) -> str:
+    """Return in a sentence why an item is in the slate."""
+    who = " and ".join(each.source for each in proposed[:2]) or "nobody"
+    more = f" and {len(proposed) - 2} more" if len(proposed) > 2 else ""  # noqa: PLR2004  those that are named
+    moved = "" if rank == position else f", moved from place {rank + 1} by the score"
+    return f"proposed by {who}{more}; place {position + 1} by {scorer}{moved}"

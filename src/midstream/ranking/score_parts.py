@@ -1,0 +1,94 @@
+"""What made the score of each item: of the scorer that answered, every term, where its score is a sum of terms.
+
+The blend is a sum over the sources; a model is taken apart as ``models.contributions`` says. What is read here is what
+the pipeline returned, so it needs no state, and may be done on another thread.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.protocols import Scorer
+from midstream.core.types import FeatureFrame, Score, Served
+from midstream.models.contributions import contributions
+from midstream.models.model import is_row_model
+from midstream.ranking.blend import Blend
+from midstream.ranking.model_scorer import ModelScorer, column_order
+from midstream.ranking.plan import Plan
+
+
+class ScoreParts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A score as the sum of what each feature adds to a base."""
+
+    scorer: str
+    base: float = 0.0
+    """Of an item of which nothing is known."""
+    parts: Mapping[str, float] = {}
+    """By feature, the largest first, whatever their sign; what adds nothing is left out. Empty = the scorer cannot be
+    taken apart."""
+    link: str = "sum"
+    """``sum``: base and parts add up to the score; ``logistic``: to x, and the score is 1 / (1 + exp(−scale · x))."""
+    scale: float = 1.0
+
+
+def frame_of(served: Served) -> FeatureFrame:
+    """Return what the scorers read of the candidates: the columns of the sources, then those of the features."""
+    candidates = served.candidates
+    names = tuple(f"{kind}.{name}" for kind in ("score", "rank") for name in candidates.source_names)
+    rank = candidates.source_rank.astype(np.float32)
+    rank[rank < 0] = np.nan
+    values: list[Score] = [candidates.source_score, rank]
+    if served.features is not None:
+        names += served.features.names
+        values.append(served.features.values)
+    return FeatureFrame(names, np.concatenate(values, axis=1))
+
+
+def score_parts(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[ScoreParts, ...]:
+    """Return what made the scores of some candidates.
+
+    Args:
+        served: What the pipeline returned.
+        plan: What answered, with its models.
+        rows: Of the candidates, (n,). Cost of trees: 0.1 s for 20 rows of 300 trees.
+    """
+    scorer = next((each for each in plan.scorers if each.name == served.scorer), None)
+    frame = frame_of(served)
+    if isinstance(scorer, Blend):
+        return _of_blend(scorer, served, rows)
+    if isinstance(scorer, ModelScorer) and scorer.name in plan.models.by_name:
+        return _of_model(scorer, plan, frame.names, frame.values[rows])
+    return tuple(ScoreParts(served.scorer) for _ in rows)
+
+
+def _of_blend(blend: Blend, served: Served, rows: NDArray[np.intp]) -> tuple[ScoreParts, ...]:
+    names = served.candidates.source_names
+    rank = served.candidates.source_rank[rows].T.astype(np.float32)
+    rank[rank < 0] = np.nan
+    terms = blend.terms_of(names, rank).T
+    return tuple(ScoreParts(blend.name, 0.0, _largest(names, each)) for each in terms.tolist())
+
+
+def _of_model(scorer: Scorer, plan: Plan, names: tuple[str, ...], values: Score) -> tuple[ScoreParts, ...]:
+    model = plan.models.by_name[scorer.name]
+    nothing = tuple(ScoreParts(scorer.name) for _ in values)
+    if not is_row_model(model):
+        return nothing
+    order = column_order(model.inputs, names)
+    read = values[:, np.maximum(order, 0)]
+    read[:, order < 0] = np.nan
+    told = contributions(model, read)
+    if told is None:
+        return nothing
+    return tuple(
+        ScoreParts(scorer.name, told.base, _largest(told.names, each), told.link, told.scale)
+        for each in told.values.tolist()
+    )
+
+
+def _largest(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Return what is not 0, the largest first."""
+    told = [(name, value) for name, value in zip(names, values, strict=True) if value != 0.0]
+    return dict(sorted(told, key=lambda each: -abs(each[1])))

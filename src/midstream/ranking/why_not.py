@@ -1,0 +1,212 @@
+"""Why an item is not in a slate: the first thing that kept it out, and everything else that would have.
+
+Sources and filters are asked again, about that one item, on the state that answered. So an item that no source
+proposed is told which filters would have removed it too, and one that was removed who had proposed it.
+"""
+
+import ast
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.protocols import Filter
+from midstream.core.types import Candidates, Index, Moment, Served
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.ranking.cut import CUT
+from midstream.ranking.explanation import (
+    Effect,
+    ItemWhy,
+    Proposed,
+    Removed,
+    features_of,
+    proposals_of,
+    served_in_words,
+)
+from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.frame import merge
+from midstream.ranking.pipeline import propose
+from midstream.ranking.plan import Plan
+from midstream.ranking.top_k import best_first
+from midstream.state.items import Items
+from midstream.state.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What an item is asked about: a slate, the plan and the state that made it, and all that was proposed."""
+
+    served: Served
+    plan: Plan
+    moment: Moment
+    proposed: Candidates
+    """Before any filter."""
+
+
+def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
+    """Return a slate to ask about: its sources propose once more. Cost: that of the sources."""
+    failed = frozenset(each.component for each in served.failures)
+    proposals = propose(plan.without(failed), moment, lambda: math.inf, [])
+    return Asked(served, plan, moment, merge(proposals, moment.table(Vocabulary).item_count))
+
+
+def why(asked: Asked, item_id: str) -> ItemWhy:
+    """Return why an item is in a slate, or is not; without what made its score (``score_parts``)."""
+    vocabulary = asked.moment.table(Vocabulary)
+    index = vocabulary.item_index(item_id)
+    if index < 0:
+        return ItemWhy(id=item_id, outcome="unknown", because="nothing had named this item by then")
+    served = asked.served
+    rows = np.flatnonzero(served.candidates.item_index == index)
+    if len(rows):
+        return _candidate(asked, item_id, int(rows[0]))
+    removed = removals(asked, index)
+    places = np.flatnonzero(asked.proposed.item_index == index)
+    said = proposals_of(asked.proposed, places, asked.plan, asked.moment)[0] if len(places) else ()
+    if not asked.moment.table(Items).exists(index):
+        gone = "it was deleted from the catalogue by then"
+        return ItemWhy(id=item_id, outcome="deleted", because=gone, proposed=said, removed=removed)
+    if removed:
+        return ItemWhy(
+            id=item_id, outcome="removed", because=_removed_in_words(said, removed), proposed=said, removed=removed
+        )
+    if said and served.removed.get(CUT):
+        told = f"proposed by {said[0].source} at place {said[0].rank + 1}, and not among the best by the blend, which "
+        return ItemWhy(id=item_id, outcome="not_scored", because=f"{told}alone are scored", proposed=said)
+    asked_names = ", ".join(each.name for each in (*asked.plan.sources, *asked.plan.floor))
+    return ItemWhy(id=item_id, outcome="not_proposed", because=f"no source proposed it: {asked_names}")
+
+
+def row_of(served: Served, moment: Moment, item_id: str) -> int:
+    """Return the row of an item among the candidates that were scored, -1 = it is not among them."""
+    index = moment.table(Vocabulary).item_index(item_id)
+    rows = np.flatnonzero(served.candidates.item_index == index)
+    return int(rows[0]) if len(rows) and index >= 0 else -1
+
+
+def removals(asked: Asked, index: int) -> tuple[Removed, ...]:
+    """Return every filter that says no to an item, in their order, with the part of its text that is not true."""
+    one = _alone(np.array([index], dtype=np.int32))
+    found: list[Removed] = []
+    for rule in asked.plan.filters:
+        if any(each.component == rule.name for each in asked.served.failures):
+            found.append(Removed(rule.name, "it failed, so nothing passes"))
+        elif not rule.keep(asked.moment, one)[0]:
+            found.append(Removed(rule.name, false_part(rule, asked.moment, one.item_index)))
+    return tuple(found)
+
+
+def _alone(item_index: Index) -> Candidates:
+    """Return items as candidates that nobody proposed."""
+    empty = (len(item_index), 0)
+    return Candidates(item_index, (), np.empty(empty, np.float32), np.empty(empty, np.int32))
+
+
+def false_part(rule: Filter, moment: Moment, item_index: Index) -> str:
+    """Return the parts of a filter's text, between its outermost ``and``, that are not true of an item; empty = none.
+
+    A part that cannot be asked by itself is passed over.
+    """
+    text = ""
+    if isinstance(rule, ExpressionFilter):
+        text = rule.rule.text
+    elif isinstance(rule, RequestFilter):
+        text = moment.query.filter or ""
+    told: list[str] = []
+    attributes = dict(moment.table(Items).declared)
+    for part in conjuncts(text):
+        condition = parse(part, attributes, "")
+        if isinstance(condition, Rule) and not condition.passes(moment, item_index)[0]:
+            told.append(part)
+    return "; ".join(told)
+
+
+def conjuncts(text: str) -> tuple[str, ...]:
+    """Return the parts of a condition between its outermost ``and``, as they are written.
+
+    Example:
+        >>> conjuncts('item.price < 5 and (item.a or item.b) and "and" in item.tags')
+        ('item.price < 5', 'item.a or item.b', '"and" in item.tags')
+    """
+    try:
+        body = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    parts = body.values if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And) else [body]
+    return tuple(ast.get_source_segment(text, part) or "" for part in parts)
+
+
+def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
+    """Return why a candidate that was scored is where it is."""
+    served, chosen = asked.served, asked.served.selection.chosen.tolist()
+    order = best_first(served.score).tolist()
+    rank = order.index(row) if row in order else None
+    (said,) = proposals_of(served.candidates, np.array([row]), asked.plan, asked.moment)
+    score = float(served.score[row])
+    if row in chosen:
+        place = chosen.index(row)
+        return ItemWhy(
+            id=item_id,
+            outcome="served",
+            because=served_in_words(said, place, place if rank is None else rank, served.scorer),
+            position=place,
+            propensity=float(served.selection.propensity[place]),
+            score=score,
+            rank=rank,
+            proposed=said,
+            features=features_of(served, row),
+        )
+    effects = full_caps(asked, row)
+    return ItemWhy(
+        id=item_id,
+        outcome="not_selected",
+        because=_passed_over(asked, rank, score, effects),
+        score=score if rank is not None else None,
+        rank=rank,
+        proposed=said,
+        features=features_of(served, row),
+        effects=effects,
+    )
+
+
+def _passed_over(asked: Asked, rank: int | None, score: float, effects: Sequence[Effect]) -> str:
+    """Return in a sentence why a candidate with a score is not in the slate."""
+    served = asked.served
+    chosen = served.selection.chosen
+    if rank is None:
+        return f"{served.scorer} gave it no score"
+    if effects:
+        return "; ".join(f"{each.rule}: {each.effect}" for each in effects)
+    if not len(chosen):
+        return "the slate is empty"
+    last = float(served.score[chosen[-1]])
+    told = f"place {rank + 1} of {len(served.candidates)} by the score, {score:.5g}"
+    return f"{told}; the last of the slate has {last:.5g}"
+
+
+def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
+    """Return the caps that a candidate would go beyond, because the slate has that many of its value."""
+    arrangement, candidates = asked.plan.arrangement, asked.served.candidates
+    failed = {each.component for each in asked.served.failures}
+    if arrangement is None or "arrangement" in failed:
+        return ()
+    items, chosen = asked.moment.table(Items), asked.served.selection.chosen
+    found: list[Effect] = []
+    for cap in arrangement.caps:
+        codes = items.codes(cap.attribute)
+        wide = (codes if codes.ndim > 1 else codes[:, None])[candidates.item_index]
+        for value in sorted(set(wide[row].tolist()) - {-1}):
+            count = int((wide[chosen] == value).any(axis=1).sum())
+            if count >= cap.max:
+                text = items.value_text(cap.attribute, value)
+                found.append(Effect(f"caps.{cap.attribute}", f"{count} items of {text!r} are in the slate already"))
+    return tuple(found)
+
+
+def _removed_in_words(proposed: Sequence[Proposed], removed: Sequence[Removed]) -> str:
+    first = removed[0]
+    part = f" ({first.part})" if first.part else ""
+    who = f"; {proposed[0].source} had proposed it" if proposed else "; and no source proposed it"
+    return f"removed by {first.filter}{part}{who}"

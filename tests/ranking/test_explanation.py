@@ -1,0 +1,268 @@
+"""Explanations say what happened: every item has a reason, and reasons add up to the counts of the answer."""
+
+import asyncio
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
+from midstream.features.expression import Rule
+from midstream.features.filter_text import parse
+from midstream.models.examples import Examples
+from midstream.models.ftrl import FtrlOptions, fit_ftrl
+from midstream.ranking.arrangement import Arrangement, Cap
+from midstream.ranking.available import Available
+from midstream.ranking.blend import Blend
+from midstream.ranking.excluded import Excluded
+from midstream.ranking.explanation import SlateWhy, explain, with_parts
+from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.model_scorer import ModelScorer
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.ranking.repeats import Repeats
+from midstream.ranking.score_parts import frame_of, score_parts
+from midstream.ranking.top_k import TopK
+from midstream.ranking.why_not import asked_of, conjuncts, why
+from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.covisitation import Covisitation
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.trending import Trending
+from midstream.testing.still import SMALL, StillShop
+
+ATTRIBUTES = tuple(SMALL.attributes.items())
+FILTER = 'item.price < 25 and (item.category == "even" or item.price < 12)'
+
+
+def shop_of(item_count: int) -> StillShop:
+    """Return a shop in which sessions go from an item to the next two, and the first ones are popular."""
+    shop = StillShop()
+    for number in range(item_count):
+        shop.put(f"i{number}", price=float(number), category="even" if number % 2 == 0 else "odd")
+    for number in range(item_count - 2):
+        shop.act("view", f"visitor-{number}", *[f"i{number + step}" for step in range(3)], session_id=f"s{number}")
+    shop.act("view", "ann", "i3", "i6")
+    shop.put("i7", price=7.0, category="odd", available=False)
+    shop.delete("i8")
+    return shop
+
+
+def rule_of(text: str) -> ExpressionFilter:
+    """Return a filter of the placement."""
+    rule = parse(text, dict(ATTRIBUTES), "")
+    assert isinstance(rule, Rule)
+    return ExpressionFilter(rule)
+
+
+def plan_of(**changes: object) -> Plan:
+    """Return a plan of real parts."""
+    made = Plan(
+        name="default",
+        config_hash="c0ffee",
+        fetches=(),
+        sources=(Covisitation(), Trending(limit=8)),
+        floor=(Popular(limit=5),),
+        fill=Catalogue(),
+        filters=(Available(), Excluded(), Repeats(allow="none"), rule_of(FILTER), RequestFilter(ATTRIBUTES)),
+        features=(),
+        scorers=(Blend(),),
+        selectors=(TopK(),),
+        models=Models({}),
+        instant=frozenset(("blend", "ranker")),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def asking(shop: StillShop, **asked: object) -> Query:
+    """Return ann's question of now."""
+    return replace(shop.query(), **{"user_id": "ann", **asked})  # type: ignore[arg-type]
+
+
+def answered(shop: StillShop, plan: Plan, query: Query) -> tuple[Served, Moment]:
+    """Return what is served, and the state that it was served from."""
+    moment = shop.fold.moment(query, plan.models)
+    return asyncio.run(recommend(plan, lambda _: moment, query, lambda: math.inf)), moment
+
+
+SHOP = shop_of(30)
+
+
+@given(
+    size=st.integers(1, 20),
+    exclude=st.sets(st.integers(0, 29), max_size=5),
+    text=st.sampled_from([None, "item.price > 4", "item.price > 4 and item.price < 5"]),
+    candidates_max=st.sampled_from([3, 500]),
+    cap=st.sampled_from([None, 1, 3]),
+)
+def test_the_reasons_of_all_items_are_the_counts_of_the_answer(size, exclude, text, candidates_max, cap):
+    """Whoever was served, cut, removed or passed over says so, each item one thing, and none is without a reason."""
+    rules = None if cap is None else Arrangement((Cap(attribute="category", max=cap),), None)
+    plan = plan_of(candidates_max=candidates_max, arrangement=rules)
+    excluded = tuple(f"i{number}" for number in sorted(exclude))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=size, exclude=excluded, filter=text))
+    asked = asked_of(served, plan, moment)
+    reasons = {f"i{number}": why(asked, f"i{number}") for number in range(30)}
+    outcomes = Counter(each.outcome for each in reasons.values())
+    assert outcomes["served"] == len(served.selection.chosen)
+    assert outcomes["served"] + outcomes["not_selected"] == len(served.candidates)
+    assert reasons["i8"].outcome == "deleted"
+    assert why(asked, "nobody").outcome == "unknown"
+    assert all(each.because for each in reasons.values())
+    if "catalogue" not in served.retrieved:
+        first = Counter(each.removed[0].filter for each in reasons.values() if each.removed and each.proposed)
+        assert {name: count for name, count in served.removed.items() if count and name != "cut"} == first
+        assert outcomes["not_scored"] == served.removed.get("cut", 0)
+    slate = SHOP.ids(served.candidates.item_index[served.selection.chosen].tolist())
+    told = explain(served, plan, moment)
+    assert [each.id for each in told.items] == slate
+    for place, each in enumerate(told.items):
+        assert each == replaced(reasons[each.id], each)
+        assert each.position == place
+
+
+def replaced(one, other):
+    """Return an explanation as the other would be, if it is the same: of a slate and of one item alike."""
+    assert (one.outcome, one.position, one.score, one.rank) == (other.outcome, other.position, other.score, other.rank)
+    assert [(each.source, each.rank, each.led_by) for each in one.proposed] == [
+        (each.source, each.rank, each.led_by) for each in other.proposed
+    ]
+    return one
+
+
+def test_evidence_names_the_item_that_led_there():
+    """An item that follows what ann viewed says which of them, with its share."""
+    served, moment = answered(SHOP, plan_of(), asking(SHOP))
+    told = why(asked_of(served, plan_of(), moment), "i4")
+    (by,) = (each for each in told.proposed if each.source == "covisitation")
+    assert {each.id for each in by.led_by} == {"i3", "i6"}
+    assert sum(each.share for each in by.led_by) == pytest.approx(1.0)
+    alone = [each for each in told.proposed if each.source == "popular"]
+    assert all(not each.led_by and each.facts["half_life"] == "7d" for each in alone)
+
+
+def test_a_filter_says_which_part_is_not_true():
+    """Between its outermost ``and``, of the placement's text and of the request's."""
+    plan = plan_of()
+    served, moment = answered(SHOP, plan, asking(SHOP, filter="item.price > 4 and item.available"))
+    asked = asked_of(served, plan, moment)
+    assert [(each.filter, each.part) for each in why(asked, "i27").removed] == [
+        ("filter", 'item.price < 25; item.category == "even" or item.price < 12')
+    ]
+    assert [(each.filter, each.part) for each in why(asked, "i13").removed] == [
+        ("filter", 'item.category == "even" or item.price < 12')
+    ]
+    assert [(each.filter, each.part) for each in why(asked, "i2").removed] == [("request_filter", "item.price > 4")]
+    assert [each.filter for each in why(asked, "i7").removed] == ["available", "request_filter"]
+    assert "repeats" in why(asked, "i6").because
+    assert conjuncts("not (a and") == ()
+
+
+def test_a_cap_that_is_full_is_named():
+    """An item that was passed over because its value has its share says so; one that scored too little says that."""
+    plan = plan_of(arrangement=Arrangement((Cap(attribute="category", max=1),), None))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=2))
+    asked = asked_of(served, plan, moment)
+    passed = [why(asked, f"i{number}") for number in range(30)]
+    passed = [each for each in passed if each.outcome == "not_selected"]
+    assert passed
+    assert {each.effects[0].rule for each in passed} == {"caps.category"}
+    plain = plan_of()
+    served, moment = answered(SHOP, plain, asking(SHOP, slate_size=1))
+    (second,) = (
+        each
+        for number in range(30)
+        if (each := why(asked_of(served, plain, moment), f"i{number}")).rank == 1
+    )  # fmt: skip
+    assert second.because.startswith("place 2 of ")
+    assert not second.effects
+
+
+def test_a_failed_part_is_not_asked_again():
+    """What failed then proposes nothing in the explanation either, and a filter that failed let nothing pass."""
+    plan = plan_of()
+    query = asking(SHOP)
+    moment = SHOP.fold.moment(query, plan.models)
+    failed = (Failure("covisitation", "gone"), Failure("filter", "broken"))
+    served = asyncio.run(recommend(plan, lambda _: moment, query, lambda: math.inf, failed))
+    told = why(asked_of(served, plan, moment), "i4")
+    assert told.outcome == "removed"
+    assert {each.source for each in told.proposed} <= {"trending", "popular"}
+    assert told.removed[0].filter == "filter"
+    assert "failed" in told.removed[0].part
+
+
+def test_evidence_that_fails_leaves_the_rest():
+    """A source whose second method raises, or answers with another number, has none."""
+
+    class Broken(Popular, frozen=True, tag="broken"):
+        def why(self, moment, item_index):
+            if len(item_index) > 1:
+                raise ValueError
+            return ()
+
+    plan = plan_of(floor=(Broken(limit=5),))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=20))
+    told = explain(served, plan, moment)
+    assert any(each.source == "popular" for item in told.items for each in item.proposed)
+    assert all(not each.facts for item in told.items for each in item.proposed if each.source == "popular")
+
+
+def summed(told: SlateWhy) -> list[float]:
+    """Return the scores that base and parts say."""
+    found: list[float] = []
+    for each in told.items:
+        assert each.parts is not None
+        total = each.parts.base + sum(each.parts.parts.values())
+        found.append(total if each.parts.link == "sum" else 1 / (1 + math.exp(-each.parts.scale * total)))
+    return found
+
+
+def test_parts_add_up_to_the_score_of_the_blend_and_of_a_model():
+    """Each source's term of the blend; each column of a model, NaN where a source did not propose."""
+    blended = plan_of()
+    names = ("score.covisitation", "rank.trending", "rank.gone", "rank.popular")
+    values = np.random.default_rng(1).normal(size=(80, 4)).astype(np.float32) * 5
+    model = fit_ftrl(Examples.of_rows(names, values, (values[:, 0] > 0).astype(np.float32)), FtrlOptions(l1=0.0))
+    ranked = plan_of(
+        scorers=(ModelScorer(name="ranker"), Blend()), models=Models({"ranker": model}, {"ranker": "1"})
+    )  # fmt: skip
+    for plan in (blended, ranked):
+        served, moment = answered(SHOP, plan, asking(SHOP))
+        assert served.scorer == plan.scorers[0].name
+        told = with_parts(explain(served, plan, moment), score_parts(served, plan, served.selection.chosen))
+        np.testing.assert_allclose(summed(told), served.score[served.selection.chosen], rtol=1e-5)
+        assert all(each.parts and each.parts.scorer == served.scorer for each in told.items)
+    assert frame_of(served).values.shape == (len(served.candidates), len(frame_of(served).names))
+
+
+def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
+    """A scorer of one's own has a score and no parts."""
+
+    class Own:
+        name = "own"
+
+        async def score(self, query, features, models):
+            return np.arange(len(features.values), dtype=np.float32)
+
+    plan = plan_of(scorers=(Own(), Blend()), instant=frozenset(("own", "blend")))
+    served, _ = answered(SHOP, plan, asking(SHOP))
+    assert all(not each.parts for each in score_parts(served, plan, served.selection.chosen))
+
+
+def test_an_item_of_the_own_source_is_explained_without_evidence():
+    """A source without the second method proposes, and says nothing of why."""
+
+    class Own:
+        name = "own"
+
+        def retrieve(self, moment: Moment) -> Proposal:
+            return Proposal(np.array([10], np.int32), np.array([1.0], np.float32))
+
+    plan = plan_of(sources=(Own(),))
+    served, moment = answered(SHOP, plan, asking(SHOP))
+    told = why(asked_of(served, plan, moment), "i10")
+    assert [(each.source, each.led_by) for each in told.proposed if each.source == "own"] == [("own", ())]
