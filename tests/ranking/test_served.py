@@ -28,6 +28,10 @@ queries = st.builds(
     context=st.dictionaries(ids, values, max_size=3),
     fetched=st.dictionaries(ids, st.floats(allow_nan=False), max_size=3),
     item_fields=st.dictionaries(ids, st.dictionaries(ids, st.floats(allow_nan=False), max_size=2), max_size=3),
+    given=st.lists(ids, max_size=3).map(tuple),
+    taken=st.lists(ids, max_size=3).map(tuple),
+    spare=st.integers(0, 1_500),
+    page_id=ids,
 )
 counts = st.dictionaries(st.sampled_from(("popular", "trending", "available")), st.integers(0, 2_000))
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from midstream.app.config import Config, Placement
+from midstream.app.config import AnySource, Config, Placement
 from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
@@ -24,6 +24,7 @@ from midstream.ranking.blend import Blend
 from midstream.ranking.cut import CUT
 from midstream.ranking.excluded import Excluded
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.given import RESERVED
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
@@ -112,6 +113,7 @@ def plan(
         models=models,
         arrangement=Arrangement(placement.caps, placement.diversity) if placement.caps or placement.diversity else None,
         model_names=_model_names(reading, where),
+        shared=frozenset(each.name for each in (*sources, *floor) if type(each) in get_args(AnySource)),
         instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer)))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
@@ -198,7 +200,7 @@ def _filters(
 
 def _require_names(made: Plan, where: str) -> None:
     """Refuse two parts of one name: a failure, a rerun and a metric name a part, and must mean one."""
-    names = (*made.part_names, CUT)
+    names = (*made.part_names, *RESERVED, CUT)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         came = f"Two parts are called {', '.join(twice)}."

@@ -95,6 +95,15 @@ class Query:
     """Answers of outside systems, asked before the state is read; logged, so a rerun asks no one."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     """What the caller says of items: id to field to number, such as its own score. Features may read it."""
+    given: tuple[str, ...] = ()
+    """The caller's own items, distinct, in the caller's order: the only candidates. Empty = what sources propose."""
+    taken: tuple[str, ...] = ()
+    """Items that stand in slates of the same page already."""
+    spare: int = 0
+    """Candidates beyond the slate that are looked for, so that it is full whichever of them were taken: as many as the
+    page's earlier slates may have."""
+    page_id: str = ""
+    """Request id of the first slate of the page, the same in all of its slates; empty = it is no page's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +250,9 @@ class Served:
     """What reading them took, by the clock of the deadline, in seconds; no part of the answer. NaN in a rerun."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each model that the plan reads, by name; one that has no champion is not among them."""
+    verdict: NDArray[np.intp] | None = None
+    """Of each given item the place in ``removed`` of what removed it, ``len(removed)`` = nothing did; None = none were
+    given."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 Value: TypeAlias = str | float | bool
 
 
@@ -55,6 +55,12 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     """Of each item of the slate, in its order: a float32 a column, little-endian, NaN = unknown."""
     models: dict[str, str] = {}
     """Version of each model that the plan read, by name."""
+    given: tuple[str, ...] = ()
+    """The caller's own items, in the caller's order."""
+    taken: tuple[str, ...] = ()
+    """Items of the page's earlier slates."""
+    spare: int = 0
+    page_id: str = ""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

@@ -62,6 +62,10 @@ class Likes:
     values: Index | Score | None
     """For likeness: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
 
+    def where(self, keep: Mask) -> "Likes":
+        """Return what was read of the kept candidates, in order."""
+        return Likes(tuple(codes[keep] for codes in self.capped), None if self.values is None else self.values[keep])
+
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:

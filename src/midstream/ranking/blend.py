@@ -26,11 +26,13 @@ DEFAULT_WEIGHTS = {
     "popular": 0.04,
     "editorial": 0.04,
     "catalogue": 0.00001,
+    "given": 0.0,
 }
 """Offset and weights of session_knn, covisitation, trending and popular were chosen on validation parts
 (docs/quality.md), the others follow them: what is new stands beside what is trending. The first of trending, 0.05,
 comes where the 20th of session_knn stands, 1 / 20, the first of popular, 0.04, after the 24th; popular's 1,000th, 0.04
-/ 1,000, still comes before what only fills up, 0.00001."""
+/ 1,000, still comes before what only fills up, 0.00001. The caller's order of items to rank says nothing unless it is
+given a weight: it decides between items of equal scores alone, so that an item is worth the same among any others."""
 OTHER_WEIGHT = 1.0
 _RANK = "rank."
 

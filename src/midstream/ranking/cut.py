@@ -18,7 +18,9 @@ CUT: Final = "cut"
 """Name of it among the counts of what was removed."""
 
 
-def cut(plan: Plan, candidates: Candidates, keep: Mask | None = None) -> tuple[Candidates, dict[str, int]]:
+def cut(
+    plan: Plan, candidates: Candidates, keep: Mask | None = None, spare: int = 0
+) -> tuple[Candidates, dict[str, int]]:
     """Return the best candidates by the blend, in the order in which they came, and how many were cut, by its name.
 
     Args:
@@ -26,12 +28,14 @@ def cut(plan: Plan, candidates: Candidates, keep: Mask | None = None) -> tuple[C
         candidates: What the filters left.
         keep: True for those that go on whatever their sum, such as items that a rule pins, shape (n,). They count among
             ``candidates_max``, and all go on where they are more.
+        spare: As many more go on, since earlier slates of a page may take so many.
 
     Returns:
         The candidates, and nothing by the name where nothing was cut. Cost: none where they are not more than go on,
         else 40 µs for 1,000 of three sources.
     """
-    if len(candidates) <= plan.candidates_max:
+    most = plan.candidates_max + spare
+    if len(candidates) <= most:
         return candidates, {}
     blend = next((each for each in reversed(plan.scorers) if isinstance(each, Blend)), Blend())
     rank = candidates.source_rank.T.astype(np.float32)
@@ -42,6 +46,6 @@ def cut(plan: Plan, candidates: Candidates, keep: Mask | None = None) -> tuple[C
         worth[keep] = np.inf
         kept = int(np.count_nonzero(keep))
     best = np.zeros(len(candidates), dtype=np.bool_)
-    best[np.argsort(-worth, kind="stable")[: max(plan.candidates_max, kept)]] = True
+    best[np.argsort(-worth, kind="stable")[: max(most, kept)]] = True
     left = take(candidates, best)
     return left, {CUT: len(candidates) - len(left)} if len(left) < len(candidates) else {}

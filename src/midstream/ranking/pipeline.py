@@ -1,10 +1,11 @@
 """The request path, top to bottom: fetch, read, decide."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import RequestInvalid, ScoresUnavailable, ShapeMismatch
 from midstream.core.protocols import Selector
@@ -13,6 +14,7 @@ from midstream.core.types import (
     Failure,
     FeatureFrame,
     Index,
+    LogPosition,
     Moment,
     Proposal,
     Query,
@@ -20,11 +22,14 @@ from midstream.core.types import (
     Selection,
     Served,
 )
+from midstream.ranking.among import among
 from midstream.ranking.arrangement import ARRANGEMENT, Choosing, Likes
+from midstream.ranking.asked import Asked
 from midstream.ranking.boundary import boundary
 from midstream.ranking.cut import cut
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
+from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.plan import SELECTOR, Closed, Plan
 from midstream.ranking.sampling import LOGGED, is_sampled
@@ -34,6 +39,35 @@ from midstream.state.vocabulary import Vocabulary
 LATE = "the time was over before it could begin"
 _FILL_ITEMS = 512
 """Items looked at first when the slate has to be filled; each further step looks at twice as many."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """What was read to answer one query, all of it at one log position: from here on no state is needed."""
+
+    whole: Plan
+    """What answers the placement."""
+    plan: Plan
+    """The same less what is known to fail."""
+    query: Query
+    log_position: LogPosition
+    candidates: Candidates
+    """Those that the filters left."""
+    features: FeatureFrame
+    likes: Likes | None
+    taken: Index
+    """Items that the page has already, -1 = not known."""
+    retrieved: Mapping[str, int]
+    retrieved_count: int
+    removed: Mapping[str, int]
+    verdict: NDArray[np.intp] | None
+    failures: list[Failure]
+    """Of what failed so far; what fails later is added."""
+    read_s: float
+
+    def with_taken(self, item_ids: Sequence[str], item_index: Index) -> "Gathered":
+        """Return it for a page that has items already, at most ``query.spare``."""
+        return replace(self, query=replace(self.query, taken=tuple(item_ids)), taken=item_index)
 
 
 async def recommend(
@@ -62,65 +96,136 @@ async def recommend(
     if faults := request_faults(plan.filters, query):
         raise RequestInvalid(faults)
     failures = list(failed)
-    whole = plan
-    if failed:
-        plan = plan.without(frozenset(failure.component for failure in failed))
+    known = plan.without(frozenset(failure.component for failure in failed)) if failed else plan
+    query = await fetched(known, query, remaining_s, failures)
+    return await decide(gather((plan, known), observe, query, remaining_s, failures), remaining_s)
 
-    # Fetch: ask outside systems, if any. The answers travel in the query, so a rerun asks no one.
+
+async def fetched(plan: Plan, query: Query, remaining_s: Callable[[], float], failures: list[Failure]) -> Query:
+    """Return the query with what outside systems say, if any are asked; so a rerun asks no one."""
     for name, fetch in plan.fetches:
         with boundary(name, failures):
             async with asyncio.timeout(remaining_s() / 2):  # half the time is left to answer without it
                 query = replace(query, fetched={**query.fetched, **await fetch(query)})
+    return query
 
-    # Read: no await from here to the features, so all of it is state at one log position.
+
+def gather(
+    plans: tuple[Plan, Plan],
+    observe: Callable[[Query], Moment],
+    query: Query,
+    remaining_s: Callable[[], float],
+    failures: list[Failure],
+    asked: Asked | None = None,
+) -> Gathered:
+    """Read all that a query needs; nothing is awaited, so all of it is state at one log position.
+
+    Args:
+        plans: What answers this placement, and the same less what is known to fail.
+        observe: Gives the state at rest.
+        query: Complete with time, seed and what was fetched.
+        remaining_s: Seconds to the deadline.
+        failures: Gets what fails.
+        asked: What sources said to equal questions at the same moment, and gets what they say to this one.
+    """
+    plan = plans[1]
     moment = observe(query)
-    proposals = propose(plan, moment, remaining_s, failures)
-    retrieved = {name: len(proposal.item_index) for name, proposal in proposals.items()}
-    candidates = merge(proposals, moment.table(Vocabulary).item_count)
-    retrieved_count = len(candidates)
+    proposals = propose(plan, moment, remaining_s, failures, asked)
+    if query.given:
+        candidates = only_given(moment, proposals)
+        retrieved, retrieved_count = said_of(candidates), len(query.given)
+    else:
+        candidates = merge(proposals, moment.table(Vocabulary).item_count)
+        retrieved = {name: len(proposal.item_index) for name, proposal in proposals.items()}
+        retrieved_count = len(candidates)
     verdicts = sift(plan.filters, moment, candidates, failures)
-    removed = dict(verdicts.removed())
+    removed, verdict = dict(verdicts.removed()), None
+    if query.given:
+        retrieved[GIVEN] = retrieved_count
+        removed = {UNKNOWN: retrieved_count - len(candidates), **removed}
+        verdict = verdict_of(moment, verdicts)
     candidates = take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
-    if len(candidates) < query.slate_size and not is_closed:
-        asked = _all_of(proposals)
-        candidates, more, refused = fill(plan, moment, candidates, asked, failures)
+    if len(candidates) < query.slate_size + query.spare and not is_closed and not query.given:
+        candidates, more, refused = fill(plan, moment, candidates, _all_of(proposals), failures)
         retrieved[plan.fill.name] = more
         retrieved_count += more
         removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
-    candidates, beyond = cut(plan, candidates)
+    # What the caller gave is scored to the last item.
+    candidates, beyond = cut(plan, candidates, spare=query.spare + len(query.given))
     removed |= beyond
     until_read_s = remaining_s()
     features = read(plan.features, moment, candidates, failures, plan.declared)
-    own = declared_of(features, len(candidates.source_names)) if plan.features else None
     read_s = until_read_s - remaining_s()  # of two infinities: NaN
     likes = likes_of(plan, moment, candidates, failures)
+    return Gathered(
+        whole=plans[0],
+        plan=plan,
+        query=query,
+        log_position=moment.log_position,
+        candidates=candidates,
+        features=features,
+        likes=likes,
+        taken=moment.table(Vocabulary).item_indices(query.taken),
+        retrieved=retrieved,
+        retrieved_count=retrieved_count,
+        removed=removed,
+        verdict=verdict,
+        failures=failures,
+        read_s=read_s,
+    )
 
-    # Decide: may wait, reads no state.
+
+async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
+    """Choose the slate; may wait, reads no state."""
+    plan, query, candidates = found.plan, found.query, found.candidates
+    features, likes, removed, failures = found.features, found.likes, found.removed, found.failures
+    if query.spare:
+        kept = ~among(candidates.item_index, found.taken)
+        candidates, likes = take(candidates, kept), None if likes is None else likes.where(kept)
+        features = FeatureFrame(features.names, features.values.T[:, kept].T)
+        removed = {**removed, PAGE: len(kept) - len(candidates)}
     scorer, score = await climb(plan, query, features, remaining_s, failures)
     selection = choose(plan, query, features, score, likes, failures)
-    tier = tier_of(whole, retrieved, failures)
-    trace = (retrieved, retrieved_count, removed, tuple(failures), plan.config_hash, tier, plan.fold_version)
+    tier = tier_of(found.whole, found.retrieved, failures)
+    own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
-    seen = (own, logs, read_s, plan.models.versions)
-    return Served(query, moment.log_position, candidates, scorer, score, selection, *trace, *seen)
+    trace = (found.retrieved, found.retrieved_count, removed, tuple(failures), plan.config_hash, tier)
+    seen = (plan.fold_version, own, logs, found.read_s, plan.models.versions, found.verdict)
+    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen)
 
 
 def propose(
-    plan: Plan, moment: Moment, remaining_s: Callable[[], float], failures: list[Failure]
+    plan: Plan,
+    moment: Moment,
+    remaining_s: Callable[[], float],
+    failures: list[Failure],
+    asked: Asked | None = None,
 ) -> dict[str, Proposal]:
-    """Return what each source proposes; one that fails, or could not begin in time, is named in ``failures``."""
+    """Return what each source proposes; one that fails, or could not begin in time, is named in ``failures``.
+
+    Args:
+        plan: Its sources are asked.
+        moment: The state.
+        remaining_s: Seconds to the deadline.
+        failures: Gets what fails.
+        asked: What shared sources said before; None = nobody asks a second time.
+    """
     item_count = moment.table(Vocabulary).item_count
     proposals: dict[str, Proposal] = {}
-    for source in plan.sources:
-        if remaining_s() <= 0:
+    for number, source in enumerate((*plan.sources, *plan.floor)):
+        known = None if asked is None else asked.get(source)
+        if known is not None:
+            proposals[source.name] = known
+            continue
+        # The floor is asked whatever the time: it is what is left to answer with.
+        if number < len(plan.sources) and remaining_s() <= 0:
             failures.append(Failure(source.name, LATE))
             continue
         with boundary(source.name, failures):
             proposals[source.name] = checked(source.retrieve(moment), item_count)
-    for source in plan.floor:  # whatever the time: these are what is left to answer with
-        with boundary(source.name, failures):
-            proposals[source.name] = checked(source.retrieve(moment), item_count)
+            if asked is not None and source.name in plan.shared:
+                asked.put(source, proposals[source.name])
     return proposals
 
 
@@ -150,7 +255,7 @@ def fill(
         filter removed. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
         At 200,000 items: 0.4 ms, at worst 6 ms.
     """
-    wanted = moment.query.slate_size - len(candidates)
+    wanted = moment.query.slate_size + moment.query.spare - len(candidates)
     proposal = None
     with boundary(plan.fill.name, failures):
         proposal = checked(plan.fill.retrieve(moment), moment.table(Vocabulary).item_count)

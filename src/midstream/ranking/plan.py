@@ -122,6 +122,9 @@ class Plan:
     models: Models
     arrangement: Arrangement | None = None
     """What the slate as a whole shall be like; None = each place goes to the selector as it is."""
+    shared: frozenset[str] = frozenset()
+    """Names of the sources whose answer follows from the user, the session and its items, the context and the time
+    alone: a page asks them once for all of its slates."""
     instant: frozenset[str] = frozenset()
     """Names of the scorers that never wait, and so need no timer (which costs 10 µs)."""
     slate_size: int = 20

@@ -75,8 +75,8 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text), 40 bytes a model that the plan reads, and 4 bytes an item and feature where their
-        values are kept. Cost: about 15 µs.
+        exclude list, filter text, items to rank), the items of a page's earlier slates, 40 bytes a model that the plan
+        reads, and 4 bytes an item and feature where their values are kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
@@ -115,6 +115,10 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else logged.values[chosen].astype("<f4").tobytes(),
         models=dict(served.models),
+        given=query.given,
+        taken=query.taken,
+        spare=query.spare,
+        page_id=query.page_id,
     )
     return encode_body(body)
 
@@ -141,6 +145,9 @@ def blank_served(body: bytes) -> bytes:
             context={},
             fetched={},
             item_fields={},
+            given=(),
+            taken=(),
+            page_id="",
             feature_names=(),
             feature_values=b"",
         )
@@ -210,6 +217,10 @@ def _query(told: ServedBody) -> Query:
         context=told.context,
         fetched=told.fetched,
         item_fields=told.item_fields,
+        given=told.given,
+        taken=told.taken,
+        spare=told.spare,
+        page_id=told.page_id,
     )
 
 

@@ -1,0 +1,20 @@
+"""What sources said to one user at one moment, so that equal ones are asked once for all slates of a page."""
+
+from midstream.core.protocols import Source
+from midstream.core.types import Proposal
+
+
+class Asked:
+    """Answers of sources to queries that differ in placement, size, filter, exclusions and seed alone."""
+
+    def __init__(self) -> None:
+        """Know no answer."""
+        self._answers: list[tuple[Source, Proposal]] = []
+
+    def get(self, source: Source) -> Proposal | None:
+        """Return what a source with equal options said; None = none was asked. Cost: 0.1 µs a source that was."""
+        return next((answer for known, answer in self._answers if known == source), None)
+
+    def put(self, source: Source, answer: Proposal) -> None:
+        """Keep what a source said."""
+        self._answers.append((source, answer))

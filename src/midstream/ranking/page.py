@@ -1,0 +1,61 @@
+"""Several placements answered together: no item twice, all state read at one log position, equal sources asked once.
+
+All slates are gathered first, which waits for nothing; then they are chosen, in order of priority. A slate does not
+know yet what the ones before it will take, so it gathers as many candidates more as they may have at most: its
+``spare``. What they took is in its query, so each slate can be answered again by itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+
+import numpy as np
+
+from midstream.core.types import Failure, Index, Moment, Query, Served
+from midstream.ranking.asked import Asked
+from midstream.ranking.pipeline import decide, fetched, gather
+from midstream.ranking.plan import Plan
+
+
+async def recommend_page(
+    slots: Sequence[tuple[Plan, Query]],
+    observe: Callable[[Plan, Query], Moment],
+    ids_of: Callable[[Index], Sequence[str]],
+    remaining_s: Callable[[], float],
+) -> list[Served]:
+    """Answer queries of one user, session, context and moment.
+
+    Args:
+        slots: What answers each, and its query, by falling priority; filters and context of each were checked.
+        observe: Gives the state at rest for a plan and a query; the same state each time, as it is read without a wait.
+        ids_of: Gives the ids of items.
+        remaining_s: Seconds to the deadline of them all.
+
+    Returns:
+        The slates in the order of the slots.
+    """
+    failures = [list[Failure]() for _ in slots]
+    before = accumulate((query.slate_size for _, query in slots), initial=0)
+    queries = [replace(query, spare=spare) for (_, query), spare in zip(slots, before, strict=False)]
+    plans = [plan for plan, _ in slots]
+    if any(plan.fetches for plan in plans):
+        columns = (plans, queries, failures)
+        queries = await asyncio.gather(
+            *(fetched(*each[:2], remaining_s, each[2]) for each in zip(*columns, strict=True))
+        )
+    asked = Asked()
+    gathered = [
+        gather((plan, plan), partial(observe, plan), query, remaining_s, failed, asked)
+        for plan, query, failed in zip(plans, queries, failures, strict=True)
+    ]
+    slates: list[Served] = []
+    taken_ids = list[str]()
+    taken: Index = np.empty(0, dtype=np.int32)
+    for found in gathered:
+        slates.append(await decide(found.with_taken(taken_ids, taken), remaining_s))
+        chosen = slates[-1].candidates.item_index[slates[-1].selection.chosen]
+        taken_ids.extend(ids_of(chosen))
+        taken = np.concatenate((taken, chosen))
+    return slates
