@@ -253,6 +253,9 @@ class Served:
     verdict: NDArray[np.intp] | None = None
     """Of each given item the place in ``removed`` of what removed it, ``len(removed)`` = nothing did; None = none were
     given."""
+    took_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Seconds of the thread that each part took, by name, of those that were asked and had time; no part of the answer.
+    Of a part that waits the longest that it held the thread without giving way. NaN in a rerun."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -17,6 +17,7 @@ from midstream.engine.erasing import erase_event, erasures_due, last_erasure
 from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
+from midstream.engine.guards import GuardOptions, Guards
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
@@ -73,6 +74,8 @@ class EngineOptions:
     """Append a served record for each answer."""
     erase_days_max: int = 7
     """Days of log time after which every file is to be without a user that was erased."""
+    guards: GuardOptions | None = None
+    """When a part of a plan is left out for a while; None = as by default."""
     forwarding: Forwarding | None = None
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
@@ -113,6 +116,8 @@ class Engine:
         self.feature_values = FeatureValues()
         """What the features of newly served items are like."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
+        self.guards = Guards(host.monotonic, metrics, self._options.guards)
+        """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -215,6 +220,7 @@ class Engine:
         self._tell_swap()
 
     def _tell_swap(self) -> None:
+        self.guards.forget()
         for tell in self.after_swap:
             tell()
 
@@ -418,6 +424,7 @@ class Engine:
             applied_log_position=self.fold.log_position,
             queued_events=self._writer.queued_events,
             followers=self.followers(),
+            parts=self.guards.views(),
         )
 
     def refresh_metrics(self) -> None:

@@ -247,6 +247,19 @@ class FollowerView:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardedPart:
+    """A part of a plan that is not as it should be."""
+
+    placement: str
+    part: str
+    state: Literal["benched", "trying", "slow"]
+    """``benched``: left out; ``trying``: one request asks it again; ``slow``: it overran, and is asked on."""
+    reason: str
+    for_s: float
+    """Seconds until it is tried again, or until nothing is said of it any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the engine can do now."""
 
@@ -259,3 +272,5 @@ class Health:
     queued_events: int
     followers: tuple[FollowerView, ...] = ()
     """Further processes that answer; empty while there are none."""
+    parts: tuple[GuardedPart, ...] = ()
+    """Parts of this process's plans that are left out for a while, or were slow; empty while all are well."""

@@ -143,6 +143,8 @@ class Metrics:
             "feature_ks", "Largest distance of their distribution function from the baseline's.", "feature"
         )
         self._failures = self._counter("part_failures", "Parts of a plan that did not answer.", "part")
+        self._overruns = self._counter("part_overruns", "Parts that held the thread longer than they may.", "part")
+        self._benched = self._gauge("part_benched", "1 while a part is left out.", "placement", "part")
 
     def _describe_running(self) -> None:
         self._snapshots = self._counter("snapshots", "Snapshots by outcome.", "outcome")
@@ -293,6 +295,14 @@ class Metrics:
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
         self._failures.labels(part).inc()
+
+    def count_overrun(self, part: str) -> None:
+        """Count a part of a plan that took more of the time than it may."""
+        self._overruns.labels(part).inc()
+
+    def set_benched(self, placement: str, part: str, *, is_benched: bool) -> None:
+        """Set whether a part of a plan is left out."""
+        self._benched.labels(placement, part).set(is_benched)
 
     def observe_feature_read(self, placement: str, seconds: float) -> None:
         """Note what reading the features of a request took."""

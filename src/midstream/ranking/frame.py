@@ -12,7 +12,7 @@ from midstream.features.apart import needed_readers
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import TOGETHER, DeclaredFeatures
 from midstream.features.request_inputs import ItemField
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import beside, boundary
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
 from midstream.state.merging import merge_rows
 
@@ -46,10 +46,10 @@ def merge(proposals: Mapping[str, Proposal], item_count: int) -> Candidates:
     """Return distinct items in order of first proposal, with one score and one rank column a source.
 
     Args:
-        proposals: By source, ``checked``.
+        proposals: By source, ``checked``. Of an item that a source proposes more than once the first place counts.
         item_count: Number of items there are.
 
-    Cost: about 8 µs for 300 proposals of three sources.
+    Cost: about 10 µs for 300 proposals of three sources.
     """
     each = list(proposals.values())
     if not each:
@@ -62,7 +62,15 @@ def merge(proposals: Mapping[str, Proposal], item_count: int) -> Candidates:
     score = np.full((len(each), len(stacked)), np.nan, dtype=np.float32)
     rank = np.full((len(each), len(stacked)), -1, dtype=np.int32)
     found = merge_rows(stacked, values, counts, _scratch(item_count), distinct, score, rank)
+    if np.count_nonzero(rank[:, :found] >= 0) < len(stacked):  # asked afterwards, where it costs 2 µs
+        return merge({name: _first_places(proposal) for name, proposal in proposals.items()}, item_count)
     return Candidates(distinct[:found], tuple(proposals), score[:, :found].T, rank[:, :found].T)
+
+
+def _first_places(proposal: Proposal) -> Proposal:
+    """Return a proposal without its repetitions: nothing is lost by them, so no source fails for it."""
+    first = np.sort(np.unique(proposal.item_index, return_index=True)[1])
+    return Proposal(proposal.item_index[first], proposal.score[first])
 
 
 def take(candidates: Candidates, keep: Mask) -> Candidates:
@@ -159,7 +167,7 @@ def read_block(
     """
     name, declared = called
     shape = (len(candidates), len(block.names))
-    raised: list[Failure] = []
+    raised = beside(failures)
     with boundary(name, raised, errors):
         if not isinstance(block, DeclaredFeatures):
             return _whole(block.read(moment, candidates), shape)
@@ -243,8 +251,11 @@ def _whole(values: Score, shape: tuple[int, int]) -> Score:
     """Return the values of a block, of exactly this shape: fewer rows would be spread over all candidates.
 
     Raises:
-        ShapeMismatch: They are of another.
+        ShapeMismatch: They are of another, or no numbers.
     """
+    if values.dtype.kind != "f":
+        message = f"values came as {values.dtype}: float32 is right"
+        raise ShapeMismatch(message)
     if values.shape != shape:
         message = f"values of shape {values.shape} came for candidates and columns {shape}"
         raise ShapeMismatch(message)

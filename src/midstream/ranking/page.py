@@ -15,6 +15,7 @@ import numpy as np
 
 from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.asked import Asked
+from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import decide, fetched, gather
 from midstream.ranking.plan import Plan
 
@@ -24,6 +25,7 @@ async def recommend_page(
     observe: Callable[[Plan, Query], Moment],
     ids_of: Callable[[Index], Sequence[str]],
     remaining_s: Callable[[], float],
+    left_out: Callable[[Plan], tuple[Failure, ...]] = lambda _: (),
 ) -> list[Served]:
     """Answer queries of one user, session, context and moment.
 
@@ -32,14 +34,16 @@ async def recommend_page(
         observe: Gives the state at rest for a plan and a query; the same state each time, as it is read without a wait.
         ids_of: Gives the ids of items.
         remaining_s: Seconds to the deadline of them all.
+        left_out: Says for a plan who is benched.
 
     Returns:
         The slates in the order of the slots.
     """
-    failures = [list[Failure]() for _ in slots]
+    failures = [Account(left_out(plan), remaining_s) for plan, _ in slots]
     before = accumulate((query.slate_size for _, query in slots), initial=0)
     queries = [replace(query, spare=spare) for (_, query), spare in zip(slots, before, strict=False)]
-    plans = [plan for plan, _ in slots]
+    wholes = [plan for plan, _ in slots]
+    plans = [whole.less(failed) for whole, failed in zip(wholes, failures, strict=True)]
     if any(plan.fetches for plan in plans):
         columns = (plans, queries, failures)
         queries = await asyncio.gather(
@@ -47,8 +51,8 @@ async def recommend_page(
         )
     asked = Asked()
     gathered = [
-        gather((plan, plan), partial(observe, plan), query, remaining_s, failed, asked)
-        for plan, query, failed in zip(plans, queries, failures, strict=True)
+        gather(both, partial(observe, both[0]), query, remaining_s, failed, asked)
+        for both, query, failed in zip(zip(wholes, plans, strict=True), queries, failures, strict=True)
     ]
     slates: list[Served] = []
     taken_ids = list[str]()

@@ -1,6 +1,5 @@
 """The request path, top to bottom: fetch, read, decide."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,8 @@ from midstream.core.types import (
 from midstream.ranking.among import among
 from midstream.ranking.arrangement import ARRANGEMENT, Choosing, Likes
 from midstream.ranking.asked import Asked
-from midstream.ranking.boundary import boundary
+from midstream.ranking.awaited import awaited
+from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.cut import cut
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
@@ -61,7 +61,7 @@ class Gathered:
     retrieved_count: int
     removed: Mapping[str, int]
     verdict: NDArray[np.intp] | None
-    failures: list[Failure]
+    failures: Account
     """Of what failed so far; what fails later is added."""
     read_s: float
 
@@ -84,7 +84,7 @@ async def recommend(
         observe: Gives the state at rest: of now, or rebuilt at the logged position.
         query: Complete with time and seed.
         remaining_s: Seconds to the deadline on the monotonic clock; infinite in a rerun.
-        failed: In a rerun what failed then: left out now, so that the answer is the same.
+        failed: Left out from the start: who is benched, and in a rerun what failed then: so the answer is the same.
 
     Returns:
         The slate with its trace: retrieved = removed + not selected + served. Unless there is no eligible item, or a
@@ -95,18 +95,22 @@ async def recommend(
     """
     if faults := request_faults(plan.filters, query):
         raise RequestInvalid(faults)
-    failures = list(failed)
-    known = plan.without(frozenset(failure.component for failure in failed)) if failed else plan
+    failures = Account(failed, remaining_s)
+    known = plan.less(failed)
     query = await fetched(known, query, remaining_s, failures)
     return await decide(gather((plan, known), observe, query, remaining_s, failures), remaining_s)
 
 
-async def fetched(plan: Plan, query: Query, remaining_s: Callable[[], float], failures: list[Failure]) -> Query:
+async def fetched(plan: Plan, query: Query, remaining_s: Callable[[], float], failures: Account) -> Query:
     """Return the query with what outside systems say, if any are asked; so a rerun asks no one."""
     for name, fetch in plan.fetches:
-        with boundary(name, failures):
-            async with asyncio.timeout(remaining_s() / 2):  # half the time is left to answer without it
-                query = replace(query, fetched={**query.fetched, **await fetch(query)})
+        left_s = remaining_s()
+        if left_s <= 0:
+            failures.append(Failure(name, LATE))
+            continue
+        with boundary(name, failures, is_timed=False):  # half the time is left to answer without it
+            found = await awaited(name, fetch(query), left_s / 2, fair_s(plan), failures)
+            query = replace(query, fetched={**query.fetched, **found})
     return query
 
 
@@ -115,7 +119,7 @@ def gather(
     observe: Callable[[Query], Moment],
     query: Query,
     remaining_s: Callable[[], float],
-    failures: list[Failure],
+    failures: Account,
     asked: Asked | None = None,
 ) -> Gathered:
     """Read all that a query needs; nothing is awaited, so all of it is state at one log position.
@@ -136,8 +140,7 @@ def gather(
         retrieved, retrieved_count = said_of(candidates), len(query.given)
     else:
         candidates = merge(proposals, moment.table(Vocabulary).item_count)
-        retrieved = {name: len(proposal.item_index) for name, proposal in proposals.items()}
-        retrieved_count = len(candidates)
+        retrieved, retrieved_count = said_of(candidates), len(candidates)
     verdicts = sift(plan.filters, moment, candidates, failures)
     removed, verdict = dict(verdicts.removed()), None
     if query.given:
@@ -192,7 +195,8 @@ async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
     trace = (found.retrieved, found.retrieved_count, removed, tuple(failures), plan.config_hash, tier)
     seen = (plan.fold_version, own, logs, found.read_s, plan.models.versions, found.verdict)
-    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen)
+    took_s = failures.took_s
+    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen, took_s=took_s)
 
 
 def propose(
@@ -291,7 +295,7 @@ async def climb(
     query: Query,
     features: FeatureFrame,
     remaining_s: Callable[[], float],
-    failures: list[Failure],
+    failures: Account,
 ) -> tuple[str, Score]:
     """Return the name and the scores of the first scorer that answers in time.
 
@@ -305,19 +309,27 @@ async def climb(
         if scorer is not last and remaining_s() <= 0:
             failures.append(Failure(scorer.name, LATE))
             continue
-        with boundary(scorer.name, failures):
-            if scorer.name in plan.instant:
-                score = await scorer.score(query, features, plan.models)
-            else:
-                async with asyncio.timeout(remaining_s()):
-                    score = await scorer.score(query, features, plan.models)
-            return scorer.name, _usable(features.row_for_row(score))
+        is_instant = scorer.name in plan.instant
+        with boundary(scorer.name, failures, is_timed=is_instant):
+            score = scorer.score(query, features, plan.models)
+            if is_instant:
+                return scorer.name, _usable(features.row_for_row(await score))
+            numbers = await awaited(scorer.name, score, remaining_s(), fair_s(plan), failures)
+            return scorer.name, _usable(features.row_for_row(numbers))
     message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
     raise ScoresUnavailable(message)
 
 
+def fair_s(plan: Plan) -> float:
+    """Return what a part that waits should have of the time, in seconds: a tenth of the placement's deadline."""
+    return plan.deadline_ms / 10_000
+
+
 def _usable(score: Score) -> Score:
-    """Return scores of which one at least is a number, or raise ``ScoresUnavailable``."""
+    """Return scores of which one at least is a number, or raise ``ScoresUnavailable``; no other type than floats."""
+    if score.dtype.kind != "f":
+        message = f"scores came as {score.dtype}: float32 is right"
+        raise ShapeMismatch(message)
     if len(score) and not np.isfinite(score).any():
         message = "no candidate got a number"
         raise ScoresUnavailable(message)

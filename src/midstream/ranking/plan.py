@@ -1,13 +1,13 @@
 """What answers a placement: one immutable value. Any change makes a new one and swaps one reference."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
-from midstream.core.types import Candidates, Fetch, Mask, Models, Moment, Score
+from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Score
 from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
@@ -158,15 +158,19 @@ class Plan:
             return self
         return replace(self, models=models.only(self.model_names))
 
+    def less(self, failures: Sequence[Failure]) -> "Plan":
+        """Return the plan without the parts that failures name; itself where there are none."""
+        return self.without(frozenset(failure.component for failure in failures)) if failures else self
+
     def without(self, names: frozenset[str]) -> "Plan":
         """Return the plan less what failed: with it and the state of then, the slate comes out the same.
 
-        Outside systems are not asked again, whether they answered (the query holds it) or not. A filter that failed
-        is not left out but let nothing pass, and a block of features that failed, or a feature that did alone, is NaN.
+        A filter that failed is not left out but let nothing pass, and a block of features that failed, or a feature
+        that did alone, is NaN.
         """
         return replace(
             self,
-            fetches=(),
+            fetches=tuple((name, fetch) for name, fetch in self.fetches if name not in names),
             sources=tuple(source for source in self.sources if source.name not in names),
             floor=tuple(source for source in self.floor if source.name not in names),
             filters=tuple(Closed(rule.name) if rule.name in names else rule for rule in self.filters),

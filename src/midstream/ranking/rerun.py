@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from midstream.core.types import Moment, Query, Served
 from midstream.ranking.pipeline import recommend
@@ -12,6 +13,8 @@ from midstream.ranking.served import ServedRecord
 async def rerun(plan: Plan, observe: Callable[[Query], Moment], record: ServedRecord) -> Served:
     """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
 
+    Outside systems are not asked again, whether they answered (the query holds it) or not.
+
     Args:
         plan: Of the record's ``config_hash``.
         observe: The state at the record's log position, of its ``fold_version``.
@@ -20,4 +23,5 @@ async def rerun(plan: Plan, observe: Callable[[Query], Moment], record: ServedRe
     Raises:
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
-    return await recommend(plan, observe, record.query, lambda: math.inf, record.failures)
+    alone = replace(plan, fetches=())
+    return await recommend(alone, observe, record.query, lambda: math.inf, record.failures)

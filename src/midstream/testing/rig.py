@@ -36,6 +36,7 @@ class Rig:
     config: Config = SMALL
     options: EngineOptions = field(default_factory=EngineOptions)
     now_ms: int = START_MS
+    monotonic: Callable[[], float] = time.monotonic
     engine: Engine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Rig:
         numbers = itertools.count(1)
         host = Host(
             clock=lambda: TimestampMs(self.now_ms),
-            monotonic=time.monotonic,
+            monotonic=self.monotonic,
             request_ids=RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "little")),
         )
         metrics = Metrics(CollectorRegistry())

@@ -1,0 +1,166 @@
+"""Who is left out for a while: parts of plans that overran their time, or fail again and again.
+
+One thread answers everybody. A part that computes cannot be interrupted, so one that took too long once may cost
+every request its time: it is benched after the first time. A part that waits is cut off, which costs one request; it is
+benched, as one that raises is, when enough of its last answers failed. After a while one request asks it again: if that
+goes well it is back.
+
+Never benched are what answers in any case (the floor, the catalogue, the blend, the last selector), since nothing would
+be left; and what says what may be served and where (filters, rules of the slate): without its yes nothing may pass, so
+a bench would empty every slate, and a slow filter is asked on. Of those it is told that they were slow.
+
+The state is here and not in components or plans. Who is benched is an argument of a request and stands in its served
+record as a failure, so that a rerun leaves the same out.
+
+Reference: Nygard, Release It!, 2nd edition, 2018, "Circuit Breaker".
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from midstream.core.types import Failure, Served
+from midstream.engine.types import GuardedPart
+from midstream.monitoring.metrics import Metrics
+from midstream.ranking.plan import SELECTOR, Plan, block_name
+
+BENCHED = "benched"
+"""Reason of the failure of a part that was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """When a part is benched, and for how long."""
+
+    share_max: float = 0.5
+    """Of the placement's deadline that one part may hold the thread: all others have to do with the rest."""
+    failures_max: int = 5
+    """Failures among the last ``of_last`` answers: a dependency that fails every other time is found as well."""
+    of_last: int = 10
+    bench_s: float = 10.0
+    """After it one request tries the part; so much it costs at most in 10 s."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of a part."""
+
+    history: int = 0
+    """Its last answers as bits, newest lowest: 1 = failed."""
+    until: float = 0.0
+    """Benched, or called slow, until then; 0 = neither."""
+    tries_until: float = 0.0
+    """A request tries it; when nothing came of that by then another one may."""
+    state: Literal["benched", "trying", "slow"] | None = None
+    reason: str = ""
+
+
+class Guards:
+    """Remembers of each part how its last answers went. At most one entry a part of the plans in service."""
+
+    def __init__(self, monotonic: Callable[[], float], metrics: Metrics, options: GuardOptions | None = None) -> None:
+        """Begin with nobody benched; ``monotonic`` gives seconds that never go back."""
+        self._monotonic = monotonic
+        self._metrics = metrics
+        self._options = options or GuardOptions()
+        self._watched: dict[tuple[str, str], _Watched] = {}
+
+    def left_out(self, plan: Plan) -> tuple[Failure, ...]:
+        """Return a failure for each part that a request is not to ask, in the order of the parts' names.
+
+        The request after the time of a bench asks the part: it is to be handed to ``note``.
+        """
+        if not self._watched:
+            return ()
+        now = self._monotonic()
+        return tuple(
+            Failure(part, BENCHED)
+            for (placement, part), watched in sorted(self._watched.items())
+            if placement == plan.name and not self._may_ask(watched, now)
+        )
+
+    def _may_ask(self, watched: _Watched, now: float) -> bool:
+        if watched.state not in {"benched", "trying"}:
+            return True
+        if now < watched.until or now < watched.tries_until:
+            return False
+        watched.state = "trying"
+        watched.tries_until = now + self._options.bench_s
+        return True
+
+    def note(self, plan: Plan, served: Served) -> None:
+        """Look at how the parts of an answer did. Cost: 1 µs where nothing is wrong."""
+        budget_s = self._options.share_max * plan.deadline_ms / 1_000
+        if not self._watched and not served.failures and max(served.took_s.values(), default=0.0) <= budget_s:
+            return
+        now = self._monotonic()
+        reasons = {each.component: each.reason for each in served.failures}
+        self._let_others_try(plan.name, served, reasons)
+        may_be_benched = frozenset(benchable(plan))
+        for part, took_s in served.took_s.items():
+            is_slow = took_s > budget_s
+            if is_slow:
+                self._metrics.count_overrun(part)
+            watched = self._watched.get((plan.name, part))
+            if watched is None:
+                if not is_slow and part not in reasons:
+                    continue
+                watched = self._watched[plan.name, part] = _Watched()
+            told = f"it took {took_s * 1_000:.0f} ms, at most {budget_s * 1_000:.0f} ms are right" if is_slow else ""
+            if part in may_be_benched:
+                self._judge(plan.name, part, watched, (told or reasons.get(part, ""), is_slow, now))
+            elif is_slow:
+                watched.state, watched.until, watched.reason = "slow", now + self._options.bench_s, told
+            elif now >= watched.until:
+                watched.state = None
+            if watched.history == 0 and watched.state is None:
+                del self._watched[plan.name, part]
+
+    def _let_others_try(self, placement: str, served: Served, reasons: Mapping[str, str]) -> None:
+        """Of a part that was to be tried, and that this request did not come to, nothing is known: the next one may."""
+        for part, reason in reasons.items():
+            watched = self._watched.get((placement, part))
+            if watched is not None and reason != BENCHED and part not in served.took_s:
+                watched.tries_until = 0.0
+
+    def _judge(self, placement: str, part: str, watched: _Watched, answer: tuple[str, bool, float]) -> None:
+        """Take one answer of a part into account: why it was wrong (empty = it was right), whether slow, and when."""
+        reason, is_slow, now = answer
+        if watched.state == "benched":
+            return  # asked before it was
+        options = self._options
+        watched.history = (watched.history << 1 | bool(reason)) & ((1 << options.of_last) - 1)
+        if is_slow or (reason and watched.state == "trying") or watched.history.bit_count() >= options.failures_max:
+            watched.state, watched.reason = "benched", reason
+            watched.until, watched.tries_until, watched.history = now + options.bench_s, 0.0, 0
+            self._metrics.set_benched(placement, part, is_benched=True)
+        elif watched.state == "trying":
+            watched.state, watched.history = None, 0
+            self._metrics.set_benched(placement, part, is_benched=False)
+
+    def forget(self) -> None:
+        """Give every part another chance: there are other plans, or other models in them."""
+        for (placement, part), watched in self._watched.items():
+            if watched.state in {"benched", "trying"}:
+                self._metrics.set_benched(placement, part, is_benched=False)
+        self._watched.clear()
+
+    def views(self) -> tuple[GuardedPart, ...]:
+        """Return what is not as it should be, by placement and part."""
+        now = self._monotonic()
+        return tuple(
+            GuardedPart(placement, part, watched.state, watched.reason, max(0.0, round(watched.until - now, 1)))
+            for (placement, part), watched in sorted(self._watched.items())
+            if watched.state is not None and (watched.state != "slow" or now < watched.until)
+        )
+
+
+def benchable(plan: Plan) -> Iterable[str]:
+    """Yield the names of the parts of a plan that it can answer without."""
+    kept = {plan.fill.name, *(source.name for source in plan.floor)}
+    yield from (name for name, _ in plan.fetches)
+    yield from (source.name for source in plan.sources if source.name not in kept)
+    yield from map(block_name, range(len(plan.features)))
+    yield from (scorer.name for scorer in plan.scorers[:-1])
+    if len(plan.selectors) > 1:
+        yield SELECTOR

@@ -1,0 +1,125 @@
+"""The engine remembers who overran, says so in health and metrics, and its records tell what was left out."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from midstream.app.wiring import plans
+from midstream.core.types import Failure, Moment, Proposal
+from midstream.engine.types import Answer, Ask
+from midstream.ranking.rerun import rerun
+from midstream.testing.rig import SMALL, Rig, view
+
+
+@dataclass
+class Clock:
+    """Stands until it is moved."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A source whose work takes as long as is said beforehand."""
+
+    clock: Clock
+    spends_s: list[float] = field(default_factory=list[float])
+    calls: list[float] = field(default_factory=list[float])
+    name: str = "shelf"
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        self.calls.append(self.clock.now)
+        self.clock.now += self.spends_s.pop() if self.spends_s else 0.0
+        return Proposal(np.array([0], np.int32), np.ones(1, np.float32))
+
+
+async def answers(rig: Rig, count: int) -> list[Answer]:
+    """Some slates."""
+    return [await rig.engine.recommend(Ask(user_id="bob")) for _ in range(count)]
+
+
+def put(rig: Rig, source: Slow) -> None:
+    """Put plans with a source of its own in service."""
+    made = {name: replace(plan, sources=(source, *plan.sources)) for name, plan in plans(SMALL).items()}
+    rig.engine.swap(rig.engine.fold, made)
+
+
+def test_an_engine_benches_names_and_tries_again() -> None:
+    """After the first overrun the source is not asked for 10 s; health, metrics and the record say so; the record,
+    run again by plans in which it would answer, gives the same slate.
+    """
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        source = Slow(clock, [0.3])
+        put(rig, source)
+        await rig.engine.record(rig.batch(view("mug", event_id="1"), view("cup", event_id="2")))
+        first, second, third = await answers(rig, 3)
+        assert first.tier == "reduced"  # what came behind it could not begin in time
+        assert second.failures == third.failures == (Failure("shelf", "benched"),)
+        assert len(source.calls) == 1
+        (part,) = rig.engine.health().parts
+        assert (part.placement, part.part, part.state, part.for_s) == ("default", "shelf", "benched", 10.0)
+        assert part.reason == "it took 300 ms, at most 25 ms are right"
+        assert rig.engine.health().ready
+        text = rig.engine.metrics.text().decode()
+        assert 'midstream_part_benched{part="shelf",placement="default"} 1.0' in text
+        assert 'midstream_part_overruns_total{part="shelf"} 1.0' in text
+        rig.engine.flush_served()
+        await rig.engine.record(rig.batch({"type": "user", "user_id": "ann", "attributes": {}}))  # behind the records
+        record = rig.engine.served(second.request_id)
+        assert record is not None
+        assert record.failures == second.failures
+        plan = rig.engine.plan("default")
+        again = await rerun(plan, lambda query: rig.engine.fold.moment(query, plan.models), record)
+        assert rig.engine.fold.vocabulary.item_ids(again.candidates.item_index[again.selection.chosen]) == [
+            item.id for item in second.items
+        ]
+        clock.now += 10.0
+        assert [each.tier for each in await answers(rig, 2)] == ["full", "full"]
+        assert rig.engine.health().parts == ()
+        assert 'midstream_part_benched{part="shelf",placement="default"} 0.0' in rig.engine.metrics.text().decode()
+
+    Rig(monotonic=clock).run(work)
+
+
+def test_other_plans_are_asked_at_once() -> None:
+    """Whoever repaired the source does not wait for the end of the bench."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        source = Slow(clock, [0.3])
+        put(rig, source)
+        await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        await answers(rig, 2)
+        assert len(rig.engine.health().parts) == 1
+        put(rig, source)
+        assert rig.engine.health().parts == ()
+        assert [each.failures for each in await answers(rig, 1)] == [()]
+
+    Rig(monotonic=clock).run(work)
+
+
+def test_each_engine_has_its_own() -> None:
+    """What one process finds slow another may find right: nothing is shared but the plans."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        other = Rig(monotonic=clock)
+        source = Slow(clock, [0.3])
+        await other.engine.start()
+        put(rig, source)
+        put(other, source)
+        await answers(rig, 1)
+        assert [each.part for each in rig.engine.health().parts] == ["shelf"]
+        assert other.engine.health().parts == ()
+        await answers(other, 1)
+        assert len(source.calls) == 2
+        await answers(rig, 1)
+        assert len(source.calls) == 2
+        await other.engine.stop()
+
+    Rig(monotonic=clock).run(work)
