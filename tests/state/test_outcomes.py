@@ -255,18 +255,21 @@ def people():
     ]
 
 
-def test_a_merge_of_users_changes_nothing_and_an_erasure_makes_the_slates_of_all_their_ids_nobodys():
+def test_a_merge_of_users_changes_who_remembers_and_an_erasure_makes_the_slates_of_all_their_ids_nobodys():
     """Slates, positions and sums stay, and what comes later is still joined; only the names go."""
     fold = shop(events=people()[:-1])
     before = fold.outcomes.arrays()
     add(fold, people()[-1:])
     after = fold.outcomes.arrays()
-    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before if name != "asker")
+    assert before["asker"].tolist() == [id_hash(each) for each in ("visitor", "bob", "ann")]
+    assert after["asker"].tolist() == [id_hash(each) for each in ("ann", "bob", "ann")]
     add(fold, [Event(Kind.ERASE, user_id="ann")])
     erased = fold.outcomes.arrays()
-    assert erased["user"].tolist() == [0, id_hash("bob"), 0]
+    assert erased["user"].tolist() == erased["asker"].tolist() == [0, id_hash("bob"), 0]
     assert erased["waiting_user"].tolist() == [0, id_hash("bob")]
-    assert all(after[name].tobytes() == erased[name].tobytes() for name in after if not name.endswith("user"))
+    stays = [name for name in after if not name.endswith(("user", "asker"))]
+    assert all(after[name].tobytes() == erased[name].tobytes() for name in stays)
     add(fold, [click_of("r3", "e"), slate_of("r9", "a")])
     assert fold.outcomes.totals["outcome_joined"] == 3
     assert fold.outcomes.waiting_count == 1

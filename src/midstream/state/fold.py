@@ -276,6 +276,7 @@ class Fold:
             self._erase(indexed)
         elif indexed.operation[0] == _DELETE and indexed.kind[0] == _USER and indexed.folded[0]:
             self.cells.forget(int(indexed.user_index[0]), int(indexed.user_hash[0]))
+            self.outcomes.start_cold(int(indexed.user_hash[0]))
         self.vocabulary.erasures.expire(self._log_time_ms)
 
     def _merge(self, merge: IndexedBatch) -> None:
@@ -294,6 +295,7 @@ class Fold:
             self.segments.merge(into, other)
             vocabulary.release(other)
         self.cells.merge(into, other, *pair)
+        self.outcomes.merge(*pair)
         self.sessions.merge(*pair)
 
     def _erase(self, erase: IndexedBatch) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Mask
+from midstream.state.askers import asker_of, link, unlink
 from midstream.state.cell_fold import sent
 from midstream.state.hash_table import find, insert, remove
 from midstream.state.hashing import hash_id
@@ -65,6 +66,7 @@ class Columns(NamedTuple):
     user_hash: Hashes
     item_hash: Hashes
     request_hash: Hashes
+    session_hash: Hashes
     event_time_ms: Numbers
     log_time_ms: Numbers
     value: NDArray[np.float64]
@@ -84,6 +86,8 @@ class Told(NamedTuple):
     """Where the items of each begin, (m + 1,)."""
     items: Hashes
     """Of all, by position."""
+    placement: Hashes
+    """Of the name of what each was served for, (m,)."""
 
 
 class Held(NamedTuple):
@@ -93,6 +97,8 @@ class Held(NamedTuple):
     hashes: Hashes
     outcomes: Rows
     table: Table
+    asked: Rows
+    askers: Table
     rings: Rows
     waiting: Rows
     waiting_table: Table
@@ -140,7 +146,8 @@ def fold_outcomes(
         if kind == _SERVED:
             while told.event[slate] < i:
                 slate += 1
-            if not _serve(first + i, request, columns.user_hash[i], now, slate, told, held, left):
+            user, session = columns.user_hash[i], columns.session_hash[i]
+            if not _serve(first + i, request, user, session, now, slate, told, held, left):
                 return i
         elif kind == _IMPRESSION or (kind == _INTERACTION and columns.action[i] >= 0):
             number = impression if kind == _IMPRESSION else signed(columns.action[i])
@@ -178,6 +185,7 @@ def _serve(
     log_position: int,
     request: np.uint64,
     user: np.uint64,
+    session: np.uint64,
     now: int,
     slate: int,
     told: Told,
@@ -198,6 +206,7 @@ def _serve(
         held.slates[place]["log_position"] = log_position
         held.slates[place]["log_time_ms"] = now
         held.slates[place]["group"] = group
+        link(place, asker_of(user, session), told.placement[slate], held.asked, held.askers)
         held.counts[group, SLATES] += 1
         held.counts[group, POSITIONS] += len(items)
         _join_waiting(place, held)
@@ -261,6 +270,7 @@ def _leave(held: Held, left: Left) -> bool:
     if len(left.slates) and not copy_slate(place, held, left):
         return False
     remove(place, held.slates["request"], held.table)
+    unlink(place, held.asked, held.askers)
     rings[0]["head"] = (place + 1) % len(held.slates)
     rings[0]["count"] -= 1
     rings[1]["head"] = (signed(rings[1]["head"]) + length) % len(held.hashes)

@@ -21,6 +21,14 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import IndexedBatch
+from midstream.state.askers import (
+    ASKED,
+    RECENT_ITEMS_MAX,
+    forget_asker,
+    merge_askers,
+    read_recent,
+    relink,
+)
 from midstream.state.hash_table import fill, find, table_size
 from midstream.state.kernel import frozen_columns
 from midstream.state.outcome_fold import (
@@ -48,7 +56,7 @@ from midstream.state.outcome_fold import (
     forget_users,
 )
 from midstream.state.outcome_waiting import WAITING_ROW, nobody_waits, read_waiting, write_waiting
-from midstream.state.served_slates import COUNT, PLACEMENT, PLAN, SPANS, TIER, find_slates, hash_ids
+from midstream.state.served_slates import COUNT, PLACEMENT, PLAN, SPANS, TIER, find_slates, hash_ids, hash_placements
 from midstream.state.settings import FoldSettings
 from midstream.state.slate_groups import GROUPS_MAX, OTHER_NUMBER, SlateGroup, SlateGroups
 
@@ -96,6 +104,19 @@ class Slates:
 Leaving: TypeAlias = Callable[[Slates], None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Recent:
+    """Positions of slates that somebody was served, slate by slate, of each asker the newest first. Own memory."""
+
+    item_hash: Hashes
+    """An item is there once for each slate that had it, (n,)."""
+    log_time_ms: Numbers
+    """When its slate was served, (n,)."""
+
+
+NOTHING_SERVED = Recent(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
     """Sums over all slates of one placement, plan and tier since the log began."""
@@ -121,6 +142,8 @@ class Outcomes:
         self._table = np.zeros(table_size(limits.outcome_slates_max), dtype=np.int32)
         self._hashes = np.zeros(limits.outcome_items_max, dtype=np.uint64)
         self._outcomes = np.zeros(limits.outcome_items_max, dtype=OUTCOME)
+        self._asked = np.zeros(limits.outcome_slates_max, dtype=ASKED)
+        self._askers = np.zeros(table_size(limits.outcome_slates_max), dtype=np.int32)
         self._waiting = np.zeros(limits.outcomes_waiting_max, dtype=WAITING_ROW)
         self._waiting_table = np.zeros(table_size(limits.outcomes_waiting_max), dtype=np.int32)
         self._counts = np.zeros((GROUPS_MAX, ACTIONS + len(self._names) + 1), dtype=np.int64)
@@ -134,6 +157,8 @@ class Outcomes:
             self._hashes,
             self._outcomes,
             self._table,
+            self._asked,
+            self._askers,
             self._rings,
             self._waiting,
             self._waiting_table,
@@ -161,16 +186,20 @@ class Outcomes:
         """Memory of what was touched, about."""
         slates, positions = map(int, self._rings["used"])
         waited = int(self._waiting_meta["used"][0])
-        tables = min(self._table.nbytes, slates * _PAGE_BYTES)
+        tables = 2 * min(self._table.nbytes, slates * _PAGE_BYTES)
         tables += min(self._waiting_table.nbytes, waited * _PAGE_BYTES)
-        rows = slates * SLATE.itemsize + positions * (OUTCOME.itemsize + 8) + waited * WAITING_ROW.itemsize
+        rows = (
+            slates * (SLATE.itemsize + ASKED.itemsize)
+            + positions * (OUTCOME.itemsize + 8)
+            + waited * WAITING_ROW.itemsize
+        )
         return rows + tables + self._counts.nbytes
 
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched."""
-        held = (self._slates, self._table, self._hashes, self._outcomes, self._waiting, self._waiting_table)
-        return sum(each.nbytes for each in held) + self._counts.nbytes
+        held = (self._slates, self._table, self._asked, self._askers, self._hashes, self._outcomes, self._waiting)
+        return sum(each.nbytes for each in (*held, self._waiting_table)) + self._counts.nbytes
 
     @property
     def totals(self) -> Mapping[str, int]:
@@ -206,6 +235,7 @@ class Outcomes:
             batch.user_hash,
             batch.item_hash,
             batch.request_hash,
+            batch.session_hash,
             batch.event_time_ms,
             batch.log_time_ms,
             batch.value,
@@ -250,9 +280,33 @@ class Outcomes:
         """Return the bit of a configured action, or of ``impression``, among the ``bits`` of a position."""
         return 1 << (*self._names, IMPRESSION).index(name)
 
+    def recent(self, askers: Sequence[int], placement: int = 0) -> Recent:
+        """Return what somebody was served lately, as far back as slates are held.
+
+        Args:
+            askers: Hashes under which slates are found: of the user, and ``session_asker`` of the session.
+            placement: ``placement_hash`` of the only one that counts; 0 = each.
+
+        Returns:
+            Of the newest 200 slates of each asker, at most 4,000 positions. Cost: 3 µs and 0.2 µs a slate.
+        """
+        found = [self._recent_of(asker, placement) for asker in askers]
+        return Recent(*(np.concatenate(each) for each in zip(*found, strict=True))) if found else NOTHING_SERVED
+
+    def merge(self, into_hash: int, from_hash: int) -> None:
+        """Let what one user was served have been served to another."""
+        into, other = np.uint64(into_hash), np.uint64(from_hash)
+        merge_askers(into, other, self._slates, self._rings, self._asked, self._askers)
+
+    def start_cold(self, user_hash: int) -> None:
+        """Remember no more what was served to a user; whose slates they were stays."""
+        forget_asker(np.uint64(user_hash), self._slates, self._rings, self._asked, self._askers)
+
     def forget(self, user_hashes: Hashes) -> None:
         """Make the slates of users, and what waits of them, nobody's. Cost: 5 ns a slate."""
         forget_users(user_hashes, self._held)
+        for each in user_hashes.tolist():
+            self.start_cold(each)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the slates that are held, oldest first, their positions, what waits, the groups and the sums."""
@@ -262,6 +316,8 @@ class Outcomes:
         return {
             **columns,
             "position": np.ascontiguousarray(slate["log_position"]),
+            "asker": self._asked["asker"][slates],
+            "placement": self._asked["placement"][slates],
             "item_hash": self._hashes[positions],
             **{name: np.ascontiguousarray(outcome[name]) for name in OUTCOME.names or ()},
             **{f"waiting_{name}": np.ascontiguousarray(waiting[name]) for name in _WAITING},
@@ -285,6 +341,9 @@ class Outcomes:
         self._rings["count"] = count, positions
         self._rings["used"] = np.maximum(self._rings["used"], self._rings["count"])
         fill(self._slates["request"], count, self._table)
+        for name in ("asker", "placement"):
+            self._asked[name][:count] = arrays[name]
+        relink(0, count, self._asked, self._askers)
         waiting = np.zeros(len(arrays["waiting_request"]), dtype=WAITING_ROW)
         for name in _WAITING:
             waiting[name] = arrays[f"waiting_{name}"]
@@ -293,6 +352,13 @@ class Outcomes:
         self._counts[:] = 0
         self._counts[self._groups.numbers()] = arrays["counts"]
         self._totals[:] = arrays["totals"]
+
+    def _recent_of(self, asker: int, placement: int) -> tuple[Hashes, Numbers]:
+        """Return the items of one asker's slates, and when each was served."""
+        items, times = np.empty(RECENT_ITEMS_MAX, dtype=np.uint64), np.empty(RECENT_ITEMS_MAX, dtype=np.int64)
+        held = (self._slates, self._hashes, self._rings, self._asked, self._askers)
+        count = read_recent(np.uint64(asker), np.uint64(placement), *held, items, times)
+        return items[:count].copy(), times[:count].copy()
 
     def _stands(self, batch: IndexedBatch) -> bool:
         """Say whether nothing that is held has become too old by the end of a batch."""
@@ -315,9 +381,11 @@ class Outcomes:
             spans[spans[:, COUNT] > min(SLATE_ITEMS_MAX, len(self._hashes)), COUNT] = -1
             np.cumsum(np.maximum(spans[:, COUNT], 0), out=starts[1:])
         items = np.empty(starts[-1], dtype=np.uint64)
+        placements = np.zeros(len(served), dtype=np.uint64)
         if len(served):  # also when all of them are empty, as that of the warm-up is
             hash_ids(text, spans, starts, items)
-        return spans, Told(served, np.full(len(served), -1, dtype=np.int32), starts, items)
+            hash_placements(text, spans, placements)
+        return spans, Told(served, np.full(len(served), -1, dtype=np.int32), starts, items, placements)
 
     def _numbered(self, batch: IndexedBatch, spans: Numbers, told: Told) -> Iterator[int]:
         """Number the groups of what was served; yield up to which event to fold before one takes another's place."""

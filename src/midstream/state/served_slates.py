@@ -76,6 +76,20 @@ def hash_ids(text: Bytes, found: Numbers, starts: Numbers, hashes: NDArray[np.ui
 
 
 @kernel
+def hash_placements(text: Bytes, found: Numbers, hashes: NDArray[np.uint64]) -> None:
+    """Write the hash of the placement of each slate.
+
+    Args:
+        text: Of the batch.
+        found: In it, by ``find_slates``.
+        hashes: Is given them, (m,); 0 = there is no slate.
+    """
+    for number in range(len(found)):
+        is_slate = found[number, COUNT] >= 0
+        hashes[number] = hash_id(text, found[number, PLACEMENT], found[number, PLACEMENT + 1] if is_slate else 0)
+
+
+@kernel
 def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
     """Write the spans of one body; return the number of its items, -1 when it is no record."""
     kind, size, at = _head(text, begin, stop)

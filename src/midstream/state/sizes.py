@@ -9,6 +9,7 @@ from typing import Final
 from midstream.events.wire import plain_kind, vector_length
 from midstream.state.affinities import AFFINITIES_MAX
 from midstream.state.aliases import ALIAS_BYTES
+from midstream.state.askers import ASKED
 from midstream.state.cell_layout import cell_bytes
 from midstream.state.counted import counted_bytes
 from midstream.state.erasures import ERASURE_BYTES
@@ -66,9 +67,10 @@ def _table(places_max: int) -> int:
 
 def _outcomes(settings: FoldSettings) -> int:
     limits = settings.limits
-    rows = limits.outcome_slates_max * SLATE.itemsize + limits.outcome_items_max * (_WORD + OUTCOME.itemsize)
+    rows = limits.outcome_slates_max * (SLATE.itemsize + ASKED.itemsize)
+    rows += limits.outcome_items_max * (_WORD + OUTCOME.itemsize)
     rows += limits.outcomes_waiting_max * WAITING_ROW.itemsize
-    tables = _table(limits.outcome_slates_max) + _table(limits.outcomes_waiting_max)
+    tables = 2 * _table(limits.outcome_slates_max) + _table(limits.outcomes_waiting_max)
     return rows + tables + GROUPS_MAX * _WORD * (ACTIONS + len(settings.types) + 1)
 
 
