@@ -7,6 +7,7 @@ from keyword import iskeyword
 from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.model_relations import model_faults, model_source_faults
+from midstream.app.served_relations import served_faults
 from midstream.app.slate_relations import slate_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
@@ -19,6 +20,7 @@ from midstream.features.external import table_faults
 from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.ranking.plan import CANDIDATES_MAX
+from midstream.ranking.served_lately import NAMES as SERVED_NAMES
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.item_model import ItemModelSource
@@ -430,9 +432,12 @@ def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[F
         rule = parse(placement.filter, config.items.attributes, f"{where}.filter")
         if not isinstance(rule, Rule):
             yield from rule
-    known = {*config.events.types, IMPRESSION}
+    known = {*config.events.types, IMPRESSION, *SERVED_NAMES}
     for name, told in placement.exclude.items():
         place = f"{where}.exclude.{name}"
+        if name in SERVED_NAMES:
+            yield from served_faults(config, name, told, place)
+            continue
         if name not in known:
             came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
             yield Fault(place, came, f"Interactions: {', '.join(sorted(known))}", FILTERS)

@@ -159,7 +159,7 @@ item with available = false is not served.""",
             'filter = "item.available and item.price <= context.budget"',
             "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
             "exclude": 'Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the\n'
-            "last 30 days, seen 5 times or more.",
+            'last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }.',
             "repeats": "Items of the asking session: not_last (all but the last one and a basket's), none or any.",
             "features": 'Features that its scorers read, by name: ["item_purchase_rate"].',
             "log_features": "Share of requests whose features are kept with what was served, such as 0.01.",

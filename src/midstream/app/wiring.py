@@ -29,6 +29,7 @@ from midstream.ranking.model_gate import unfit
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
 from midstream.ranking.repeats import Repeats
+from midstream.ranking.served_lately import NAMES, ServedLately, served_rules
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
@@ -122,6 +123,7 @@ def plan(
         fold_version=settings.version(),
         log_features=placement.log_features,
         declared=declared,
+        reads_served=any(isinstance(each, ServedLately) for each in filters),
     )
     _require_names(made, where)
     _require_inputs(made, where)
@@ -187,8 +189,10 @@ def _filters(
     found: list[Filter] = [Available(), Excluded()]
     if placement.repeats != "any":
         found.append(Repeats(allow=placement.repeats))
-    if placement.exclude:
-        found.append(Acted(exclusions=tuple(Exclusion.read(*each, settings) for each in placement.exclude.items())))
+    if acts := [each for each in placement.exclude.items() if each[0] not in NAMES]:
+        found.append(Acted(exclusions=tuple(Exclusion.read(*each, settings) for each in acts)))
+    if served := served_rules(placement.exclude):
+        found.append(ServedLately(rules=served))
     if placement.filter is not None:
         rule = parse(placement.filter, attributes, f"{where}.filter")
         if not isinstance(rule, Rule):

@@ -14,6 +14,7 @@ from midstream.core.types import Served
 from midstream.engine.answers import answer_of, note, query_of, require_known, served_event
 from midstream.engine.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.outbox import Outbox
+from midstream.engine.served_ahead import ServedAhead, askers_of
 from midstream.engine.tokens import parse_position
 from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead
@@ -32,6 +33,7 @@ class Answering:
         self._engine = engine
         self._folding = folding
         self._outbox = outbox
+        self._ahead = None if outbox is None else ServedAhead(folding, outbox, engine.host.monotonic)
 
     async def recommend(self, ask: Ask) -> Answer:
         """Answer with a slate, and append what was served without waiting for it.
@@ -46,6 +48,8 @@ class Answering:
         began = monotonic()
         until = began + (ask.deadline_ms or engine.plan(ask.placement).deadline_ms) / 1_000
         read_your_writes = await self._caught_up(ask.min_log_position, until)
+        if not await self._knows_what_was_served(ask, until):
+            read_your_writes = False
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = engine.fold, engine.plan(ask.placement)
         require_known(ask, fold)
@@ -100,7 +104,14 @@ class Answering:
         position = parse_position(token, engine.log.generation, engine.log.end)
         return await self._folding.reached(position, until - engine.host.monotonic())
 
+    async def _knows_what_was_served(self, ask: Ask, until: float) -> bool:
+        """Wait for what this process served to the asker before, where the placement goes by it."""
+        if self._ahead is None or not self._engine.plan(ask.placement).reads_served:
+            return True
+        return await self._ahead.seen(askers_of(self._engine.fold, ask.user_id, ask.session_id), until)
+
     def _append_served(self, served: Served, item_ids: Sequence[str]) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""
-        if self._outbox is not None:
+        if self._outbox is not None and self._ahead is not None:
             self._outbox.add(served_event(served, item_ids))
+            self._ahead.add(served, self._engine.fold)

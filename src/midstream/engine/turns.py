@@ -142,6 +142,14 @@ class Folding:
             return False
         return True
 
+    async def progress(self, timeout_s: float) -> bool:
+        """Wait until anything more is applied; return False when the time is over before.
+
+        Raises:
+            Overloaded: As many requests wait as may.
+        """
+        return await self.reached(LogPosition(self.fold.log_position + 1), timeout_s)
+
     async def bring_up(self, fold: Fold, read: Read) -> None:
         """Fold what the log has into a state beside the one in service, until both stand at the same position.
 

@@ -141,6 +141,8 @@ class Plan:
     """Models that its parts read; ``models`` has those of them that are loaded."""
     declared: Declarations = NONE
     """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
+    reads_served: bool = False
+    """It goes by what was served before: an answer waits for the records of those that the same asker was given."""
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -1,0 +1,87 @@
+"""Served records that the state may not have yet, by whom they were served to: what the next question waits for.
+
+A record is appended after its answer went out, some milliseconds later. A placement that goes by what was served before
+hands over what waits for company, and lets its question wait until the state has the asker's last record of this
+process, the deadline at most. Nobody else waits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from midstream.core.types import Served
+from midstream.engine.outbox import Outbox
+from midstream.engine.turns import Folding
+from midstream.state.askers import session_asker
+from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
+
+ASKERS_MAX = 4_096
+"""Whose last record is kept: 2,000 answers a second for two seconds, of which some milliseconds matter; 1 MB."""
+WAIT_S_MAX = 10.0
+"""A record that is so old came, and newer ones took its place, or it was lost, which was counted then."""
+
+
+class ServedAhead:
+    """The last record of each asker, and the wait for it."""
+
+    def __init__(self, folding: Folding, outbox: Outbox, monotonic: Callable[[], float]) -> None:
+        """Wait with ``folding`` for what ``outbox`` hands over."""
+        self._folding = folding
+        self._outbox = outbox
+        self._monotonic = monotonic
+        self._last: OrderedDict[int, tuple[int, float]] = OrderedDict()
+
+    def add(self, served: Served, fold: Fold) -> None:
+        """Keep that the record of an answer is on its way; nobody waits for one that was nobody's."""
+        asker = next(iter(askers_of(fold, served.query.user_id, served.query.session_id)), 0)
+        if not asker:
+            return
+        self._last[asker] = id_hash(served.query.request_id), self._monotonic()
+        self._last.move_to_end(asker)
+        if len(self._last) > ASKERS_MAX:
+            self._last.popitem(last=False)
+
+    async def seen(self, askers: Iterable[int], until: float) -> bool:
+        """Wait until the state has what was served to some askers; return False when the time is over before.
+
+        Args:
+            askers: Hashes of the user and of the session that ask.
+            until: Of the monotonic clock. A record that did not come by then is waited for no more.
+
+        Raises:
+            Overloaded: As many requests wait as may.
+        """
+        is_seen = True
+        for asker in askers:
+            found = self._last.get(asker)
+            if found is None:
+                continue
+            is_seen = await self._has(*found, until) and is_seen
+            if self._last.get(asker) == found:
+                del self._last[asker]
+        return is_seen
+
+    async def _has(self, request_hash: int, since: float, until: float) -> bool:
+        """Wait for one record."""
+        is_handed_over = False
+        while not self._holds(request_hash):
+            remaining_s = until - self._monotonic()
+            if self._monotonic() - since > WAIT_S_MAX:
+                return True
+            if remaining_s <= 0:
+                return False
+            if not is_handed_over:
+                self._outbox.flush()
+                is_handed_over = True
+            if not await self._folding.progress(remaining_s):
+                return self._holds(request_hash)
+        return True
+
+    def _holds(self, request_hash: int) -> bool:
+        return self._folding.fold.requests.find(request_hash) is not None
+
+
+def askers_of(fold: Fold, user_id: str | None, session_id: str | None) -> list[int]:
+    """Return under what the slates of who asks are found: first the user's, then the session's; none of nobody."""
+    found = fold.vocabulary.user_hash_of(user_id or ""), session_asker(id_hash(session_id or ""))
+    return [each for each in found if each]

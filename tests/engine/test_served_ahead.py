@@ -1,0 +1,114 @@
+"""The next question sees the slate before it, where its placement goes by what was served; nobody else waits."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from midstream.app.config import Placement
+from midstream.engine import outbox
+from midstream.engine.engine import EngineOptions
+from midstream.engine.types import Ask
+from midstream.events.memory import MemoryLog
+from midstream.testing.rig import SMALL, Rig, view
+
+MEMORY = Placement(exclude={"served": "1h"}, slate_size=3, repeats="any")
+PLAIN = Placement(name="plain", slate_size=3, repeats="any")
+CONFIG = replace(SMALL, placements=(MEMORY, PLAIN))
+ITEMS = [view(f"i{each}", user="eve", event_id=str(each)) for each in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _long_linger(monkeypatch):
+    """A record that nobody asks for stays away for as long as a test takes."""
+    monkeypatch.setattr(outbox, "LINGER_S", 1_000.0)
+
+
+def ids(answer):
+    """Return the items of an answer."""
+    return [item.id for item in answer.items]
+
+
+@pytest.mark.parametrize("who", [{"user_id": "ann"}, {"session_id": "s"}, {"user_id": "ann", "session_id": "s"}])
+def test_answers_that_follow_each_other_never_repeat_until_nothing_is_left(who) -> None:
+    """Each waits for the record of the one before, so all items come, once."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        answers = [await rig.engine.recommend(Ask(deadline_ms=5_000, **who)) for _ in range(5)]
+        assert sorted(item for answer in answers for item in ids(answer)) == sorted(f"i{each}" for each in range(12))
+        assert [len(answer.items) for answer in answers] == [3, 3, 3, 3, 0]
+        assert {answer.read_your_writes for answer in answers} == {None}
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_a_session_that_signs_in_and_users_that_become_one_remember() -> None:
+    """What the session was served counts when its user is named, and what a merged user was served does."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        session = await rig.engine.recommend(Ask(session_id="s", deadline_ms=5_000))
+        visitor = await rig.engine.recommend(Ask(user_id="visitor", deadline_ms=5_000))
+        merge = {"type": "user", "operation": "merge", "user_id": "ann", "attributes": {"from": "visitor"}}
+        await rig.engine.record(rig.batch(merge))
+        known = await rig.engine.recommend(Ask(user_id="ann", session_id="s", deadline_ms=5_000))
+        assert len(known.items) == 3
+        assert not set(ids(known)) & {*ids(session), *ids(visitor)}
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_a_placement_that_does_not_ask_for_it_waits_for_nothing() -> None:
+    """Its records stay where they wait for company; what comes after an event is in the log before it."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        answers = [await rig.engine.recommend(Ask("plain", user_id="ann")) for _ in range(3)]
+        assert len({tuple(ids(answer)) for answer in answers}) == 1
+        assert rig.log.end == len(ITEMS)
+        recorded = await rig.engine.record(rig.batch(view("i1", event_id="last")))
+        assert recorded.log_position == len(ITEMS) + 4
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_where_the_record_does_not_come_in_time_the_answer_says_so() -> None:
+    """It may repeat then; it is asked for once, and the question after it waits for its own."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        first = await rig.engine.recommend(Ask(user_id="ann"))
+        late = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=30))
+        assert (first.read_your_writes, late.read_your_writes) == (None, False)
+        assert ids(late) == ids(first)
+
+    Rig(config=CONFIG, log=MemoryLog(events_max=len(ITEMS))).run(work)
+
+
+def test_nothing_is_waited_for_where_nothing_is_logged() -> None:
+    """A server that keeps no served records remembers none."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        answers = [await rig.engine.recommend(Ask(user_id="ann")) for _ in range(2)]
+        assert ids(answers[0]) == ids(answers[1])
+
+    Rig(config=CONFIG, options=EngineOptions(logs_served=False)).run(work)
+
+
+def test_many_at_once_each_see_their_own() -> None:
+    """Two hundred users, three questions each, in any order: no user is given an item twice."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+
+        async def shop(user: str) -> list[str]:
+            return [
+                item for _ in range(3) for item in ids(await rig.engine.recommend(Ask(user_id=user, deadline_ms=9_000)))
+            ]
+
+        for seen in await asyncio.gather(*(shop(f"u{each}") for each in range(200))):
+            assert len(set(seen)) == len(seen) == 9
+
+    Rig(config=CONFIG).run(work)
