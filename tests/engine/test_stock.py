@@ -14,8 +14,9 @@ CONFIG = replace(
 
 
 def stock(item: str, count: int | None, operation: str = "put") -> dict[str, object]:
-    """Return an item event."""
-    return {"type": "item", "operation": operation, "item_id": item, "attributes": {"stock": count}}
+    """Return an item event; None = it says nothing of a stock."""
+    attributes = {} if count is None else {"stock": count}
+    return {"type": "item", "operation": operation, "item_id": item, "attributes": attributes}
 
 
 def test_a_stock_of_nothing_hides_an_item_at_once() -> None:
