@@ -23,6 +23,7 @@ from midstream.app.running import config_of
 from midstream.cli.app import main
 from midstream.core.errors import Invalid, NotFound
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
+from midstream.training.calibrating import calibrated
 from midstream.training.validation import row_validation_of
 
 
@@ -45,13 +46,17 @@ def test_figures_are_those_of_the_rows_of_a_training(folder: Path) -> None:
     rows = ranker_rows(Past(folder, config), replace(asked, mature_ms=newest - 3 * HOUR_MS)).examples
     earlier, later = rows.split(0.25, 3 * HOUR_MS)
     options = FtrlOptions(alpha=0.2)
-    wanted = row_validation_of(fit_ftrl(earlier, options), later, is_probability=True)
+    model = fit_ftrl(earlier, options)
+    line = calibrated(model, later, is_probability=True)
+    wanted = {**row_validation_of(model, later, is_probability=True), **line.metrics}
     report = judge_rankers(folder / "served.parquet", "ftrl", RankerOptions({"alpha": "0.2"}, share=0.25), folder)
     (ours,) = report.rankers
     assert ours.metrics == wanted
     assert (report.learned, report.between) == (len(earlier.time_ms), len(rows.time_ms) - len(earlier.time_ms) - 9)
     assert report.left_out == {"slates_younger_than_the_outcome_window": 3}
     assert sum(each.count for each in ours.reliability) == len(later)
+    assert str(ours.calibrated) == str(line.bins), "bins without rows are NaN"
+    assert sum(each.count for each in line.bins) == len(later.split(0.5)[1])
     assert ours.options["alpha"] == 0.2
     # Of 37 slates 7 are asked about, and 2 are less than three hours before them.
     assert judge_rankers(folder / "served.parquet", "ftrl", RankerOptions(placement="home"), folder).learned == 28
@@ -69,7 +74,7 @@ def test_two_rankers_are_compared_request_by_request(folder: Path) -> None:
     first, second = (each.metrics["NDCG@10"] for each in report.rankers)
     assert report.ndcg_difference is not None
     assert report.ndcg_difference.mean == pytest.approx((first or 0.0) - (second or 0.0))
-    assert set(report.builtins()["rankers"][0]) == {"kind", "options", "metrics", "reliability"}  # type: ignore[index]
+    assert set(report.builtins()["rankers"][0]) == {"kind", "options", "metrics", "reliability", "calibrated"}  # type: ignore[index]
 
 
 def test_a_replay_is_named_as_one(folder: Path, tmp_path: Path) -> None:
@@ -79,6 +84,7 @@ def test_a_replay_is_named_as_one(folder: Path, tmp_path: Path) -> None:
     assert report.is_replay
     assert report.left_out == {}
     assert report.rankers[0].metrics["sampled.NDCG@10"] is not None
+    assert report.rankers[0].metrics["sampled.blend.NDCG@10"] is not None
 
 
 def test_what_is_no_file_of_examples_says_so(folder: Path, tmp_path: Path) -> None:

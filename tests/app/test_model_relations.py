@@ -156,7 +156,7 @@ CLICKS, TREES = RANKER + 'kind = "ftrl"\n', RANKER + 'kind = "trees"\n'
     "text, line, where, came, right",
     [
         (CLICKS, 'histories = "session"', "histories", "learns from rows", "Leave it out."),
-        (CLICKS, "actions = { view = 1.0 }", "actions", "learns from rows", "Leave it out."),
+        (CLICKS, "actions = { veiw = 1.0 }", "actions.veiw", "is not a configured interaction", "view"),
         (CLICKS, "acts_max = 7", "acts_max", "learns from rows", "Leave it out."),
         (
             CLICKS,
@@ -200,3 +200,7 @@ def test_what_goes_together_is_taken() -> None:
         (TREES, 'debias = "propensity", objective = "binary"'),
     ]:
         assert parse_config(f"{kind}options = {{ {options} }}").models[0].options
+    assert parse_config(CLICKS + "actions = { click = 1.0, purchase = 5.0 }").models[0].actions == {
+        "click": 1.0,
+        "purchase": 5.0,
+    }

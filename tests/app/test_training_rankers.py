@@ -1,5 +1,6 @@
 """Rankers learn from what was served, or from what would have been, and say how they order what came later."""
 
+import math
 import shutil
 from dataclasses import replace
 from itertools import pairwise, permutations
@@ -11,24 +12,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.app.timed import HOUR_MS, timed_shop
+from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
+from midstream.app.models import promote
 from midstream.app.ranker_data import Newest, range_text, seen_of
 from midstream.app.reading import parse_config
-from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups
+from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups, source_columns
 from midstream.app.running import config_of
+from midstream.app.wiring import plans
 from midstream.cli.train import print_trained
-from midstream.core.errors import ConfigInvalid, Invalid
-from midstream.core.types import Candidates
+from midstream.core.errors import ConfigInvalid, Invalid, ModelUnfit
+from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
 from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.lambdamart import LambdaMartOptions
 from midstream.models.model import QUIET
 from midstream.ranking.blend import Blend
+from midstream.ranking.frame import merge, read, take
+from midstream.ranking.pipeline import propose
+from midstream.ranking.sift import sift
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
 
@@ -185,6 +191,73 @@ def test_a_log_without_slates_is_replayed(place: Path) -> None:
         assert sorted(group.place.tolist()) == list(range(len(group.label)))
         kept += 1
     assert kept
+
+
+def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
+    """The columns that a scorer is given in service, bit by bit, behind the features; a model may read them all."""
+    past = Past(place, config_of(place))
+    plan = plans(past.config)["home"]
+    cursor = past.cursor(LogPosition(past.log.begin), everything=True)
+    block = past.block(("price", "views"))
+    seen = 0
+    for group in replay_groups(past, place, block, ReplayWanted("home", candidates_max=500), ReplayCounts()):
+        cursor.to_position(LogPosition(group.log_position))
+        event = group.event
+        query = Query("", "home", event.user_id, None, 500, TimestampMs(event.log_time_ms), group.log_position)
+        moment = cursor.fold.moment(query, Models({}))
+        candidates = merge(propose(plan, moment, lambda: math.inf, []), cursor.fold.vocabulary.item_count)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, []).kept)
+        frame = read(plan.features, moment, candidates, [], plan.declared)
+        names = source_columns(plan)
+        assert frame.names[: len(names)] == names
+        assert group.said.tobytes() == np.ascontiguousarray(frame.values[:, : len(names)]).tobytes()
+        seen += 1
+    assert seen > 20
+    done = fitted(place, "again")
+    assert Registry(place / "data" / "models").manifest("again", done.version).inputs == ("price", "views", *names)
+
+
+def test_models_of_several_actions_are_calibrated_and_answer_as_one_sum(place: Path) -> None:
+    """Each learns what its actions say and keeps what makes probabilities of its scores; a sum of both serves."""
+    two = """
+[[models]]
+name = "{name}"
+kind = "{kind}"
+placement = "home"
+validation = 0.4
+actions = {{ {action} = 1.0 }}
+options = {{ {options} }}
+"""
+    scorers = (
+        'scorers = [{ kind = "objectives", objectives = [{ model = "click" }, { model = "order", value = "price" }] }]'
+    )
+    text = TOML.replace('features = ["price", "views"]', f'features = ["price", "views"]\n{scorers}')
+    text += two.format(name="click", kind="ftrl", action="click", options="")
+    text += two.format(name="order", kind="trees", action="click", options="leaf_rows_min = 5, trees_max = 20")
+    text += two.format(name="purchase", kind="ftrl", action="purchase", options="")
+    (place / "midstream.toml").write_text(text)
+    done = {name: fitted(place, name) for name in ("click", "order", "purchase")}
+    registry = Registry(place / "data" / "models")
+    lines = {name: registry.manifest(name, each.version).calibration for name, each in done.items()}
+    assert lines["purchase"] is None, "nobody bought anything"
+    for name, is_probability in (("click", True), ("order", False)):
+        line, error = lines[name], done[name].metrics["calibrated.ECE"]
+        assert line is not None
+        assert (line.slope > 0, line.is_probability) == (True, is_probability)
+        assert error is not None
+        assert error < 0.3
+        promote(place, config_of(place), name, done[name].version)
+    with timed_shop(place, BEGIN_MS + 99 * HOUR_MS) as timed:
+        answer = timed.shop.recommend(placement="home", user_id="u1", n=6)
+        assert (answer.tier, answer.failures) == ("full", ())
+        record = None
+        while record is None:  # the served event is appended some milliseconds after the answer
+            record = timed.shop.running.engine.served(answer.request_id)
+        assert record.scorer == "objectives"
+        assert set(answer.models) == {"click", "order"}
+    (place / "midstream.toml").write_text(text.replace('{ model = "click" }', '{ model = "purchase" }'))
+    with pytest.raises(ModelUnfit, match="has no calibration"):
+        promote(place, config_of(place), "purchase", done["purchase"].version)
 
 
 def test_without_examples_there_is_nothing_to_learn_from(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from midstream.ranking.arrangement import Cap, Diversity
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.model_scorer import ModelScorer
+from midstream.ranking.objectives import Objectives
 from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.ranking.repeats import Repeat
@@ -56,7 +57,7 @@ AnySource = (
     | AnyItemModelSource
     | Custom
 )
-AnyScorer = ModelScorer | Custom
+AnyScorer = ModelScorer | Objectives | Custom
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
 

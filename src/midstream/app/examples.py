@@ -4,9 +4,9 @@ Two passes over the log go side by side, one for the features and one for the ou
 which they were served, so they are joined as they come, in bounded memory: that of two states.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class ServedQuestion:
     """Folder with room for what does not fit into memory."""
     features: tuple[str, ...] | None = None
     """Names of declared features; None = all."""
+    rewards: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Of each action that is worth anything; none = as ``[feedback]`` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +118,16 @@ def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, noti
     options = AsOfOptions(question.features, in_input_order=True, place=question.place)
     features = answer(past, asked, options, notify)
     schema = _schema_of(features, past)
-    rows = _joined(features, _outcomes(past, question.folder, question.bounds), schema)
+    rows = _joined(features, _outcomes(past, question), schema)
     return ServedExamples(schema, rows, counts, features.as_logged)
 
 
-def _outcomes(past: Past, folder: Path, bounds: ServedRange) -> Iterator[Batch]:
+def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
     """Yield what came of each slate that may be wanted."""
-    config, log = past.config, past.log
+    config, log, bounds = past.config, past.log, question.bounds
     stop = log.end if bounds.stop is None else LogPosition(bounds.stop)
-    rewards = rewards_of(config.feedback.reward, config.events.types)
-    fold = beginning_of(DataFolder(folder / DATA_NAME), config.fold_settings(), log)
+    rewards = question.rewards or rewards_of(config.feedback.reward, config.events.types)
+    fold = beginning_of(DataFolder(question.folder / DATA_NAME), config.fold_settings(), log)
 
     def read() -> Iterator[tuple[LogPosition, EventBatch]]:
         return batches(log.read, log.begin, log.end)

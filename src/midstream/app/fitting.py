@@ -25,7 +25,7 @@ from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
-from midstream.core.types import LogPosition
+from midstream.core.types import Calibration, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.models.artifact import Content, Draft, Window, next_number
@@ -35,6 +35,7 @@ from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
 from midstream.models.model import ItemModel, RowModel, Watch
 from midstream.state.sizes import sizes_max
+from midstream.training.calibrating import calibrated
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
 from midstream.training.registry import Loaded, Registry
 from midstream.training.validation import row_validation_of, validation_of
@@ -170,11 +171,12 @@ def _fit_rows(
     found = _rows_of(fitting, model, asked, watch.part(0.0, READ_SHARE))
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
+    line: Calibration | None = None
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
-        metrics = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
+        metrics, line = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
     fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
@@ -182,7 +184,7 @@ def _fit_rows(
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts, parent)
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
-    draft = msgspec.structs.replace(draft, inputs=tuple(fitted.inputs))
+    draft = msgspec.structs.replace(draft, inputs=tuple(fitted.inputs), calibration=line)
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
 
 
@@ -236,15 +238,21 @@ def _judged(
     parts: tuple[Examples, Examples],
     watch: Watch,
     parent: RowModel | None,
-) -> Mapping[str, float | None]:
-    """Return what a fit on the earlier rows is worth for the later ones; nothing where there are no earlier ones."""
+) -> tuple[Mapping[str, float | None], Calibration | None]:
+    """Return what a fit on the earlier rows is worth for the later ones, and what makes probabilities of its scores.
+
+    Nothing where there are no earlier ones.
+    """
     kind, (earlier, later) = ROW_KINDS[model.kind], parts
     if not len(earlier):
-        return {}
+        return {}, None
     judged = _fit_row(kind, earlier, options, watch, parent)
     watch.step("judging", 1.0)
     is_probability = kind.is_probability(options)
-    return row_validation_of(judged, later, is_probability=is_probability, is_sampled=model.examples == "replay")
+    is_sampled = model.examples == "replay"
+    found = row_validation_of(judged, later, is_probability=is_probability, is_sampled=is_sampled)
+    line = calibrated(judged, later, is_probability=is_probability)
+    return {**found, **line.metrics}, line.calibration
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
@@ -252,15 +260,18 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     part = act_options(fitting.config, model, log)
     (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
     newest_ms = _newest_ms(log)
+    # Of a replay two columns a source more, popular and editorial among them.
+    said = 2 * (len(placement.sources) + 2) if model.examples == "replay" else 0
     return RankerQuestion(
         folder=fitting.folder,
         placement=model.placement,
         features=placement.features,
         bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
-        rows_max=rows_max_of(model, len(placement.features)),
+        rows_max=rows_max_of(model, len(placement.features) + said),
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,
+        actions=model.actions,
         mature_ms=None if newest_ms is None else newest_ms - fitting.config.feedback.window.ms,
     )
 

@@ -25,6 +25,7 @@ from midstream.events.loose_arrow import Batch, pa, pt
 from midstream.models.examples import Examples
 from midstream.models.kinds import ROW_KINDS, RowKind
 from midstream.models.model import QUIET, RowModel
+from midstream.training.calibrating import calibrated
 from midstream.training.validation import ndcg_values, row_validation_of
 
 PAGE = "docs/evaluation.md"
@@ -56,6 +57,8 @@ class JudgedRanker:
     """As in the manifest of a version."""
     reliability: tuple[Bin, ...]
     """Of probabilities; empty where scores only order."""
+    calibrated: tuple[Bin, ...] = ()
+    """Of what a calibration makes of them, which was fitted on the earlier half of what is asked, on the later half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ def _judged(
     bins: tuple[Bin, ...] = ()
     if is_probability:
         bins = reliability(later.label > 0, model.score(later.values), weight=later.weight)
-    return JudgedRanker(name, msgspec.to_builtins(settings), dict(metrics), bins)
+    line = calibrated(model, later, is_probability=is_probability)
+    return JudgedRanker(name, msgspec.to_builtins(settings), {**metrics, **line.metrics}, bins, line.bins)
 
 
 def _difference(models: list[RowModel], later: Examples) -> Difference | None:

@@ -13,7 +13,7 @@ for as many as it stands for, so that sums over the rows estimate those over all
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ import numpy as np
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.examples import ServedQuestion, served_examples
-from midstream.app.replay_examples import Group, ReplayCounts, ReplayWanted, replay_groups
+from midstream.app.replay_examples import PLACE, Group, ReplayCounts, ReplayWanted, replay_groups, source_columns
+from midstream.app.wiring import plans
 from midstream.engine.child import Notify, nobody
 from midstream.events.loose_arrow import Batch
 from midstream.models.examples import Examples
@@ -41,7 +42,7 @@ class RankerQuestion:
     placement: str
     """Whose slates; empty = those of all, of a file."""
     features: tuple[str, ...]
-    """Of the placement, in order: the columns."""
+    """Of the placement, in order: the columns. Those of a replay have what its sources say behind them."""
     bounds: ServedRange
     rows_max: int
     """The newest requests with at most so many rows are kept."""
@@ -52,6 +53,8 @@ class RankerQuestion:
     """Decides which candidates of a replay are drawn."""
     mature_ms: int | None = None
     """Slates that were asked for later may still be acted on, and give no rows; None = all give some."""
+    actions: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Outcomes that are worth something, of a replay the acts that are labels; none = as the configuration says."""
     after_ms: int | None = None
     """Slates that were asked for, and acts that came, up to then have been learned; None = none have."""
 
@@ -86,8 +89,9 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     """
     if question.is_replay:
         counts = ReplayCounts()
-        newest = Newest(question.features, question.rows_max)
-        for part in _replayed(past, question, counts, notify):
+        columns = (*question.features, *_said(past, question))
+        newest = Newest(columns, question.rows_max)
+        for part in _replayed(past, question, columns, counts, notify):
             newest.add(part)
         examples = newest.examples()
         left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
@@ -111,6 +115,8 @@ def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
     begins = np.flatnonzero(np.diff(group, prepend=-1) != 0)
     times = np.asarray(batch.column("time").cast("int64")).astype(np.int64)
     count = len(group)
+    has_place = PLACE in batch.schema.names
+    place = np.asarray(batch.column(PLACE)).astype(np.int32) if has_place else np.full(count, -1, dtype=np.int32)
     return Examples(
         features,
         _columns([np.asarray(batch.column(name), dtype=np.float32) for name in features], count),
@@ -118,7 +124,7 @@ def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
         np.asarray(batch.column("label")).astype(np.float32),
         time_ms=times[begins],
         weight=np.ones(count, dtype=np.float32),
-        position=np.full(count, -1, dtype=np.int32),
+        position=place,
         propensity=np.full(count, np.nan, dtype=np.float32),
     )
 
@@ -220,7 +226,7 @@ def _served(
 ) -> Iterator[Examples]:
     """Yield the rows of the placement's slates; ``found`` is told of them, and removes what is laid on disk."""
     slates, stack = found
-    asked = ServedQuestion(question.folder, question.bounds, question.place, question.features)
+    asked = ServedQuestion(question.folder, question.bounds, question.place, question.features, question.actions)
     for batch in served_examples(past, asked, stack, notify).batches:
         rows = _of_served(batch, question, slates)
         if len(rows):
@@ -262,18 +268,27 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
     )
 
 
-def _replayed(past: Past, question: RankerQuestion, counts: ReplayCounts, notify: Notify) -> Iterator[Examples]:
-    wanted = ReplayWanted(question.placement, range_text(question.bounds), seed=question.seed)
+def _said(past: Past, question: RankerQuestion) -> tuple[str, ...]:
+    """Return the columns of the placement's sources, which a replay asks; none of a placement that is not there."""
+    plan = plans(past.config, question.folder).get(question.placement)
+    return () if plan is None else source_columns(plan)
+
+
+def _replayed(
+    past: Past, question: RankerQuestion, columns: tuple[str, ...], counts: ReplayCounts, notify: Notify
+) -> Iterator[Examples]:
+    labels = tuple(question.actions)
+    wanted = ReplayWanted(question.placement, range_text(question.bounds), labels, seed=question.seed)
     block = past.block(question.features)
     for group in replay_groups(past, question.folder, block, wanted, counts, notify):
-        yield _of_group(group, question.features)
+        yield _of_group(group, columns)
 
 
 def _of_group(group: Group, features: tuple[str, ...]) -> Examples:
     count = len(group.label)
     return Examples(
         features,
-        group.values,
+        np.hstack((group.values, group.said)),
         np.array([0, count], dtype=np.int64),
         group.label.astype(np.float32),
         time_ms=np.array([group.event.log_time_ms], dtype=np.int64),

@@ -7,6 +7,7 @@ from keyword import iskeyword
 from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.model_relations import model_faults, model_source_faults
+from midstream.app.scorer_relations import scorer_faults
 from midstream.app.served_relations import served_faults
 from midstream.app.slate_relations import slate_faults
 from midstream.core.durations import Duration, parse_duration_ms
@@ -53,8 +54,6 @@ SOURCES_MAX = 8
 """Of a placement: each adds about 30 µs, and a bit to the record of each item."""
 FILTERS_MAX = 8
 """Of one's own in a placement. ``ranking.served.FAILURES_MAX`` counts on it, on ``SOURCES_MAX`` and ``SCORERS_MAX``."""
-SCORERS_MAX = 8
-"""Of a placement: each that fails takes its time from the deadline."""
 SLATE_SIZE_MAX = 100
 """Items of one answer; a served record of 20 takes up to 1.5 kB."""
 CANDIDATES_LEAST = SLATE_SIZE_MAX
@@ -262,7 +261,7 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _repeated(placement, where)
         yield from _eligibility(config, placement, where)
         yield from _read(config, placement, where)
-        yield from _scorers(placement, where)
+        yield from scorer_faults(config, placement, where)
         yield from slate_faults(config, placement, where)
 
 
@@ -281,21 +280,6 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     if placement.log_features > 0 and not placement.features:
         came = f"{placement.log_features} came, and the placement reads no features."
         yield Fault(f"{where}.log_features", came, 'features = ["..."] beside it, or 0.', FEATURES)
-
-
-def _scorers(placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the models that a placement asks; whether they fit is looked at when they are loaded."""
-    if len(placement.scorers) > SCORERS_MAX:
-        yield Fault(f"{where}.scorers", f"{len(placement.scorers)} came.", f"At most {SCORERS_MAX}.", MODELS)
-    names: set[str] = set()
-    for number, scorer in enumerate(placement.scorers):
-        place = f"{where}.scorers[{number}].name"
-        if isinstance(scorer, Custom):
-            continue
-        yield from name_faults(place, scorer.name)
-        if scorer.name in names:
-            yield Fault(place, f'"{scorer.name}" is there already.', "Each model once.", MODELS)
-        names.add(scorer.name)
 
 
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:

@@ -39,6 +39,8 @@ from midstream.ranking.sift import sift
 from midstream.state.event_ids import Admission, EventIds, fingerprints
 
 PAGE = "docs/feedback.md"
+PLACE = "blend.place"
+"""Column of the place in the order of the blend; no feature has a dot in its name."""
 ROWS = 65_536
 """Of a batch that is written, or one group more."""
 
@@ -89,6 +91,9 @@ class Group:
     weight: Score
     """1 for the label and where all candidates are kept; of drawn ones for how many each stands."""
     values: Score
+    """Of the features, (n, features)."""
+    said: Score
+    """What sources say, in the order of ``source_columns``, NaN = nothing."""
     place: Index
     """In the order of the sources' blend, which answers without a model, 0 = first; among these candidates."""
 
@@ -109,7 +114,7 @@ def write_replay_examples(
     counts = ReplayCounts()
     block = past.block()
     groups = replay_groups(past, folder, block, wanted, counts, notify)
-    schema = _schema_of(block)
+    schema = _schema_of(block, source_columns(plans(past.config, folder)[wanted.placement]))
     gathered = Gathered(block.names)
     counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
     gathered.statistics().write(statistics_path(out))
@@ -202,7 +207,27 @@ def _groups(
         stands_for = (len(keep) - 1) / max(1, len(label) - 1)
         weight = np.where(label > 0, 1.0, stands_for).astype(np.float32)
         values = read_or_stop(block, moment, candidates, plan.declared)
-        yield Group(event, position, list(ids), label, weight, values, _places(plan, candidates))
+        place, said = _places(plan, candidates), said_by(plan, candidates)
+        yield Group(event, position, list(ids), label, weight, values, said, place)
+
+
+def source_columns(plan: Plan) -> tuple[str, ...]:
+    """Return the columns that sources give a scorer: ``score.<source>`` of all, then ``rank.<source>``."""
+    names = [source.name for source in (*plan.sources, *plan.floor)]
+    return (*(f"score.{name}" for name in names), *(f"rank.{name}" for name in names))
+
+
+def said_by(plan: Plan, candidates: Candidates) -> Score:
+    """Return those columns, (n, columns), NaN where a source did not propose an item, or did not answer."""
+    names = [source.name for source in (*plan.sources, *plan.floor)]
+    found = np.full((len(candidates), 2 * len(names)), np.nan, dtype=np.float32)
+    for at, name in enumerate(names):
+        if name in candidates.source_names:
+            column = candidates.source_names.index(name)
+            rank = candidates.source_rank[:, column]
+            found[:, at] = candidates.source_score[:, column]
+            found[:, len(names) + at] = np.where(rank < 0, np.nan, rank)
+    return found
 
 
 def _places(plan: Plan, candidates: Candidates) -> Index:
@@ -241,7 +266,7 @@ def _drawn(
     return keep
 
 
-def _schema_of(block: DeclaredFeatures) -> Schema:
+def _schema_of(block: DeclaredFeatures, said: tuple[str, ...]) -> Schema:
     own = [
         ("group", pa.int64()),
         ("log_position", pa.int64()),
@@ -251,8 +276,9 @@ def _schema_of(block: DeclaredFeatures) -> Schema:
         ("action", pa.string()),
         ("item_id", pa.string()),
         ("label", pa.int32()),
+        (PLACE, pa.int32()),
     ]
-    return pa.schema([*own, *((name, pa.float32()) for name in block.names)])
+    return pa.schema([*own, *((name, pa.float32()) for name in (*block.names, *said))])
 
 
 def _tables(groups: Iterator[Group], schema: Schema) -> Iterator[Batch]:
@@ -272,7 +298,7 @@ def _tables(groups: Iterator[Group], schema: Schema) -> Iterator[Batch]:
 def _table(groups: list[Group], first: int, schema: Schema) -> Batch:
     counts = [len(each.item_ids) for each in groups]
     number = pa.array(np.repeat(np.arange(len(groups)), counts))
-    values = np.ascontiguousarray(np.concatenate([each.values for each in groups]).T)
+    values = np.ascontiguousarray(np.concatenate([np.hstack((each.values, each.said)) for each in groups]).T)
     events = [each.event for each in groups]
     columns = [
         pa.array(np.repeat(np.arange(first, first + len(groups)), counts)),
@@ -283,6 +309,7 @@ def _table(groups: list[Group], first: int, schema: Schema) -> Batch:
         pa.array([each.action for each in events], pa.string()).take(number),
         pa.array([item for each in groups for item in each.item_ids], pa.string()),
         pa.array(np.concatenate([each.label for each in groups])),
+        pa.array(np.concatenate([each.place for each in groups])),
         *(pa.array(column) for column in values),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

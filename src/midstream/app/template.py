@@ -165,8 +165,8 @@ item with available = false is not served.""",
             "log_features": "Share of requests whose features are kept with what was served, such as 0.01.",
             "editorial": "Items that the shop puts forward, the most wanted first.",
             "candidates_max": "Of what the filters left, the best so many by the blend are scored; 100 to 500.",
-            "scorers": 'What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], and\n'
-            "scorers of one's own; behind them always the blend of the sources (docs/models.md).",
+            "scorers": 'What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], sums\n'
+            "of several and scorers of one's own; behind them always the blend of the sources (docs/models.md).",
             "selector": "What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)\n"
             "or custom.",
             "caps": 'At most so many items of one value in a slate: [{ attribute = "category", max = 3 }].',

@@ -27,6 +27,7 @@ from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.given import RESERVED
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.model_scorer import ModelScorer
+from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.served_lately import NAMES, ServedLately, served_rules
@@ -115,7 +116,7 @@ def plan(
         arrangement=Arrangement(placement.caps, placement.diversity) if placement.caps or placement.diversity else None,
         model_names=_model_names(reading, where),
         shared=frozenset(each.name for each in (*sources, *floor) if type(each) in get_args(AnySource)),
-        instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer)))),
+        instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer | Objectives)))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
         candidates_max=placement.candidates_max,
@@ -214,5 +215,5 @@ def _require_names(made: Plan, where: str) -> None:
 
 def _require_inputs(made: Plan, where: str) -> None:
     """Refuse a loaded model that reads what the placement does not have: it would never answer."""
-    if faults := unfit(made, made.models, lambda number: f"{where}.scorers[{number}].name"):
+    if faults := unfit(made, made.models, lambda number: f"{where}.scorers[{number}]"):
         raise ConfigInvalid(faults)

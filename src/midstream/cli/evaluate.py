@@ -180,13 +180,14 @@ def print_rankers(report: "RankerReport") -> None:
     title = f"{report.data}: {report.learned} requests learned, {report.between} between"
     out.print(table_of(("figure", *names), rows, title))
     for each in report.rankers:
-        bins = [
-            (f"{part.low:g} to {part.high:g}", str(part.count), f"{part.predicted:.4f}", f"{part.observed:.4f}")
-            for part in each.reliability
-            if part.count
-        ]
-        if bins:
-            out.print(table_of((f"{each.kind}: probability", "rows", "predicted", "observed"), bins))
+        for title, parts in ((f"{each.kind}: probability", each.reliability), ("calibrated", each.calibrated)):
+            bins = [
+                (f"{part.low:g} to {part.high:g}", str(part.count), f"{part.predicted:.4f}", f"{part.observed:.4f}")
+                for part in parts
+                if part.count
+            ]
+            if bins:
+                out.print(table_of((title, "rows", "predicted", "observed"), bins))
     if report.ndcg_difference is not None:
         say(f"NDCG, {names[0]} less {names[1]}: {report.ndcg_difference}")
     for why, count in report.left_out.items():

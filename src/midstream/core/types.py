@@ -107,12 +107,25 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What turns a model's scores into probabilities: a straight line in log-odds."""
+
+    slope: float
+    """0 or more, so no order changes."""
+    offset: float
+    is_probability: bool
+    """Whether the line is over the log-odds of the score, which is a probability already, or over the score."""
+
+
+@dataclass(frozen=True, slots=True)
 class Models:
     """The loaded artifacts of one plan. Immutable: a request sees one version of each."""
 
     by_name: Mapping[str, object]
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each, by name, such as ``0007-3fa9c2d41b22``."""
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict[str, Calibration])
+    """What makes probabilities of its scores, by name; of those that have one."""
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the artifact ``name``, or raise ``ModelUnavailable``."""
@@ -126,6 +139,7 @@ class Models:
         return Models(
             {name: each for name, each in self.by_name.items() if name in names},
             {name: each for name, each in self.versions.items() if name in names},
+            {name: each for name, each in self.calibrations.items() if name in names},
         )
 
 

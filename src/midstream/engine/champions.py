@@ -183,7 +183,7 @@ class Champions:
 
     def _require_read(self, loaded: Loaded) -> None:
         """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
-        models = Models({loaded.name: loaded.model})
+        models = _models({loaded.name: loaded})
         faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
         if faults:
             raise ModelUnfit(tuple(faults))
@@ -263,13 +263,15 @@ class Champions:
 
 def _models(loaded: Mapping[str, Loaded]) -> Models:
     return Models(
-        {name: each.model for name, each in loaded.items()}, {name: each.version for name, each in loaded.items()}
+        {name: each.model for name, each in loaded.items()},
+        {name: each.version for name, each in loaded.items()},
+        {name: line for name, each in loaded.items() if (line := each.manifest.calibration) is not None},
     )
 
 
 def _place_of(plan: Plan) -> Callable[[int], str]:
-    """Return what points at the name of a scorer of a plan, by its place in the ladder."""
-    return lambda number: f"$.placements.{plan.name}.scorers[{number}].name"
+    """Return what points at a scorer of a plan, by its place in the ladder."""
+    return lambda number: f"$.placements.{plan.name}.scorers[{number}]"
 
 
 def _require_alias(alias: str) -> None:

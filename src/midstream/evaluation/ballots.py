@@ -42,21 +42,7 @@ class Ballots:
 
         Equal sums stand in the order of the candidates, as ``TopK`` leaves them. Cost: about 10 ns a row and source.
         """
-        score = blend.sum_of(self.names, self.rank.T)
-        found = np.full(len(self), -1, dtype=np.int32)
-        asked = np.flatnonzero(self.wanted >= 0)
-        if not len(asked):
-            return found
-        question = np.repeat(np.arange(len(self)), np.diff(self.start))
-        row = np.full(len(self), -1, dtype=np.int64)
-        row[asked] = self.wanted[asked]
-        right = np.full(len(self), np.inf, dtype=np.float32)
-        right[asked] = score[self.wanted[asked]]
-        before = score > right[question]
-        before |= (score == right[question]) & (np.arange(len(score)) < row[question])
-        counts = np.bincount(question[before], minlength=len(self))
-        found[asked] = counts[asked]
-        return found
+        return places_of(blend.sum_of(self.names, self.rank.T), self.start, self.wanted)
 
     def places_in(self, name: str) -> Ranks:
         """Return the place of each right item in one source's own list, from 0; -1 = it did not propose it."""
@@ -68,6 +54,32 @@ class Ballots:
         # Counted, because the last act's item was taken out of the lists and left a gap.
         counts = np.bincount(question[rank < right[question]], minlength=len(self))
         return np.where(np.isnan(right), -1, counts).astype(np.int32)
+
+
+def places_of(score: Score, start: Offsets, wanted: Offsets) -> Ranks:
+    """Return the place of each right item in the order of some scores, from 0; -1 = not among the candidates.
+
+    Equal scores stand in the order of the candidates, as ``TopK`` leaves them.
+
+    Args:
+        score: Of the candidates of all questions, end to end, (rows,); no NaN.
+        start: First row of each question, and behind them the number of rows, (n + 1,).
+        wanted: Row of the right item, -1 = it is none of the candidates, (n,).
+    """
+    found = np.full(len(wanted), -1, dtype=np.int32)
+    asked = np.flatnonzero(wanted >= 0)
+    if not len(asked):
+        return found
+    question = np.repeat(np.arange(len(wanted)), np.diff(start))
+    row = np.full(len(wanted), -1, dtype=np.int64)
+    row[asked] = wanted[asked]
+    right = np.full(len(wanted), np.inf, dtype=np.float32)
+    right[asked] = score[wanted[asked]]
+    before = score > right[question]
+    before |= (score == right[question]) & (np.arange(len(score)) < row[question])
+    counts = np.bincount(question[before], minlength=len(wanted))
+    found[asked] = counts[asked]
+    return found
 
 
 @dataclass(slots=True, eq=False)

@@ -69,6 +69,8 @@ class ReplayOptions:
     """The item of the last act may be recommended again."""
     rows_max: int | None = None
     """Only so many rows, from the beginning."""
+    first: int = 0
+    """Log position of the first row: what lies before it, such as a catalogue, is in the state already."""
     asked_from: int = 0
     """Number of the first row that may be guessed, from 0; those before it are only learned, as when settings were
     chosen on them."""
@@ -178,7 +180,7 @@ async def replay_ranks(
         # Rows that nobody is asked about are folded together: however the rows are cut, the state is the same.
         until = row if options.learned_at is None else max((at for at in options.learned_at if at <= row), default=0)
         if until > folded:
-            fold.apply(LogPosition(folded), events(rows.take(slice(folded, until)), folded))
+            fold.apply(LogPosition(options.first + folded), events(rows.take(slice(folded, until)), folded))
             folded = until
         query = _query(rows, row, _since(before, row, folded, fold.settings.limits.session_items_max), options)
         moment = fold.moment(query, _NO_MODELS)
@@ -193,7 +195,7 @@ async def replay_ranks(
         if options.advance is not None and row - told >= _ADVANCE_ROWS:
             options.advance(row - told)
             told = row
-    fold.apply(LogPosition(folded), events(rows.take(slice(folded, len(rows))), folded))
+    fold.apply(LogPosition(options.first + folded), events(rows.take(slice(folded, len(rows))), folded))
     if options.advance is not None:
         options.advance(len(rows) - told)
     return ranks

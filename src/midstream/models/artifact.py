@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
+from midstream.core.types import Calibration
 from midstream.models.model import Arrays
 
 SCHEMA_VERSION = 1
@@ -108,6 +109,8 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """When, by the clock of who made it."""
     metrics: dict[str, float | None] = {}
     """What it was judged by, on data that it was not fitted on; None = could not be computed."""
+    calibration: Calibration | None = None
+    """Of a row model, fitted on rows that it was judged by; None = it has none."""
 
 
 class ArtifactFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,13 +4,14 @@ A ranker that reads a column which its placement does not have would fail at eve
 plan is made and where a version is promoted or found at a start, with the same words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.types import Models
 from midstream.models.model import is_row_model
 from midstream.ranking.model_scorer import ModelScorer, missing_inputs
+from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import Plan
 
 PAGE = "docs/models.md"
@@ -24,21 +25,35 @@ def unfit(plan: Plan, models: Models, where: Callable[[int], str]) -> tuple[Faul
     Args:
         plan: Whose scorers name models.
         models: By name; those that no scorer of the plan names are passed over.
-        where: Returns a pointer to the name of a scorer, by its place in the ladder.
+        where: Returns a pointer to a scorer, by its place in the ladder.
     """
     sources = tuple(each.name for each in (*plan.sources, *plan.floor, plan.fill))
     features = tuple(name for block in plan.features for name in block.names)
     faults: list[Fault] = []
-    for number, scorer in enumerate(plan.scorers):
-        if not isinstance(scorer, ModelScorer) or scorer.name not in models.by_name:
+    for named, place, is_summed in _asked(plan, where):
+        if named not in models.by_name:
             continue
-        model = models.by_name[scorer.name]
+        model = models.by_name[named]
         if not is_row_model(model):
-            came = f'"{scorer.name}" is loaded and turns no rows of features into scores.'
-            faults.append(Fault(where(number), came, "A ranker: trees, ftrl and the like.", PAGE))
+            came = f'"{named}" is loaded and turns no rows of features into scores.'
+            faults.append(Fault(place, came, "A ranker: trees, ftrl and the like.", PAGE))
             continue
         for name in missing_inputs(model, sources, features):
-            came = f'"{scorer.name}" reads "{name}", which this placement does not have.{nearest(name, features)}'
+            came = f'"{named}" reads "{name}", which this placement does not have.{nearest(name, features)}'
             right = f"The feature in features = [...] of the placement, or the source. It has: {', '.join(features)}"
-            faults.append(Fault(where(number), came, right if features else f"{right}none", PAGE))
+            faults.append(Fault(place, came, right if features else f"{right}none", PAGE))
+        if is_summed and named not in models.calibrations:
+            came = f'"{named}" has no calibration, so its numbers are no probabilities that could be added up.'
+            right = "A version that was trained with validation above 0, on rows of which some were acted on."
+            faults.append(Fault(place, came, right, PAGE))
     return tuple(faults)
+
+
+def _asked(plan: Plan, where: Callable[[int], str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield each model that the scorers of a plan ask, what points at its name, and whether it is part of a sum."""
+    for number, scorer in enumerate(plan.scorers):
+        if isinstance(scorer, ModelScorer):
+            yield scorer.name, f"{where(number)}.name", False
+        elif isinstance(scorer, Objectives):
+            for place, each in enumerate(scorer.objectives):
+                yield each.model, f"{where(number)}.objectives[{place}].model", True

@@ -31,6 +31,7 @@ from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
 from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
+from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import SELECTOR, Closed, Plan
 from midstream.ranking.sampling import LOGGED, is_sampled
 from midstream.ranking.sift import sift
@@ -299,12 +300,12 @@ async def climb(
 ) -> tuple[str, Score]:
     """Return the name and the scores of the first scorer that answers in time.
 
-    A scorer that can give no candidate a number has failed; the last one is asked whatever the time. One whose model
-    has no version in service is passed over, which is no failure: the shop is new, and the next one answers in full.
+    A scorer that can give no candidate a number has failed; the last one is asked whatever the time. One of whose
+    models none is in service is passed over, which is no failure: the shop is new, and the next one answers in full.
     """
     last = plan.scorers[-1]
     for scorer in plan.scorers:
-        if isinstance(scorer, ModelScorer) and scorer.name not in plan.models.by_name:
+        if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
             continue
         if scorer is not last and remaining_s() <= 0:
             failures.append(Failure(scorer.name, LATE))
