@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from midstream.cli import evaluate_shops
 from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, err, out, print_json, progress, say, table_of
 from midstream.cli.import_file import Map
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(help="Measure accuracy on data sets.")
+app.add_typer(evaluate_shops.app)
 Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
 Settings = Annotated[Path | None, typer.Option(help="What was chosen on the validation part; made if not there.")]
 TimeFormat = Annotated[str, typer.Option(help="ms, s or iso.")]

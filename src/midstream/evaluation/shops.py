@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.core.errors import NotFound
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.evaluation.datasets import eshop, online_retail
@@ -100,15 +99,3 @@ SHOPS: Mapping[str, Callable[[Path], ShopData]] = {
     "eshop-clothing-2008": eshop_with_catalogue,
     "online-retail": online_retail_with_catalogue,
 }
-
-
-def shop_named(name: str, folder: Path) -> ShopData:
-    """Return a known set with its catalogue.
-
-    Raises:
-        NotFound: There is none of that name, or its file is not there.
-    """
-    if name not in SHOPS:
-        message = f"{name!r} has no catalogue here; sets that have one: {', '.join(SHOPS)}"
-        raise NotFound(message)
-    return SHOPS[name](folder)
