@@ -9,15 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs
-from midstream.ranking.arrangement import Arrangement, Cap, Diversity, Likes
+from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.plackett_luce import PlackettLuce
+from midstream.ranking.rule_cap import Cap
+from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rules import Facts
 from midstream.ranking.thompson import Thompson
 from midstream.ranking.top_k import TopK
 
 DRAWS = 4_000
 FRAME = FeatureFrame(("clicks", "seen"), np.array([[1, 30], [40, 900], [5, 10], [3, 25], [9, 100]], dtype=np.float32))
 SCORE = np.array([0.9, 0.8, 0.5, 0.45, 0.1], dtype=np.float32)
+ROWS = np.arange(5, dtype=np.int32)
 SELECTORS = [
     TopK(),
     PlackettLuce(temperature=0.7),
@@ -56,7 +60,7 @@ def cases(draw):
         (Cap(attribute="a", max=draw(st.integers(1, 4))),),
         None if by == "nothing" else Diversity(attribute="b", weight=draw(st.sampled_from([0.1, 0.7, 1.0]))),
     )
-    likes = Likes((codes,), {"nothing": None, "codes": codes, "vectors": vectors}[by])
+    likes = Facts(np.arange(count, dtype=np.int32), (codes,), {"nothing": None, "codes": codes, "vectors": vectors}[by])
     frame = FeatureFrame(("clicks", "seen"), dice.choice([np.nan, 0, 4, 60], (count, 2)).astype(np.float32))
     return rules, likes, frame, score
 
@@ -110,7 +114,7 @@ def test_top_k_is_that_of_a_plain_twin(case, size):
     assert chosen == slate
 
 
-def cost(rules: Arrangement, likes: Likes, row: int, slate: list[int]) -> float:
+def cost(rules: Arrangement, likes: Facts, row: int, slate: list[int]) -> float:
     """What likeness takes from a row, in plain Python."""
     if rules.diversity is None or likes.values is None or not slate:
         return 0.0
@@ -127,7 +131,7 @@ def test_a_propensity_is_the_share_of_requests(selector):
     """Given the places before it and the rules, an item stands at a place as often as its propensity says."""
     diversity = None if isinstance(selector, Thompson) else Diversity(attribute="b", weight=0.5)
     rules = Arrangement((Cap(attribute="a", max=1),), diversity)
-    likes = Likes((codes_of(0, 0, 1, 2, -1),), None if diversity is None else codes_of(0, 1, 1, 1, 0))
+    likes = Facts(ROWS, (codes_of(0, 0, 1, 2, -1),), None if diversity is None else codes_of(0, 1, 1, 1, 0))
     seen: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     said: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
     for seed in range(DRAWS):
@@ -148,7 +152,7 @@ def test_a_propensity_is_the_share_of_requests(selector):
 @pytest.mark.parametrize("selector", SELECTORS, ids=repr)
 def test_without_rules_the_probabilities_are_those_of_the_selector(selector):
     """The first place has the same probabilities as the selector alone gives them, to rounding."""
-    likes, free = Likes((), None), Arrangement((), None)
+    likes, free = Facts(ROWS), Arrangement()
     alone, ruled = {}, {}
     for seed in range(2_000):
         one = selector.select(asked(1, seed), FRAME, SCORE)

@@ -15,7 +15,7 @@ from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
-from midstream.ranking.arrangement import Arrangement, Cap
+from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
@@ -25,6 +25,7 @@ from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.repeats import Repeats
+from midstream.ranking.rule_cap import Cap
 from midstream.ranking.score_parts import frame_of, score_parts
 from midstream.ranking.top_k import TopK
 from midstream.ranking.why_not import asked_of, conjuncts, why

@@ -26,7 +26,7 @@ from midstream.core.types import (
 )
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
-from midstream.ranking.arrangement import ARRANGEMENT, Arrangement, Cap
+from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
@@ -34,6 +34,7 @@ from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.rerun import rerun
+from midstream.ranking.rule_cap import Cap
 from midstream.ranking.served import decode_served, encode_served
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue

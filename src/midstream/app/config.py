@@ -14,7 +14,6 @@ from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.external import Table
 from midstream.features.kinds import AnyFeature, cells_of
-from midstream.ranking.arrangement import Cap, Diversity
 from midstream.ranking.blend import RANK_OFFSET
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.model_scorer import ModelScorer
@@ -22,6 +21,9 @@ from midstream.ranking.objectives import Objectives
 from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.ranking.repeats import Repeat
+from midstream.ranking.rule_cap import Cap
+from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rules import AnyRule
 from midstream.ranking.thompson import Thompson
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
@@ -182,6 +184,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     selector: AnySelector = TopK()
     caps: tuple[Cap, ...] = ()
     diversity: Diversity | None = None
+    rules: tuple[AnyRule, ...] = ()
     slate_size: int = 20
     slate_size_max: int = 100
     deadline: Duration = Duration("50ms")

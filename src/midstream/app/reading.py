@@ -51,12 +51,20 @@ _PAGES = {
     "log_features": "features",
     "scorers": "models",
     "selector": "selectors",
-    "caps": "selectors",
-    "diversity": "selectors",
+    "caps": "rules",
+    "diversity": "rules",
+    "rules": "rules",
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60
-_NOUNS = {"features": "feature", "sources": "source", "filters": "filter", "scorers": "scorer", "selector": "selector"}
+_NOUNS = {
+    "features": "feature",
+    "sources": "source",
+    "filters": "filter",
+    "scorers": "scorer",
+    "selector": "selector",
+    "rules": "rule",
+}
 
 
 def read_config(path: Path) -> Config:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from midstream.app.bounds import listed
 from midstream.app.config import Config, Custom, Placement
+from midstream.app.rule_relations import PAGE as RULES
+from midstream.app.rule_relations import rule_faults
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds import columns_of
@@ -17,16 +19,16 @@ _CAPPED = ("category", "tags")
 
 
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the selector of a placement, its caps and its diversity."""
+    """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
     yield from _selector(config, placement, f"{where}.selector")
     if len(placement.caps) > CAPS_MAX:
-        yield Fault(f"{where}.caps", f"{len(placement.caps)} came.", f"At most {CAPS_MAX}.", PAGE)
+        yield Fault(f"{where}.caps", f"{len(placement.caps)} came.", f"At most {CAPS_MAX}.", RULES)
     names = [cap.attribute for cap in placement.caps]
     for number, name in enumerate(names):
         place = f"{where}.caps[{number}].attribute"
         yield from _attribute(config, name, place, is_vector_right=False)
         if name in names[:number]:
-            yield Fault(place, f'"{name}" is there already.', "Each attribute once.", PAGE)
+            yield Fault(place, f'"{name}" is there already.', "Each attribute once.", RULES)
     if placement.diversity is not None:
         yield from _attribute(
             config, placement.diversity.attribute, f"{where}.diversity.attribute", is_vector_right=True
@@ -34,10 +36,11 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
     rule = "caps" if placement.caps else "diversity" if placement.diversity is not None else ""
     if rule and isinstance(placement.selector, Custom):
         came = f"{rule} came beside a selector of your own, which cannot say how probable what is left is."
-        yield Fault(f"{where}.{rule}", came, "top_k, plackett_luce, epsilon_greedy or thompson, or without it.", PAGE)
+        yield Fault(f"{where}.{rule}", came, "top_k, plackett_luce, epsilon_greedy or thompson, or without it.", RULES)
     if placement.diversity is not None and isinstance(placement.selector, Thompson):
         came = "It came beside thompson, which goes by rates alone."
-        yield Fault(f"{where}.diversity", came, "Another selector, or caps.", PAGE)
+        yield Fault(f"{where}.diversity", came, "Another selector, or caps.", RULES)
+    yield from rule_faults(config, placement, where)
 
 
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -68,4 +71,4 @@ def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) 
         came = f'"{name}" is {f"of kind {kinds[name]}" if name in kinds else "not an attribute"}.{nearest(name, right)}'
         told = "a category, tags or a vector" if is_vector_right else "a category or tags"
         may = f"One that is {told}: {listed(right)}" if right else f"One of [items.attributes] that is {told}; none is."
-        yield Fault(place, came, may, PAGE)
+        yield Fault(place, came, may, RULES)

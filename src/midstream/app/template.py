@@ -172,6 +172,8 @@ item with available = false is not served.""",
             "caps": 'At most so many items of one value in a slate: [{ attribute = "category", max = 3 }].',
             "diversity": "Likeness to the items above counts against a score, such as:\n"
             'diversity = { attribute = "category", weight = 0.3 }',
+            "rules": "Pins, boosts, promotions and positions for new items, each with its time (docs/rules.md):\n"
+            'rules = [{ kind = "boost", name = "sale", where = "item.on_sale", factor = 2.0 }]',
             "slate_size": "Items of an answer when the request does not say.",
             "slate_size_max": "The most that a request may ask for.",
             "deadline": "Time for an answer; parts that would be late are left out and named.",

@@ -1,8 +1,8 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -14,6 +14,7 @@ from midstream.app.tables import read_tables
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
+from midstream.events.wire import AttributeKind
 from midstream.features.declarations import Declarations
 from midstream.features.expression import Rule
 from midstream.features.filter_text import parse
@@ -30,6 +31,10 @@ from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
 from midstream.ranking.repeats import Repeats
+from midstream.ranking.rule_boost import Boost
+from midstream.ranking.rule_in_force import Ruling, Stated, span_ms
+from midstream.ranking.rule_pin import Pin, Pins
+from midstream.ranking.rule_promote import Promote
 from midstream.ranking.served_lately import NAMES, ServedLately, served_rules
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
@@ -41,6 +46,7 @@ from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
 HERE = Path()
+S = TypeVar("S", bound=Stated)
 
 
 def fold(config: Config) -> Fold:
@@ -96,7 +102,13 @@ def plan(
     declared = declared or declarations(config, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(config, placement, where, folder)
-    blend = Blend(weights=placement.weights, rank_offset=placement.rank_offset)
+    rules = tuple(_ruling(config, rule, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules))
+    pins = tuple(
+        _ruling(config, rule, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
+    )
+    # A pin says where an item stands, and nothing of how good it is.
+    weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
+    blend = Blend(weights=weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
     selector = load(placement.selector, "selector", f"{where}.selector", folder)
     filters = _filters(config, placement, settings, where, folder)
@@ -113,7 +125,10 @@ def plan(
         scorers=(*scorers, blend),
         selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
         models=models,
-        arrangement=Arrangement(placement.caps, placement.diversity) if placement.caps or placement.diversity else None,
+        arrangement=Arrangement(placement.caps, placement.diversity, rules)
+        if placement.caps or placement.diversity or rules
+        else None,
+        pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
         shared=frozenset(each.name for each in (*sources, *floor) if type(each) in get_args(AnySource)),
         instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer | Objectives)))),
@@ -195,12 +210,32 @@ def _filters(
     if served := served_rules(placement.exclude):
         found.append(ServedLately(rules=served))
     if placement.filter is not None:
-        rule = parse(placement.filter, attributes, f"{where}.filter")
-        if not isinstance(rule, Rule):
-            raise ConfigInvalid(rule)
-        found.append(ExpressionFilter(rule))
+        found.append(ExpressionFilter(_condition(placement.filter, attributes, f"{where}.filter")))
     found.extend(load(each, "filter", f"{where}.filters[{n}]", folder) for n, each in enumerate(placement.filters))
     return (*found, RequestFilter(tuple(attributes.items())))
+
+
+def _ruling(config: Config, rule: S, where: str) -> Ruling[S]:
+    """Return a rule of the slate, its times and conditions read."""
+    about = rule.where if isinstance(rule, Boost | Promote) else None
+    return Ruling(
+        rule,
+        *span_ms(rule),
+        when=None if rule.when is None else _condition(rule.when, {}, f"{where}.when"),
+        where=None if about is None else _condition(about, config.items.attributes, f"{where}.where"),
+    )
+
+
+def _condition(text: str, attributes: Mapping[str, AttributeKind], where: str) -> Rule:
+    """Return what a condition means.
+
+    Raises:
+        ConfigInvalid: It cannot be read.
+    """
+    found = parse(text, attributes, where)
+    if not isinstance(found, Rule):
+        raise ConfigInvalid(found)
+    return found
 
 
 def _require_names(made: Plan, where: str) -> None:

@@ -218,12 +218,28 @@ class FeatureFrame:
         return score
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one rule of the slate did to one item, or could not do at one position."""
+
+    rule: str
+    """Name of the rule; ``caps.<attribute>`` and ``diversity`` are those of the settings."""
+    item_index: int
+    """-1 = no item: it is about a position, or about an item that nobody knows."""
+    position: int
+    """Where the item stands, or what could not be should have been; -1 = not in the slate."""
+    what: str
+    """One word of ``ranking.traces.WORDS``."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
     """The slate as rows of the candidates, best first, each with its propensity in (0, 1]."""
 
     chosen: NDArray[np.intp]
     propensity: Score
+    traces: tuple[Trace, ...] = ()
+    """What the rules of the slate did; a selector by itself has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +286,8 @@ class Served:
     took_s: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds of the thread that each part took, by name, of those that were asked and had time; no part of the answer.
     Of a part that waits the longest that it held the thread without giving way. NaN in a rerun."""
+    traces: tuple[Trace, ...] = ()
+    """What the rules of the slate moved, dropped or could not do, in the order of the rules."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -20,6 +20,7 @@ from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.pipeline import recommend
+from midstream.ranking.traces import PackedTraces, pack_traces
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -61,7 +62,7 @@ class Answering:
         engine.guards.note(plan, served)
         position = engine.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
-        self._append_served(served, [item.id for item in answer.items])
+        self._append_served(served, [item.id for item in answer.items], pack_traces(served, fold.vocabulary))
         note(served, plan.name, engine.metrics, engine.feature_values)
         return answer
 
@@ -76,7 +77,7 @@ class Answering:
         plan = engine.plan(ask.placement)
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, engine.log.generation, engine.log.end)
-        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock())):
+        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
             raise RequestInvalid(faults)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
@@ -110,8 +111,8 @@ class Answering:
             return True
         return await self._ahead.seen(askers_of(self._engine.fold, ask.user_id, ask.session_id), until)
 
-    def _append_served(self, served: Served, item_ids: Sequence[str]) -> None:
+    def _append_served(self, served: Served, item_ids: Sequence[str], traces: PackedTraces) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""
         if self._outbox is not None and self._ahead is not None:
-            self._outbox.add(served_event(served, item_ids))
+            self._outbox.add(served_event(served, item_ids, traces))
             self._ahead.add(served, self._engine.fold)

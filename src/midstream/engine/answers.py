@@ -1,5 +1,6 @@
 """From what a caller asks to a complete query, and from what was served to what the caller gets."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.plan import Plan
 from midstream.ranking.sampling import WATCHED, is_sampled
 from midstream.ranking.served import encode_served
+from midstream.ranking.traces import PackedTraces
 from midstream.state.fold import Fold
 from midstream.state.items import Items
 
@@ -111,7 +113,7 @@ def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
             metrics.count_events(name, counts[each])
 
 
-def served_event(served: Served, item_ids: Sequence[str]) -> Event:
+def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) -> Event:
     """Return what the log is to keep of an answer."""
     query = served.query
     return Event(
@@ -120,7 +122,7 @@ def served_event(served: Served, item_ids: Sequence[str]) -> Event:
         user_id=query.user_id or "",
         session_id=query.session_id or "",
         request_id=query.request_id,
-        body=encode_served(served, item_ids),
+        body=encode_served(served, item_ids, traces),
         event_time_ms=query.now_ms,
     )
 
@@ -131,6 +133,8 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
         metrics.count_failure(failure.component)
+    for rule, count in Counter(each.rule for each in served.traces).items():
+        metrics.count_rule(placement, rule, count)
     if served.features is not None:
         metrics.observe_feature_read(placement, served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 4
+RECORD_VERSION = 5
 Value: TypeAlias = str | float | bool
 
 
@@ -61,6 +61,13 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     """Items of the page's earlier slates."""
     spare: int = 0
     page_id: str = ""
+    trace_rules: tuple[str, ...] = ()
+    """Names of the rules of the slate that did something."""
+    traces: bytes = b""
+    """Three bytes an action: number of the rule; number of the word, 128 more where the item has a text in
+    ``trace_ids``; position, 255 = none."""
+    trace_ids: tuple[str, ...] = ()
+    """Of each action whose item is not the one at its position, in order; "" = no item."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

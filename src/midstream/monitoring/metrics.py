@@ -145,6 +145,9 @@ class Metrics:
         self._failures = self._counter("part_failures", "Parts of a plan that did not answer.", "part")
         self._overruns = self._counter("part_overruns", "Parts that held the thread longer than they may.", "part")
         self._benched = self._gauge("part_benched", "1 while a part is left out.", "placement", "part")
+        self._rule_actions = self._counter(
+            "rule_actions", "What rules of slates moved, dropped or could not do.", "placement", "rule"
+        )
 
     def _describe_running(self) -> None:
         self._snapshots = self._counter("snapshots", "Snapshots by outcome.", "outcome")
@@ -291,6 +294,10 @@ class Metrics:
             self._of_answers[placement, tier] = found
         found[0].inc()
         found[1].observe(items)
+
+    def count_rule(self, placement: str, rule: str, count: int) -> None:
+        """Count what a rule did in a slate, or could not do."""
+        self._rule_actions.labels(placement, rule).inc(count)
 
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""

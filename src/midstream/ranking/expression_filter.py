@@ -54,11 +54,11 @@ def request_rule(text: str, attributes: Attributes) -> Rule | tuple[Fault, ...]:
     return parse(text, dict(attributes), "/filter")
 
 
-def request_faults(filters: Sequence[Filter], query: Query) -> tuple[Fault, ...]:
-    """Return what is wrong with a request's filter text and with its context, for all filters of a plan."""
+def request_faults(filters: Sequence[Filter], query: Query, conditions: Sequence[Rule] = ()) -> tuple[Fault, ...]:
+    """Return what is wrong with a request's filter text and with its context, for all filters and rules of a plan."""
     if query.filter is None and not query.context:
         return ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = tuple(fault for each in conditions for fault in each.faults(query.context))
     for each in filters:
         if isinstance(each, ExpressionFilter):
             faults += each.rule.faults(query.context)

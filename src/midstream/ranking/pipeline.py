@@ -22,7 +22,7 @@ from midstream.core.types import (
     Served,
 )
 from midstream.ranking.among import among
-from midstream.ranking.arrangement import ARRANGEMENT, Choosing, Likes
+from midstream.ranking.arrangement import ARRANGEMENT, Choosing
 from midstream.ranking.asked import Asked
 from midstream.ranking.awaited import awaited
 from midstream.ranking.boundary import Account, boundary
@@ -32,7 +32,10 @@ from midstream.ranking.frame import checked, declared_of, extend, merge, read, t
 from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
+from midstream.ranking.pinning import pinned_of, with_pins
 from midstream.ranking.plan import SELECTOR, Closed, Plan
+from midstream.ranking.rule_pin import Pinned
+from midstream.ranking.rules import Facts
 from midstream.ranking.sampling import LOGGED, is_sampled
 from midstream.ranking.sift import sift
 from midstream.state.vocabulary import Vocabulary
@@ -55,7 +58,7 @@ class Gathered:
     candidates: Candidates
     """Those that the filters left."""
     features: FeatureFrame
-    likes: Likes | None
+    facts: Facts | None
     taken: Index
     """Items that the page has already, -1 = not known."""
     retrieved: Mapping[str, int]
@@ -94,7 +97,7 @@ async def recommend(
     Raises:
         RequestInvalid: The request's filter or context cannot be used.
     """
-    if faults := request_faults(plan.filters, query):
+    if faults := request_faults(plan.filters, query, plan.conditions):
         raise RequestInvalid(faults)
     failures = Account(failed, remaining_s)
     known = plan.less(failed)
@@ -136,12 +139,15 @@ def gather(
     plan = plans[1]
     moment = observe(query)
     proposals = propose(plan, moment, remaining_s, failures, asked)
+    pinned = pinned_of(plan, moment, failures)
     if query.given:
         candidates = only_given(moment, proposals)
         retrieved, retrieved_count = said_of(candidates), len(query.given)
     else:
         candidates = merge(proposals, moment.table(Vocabulary).item_count)
-        retrieved, retrieved_count = said_of(candidates), len(candidates)
+        retrieved = said_of(candidates)
+        candidates = with_pins(pinned, candidates, retrieved)
+        retrieved_count = len(candidates)
     verdicts = sift(plan.filters, moment, candidates, failures)
     removed, verdict = dict(verdicts.removed()), None
     if query.given:
@@ -151,17 +157,17 @@ def gather(
     candidates = take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
     if len(candidates) < query.slate_size + query.spare and not is_closed and not query.given:
-        candidates, more, refused = fill(plan, moment, candidates, _all_of(proposals), failures)
+        candidates, more, refused = fill(plan, moment, candidates, _all_of(proposals, pinned), failures)
         retrieved[plan.fill.name] = more
         retrieved_count += more
         removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
     # What the caller gave is scored to the last item.
-    candidates, beyond = cut(plan, candidates, spare=query.spare + len(query.given))
+    candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), query.spare + len(query.given))
     removed |= beyond
     until_read_s = remaining_s()
     features = read(plan.features, moment, candidates, failures, plan.declared)
     read_s = until_read_s - remaining_s()  # of two infinities: NaN
-    likes = likes_of(plan, moment, candidates, failures)
+    facts = facts_of(plan, moment, candidates, pinned, failures)
     return Gathered(
         whole=plans[0],
         plan=plan,
@@ -169,7 +175,7 @@ def gather(
         log_position=moment.log_position,
         candidates=candidates,
         features=features,
-        likes=likes,
+        facts=facts,
         taken=moment.table(Vocabulary).item_indices(query.taken),
         retrieved=retrieved,
         retrieved_count=retrieved_count,
@@ -183,21 +189,21 @@ def gather(
 async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
     """Choose the slate; may wait, reads no state."""
     plan, query, candidates = found.plan, found.query, found.candidates
-    features, likes, removed, failures = found.features, found.likes, found.removed, found.failures
+    features, facts, removed, failures = found.features, found.facts, found.removed, found.failures
     if query.spare:
         kept = ~among(candidates.item_index, found.taken)
-        candidates, likes = take(candidates, kept), None if likes is None else likes.where(kept)
+        candidates, facts = take(candidates, kept), None if facts is None else facts.where(kept)
         features = FeatureFrame(features.names, features.values.T[:, kept].T)
         removed = {**removed, PAGE: len(kept) - len(candidates)}
     scorer, score = await climb(plan, query, features, remaining_s, failures)
-    selection = choose(plan, query, features, score, likes, failures)
+    selection = choose(plan, query, features, score, facts, failures)
     tier = tier_of(found.whole, found.retrieved, failures)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
     trace = (found.retrieved, found.retrieved_count, removed, tuple(failures), plan.config_hash, tier)
     seen = (plan.fold_version, own, logs, found.read_s, plan.models.versions, found.verdict)
-    took_s = failures.took_s
-    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen, took_s=took_s)
+    last = (failures.took_s, selection.traces)
+    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen, *last)
 
 
 def propose(
@@ -234,9 +240,9 @@ def propose(
     return proposals
 
 
-def _all_of(proposals: Mapping[str, Proposal]) -> Index:
-    """Return all proposed items."""
-    return np.concatenate([np.empty(0, np.int32), *(each.item_index for each in proposals.values())])
+def _all_of(proposals: Mapping[str, Proposal], pinned: Pinned) -> Index:
+    """Return all proposed and pinned items."""
+    return np.concatenate([pinned.item_index, *(each.item_index for each in proposals.values())])
 
 
 def fill(
@@ -337,45 +343,48 @@ def _usable(score: Score) -> Score:
     return score
 
 
-def likes_of(plan: Plan, moment: Moment, candidates: Candidates, failures: list[Failure]) -> Likes | None:
+def facts_of(
+    plan: Plan, moment: Moment, candidates: Candidates, pinned: Pinned, failures: list[Failure]
+) -> Facts | None:
     """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
     if plan.arrangement is not None:
         with boundary(ARRANGEMENT, failures):
-            return plan.arrangement.read(moment, candidates)
+            return plan.arrangement.read(moment, candidates, pinned)
     return None
 
 
 def choose(
-    plan: Plan, query: Query, features: FeatureFrame, score: Score, likes: Likes | None, failures: list[Failure]
+    plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None, failures: list[Failure]
 ) -> Selection:
     """Return the choice of the first selector that makes a proper one, by the rules of the slate if there are any."""
     *others, last = plan.selectors
+    pinned = frozenset[int]() if facts is None else frozenset(row for row, _ in facts.pins.values())
     for selector in others:
         with boundary(SELECTOR, failures):
-            return proper(chosen_by(selector, plan, query, features, score, likes), query.slate_size, score)
-    if likes is not None:
+            return proper(chosen_by(selector, plan, query, features, score, facts), query.slate_size, score, pinned)
+    if facts is not None:
         with boundary(ARRANGEMENT, failures):
-            return proper(chosen_by(last, plan, query, features, score, likes), query.slate_size, score)
+            return proper(chosen_by(last, plan, query, features, score, facts), query.slate_size, score, pinned)
     return last.select(query, features, score)
 
 
 def chosen_by(
-    selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, likes: Likes | None
+    selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None
 ) -> Selection:
     """Return the choice of a selector; by the rules of the slate where these were read."""
-    if likes is None or plan.arrangement is None or not isinstance(selector, Choosing):
+    if facts is None or plan.arrangement is None or not isinstance(selector, Choosing):
         return selector.select(query, features, score)
-    return plan.arrangement.select(selector, query, features, score, likes)
+    return plan.arrangement.select(selector, query, features, score, facts)
 
 
-def proper(selection: Selection, slate_size: int, score: Score) -> Selection:
-    """Return a selection that keeps the Protocol's promise, or raise ``ShapeMismatch``."""
+def proper(selection: Selection, slate_size: int, score: Score, pinned: frozenset[int] = frozenset()) -> Selection:
+    """Return a selection that keeps the Protocol's promise, or raise ``ShapeMismatch``; pinned rows need no score."""
     chosen, propensity = selection.chosen, selection.propensity
     rows = set(chosen.tolist())
     if len(chosen) > slate_size or len(rows) < len(chosen) or propensity.shape != chosen.shape:
         message = f"{len(chosen)} rows, {len(rows)} distinct, {len(propensity)} propensities: at most {slate_size}"
         raise ShapeMismatch(message)
-    if rows and (min(rows) < 0 or max(rows) >= len(score) or not np.isfinite(score[chosen]).all()):
+    if rows and (min(rows) < 0 or max(rows) >= len(score) or not np.isfinite(score[list(rows - pinned)]).all()):
         message = "a chosen row is no candidate, or has no score"
         raise ShapeMismatch(message)
     if not ((propensity > 0) & (propensity <= 1)).all():
@@ -388,7 +397,7 @@ def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -
     """Return ``full``, ``reduced`` (something failed), or ``floor`` (and because of it only the floor proposed)."""
     if not failures:
         return "full"
-    floor = {plan.fill.name, *(source.name for source in plan.floor)}
+    floor = {plan.fill.name, *(source.name for source in plan.floor), *(plan.pins.names if plan.pins else ())}
     sources = {source.name for source in plan.sources}
     failed_source = any(each.component in sources for each in failures)
     proposed = any(count for name, count in retrieved.items() if name not in floor)

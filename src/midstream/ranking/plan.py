@@ -11,8 +11,10 @@ from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Momen
 from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.expression import Rule
 from midstream.features.kinds import columns_of
 from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
+from midstream.ranking.rule_pin import PINS, Pins
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
@@ -122,6 +124,8 @@ class Plan:
     models: Models
     arrangement: Arrangement | None = None
     """What the slate as a whole shall be like; None = each place goes to the selector as it is."""
+    pins: Pins | None = None
+    """Items that have positions; they are read with the sources, and ``arrangement`` puts them there."""
     shared: frozenset[str] = frozenset()
     """Names of the sources whose answer follows from the user, the session and its items, the context and the time
     alone: a page asks them once for all of its slates."""
@@ -151,8 +155,15 @@ class Plan:
         filters = (rule.name for rule in self.filters)
         scorers = (scorer.name for scorer in self.scorers)
         blocks = map(block_name, range(len(self.features)))
+        pins = () if self.pins is None else (PINS,)
         rules = () if self.arrangement is None else (ARRANGEMENT,)
-        return (*(name for name, _ in self.fetches), *sources, *filters, *blocks, *rules, *scorers, SELECTOR)
+        return (*(name for name, _ in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
+
+    @property
+    def conditions(self) -> tuple[Rule, ...]:
+        """Conditions of the rules of the slate."""
+        rulings = () if self.arrangement is None else self.arrangement.rules
+        return tuple(each for ruling in rulings for each in (ruling.when, ruling.where) if each is not None)
 
     def serving(self, models: Models) -> "Plan":
         """Return the plan with those of some models that it reads; itself where it reads none."""
@@ -182,6 +193,7 @@ class Plan:
             scorers=tuple(scorer for scorer in self.scorers if scorer.name not in names),
             selectors=self.selectors[-1:] if SELECTOR in names else self.selectors,
             arrangement=None if ARRANGEMENT in names else self.arrangement,
+            pins=None if PINS in names else self.pins,
         )
 
 

@@ -15,6 +15,7 @@ from midstream.core.types import Failure, FeatureFrame, LogPosition, Query, Scor
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.features.declarations import Declarations
 from midstream.ranking.plan import lost_columns
+from midstream.ranking.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
 
 FAILURES_MAX = 42
 """As many as can fail in one answer, so none is left out: 8 sources, popular, editorial, the catalogue; 6 filters, 8 of
@@ -64,19 +65,23 @@ class ServedRecord:
     """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each model that the plan read, by name: a rerun reads the same."""
+    traces: tuple[ServedTrace, ...] = ()
+    """What the rules of the slate moved, dropped or could not do."""
 
 
-def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
+def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
     """Return the body of a served event.
 
     Args:
         served: What was answered.
         item_ids: Of the slate, in its order.
+        traces: What its rules did (``pack_traces``).
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
         exclude list, filter text, items to rank), the items of a page's earlier slates, 40 bytes a model that the plan
-        reads, and 4 bytes an item and feature where their values are kept. Cost: about 15 µs.
+        reads, what rules did to items that are not in the slate, and 4 bytes an item and feature where their values are
+        kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
@@ -119,6 +124,9 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
         taken=query.taken,
         spare=query.spare,
         page_id=query.page_id,
+        trace_rules=traces.rules,
+        traces=traces.actions,
+        trace_ids=traces.ids,
     )
     return encode_body(body)
 
@@ -126,7 +134,7 @@ def encode_served(served: Served, item_ids: Sequence[str]) -> bytes:
 def blank_served(body: bytes) -> bytes:
     """Return a body without who asked and with what; slate, scores, propensities and counts stay.
 
-    The values of features go as well: some say what the user did.
+    The values of features and what rules did go as well: some say what the user did, or who it is.
     It names no request any more, so it is not shown as one. A body of another version becomes empty.
     """
     try:
@@ -150,6 +158,9 @@ def blank_served(body: bytes) -> bytes:
             page_id="",
             feature_names=(),
             feature_values=b"",
+            trace_rules=(),
+            traces=b"",
+            trace_ids=(),
         )
     )
 
@@ -180,6 +191,7 @@ def decode_served(body: bytes) -> ServedRecord:
         failures=tuple(Failure(component, reason) for component, reason in told.failures),
         features=_features(told),
         models=told.models,
+        traces=unpack_traces(told),
     )
 
 

@@ -23,6 +23,7 @@ from midstream.features.parity import Parity, comparable
 from midstream.ranking.plan import Plan
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord, decode_served, encode_served
+from midstream.ranking.traces import pack_traces
 from midstream.state.fold import Fold
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
@@ -203,7 +204,9 @@ class _Reading:
         plan = self._plans[record.config_hash, record.fold_version][record.query.placement]
         again = await rerun(plan, partial(self._fold.moment, models=plan.models), record)
         found = encode_served(
-            again, self._fold.vocabulary.item_ids(again.candidates.item_index[again.selection.chosen])
+            again,
+            self._fold.vocabulary.item_ids(again.candidates.item_index[again.selection.chosen]),
+            pack_traces(again, self._fold.vocabulary),
         )
         if found != body:
             told = decode_served(found)

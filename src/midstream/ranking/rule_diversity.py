@@ -1,0 +1,115 @@
+"""Diversity: what is like the items above is worth less, by maximal marginal relevance or by a determinant.
+
+Both take from the worth of candidate i, with scores brought to one range,
+
+    worth_i − weight · (max worth − min worth) · cost_i
+
+``mmr``: cost_i = max over the items j above of S_ij.
+
+``dpp``: cost_i = log d_i² / log ε, where d_i² is what the items above leave of i: det S_{Y ∪ i} = det S_Y · d_i². To
+take the best of it place by place is the greedy search for the most probable slate of a determinantal point process
+whose kernel weighs quality against diversity, θ Σ r + (1 − θ) log det S. Unlike mmr it sees an item that is made of
+two of the items above. With S = V Vᵀ for the items above, c_i solves V c_i = S_{Y,i} and d_i² = S_ii − |c_i|²; when j
+is added, e_i = (S_ji − ⟨c_j, c_i⟩) / d_j is put behind c_i, and d_i² loses e_i²: n · k multiplications a place.
+
+S_ij is the share of common values of all values that two items have (Jaccard, which is positive semidefinite), or the
+cosine of their vectors: as it is for ``dpp``, and where it is above 0 for ``mmr``. ``dpp`` takes (1 − ε) S + ε I, so
+that d_i² is never below ε, a double of an item above costs nearly 1, and more doubles never cost more than 1.
+
+Of an item without a value nothing is known, so it is like none.
+
+Reference: J. Carbonell and J. Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
+    producing summaries", SIGIR 1998. L. Chen, G. Zhang, H. Zhou, "Fast Greedy MAP Inference for Determinantal Point
+    Process to Improve Recommendation Diversity", NeurIPS 2018: section 3, equations 1 to 6, and its updates of c and
+    d; the trade-off by θ of its section on recommendation. M. Bouchard, A.-L. Jousselme, P.-E. Doré, "A proof for the
+    positive definiteness of the Jaccard index matrix", International Journal of Approximate Reasoning 54, 2013.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Final, Literal, TypeAlias, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Index, Score
+
+Real: TypeAlias = NDArray[np.float64]
+RULE: Final = "diversity"
+"""Name of it in traces and metrics."""
+_EPSILON: Final = 0.01
+_FULL: Final = float(np.log(_EPSILON))
+
+
+class Diversity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much likeness to the items above counts against the score."""
+
+    method: Literal["mmr", "dpp"] = "mmr"
+    """``mmr`` looks at the likest item above, ``dpp`` at all of them together."""
+    attribute: str
+    """Of kind ``category``, ``tags`` or ``vector:n``."""
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
+    """0 = the score alone, 1 = a double of an item above is worth less than the worst candidate."""
+
+
+class Likest:
+    """What the likest item above takes from each candidate: ``mmr``."""
+
+    def __init__(self, values: Index | Score) -> None:
+        """Begin an empty slate of candidates with value codes (n, w), or vectors of length 1 or 0, (n, d)."""
+        self._like = alike(values)
+        self.cost: Real = np.zeros(len(values))
+        """In ranges of the worth, 0 to 1, (n,)."""
+
+    def take(self, at: int) -> None:
+        """Put a candidate on the slate."""
+        np.maximum(self.cost, np.clip(self._like(at), 0.0, 1.0), out=self.cost)
+
+
+class Volume:
+    """What the items above leave of each candidate: ``dpp``."""
+
+    def __init__(self, values: Index | Score, size: int) -> None:
+        """Begin an empty slate of at most ``size`` places."""
+        self._like = alike(values)
+        self._factor: Real = np.empty((size, len(values)))
+        self._left: Real = np.ones(len(values))
+        self._taken = 0
+        self.cost: Real = np.zeros(len(values))
+        """In ranges of the worth, 0 to 1, (n,)."""
+
+    def take(self, at: int) -> None:
+        """Put a candidate on the slate: one more row of the factor."""
+        above = self._factor[: self._taken]
+        like = (1 - _EPSILON) * self._like(at)
+        like[at] = 1.0
+        added = self._factor[self._taken]
+        np.divide(like - above[:, at] @ above, np.sqrt(self._left[at]), out=added)
+        self._taken += 1
+        np.maximum(self._left - added * added, _EPSILON, out=self._left)
+        np.divide(np.log(self._left), _FULL, out=self.cost)
+
+
+def unlike(diversity: Diversity, values: Index | Score, size: int) -> Likest | Volume:
+    """Return what keeps count of likeness while a slate is made."""
+    return Volume(values, size) if diversity.method == "dpp" else Likest(values)
+
+
+def alike(values: Index | Score) -> Callable[[int], Real]:
+    """Return what tells how like each row is to one, (n,): 0 to 1 by codes, -1 to 1 by vectors."""
+    if values.dtype == np.float32:
+        vectors = cast("Score", values)
+        return lambda at: np.asarray(vectors @ vectors[at], dtype=np.float64)
+    codes = np.ascontiguousarray(values.T)  # one pass over all rows a value
+    counts = (codes >= 0).sum(axis=0)
+
+    def jaccard(at: int) -> Real:
+        own = [value for value in codes[:, at].tolist() if value >= 0]
+        common = np.zeros(len(counts))
+        for value in own:
+            common += (codes == value).any(axis=0)
+        every = counts + len(own) - common
+        np.divide(common, every, out=common, where=every > 0)
+        return common
+
+    return jaccard

@@ -1,0 +1,92 @@
+"""What every rule of a slate has: a name, who wrote it and why, and when it is in force.
+
+A rule is in force from ``start``, up to before ``end``, while its ``when`` is known to be true. Time is that of the
+query, so a rerun has the rules of then. A rule that is not in force does nothing at all.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+import msgspec
+import numpy as np
+
+from midstream.core.types import Index, Mask, Moment
+from midstream.features.expression import Rule
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVER_MS = 1 << 62
+_ONE_ROW: Index = np.zeros(1, dtype=np.int32)
+
+
+class Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """What all kinds of rules say."""
+
+    name: str
+    """Its own in the placement: traces and metrics have it."""
+    author: str = ""
+    """Who answers for it."""
+    note: str = ""
+    """Why it is there."""
+    start: str = ""
+    """RFC 3339 time from which it is in force; "" = from ever."""
+    end: str = ""
+    """RFC 3339 time from which it is not any more; "" = for ever."""
+    when: str | None = None
+    """Condition about the request: for whom and where it is in force."""
+
+
+S_co = TypeVar("S_co", bound=Stated, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling(Generic[S_co]):
+    """A rule, read and ready."""
+
+    rule: S_co
+    start_ms: int
+    end_ms: int
+    when: Rule | None
+    where: Rule | None = None
+    """Which items it is about, of the kinds that say so by a condition."""
+
+    @property
+    def name(self) -> str:
+        """Name of the rule."""
+        return self.rule.name
+
+    def is_in_force(self, moment: Moment) -> bool:
+        """Return whether the rule does anything in a request. Cost: 1 µs, with a condition 10."""
+        if not self.start_ms <= moment.query.now_ms < self.end_ms:
+            return False
+        return self.when is None or bool(passing(self.when, moment, _ONE_ROW)[0])
+
+
+def passing(condition: Rule, moment: Moment, item_index: Index) -> Mask:
+    """Return for which items a condition is known to be true, (n,): what every rule asks a condition with."""
+    return condition.passes(moment, item_index)
+
+
+def span_ms(rule: Stated) -> tuple[int, int]:
+    """Return from when, and up to before when, a rule is in force, in ms.
+
+    Raises:
+        ValueError: One of both is no time with a zone.
+    """
+    return (
+        -_EVER_MS if not rule.start else time_ms(rule.start),
+        _EVER_MS if not rule.end else time_ms(rule.end),
+    )
+
+
+def time_ms(text: str) -> int:
+    """Return an RFC 3339 time in ms since 1970.
+
+    Raises:
+        ValueError: It is none, or has no zone.
+    """
+    found = datetime.fromisoformat(text)
+    if "T" not in text.upper() or found.tzinfo is None:
+        message = f"{text!r} has no time of day, or no zone"
+        raise ValueError(message)
+    return (found - _EPOCH) // timedelta(milliseconds=1)

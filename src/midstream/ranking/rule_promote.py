@@ -1,0 +1,136 @@
+"""Promotions: some items have a share of the positions, between a least and a most.
+
+A share holds in every beginning of a slate: of the first k places at least ⌊min · k⌋ and at most ⌈max · k⌉ go to the
+items of the promotion. So they are spread over the slate, and a slate that ends early has its share as well. A place
+is given to them only when it has to be: when the places up to some k that are still free are no more than what the
+promotions still need by then. Which of the items comes is the selector's choice.
+
+Pins count. A least that cannot be held, because caps, another promotion's most, positions for new items or pins are
+before it, or because no such item is left, is given up at that place and no other; what is named first in the file is
+served first where two cannot both be. A most is never passed, but by pins.
+
+Reference: S. C. Geyik, S. Ambler, K. Kenthapadi, "Fairness-Aware Ranking in Search & Recommendation Systems with
+    Application to LinkedIn Talent Search", KDD 2019, definitions 2.1 and 2.2 (the bounds); places are looked ahead as
+    their DetConstSort does by moving items up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Mask
+from midstream.ranking.rule_in_force import Stated
+
+_ROUNDING = 1e-9
+"""0.1 · 30 is 3, whatever its last bit."""
+
+
+class Promote(Stated, frozen=True, kw_only=True, tag="promote"):
+    """A share of the positions for some items."""
+
+    where: str | None = None
+    """Condition: which items."""
+    items: tuple[str, ...] = ()
+    """Or their ids, 1,000 at most."""
+    min: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """At least this share of the positions, where there are such items."""
+    max: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 1.0
+    """At most this share."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Promoted:
+    """A promotion in force and the candidates that it is about."""
+
+    name: str
+    min: float
+    max: float
+    member: Mask
+    """(n,)."""
+
+    def least(self, size: int) -> NDArray[np.int64]:
+        """Return how many of the first 0 to ``size`` places are theirs at least, (size + 1,)."""
+        return np.asarray(np.floor(self.min * np.arange(size + 1) + _ROUNDING), dtype=np.int64)
+
+    def most(self, size: int) -> NDArray[np.int64]:
+        """Return how many of the first 0 to ``size`` places are theirs at most, (size + 1,)."""
+        return np.asarray(np.ceil(self.max * np.arange(size + 1) - _ROUNDING), dtype=np.int64)
+
+
+class Shares:
+    """Who needs a place, and who may have none, while a slate is made."""
+
+    def __init__(
+        self, promotions: Sequence[Promoted], order: NDArray[np.intp], pins: Mapping[int, int], size: int
+    ) -> None:
+        """Begin with the pins.
+
+        Args:
+            promotions: In the order of the file, with a candidate a row.
+            order: Rows of candidates: numbers of places in it are what the others speak of.
+            pins: What stands at which place, as a number of ``order``.
+            size: Places of the slate.
+        """
+        self.promotions = promotions
+        self.member = np.stack([each.member[order] for each in promotions])
+        pinned = np.zeros((len(promotions), size + 1), dtype=np.int64)
+        taken = np.zeros(size + 1, dtype=np.int64)
+        for place, at in pins.items():
+            if place < size:
+                pinned[:, place + 1] += self.member[:, at]
+                taken[place + 1] += 1
+        pinned = pinned.cumsum(axis=1)
+        room = np.stack([each.most(size) for each in promotions]) - pinned
+        # Plain numbers: at each place they are looked through one by one, until one says that it is tight.
+        self._free: list[int] = (np.arange(size + 1) - taken.cumsum()).tolist()
+        self._least: list[list[int]] = (np.stack([each.least(size) for each in promotions]) - pinned).tolist()
+        # Of all beginnings that are longer: what the fullest of them leaves.
+        self._room: list[list[int]] = np.minimum.accumulate(room[:, ::-1], axis=1)[:, ::-1].tolist()
+        self._have = [0] * len(promotions)
+
+    def full(self, place: int) -> list[int]:
+        """Return the numbers of the promotions that may have no more at a place."""
+        return [number for number, have in enumerate(self._have) if have >= self._room[number][place + 1]]
+
+    def needing(self, place: int, may: Mask, left: Mask) -> list[int]:
+        """Return the numbers of the promotions one of which must have a place; none = it is anybody's.
+
+        Args:
+            place: The next one.
+            may: Which candidates may come there, (n,).
+            left: Which may come there or later; a promotion that has none of these needs nothing any more.
+        """
+        able: list[int] | None = None
+        for by in range(place + 1, len(self._free)):
+            want = [least[by] - have for least, have in zip(self._least, self._have, strict=True)]
+            free = self._free[by] - self._free[place]
+            if sum(each for each in want if each > 0) < max(free, 1):
+                continue
+            if able is None:
+                able = np.flatnonzero((self.member & left).any(axis=1)).tolist()
+            demand = sum(want[number] for number in able if want[number] > 0)
+            if demand < max(free, 1):
+                continue
+            needing = [number for number in able if want[number] > 0 and (self.member[number] & may).any()]
+            if needing:  # where they need more than there is room for, the first of the file
+                return needing[:1] if demand > free else needing
+        return []
+
+    def take(self, at: int) -> None:
+        """Count a candidate that is no pin."""
+        for number, is_member in enumerate(self.member[:, at].tolist()):
+            self._have[number] += is_member
+
+    def short(self, chosen: Sequence[int]) -> list[tuple[str, int]]:
+        """Return for each promotion whose least does not hold its name and the first place where it does not."""
+        counts = self.member[:, chosen].cumsum(axis=1)
+        found = list[tuple[str, int]]()
+        for number, each in enumerate(self.promotions):
+            lacking = np.flatnonzero(counts[number] < each.least(len(chosen))[1:])
+            if len(lacking):
+                found.append((each.name, int(lacking[0])))
+        return found
