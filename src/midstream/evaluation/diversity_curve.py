@@ -18,7 +18,9 @@ from midstream.evaluation.interactions import Rows
 from midstream.evaluation.list_metrics import attribute_diversity
 from midstream.evaluation.metrics import coverage, discounted_gain, hit, rank_of
 from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
-from midstream.ranking.arrangement import Arrangement, Diversity, Likes
+from midstream.ranking.arrangement import Arrangement
+from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rules import Facts
 from midstream.ranking.top_k import TopK
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -132,6 +134,6 @@ def _lists(lists: Lists, codes: Index, weight: float, k: int) -> Index:
         if arrangement is None:
             chosen = TopK().select(query, nobody, score).chosen
         else:
-            chosen = arrangement.select(TopK(), query, nobody, score, Likes((), codes[items])).chosen
+            chosen = arrangement.select(TopK(), query, nobody, score, Facts(items, values=codes[items])).chosen
         row[: len(chosen)] = items[chosen]
     return made
