@@ -1,11 +1,15 @@
 /* Open-loop HTTP load on loopback: latency is counted from the scheduled time, so a stalled server cannot hide.
  *
- *   load_generator PORT FILE CONNECTIONS RATE SECONDS MODE
+ *   load_generator PORT FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]
  *
  * FILE holds requests, each a line "LENGTH\n" and that many bytes of raw HTTP/1.1 with keep-alive. RATE is arrivals a
  * second (exponential gaps, fixed seed); 0 = closed loop, as fast as the connections go. MODE is "single", or "pair":
  * requests come in twos on one connection, the second has a place of sixteen '@' that the "log_position" of the first
  * one's answer fills, and one latency is that of both. Prints one line of JSON, times in microseconds.
+ *
+ * With DEADLINE_MS the server may refuse: 503 and 429 are counted as "refused" and are no errors, latencies are those of
+ * the others, and "good" is how many of these came within the deadline. What could not even be sent before the end of
+ * the time, as every connection was busy, is "unsent".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,8 +45,9 @@ static size_t *lengths;
 static long request_count, next_request;
 static connection connections[CONNECTIONS_MAX];
 static double *latencies;
-static long done, errors, latencies_max;
+static long done, errors, latencies_max, refused, good;
 static int pair;
+static double deadline;
 
 static double now(void) {
     struct timespec t;
@@ -141,11 +146,18 @@ static void follow(connection *c) {
 }
 
 static void finish(connection *c) {
+    if (deadline > 0 && (!strncmp(c->answer + 9, "503", 3) || !strncmp(c->answer + 9, "429", 3))) {
+        refused++;
+        c->busy = 0;
+        return;
+    }
     if (strncmp(c->answer + 9, "200", 3) && !errors++) fprintf(stderr, "first error: %.600s\n", c->answer);
     if (pair && !c->second) { follow(c); return; }
     c->busy = 0;
-    if (done < latencies_max) latencies[done] = now() - c->scheduled;
+    double latency = now() - c->scheduled;
+    if (done < latencies_max) latencies[done] = latency;
     done++;
+    good += latency <= deadline;
 }
 
 static void receive(connection *c) {
@@ -173,10 +185,11 @@ static double quantile(long n, double q) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) { fprintf(stderr, "usage: load_generator PORT FILE CONNECTIONS RATE SECONDS MODE\n"); return 2; }
+    if (argc != 7 && argc != 8) { fprintf(stderr, "usage: load_generator PORT FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]\n"); return 2; }
     int port = atoi(argv[1]), count = atoi(argv[3]);
     double rate = atof(argv[4]), seconds = atof(argv[5]);
     pair = !strcmp(argv[6], "pair");
+    deadline = argc == 8 ? atof(argv[7]) / 1e3 : 0;
     if (count < 1 || count > CONNECTIONS_MAX || seconds <= 0 || seconds > 600) return 2;
     read_requests(argv[2]);
     latencies_max = 20 * 1000 * 1000;
@@ -210,11 +223,14 @@ int main(int argc, char **argv) {
         for (int i = 0; i < n; i++) receive(events[i].data.ptr);
         last = now();
     }
+    long unsent = 0;
+    for (; rate > 0 && due < end; due += -log(1 - drand48()) / rate) unsent++;
     long n = done < latencies_max ? done : latencies_max;
     qsort(latencies, n, sizeof *latencies, compare);
-    printf("{\"count\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"per_second\":%.1f,\"unfinished\":%d,"
+    if (deadline > 0) printf("{\"good\":%ld,\"refused\":%ld,\"unsent\":%ld,", good, refused, unsent);
+    printf("%s\"count\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"per_second\":%.1f,\"unfinished\":%d,"
            "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n",
-           done, errors, seconds, done / (rate > 0 ? seconds : last - start), busy, quantile(n, 0.5),
+           deadline > 0 ? "" : "{", done, errors, seconds, done / (rate > 0 ? seconds : last - start), busy, quantile(n, 0.5),
            quantile(n, 0.9), quantile(n, 0.99), quantile(n, 0.999), quantile(n, 1));
     return 0;
 }

@@ -201,10 +201,21 @@ def write_requests(path: Path, requests: list[bytes]) -> Path:
 
 
 def load(
-    server: Server, generator: Path, file: Path, connections: int, rate_s: float, seconds: float, mode: str
+    server: Server,
+    generator: Path,
+    file: Path,
+    connections: int,
+    rate_s: float,
+    seconds: float,
+    mode: str,
+    deadline_ms: int = 0,
 ) -> dict:
-    """Run the generator on core 1; return what it measured and the server's CPU time."""
+    """Run the generator on core 1; return what it measured and the server's CPU time; with a deadline also what of it
+    came in time.
+    """
     command = [str(generator), str(server.port), str(file), str(connections), str(rate_s), str(seconds), mode]
+    if deadline_ms:
+        command.append(str(deadline_ms))
     if shutil.which("taskset"):
         command = ["taskset", "-c", "1", *command]
     before = server.cpu_s()

@@ -1,6 +1,7 @@
 """What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
 
 import os
+import re
 from collections.abc import Iterator
 from keyword import iskeyword
 
@@ -67,6 +68,9 @@ SERVER_BOUNDS = {
     "body_bytes_max": (1_024, 1 << 24),
     "head_bytes_max": (1_024, 1 << 20),
     "connections_max": (1, 65_535),
+    **dict.fromkeys(("answers_max", "quota_callers_max"), (1, 1_000_000)),
+    **dict.fromkeys(("answers_waiting_max", "quota_burst", "quota_per_second"), (0, 1_000_000)),
+    "answer_wait_max": (1, 60_000),
     "bulk_decodes_max": (1, 10_000),
     "bulk_streams_max": (1, 64),
     "bulk_bytes_max": (1_024, 1 << 44),
@@ -131,6 +135,9 @@ def _sections(config: Config) -> Iterator[Fault]:
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
         yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
+    header = config.server.quota_header
+    if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
+        yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)
     yield from within("$.registry.version_bytes_max", config.registry.version_bytes_max, *VERSION_BYTES, MODELS_PAGE)
     yield from _segment(config.trending.segment)
     half_lives = config.half_lives()

@@ -129,6 +129,10 @@ class Metrics:
             "route",
         )
         self._requests = self._counter("requests", "Answered requests.", "route", "status")
+        self._waits = self._histogram("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS)
+        self._refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
+        self._answers_running = self._gauge("answers_running", "Answers being made.")
+        self._answers_waiting = self._gauge("answers_waiting", "Questions that wait for a place among them.")
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
         self._slate_items = self._histogram("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
         self._feature_read_seconds = self._histogram(
@@ -285,6 +289,19 @@ class Metrics:
             self._of_requests[route, status] = found
         found[0].observe(seconds)
         found[1].inc()
+
+    def observe_wait(self, seconds: float) -> None:
+        """Note how long a question waited for its turn in the event loop, which reads many at once."""
+        self._waits.observe(seconds)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a request that was told to come again: ``late``, ``queue`` or ``quota``."""
+        self._refusals.labels(reason).inc()
+
+    def set_answers(self, running: int, waiting: int) -> None:
+        """Set how many answers are being made, and how many questions wait for that."""
+        self._answers_running.set(running)
+        self._answers_waiting.set(waiting)
 
     def observe_answer(self, placement: str, tier: str, items: int) -> None:
         """Note one slate: its placement, its tier (``full``, ``reduced``, ``floor``), its length."""

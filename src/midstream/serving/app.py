@@ -4,6 +4,7 @@ What FastAPI's middleware would do (errors, limits, metrics) happens here, becau
 """
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPMethod
@@ -19,6 +20,7 @@ from midstream.core.nearest import nearest
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
+from midstream.serving.admission import Admission
 from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.erasures import add_erasure_routes
@@ -63,12 +65,17 @@ class Path:
 class App:
     """The ASGI application. Use ``asgi`` to make one."""
 
-    def __init__(self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics) -> None:
-        """Dispatch to ``hot`` first, then to ``cold``."""
+    def __init__(
+        self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics, admission: Admission
+    ) -> None:
+        """Dispatch to ``hot`` first, then to ``cold``; ``admission`` says who is answered now."""
         self._hot = hot
         self._cold = cold
         self._paths = _paths(hot, cold)
         self._metrics = metrics
+        self._admission = admission
+        self.arrivals = admission.arrivals
+        """To be told of each request that was read."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
@@ -91,16 +98,30 @@ class App:
             route = UNKNOWN_ROUTE if path is None else path.template
         status = UNEXPECTED
         try:
-            if handler is not None:
-                reply = await _replied(handler, scope, receive)
+            reply = await self._admission.enter(route, scope)
+            if reply is not None:
                 status = reply.status
                 await send_reply(send, reply)
-            else:
-                status = await self._answer_cold(path, scope, receive, send)
+                return
+            try:
+                status = await self._answer_inside((handler, path), scope, receive, send)
+            finally:
+                self._admission.leave(route)
         except Disconnected:
             status = CLIENT_GONE
         finally:
             self._metrics.observe_request(route, status, perf_counter() - began)
+
+    async def _answer_inside(
+        self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send
+    ) -> int:
+        """Answer what was let in; return the status."""
+        handler, path = how
+        if handler is None:
+            return await self._answer_cold(path, scope, receive, send)
+        reply = await _replied(handler, scope, receive)
+        await send_reply(send, reply)
+        return reply.status
 
     def _path_of(self, scope: Scope) -> Path | None:
         sent = _sent_path(scope)
@@ -222,7 +243,9 @@ def asgi(
     add_similar_route(cold, recommendations)
     bulk = Bulk(engine, ingest, chosen)
     hot = {**hot_routes(ingest, bulk, recommendations, limits), **bulk_routes(bulk)}
-    return App(hot, cold, engine.metrics)
+    admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
+    engine.beside.append(admission.set_gauges)
+    return App(hot, cold, engine.metrics, admission)
 
 
 async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:

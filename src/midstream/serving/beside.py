@@ -29,7 +29,7 @@ async def served_at(path: Path, app: ASGI, options: ServerOptions) -> AsyncGener
     """
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(HeadLimits(options.head_bytes_max + 1_024, options.head_wait_max.ms / 1_000)),
+        http=bounded_protocol(HeadLimits(options.head_bytes_max + 1_024, options.head_wait_max.ms / 1_000), app),
         ws="none",
         lifespan="off",
         log_config=None,

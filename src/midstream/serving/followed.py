@@ -17,10 +17,11 @@ from midstream.serving.ingest import EventsAnswer
 from midstream.serving.passing import LeaderGone, Passage
 from midstream.serving.problems import Disconnected, Problem, Refused, problem_of, problem_reply
 from midstream.serving.recommendations import Record
-from midstream.serving.reply import ASGI, Message, Receive, Scope, Send, send_reply
+from midstream.serving.reply import Message, Receive, Scope, Send, send_reply
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+    from midstream.serving.app import App
 
 LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
@@ -43,10 +44,12 @@ class FollowedApp:
     """Stands in front of the app of an engine that follows."""
 
     def __init__(
-        self, app: ASGI, engine: "Engine", leader: Passage, flush: Flush, is_current: Callable[[], bool]
+        self, app: "App", engine: "Engine", leader: Passage, flush: Flush, is_current: Callable[[], bool]
     ) -> None:
         """Answer with ``app`` while ``is_current`` says that its state is in service; pass on to ``leader``."""
         self._app = app
+        self.arrivals = app.arrivals
+        """To be told of each request that was read."""
         self._engine = engine
         self._leader = leader
         self._flush = flush

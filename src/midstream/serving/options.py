@@ -30,6 +30,21 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an answer waits until its events are durable and applied; a disk that takes longer is broken."""
     connections_max: int = 1_000
     """Open connections: 1,000 x 256 KiB = 256 MiB, if every one of them sends its largest body at once."""
+    answers_max: int = 256
+    """Answers being made at once, which wait for something: 5,000 a second x 50 ms."""
+    answers_waiting_max: int = 100
+    """Questions that wait for a place among those: 5,000 a second x 20 ms, by when some will have left."""
+    answer_wait_max: Duration = Duration("40ms")
+    """A question that waited so long for its turn is refused while more are asked than can be answered: of a deadline
+    of 50 ms, what is left is for the answer itself and for what cannot be told of the wait."""
+    quota_per_second: float = 0.0
+    """Requests a second that one caller may send; 0 = as many as there are."""
+    quota_burst: int = 0
+    """Requests at once that one caller may send; 0 = those of a second."""
+    quota_header: str = ""
+    """Header that tells callers apart, set by what stands in front; empty, or where it is missing, their address."""
+    quota_callers_max: int = 10_000
+    """Callers remembered, 200 bytes each; one that was not seen for longest begins anew."""
     bulk_decodes_max: int = 64
     """Large bodies waiting for the one decoding thread: 64 x about 5 ms = 0.3 s of work."""
     bulk_streams_max: int = 4

@@ -56,6 +56,15 @@ class CrossSite(MidstreamError):
     """A browser sends this for a page of another site."""
 
 
+class QuotaSpent(MidstreamError):
+    """A caller asks more often than one may."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        """Say when there is something left again."""
+        super().__init__(f"This caller's requests of now are used up; there is one again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
 class RouteUnknown(Invalid):
     """No route has this path."""
 
@@ -155,6 +164,7 @@ _FACES = (
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
     # The same question fails in the same way, so nobody is asked to come again.
     _Face(FeatureFailed, 500, "feature-failed", "A feature cannot be read"),
+    _Face(QuotaSpent, 429, "quota", "This caller asks too often"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),
     _Face(AppendFailed, 503, "append-failed", "Events cannot be made durable", (5, 15)),
     _Face(CommitTooSlow, 503, "commit-too-slow", "Events were not durable in time", (2, 6)),
@@ -169,7 +179,7 @@ def problem_of(error: MidstreamError) -> Problem:
     faults = error.faults if isinstance(error, Invalid) else ()
     allowed = error.allowed if isinstance(error, (NameUnknown, MethodNotAllowed)) else ()
     first = faults[0] if faults else None
-    retry_after = 0
+    retry_after = error.retry_after_s if isinstance(error, QuotaSpent) else 0
     if face.retry_after is not None:
         low, high = face.retry_after
         retry_after = low + secrets.randbelow(high - low + 1)

@@ -6,17 +6,26 @@ A body's bounds are the app's (``body.py``); before the head is complete there i
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from midstream.serving.arrivals import Arrivals
 
 _PROBLEM = b'{"type":"urn:midstream:head-too-large","title":"Request line and headers are too long","status":431}'
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
     b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_PROBLEM), _PROBLEM)
 )
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An app that looks at how requests come in."""
+
+    arrivals: Arrivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +47,17 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: HeadLimits,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """Begin to wait for the first head.
 
         Args:
             limits: Of each head.
+            arrivals: Is told of each request.
         """
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
+        self._arrivals = arrivals
         self._head_is_open = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -76,6 +88,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is complete: from here on the app is asked."""
         self._head_is_open = False
         self._stop_waiting()
+        if self._arrivals is not None:
+            self._arrivals.read(cast("dict[str, Any]", self.scope))
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -99,6 +113,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def bounded_protocol(limits: HeadLimits) -> type[asyncio.Protocol]:
-    """Return what uvicorn takes for a protocol's class: it only ever calls it."""
-    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits))
+def bounded_protocol(limits: HeadLimits, app: object) -> type[asyncio.Protocol]:
+    """Return what uvicorn takes for a protocol's class: it only ever calls it.
+
+    Args:
+        limits: Of each head.
+        app: Is told of each request that was read, if it wants to know (``Arrivals``).
+    """
+    arrivals = app.arrivals if isinstance(app, Counting) else None
+    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits, arrivals=arrivals))

@@ -119,7 +119,7 @@ async def serve_share(app: ASGI, options: ServerOptions, share: Share) -> None:
 def _uvicorn_config(app: ASGI, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000)),
+        http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000), app),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,7 +6,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -111,6 +111,10 @@ class FakeEngine:
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     fold: FakeFold = field(default_factory=FakeFold)
     events: list[Event] = field(default_factory=list[Event])
+    concerns: dict[str, str] = field(default_factory=dict[str, str])
+    """What health names beside ``failure``."""
+    beside: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called when metrics are asked for."""
     _by_id: dict[str, Event] = field(default_factory=dict[str, Event])
     _documents: dict[tuple[int, str], dict[str, object]] = field(
         default_factory=dict[tuple[int, str], dict[str, object]]
@@ -224,18 +228,19 @@ class FakeEngine:
     def health(self) -> Health:
         """Return what the fake can do."""
         position = self.fold.log_position
-        reason = str(self.failure or "")
         return Health(
             ready=True,
-            accepts_events=not reason,
-            reason=reason,
+            accepts_events=self.failure is None,
+            reason="; ".join((*([str(self.failure)] if self.failure else []), *self.concerns.values())),
             log_position=position,
             applied_log_position=position,
             queued_events=0,
         )
 
     def refresh_metrics(self) -> None:
-        """Set the positions."""
+        """Set the positions, and what others set."""
+        for refresh in self.beside:
+            refresh()
         self.metrics.set_positions(self.fold.log_position, self.fold.log_position)
 
     def clock(self) -> TimestampMs:

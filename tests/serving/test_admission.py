@@ -1,0 +1,291 @@
+"""Who is answered under overload: what is let in is answered in time, the others are told so at once and cheaply."""
+
+import asyncio
+import random
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from midstream.core.durations import Duration
+from midstream.monitoring.metrics import Metrics
+from midstream.serving.admission import CONCERN, Admission, Quotas
+from midstream.serving.arrivals import SMALL_BATCH, STANDING_S, Arrivals
+from midstream.serving.options import ServerOptions
+from midstream.testing.virtual_loop import VirtualLoop
+
+ROUTE = "/v1/recommendations"
+ANSWER_S = 0.00065
+"""CPU of an answer, as measured (docs/benchmarks.md)."""
+REFUSAL_S = 0.00003
+READ_S = 0.00002
+"""Of reading one request off its socket."""
+DEADLINE_S = 0.05
+
+
+@dataclass
+class Loop:
+    """An event loop as it is: reads all that came, then works it off in order; what comes meanwhile waits unseen."""
+
+    options: ServerOptions = field(default_factory=ServerOptions)
+    now: float = 1_000.0
+    answer_s: float = ANSWER_S
+    seconds: int = 0
+    """What is drawn for ``Retry-After``, beside the one that is always there."""
+
+    def __post_init__(self) -> None:
+        self.concerns: dict[str, str] = {}
+        metrics = Metrics(CollectorRegistry())
+        self.admission = Admission(self.options, metrics, self.concerns, lambda: self.now, lambda _: self.seconds)
+        self.admission._is_told = True
+
+    def run(self, arrivals: list[float], slots: int = 512) -> tuple[list[float], list[float]]:
+        """Work arrivals off; return the latency of each answer, and of each refusal. ``slots`` = connections: what
+        comes when all are busy waits at the client.
+        """
+        came = deque(arrivals)
+        answered: list[float] = []
+        refused: list[float] = []
+        while came:
+            if came[0] > self.now:
+                self.now = came[0] + READ_S  # asleep until then
+            batch: list[tuple[float, dict[str, object]]] = []
+            while came and came[0] <= self.now and len(batch) < slots:
+                scope: dict[str, object] = {"client": None}
+                self.now += READ_S
+                self.admission.arrivals.read(scope)
+                batch.append((came.popleft(), scope))
+            for at, scope in batch:
+                refusal = _sync(self.admission.enter(ROUTE, scope))
+                self.now += self.answer_s if refusal is None else REFUSAL_S
+                (answered if refusal is None else refused).append(self.now - at)
+                if refusal is None:
+                    self.admission.leave(ROUTE)
+        return answered, refused
+
+
+def _sync(work):
+    """The result of what does not wait."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError
+
+
+def poisson(rate: float, seconds: float, start: float, seed: int) -> list[float]:
+    """Open-loop arrivals."""
+    dice, at, found = random.Random(seed), start, []  # noqa: S311  a seeded load
+    while at < start + seconds:
+        at += dice.expovariate(rate)
+        found.append(at)
+    return found
+
+
+def goodput(loop: Loop, load: float, seconds: float = 3.0, seed: int = 1) -> float:
+    """Answers within the deadline, as a share of what one core can answer at all."""
+    answered, _ = loop.run(poisson(load / loop.answer_s, seconds, loop.now, seed))
+    return sum(each <= DEADLINE_S for each in answered) * loop.answer_s / seconds
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overload_leaves_most_of_the_goodput(seed):
+    """At twice what can be answered nine in ten of what is possible beside the refusals come in time, at four times
+    too; almost all that is let in is in time.
+    """
+    for load in (2.0, 4.0):
+        loop = Loop()
+        answered, refused = loop.run(poisson(load / ANSWER_S, 4.0, loop.now, seed))
+        in_time = sum(each <= DEADLINE_S for each in answered)
+        possible = 4.0 * (1 - load / ANSWER_S * (REFUSAL_S + READ_S)) / (ANSWER_S - REFUSAL_S)
+        assert in_time >= 0.9 * possible, load
+        assert in_time >= 0.95 * len(answered), load
+        assert refused
+
+
+def test_without_it_nothing_would_come_in_time():
+    """The same load where nobody is refused: the test above measures something."""
+    loop = Loop(ServerOptions(answer_wait_max=Duration("10s")))
+    assert goodput(loop, 2.0) < 0.1
+
+
+@pytest.mark.parametrize("load", [0.3, 0.7, 0.9])
+def test_nobody_is_refused_below_saturation(load):
+    """Whatever the random gaps are."""
+    loop = Loop()
+    answered, refused = loop.run(poisson(load / (ANSWER_S + READ_S), 20.0, loop.now, 5))
+    assert refused == []
+    assert sum(each <= DEADLINE_S for each in answered) >= 0.99 * len(answered)
+
+
+def test_service_is_normal_again_at_once():
+    """After ten seconds at four times the load all of half the load is answered, from a tenth of a second on."""
+    loop = Loop()
+    loop.run(poisson(4 / ANSWER_S, 10.0, loop.now, 2))
+    loop.now += 0.05
+    answered, refused = loop.run(poisson(0.5 / ANSWER_S, 5.0, loop.now, 3))
+    assert len(refused) <= 0.01 * len(answered)
+    loop.now += STANDING_S
+    answered, refused = loop.run(poisson(0.5 / ANSWER_S, 5.0, loop.now, 4))
+    assert refused == []
+
+
+@given(st.integers(1, 120), st.floats(0.0002, 0.05), st.floats(0.2, 1_000.0))
+def test_a_burst_is_worked_off(size, answer_s, before_s):
+    """However slow the machine: what comes at once, after a while without, is let in for a tenth of a second."""
+    loop = Loop(answer_s=answer_s)
+    loop.run([loop.now])
+    loop.now += before_s
+    answered, refused = loop.run([loop.now] * size)
+    assert len(answered) >= min(size, int(STANDING_S / (answer_s + READ_S)))
+    assert all(each >= STANDING_S for each in refused)
+
+
+@given(st.integers(1, SMALL_BATCH - 1), st.floats(0.0002, 2.0), st.integers(2, 60))
+def test_a_few_connections_are_never_refused(connections, answer_s, rounds):
+    """As many as make no queue may ask for ever, one question after another, also where an answer takes seconds."""
+    loop = Loop(answer_s=answer_s)
+    for _ in range(rounds):
+        assert loop.run([loop.now] * connections)[1] == []
+
+
+def test_a_machine_that_stands_still_is_nobodys_queue():
+    """A single request whose turn comes a second late is answered."""
+    loop = Loop()
+    for _ in range(20):
+        scope: dict[str, object] = {}
+        loop.admission.arrivals.read(scope)
+        loop.now += 1.0
+        assert _sync(loop.admission.enter(ROUTE, scope)) is None
+        loop.admission.leave(ROUTE)
+
+
+def test_what_is_refused_says_when_to_come_again():
+    """503, a problem document, and seconds from the source that was given; events are not refused meanwhile."""
+    loop = Loop()
+    loop.run(poisson(4 / ANSWER_S, 2.0, loop.now, 2))
+    scopes: list[dict[str, object]] = [{} for _ in range(200)]
+    loop.now += 0.01
+    for scope in scopes:
+        loop.admission.arrivals.read(scope)
+    loop.now += 0.3
+    found = []
+    for number, scope in enumerate(scopes):
+        loop.seconds = number % 3
+        assert _sync(loop.admission.enter("/v1/events", dict(scope))) is None
+        found.append(_sync(loop.admission.enter(ROUTE, scope)))
+    assert {each.status for each in found if each} == {503}
+    assert {dict(each.headers)[b"retry-after"] for each in found if each} == {b"1", b"2", b"3"}
+    assert all(b"urn:midstream:overloaded" in each.body for each in found if each)
+
+
+def test_answers_that_wait_have_a_short_queue():
+    """As many as may are made at once; a few more wait a moment for a place, in order; all others are refused."""
+    with closing(VirtualLoop(lambda: 0.0)) as loop:
+        options = ServerOptions(answers_max=2, answers_waiting_max=3, answer_wait_max=Duration("40ms"))
+        metrics, concerns = Metrics(CollectorRegistry()), dict[str, str]()
+        admission = Admission(options, metrics, concerns, loop.time, lambda n: n - 1)
+        order: list[int] = []
+
+        async def ask(number: int, work_s: float) -> int:
+            reply = await admission.enter(ROUTE, {})
+            if reply is not None:
+                return reply.status
+            try:
+                order.append(number)
+                await asyncio.sleep(work_s)
+            finally:
+                admission.leave(ROUTE)
+            return 200
+
+        async def all_of() -> list[int]:
+            first = [asyncio.ensure_future(ask(number, 0.03)) for number in range(7)]
+            await asyncio.sleep(0.001)
+            admission.set_gauges()
+            text = metrics.text().decode()
+            assert "midstream_answers_running 2.0" in text
+            assert "midstream_answers_waiting 3.0" in text
+            assert concerns[CONCERN]
+            return list(await asyncio.gather(*first))
+
+        # Two at once, two after 30 ms, the fifth has waited 40 ms by then.
+        assert loop.run_until_complete(all_of()) == [200, 200, 200, 200, 503, 503, 503]
+        assert order == [0, 1, 2, 3]
+        text = metrics.text().decode()
+        assert 'midstream_refusals_total{reason="queue"} 2.0' in text
+        assert 'midstream_refusals_total{reason="late"} 1.0' in text
+
+        async def cancelled() -> list[int]:
+            busy = [asyncio.ensure_future(ask(10 + number, 0.01)) for number in range(2)]
+            waiting = asyncio.ensure_future(ask(12, 0.01))
+            await asyncio.sleep(0.005)
+            waiting.cancel()
+            await asyncio.gather(*busy)
+            again = [asyncio.ensure_future(ask(20 + number, 0.01)) for number in range(2)]
+            return list(await asyncio.gather(*again))
+
+        assert loop.run_until_complete(cancelled()) == [200, 200]
+        loop.run_until_complete(asyncio.sleep(25))
+        assert CONCERN not in concerns
+        admission.set_gauges()
+        assert "midstream_answers_running 0.0" in metrics.text().decode()
+
+
+@given(
+    st.floats(0.5, 50.0),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 2.0)), min_size=1, max_size=80),
+)
+def test_a_caller_never_gets_more_than_the_quota(per_second, burst, asks):
+    """In any stretch of time a caller gets the burst and what grows in it; who waits as told gets the next one."""
+    quotas = Quotas(per_second, burst, callers_max=10)
+    taken: dict[int, list[float]] = {}
+    now = 0.0
+    for caller, pause in asks:
+        now += pause
+        if quotas.take(str(caller), now) == 0:
+            taken.setdefault(caller, []).append(now)
+    for times in taken.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= burst + (times[last] - times[first]) * per_second + 1e-6
+    while lacks_s := quotas.take("0", now):
+        now += lacks_s + 1e-9
+
+
+def test_callers_that_are_forgotten_are_bounded():
+    """As many as may be are remembered; the one that was not seen for longest goes."""
+    quotas = Quotas(0.001, 1, callers_max=3)
+    assert [quotas.take(name, 0.0) > 0 for name in "abca"] == [False, False, False, True]
+    assert quotas.take("d", 0.0) == 0
+    assert len(quotas) == 3
+    assert quotas.take("a", 0.0) > 0
+    assert quotas.take("b", 0.0) == 0
+
+
+def test_a_quota_is_a_429_by_header_or_address(make_client, engine):
+    """Off by default; with it each caller has its own, health and metrics are free."""
+    client = make_client(engine, ServerOptions(quota_per_second=0.01, quota_burst=2, quota_header="X-Caller"))
+    ann, bob = {"x-caller": "ann"}, {"X-Caller": "bob"}
+    statuses = [client.post("/v1/recommendations", {}, headers=ann).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    refused = client.get("/v1/placements", headers=ann)
+    assert refused.status_code == 429
+    assert refused.json()["type"] == "urn:midstream:quota"
+    assert 100 <= int(refused.headers["retry-after"]) == refused.json()["retry_after"] <= 103
+    assert client.post("/v1/recommendations", {}, headers=bob).status_code == 200
+    assert client.post("/v1/recommendations", {}).status_code == 200  # by its address
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        assert client.get(path, headers=ann).status_code == 200
+    assert 'midstream_refusals_total{reason="quota"} 2.0' in client.get("/metrics").text
+    free = make_client(engine)
+    assert {free.post("/v1/recommendations", {}).status_code for _ in range(50)} == {200}
+
+
+def test_arrivals_cost_nothing_to_whoever_does_not_come_through_a_socket():
+    """A request that nobody read has waited for nothing."""
+    assert Arrivals(lambda: 5.0).begin({}) == (0.0, 0.0)
