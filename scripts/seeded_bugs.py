@@ -56,6 +56,7 @@ CELLS = ("tests/state/test_cells.py",)
 WINDOWS = ("tests/state/test_cell_windows.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
 INPUTS = ("tests/features/test_inputs.py",)
+LANGUAGE = ("tests/features/test_language.py", "tests/features/test_conditions.py", "tests/features/test_numbers.py")
 VECTORS = ("tests/state/test_vectors.py",)
 RING = ("tests/state/test_ring_query.py",)
 AGENTS = ("tests/features/test_agents.py",)
@@ -75,7 +76,7 @@ BULK = ("tests/serving/test_bulk.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
 
 KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
-    ("unknown_truths_are_numbers", "features/inputs.py", "(item_index < 0) | (truth < 0)", "item_index < 0", INPUTS),
+    ("unknown_truths_are_numbers", "features/inputs.py", "        found[found < 0] = np.nan\n", "", INPUTS),
     (
         "lists_are_not_reduced",
         "features/request_inputs.py",
@@ -225,18 +226,103 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     ("the_first_place_for_all", "features/request_inputs.py", "] = self.otherwise", "] = 0.0", KINDS_PAGE),
     ("chance_without_the_seed", "features/request_inputs.py", "moment.query.seed & _BITS", "1 & _BITS", INPUTS),
-    (
-        "at_least_is_at_most",
-        "features/feature_text.py",
-        "ast.GtE: (Op.LESS, False, True)",
-        "ast.GtE: (Op.LESS, True, True)",
-        ("tests/features/test_feature_text.py",),
-    ),
     ("readers_over_one_another", "features/declared.py", "            start += reader.rows\n", "", KINDS_PAGE),
 )
 """One for each kind of feature: name, file, what stands there, what is put in its place, tests."""
 
+TEXTS = (
+    (
+        "at_least_is_at_most",
+        "features/language_reading.py",
+        '">=": lambda left, right: opposite(Expression(Op.LESS, (left, right)))',
+        '">=": lambda left, right: opposite(Expression(Op.LESS, (right, left)))',
+        LANGUAGE,
+    ),
+    (
+        "less_is_more",
+        "features/language_reading.py",
+        '"<": lambda left, right: Expression(Op.LESS, (left, right))',
+        '"<": lambda left, right: Expression(Op.LESS, (right, left))',
+        LANGUAGE,
+    ),
+    (
+        "more_is_at_least",
+        "features/language_reading.py",
+        '">": lambda left, right: Expression(Op.LESS, (right, left))',
+        '">": lambda left, right: opposite(Expression(Op.LESS, (left, right)))',
+        LANGUAGE,
+    ),
+    (
+        "at_most_is_less",
+        "features/language_reading.py",
+        '"<=": lambda left, right: opposite(Expression(Op.LESS, (right, left)))',
+        '"<=": lambda left, right: Expression(Op.LESS, (left, right))',
+        LANGUAGE,
+    ),
+    (
+        "equal_and_not_equal",
+        "features/language_reading.py",
+        'operator in ("in", "==") else opposite',
+        'operator in ("in", "!=") else opposite',
+        LANGUAGE,
+    ),
+    (
+        "in_and_not_in",
+        "features/language_reading.py",
+        'operator in ("in", "==") else opposite',
+        'operator in ("not in", "==") else opposite',
+        LANGUAGE,
+    ),
+    (
+        "and_is_or",
+        "features/language_reading.py",
+        "Op.MIN if isinstance(op, ast.And) else Op.MAX",
+        "Op.MAX if isinstance(op, ast.And) else Op.MIN",
+        LANGUAGE,
+    ),
+    (
+        "a_chain_of_any",
+        "features/language_reading.py",
+        "for op, pair in pairs], Op.MIN)",
+        "for op, pair in pairs], Op.MAX)",
+        LANGUAGE,
+    ),
+    (
+        "not_is_nothing",
+        "features/language_values.py",
+        "return Expression(Op.SUBTRACT, (column(1.0), truth))",
+        "return truth",
+        LANGUAGE,
+    ),
+    ("unknown_is_true", "features/language_values.py", "_HALF = column(0.5)", "_HALF = column(1.0)", LANGUAGE),
+    (
+        "unknown_of_and_is_unknown",
+        "features/language_values.py",
+        "return Expression(Op.IF_NAN, (truth, _HALF))",
+        "return truth",
+        LANGUAGE,
+    ),
+    (
+        "a_condition_is_half_a_number",
+        "features/language_reading.py",
+        "truth if is_alone else whole(halved(truth))",
+        "truth if is_alone else halved(truth)",
+        LANGUAGE,
+    ),
+    ("plus_is_minus", "features/language_reading.py", "ast.Add: Op.ADD,", "ast.Add: Op.SUBTRACT,", LANGUAGE),
+    ("minus_is_plus", "features/language_reading.py", "ast.Sub: Op.SUBTRACT,", "ast.Sub: Op.ADD,", LANGUAGE),
+    ("times_is_by", "features/language_reading.py", "ast.Mult: Op.MULTIPLY,", "ast.Mult: Op.DIVIDE,", LANGUAGE),
+    ("by_is_times", "features/language_reading.py", "ast.Div: Op.DIVIDE,", "ast.Div: Op.MULTIPLY,", LANGUAGE),
+    ("least_is_most", "features/language_reading.py", '"min": (Op.MIN', '"min": (Op.MAX', LANGUAGE),
+    ("most_is_least", "features/language_reading.py", '"max": (Op.MAX', '"max": (Op.MIN', LANGUAGE),
+    ("root_is_logarithm", "features/language_reading.py", '"sqrt": (Op.SQRT', '"sqrt": (Op.LOG', LANGUAGE),
+    ("logarithm_is_root", "features/language_reading.py", '"log": (Op.LOG', '"log": (Op.SQRT', LANGUAGE),
+    ("if_nan_is_least", "features/language_reading.py", '"if_nan": (Op.IF_NAN', '"if_nan": (Op.MIN', LANGUAGE),
+)
+"""One for each operation of the language, as ``KINDS``."""
+
 BUGS = (
+    *(Bug(name, (Edit(file, old, new),), tests) for name, file, old, new, tests in TEXTS),
     *(Bug(name, (Edit(file, old, new),), tests) for name, file, old, new, tests in KINDS),
     Bug("no_sync", (Edit("events/segments.py", SYNC, "            _ = file"),), POWER_LOSS),
     Bug(

@@ -48,7 +48,7 @@ def rule(text: str) -> str:
             "is not after start",
         ),
         (f'{PIN}, when = "item.price < 3"', "rules[0].when", "item.price"),
-        (f'{PIN}, when = "item.available"', "rules[0].when", "about items"),
+        (f'{PIN}, when = "item.available"', "rules[0].when", "item.available cannot be named here"),
         (f'{PIN}, note = "{"n" * 501}"', "rules[0].note", "501 characters"),
         (
             'kind = "boost", name = "a", where = "item.prise < 3", factor = 2.0',
@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_rule_is_said(text: str, where: str, came: str) -> 
     assert fault.where.endswith(f"$.placements[0].{where}")
     assert came in fault.came
     assert fault.right
-    assert fault.page in ("docs/rules.md", "docs/configuration.md", "docs/filters.md")
+    assert fault.page in ("docs/rules.md", "docs/configuration.md", "docs/language.md")
 
 
 @pytest.mark.parametrize(

@@ -358,7 +358,7 @@ def test_the_example_of_the_docs_works(tmp_path):
     assert shop.ids(proposal.item_index.tolist()) == ["i4", "i3", "i8", "i2", "i7"]
 
 
-@pytest.mark.parametrize("page", ["filters", "selectors", "sources"])
+@pytest.mark.parametrize("page", ["filters", "language", "selectors", "sources"])
 def test_the_toml_of_the_docs_can_be_read(page, folder):
     """Each block of the pages is a configuration, or the part of a placement."""
     text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text("utf-8")

@@ -26,8 +26,8 @@ from midstream.core.types import (
     Selection,
 )
 from midstream.features.declared import declared
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import Condition, condition
+from midstream.features.language_names import Names
 from midstream.ranking.acted import Acted, Exclusion
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
@@ -83,8 +83,9 @@ QUERIES = (
     replace(SHOP.query(), session_id="s28", context={"budget": 12.0}),
 )
 ATTRIBUTES = tuple(SMALL.attributes.items())
-RULE = parse('item.price <= context.budget and "sale" in item.tags', dict(ATTRIBUTES), "$")
-assert isinstance(RULE, Rule)
+NAMES = Names(dict(ATTRIBUTES))
+RULE = condition('item.price <= context.budget and "sale" in item.tags', NAMES, "$")
+assert isinstance(RULE, Condition)
 SOURCES = (
     *(Popular(), Popular(limit=1), Trending(), Catalogue(), SessionKnn(), SessionKnn(limit=3)),
     *(Covisitation(), Covisitation(limit=2, popularity="1"), Similar(), Similar(limit=3, pairs_min=2)),
@@ -104,7 +105,7 @@ FILTERS = (
     Acted(exclusions=(Exclusion.read("view", "1d", SMALL), Exclusion.read("cart", 2, SMALL))),
     Acted(exclusions=(Exclusion.read("impression", 2, SMALL),)),
     ExpressionFilter(RULE),
-    RequestFilter(ATTRIBUTES),
+    RequestFilter(NAMES),
 )
 
 

@@ -36,7 +36,7 @@ def settings_of(features=FEATURES):
     """Settings whose maxima are met, with the cells of these features."""
     tiny = tiny_settings()
     limits = msgspec.structs.replace(tiny.limits, feature_user_items_max=40, feature_user_values_max=30)
-    return msgspec.structs.replace(tiny, cells=cells_of(features), limits=limits)
+    return msgspec.structs.replace(tiny, cells=cells_of(features, tiny.attributes), limits=limits)
 
 
 SETTINGS = settings_of()

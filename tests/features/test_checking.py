@@ -134,7 +134,7 @@ def test_each_mistake_is_one_fault(feature, where, came):
     assert found.where == f"$.features[1]{where}"
     assert came in found.came
     assert found.right
-    assert found.page == "docs/features.md"
+    assert found.page == f"docs/{'language' if where.endswith('.text') else 'features'}.md"
 
 
 def test_names_stand_once():

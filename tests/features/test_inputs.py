@@ -88,7 +88,7 @@ def read(features, events, candidate_ids, **told):
     item_index = fold.vocabulary.item_indices(candidate_ids)
     count = len(candidate_ids)
     candidates = Candidates(item_index, (), np.empty((count, 0), np.float32), np.empty((count, 0), np.int32))
-    block = declared(features, {})
+    block = declared(features, fold.settings.attributes)
     return dict(zip(block.names, block.read(moment, candidates).T.tolist(), strict=True))
 
 

@@ -104,7 +104,7 @@ def settings_of(features):
         pair_neighbours_max=16, attribute_values_max=64, item_tags_max=8, document_bytes_max=9_999_999,
         feature_user_items_max=60_000, feature_user_values_max=9_999, aliases_max=999, erased_max=999,
     )  # fmt: skip
-    cells = kinds.cells_of(features)
+    cells = kinds.cells_of(features, tiny.attributes)
     return msgspec.structs.replace(tiny, cells=cells, limits=limits, session_gap=Duration(f"{GAP // MINUTE}m"))
 
 

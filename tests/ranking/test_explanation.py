@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import Condition, condition
+from midstream.features.language_names import Names
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
 from midstream.ranking.arrangement import Arrangement
@@ -35,7 +35,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 from midstream.testing.still import SMALL, StillShop
 
-ATTRIBUTES = tuple(SMALL.attributes.items())
+NAMES = Names(SMALL.attributes)
 FILTER = 'item.price < 25 and (item.category == "even" or item.price < 12)'
 
 
@@ -54,8 +54,8 @@ def shop_of(item_count: int) -> StillShop:
 
 def rule_of(text: str) -> ExpressionFilter:
     """Return a filter of the placement."""
-    rule = parse(text, dict(ATTRIBUTES), "")
-    assert isinstance(rule, Rule)
+    rule = condition(text, NAMES, "")
+    assert isinstance(rule, Condition)
     return ExpressionFilter(rule)
 
 
@@ -68,7 +68,7 @@ def plan_of(**changes: object) -> Plan:
         sources=(Covisitation(), Trending(limit=8)),
         floor=(Popular(limit=5),),
         fill=Catalogue(),
-        filters=(Available(), Excluded(), Repeats(allow="none"), rule_of(FILTER), RequestFilter(ATTRIBUTES)),
+        filters=(Available(), Excluded(), Repeats(allow="none"), rule_of(FILTER), RequestFilter(NAMES)),
         features=(),
         scorers=(Blend(),),
         selectors=(TopK(),),

@@ -24,8 +24,8 @@ from midstream.core.types import (
     Selection,
     Served,
 )
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import Condition, condition
+from midstream.features.language_names import Names
 from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
@@ -42,7 +42,7 @@ from midstream.retrieval.popular import Popular
 from midstream.testing.still import SMALL, StillShop
 
 POPULAR = Popular(limit=10)
-ATTRIBUTES = tuple(SMALL.attributes.items())
+NAMES = Names(SMALL.attributes)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def plan_of(sources=(), *, filters=(), scorers=(), selectors=(), floor=(POPULAR,
         sources=tuple(sources),
         floor=tuple(floor),
         fill=Catalogue(),
-        filters=(Available(), Excluded(), *filters, RequestFilter(ATTRIBUTES)),
+        filters=(Available(), Excluded(), *filters, RequestFilter(NAMES)),
         features=(),
         scorers=(*scorers, Blend()),
         selectors=(*selectors, TopK()),
@@ -420,8 +420,8 @@ def test_an_improper_choice_is_made_again(selection):
 
 def test_the_slate_is_filled_from_the_catalogue():
     """Where the filters leave less than a slate, the rest of the catalogue is read on, the newest first."""
-    rule = parse("item.price > 20", dict(ATTRIBUTES), "$")
-    assert isinstance(rule, Rule)
+    rule = condition("item.price > 20", NAMES, "$")
+    assert isinstance(rule, Condition)
     served = answer(SHOP, plan_of([Fixed("good", (21, 2, 3))], filters=(ExpressionFilter(rule),)), slate_size=4)
     assert slate(SHOP, served) == ["i21", "i29", "i28", "i27"]
     assert served.retrieved["catalogue"] == 3  # what lay behind the last item needed was not looked at
@@ -434,8 +434,8 @@ def test_the_fill_reads_on_over_many_steps():
     shop = StillShop()
     for number in range(1_500):
         shop.put(f"i{number}", price=float(number))
-    rule = parse("item.price < 1", dict(ATTRIBUTES), "$")
-    assert isinstance(rule, Rule)
+    rule = condition("item.price < 1", NAMES, "$")
+    assert isinstance(rule, Condition)
     served = answer(shop, plan_of(filters=(ExpressionFilter(rule),)))
     assert slate(shop, served) == ["i0"]
     assert served.retrieved_count == 1_500
@@ -461,8 +461,8 @@ def test_an_empty_catalogue_gives_an_empty_slate():
 
 def test_the_request_filter_holds_beside_the_placement_s():
     """Both must be true."""
-    rule = parse("item.price >= context.floor", dict(ATTRIBUTES), "$")
-    assert isinstance(rule, Rule)
+    rule = condition("item.price >= context.floor", NAMES, "$")
+    assert isinstance(rule, Condition)
     plan = plan_of([Fixed("good", tuple(range(30)))], filters=(ExpressionFilter(rule),))
     served = answer(SHOP, plan, filter='item.category == "odd"', context={"floor": 20.0}, slate_size=20)
     assert slate(SHOP, served) == ["i21", "i23", "i25", "i27", "i29"]
@@ -479,8 +479,8 @@ def test_the_request_filter_holds_beside_the_placement_s():
 )
 def test_an_unusable_filter_is_the_caller_s_error(changes, where):
     """It is refused with its faults, each with a pointer into the request, not answered with nothing."""
-    rule = parse("item.price >= context.floor", dict(ATTRIBUTES), "$")
-    assert isinstance(rule, Rule)
+    rule = condition("item.price >= context.floor", NAMES, "$")
+    assert isinstance(rule, Condition)
     with pytest.raises(RequestInvalid) as caught:
         answer(SHOP, plan_of(filters=(ExpressionFilter(rule),)), **changes)
     assert [each.where for each in caught.value.faults] == [where]

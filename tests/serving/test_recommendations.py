@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
-from midstream.features.expression import TEXT_CHARACTERS_MAX
+from midstream.features.language_tree import TEXT_CHARACTERS_MAX
 from midstream.serving.recommendations import Recommendations, context_value, deadline_ms, slate_of
 from midstream.testing.engine import FakeEngine, FakePlan
 

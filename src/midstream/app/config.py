@@ -173,6 +173,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: dict[str, float] = {}
     rank_offset: float = RANK_OFFSET
     filter: str | None = None
+    timezone: str = "UTC"
     filters: tuple[Custom, ...] = ()
     exclude: dict[str, str | int] = {}
     repeats: Repeat = "not_last"
@@ -235,7 +236,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             half_lives=self.half_lives(),
             pair_half_life=self.pairs.half_life,
             outcome_window=self.feedback.window,
-            cells=cells_of(self.features),
+            cells=cells_of(self.features, self.items.attributes),
             segment=self.trending.segment,
             limits=self.limits,
         )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
 from midstream.app.bounds import PAGE, listed, name_faults, within
@@ -11,15 +11,14 @@ from midstream.app.model_relations import model_faults, model_source_faults
 from midstream.app.scorer_relations import scorer_faults
 from midstream.app.served_relations import served_faults
 from midstream.app.slate_relations import slate_faults
+from midstream.app.texts import columns_in, text_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.engine.board import PROCESSES_MAX
 from midstream.features.checking import feature_faults
-from midstream.features.expression import Rule
 from midstream.features.external import table_faults
-from midstream.features.filter_text import parse
 from midstream.ranking.blend import DEFAULT_WEIGHTS
 from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.ranking.served_lately import NAMES as SERVED_NAMES
@@ -34,6 +33,7 @@ from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.state.pair_query import ANSWER_MAX
 from midstream.state.pairs import NEIGHBOURS_MAX
+from midstream.state.program import Expression
 from midstream.state.segments import CONTEXT, SEGMENT_VALUES_MAX, USER
 from midstream.state.session_index import INDEX_ITEMS_MAX
 from midstream.state.sessions import BEFORE_MAX
@@ -118,7 +118,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from model_faults(config)
-    yield from _placements(config)
+    yield from _placements(config, columns_in(config, is_sound=not features))
 
 
 def _sections(config: Config) -> Iterator[Fault]:
@@ -251,8 +251,8 @@ def _attributes(config: Config) -> Iterator[Fault]:
             yield Fault(where, f'"{name}" cannot be written in a filter.', right, FILTERS)
 
 
-def _placements(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the placements."""
+def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
+    """Yield what is wrong with the placements, whose texts may name columns."""
     if not 1 <= len(config.placements) <= PLACEMENTS_MAX:
         yield Fault("$.placements", f"{len(config.placements)} came.", f"From 1 to {PLACEMENTS_MAX}.", PAGE)
     names: set[str] = set()
@@ -267,6 +267,7 @@ def _placements(config: Config) -> Iterator[Fault]:
         yield from _weights(placement, where)
         yield from _repeated(placement, where)
         yield from _eligibility(config, placement, where)
+        yield from text_faults(config, placement, where, columns)
         yield from _read(config, placement, where)
         yield from scorer_faults(config, placement, where)
         yield from slate_faults(config, placement, where)
@@ -416,13 +417,9 @@ def _weights(placement: Placement, where: str) -> Iterator[Fault]:
 
 
 def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filters, the filter text and what is excluded."""
+    """Yield what is wrong with the filters and with what is excluded."""
     if len(placement.filters) > FILTERS_MAX:
         yield Fault(f"{where}.filters", f"{len(placement.filters)} came.", f"At most {FILTERS_MAX}.", FILTERS)
-    if placement.filter is not None:
-        rule = parse(placement.filter, config.items.attributes, f"{where}.filter")
-        if not isinstance(rule, Rule):
-            yield from rule
     known = {*config.events.types, IMPRESSION, *SERVED_NAMES}
     for name, told in placement.exclude.items():
         place = f"{where}.exclude.{name}"

@@ -7,10 +7,8 @@ fault. Where one has, it is decided in each request by the order of the file.
 from collections.abc import Iterator, Sequence
 
 from midstream.app.bounds import listed, name_faults
-from midstream.app.config import Config, Custom, Placement
+from midstream.app.config import Custom, Placement
 from midstream.core.errors import Fault
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
 from midstream.ranking.rule_boost import Boost
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
 from midstream.ranking.rule_in_force import Stated, span_ms, time_ms
@@ -29,8 +27,8 @@ _SHARES_ROUNDING = 1e-9
 _TIME = 'An RFC 3339 time with a zone, such as "2026-11-27T00:00:00Z".'
 
 
-def rule_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the rules of a placement."""
+def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the rules of a placement, but for their texts (``app.texts``)."""
     where = f"{where}.rules"
     rules = placement.rules
     if len(rules) > RULES_MAX:
@@ -47,7 +45,7 @@ def rule_faults(config: Config, placement: Placement, where: str) -> Iterator[Fa
             yield Fault(f"{place}.name", came, "A name of its own.", PAGE)
         taken.add(rule.name)
         yield from _stated(rule, place)
-        yield from _rule(config, placement, rule, place)
+        yield from _rule(placement, rule, place)
     yield from _together(rules, where)
 
 
@@ -68,16 +66,9 @@ def _stated(rule: Stated, place: str) -> Iterator[Fault]:
         start_ms, end_ms = span_ms(rule)
         if end_ms <= start_ms:
             yield Fault(f"{place}.end", f'"{rule.end}" is not after start, "{rule.start}".', "A later time.", PAGE)
-    if rule.when is not None:
-        # Of a request alone: no item has a part in it.
-        found = parse(rule.when, {}, f"{place}.when")
-        if not isinstance(found, Rule):
-            yield from found
-        elif "item." in rule.when:
-            yield Fault(f"{place}.when", f'"{rule.when}" asks about items.', "A condition about the request.", PAGE)
 
 
-def _rule(config: Config, placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
+def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
     """Yield what is wrong with what a rule of its kind says."""
     match rule:
         case Pin():
@@ -88,27 +79,24 @@ def _rule(config: Config, placement: Placement, rule: AnyRule, place: str) -> It
             for item in sorted({each for each in rule.items if rule.items.count(each) > 1}):
                 yield Fault(f"{place}.items", f'"{item}" is there twice.', "Each item once.", PAGE)
         case Boost():
-            yield from _where(config, rule.where, place)
             if rule.factor == 1:
                 yield Fault(f"{place}.factor", "1 came, which changes nothing.", "Above 1, or below.", PAGE)
             if isinstance(placement.selector, Thompson):
                 came = "A boost came beside thompson, which goes by rates alone."
                 yield Fault(place, came, "Another selector, or a promotion.", PAGE)
         case Promote():
-            yield from _promotion(config, rule, place)
+            yield from _promotion(rule, place)
         case NewItems():
             yield from _positions(placement, rule.positions, place)
             if rule.within.ms <= 0:
                 yield Fault(f"{place}.within", f"{rule.within} came.", 'Some time, such as "7d".', PAGE)
 
 
-def _promotion(config: Config, rule: Promote, place: str) -> Iterator[Fault]:
+def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
     """Yield what is wrong with the items and shares of a promotion."""
     if (rule.where is None) == (not rule.items):
         came = "Neither where nor items came." if rule.where is None else "Both where and items came."
         yield Fault(place, came, "One of them.", PAGE)
-    if rule.where is not None:
-        yield from _where(config, rule.where, place)
     if len(rule.items) > ITEMS_MAX:
         yield Fault(f"{place}.items", f"{len(rule.items)} came.", f"At most {ITEMS_MAX:,}.", PAGE)
     if rule.min > rule.max:
@@ -116,13 +104,6 @@ def _promotion(config: Config, rule: Promote, place: str) -> Iterator[Fault]:
         yield Fault(f"{place}.min", came, f"At most {rule.max}.", PAGE)
     if rule.min == 0 and rule.max == 1:
         yield Fault(place, "min is 0 and max is 1, which changes nothing.", "A min above 0 or a max below 1.", PAGE)
-
-
-def _where(config: Config, text: str, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with a condition about items."""
-    found = parse(text, config.items.attributes, f"{place}.where")
-    if not isinstance(found, Rule):
-        yield from found
 
 
 def _positions(placement: Placement, positions: Sequence[int], place: str) -> Iterator[Fault]:

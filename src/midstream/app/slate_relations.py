@@ -40,7 +40,7 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
     if placement.diversity is not None and isinstance(placement.selector, Thompson):
         came = "It came beside thompson, which goes by rates alone."
         yield Fault(f"{where}.diversity", came, "Another selector, or caps.", RULES)
-    yield from rule_faults(config, placement, where)
+    yield from rule_faults(placement, where)
 
 
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:

@@ -162,8 +162,9 @@ item with available = false is not served.""",
             "weights": "What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.6,\n"
             "trending 0.05, recent_items 0.05, popular 0.04, editorial 0.04, any other 1.0.",
             "rank_offset": "Added to each place; the smaller, the more the first places of a list count.",
-            "filter": "Which items may be served (docs/filters.md), such as:\n"
+            "filter": "Which items may be served (docs/language.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
+            "timezone": 'Of now.hour and now.weekday in its texts, such as "Europe/Berlin".',
             "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
             "exclude": 'Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the\n'
             'last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }.',

@@ -1,6 +1,6 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -11,13 +11,13 @@ from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
 from midstream.app.tables import read_tables
+from midstream.app.texts import names_of
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
-from midstream.events.wire import AttributeKind
 from midstream.features.declarations import Declarations
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
+from midstream.features.language_names import Names
 from midstream.ranking.acted import Acted, Exclusion
 from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
@@ -102,16 +102,17 @@ def plan(
     declared = declared or declarations(config, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(config, placement, where, folder)
-    rules = tuple(_ruling(config, rule, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules))
+    names = names_of(config, placement, declared)
+    rules = tuple(_ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules))
     pins = tuple(
-        _ruling(config, rule, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
+        _ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
     )
     # A pin says where an item stands, and nothing of how good it is.
     weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
     blend = Blend(weights=weights, rank_offset=placement.rank_offset)
     scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
     selector = load(placement.selector, "selector", f"{where}.selector", folder)
-    filters = _filters(config, placement, settings, where, folder)
+    filters = _filters(placement, settings, names, where, folder)
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
@@ -198,10 +199,9 @@ def _sources(
 
 
 def _filters(
-    config: Config, placement: Placement, settings: FoldSettings, where: str, folder: Path
+    placement: Placement, settings: FoldSettings, names: Names, where: str, folder: Path
 ) -> tuple[Filter, ...]:
     """Return the filters, the cheap ones first; the first that says no is the one that is named."""
-    attributes = config.items.attributes
     found: list[Filter] = [Available(), Excluded()]
     if placement.repeats != "any":
         found.append(Repeats(allow=placement.repeats))
@@ -210,30 +210,30 @@ def _filters(
     if served := served_rules(placement.exclude):
         found.append(ServedLately(rules=served))
     if placement.filter is not None:
-        found.append(ExpressionFilter(_condition(placement.filter, attributes, f"{where}.filter")))
+        found.append(ExpressionFilter(_condition(placement.filter, names, f"{where}.filter")))
     found.extend(load(each, "filter", f"{where}.filters[{n}]", folder) for n, each in enumerate(placement.filters))
-    return (*found, RequestFilter(tuple(attributes.items())))
+    return (*found, RequestFilter(names))
 
 
-def _ruling(config: Config, rule: S, where: str) -> Ruling[S]:
+def _ruling(rule: S, names: Names, where: str) -> Ruling[S]:
     """Return a rule of the slate, its times and conditions read."""
     about = rule.where if isinstance(rule, Boost | Promote) else None
     return Ruling(
         rule,
         *span_ms(rule),
-        when=None if rule.when is None else _condition(rule.when, {}, f"{where}.when"),
-        where=None if about is None else _condition(about, config.items.attributes, f"{where}.where"),
+        when=None if rule.when is None else _condition(rule.when, names, f"{where}.when", SEGMENT),
+        where=None if about is None else _condition(about, names, f"{where}.where"),
     )
 
 
-def _condition(text: str, attributes: Mapping[str, AttributeKind], where: str) -> Rule:
+def _condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Condition:
     """Return what a condition means.
 
     Raises:
         ConfigInvalid: It cannot be read.
     """
-    found = parse(text, attributes, where)
-    if not isinstance(found, Rule):
+    found = condition(text, names, where, use)
+    if not isinstance(found, Condition):
         raise ConfigInvalid(found)
     return found
 

@@ -14,12 +14,12 @@ from midstream.events.wire import AttributeKind, plain_kind, vector_length
 from midstream.features import kinds
 from midstream.features.coding import VALUES_MAX
 from midstream.features.feature_checking import expression_faults
-from midstream.features.feature_text import PAGE
 from midstream.features.kinds import AnyFeature, columns_of
 from midstream.features.reserved import READ, is_reserved
 from midstream.state.items import AVAILABLE
 from midstream.state.settings import EventType
 
+PAGE = "docs/features.md"
 FEATURES_MAX = 64
 COLUMNS_MAX = 256
 """Of all features. A column of 500 candidates takes about 1 µs, so all of them are read in a third of a millisecond."""

@@ -8,8 +8,8 @@ from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
 from midstream.features.declared import DeclaredFeatures, declared
 from midstream.features.external import ExternalTable
-from midstream.features.kinds import AnyFeature, program_of
-from midstream.state.program import Program
+from midstream.features.kinds import AnyFeature, columns_by_name, program_of
+from midstream.state.program import Expression, Program
 
 BLOCKS_MAX = 64
 """Blocks kept, each of other features: more than there are placements with features of their own, usually."""
@@ -30,6 +30,7 @@ class Declarations:
     """Made when first asked for: a program of 40 columns takes about 1 ms to compile."""
     _programs: dict[str, Program] = field(default_factory=dict[str, Program], compare=False, repr=False)
     """Of one feature each."""
+    _columns: dict[str, Expression] = field(default_factory=dict[str, Expression], compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,6 +66,12 @@ class Declarations:
             self._blocks[key] = found
         return found
 
+    def columns(self) -> Mapping[str, Expression]:
+        """Return what each column of all features is made of, by its name."""
+        if not self._columns and self.features:
+            self._columns.update(columns_by_name(self.features, dict(self.attributes)))
+        return self._columns
+
     def program(self, name: str) -> Program:
         """Return what computes one feature: its columns, and the cells that they are of.
 
@@ -72,7 +79,7 @@ class Declarations:
             NotFound: None has that name.
         """
         if name not in self._programs:
-            self._programs[name] = program_of([self.feature(name)], self.features)
+            self._programs[name] = program_of([self.feature(name)], dict(self.attributes), self.features)
         return self._programs[name]
 
 

@@ -15,7 +15,8 @@ from midstream.features.inputs import Reader
 from midstream.features.kinds import AnyFeature, program_of
 from midstream.features.request_inputs import ItemField, fill_fields
 from midstream.state.cells import Cells, Keys
-from midstream.state.program import Columns, Program
+from midstream.state.program import Columns, Expression, Program, compile_columns
+from midstream.state.program_kernel import Steps, compute
 
 _NO_TABLES: Tables = MappingProxyType({})
 TOGETHER: Final = -1
@@ -62,10 +63,29 @@ class DeclaredFeatures:
             candidates: The rows, n of them.
             attempt: Around each reader. Where one did not fill its columns, what is computed of them says nothing.
         """
-        keys = Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
-        inputs = np.full((len(self.program.inputs), len(candidates)), np.nan)
+        inputs = self._inputs(moment, candidates, attempt)
+        return moment.table(Cells).columns(self.program, _keys(moment, candidates), inputs, moment.query.now_ms)
+
+    def numbers(self, steps: Steps, moment: Moment, candidates: Candidates) -> Columns:
+        """Return the same values as ``read``, (n, len(names)), but as float64.
+
+        Args:
+            steps: Of the program (``program_kernel.steps_of``).
+            moment: The state, and the question.
+            candidates: The rows, n of them.
+        """
+        now_ms, loaded = moment.query.now_ms, np.empty((0, len(candidates)))
+        if self.program.cells:
+            loaded = moment.table(Cells).read(self.program.cells, _keys(moment, candidates), now_ms).T
+        inputs = self._inputs(moment, candidates, at_once)
+        return compute(steps, np.ascontiguousarray(loaded), inputs, now_ms)
+
+    def _inputs(self, moment: Moment, candidates: Candidates, attempt: Attempt) -> Columns:
+        """Return the values of the program's inputs, (inputs, n)."""
+        inputs = np.empty((len(self.program.inputs), len(candidates)))
+        inputs.fill(np.nan)
         self._fill(inputs, moment, candidates, attempt)
-        return moment.table(Cells).columns(self.program, keys, inputs, moment.query.now_ms)
+        return inputs
 
     def _fill(self, inputs: Columns, moment: Moment, candidates: Candidates, attempt: Attempt) -> None:
         """Let each reader fill its columns; those of one that did not are NaN."""
@@ -101,7 +121,25 @@ def declared(
         among: Further features that expressions may name.
         tables: Content of the tables that they read.
     """
-    del attributes  # a reader asks the state for the kind
-    program = program_of(features, among)
+    return _block(program_of(features, attributes, among), tables)
+
+
+def block_of(columns: Mapping[str, Expression], tables: Tables = _NO_TABLES) -> DeclaredFeatures:
+    """Return the block that reads columns by their names.
+
+    Args:
+        columns: What each is made of.
+        tables: Content of the tables that they read.
+    """
+    return _block(compile_columns(columns), tables)
+
+
+def _block(program: Program, tables: Tables) -> DeclaredFeatures:
+    """Return the block that runs a program."""
     readers = tuple(dict.fromkeys(bound(cast("Reader", each.reader), tables) for each in program.inputs))
     return DeclaredFeatures(program, readers)
+
+
+def _keys(moment: Moment, candidates: Candidates) -> Keys:
+    """Return whose cells are read."""
+    return Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)

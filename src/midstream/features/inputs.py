@@ -35,9 +35,13 @@ def columns_from(reader: Reader) -> tuple[Expression, ...]:
 def at_items(items: Items, attribute: str, item_index: Index) -> Columns:
     """Return a number or boolean (1, 0) attribute of items, (n,); NaN = not known, or -1 asked for."""
     if items.kind(attribute) == "boolean":
-        truth = items.boolean(attribute)[item_index].astype(np.float64)
-        return np.where((item_index < 0) | (truth < 0), np.nan, truth)
-    return np.where(item_index < 0, np.nan, items.number(attribute)[item_index])
+        found = items.boolean(attribute).take(item_index).astype(np.float64)
+        found[found < 0] = np.nan
+    else:
+        found = items.number(attribute).take(item_index)
+    if len(item_index) and item_index.min() < 0:
+        found[item_index < 0] = np.nan
+    return found
 
 
 def looked_up(items: Index, values: Columns, item_index: Index) -> Columns:

@@ -7,10 +7,12 @@ what never was.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
 
+from midstream.events.wire import AttributeKind
 from midstream.features.external import External
 from midstream.features.kinds_attributes import (
     Boolean,
@@ -34,6 +36,7 @@ from midstream.features.kinds_request import (
     Referrer,
     Relevancy,
 )
+from midstream.features.language_names import resolved
 from midstream.state.program import Cell, Expression, Program, compile_columns
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Vector",
     "WordCount",
     "cells_of",
+    "columns_by_name",
     "columns_of",
     "program_of",
     "scope_of",
@@ -77,6 +81,7 @@ Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
 AnyFeature: TypeAlias = Told | Happened | Recent | Asked | External | Computed
 """Any declaration; its ``kind`` says which."""
+_NO_ATTRIBUTES: Mapping[str, AttributeKind] = MappingProxyType({})
 _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((ItemAge, FieldMatch, Diversity, ItemField, Relevancy, Position, Random), "item"),
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
@@ -99,34 +104,64 @@ def columns_of(features: Sequence[AnyFeature]) -> dict[str, tuple[str, ...]]:
     return {each.name: (each.name,) if isinstance(each, Computed) else tuple(each.expressions()) for each in features}
 
 
-def program_of(features: Sequence[AnyFeature], among: Sequence[AnyFeature] = ()) -> Program:
+def program_of(
+    features: Sequence[AnyFeature],
+    attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES,
+    among: Sequence[AnyFeature] = (),
+) -> Program:
     """Return what computes the columns of all features, equal parts once.
 
     Args:
         features: Free of faults (``features.checking``).
+        attributes: Declared item attributes, which the texts of expressions name.
         among: Further ones that expressions may name; their columns are not among those that come out.
 
     Raises:
-        KeyError: An expression names a column that is in neither, or itself.
+        Invalid: An expression cannot be read.
+        KeyError: An expression names itself.
     """
-    every = {each.name: each for each in (*among, *features)}
+    every = tuple({each.name: each for each in (*among, *features)}.values())
+    made = columns_by_name(every, attributes)
+    names = [name for each in columns_of(features).values() for name in each]
+    return compile_columns({name: made[name] for name in names})
+
+
+def columns_by_name(
+    features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES
+) -> dict[str, Expression]:
+    """Return what each column of some features is made of, by its name.
+
+    Args:
+        features: Of different names; free of faults (``features.checking``).
+        attributes: Declared item attributes, which the texts of expressions name.
+
+    Raises:
+        Invalid: An expression cannot be read.
+        KeyError: An expression names itself.
+    """
     made = {
         name: column
-        for each in every.values()
+        for each in features
         if not isinstance(each, Computed)
         for name, column in each.expressions().items()
     }
-    todo = {each.name: each for each in every.values() if isinstance(each, Computed)}
+    todo = {each.name: each for each in features if isinstance(each, Computed)}
+    known = {*made, *todo}
 
-    def column_of(name: str) -> Expression:
-        if name not in made:
-            made[name] = todo.pop(name).expression(column_of)
-        return made[name]
+    def make(name: str) -> None:
+        text = todo.pop(name).read(attributes, known)
+        for each in text.columns:
+            if each not in made:
+                make(each)
+        made[name] = resolved(text.column, made)
 
-    names = [name for each in columns_of(features).values() for name in each]
-    return compile_columns({name: column_of(name) for name in names})
+    while todo:
+        make(next(iter(todo)))
+    return made
 
 
-def cells_of(features: Sequence[AnyFeature]) -> tuple[Cell, ...]:
+def cells_of(
+    features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES
+) -> tuple[Cell, ...]:
     """Return what has to be kept for them: ``FoldSettings.cells``."""
-    return tuple(sorted(program_of(features).cells, key=msgspec.json.encode))
+    return tuple(sorted(program_of(features, attributes).cells, key=msgspec.json.encode))

@@ -1,22 +1,26 @@
-"""The kind that computes one feature from others: a text of numbers, names and operations."""
+"""The kind that computes one feature from others: a text of the language."""
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 import msgspec
 
 from midstream.core.errors import Invalid
-from midstream.features.feature_text import Formula, parse_formula
-from midstream.features.inputs import columns_from
-from midstream.features.item_inputs import ItemNumber
-from midstream.features.request_inputs import Told
-from midstream.state.program import Expression
+from midstream.events.wire import AttributeKind
+from midstream.features.language_names import COLUMNS, CONTEXT, ITEM, USER, Names
+from midstream.features.language_reading import Text, read_text
+from midstream.state.program import column
+
+SCOPES = frozenset((ITEM, CONTEXT, USER, COLUMNS))
+"""What a feature's text may name. Counts and the clock have kinds of their own, with names that others can use."""
+TEXTS_MAX = 256
+"""Texts whose meaning is kept: four times as many as there are features."""
 
 
 class Computed(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression", kw_only=True
 ):
-    """What a text says: of columns of other features, ``item.<number or boolean>`` and ``context.<name>``.
+    """What a text says: of columns of other features, the item's attributes, the profile and the context.
 
     NaN where anything in it is NaN, but for ``if_nan(x, y)``.
     """
@@ -24,24 +28,23 @@ class Computed(
     name: str
     text: str
 
-    def formula(self) -> Formula:
-        """Return the text as it was understood, or raise ``Invalid``."""
-        return _formula(self.text)
+    def read(self, attributes: Mapping[str, AttributeKind], columns: Collection[str]) -> Text:
+        """Return the text as it was understood.
 
-    def expression(self, column_of: Callable[[str], Expression]) -> Expression:
-        """Return the column, from those of the other features by name."""
-        return self.formula().expression(
-            {
-                "": column_of,
-                "item": lambda name: columns_from(ItemNumber(name))[0],
-                "context": lambda name: columns_from(Told("request", name, "number"))[0],
-            }
-        )
+        Args:
+            attributes: Declared item attributes.
+            columns: Names of the columns of all features.
+
+        Raises:
+            Invalid: It cannot be read.
+        """
+        return _text(self.text, tuple(attributes.items()), tuple(columns))
 
 
-@lru_cache(maxsize=256)
-def _formula(text: str) -> Formula:
-    found = parse_formula(text, "$.text")
-    if isinstance(found, Formula):
+@lru_cache(maxsize=TEXTS_MAX)
+def _text(text: str, attributes: tuple[tuple[str, AttributeKind], ...], columns: tuple[str, ...]) -> Text:
+    names = Names(dict(attributes), dict.fromkeys(columns, column(0.0)))
+    found = read_text(text, names, "$.text", SCOPES, is_number=True)
+    if isinstance(found, Text):
         return found
     raise Invalid(found)

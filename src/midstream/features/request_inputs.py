@@ -126,7 +126,7 @@ class LocalTime:
         sent = number_of(moment.query.context.get(self.offset)) if self.offset else np.nan
         if -OFFSET_MINUTES_MAX <= sent <= OFFSET_MINUTES_MAX:
             minutes = sent
-        found[0] = _PARTS[self.part]((moment.query.now_ms + int(minutes * _MINUTE_MS)) // _SECOND_MS)
+        found[0] = TIME_PARTS[self.part]((moment.query.now_ms + int(minutes * _MINUTE_MS)) // _SECOND_MS)
 
 
 def _dated(part: Callable[[date], int]) -> Callable[[int], float]:
@@ -139,7 +139,7 @@ def _dated(part: Callable[[date], int]) -> Callable[[int], float]:
     return found
 
 
-_PARTS: dict[TimePart, Callable[[int], float]] = {
+TIME_PARTS: dict[TimePart, Callable[[int], float]] = {
     "hour": lambda second: second % _DAY_S // _HOUR_S,
     "time_of_day": lambda second: second % _DAY_S / _HOUR_S,
     "weekday": lambda second: (second // _DAY_S + _THURSDAY) % 7,
@@ -147,6 +147,7 @@ _PARTS: dict[TimePart, Callable[[int], float]] = {
     "month": _dated(lambda day: day.month),
     "year": _dated(lambda day: day.year),
 }
+"""What finds each part of a second since 1970, of clocks that show UTC. Monday is 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Momen
 from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
-from midstream.features.expression import Rule
 from midstream.features.kinds import columns_of
+from midstream.features.language import Condition
 from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rule_pin import PINS, Pins
 
@@ -160,7 +160,7 @@ class Plan:
         return (*(name for name, _ in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
 
     @property
-    def conditions(self) -> tuple[Rule, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """Conditions of the rules of the slate."""
         rulings = () if self.arrangement is None else self.arrangement.rules
         return tuple(each for ruling in rulings for each in (ruling.when, ruling.where) if each is not None)

@@ -9,14 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 import msgspec
-import numpy as np
 
 from midstream.core.types import Index, Mask, Moment
-from midstream.features.expression import Rule
+from midstream.features.language import Condition
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER_MS = 1 << 62
-_ONE_ROW: Index = np.zeros(1, dtype=np.int32)
 
 
 class Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
@@ -46,8 +44,8 @@ class Ruling(Generic[S_co]):
     rule: S_co
     start_ms: int
     end_ms: int
-    when: Rule | None
-    where: Rule | None = None
+    when: Condition | None
+    where: Condition | None = None
     """Which items it is about, of the kinds that say so by a condition."""
 
     @property
@@ -59,10 +57,10 @@ class Ruling(Generic[S_co]):
         """Return whether the rule does anything in a request. Cost: 1 µs, with a condition 10."""
         if not self.start_ms <= moment.query.now_ms < self.end_ms:
             return False
-        return self.when is None or bool(passing(self.when, moment, _ONE_ROW)[0])
+        return self.when is None or self.when.holds(moment)
 
 
-def passing(condition: Rule, moment: Moment, item_index: Index) -> Mask:
+def passing(condition: Condition, moment: Moment, item_index: Index) -> Mask:
     """Return for which items a condition is known to be true, (n,): what every rule asks a condition with."""
     return condition.passes(moment, item_index)
 

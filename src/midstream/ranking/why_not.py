@@ -13,8 +13,7 @@ import numpy as np
 
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Index, Moment, Served
-from midstream.features.expression import Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import Condition, condition
 from midstream.ranking.cut import CUT
 from midstream.ranking.explanation import (
     Effect,
@@ -109,18 +108,16 @@ def false_part(rule: Filter, moment: Moment, item_index: Index) -> str:
 
     A part that cannot be asked by itself is passed over.
     """
-    text = ""
     if isinstance(rule, ExpressionFilter):
-        text = rule.rule.text
+        text, names = rule.condition.text, rule.condition.names
     elif isinstance(rule, RequestFilter):
-        text = moment.query.filter or ""
-    told: list[str] = []
-    attributes = dict(moment.table(Items).declared)
-    for part in conjuncts(text):
-        condition = parse(part, attributes, "")
-        if isinstance(condition, Rule) and not condition.passes(moment, item_index)[0]:
-            told.append(part)
-    return "; ".join(told)
+        text, names = moment.query.filter or "", rule.names
+    else:
+        return ""
+    parts = ((part, condition(part, names, "")) for part in conjuncts(text))
+    return "; ".join(
+        part for part, read in parts if isinstance(read, Condition) and not read.passes(moment, item_index)[0]
+    )
 
 
 def conjuncts(text: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
 from midstream.engine.question import FIELDS_OF_ITEM_MAX, ITEM_FIELDS_MAX
 from midstream.engine.types import Answer, Ask, Value
-from midstream.features.expression import TEXT_CHARACTERS_MAX
+from midstream.features.language_tree import TEXT_CHARACTERS_MAX
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest

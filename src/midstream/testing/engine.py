@@ -138,7 +138,7 @@ class FakeEngine:
             message = f"placement {ask.placement!r} is not configured"
             raise NotFound(message)
         if ask.filter is not None and "item." not in ask.filter:
-            raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "docs/filters.md"),))
+            raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "docs/language.md"),))
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, 1, len(self.events))
 

@@ -7,19 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.features.feature_text import NODES_MAX, Formula, parse_formula
-from midstream.state.program import Input, column, compile_columns, evaluate
+from midstream.features.kinds_expression import SCOPES
+from midstream.features.language_names import ColumnOf, Names
+from midstream.features.language_reading import Text, read_text
+from midstream.features.language_tree import NODES_MAX
+from midstream.state.program import column, compile_columns, evaluate
 
 NAMES = ("a", "b", "c")
 
 
+KNOWN = Names(
+    {"missing": "number", "look": "vector:4", "colour": "category"},
+    dict.fromkeys((*NAMES, "missing", "é"), column(0.0)),
+)
+
+
+def read(text, where="$.text"):
+    """What a text means, or what is wrong with it."""
+    return read_text(text, KNOWN, where, SCOPES, is_number=True)
+
+
 def computed(text, **values):
-    """The number of a text for these columns."""
-    formula = parse_formula(text, "$.text")
-    assert isinstance(formula, Formula), formula
-    named = dict.fromkeys(("", "item", "context"), lambda name: column(Input(name)))
-    program = compile_columns({"x": formula.expression(named)})
-    inputs = np.array([[values[str(each.reader)] for each in program.inputs]])
+    """The number of a text for these columns; what is of the item or the context is missing."""
+    found = read(text)
+    assert isinstance(found, Text), found
+    program = compile_columns({"x": found.column})
+    given: dict[object, float] = {ColumnOf(name): value for name, value in values.items()}
+    inputs = np.array([[given.get(each.reader, np.nan) for each in program.inputs]])
     with np.errstate(all="ignore"):
         return evaluate(program, np.empty((1, 0)), inputs, 0)[0, 0]
 
@@ -71,49 +85,54 @@ def test_what_is_not_known_stays_so(text, expected):
     "text,came",
     [
         ("", "'' is not one formula."),
+        ("colour", '"colour" is not a name. Nearest: "item.colour".'),
+        ("item.colour", "column 1: item.colour is a category."),
+        ("item.look", "column 1: item.look is a vector:4."),
+        ("now.hour", "column 1: now.hour cannot be named here."),
+        ('item.count("view", "1h")', "column 1: item.count() cannot be named here."),
         ("a +", "its end: invalid syntax"),
         ("a + + * b", "column 7: invalid syntax"),
-        ("a + 'x'", "column 5: `'x'` is not allowed."),
+        ("a + 'x'", "column 5: 'x' is a text."),
         ("a + __import__('os')", 'column 5: "__import__" is not a function.'),
         ("a\n + lgo(b)", 'line 2, column 4: "lgo" is not a function. Nearest: "log".'),
         ("min(a)", "column 1: min() has 1 arguments."),
         ("log(a, b)", "column 1: log() has 2 arguments."),
         ("a ** 2", "column 1: `a ** 2` is not allowed."),
-        ("a and b", "column 1: `a and b` is not allowed."),
-        ("1 < a < 2", "column 1: `1 < a < 2` is not allowed."),
-        ("user.age", "column 1: `user.age` is not allowed."),
+        ("a and b", "column 1: a is not a condition."),
+        ("a < b < 'x'", "column 1: 'x' has no order."),
+        ("usr.age", 'column 1: "usr.age" is not a name. Nearest: "user".'),
         ("a.b.c", "column 1: `a.b.c` is not allowed."),
-        ("True", "column 1: `True` is not allowed."),
+        ("None", "column 1: `None` is not allowed."),
         ("1e999", "column 1: The number is too large."),
         ("a, b", "'a, b' is not one formula."),
         ("a) + (b", "column 2: "),
         ("+".join("a" * NODES_MAX), f"The text has {2 * NODES_MAX - 1} values and operations."),
         ("1" * 1_001, "The text has 1001 characters."),
-        ("a\r + [b]", "line 2, column 4: `[b]` is not allowed."),
-        ("a\r\n + [b]", "line 2, column 4: `[b]` is not allowed."),
+        ("a\r + [b]", "line 2, column 4: The list mixes things."),
+        ("a\r\n + [b]", "line 2, column 4: The list mixes things."),
         ("a\r + ", "its end: invalid syntax"),
-        ("é + [a]", "column 5: `[a]` is not allowed."),
+        ("é + [1]", "column 5: the list is a list."),
     ],
 )
 def test_what_is_wrong_is_told(text, came):
     """Where, what came, what would be right, on which page."""
-    faults = parse_formula(text, "$.features[3].text")
-    assert not isinstance(faults, Formula)
+    faults = read(text, "$.features[3].text")
+    assert not isinstance(faults, Text)
     assert faults[0].where == "$.features[3].text"
     assert came in faults[0].came
     assert faults[0].right
-    assert faults[0].page == "docs/features.md"
+    assert faults[0].page == "docs/language.md"
 
 
 def test_all_that_is_wrong_is_told_at_once():
     """Each with its column."""
-    faults = parse_formula("lgo(a) + [b] + sqrt()", "$")
-    assert not isinstance(faults, Formula)
+    faults = read("lgo(a) + {b} + sqrt()")
+    assert not isinstance(faults, Text)
     assert [each.came.partition(":")[0] for each in faults] == ["column 1", "column 10", "column 16"]
 
 
 @given(st.text(alphabet="ab(),.+-*/<>=!\n\r #'0e_", max_size=30))
 def test_any_text_is_a_formula_or_faults(text):
     """Nothing is raised, whatever it is."""
-    found = parse_formula(text, "$")
-    assert isinstance(found, Formula) or found
+    found = read(text)
+    assert isinstance(found, Text) or found

@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.wire import AttributeKind
-from midstream.features.expression import NODES_MAX, TEXT_CHARACTERS_MAX, Rule
-from midstream.features.filter_text import parse
+from midstream.features.language import Condition, condition
+from midstream.features.language_names import Names
+from midstream.features.language_tree import NODES_MAX, TEXT_CHARACTERS_MAX
+from midstream.state.cells import Cells
+from midstream.state.fold import Fold
 from midstream.state.items import Items
+from midstream.testing.events import tiny_settings
 
 ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",
@@ -24,6 +28,8 @@ ATTRIBUTES: dict[str, AttributeKind] = {
     "fresh": "boolean",
     "look": "vector:8",
 }
+NAMES = Names(ATTRIBUTES)
+CELLS = Fold(tiny_settings()).cells
 CATEGORIES = ("shoes", "coats", "é")
 TAGS = ("sale", "new")
 CONTEXT = {"budget": "number", "floor": "number", "kind": "category", "wants": "boolean"}
@@ -36,15 +42,15 @@ class PlainItems(Items):
         self.documents = documents
         self._codes = {text: code for code, text in enumerate((*CATEGORIES[:2], *TAGS))}
 
-    @property
-    def available(self):
-        return np.array([each.get("available", True) for each in self.documents], dtype=np.bool_)
+    def kind(self, name: str):
+        return "boolean" if name == "available" else ATTRIBUTES[name]
 
     def number(self, name: str):
         return np.array([each.get(name, np.nan) for each in self.documents], dtype=np.float64)
 
     def boolean(self, name: str):
-        return np.array([each.get(name, -1) for each in self.documents], dtype=np.int8)
+        missing = int(name == "available") or -1
+        return np.array([each.get(name, missing) for each in self.documents], dtype=np.int8)
 
     def value_code(self, name: str, text: str) -> int:
         return self._codes.get(text, -1)
@@ -62,10 +68,12 @@ class PlainItems(Items):
 
 def passes(text: str, documents: list[dict[str, Any]], context: Mapping[str, Any]) -> list[bool]:
     """Evaluate with the real thing."""
-    rule = parse(text, ATTRIBUTES, "$")
-    assert isinstance(rule, Rule), rule
+    rule = condition(text, NAMES, "$")
+    assert isinstance(rule, Condition), rule
     query = Query("r", "home", None, None, 10, TimestampMs(0), 1, context=context)
-    moment = Moment(query, LogPosition(0), -1, 0, 0, np.empty(0, np.int32), {Items: PlainItems(documents)}, Models({}))
+    moment = Moment(
+        query, LogPosition(0), -1, 0, 0, np.empty(0, np.int32), {Items: PlainItems(documents), Cells: CELLS}, Models({})
+    )
     found: list[bool] = rule.passes(moment, np.arange(len(documents), dtype=np.int32)).tolist()
     return found
 
@@ -218,11 +226,11 @@ contexts = st.fixed_dictionaries(
 
 
 @given(conditions, documents, contexts)
-def test_passes_where_the_twin_says_true(condition, documents, context):
+def test_passes_where_the_twin_says_true(drawn, documents, context):
     """A text passes exactly the items for which three-valued logic over plain dictionaries says true."""
-    text, truth = condition
-    rule = parse(text, ATTRIBUTES, "$")
-    if not isinstance(rule, Rule):
+    text, truth = drawn
+    rule = condition(text, NAMES, "$")
+    if not isinstance(rule, Condition):
         assert "At most" in rule[0].right  # a tree that drew too many nodes
         return
     assert passes(text, documents, context) == [truth(each, context) is True for each in documents]
@@ -303,8 +311,8 @@ def test_a_text_may_go_over_lines_and_hold_comments():
 
 def faults_of(text: str) -> list[str]:
     """What is wrong with a text."""
-    rule = parse(text, ATTRIBUTES, "$.placements[0].filter")
-    assert not isinstance(rule, Rule), rule
+    rule = condition(text, NAMES, "$.placements[0].filter")
+    assert not isinstance(rule, Condition), rule
     return [str(fault) for fault in rule]
 
 
@@ -336,7 +344,8 @@ def faults_of(text: str) -> list[str]:
         ("context.a == context.b", "Two context names are compared"),
         ('context.a < 3 and context.a == "x"', "context.a is a number, 'x' is a text"),
         ("item.price is 3", "`is` compares nothing here"),
-        ("item.price + 1 < 3", "`item.price + 1` is not allowed"),
+        ("item.price ** 2 < 3", "`item.price ** 2` is not allowed"),
+        ("item.price + item.category < 3", "column 14: item.category is a category"),
         ("item.price.real < 3", "`item.price.real` is not allowed"),
         ('__import__("os")', "is not allowed"),
         ("(lambda: true)()", "is not allowed"),
@@ -349,7 +358,7 @@ def faults_of(text: str) -> list[str]:
         ("# nothing", "is not one condition"),
         ("item.price < ", "column "),
         ("true) or (true", "does not match"),
-        ("item.price < 3\0", "docs/filters.md"),
+        ("item.price < 3\0", "docs/language.md"),
     ],
 )
 def test_a_fault_says_where_and_what(text, says):
@@ -357,7 +366,7 @@ def test_a_fault_says_where_and_what(text, says):
     (first, *_) = faults_of(text)
     assert first.startswith("$.placements[0].filter\n")
     assert says in first
-    assert first.endswith("docs/filters.md")
+    assert first.endswith("docs/language.md")
 
 
 def test_all_faults_are_reported_together():
@@ -369,7 +378,7 @@ def test_size_is_bounded():
     """Characters and nodes have their maxima, whatever Python's parser would do with more."""
     assert "At most" in faults_of("item.available" + " " * TEXT_CHARACTERS_MAX)[0]
     most = " or ".join(["item.fresh"] * (NODES_MAX - 1))  # and one for the `or`
-    assert isinstance(parse(most, ATTRIBUTES, "$"), Rule)
+    assert isinstance(condition(most, NAMES, "$"), Condition)
     assert "At most 64" in faults_of(f"{most} or item.fresh")[0]
     for text in ("(" * 499 + ")" * 499, "not " * 249 + "true", "-" * 999, "[" * 900):
         faults_of(text)
@@ -378,8 +387,8 @@ def test_size_is_bounded():
 @given(st.text(alphabet=string.printable + "é\0", max_size=80))
 def test_any_text_is_a_rule_or_faults(text):
     """No text raises, and none is run."""
-    rule = parse(text, ATTRIBUTES, "$")
-    assert isinstance(rule, Rule) or all(fault.page == "docs/filters.md" for fault in rule)
+    rule = condition(text, NAMES, "$")
+    assert isinstance(rule, Condition) or all(fault.page == "docs/language.md" for fault in rule)
 
 
 @pytest.mark.parametrize(
@@ -399,6 +408,6 @@ def test_any_text_is_a_rule_or_faults(text):
 )
 def test_context_values_are_type_checked(text, context, wrong):
     """A context value of another kind is a fault of the request; one that is not sent is not."""
-    rule = parse(text, ATTRIBUTES, "$")
-    assert isinstance(rule, Rule)
+    rule = condition(text, NAMES, "$")
+    assert isinstance(rule, Condition)
     assert [fault.where for fault in rule.faults(context)] == wrong
