@@ -39,8 +39,8 @@ def rank(plan: Plan, items: tuple[str, ...], **changes) -> Served:
 def removers(served: Served) -> list[str | None]:
     """What removed each item, by name; None = nothing did."""
     assert served.verdict is not None
-    names = (*served.removed, None)
-    return [names[at] for at in served.verdict.tolist()]
+    names = tuple(served.removed)
+    return [names[at] if at >= 0 else None for at in served.verdict.tolist()]
 
 
 def rerun_of(plan: Plan, served: Served) -> Served:

@@ -24,6 +24,9 @@ EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 HERE = {
     ("/v1/recommendations", "get"),
     ("/v1/recommendations", "post"),
+    ("/v1/recommendations/batch", "post"),
+    ("/v1/rank", "post"),
+    ("/v1/pages", "post"),
     ("/v1/items/{item_id}", "get"),
     ("/v1/items/{item_id}/similar", "get"),
     ("/v1/users/{user_id}", "get"),

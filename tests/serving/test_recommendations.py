@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
 from midstream.features.language_tree import TEXT_CHARACTERS_MAX
-from midstream.serving.recommendations import Recommendations, context_value, deadline_ms, slate_of
+from midstream.serving.recommendations import context_value, deadline_ms, only_placement, slate_of
 from midstream.testing.engine import FakeEngine, FakePlan
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-    from midstream.serving.recommendations import Record
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 
@@ -222,9 +221,9 @@ def test_the_only_placement_is_meant_beside_the_one_for_similar_items():
     """``similar`` is always there, so it does not make a shop with one placement ambiguous."""
     engine = FakeEngine()
     engine.plans = {name: FakePlan(name) for name in ("home", "similar")}
-    asked = Recommendations(cast("Engine", engine), cast("Record", None))
-    assert asked._only_placement() == "home"
+    asked = cast("Engine", engine)
+    assert only_placement(asked) == "home"
     engine.plans = {"similar": FakePlan("similar")}
-    assert asked._only_placement() == "similar"
+    assert only_placement(asked) == "similar"
     engine.plans = {name: FakePlan(name) for name in ("home", "cart", "similar")}
-    assert asked._only_placement() == "default"
+    assert only_placement(asked) == "default"

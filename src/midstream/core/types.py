@@ -281,8 +281,7 @@ class Served:
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each model that the plan reads, by name; one that has no champion is not among them."""
     verdict: NDArray[np.intp] | None = None
-    """Of each given item the place in ``removed`` of what removed it, ``len(removed)`` = nothing did; None = none were
-    given."""
+    """Of each given item the place in ``removed`` of what removed it, -1 = nothing did; None = none were given."""
     took_s: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds of the thread that each part took, by name, of those that were asked and had time; no part of the answer.
     Of a part that waits the longest that it held the thread without giving way. NaN in a rerun."""

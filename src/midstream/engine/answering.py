@@ -4,23 +4,29 @@ An answer waits for the log position that its caller names, takes state and plan
 without waiting for it.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from midstream.core.errors import RequestInvalid
+from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Served
 from midstream.engine.answers import answer_of, note, query_of, require_known, served_event
 from midstream.engine.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.outbox import Outbox
+from midstream.engine.question import PAGE_PLACEMENTS_MAX, USERS_MAX
 from midstream.engine.served_ahead import ServedAhead, askers_of
+from midstream.engine.slots import require_count, slots_of
 from midstream.engine.tokens import parse_position
 from midstream.engine.turns import Folding
-from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead
+from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead, PageAnswer, SlateRefused
 from midstream.ranking.expression_filter import request_faults
+from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
 from midstream.ranking.traces import PackedTraces, pack_traces
+from midstream.state.fold import Fold
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -46,10 +52,9 @@ class Answering:
             Overloaded: Too many requests wait for a log position.
         """
         engine, monotonic = self._engine, self._engine.host.monotonic
-        began = monotonic()
-        until = began + (ask.deadline_ms or engine.plan(ask.placement).deadline_ms) / 1_000
+        until = self._until((ask,))
         read_your_writes = await self._caught_up(ask.min_log_position, until)
-        if not await self._knows_what_was_served(ask, until):
+        if not await self._knows_what_was_served((ask,), until):
             read_your_writes = False
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = engine.fold, engine.plan(ask.placement)
@@ -60,10 +65,89 @@ class Answering:
         observe = partial(fold.moment, models=plan.models)
         served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.left_out(plan))
         engine.guards.note(plan, served)
+        return self._told(served, ask, fold, read_your_writes=read_your_writes)
+
+    async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
+        """Answer the same question for several users, one after another.
+
+        Between two of them others have their turn: requests that come meanwhile, and the fold. So each answer has a
+        deadline of its own, and may see a later log position than the one before.
+
+        Args:
+            asks: They differ in the user alone.
+
+        Returns:
+            An answer of its own for each, or why there is none, in the order of the questions.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: The filter, the context, the size or the token cannot be used; or they are too many.
+            Overloaded: Too many requests wait for a log position.
+        """
+        require_count("users", len(asks), USERS_MAX)
+        self.check(asks[0])
+        read_your_writes = await self._caught_up(asks[0].min_log_position, self._until(asks[:1]))
+        found: list[Answer | MidstreamError] = []
+        for ask in asks:
+            try:
+                answer = await self.recommend(replace(ask, min_log_position=None))
+                known = read_your_writes if answer.read_your_writes is None else answer.read_your_writes
+                found.append(replace(answer, read_your_writes=known))
+            except MidstreamError as error:
+                found.append(error)
+            await asyncio.sleep(0)
+        return tuple(found)
+
+    async def page(self, asks: Sequence[Ask]) -> PageAnswer:
+        """Answer with several slates, no item in two of them, all of one log position, within one deadline.
+
+        Args:
+            asks: By falling priority, of the same user, session, items, context and token; the deadline is that of the
+                first, and where it has none the longest of the placements'.
+
+        Raises:
+            MidstreamError: No slate can be made: what is wrong with the first.
+            RequestInvalid: The token cannot be used, or they are too many.
+            Overloaded: Too many requests wait for a log position.
+        """
+        require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
+        until = self._until(asks)
+        read_your_writes = await self._caught_up(asks[0].min_log_position, until)
+        if not await self._knows_what_was_served(asks, until):
+            read_your_writes = False
+        fold, slots = self._engine.fold, slots_of(self._engine, asks)
+        self._folding.note_answer()
+        served = await recommend_page(
+            tuple(slots.made.values()),
+            lambda plan, query: fold.moment(query, plan.models),
+            fold.vocabulary.item_ids,
+            lambda: until - self._engine.host.monotonic(),
+            self._engine.guards.left_out,
+        )
+        slates: dict[int, Answer | SlateRefused] = dict(slots.refused)
+        for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
+            self._engine.guards.note(plan, each)
+            slates[place] = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
+        return PageAnswer(slots.page_id, tuple(slates[place] for place in range(len(asks))))
+
+    def check_page(self, asks: Sequence[Ask]) -> None:
+        """Refuse what ``page`` would refuse as a whole: to be asked before events that come along are recorded.
+
+        Raises:
+            MidstreamError: No slate can be made: what is wrong with the first.
+            RequestInvalid: The token cannot be used, or they are too many.
+        """
+        require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
+        self._require_position(asks[0].min_log_position)
+        slots_of(self._engine, asks)
+
+    def _told(self, served: Served, ask: Ask, fold: Fold, *, read_your_writes: bool | None) -> Answer:
+        """Return what the caller gets; keep what was served, and count it."""
+        engine = self._engine
         position = engine.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         self._append_served(served, [item.id for item in answer.items], pack_traces(served, fold.vocabulary))
-        note(served, plan.name, engine.metrics, engine.feature_values)
+        note(served, served.query.placement, engine.metrics, engine.feature_values)
         return answer
 
     def check(self, ask: Ask) -> None:
@@ -75,8 +159,7 @@ class Answering:
         """
         engine = self._engine
         plan = engine.plan(ask.placement)
-        if ask.min_log_position is not None:
-            parse_position(ask.min_log_position, engine.log.generation, engine.log.end)
+        self._require_position(ask.min_log_position)
         if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
             raise RequestInvalid(faults)
 
@@ -97,6 +180,29 @@ class Answering:
         token = engine.token(engine.fold.log_position)
         return replace(found, log_position=token, read_your_writes=read_your_writes)
 
+    def _until(self, asks: Sequence[Ask]) -> float:
+        """Return the deadline of questions that are answered together, of the monotonic clock.
+
+        Raises:
+            NotFound: None of their placements is configured.
+        """
+        began = self._engine.host.monotonic()
+        deadline_ms = asks[0].deadline_ms or max(plan.deadline_ms for plan in self._plans_of(asks))
+        return began + deadline_ms / 1_000
+
+    def _plans_of(self, asks: Sequence[Ask]) -> list[Plan]:
+        """Return what answers questions, of those whose placement is configured.
+
+        Raises:
+            NotFound: None is.
+        """
+        plans, names = self._engine.plans, [ask.placement for ask in asks]
+        return [self._engine.plan(name) for name in names if name in plans] or [self._engine.plan(names[0])]
+
+    def _require_position(self, token: str | None) -> None:
+        if token is not None:
+            parse_position(token, self._engine.log.generation, self._engine.log.end)
+
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
         """Wait for the caller's own writes; None when none were named, False when the deadline came first."""
         if token is None:
@@ -105,11 +211,11 @@ class Answering:
         position = parse_position(token, engine.log.generation, engine.log.end)
         return await self._folding.reached(position, until - engine.host.monotonic())
 
-    async def _knows_what_was_served(self, ask: Ask, until: float) -> bool:
-        """Wait for what this process served to the asker before, where the placement goes by it."""
-        if self._ahead is None or not self._engine.plan(ask.placement).reads_served:
+    async def _knows_what_was_served(self, asks: Sequence[Ask], until: float) -> bool:
+        """Wait for what this process served to the one who asks before, where a placement goes by it."""
+        if self._ahead is None or not any(plan.reads_served for plan in self._plans_of(asks)):
             return True
-        return await self._ahead.seen(askers_of(self._engine.fold, ask.user_id, ask.session_id), until)
+        return await self._ahead.seen(askers_of(self._engine.fold, asks[0].user_id, asks[0].session_id), until)
 
     def _append_served(self, served: Served, item_ids: Sequence[str], traces: PackedTraces) -> None:
         """Hand the served record over; when there is no room for it the answer goes out all the same."""

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Query, Served, TimestampMs
-from midstream.engine.types import Answer, AnswerItem, Ask, Outcome
+from midstream.engine.question import RANK_ITEMS_MAX
+from midstream.engine.types import Answer, AnswerItem, Ask, Outcome, Removal
 from midstream.events.faults import shown
 from midstream.events.schema import Event
 from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
@@ -28,9 +29,12 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
     Raises:
         RequestInvalid: The size is out of bounds.
     """
-    size = plan.slate_size if ask.n is None else ask.n
-    if not 1 <= size <= plan.slate_size_max:
-        right = f"A whole number from 1 to {plan.slate_size_max}."
+    size, size_max = plan.slate_size if ask.n is None else ask.n, plan.slate_size_max
+    if ask.given is not None:
+        require_rankable(ask.given)
+        size, size_max = ask.n or len(ask.given), RANK_ITEMS_MAX
+    if not 1 <= size <= size_max:
+        right = f"A whole number from 1 to {size_max}."
         raise RequestInvalid((Fault("/n", f"{size} came.", right, "docs/http.md"),))
     about = () if ask.about is None else (ask.about,)
     return Query(
@@ -46,7 +50,27 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         filter=ask.filter,
         context=ask.context,
         item_fields=ask.item_fields,
+        given=ask.given or (),
     )
+
+
+def require_rankable(items: Sequence[str]) -> None:
+    """Refuse a list of the caller's own items that has none, too many, or one of them twice.
+
+    Raises:
+        RequestInvalid: Each repetition is named.
+    """
+    if not 1 <= len(items) <= RANK_ITEMS_MAX:
+        right = f"1 to {RANK_ITEMS_MAX} ids of items."
+        raise RequestInvalid((Fault("/items", f"{len(items)} came.", right, "docs/http.md"),))
+    first: dict[str, int] = {}
+    faults: list[Fault] = []
+    for number, item_id in enumerate(items):
+        if first.setdefault(item_id, number) != number:
+            came = f"{shown(item_id)} came before, at /items/{first[item_id]}."
+            faults.append(Fault(f"/items/{number}", came, "Each item once.", "docs/http.md"))
+    if faults:
+        raise RequestInvalid(tuple(faults))
 
 
 def require_known(ask: Ask, fold: Fold) -> None:
@@ -94,7 +118,20 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
         config_hash=served.config_hash,
         failures=served.failures,
         models=served.models,
+        removed=_removed(served),
+        not_selected=len(served.candidates) - len(chosen) if served.query.given else 0,
     )
+
+
+def _removed(served: Served) -> tuple[Removal, ...]:
+    """Return which of the caller's own items were removed, and by what."""
+    if served.verdict is None:
+        return ()
+    names = tuple(served.removed)
+    gone: list[int] = np.flatnonzero(served.verdict >= 0).tolist()
+    verdict: list[int] = served.verdict.tolist()
+    given = served.query.given
+    return tuple(Removal(given[number], names[verdict[number]]) for number in gone)
 
 
 _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, NotFound, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answering import Answering
@@ -33,6 +33,7 @@ from midstream.engine.types import (
     FeatureView,
     FollowerView,
     Health,
+    PageAnswer,
     Recorded,
 )
 from midstream.engine.warm import warm_up
@@ -344,6 +345,18 @@ class Engine:
             Overloaded: Too many requests wait for a log position.
         """
         return await self._answering.recommend(ask)
+
+    async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
+        """Answer the same question for several users, as ``Answering`` has it."""
+        return await self._answering.recommend_many(asks)
+
+    async def page(self, asks: Sequence[Ask]) -> PageAnswer:
+        """Answer with several slates, no item in two of them, as ``Answering`` has it."""
+        return await self._answering.page(asks)
+
+    def check_page(self, asks: Sequence[Ask]) -> None:
+        """Refuse what ``page`` would refuse as a whole."""
+        self._answering.check_page(asks)
 
     def check(self, ask: Ask) -> None:
         """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.

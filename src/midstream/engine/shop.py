@@ -11,11 +11,11 @@ from typing import Self, TypedDict, TypeVar, Unpack, cast
 import msgspec
 import numpy as np
 
-from midstream.core.errors import Fault, RequestInvalid
+from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
-from midstream.engine.question import ask_of, feature_ask_of, id_of
+from midstream.engine.question import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
 from midstream.engine.running import Running
-from midstream.engine.types import Answer, ErasureDue, FeatureRead, Recorded, Value
+from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
 from midstream.events.frames_in import Frame, batches_of
@@ -33,6 +33,45 @@ class Request(TypedDict, total=False):
     session_id: str | None
     n: int | None
     items: Sequence[str]
+    exclude: Sequence[str]
+    filter: str | None
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    fields: Sequence[str]
+    deadline_ms: int | None
+
+
+class SharedRequest(TypedDict, total=False):
+    """What the slates of a page have in common, as in ``Ask``."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+    exclude: Sequence[str]
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    deadline_ms: int | None
+
+
+class RankRequest(TypedDict, total=False):
+    """What items may be ranked with, as in ``Ask``; ``basket`` is what a recommendation has as ``items``."""
+
+    user_id: str | None
+    session_id: str | None
+    n: int | None
+    basket: Sequence[str]
+    exclude: Sequence[str]
+    filter: str | None
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    fields: Sequence[str]
+    deadline_ms: int | None
+
+
+class ManyRequest(TypedDict, total=False):
+    """What several users may be recommended with, as in ``Ask``."""
+
+    n: int | None
     exclude: Sequence[str]
     filter: str | None
     context: Mapping[str, Value]
@@ -145,6 +184,49 @@ class Shop:
         """
         ask = ask_of(placement, request)
         return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def rank(self, items: Sequence[str], placement: str = "default", **request: Unpack[RankRequest]) -> Answer:
+        """Bring up to 1,000 items of the caller in an order; those that may not be served are named in ``removed``.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: A field has the wrong type, an item comes twice, or the filter or context cannot be used.
+        """
+        ask = rank_ask_of(items, placement, request)
+        return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def page(self, placements: Sequence[str | Mapping[str, object]], **request: Unpack[SharedRequest]) -> PageAnswer:
+        """Answer with a slate for each of up to 16 placements, by falling priority, no item in two of them.
+
+        Args:
+            placements: Names, or dicts of ``placement`` and what the slate has for itself: ``n``, ``filter``,
+                ``exclude`` and ``fields``.
+            request: What all slates share.
+
+        Returns:
+            The slates in the same order; one that could not be made says why in its place.
+
+        Raises:
+            MidstreamError: No slate can be made.
+            RequestInvalid: A field has the wrong type.
+        """
+        asks = page_asks_of(placements, request)
+        return self._wait(lambda: self.running.engine.page(asks))
+
+    def recommend_many(
+        self, users: Sequence[str], placement: str = "default", **request: Unpack[ManyRequest]
+    ) -> tuple[Answer | MidstreamError, ...]:
+        """Answer the same question for up to 100 users, such as for a newsletter, each with a slate of its own.
+
+        Returns:
+            The answers in the order of the users; one that could not be given says why in its place.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        asks = many_asks_of(users, placement, request)
+        return self._wait(lambda: self.running.engine.recommend_many(asks))
 
     def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
         """Answer with items like one item, which has seen everything recorded before.

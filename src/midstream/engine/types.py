@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.errors import MidstreamError
 from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
 
 Value = str | float | bool
@@ -74,6 +75,8 @@ class Ask:
     """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     """What the caller says of items: id to field to number, such as its own score."""
+    given: tuple[str, ...] | None = None
+    """The caller's own items, which are brought in an order; None = the placement's sources propose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,15 @@ class AnswerItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """An item of the caller that is not ranked, and why."""
+
+    id: str
+    filter: str
+    """Name of the first filter that said no; ``unknown`` = nothing named the item before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A slate with what a caller needs to know of it."""
 
@@ -206,6 +218,28 @@ class Answer:
     failures: tuple[Failure, ...]
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each model that the placement reads, by name."""
+    removed: tuple[Removal, ...] = ()
+    """Of the caller's own items those that are not ranked, in the caller's order; none where sources propose."""
+    not_selected: int = 0
+    """How many of the caller's own items may be served and are not in the slate, as it has fewer places or its rules or
+    its scorer leave them out; 0 where sources propose."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlateRefused:
+    """A slate of a page that could not be made; the others are there."""
+
+    placement: str
+    error: MidstreamError
+
+
+@dataclass(frozen=True, slots=True)
+class PageAnswer:
+    """The slates of a page, in the order in which they were asked for: no item is in two of them."""
+
+    page_id: str
+    """Request id of the first slate; it stands in the record of each."""
+    slates: tuple[Answer | SlateRefused, ...]
 
 
 RebuildState = Literal["idle", "waiting", "choosing", "folding", "writing", "loading", "catching_up", "done", "failed"]

@@ -49,7 +49,7 @@ def said_of(candidates: Candidates) -> dict[str, int]:
 
 
 def verdict_of(moment: Moment, verdicts: Verdicts) -> NDArray[np.intp]:
-    """Return what removed each given item: 0 = it is unknown, then by filter, 1 more than their number = nothing did.
+    """Return what removed each given item: -1 = nothing did, 0 = it is unknown, 1 = the first filter, and so on.
 
     Args:
         moment: Its query names them.
@@ -57,5 +57,5 @@ def verdict_of(moment: Moment, verdicts: Verdicts) -> NDArray[np.intp]:
     """
     known = moment.table(Vocabulary).item_indices(moment.query.given) >= 0
     found = np.zeros(len(known), dtype=np.intp)
-    found[known] = verdicts.removed_by + 1
+    found[known] = np.where(verdicts.kept, -1, verdicts.removed_by + 1)
     return found

@@ -25,7 +25,14 @@ from midstream.serving.problems import PROBLEM_JSON, QuotaSpent, problem_of, pro
 from midstream.serving.reply import NO_STORE, Reply, Scope
 
 ANSWERING: Final = frozenset(
-    ("/v1/recommendations", "/v1/rank", "/v1/pages", "/v1/items/{item_id}/similar", "/v1/features/read")
+    (
+        "/v1/recommendations",
+        "/v1/recommendations/batch",
+        "/v1/rank",
+        "/v1/pages",
+        "/v1/items/{item_id}/similar",
+        "/v1/features/read",
+    )
 )
 """Routes that answer questions: work of milliseconds for somebody who waits."""
 FREE: Final = frozenset(("/health/live", "/health/ready", "/metrics"))

@@ -21,19 +21,22 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.admission import Admission
+from midstream.serving.batch import Batches
 from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.erasures import add_erasure_routes
 from midstream.serving.features import add_feature_routes
-from midstream.serving.hot import body_limits, hot_routes
+from midstream.serving.hot import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
 from midstream.serving.ingest import Ingest
 from midstream.serving.letters import add_letter_routes
 from midstream.serving.models import add_model_routes
 from midstream.serving.openapi import add_docs_page, add_hot_routes
 from midstream.serving.operation import MetricsText, add_operation_routes
 from midstream.serving.options import ServerOptions
+from midstream.serving.pages import Pages
 from midstream.serving.people import add_people_routes
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.rank import Rankings
 from midstream.serving.rebuilds import add_rebuild_routes
 from midstream.serving.recommendations import Recommendations, Record, recording
 from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
@@ -239,10 +242,16 @@ def asgi(
     add_model_routes(cold, upkeep.champions, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
-    recommendations = Recommendations(engine, elsewhere.record or recording(ingest))
+    record = elsewhere.record or recording(ingest)
+    recommendations = Recommendations(engine, record)
+    others = {
+        RANK_PATH: Rankings(engine, record).from_body,
+        PAGES_PATH: Pages(engine, record).from_body,
+        BATCH_PATH: Batches(engine).from_body,
+    }
     add_similar_route(cold, recommendations)
     bulk = Bulk(engine, ingest, chosen)
-    hot = {**hot_routes(ingest, bulk, recommendations, limits), **bulk_routes(bulk)}
+    hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk)}
     admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
     engine.beside.append(admission.set_gauges)
     return App(hot, cold, engine.metrics, admission)

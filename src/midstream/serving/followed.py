@@ -12,7 +12,7 @@ import msgspec
 
 from midstream.core.errors import MidstreamError, Overloaded
 from midstream.serving.features import READ_PATH
-from midstream.serving.hot import EVENTS_PATH, RECOMMENDATIONS_PATH
+from midstream.serving.hot import BATCH_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.passing import LeaderGone, Passage
 from midstream.serving.problems import Disconnected, Problem, Refused, problem_of, problem_reply
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
-_QUESTIONS = frozenset((RECOMMENDATIONS_PATH, READ_PATH))
+_QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/placements", "/v1/features")
 _PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
 _REQUESTS = "/v1/requests/"

@@ -3,7 +3,7 @@
 Reference: measured on one core with an empty answer: plain ASGI 33,000 requests/s, a FastAPI route 8,800/s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -20,8 +20,13 @@ from midstream.serving.reply import NO_STORE, Handler, Receive, Reply, Scope
 EVENTS_PATH = "/v1/events"
 BULK_PATH = "/v1/events/bulk"
 RECOMMENDATIONS_PATH = "/v1/recommendations"
+BATCH_PATH = "/v1/recommendations/batch"
+RANK_PATH = "/v1/rank"
+PAGES_PATH = "/v1/pages"
 EVENTS_QUERY = ("dry_run", "results")
 BULK_QUERY = ("dry_run",)
+Answering = Callable[[bytes], Awaitable[Reply]]
+"""Answers a body."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,9 +46,13 @@ def body_limits(options: ServerOptions) -> BodyLimits:
 
 
 def hot_routes(
-    ingest: Ingest, bulk: Bulk, recommendations: Recommendations, limits: BodyLimits
+    ingest: Ingest,
+    bulk: Bulk,
+    recommendations: Recommendations,
+    limits: BodyLimits,
+    others: Mapping[str, Answering],
 ) -> Mapping[str, Mapping[str, Handler]]:
-    """Return path, method and handler of each hot route."""
+    """Return path, method and handler of each hot route; ``others`` answer bodies that are posted, by path."""
 
     async def post_events(scope: Scope, receive: Receive) -> Reply:
         how = how_of(scope)
@@ -59,10 +68,18 @@ def hot_routes(
     async def get_recommendations(scope: Scope, _receive: Receive) -> Reply:
         return await recommendations.from_query(scope)
 
+    def posted(answer: Answering) -> Handler:
+        async def post(scope: Scope, receive: Receive) -> Reply:
+            query_fields(scope, ())
+            return await answer(await read_body(scope, receive, limits))
+
+        return post
+
     return {
         EVENTS_PATH: {"POST": post_events},
         BULK_PATH: {"POST": post_events_bulk},
         RECOMMENDATIONS_PATH: {"POST": post_recommendations, "GET": get_recommendations},
+        **{path: {"POST": posted(answer)} for path, answer in others.items()},
     }
 
 

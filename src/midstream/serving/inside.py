@@ -17,7 +17,7 @@ SERVED_PATH = "/served"
 DIGEST_PATH = "/digest"
 METRICS_PATH = "/metrics"
 LOT_BYTES_MAX = 1 << 23
-"""Of a lot: 256 records of up to 10 kB, with every item of the largest slate, are 2.6 MB."""
+"""Of a lot: it goes as soon as it has 1 MiB, and its last record has what a request may send and the slate at most."""
 LOT_S_MAX = 10.0
 LOTS = b"application/octet-stream"
 

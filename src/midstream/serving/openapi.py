@@ -7,11 +7,14 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from midstream.events.wire import WireEvent
+from midstream.serving.batch import Batch, BatchBody
 from midstream.serving.bulk import ARROW, BulkAnswer
 from midstream.serving.docs_page import docs_page
-from midstream.serving.hot import BULK_PATH, EVENTS_PATH, RECOMMENDATIONS_PATH
+from midstream.serving.hot import BATCH_PATH, BULK_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
+from midstream.serving.pages import Page, PageBody
 from midstream.serving.problems import Problem
+from midstream.serving.rank import RankBody
 from midstream.serving.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, RecommendationBody, Slate
 
 Document: TypeAlias = dict[str, Any]
@@ -46,6 +49,9 @@ def add_hot_routes(app: FastAPI) -> None:
             for plural in ("items", "users"):
                 paths.setdefault(f"/v1/{plural}", {}).update(_bulk_changes(plural))
             paths[RECOMMENDATIONS_PATH] = {"post": _post_recommendations(), "get": _get_recommendations()}
+            paths[BATCH_PATH] = {"post": _posted("Recommend to many users", "post_batch", "Batch", _BATCH)}
+            paths[RANK_PATH] = {"post": _posted("Rank items of your own", "post_rank", "Slate", _RANK, "RankBody")}
+            paths[PAGES_PATH] = {"post": _posted("Recommend for a whole page", "post_pages", "Page", _PAGE)}
             found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
             app.openapi_schema = found
         return app.openapi_schema
@@ -208,6 +214,22 @@ def _get_recommendations() -> Document:
     }
 
 
+_BATCH = "The same question for each user; each has an answer or a problem of its own."
+_RANK = "Up to 1,000 items in the order of a placement; what may not be served is named in removed."
+_PAGE = "Several placements by falling priority: no item in two slates, all of one log position."
+
+
+def _posted(summary: str, name: str, answer: str, text: str, body: str = "") -> Document:
+    """Describe a route that answers questions of another shape."""
+    return {
+        "summary": summary,
+        "operationId": name,
+        "description": text,
+        "requestBody": json_body({"$ref": _REF.format(name=body or f"{answer}Body")}),
+        "responses": _responses(text, {"$ref": _REF.format(name=answer)}, 400, 403, 404, 408, 413, 415, 503),
+    }
+
+
 def _query_parameters(names: tuple[str, ...]) -> list[Document]:
     """Describe fields of a question in a query string, and the context."""
     properties = _schemas()["RecommendationBody"]["properties"]
@@ -252,9 +274,11 @@ def _without_null(schema: Document) -> Document:
 
 
 def _schemas() -> Document:
-    types = (RecommendationBody, Slate, EventsAnswer, BulkAnswer, Problem, WireEvent)
+    asked = (RecommendationBody, RankBody, PageBody)
+    types = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
     found: Document = msgspec.json.schema_components(types, ref_template=_REF)[1]
-    found["RecommendationBody"]["properties"]["events"] = _EVENTS
+    for each in asked:
+        found[each.__name__]["properties"]["events"] = _EVENTS
     return found
 
 

@@ -82,6 +82,13 @@ class FailedPart(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RemovedItem(msgspec.Struct, frozen=True, gc=False):
+    """One of the caller's own items that may not be served, and the name of what says so."""
+
+    id: str
+    filter: str
+
+
 class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a question is answered with."""
 
@@ -100,6 +107,10 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Instead: why they are not acknowledged. The slate was made without them."""
     models: Mapping[str, str] = {}
     """Version of each model that the placement reads, by name."""
+    removed: tuple[RemovedItem, ...] = ()
+    """Of a ranking: the items that may not be served."""
+    not_selected: int = 0
+    """Of a ranking: how many of the other items have no place."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -152,23 +163,11 @@ class Recommendations:
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
-        ask = self._ask(question)
-        events: EventsAnswer | Problem | None = None
-        try:
-            if question.events is not msgspec.UNSET:
-                self._engine.check(ask)  # a refused question must not leave its events behind
-                events = await self._record(bytes(question.events))
-                if isinstance(events, EventsAnswer) and events.log_position is not None:
-                    # It is later than any position that the caller could name.
-                    ask = replace(ask, min_log_position=events.log_position)
-            answer = await self._engine.recommend(ask)
-        except NotFound as error:
-            raise self._placement_unknown(ask.placement) from error
-        return Reply(200, _encode(slate_of(answer, events)), headers=NO_STORE)
+        return await answered(self._engine, self._record, self._ask(question), question.events)
 
     def _ask(self, question: RecommendationBody) -> Ask:
         return Ask(
-            placement=question.placement or self._only_placement(),
+            placement=question.placement or only_placement(self._engine),
             user_id=question.user_id,
             session_id=question.session_id,
             n=question.n,
@@ -182,13 +181,53 @@ class Recommendations:
             deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
         )
 
-    def _only_placement(self) -> str:
-        """Return ``default``, or the one placement there is beside ``similar``."""
-        plans = self._engine.plans.keys() - {SIMILAR} or self._engine.plans.keys()
-        return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
 
-    def _placement_unknown(self, name: str) -> NameUnknown:
-        return NameUnknown("/placement", "placement", name, self._engine.plans)
+async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
+    """Record the events that came with a question, then answer it.
+
+    Raises:
+        NameUnknown: The placement is not configured.
+        RequestInvalid: The events, or something that the question names, cannot be used.
+        Overloaded: Too many requests wait for a log position.
+    """
+    try:
+        min_log_position, told = await recorded(record, events, lambda: engine.check(ask))
+        answer = await engine.recommend(replace(ask, min_log_position=min_log_position or ask.min_log_position))
+    except NotFound as error:
+        raise placement_unknown(engine, ask.placement) from error
+    return Reply(200, _encode(slate_of(answer, told)), headers=NO_STORE)
+
+
+async def recorded(
+    record: Record, events: msgspec.Raw | msgspec.UnsetType, check: Callable[[], None]
+) -> tuple[str | None, EventsAnswer | Problem | None]:
+    """Record the events that came with a question, if any did.
+
+    Args:
+        record: Records them.
+        events: As they came.
+        check: Refuses the question: one that is refused must not leave its events behind.
+
+    Returns:
+        The log position that has them, which is later than any that the caller could name, None = nothing is to be
+        waited for; and what became of them.
+    """
+    if events is msgspec.UNSET:
+        return None, None
+    check()
+    told = await record(bytes(events))
+    return (told.log_position if isinstance(told, EventsAnswer) else None), told
+
+
+def only_placement(engine: "Engine") -> str:
+    """Return ``default``, or the one placement there is beside ``similar``."""
+    plans = engine.plans.keys() - {SIMILAR} or engine.plans.keys()
+    return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
+
+
+def placement_unknown(engine: "Engine", name: str, where: str = "/placement") -> NameUnknown:
+    """Return the refusal of a placement that is not configured."""
+    return NameUnknown(where, "placement", name, engine.plans)
 
 
 def recording(ingest: Ingest) -> Record:
@@ -271,4 +310,6 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         events if isinstance(events, EventsAnswer) else None,
         events if isinstance(events, Problem) else None,
         answer.models,
+        tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
+        answer.not_selected,
     )

@@ -7,7 +7,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import msgspec
@@ -17,8 +17,11 @@ from prometheus_client import CollectorRegistry
 from midstream.core.errors import Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.answers import require_rankable
 from midstream.engine.eraser import ErasureView
 from midstream.engine.erasing import DAY_MS, erase_event
+from midstream.engine.question import PAGE_PLACEMENTS_MAX, USERS_MAX
+from midstream.engine.slots import require_count
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
     Answer,
@@ -31,8 +34,11 @@ from midstream.engine.types import (
     FeatureView,
     Health,
     Outcome,
+    PageAnswer,
     RebuildView,
     Recorded,
+    Removal,
+    SlateRefused,
 )
 from midstream.events.schema import Event, event_at
 from midstream.events.values import merged_id
@@ -149,7 +155,14 @@ class FakeEngine:
         newest = dict.fromkeys(each.item_id for each in reversed(self.events) if each.item_id)
         if ask.about is not None and ask.about not in newest:
             raise ItemUnknown((Fault("item_id", f"{ask.about!r} came.", "An item that is known.", "docs/http.md"),))
-        ids = [each for each in newest if each not in (*ask.exclude, ask.about)][: ask.n or plan.slate_size]
+        removed: tuple[Removal, ...] = ()
+        if ask.given is not None:
+            require_rankable(ask.given)
+            removed = tuple(Removal(each, "unknown") for each in ask.given if each not in newest)
+            newest = dict.fromkeys(each for each in ask.given if each in newest)
+        size = ask.n or (plan.slate_size if ask.given is None else len(ask.given))
+        left = [each for each in newest if each not in (*ask.exclude, ask.about)]
+        ids = left[:size]
         request_id, _ = _IDS.make()
         answer = Answer(
             request_id=request_id,
@@ -161,10 +174,44 @@ class FakeEngine:
             state_age_ms=0,
             config_hash="fake",
             failures=(),
+            removed=removed,
+            not_selected=0 if ask.given is None else len(left) - len(ids),
         )
         self._served[request_id] = answer
         self.metrics.observe_answer(plan.name, answer.tier, len(ids))
         return answer
+
+    async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
+        """Answer one after another."""
+        require_count("users", len(asks), USERS_MAX)
+        return tuple([await self.recommend(ask) for ask in asks])
+
+    async def page(self, asks: Sequence[Ask]) -> PageAnswer:
+        """Answer one after another, each without what the ones before it have."""
+        self.check_page(asks)
+        slates: list[Answer | SlateRefused] = []
+        taken: list[str] = []
+        for ask in asks:
+            try:
+                answer = await self.recommend(replace(ask, exclude=(*ask.exclude, *taken)))
+            except MidstreamError as error:
+                slates.append(SlateRefused(ask.placement, error))
+                continue
+            taken.extend(item.id for item in answer.items)
+            slates.append(answer)
+        return PageAnswer(next(each.request_id for each in slates if isinstance(each, Answer)), tuple(slates))
+
+    def check_page(self, asks: Sequence[Ask]) -> None:
+        """Refuse what ``page`` would refuse as a whole."""
+        require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
+        refused: list[MidstreamError] = []
+        for ask in asks:
+            try:
+                self.check(ask)
+            except MidstreamError as error:
+                refused.append(error)
+        if len(refused) == len(asks):
+            raise refused[0]
 
     def swap(self, fold: FakeFold, plans: Mapping[str, FakePlan]) -> None:
         """Answer by other plans."""

@@ -1,0 +1,109 @@
+"""``POST /v1/recommendations/batch``: the same question for many users, for newsletters and for what is fetched ahead.
+
+The users are answered one after another, and between two of them every other request has its turn, so a batch takes
+nobody's time but its own.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from midstream.core.errors import MidstreamError, NotFound
+from midstream.engine.question import USERS_MAX
+from midstream.engine.types import Answer, Ask
+from midstream.features.language_tree import TEXT_CHARACTERS_MAX
+from midstream.serving.fields import decode_json
+from midstream.serving.problems import Problem, problem_of
+from midstream.serving.recommendations import (
+    CONTEXT_MAX,
+    EXCLUDE_MAX,
+    FIELDS_MAX,
+    SLATE_MAX,
+    TOKEN_CHARS_MAX,
+    ItemFields,
+    Name,
+    Slate,
+    Text,
+    deadline_ms,
+    only_placement,
+    placement_unknown,
+    slate_of,
+)
+from midstream.serving.reply import NO_STORE, Reply
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What ``POST /v1/recommendations/batch`` takes."""
+
+    users: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=USERS_MAX)]
+    placement: Name | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
+    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
+    item_fields: ItemFields = {}
+    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
+    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
+    fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
+    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
+    deadline: Name | None = None
+
+
+class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one user: a slate, or why there is none."""
+
+    user_id: str
+    slate: Slate | None = None
+    problem: Problem | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """What a batch is answered with, in the order of the users."""
+
+    answers: list[UserSlate]
+
+
+_decoder = msgspec.json.Decoder(BatchBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class Batches:
+    """Answers many users at once; holds the engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        """Ask ``engine``."""
+        self._engine = engine
+
+    async def from_body(self, body: bytes) -> Reply:
+        """Answer ``POST``.
+
+        Raises:
+            RequestInvalid: The body or something it names cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        question = decode_json(_decoder, body, BatchBody.__struct_fields__)
+        ask = Ask(
+            placement=question.placement or only_placement(self._engine),
+            n=question.n,
+            exclude=question.exclude,
+            filter=question.filter,
+            context=question.context,
+            item_fields=question.item_fields,
+            fields=question.fields,
+            min_log_position=question.min_log_position,
+            deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+        )
+        try:
+            answers = await self._engine.recommend_many([replace(ask, user_id=each) for each in question.users])
+        except NotFound as error:
+            raise placement_unknown(self._engine, ask.placement) from error
+        found = [_told(*each) for each in zip(question.users, answers, strict=True)]
+        return Reply(200, _encode(Batch(found)), headers=NO_STORE)
+
+
+def _told(user_id: str, answer: Answer | MidstreamError) -> UserSlate:
+    if isinstance(answer, Answer):
+        return UserSlate(user_id, slate_of(answer, None))
+    return UserSlate(user_id, problem=problem_of(answer))
