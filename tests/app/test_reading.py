@@ -227,11 +227,11 @@ def test_all_faults_are_reported_together():
         ("[[placements]]\nexclude = { view = 51 }", "placements[0].exclude.view", "From 1 to 50"),
         ('[[placements]]\nexclude = { served = "8d" }', "placements[0].exclude.served", '[feedback] window, "7d"'),
         ('[[placements]]\nexclude = { served = "soon" }', "placements[0].exclude.served", 'An age such as "24h"'),
-        ("[[placements]]\nexclude = { served_anywhere = 0 }", "exclude.served_anywhere", "From 1 to 100"),
+        ("[[placements]]\nexclude = { served_anywhere = 0 }", "placements[0].exclude.served_anywhere", "From 1 to 100"),
         ('[[placements]]\nexclude = { servd = "1h" }', "placements[0].exclude.servd", 'Nearest: "served"'),
         (
             '[events.types]\nserved_anywhere = {}\n[[placements]]\nexclude = { served_anywhere = "1h" }',
-            "exclude.served_anywhere",
+            "placements[0].exclude.served_anywhere",
             "Another name for the interaction",
         ),
         ("[[placements]]\nexclude = { impression = 65536 }", "placements[0].exclude.impression", "65,535"),

@@ -267,3 +267,33 @@ def test_an_item_of_the_own_source_is_explained_without_evidence():
     served, moment = answered(SHOP, plan, asking(SHOP))
     told = why(asked_of(served, plan, moment), "i10")
     assert [(each.source, each.led_by) for each in told.proposed if each.source == "own"] == [("own", ())]
+
+
+def test_the_callers_items_and_those_of_the_page_are_told_apart():
+    """What was not given is not among the caller's, and what an earlier slate of the page took says that."""
+    plan = plan_of()
+    served, moment = answered(SHOP, plan, asking(SHOP, given=("i10", "i4", "i7"), slate_size=3))
+    asked = asked_of(served, plan, moment)
+    assert {name: why(asked, name).outcome for name in ("i10", "i4", "i7")} == {
+        "i10": "served",
+        "i4": "served",
+        "i7": "removed",
+    }
+    assert "caller's items" in why(asked, "i5").because
+    served, moment = answered(SHOP, plan, asking(SHOP, taken=("i4",), spare=1, slate_size=3))
+    taken = why(asked_of(served, plan, moment), "i4")
+    assert (taken.outcome, taken.removed[0].filter) == ("removed", "page")
+
+
+def test_what_the_rules_did_is_told_of_each_item():
+    """A pin, a boost, and a cap that kept one of the best out; they name the rule."""
+    caps = Arrangement((Cap(attribute="category", max=1),), None)
+    plan = plan_of(arrangement=caps)
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=3))
+    assert served.traces
+    asked = asked_of(served, plan, moment)
+    for trace in served.traces:
+        (item_id,) = SHOP.ids([trace.item_index])
+        told = why(asked, item_id)
+        assert (trace.rule, trace.what) in [(each.rule, each.effect) for each in told.effects]
+        assert trace.rule in told.because

@@ -7,7 +7,7 @@ import pytest
 
 from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
-from midstream.testing.engine import FakeEngine, FakeEraser, FakeRebuilder
+from midstream.testing.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
 from midstream.testing.models import FakeChampions
 
 
@@ -19,12 +19,18 @@ class Client:
         self.rebuilder = rebuilder or FakeRebuilder()
         self.eraser = FakeEraser()
         self.champions = FakeChampions()
+        self.explainer = FakeExplainer()
         self.app = asgi(
             engine,
             engine.accept,
             options or ServerOptions(),
             dead_letters,
-            Upkeep(cast("Any", self.rebuilder), cast("Any", self.eraser), cast("Any", self.champions)),
+            Upkeep(
+                cast("Any", self.rebuilder),
+                cast("Any", self.eraser),
+                cast("Any", self.champions),
+                cast("Any", self.explainer),
+            ),
         )
 
     def ask(self, method, path, *, raises=True, **options):

@@ -16,8 +16,10 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Served
 from midstream.engine.answers import query_of
 from midstream.engine.types import Ask
+from midstream.ranking.explanation import SlateWhy, explain, with_parts
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.ranking.score_parts import score_parts
 from midstream.state.fold import Fold
 
 DEADLINE_S = 300.0
@@ -39,6 +41,7 @@ class Answered:
     source_names: tuple[str, ...]
     recent_ids: tuple[str, ...]
     """Items of the session that was answered, oldest first."""
+    plan: Plan
 
 
 def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
@@ -60,6 +63,13 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
     return ask_fold(state_of(folder, config, LogView(folder)).fold, found[ask.placement], ask)
 
 
+def why_of(answered: Answered) -> SlateWhy:
+    """Return why an answer is what it is; the state must stand where it stood then."""
+    served, plan = answered.served, answered.plan
+    why = explain(served, plan, answered.fold.moment(served.query, plan.models))
+    return with_parts(why, score_parts(served, plan, served.selection.chosen))
+
+
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:
     """Answer one question from a state at rest. Runs an event loop of its own, so call it where none runs."""
     query = query_of(ask, plan, "", _SEED, Outside().clock())
@@ -74,4 +84,5 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:
         ranks=tuple(tuple(None if rank < 0 else rank for rank in row) for row in rows),
         source_names=served.candidates.source_names,
         recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(query, plan.models).recent_item_index)),
+        plan=plan,
     )

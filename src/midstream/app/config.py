@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from midstream.core.durations import Duration, parse_duration_ms
+from midstream.engine.hourly import Hourly
 from midstream.events.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.external import Table
@@ -131,6 +132,13 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Duration = Duration("10m")
     keep: int = 2
     mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
+    explain_days: int = 2
+    explain_bytes_max: int = 10 << 30
+
+    @property
+    def hourly(self) -> Hourly:
+        """Which snapshots stay for explanations."""
+        return Hourly(self.explain_days, self.explain_bytes_max)
 
 
 class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,6 +216,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerOptions = ServerOptions()
     registry: RegistrySection = RegistrySection()
     monitoring: MonitoringSection = MonitoringSection()
+    reasons: dict[str, dict[str, str]] = {}
     features: tuple[AnyFeature, ...] = ()
     tables: tuple[Table, ...] = ()
     models: tuple[Model, ...] = ()

@@ -101,7 +101,8 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
         if log.end == 0:
             return Rebuilt(log.end, fold.digest(), ())
         manifest = snapshots.write(data.snapshots, fold, log.identity)
-        removed = snapshots.prune(data.snapshots, config.snapshots.keep, log.identity, {settings.version()})
+        each = config.snapshots
+        removed = snapshots.prune(data.snapshots, each.keep, log.identity, {settings.version()}, each.hourly)
         remember(data, config, settings)
         compactions.prune(data, {settings.compaction})
     finally:

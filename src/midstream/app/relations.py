@@ -8,6 +8,7 @@ from keyword import iskeyword
 from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.model_relations import model_faults, model_source_faults
+from midstream.app.reason_relations import reason_faults
 from midstream.app.scorer_relations import scorer_faults
 from midstream.app.served_relations import served_faults
 from midstream.app.slate_relations import slate_faults
@@ -118,6 +119,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from model_faults(config)
+    yield from reason_faults(config)
     yield from _placements(config, columns_in(config, is_sound=not features))
 
 
@@ -132,6 +134,8 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from within("$.snapshots.interval", config.snapshots.interval.ms, 1_000, 7 * 86_400_000)
     # Two at least: one that turns out to be damaged must not be the only one.
     yield from within("$.snapshots.keep", config.snapshots.keep, 2, 100)
+    yield from within("$.snapshots.explain_days", config.snapshots.explain_days, 0, 30)
+    yield from within("$.snapshots.explain_bytes_max", config.snapshots.explain_bytes_max, 0, 1 << 44)
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
         yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)

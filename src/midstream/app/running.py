@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config import Config
+from midstream.app.config import Config, SnapshotsSection
 from midstream.app.forgetting import forgetting
 from midstream.app.in_service import differs_at_start, remember, remembered, settings_of
 from midstream.app.reading import read_config
@@ -26,6 +26,7 @@ from midstream.engine.champions import Champions
 from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
+from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
@@ -128,8 +129,10 @@ def open_running(
             remember(data, service.config, service.settings)
         undo.pop_all()
     each = config.snapshots
-    snapshotter = Snapshotter(data, SnapshotOptions(each.interval.ms, each.keep, each.mode), engine, position)
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each.keep))
+    snapshotter = Snapshotter(
+        data, SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly), engine, position
+    )
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each))
     sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
     sealer = Sealer(data, sealing, engine, snapshotter.turn)
     erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
@@ -144,7 +147,8 @@ def open_running(
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
     champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
     champions.begin()
-    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, chosen.wanted)
+    explainer = Explainer(engine, folder, snapshotter.turn)
+    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, explainer, chosen.wanted)
 
 
 def _tidy(data: DataFolder) -> None:
@@ -184,7 +188,7 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
     return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
 
 
-def _beside(folder: Path, data: DataFolder, keep: int) -> Beside:
+def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection) -> Beside:
     """Return what the rebuilder reads and writes of configurations."""
 
     def read() -> Service:
@@ -195,7 +199,8 @@ def _beside(folder: Path, data: DataFolder, keep: int) -> Beside:
         read=read,
         differs_at_start=lambda running, wanted: differs_at_start(running.config, wanted.config),
         remember=lambda service: remember(data, service.config, service.settings),
-        keep=keep,
+        keep=kept.keep,
+        hourly=kept.hourly,
     )
 
 

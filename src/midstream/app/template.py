@@ -18,6 +18,11 @@ HEAD = """\
 """
 GROUPED_FROM = 10_000
 """Numbers from here on are written in groups of three digits."""
+REASONS = """\
+Why an item is in a slate, for those who see it, by language and kind of source; there are texts in en and de
+(docs/explanations.md). Such as:
+[reasons.en]
+covisitation = "because you viewed {evidence.title}\""""
 SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "events.types": (
         """Interactions that events may have as their type, and what one is worth to trending and popular. A weight
@@ -113,6 +118,9 @@ item with available = false is not served.""",
             "interval": "Time between two.",
             "keep": "Newest ones kept, 2 at least.",
             "mode": "while_serving (a child process needs the state's memory once more), at_stop or off.",
+            "explain_days": "Days for which one an hour stays, so that requests are explained in seconds\n"
+            "(docs/explanations.md); 0 = none.",
+            "explain_bytes_max": "Bytes of those on disk; where they are more one in two hours stays, then in four.",
         },
     ),
     "server": (
@@ -155,6 +163,7 @@ item with available = false is not served.""",
             'far the features of what is served have drifted from them; "" = none.'
         },
     ),
+    "reasons": (REASONS, {}),
     "placements": (
         "One table for each place where recommendations are shown.",
         {

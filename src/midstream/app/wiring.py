@@ -30,6 +30,7 @@ from midstream.ranking.model_gate import unfit
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
+from midstream.ranking.reason_texts import reasons_of
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.rule_boost import Boost
 from midstream.ranking.rule_in_force import Ruling, Stated, span_ms
@@ -139,6 +140,7 @@ def plan(
         deadline_ms=placement.deadline.ms,
         fold_version=settings.version(),
         log_features=placement.log_features,
+        reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
         reads_served=any(isinstance(each, ServedLately) for each in filters),
     )
@@ -236,6 +238,13 @@ def _condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Con
     if not isinstance(found, Condition):
         raise ConfigInvalid(found)
     return found
+
+
+def _kind(source: Source) -> str:
+    """Return the kind of a source; one of one's own is called by its name."""
+    struct = type(source)
+    tag = struct.__struct_config__.tag if issubclass(struct, msgspec.Struct) else None
+    return source.name if tag is None else str(tag)
 
 
 def _require_names(made: Plan, where: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+from midstream.cli.explained import print_item, print_slate
 
 if TYPE_CHECKING:
     from midstream.app.asking import Answered
@@ -52,6 +53,8 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
     ]
     found: dict[str, object] = {"placement": served.query.placement, "items": items, "tier": served.tier}
     if explain:
+        from midstream.app.asking import why_of
+
         found |= {
             "recent": answered.recent_ids,
             "retrieved": served.retrieved,
@@ -60,6 +63,7 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
             "failures": {failure.component: failure.reason for failure in served.failures},
             "log_position": served.log_position,
             "models": served.models,
+            "why": why_of(answered).items,
         }
     return found
 
@@ -75,13 +79,12 @@ def print_answer(answered: "Answered", *, explain: bool) -> None:
     if not rows:
         say("no item may be served; what the log has of items shows: midstream size")
     if explain:
-        served = answered.served
-        selected = f"{len(served.candidates)} candidates left, {len(rows)} served"
-        say(f"session: {' → '.join(answered.recent_ids) or 'nothing'}")
-        say(f"proposed: {_counts(served.retrieved)}")
-        say(f"removed: {_counts(served.removed)}; {selected} by {served.scorer}; tier {served.tier}")
-        for failure in served.failures:
-            say(f"failed: {failure.component}: {failure.reason}")
+        from midstream.app.asking import why_of
+
+        why = why_of(answered)
+        for item in why.items:
+            print_item(item)
+        print_slate(why)
 
 
 def _sources(answered: "Answered", position: int) -> dict[str, int]:
@@ -93,8 +96,3 @@ def _sources(answered: "Answered", position: int) -> dict[str, int]:
 def _places(sources: Mapping[str, int]) -> str:
     """Return the sources of an item as text, each with the item's place in its list, from 1."""
     return ", ".join(f"{name} {rank + 1}" for name, rank in sources.items())
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    """Return counts by name as text."""
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing"

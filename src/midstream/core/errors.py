@@ -95,6 +95,10 @@ class RewriteFailed(MidstreamError):
     """The log could not be written anew; the one in use stays."""
 
 
+class ExplanationFailed(MidstreamError):
+    """A logged request could not be run again to its end; nothing depends on it."""
+
+
 class ErasureRunning(MidstreamError):
     """A rewrite of the log is under way; there is one at a time."""
 

@@ -21,6 +21,7 @@ from midstream.engine.slots import require_count, slots_of
 from midstream.engine.tokens import parse_position
 from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead, PageAnswer, SlateRefused
+from midstream.engine.why import require_language, with_why
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
@@ -59,13 +60,15 @@ class Answering:
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = engine.fold, engine.plan(ask.placement)
         require_known(ask, fold)
+        require_language(ask, plan)
         request_id, seed = engine.host.request_ids.make()
         query = query_of(ask, plan, request_id, seed, engine.clock())
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.left_out(plan))
         engine.guards.note(plan, served)
-        return self._told(served, ask, fold, read_your_writes=read_your_writes)
+        answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
+        return await with_why(answer, ask, served, plan, fold)
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
         """Answer the same question for several users, one after another.
@@ -159,6 +162,7 @@ class Answering:
         """
         engine = self._engine
         plan = engine.plan(ask.placement)
+        require_language(ask, plan)
         self._require_position(ask.min_log_position)
         if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
             raise RequestInvalid(faults)

@@ -142,7 +142,7 @@ class Champions:
         found: dict[str, Loaded] = {}
         for name, version in versions.items():
             found[name] = await self._loaded(name, version)
-        return _models(found)
+        return models_of(found)
 
     async def _change(self, name: str, version: str, alias: str) -> Promotion:
         loaded: Loaded | None = None
@@ -183,7 +183,7 @@ class Champions:
 
     def _require_read(self, loaded: Loaded) -> None:
         """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
-        models = _models({loaded.name: loaded})
+        models = models_of({loaded.name: loaded})
         faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
         if faults:
             raise ModelUnfit(tuple(faults))
@@ -255,13 +255,14 @@ class Champions:
             self._engine.concerns.pop(CONCERN, None)
 
     def _models(self) -> Models:
-        return _models(self._now)
+        return models_of(self._now)
 
     def _set_gauges(self) -> None:
         self._engine.metrics.set_models(self.versions)
 
 
-def _models(loaded: Mapping[str, Loaded]) -> Models:
+def models_of(loaded: Mapping[str, Loaded]) -> Models:
+    """Return versions that answer, by name, as plans take them."""
     return Models(
         {name: each.model for name, each in loaded.items()},
         {name: each.version for name, each in loaded.items()},

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
-from midstream.core.errors import EventsGone
+from midstream.core.errors import EventsGone, NotFound
 from midstream.core.protocols import EventLog
-from midstream.core.types import TimestampMs
+from midstream.core.types import LogPosition, TimestampMs
 from midstream.events.schema import texts_of
 from midstream.monitoring.outcome_totals import OutcomeSums
 from midstream.ranking.served import ServedRecord, decode_served
@@ -97,21 +97,37 @@ def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | 
     Raises:
         LogDamaged: The record's frame does not match its checksum.
     """
-    position = fold.requests.find(id_hash(request_id))
-    if position is None:
-        return None
     try:
-        ((_, batch), *_) = log.read(position, 1)
-    except EventsGone:
+        _, body = served_body(fold, log, request_id)
+    except NotFound:
         return None
-    texts = texts_of(batch, 0)
-    if texts[_REQUEST_TEXT].decode() != request_id:
-        return None
-    if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode()), position):
-        return None
-    record = decode_served(texts[_BODY_TEXT])
+    record = decode_served(body)
     # One that was blanked keeps its slate for learning, and names no request any more.
     return record if record.query.request_id == request_id else None
+
+
+def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition, bytes]:
+    """Return the log position of the served event of a request, and its body.
+
+    Raises:
+        NotFound: It is unknown, older than what is kept, or of a user who was erased; the text says which.
+        LogDamaged: The record's frame does not match its checksum.
+    """
+    position = fold.requests.find(id_hash(request_id))
+    unknown = f'No request "{request_id[:64]}" is known, or it is older than what is kept.'
+    if position is None:
+        raise NotFound(unknown)
+    try:
+        ((_, batch), *_) = log.read(position, 1)
+    except EventsGone as error:
+        raise NotFound(unknown) from error
+    texts = texts_of(batch, 0)
+    if texts[_REQUEST_TEXT].decode() != request_id:
+        raise NotFound(unknown)
+    if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode()), position):
+        message = "The user of this request was erased: nothing is kept of it, so nothing can be explained."
+        raise NotFound(message)
+    return position, texts[_BODY_TEXT]
 
 
 def clock_concern(ahead_ms: int) -> str:

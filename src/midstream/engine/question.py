@@ -30,7 +30,7 @@ PAGE_PLACEMENTS_MAX = 16
 USERS_MAX = 100
 """Users of one call, each a turn of its own: 50 ms of work."""
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
-_IDS = ("placement", "user_id", "session_id", "min_log_position")
+_IDS = ("placement", "user_id", "session_id", "min_log_position", "reasons")
 _WHOLE = ("n", "deadline_ms")
 _LISTS = ("items", "basket", "users", "exclude", "fields", "features")
 _OF_A_SLATE = frozenset(("placement", "n", "filter", "exclude", "fields"))
@@ -176,7 +176,7 @@ def _read(name: str, sent: object, faults: list[Fault]) -> object:
         return (_context if name == "context" else _item_fields)(sent, faults)
     if name in _WHOLE:
         return _whole(sent)
-    return sent
+    return _truth(sent) if name == "explain" else sent
 
 
 def _text(sent: object, right: str, chars_max: int | None = None) -> str:
@@ -267,6 +267,13 @@ def _whole(sent: object) -> int:
     value = _plain(sent)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Wrong("A whole number.")
+    return value
+
+
+def _truth(sent: object) -> bool:
+    value = _plain(sent)
+    if not isinstance(value, bool):
+        raise _Wrong("True or False.")
     return value
 
 

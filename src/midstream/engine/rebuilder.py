@@ -18,6 +18,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
+from midstream.engine.hourly import NONE, Hourly
 from midstream.engine.replay import batches
 from midstream.engine.service import Service
 from midstream.engine.snapshot_child import STEP_EVENTS, Order, Report
@@ -50,6 +51,8 @@ class Beside:
     """Keeps which configuration is in service, for the next start."""
     keep: int
     """Snapshots of each fold version that stay."""
+    hourly: Hourly = NONE
+    """Which stay beside those, for explanations."""
 
 
 class Rebuilder:
@@ -210,6 +213,7 @@ class Rebuilder:
             keep=self._beside.keep,
             versions=(self.service.settings.version(),),
             compacts=compact,
+            hourly=self._beside.hourly,
         )
         ended = await child.run(CHILD, msgspec.json.encode(order), self._say)
         if not ended.line:

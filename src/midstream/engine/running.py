@@ -7,6 +7,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine
 from midstream.engine.eraser import Eraser
+from midstream.engine.explainer import Explainer
 from midstream.engine.rebuilder import Rebuilder
 from midstream.engine.sealer import Sealer
 from midstream.engine.service import Configuration, Service
@@ -45,6 +46,8 @@ class Running:
     started: Started
     rebuilder: Rebuilder
     champions: Champions
+    explainer: Explainer | None = None
+    """As the snapshotter."""
     wanted: Service | None = None
     """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
 
@@ -76,6 +79,8 @@ class Running:
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
+            if self.explainer is not None:
+                await self.explainer.stop()
             await self.rebuilder.stop()
             if self.eraser is not None:
                 await self.eraser.stop()

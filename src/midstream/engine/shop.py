@@ -39,6 +39,8 @@ class Request(TypedDict, total=False):
     item_fields: Mapping[str, Mapping[str, float]]
     fields: Sequence[str]
     deadline_ms: int | None
+    explain: bool
+    reasons: str | None
 
 
 class SharedRequest(TypedDict, total=False):

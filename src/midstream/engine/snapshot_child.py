@@ -17,6 +17,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, child, compactions, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder
+from midstream.engine.hourly import NONE, Hourly
 from midstream.engine.parity_watch import ParityWatch
 from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
@@ -45,6 +46,8 @@ class Order(msgspec.Struct, frozen=True):
     """A stop waits for it."""
     compacts: bool = False
     """First choose which of the candidates in the folder are dropped, and drop them."""
+    hourly: Hourly = NONE
+    """Which snapshots stay for explanations."""
     watched: str = ""
     """What ``parity_watch.watched`` says: features whose served values are compared on the way; empty = none."""
 
@@ -119,7 +122,7 @@ def _paced(
 def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace) -> snapshots.Manifest:
     manifest = snapshots.write(folder.snapshots, fold, reader.identity, pace)
     versions = {*order.versions, fold.settings.version()}
-    snapshots.prune(folder.snapshots, order.keep, reader.identity, versions)
+    snapshots.prune(folder.snapshots, order.keep, reader.identity, versions, order.hourly)
     return manifest
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
+from midstream.engine.hourly import NONE, Hourly, Written, staying
 from midstream.events.log_identity import LogIdentity
 from midstream.models.artifact import sync_folder
 from midstream.state.dropped import NOTHING, Dropped
@@ -218,8 +219,14 @@ def parse(files: Mapping[str, Content], pace: Pace | None = None) -> tuple[Manif
     }
 
 
-def prune(folder: Path, keep: int, identity: LogIdentity, versions: Collection[str] | None = None) -> Sequence[str]:
-    """Remove what no start will need, and what an interrupted writer left; return the names.
+def prune(
+    folder: Path,
+    keep: int,
+    identity: LogIdentity,
+    versions: Collection[str] | None = None,
+    hourly: Hourly = NONE,
+) -> Sequence[str]:
+    """Remove what no start and no explanation will need, and what an interrupted writer left; return the names.
 
     Those of another generation go whatever their number: their log positions may be higher, and none of them can ever
     serve again.
@@ -229,16 +236,32 @@ def prune(folder: Path, keep: int, identity: LogIdentity, versions: Collection[s
         keep: How many of the newest stay, of each fold version in use; two at least.
         identity: Of the log.
         versions: Fold versions in use: of what serves, and of what is being rebuilt. None = those that are there.
+        hourly: Which of all versions stay beside those.
     """
     removed = list(remove_foreign(folder, identity))
     kept: dict[str, int] = {}
+    stay = staying(_written(folder), hourly) if hourly.days else frozenset[str]()
     for name in names(folder):
         version = version_of(name)
         kept[version] = kept.get(version, 0) + 1
-        if kept[version] > max(keep, KEEP_MIN) or (versions is not None and version not in versions):
+        is_new = kept[version] <= max(keep, KEEP_MIN) and (versions is None or version in versions)
+        if not is_new and name not in stay:
             shutil.rmtree(folder / name)
             removed.append(name)
     return removed
+
+
+def _written(folder: Path) -> dict[str, Written]:
+    """Return the snapshots that can be read, by name."""
+    found: dict[str, Written] = {}
+    for name in names(folder):
+        try:
+            manifest = _unseal((folder / name / _MANIFEST).read_bytes())
+            byte_count = sum(each.stat().st_size for each in (folder / name).iterdir())
+        except (OSError, SnapshotInvalid):
+            continue
+        found[name] = Written(manifest.log_time_ms, byte_count)
+    return found
 
 
 def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:

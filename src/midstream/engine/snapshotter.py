@@ -10,6 +10,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
+from midstream.engine.hourly import NONE, Hourly
 from midstream.engine.parity_watch import watched
 from midstream.engine.snapshot_child import Order, Report
 from midstream.state.settings import FoldSettings, encode_settings
@@ -33,6 +34,8 @@ class SnapshotOptions:
     keep: int = 2
     mode: str = "while_serving"
     """``while_serving``, ``at_stop`` (saves the memory of a second state), ``off``."""
+    hourly: Hourly = NONE
+    """Which stay beside those, for explanations."""
 
 
 class Snapshotter:
@@ -147,7 +150,8 @@ class Snapshotter:
         keep, beside = self._options.keep, self.versions_beside
         told = encode_settings(settings)
         compared = watched(self._engine.plans)
-        order = Order(str(self._folder.root), position, told, keep, beside, hurried, watched=compared)
+        hourly = self._options.hourly
+        order = Order(str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 ended = await child.run(CHILD, msgspec.json.encode(order))

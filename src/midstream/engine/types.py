@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
+from midstream.ranking.explanation import SlateWhy
 
 Value = str | float | bool
 
@@ -77,6 +78,10 @@ class Ask:
     """What the caller says of items: id to field to number, such as its own score."""
     given: tuple[str, ...] | None = None
     """The caller's own items, which are brought in an order; None = the placement's sources propose."""
+    explain: bool = False
+    """Say with the answer why it is what it is."""
+    reasons: str | None = None
+    """Language in which each item is to say why it is there; None = none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,8 @@ class AnswerItem:
     position: int
     fields: Mapping[str, object] | None
     """None when no fields were asked for; an attribute that the item has not is left out."""
+    reason: str | None = None
+    """Why it is there, in the language that was asked for; None = nothing was asked, or there is no text for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +230,8 @@ class Answer:
     not_selected: int = 0
     """How many of the caller's own items may be served and are not in the slate, as it has fewer places or its rules or
     its scorer leave them out; 0 where sources propose."""
+    explanation: SlateWhy | None = None
+    """None = it was not asked for, or the state moved on while a part was awaited: then it is explained later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Effect(msgspec.Struct, frozen=True):
 
     rule: str
     effect: str
+    """A word of ``ranking.rules.WORDS``, such as ``pinned`` or ``capped``, or more of them."""
 
 
 class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -123,6 +124,7 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
             rank=order.get(row),
             proposed=said[place],
             features=features_of(served, row),
+            effects=effects_of(served, int(served.candidates.item_index[row])),
         )
         for place, (row, item_id) in enumerate(zip(chosen.tolist(), ids, strict=True))
     )
@@ -192,6 +194,12 @@ def features_of(served: Served, row: int) -> dict[str, float | None]:
         name: None if value != value else value  # noqa: PLR0124  NaN
         for name, value in zip(served.features.names, values, strict=True)
     }
+
+
+def effects_of(served: Served, item_index: int) -> tuple[Effect, ...]:
+    """Return what the rules of the slate did to an item."""
+    told = [Effect(each.rule, each.what) for each in served.traces if each.item_index == item_index]
+    return tuple(dict.fromkeys(told))
 
 
 def served_in_words(proposed: Sequence[Proposed], position: int, rank: int, scorer: str) -> str:

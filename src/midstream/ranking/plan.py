@@ -14,6 +14,7 @@ from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds import columns_of
 from midstream.features.language import Condition
 from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
+from midstream.ranking.reason_texts import NO_REASONS, Reasons
 from midstream.ranking.rule_pin import PINS, Pins
 
 SELECTOR = "selector"
@@ -143,6 +144,8 @@ class Plan:
     """Share of requests whose features are kept in the served record, 0 to 1."""
     model_names: tuple[str, ...] = ()
     """Models that its parts read; ``models`` has those of them that are loaded."""
+    reasons: Reasons = NO_REASONS
+    """Texts that say to people why an item is in the slate."""
     declared: Declarations = NONE
     """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
     reads_served: bool = False

@@ -1,7 +1,8 @@
 """What made the score of each item: of the scorer that answered, every term, where its score is a sum of terms.
 
-The blend is a sum over the sources; a model is taken apart as ``models.contributions`` says. What is read here is what
-the pipeline returned, so it needs no state, and may be done on another thread.
+The blend is a sum over the sources, objectives are one over their models, and a model is taken apart as
+``models.contributions`` says. What is read here is what the pipeline returned, so it needs no state, and may be done on
+another thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from midstream.models.contributions import contributions
 from midstream.models.model import is_row_model
 from midstream.ranking.blend import Blend
 from midstream.ranking.model_scorer import ModelScorer, column_order
+from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import Plan
 
 
@@ -60,7 +62,15 @@ def score_parts(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[Sco
         return _of_blend(scorer, served, rows)
     if isinstance(scorer, ModelScorer) and scorer.name in plan.models.by_name:
         return _of_model(scorer, plan, frame.names, frame.values[rows])
+    if isinstance(scorer, Objectives):
+        return _of_objectives(scorer, plan, FeatureFrame(frame.names, frame.values[rows]))
     return tuple(ScoreParts(served.scorer) for _ in rows)
+
+
+def _of_objectives(scorer: Objectives, plan: Plan, frame: FeatureFrame) -> tuple[ScoreParts, ...]:
+    """Return what each objective adds, under the names of their models."""
+    terms = scorer.terms(frame, plan.models).T.tolist()
+    return tuple(ScoreParts(scorer.name, 0.0, _largest(scorer.model_names, each)) for each in terms)
 
 
 def _of_blend(blend: Blend, served: Served, rows: NDArray[np.intp]) -> tuple[ScoreParts, ...]:
@@ -90,5 +100,7 @@ def _of_model(scorer: Scorer, plan: Plan, names: tuple[str, ...], values: Score)
 
 def _largest(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     """Return what is not 0, the largest first."""
-    told = [(name, value) for name, value in zip(names, values, strict=True) if value != 0.0]
-    return dict(sorted(told, key=lambda each: -abs(each[1])))
+    told: dict[str, float] = {}
+    for name, value in zip(names, values, strict=True):
+        told[name] = told.get(name, 0.0) + value
+    return dict(sorted(((name, value) for name, value in told.items() if value != 0.0), key=lambda each: -abs(each[1])))

@@ -20,12 +20,14 @@ from midstream.ranking.explanation import (
     ItemWhy,
     Proposed,
     Removed,
+    effects_of,
     features_of,
     proposals_of,
     served_in_words,
 )
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.frame import merge
+from midstream.ranking.given import PAGE
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.top_k import best_first
@@ -53,29 +55,38 @@ def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
 
 def why(asked: Asked, item_id: str) -> ItemWhy:
     """Return why an item is in a slate, or is not; without what made its score (``score_parts``)."""
-    vocabulary = asked.moment.table(Vocabulary)
-    index = vocabulary.item_index(item_id)
+    served = asked.served
+    index = asked.moment.table(Vocabulary).item_index(item_id)
     if index < 0:
         return ItemWhy(id=item_id, outcome="unknown", because="nothing had named this item by then")
-    served = asked.served
     rows = np.flatnonzero(served.candidates.item_index == index)
     if len(rows):
         return _candidate(asked, item_id, int(rows[0]))
+    if item_id in served.query.taken:
+        taken = (Removed(PAGE),)
+        return ItemWhy(id=item_id, outcome="removed", because="an earlier slate of the page has it", removed=taken)
+    if served.query.given and item_id not in served.query.given:
+        return ItemWhy(id=item_id, outcome="not_proposed", because="it is not among the caller's items")
+    return _left_out(asked, item_id, index)
+
+
+def _left_out(asked: Asked, item_id: str, index: int) -> ItemWhy:
+    """Return why a known item is not among the candidates that were scored."""
     removed = removals(asked, index)
     places = np.flatnonzero(asked.proposed.item_index == index)
     said = proposals_of(asked.proposed, places, asked.plan, asked.moment)[0] if len(places) else ()
     if not asked.moment.table(Items).exists(index):
-        gone = "it was deleted from the catalogue by then"
-        return ItemWhy(id=item_id, outcome="deleted", because=gone, proposed=said, removed=removed)
-    if removed:
-        return ItemWhy(
-            id=item_id, outcome="removed", because=_removed_in_words(said, removed), proposed=said, removed=removed
-        )
-    if said and served.removed.get(CUT):
-        told = f"proposed by {said[0].source} at place {said[0].rank + 1}, and not among the best by the blend, which "
-        return ItemWhy(id=item_id, outcome="not_scored", because=f"{told}alone are scored", proposed=said)
-    asked_names = ", ".join(each.name for each in (*asked.plan.sources, *asked.plan.floor))
-    return ItemWhy(id=item_id, outcome="not_proposed", because=f"no source proposed it: {asked_names}")
+        outcome, because = "deleted", "it was deleted from the catalogue by then"
+    elif removed:
+        outcome, because = "removed", _removed_in_words(said, removed)
+    elif said and asked.served.removed.get(CUT):
+        told = f"proposed by {said[0].source} at place {said[0].rank + 1}, and not among the best by the blend"
+        outcome, because = "not_scored", f"{told}, which alone are scored"
+    else:
+        names = ", ".join(each.name for each in (*asked.plan.sources, *asked.plan.floor))
+        outcome, because = "not_proposed", f"no source proposed it: {names}"
+    effects = effects_of(asked.served, index)
+    return ItemWhy(id=item_id, outcome=outcome, because=because, proposed=said, removed=removed, effects=effects)
 
 
 def row_of(served: Served, moment: Moment, item_id: str) -> int:
@@ -154,8 +165,9 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
             rank=rank,
             proposed=said,
             features=features_of(served, row),
+            effects=effects_of(served, int(served.candidates.item_index[row])),
         )
-    effects = full_caps(asked, row)
+    effects = kept_out(asked, row)
     return ItemWhy(
         id=item_id,
         outcome="not_selected",
@@ -181,6 +193,16 @@ def _passed_over(asked: Asked, rank: int | None, score: float, effects: Sequence
     last = float(served.score[chosen[-1]])
     told = f"place {rank + 1} of {len(served.candidates)} by the score, {score:.5g}"
     return f"{told}; the last of the slate has {last:.5g}"
+
+
+def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
+    """Return what kept a candidate out of the slate: what its rules say they did, and caps that are full.
+
+    Rules say it of the best by score alone; a cap that is full would have kept out others as well.
+    """
+    told = effects_of(asked.served, int(asked.served.candidates.item_index[row]))
+    named = {each.rule for each in told}
+    return (*told, *(each for each in full_caps(asked, row) if each.rule not in named))
 
 
 def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:

@@ -25,6 +25,7 @@ from midstream.serving.batch import Batches
 from midstream.serving.bulk import Bulk
 from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
 from midstream.serving.erasures import add_erasure_routes
+from midstream.serving.explanations import add_explanation_routes
 from midstream.serving.features import add_feature_routes
 from midstream.serving.hot import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
 from midstream.serving.ingest import Ingest
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from midstream.engine.champions import Champions
     from midstream.engine.engine import Engine
     from midstream.engine.eraser import Eraser
+    from midstream.engine.explainer import Explainer
     from midstream.engine.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
@@ -194,6 +196,8 @@ class Upkeep:
     """None = there is no log in a folder."""
     champions: "Champions | None" = None
     """None = there is no folder of models."""
+    explainer: "Explainer | None" = None
+    """None = there is no log in a folder."""
 
 
 ALONE = Elsewhere()
@@ -240,6 +244,7 @@ def asgi(
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)
     add_model_routes(cold, upkeep.champions, limits)
+    add_explanation_routes(cold, upkeep.explainer)
     add_hot_routes(cold)
     add_docs_page(cold)
     record = elsewhere.record or recording(ingest)

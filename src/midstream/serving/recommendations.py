@@ -16,6 +16,7 @@ from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, Req
 from midstream.engine.question import FIELDS_OF_ITEM_MAX, ITEM_FIELDS_MAX
 from midstream.engine.types import Answer, Ask, Value
 from midstream.features.language_tree import TEXT_CHARACTERS_MAX
+from midstream.ranking.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
@@ -63,6 +64,8 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
     min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
     deadline: Name | None = None
+    explain: bool = False
+    reasons: Name | None = None
 
 
 class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -73,6 +76,8 @@ class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     position: int
     # Attributes are any JSON; ``object`` is no type of a schema.
     fields: Mapping[str, Any] | None = None
+    reason: str | None = None
+    """Why it is there, for the people who see it."""
 
 
 class FailedPart(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +116,7 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Of a ranking: the items that may not be served."""
     not_selected: int = 0
     """Of a ranking: how many of the other items have no place."""
+    explanation: SlateWhy | None = None
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -179,6 +185,8 @@ class Recommendations:
             fields=question.fields,
             min_log_position=question.min_log_position,
             deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+            explain=question.explain,
+            reasons=question.reasons,
         )
 
 
@@ -300,7 +308,10 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         answer.request_id,
         answer.placement,
         # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
-        [SlateItem(each.id, float(f"{each.score:.7g}"), each.position, each.fields) for each in answer.items],
+        [
+            SlateItem(each.id, float(f"{each.score:.7g}"), each.position, each.fields, each.reason)
+            for each in answer.items
+        ],
         answer.tier,
         answer.applied_log_position,
         answer.state_age_ms,
@@ -312,4 +323,5 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         answer.models,
         tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
         answer.not_selected,
+        answer.explanation,
     )

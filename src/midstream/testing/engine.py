@@ -20,6 +20,7 @@ from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.answers import require_rankable
 from midstream.engine.eraser import ErasureView
 from midstream.engine.erasing import DAY_MS, erase_event
+from midstream.engine.explainer import Job, Order
 from midstream.engine.question import PAGE_PLACEMENTS_MAX, USERS_MAX
 from midstream.engine.slots import require_count
 from midstream.engine.tokens import RequestIds, parse_position, position_token
@@ -46,6 +47,7 @@ from midstream.events.wire import Accept
 from midstream.features.declarations import Declarations
 from midstream.features.kinds import Boolean, Category, Count, Number
 from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.ranking.explanation import ItemWhy, SlateWhy
 from midstream.ranking.plan import SIMILAR
 
 Document: TypeAlias = dict[str, object]
@@ -176,6 +178,7 @@ class FakeEngine:
             failures=(),
             removed=removed,
             not_selected=0 if ask.given is None else len(left) - len(ids),
+            explanation=_why(request_id, ids) if ask.explain else None,
         )
         self._served[request_id] = answer
         self.metrics.observe_answer(plan.name, answer.tier, len(ids))
@@ -331,7 +334,8 @@ class FakeEngine:
     def _answer_item(self, item_id: str, place: int, ask: Ask) -> AnswerItem:
         known = self._documents.get((Kind.ITEM, item_id), {})
         fields = {name: known[name] for name in ask.fields if name in known} if ask.fields else None
-        return AnswerItem(item_id, float(np.float32(1 / (60 + place))), place, fields)
+        reason = None if ask.reasons is None else f"{item_id} in {ask.reasons}"
+        return AnswerItem(item_id, float(np.float32(1 / (60 + place))), place, fields, reason)
 
 
 @dataclass(slots=True)
@@ -355,6 +359,31 @@ class FakeRebuilder:
         return RebuildView(change=self.change, fold_version="fake", config_hash="fake")
 
 
+class FakeExplainer:
+    """Explains every request with nothing at once, unless ``is_slow``, or ``failure`` says why it cannot."""
+
+    failure: MidstreamError | None = None
+    is_slow = False
+
+    def __init__(self) -> None:
+        """Begin without a job."""
+        self.asked: list[tuple[str, tuple[str, ...], float]] = []
+        """Request, items and seconds that were waited."""
+
+    def begin(self, request_id: str, items: Sequence[str] = ()) -> Job:
+        """Return a job that is done, or is not."""
+        self.asked.append((request_id, tuple(items), 0.0))
+        job = Job(Order("", 0, request_id, tuple(items)), stage="folding", progress=0.25, error=self.failure)
+        if not self.is_slow:
+            job.state, job.result = "done", b'{"identical":true}'
+        return job
+
+    async def wait(self, job: Job, timeout_s: float) -> bool:
+        """Note how long would be waited."""
+        self.asked[-1] = (*self.asked[-1][:2], timeout_s)
+        return not self.is_slow
+
+
 class FakeEraser:
     """Files that nobody's name is in, unless ``failure`` says why they cannot be looked at."""
 
@@ -370,6 +399,23 @@ class FakeEraser:
     def receipts(self) -> list[object]:
         """Return none."""
         return []
+
+
+def _why(request_id: str, ids: Sequence[str]) -> SlateWhy:
+    """Return an explanation that says no more than which items there are."""
+    return SlateWhy(
+        request_id=request_id,
+        placement="default",
+        log_position=0,
+        config_hash="fake",
+        tier="full",
+        scorer="fake",
+        recent=(),
+        retrieved={},
+        removed={},
+        candidate_count=len(ids),
+        items=tuple(ItemWhy(id=each, outcome="served", because="it is new") for each in ids),
+    )
 
 
 _entropy = itertools.count(1)

@@ -1,0 +1,120 @@
+"""Why a logged request was answered as it was: run again on the state of then, compared, explained.
+
+In the process of whoever asks (``midstream explain``), or in a child of a server, by the same function.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import numpy as np
+
+from midstream.app.inspection import LogView
+from midstream.app.reruns import Rerun, Reruns, find_request
+from midstream.app.running import config_of
+from midstream.core.errors import NotFound, StoreUnavailable
+from midstream.core.types import LogPosition
+from midstream.engine.child import Notify, nobody
+from midstream.events.schema import event_at
+from midstream.ranking.differences import Difference
+from midstream.ranking.explanation import SlateWhy, explain, with_parts
+from midstream.ranking.score_parts import score_parts
+from midstream.ranking.why_not import asked_of, row_of, why
+
+ANSWER_S_MAX = 30
+"""A server is asked again after so long; it says why when it gives up, after minutes."""
+
+
+class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why a logged request was answered as it was."""
+
+    request_id: str
+    identical: bool
+    """Whether the request was run again and the answer is the logged one to the bit."""
+    differences: tuple[Difference, ...] = ()
+    """What is not as it was: of the answer, or what is gone that an answer needs."""
+    slate: tuple[str, ...] = ()
+    """Ids of the items that were served."""
+    why: SlateWhy | None = None
+    """Of the request as it is answered now; None = it cannot be answered any more."""
+
+
+def explain_request(folder: Path, request_id: str, items: Sequence[str] = (), notify: Notify = nobody) -> Explained:
+    """Return why a request was answered as it was, from a folder's log. A server may have the folder open.
+
+    Args:
+        folder: Of the configuration file and the data.
+        request_id: As the answer had it.
+        items: Further items to explain, in the slate or not.
+        notify: Told how far the state is.
+
+    Raises:
+        NotFound: The log has no such request, or its user was erased.
+        ConfigInvalid: The configuration of the folder cannot be used.
+        LogDamaged: The log cannot be trusted.
+    """
+    body = find_request(LogView(folder), config_of(folder), request_id)
+    return explained(Reruns(folder, notify).again(body), items)
+
+
+def explain_at(folder: Path, position: LogPosition, request_id: str, items: Sequence[str], notify: Notify) -> Explained:
+    """Return why a request was answered as it was whose served event stands at a log position.
+
+    Raises:
+        NotFound: Another event stands there.
+        LogDamaged: The log cannot be trusted.
+    """
+    reruns = Reruns(folder, notify)
+    ((_, batch), *_) = reruns.log.read(position, 1, LogPosition(position + 1))
+    event = event_at(batch, 0)
+    if event.request_id != request_id:
+        message = f"the request {request_id[:64]!r} does not stand at log position {position} any more"
+        raise NotFound(message)
+    return explained(reruns.again(event.body), items)
+
+
+def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Explained:
+    """Return what a server says of one of its requests, however long it takes to make that.
+
+    Raises:
+        StoreUnavailable: It does not answer, or cannot explain it; the text says why.
+    """
+    path = f"/v1/requests/{quote(request_id, safe='')}/explanation"
+    try:
+        with httpx.Client(base_url=url, timeout=2 * ANSWER_S_MAX) as client:
+            while True:
+                answer = client.get(path, params={"item": list(items), "wait": f"{ANSWER_S_MAX}s"})
+                if answer.status_code == HTTPStatus.OK:
+                    return msgspec.json.decode(answer.content, type=Explained)
+                if answer.status_code != HTTPStatus.ACCEPTED:
+                    message = f"{url} answered {answer.status_code}: {answer.text[:300]}"
+                    raise StoreUnavailable(message)
+    except httpx.TransportError as error:
+        message = f"{url} does not answer: {error}"
+        raise StoreUnavailable(message) from error
+
+
+def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
+    """Return the explanation of a request that was run again."""
+    logged = again.logged
+    told = Explained(
+        request_id=logged.request_id, identical=again.is_identical, differences=again.differences, slate=logged.ids
+    )
+    if again.served is None or again.plan is None or again.moment is None:
+        return told
+    served, plan, moment = again.served, again.plan, again.moment
+    slate = with_parts(explain(served, plan, moment), score_parts(served, plan, served.selection.chosen))
+    if items:
+        asked = asked_of(served, plan, moment)
+        found = [why(asked, item) for item in items]
+        rows = np.array([row_of(served, moment, item) for item in items], dtype=np.intp)
+        made = iter(score_parts(served, plan, rows[rows >= 0]))
+        found = [
+            msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
+            for each, row in zip(found, rows.tolist(), strict=True)
+        ]
+        slate = msgspec.structs.replace(slate, asked=tuple(found))
+    return msgspec.structs.replace(told, why=slate)

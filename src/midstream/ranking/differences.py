@@ -1,0 +1,59 @@
+"""What differs between a request as it was logged and the same request run again: field by field of the record.
+
+The record of the rerun is written as the first one was, and compared with it as it stands in the log, so whatever a
+record holds is compared: a slate is identical to the bit, or what is not is named.
+"""
+
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from midstream.events.served_body import ServedBody
+
+_FLOATS = frozenset({"scores", "propensities", "feature_values"})
+"""Fields that are packed as float32."""
+_SHOWN_CHARACTERS = 200
+_PASSED_BY = frozenset({"version"})
+"""What a later release writes of the same answer."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A field that was one thing then and is another now."""
+
+    field: str
+    """Of the record, with a place of the slate where that is what differs: ``ids[3]``."""
+    then: str
+    now: str
+
+
+def differences(then: ServedBody, now: ServedBody) -> tuple[Difference, ...]:
+    """Return the fields in which two records differ, in their order; none = they are identical to the bit."""
+    found: list[Difference] = []
+    for name in ServedBody.__struct_fields__:
+        old, new = getattr(then, name), getattr(now, name)
+        if name not in _PASSED_BY and msgspec.msgpack.encode(old) != msgspec.msgpack.encode(new):
+            found.append(_difference(name, old, new))
+    return tuple(found)
+
+
+def _difference(name: str, then: object, now: object) -> Difference:
+    """Return a difference in words; of lists the first place that differs."""
+    old, new = _listed(name, then), _listed(name, now)
+    if old is not None and new is not None:
+        place = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        ends = [_shown(each[place]) if place < len(each) else "nothing" for each in (old, new)]
+        return Difference(f"{name}[{place}]", *ends)
+    return Difference(name, _shown(then), _shown(now))
+
+
+def _listed(name: str, value: object) -> list[object] | None:
+    """Return the entries of a field that has some, None of any other."""
+    if name in _FLOATS and isinstance(value, bytes):
+        return [f"{number:.9g}" for number in np.frombuffer(value, dtype="<f4").tolist()]
+    return list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else None
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -1,0 +1,182 @@
+"""A logged request is explained later: in the process of whoever asks, and by a child beside a server, alike."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from midstream.app.config import Config
+from midstream.app.explaining import Explained, explain_request
+from midstream.app.running import open_running, open_shop
+from midstream.core.errors import ExplanationFailed, NotFound, Overloaded
+from midstream.engine.child import Ended
+from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer
+from midstream.engine.types import Ask
+from midstream.state.settings import Limits
+
+CONFIG = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
+
+
+def served(folder) -> str:
+    """Record some views in a folder and ask once; return the id of the request."""
+    with open_shop(folder, CONFIG) as shop:
+        for user in ("bob", "eve"):
+            shop.record([{"type": "view", "user_id": user, "item_id": item} for item in ("a", "b", "c")])
+        shop.record({"type": "view", "user_id": "ann", "item_id": "a"})
+        answer = shop.recommend(user_id="ann", n=2)
+        shop.record({"type": "view", "user_id": "ann", "item_id": "c"})
+        return answer.request_id
+
+
+def test_a_request_is_explained_from_the_folder(tmp_path):
+    """What led to each item, what made its score, and why another is not there."""
+    request_id = served(tmp_path)
+    told = explain_request(tmp_path, request_id, ("c", "a", "nobody"))
+    assert (told.identical, told.differences) == (True, ())
+    assert told.why is not None
+    assert tuple(each.id for each in told.why.items) == told.slate
+    assert told.why.recent == ("a",)
+    by = {each.source: each for each in told.why.items[0].proposed}
+    assert [each.id for each in by["covisitation"].led_by] == ["a"]
+    for each in told.why.items:
+        assert each.parts is not None
+        assert sum(each.parts.parts.values()) == pytest.approx(each.score, rel=1e-6)
+    last = {each.id: each.outcome for each in told.why.asked}
+    assert last == {"c": "served", "a": "removed", "nobody": "unknown"}
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Explained) == told
+
+
+def test_who_was_erased_is_not_explained(tmp_path):
+    """Nothing is kept of the request, and the error says so."""
+    request_id = served(tmp_path)
+    with open_shop(tmp_path, CONFIG) as shop:
+        shop.erase("ann")
+        with pytest.raises(NotFound, match="erased"):
+            shop._call(lambda: shop.running.explainer.begin(request_id))
+    with pytest.raises(NotFound, match="erased"):
+        explain_request(tmp_path, request_id)
+
+
+def test_a_server_has_it_made_beside_it(tmp_path):
+    """The child says what the folder says, once for all who ask, and a request that nobody knows is refused."""
+    request_id = served(tmp_path)
+
+    async def work():
+        running = open_running(tmp_path, CONFIG)
+        await running.start()
+        try:
+            job = running.explainer.begin(request_id, ("b",))
+            assert running.explainer.begin(request_id, ("b",)) is job
+            assert await running.explainer.wait(job, 250)
+            with pytest.raises(NotFound):
+                running.explainer.begin("nobody")
+            return job
+        finally:
+            await running.stop()
+
+    job = asyncio.run(work())
+    assert (job.error, job.state) == (None, "done")
+    assert msgspec.json.decode(job.result, type=Explained) == explain_request(tmp_path, request_id, ("b",))
+
+
+class Children:
+    """Stands for the processes that are run."""
+
+    def __init__(self, ended: Ended | None = None) -> None:
+        self.ended = ended
+        self.begun = 0
+        self.at_once = 0
+        self.most = 0
+
+    async def __call__(self, module, order, notify):
+        self.begun += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            notify("folding", 1, 2)
+            await asyncio.sleep(0 if self.ended else 3_600)
+            return self.ended or Ended(b"", "")
+        finally:
+            self.at_once -= 1
+
+
+def beside(tmp_path, children: Children, work):
+    """Run some work beside an explainer that runs these children."""
+    request_id = served(tmp_path)
+
+    async def main():
+        running = open_running(tmp_path, CONFIG)
+        await running.start()
+        explainer = Explainer(running.engine, tmp_path, asyncio.Lock(), children)
+        try:
+            return await work(explainer, request_id)
+        finally:
+            await explainer.stop()
+            await running.stop()
+
+    return asyncio.run(main())
+
+
+def test_as_many_wait_as_may(tmp_path):
+    """One runs, some wait, the next is told to come again; a stop ends them."""
+    children = Children()
+
+    async def work(explainer, request_id):
+        jobs = [explainer.begin(request_id, (f"i{number}",)) for number in range(WAITING_MAX + 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            explainer.begin(request_id, ("more",))
+        assert not await explainer.wait(jobs[0], 0.01)
+        return jobs
+
+    jobs = beside(tmp_path, children, work)
+    assert [each.state for each in jobs] == ["running"] + ["waiting"] * WAITING_MAX
+    assert (children.begun, children.most, jobs[0].progress) == (1, 1, 0.5)
+    assert children.at_once == 0
+
+
+def test_a_child_that_fails_is_told_and_asked_again(tmp_path):
+    """The reason arrives; who asks again gets another child."""
+    children = Children(Ended(b"", "LogDamaged: it is gone", is_told=True))
+
+    async def work(explainer, request_id):
+        for _ in range(2):
+            job = explainer.begin(request_id)
+            assert await explainer.wait(job, JOB_S_MAX)
+            assert isinstance(job.error, ExplanationFailed)
+            assert "it is gone" in str(job.error)
+
+    beside(tmp_path, children, work)
+    assert children.begun == 2
+
+
+def test_results_are_kept_for_a_while(tmp_path):
+    """A result that is there is given again, until it is old."""
+    children = Children(Ended(b"{}", ""))
+
+    async def work(explainer, request_id):
+        first = explainer.begin(request_id)
+        await explainer.wait(first, JOB_S_MAX)
+        assert explainer.begin(request_id) is first
+        first.ended_at -= KEPT_S + 1
+        assert explainer.begin(request_id) is not first
+
+    beside(tmp_path, children, work)
+
+
+def test_asking_changes_nothing(tmp_path):
+    """An explanation adds nothing to the log."""
+    request_id = served(tmp_path)
+
+    async def work():
+        running = open_running(tmp_path, CONFIG)
+        await running.start()
+        try:
+            before = running.engine.log.end
+            await running.engine.recommend(Ask(user_id="ann"))
+            await asyncio.to_thread(explain_request, tmp_path, request_id)
+            return running.engine.log.end - before
+        finally:
+            await running.stop()
+
+    assert asyncio.run(work()) <= 1  # the served event of the question between

@@ -1,0 +1,100 @@
+"""``midstream explain`` says why, in text and as JSON, and proves answers in number."""
+
+import json
+
+import msgspec
+import pytest
+
+from midstream.app.reading import parse_config
+from midstream.app.reruns import Rerun
+from midstream.app.running import open_shop
+from midstream.cli.app import main
+from midstream.ranking.differences import Difference
+from midstream.testing.models import CONFIG
+
+FILE = CONFIG.partition("[[placements]]")[0]
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs a command and gives its exit status, standard output and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(each) for each in arguments])
+        said = capfd.readouterr()
+        return left.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Return a folder in which one question was asked, and the id of the answer."""
+    (tmp_path / "midstream.toml").write_text(FILE)
+    with open_shop(tmp_path, parse_config(FILE)) as shop:
+        for user in ("bob", "eve"):
+            shop.record([{"type": "view", "user_id": user, "item_id": item} for item in ("a", "b", "c")])
+        shop.record({"type": "view", "user_id": "ann", "item_id": "a"})
+        return tmp_path, shop.recommend(user_id="ann", n=2).request_id
+
+
+def test_a_request_is_explained_in_text(asked, run):
+    """Each item with its sources, what led there and the parts of its score; an item that is not there says why."""
+    folder, request_id = asked
+    status, out, err = run("explain", request_id, "--item", "a", "--item", "x", "-f", folder)
+    assert status == 0
+    assert "identical to the bit" in err
+    assert "because of a (100%)" in out
+    assert "removed by repeats" in out
+    assert "nothing had named this item by then" in out
+    assert "tier full" in err
+
+
+def test_a_request_is_explained_as_json(asked, run):
+    """All of it, for programs."""
+    folder, request_id = asked
+    told = json.loads(run("explain", request_id, "--json", "-f", folder)[1])
+    assert (told["identical"], told["request_id"]) == (True, request_id)
+    assert [each["id"] for each in told["why"]["items"]] == told["slate"]
+
+
+def test_the_last_answers_are_proven(asked, run, monkeypatch):
+    """All are identical: 0; one that is not is named: 1."""
+    folder, _ = asked
+    status, _, err = run("explain", "--last", 5, "-f", folder)
+    assert (status, "1 answers are identical" in err) == (0, True)
+    assert json.loads(run("explain", "--last", 5, "--json", "-f", folder)[1])["identical"] == 1
+
+    def differing(folder, last):
+        from midstream.app.reruns import rerun_last
+
+        for each in rerun_last(folder, last):
+            yield Rerun(each.logged, (Difference("ids[0]", "b", "c"),), each.served)
+
+    from midstream.cli import explain
+
+    monkeypatch.setattr(explain, "_again", differing)
+    status, out, _ = run("explain", "--last", 5, "-f", folder)
+    assert status == 1
+    assert "ids[0]" in out
+    assert msgspec.json.decode(run("explain", "--last", 5, "--json", "-f", folder)[1])["identical"] == 0
+
+
+def test_what_is_not_there(asked, run):
+    """An unknown request is an expected failure, none at all wrong use."""
+    folder, _ = asked
+    status, _, err = run("explain", "nobody", "-f", folder)
+    assert (status, "NotFound" in err) == (1, True)
+    assert run("explain", "-f", folder)[0] == 2
+    status, _, err = run("explain", "r", "--url", "http://127.0.0.1:1")
+    assert (status, "does not answer" in err) == (1, True)
+
+
+def test_an_answer_of_now_is_explained_alike(asked, run):
+    """``recommend --explain`` prints what ``explain`` prints."""
+    folder, _ = asked
+    status, out, err = run("recommend", "default", "--user", "ann", "--explain", "-f", folder)
+    assert (status, "because of a (100%)" in out, "session: a" in err) == (0, True, True)
+    told = json.loads(run("recommend", "default", "--user", "ann", "--explain", "--json", "-f", folder)[1])
+    assert told["why"][0]["proposed"]
