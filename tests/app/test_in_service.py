@@ -11,6 +11,7 @@ from midstream.app.config import Config
 from midstream.app.reading import parse_config
 from midstream.app.running import DATA_NAME, config_of
 from midstream.app.template import template
+from midstream.core.errors import NotFound
 from midstream.core.types import LogPosition
 from midstream.engine import child, replay, snapshot_child, snapshots
 from midstream.engine.child import Ended
@@ -22,6 +23,7 @@ from midstream.testing.rebuilds import digest_anew, rebuilt, run_folder, run_in_
 from midstream.testing.rig import Rig, view
 
 OTHER = "[sessions]\ngap = '7m'\n"
+NOTHING = in_service.Span(LogPosition(0), LogPosition(0))
 THIRD = "[sessions]\ngap = '8m'\n"
 
 
@@ -60,22 +62,47 @@ async def nothing(_running: Running) -> None:
 
 @pytest.mark.parametrize("text", ["", template(), OTHER + "[[placements]]\nname = 'a'\neditorial = ['x']\n"])
 def test_what_is_remembered_is_what_served(tmp_path: Path, text: str) -> None:
-    """A configuration comes back equal, and the one before it is not kept."""
+    """A configuration comes back equal, and so does the one before it, which records may name."""
     data = DataFolder(tmp_path)
     config = parse_config(text)
-    in_service.remember(data, Config(), FoldSettings())
-    in_service.remember(data, config, config.fold_settings())
+    in_service.remember(data, Config(), FoldSettings(), NOTHING)
+    in_service.remember(data, config, config.fold_settings(), NOTHING)
     found = in_service.remembered(data)
     assert found is not None
     assert (found.config, found.settings) == (config, config.fold_settings())
-    assert {each.name for each in data.configurations.iterdir()} == {f"{config.config_hash}.json", "serving.json"}
+    assert in_service.config_named(data, config.config_hash) == config
+    assert in_service.config_named(data, Config().config_hash) == Config()
+
+
+def test_a_configuration_is_kept_as_long_as_a_record_may_name_it(tmp_path: Path) -> None:
+    """It goes when the log begins behind the last record of its time; of too many the one that was left first."""
+    data, late = DataFolder(tmp_path), in_service.LATE_EVENTS_MAX
+    configs = [parse_config(f"[sessions]\ngap = '{number}m'\n") for number in range(1, 6)]
+
+    def kept(number: int, begin: int, end: int) -> list[int]:
+        span = in_service.Span(LogPosition(begin), LogPosition(end))
+        in_service.remember(data, configs[0], FoldSettings(), span, configs[number])
+        return [n for n, each in enumerate(configs) if (data.configurations / f"{each.config_hash}.json").exists()]
+
+    assert kept(1, 0, 10) == [0, 1]
+    assert kept(2, 0, 20) == [0, 1, 2]  # 1 was left at 20
+    assert kept(3, 0, 30) == [0, 1, 2, 3]  # 2 at 30
+    assert kept(2, 19 + late, 30 + late) == [0, 1, 2, 3]  # and is back
+    assert kept(2, 20 + late, 40 + late) == [0, 2, 3]
+    with pytest.raises(NotFound, match="not kept any more"):
+        in_service.config_named(data, configs[1].config_hash)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_service, "KEPT_MAX", 1)
+        assert kept(4, 20 + late, 50 + late) == [0, 2, 4]  # 3 was left before 2
+    with pytest.raises(NotFound):
+        in_service.config_named(data, "../serving")
 
 
 @pytest.mark.parametrize("damage", ["pointer", "content", "other", "gone"])
 def test_what_cannot_be_trusted_is_not_remembered(tmp_path: Path, damage: str) -> None:
     """A damaged file, one of another release, one that says something else than its name: as if it were not there."""
     data = DataFolder(tmp_path)
-    in_service.remember(data, Config(), FoldSettings())
+    in_service.remember(data, Config(), FoldSettings(), NOTHING)
     path = data.configurations / f"{Config().config_hash}.json"
     pointer = data.configurations / "serving.json"
     if damage == "pointer":
@@ -137,7 +164,7 @@ def test_a_start_folds_first_when_it_must(folder: Path, monkeypatch: pytest.Monk
     else:
         data = DataFolder(folder / DATA_NAME)
         config = parse_config('[[placements]]\nscorers = [{ kind = "custom", path = "gone:Scorer" }]\n')
-        in_service.remember(data, config, config.fold_settings())
+        in_service.remember(data, config, config.fold_settings(), NOTHING)
     running = run_folder(folder, nothing, may_serve_before=True)
     assert gap(running) == "7m"
     assert (running.started.snapshot_position, running.started.folded, running.started.instead_of) == (0, 40, "")

@@ -9,7 +9,7 @@ import pytest
 
 import midstream
 from midstream.app.as_of import Past
-from midstream.app.in_service import remember
+from midstream.app.in_service import Span, remember
 from midstream.app.inspection import LogView
 from midstream.app.parity import CheckOptions, check_features, rewritten_before
 from midstream.app.reading import parse_config
@@ -167,7 +167,9 @@ def test_items_that_are_deleted_later_were_there_for_what_came_before(folder):
     compactions.write_candidates(data, np.array(sorted(id_hash(f"i{each}") for each in range(10)), np.uint64), NOTHING)
     found = compactions.choose(data, batches(log.read, log.begin, log.end), log.end)
     assert len(found.item_hash) == 10
-    remember(data, config, msgspec.structs.replace(config.fold_settings(), compaction=found.name))
+    remember(
+        data, config, msgspec.structs.replace(config.fold_settings(), compaction=found.name), Span(log.begin, log.end)
+    )
     assert repr(midstream.features_of_served(folder).to_pylist()) == repr(before)
     assert repr(midstream.features_as_of(folder, pa.Table.from_pylist(times), features=["views"]).to_pylist()) == repr(
         by_time

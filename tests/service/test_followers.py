@@ -403,6 +403,32 @@ def equal_digests(server):
         return False
 
 
+def test_a_placement_that_is_set_answers_the_next_request_of_every_process(server):
+    """Through whichever process it is set: from its answer on no slate is of the one before, and none fails."""
+    for size in (3, 4):
+        with connections(server, 6) as opened:
+            body = {"author": "ann", "placement": {"slate_size": size, "deadline": "2s"}}
+            path = f"/v1/placements/set-{size}"
+            status, told = ask(opened[size], "PUT", path, body)
+            assert (status, told["origin"]) == (200, "api"), told
+            for each in opened:
+                status, slate = ask(each, "POST", "/v1/recommendations", {"placement": f"set-{size}"})
+                assert (status, slate["placement"]) == (200, f"set-{size}")
+                assert ask(each, "GET", path)[1] == told
+        server.wait_until_ready()
+        with connections(server, 6) as opened:
+            hashes = {
+                ask(each, "POST", "/v1/recommendations", {"placement": f"set-{size}"})[1]["config_hash"]
+                for each in opened
+            }
+            assert len(hashes) == 1
+    for size in (3, 4):
+        with connections(server, 1) as (connection,):
+            assert ask(connection, "DELETE", f"/v1/placements/set-{size}?author=ann")[0] == 200
+            assert ask(connection, "POST", "/v1/recommendations", {"placement": f"set-{size}"})[0] == 400
+    wait_until(lambda: equal_digests(server), CHILD_S_MAX)
+
+
 @pytest.mark.parametrize(
     "change",
     ["{}slate_size = 7\n", "[events.types]\nview = {{ weight = 2.0 }}\nclick = {{}}\n{}"],

@@ -9,6 +9,7 @@ from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
 from midstream.testing.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
 from midstream.testing.models import FakeChampions
+from midstream.testing.placements import FakePlacing
 
 
 class Client:
@@ -20,6 +21,7 @@ class Client:
         self.eraser = FakeEraser()
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
+        self.placing = FakePlacing()
         self.app = asgi(
             engine,
             engine.accept,
@@ -30,6 +32,7 @@ class Client:
                 cast("Any", self.eraser),
                 cast("Any", self.champions),
                 cast("Any", self.explainer),
+                cast("Any", self.placing),
             ),
         )
 

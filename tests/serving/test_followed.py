@@ -30,7 +30,6 @@ HERE = {
     ("/v1/items/{item_id}", "get"),
     ("/v1/items/{item_id}/similar", "get"),
     ("/v1/users/{user_id}", "get"),
-    ("/v1/placements", "get"),
     ("/v1/features", "get"),
     ("/v1/features/read", "post"),
     ("/v1/features/{name}", "get"),
@@ -157,7 +156,7 @@ def test_nothing_is_answered_from_what_is_no_longer_in_service(tmp_path):
         found.is_current = False
         await found.ask("POST", "/v1/events", json=EVENT)
         slate = (await found.ask("POST", "/v1/recommendations", json={})).json()
-        known = (await found.ask("GET", "/v1/placements")).status_code
+        known = (await found.ask("GET", "/v1/features")).status_code
         return [each["id"] for each in slate["items"]], known, requests_of(found.follower)
 
     assert run(tmp_path, play) == (["mug"], 200, 0)

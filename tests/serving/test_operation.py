@@ -28,13 +28,6 @@ def test_served_request_can_be_looked_up(client):
     assert client.get("/v1/requests/none").status_code == 404
 
 
-def test_placements_are_listed(client):
-    """Each placement with the names of its parts."""
-    placement, similar = client.get("/v1/placements").json()["placements"]
-    assert similar["placement"] == "similar"
-    assert (placement["placement"], placement["slate_size"]) == ("default", 20)
-
-
 def test_health_says_what_works(make_client):
     """Live while the process runs; ready while requests can be answered, though a full disk takes no events."""
     client = make_client(FakeEngine(failure=DiskFull("no room")))

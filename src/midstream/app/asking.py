@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midstream.app.config import Config
-from midstream.app.inspection import LogView, state_of
+from midstream.app.inspection import LogView, served_of
 from midstream.app.running import Outside
-from midstream.app.wiring import plans
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import Served
 from midstream.engine.answers import query_of
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.types import Ask
 from midstream.ranking.explanation import SlateWhy, explain, with_parts
 from midstream.ranking.pipeline import recommend
@@ -53,14 +53,15 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
         ConfigInvalid: A component of one's own cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
-    found = plans(config, folder)
+    service, fold = served_of(folder, config, LogView(folder))
+    found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}
     if ask.placement not in found:
         message = (
             f"placement {ask.placement!r} is not configured.{nearest(ask.placement, found)} "
             f"There are {', '.join(sorted(found))}"
         )
         raise NotFound(message)
-    return ask_fold(state_of(folder, config, LogView(folder)).fold, found[ask.placement], ask)
+    return ask_fold(fold, found[ask.placement], ask)
 
 
 def why_of(answered: Answered) -> SlateWhy:

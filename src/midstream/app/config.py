@@ -93,6 +93,7 @@ class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[trending]``."""
 
     segment: str = ""
+    half_lives: tuple[Duration, ...] = ()
 
 
 class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,7 +224,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placements: tuple[Placement, ...] = (Placement(),)
 
     def half_lives(self) -> tuple[Duration, ...]:
-        """Return the half-lives for which a list of the hottest items is kept: the default ones and those in use.
+        """Return the half-lives for which a list of the hottest items is kept: default ones, declared ones, in use.
 
         Ordered by length, so that the order of placements in the file does not change the fold.
         """
@@ -233,7 +234,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for source in placement.sources
             if isinstance(source, Popular | Trending)
         }
-        return tuple(sorted({*FoldSettings().half_lives, *used}, key=lambda each: each.ms))
+        return tuple(sorted({*FoldSettings().half_lives, *self.trending.half_lives, *used}, key=lambda each: each.ms))
 
     def fold_settings(self) -> FoldSettings:
         """Return what decides the state."""

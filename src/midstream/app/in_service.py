@@ -1,8 +1,12 @@
-"""Which configuration is in service, kept beside the data: a start can go on with it when the file says another.
+"""Configurations kept beside the data: a start can go on with the one that served, a rerun finds that of a record.
 
-``config/<hash>.json`` is an effective configuration with every default; ``config/serving.json`` names the one whose
-state has a snapshot. What cannot be read, because it was written by another release or is damaged, counts as not
-there: then a start folds the log anew.
+``config/<hash>.json`` is a configuration with every default; ``config/serving.json`` names the file's whose state has a
+snapshot. What cannot be read, because it was written by another release or is damaged, counts as not there: then a
+start folds the log anew.
+
+Served records carry the hash of the effective configuration, the file's with the placements that were set through the
+API. It is written before the first answer under it, and stays until the log begins behind the last record that may
+name it, at most ``KEPT_MAX`` of them beside what is in service; then those go that were left first.
 """
 
 import os
@@ -13,12 +17,17 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.load import read_custom
-from midstream.core.errors import SnapshotInvalid
+from midstream.core.errors import NotFound, SnapshotInvalid
+from midstream.core.types import LogPosition
 from midstream.engine import compactions
 from midstream.engine.folder import DataFolder
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
+KEPT_MAX = 1_000
+"""Three changes a day for a year; 20 MB at 20 kB."""
+LATE_EVENTS_MAX = 100_000
+"""As many events may wait for the log: an answer that was begun under a configuration is recorded before them."""
 SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "registry", "monitoring")
 """Read when a folder is opened, and not again."""
 
@@ -28,6 +37,16 @@ class _Serving(msgspec.Struct, frozen=True):
 
     config_hash: str
     compaction: str
+    left: dict[str, int] = {}
+    """Hashes that are in service no more, and the log position from which on no record names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is kept of a log."""
+
+    begin: LogPosition
+    end: LogPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +57,51 @@ class Remembered:
     settings: FoldSettings
 
 
-def remember(data: DataFolder, config: Config, settings: FoldSettings) -> None:
-    """Write down what is in service: first the configuration, then the pointer, each whole or not at all."""
-    folder = data.configurations
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{config.config_hash}.json"
+def keep_config(data: DataFolder, config: Config) -> None:
+    """Write down a configuration, whole or not at all: before anything is answered under it.
+
+    Raises:
+        OSError: The disk.
+    """
+    path = data.configurations / f"{config.config_hash}.json"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, msgspec.json.format(msgspec.json.encode(config, enc_hook=str), indent=1))
-    pointer = msgspec.json.encode(_Serving(config.config_hash, settings.compaction))
-    if not (folder / _SERVING).exists() or (folder / _SERVING).read_bytes() != pointer:
+
+
+def remember(
+    data: DataFolder, config: Config, settings: FoldSettings, span: Span, effective: Config | None = None
+) -> None:
+    """Write down what is in service: first the configurations, then the pointer, each whole or not at all.
+
+    Args:
+        data: Where to.
+        config: The file's.
+        settings: Of the state, of which there is a snapshot.
+        span: Of the log: configurations that none of its records can name are removed.
+        effective: What serves; None = the file's as it is.
+
+    Raises:
+        OSError: The disk.
+    """
+    folder = data.configurations
+    in_use = (config,) if effective is None else (config, effective)
+    for each in in_use:
+        keep_config(data, each)
+    before = _pointer(data)
+    known = {path.stem for path in folder.glob("*.json")} - {_SERVING.removesuffix(".json")}
+    left = {} if before is None else {name: at for name, at in before.left.items() if name in known}
+    for name in known - left.keys():
+        left[name] = span.end + LATE_EVENTS_MAX
+    for each in in_use:
+        left.pop(each.config_hash, None)
+    newest = sorted(left, key=lambda name: (left[name], name))[-KEPT_MAX:]
+    kept = {name: left[name] for name in newest if left[name] > span.begin}
+    pointer = msgspec.json.encode(_Serving(config.config_hash, settings.compaction, kept), order="deterministic")
+    if before is None or (folder / _SERVING).read_bytes() != pointer:
         _write(folder / _SERVING, pointer)
-    for other in folder.glob("*.json"):
-        if other.name not in {path.name, _SERVING}:
-            other.unlink()
+    for name in left.keys() - kept.keys():
+        (folder / f"{name}.json").unlink(missing_ok=True)
 
 
 def remembered(data: DataFolder) -> Remembered | None:
@@ -58,14 +109,21 @@ def remembered(data: DataFolder) -> Remembered | None:
     pointer = _pointer(data)
     if pointer is None:
         return None
-    try:
-        content = (data.configurations / f"{pointer.config_hash}.json").read_bytes()
-        config = msgspec.json.decode(content, type=Config, dec_hook=read_custom)
-    except (OSError, msgspec.MsgspecError, ValueError):
-        return None
-    if config.config_hash != pointer.config_hash:
-        return None
-    return Remembered(config, _compacted(data, config, pointer.compaction))
+    config = _read(data, pointer.config_hash)
+    return None if config is None else Remembered(config, _compacted(data, config, pointer.compaction))
+
+
+def config_named(data: DataFolder, config_hash: str) -> Config:
+    """Return the effective configuration that a served record names.
+
+    Raises:
+        NotFound: It is not kept any more, or cannot be read by this release.
+    """
+    config = _read(data, config_hash) if config_hash.isalnum() else None
+    if config is None:
+        message = f"the configuration {config_hash} is not kept any more, or was written by another release"
+        raise NotFound(message)
+    return config
 
 
 def settings_of(data: DataFolder, config: Config) -> FoldSettings:
@@ -87,6 +145,16 @@ def _compacted(data: DataFolder, config: Config, compaction: str) -> FoldSetting
     except SnapshotInvalid:
         return config.fold_settings()
     return settings
+
+
+def _read(data: DataFolder, config_hash: str) -> Config | None:
+    """Return the configuration of a hash; None = it is not there, or is not what its name says."""
+    try:
+        content = (data.configurations / f"{config_hash}.json").read_bytes()
+        config = msgspec.json.decode(content, type=Config, dec_hook=read_custom)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+    return config if config.config_hash == config_hash else None
 
 
 def _pointer(data: DataFolder) -> _Serving | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
-from midstream.app.running import DATA_NAME, loaded_state
+from midstream.app.running import DATA_NAME, changed, loaded_state, service_of
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything
@@ -14,6 +14,7 @@ from midstream.engine.child import Notify, nobody
 from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
+from midstream.engine.service import Service
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.log_repair import survey_log
@@ -92,6 +93,19 @@ def state_of(folder: Path, config: Config, log: LogView) -> StateView:
     position = loaded.fold.log_position
     catch_up(loaded.fold, log.read, log.end)
     return StateView(loaded.fold, position, loaded.refused)
+
+
+def served_of(folder: Path, config: Config, log: LogView) -> tuple[Service, Fold]:
+    """Return what would serve a folder, with the placements that were set in the place of those of the file.
+
+    Cost: that of ``state_of``.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded.
+    """
+    service = service_of(folder, config, settings_of(DataFolder(folder / DATA_NAME), config))
+    fold = state_of(folder, config, log).fold
+    return changed(folder, service, fold.placements.current), fold
 
 
 def state_from_the_beginning(folder: Path, config: Config, log: LogView, notify: Notify = nobody) -> Fold:

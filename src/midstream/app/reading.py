@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_arg
 
 import msgspec
 
-from midstream.app.config import Config
+from midstream.app.config import Config, Placement
 from midstream.app.load import read_custom
 from midstream.app.relations import relation_faults
 from midstream.core.durations import Duration
@@ -105,6 +105,21 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     raise named(ConfigInvalid(faults), name)
 
 
+def parse_placement(told: Told, where: str) -> Placement:
+    """Return the placement that a table says; what it says of the rest of a configuration is not looked at.
+
+    Args:
+        told: As JSON or TOML gives it.
+        where: Pointer to it, such as ``$.placements[0]``: it decides which pages faults name.
+
+    Raises:
+        ConfigInvalid: All faults that were found.
+    """
+    if faults := tuple(_walk(told, Placement, where)):
+        raise ConfigInvalid(faults)
+    return msgspec.convert(told, Placement, dec_hook=read_custom)
+
+
 def named(error: ConfigInvalid, name: str) -> ConfigInvalid:
     """Return the error with the name of the file before each pointer into it."""
     return ConfigInvalid(
@@ -126,6 +141,8 @@ def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield everything that is wrong with a value and with what is inside it."""
     structs = _structs(kind)
     origin = origin_of(kind)
+    if value is None and types.NoneType in get_args(kind):  # TOML has no null, JSON says nothing with it
+        return
     if any(each.__struct_config__.tag_field for each in structs):
         yield from _tagged(value, structs, where)
     elif len(structs) == 1:

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from midstream.app.config import Config
-from midstream.app.in_service import remember, settings_of
+from midstream.app.in_service import Span, remember, settings_of
 from midstream.app.inspection import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.running import DATA_NAME
 from midstream.app.server_address import read_address
@@ -103,7 +103,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
         manifest = snapshots.write(data.snapshots, fold, log.identity)
         each = config.snapshots
         removed = snapshots.prune(data.snapshots, each.keep, log.identity, {settings.version()}, each.hourly)
-        remember(data, config, settings)
+        remember(data, config, settings, Span(log.begin, log.end))
         compactions.prune(data, {settings.compaction})
     finally:
         disk.close(lock)

@@ -144,6 +144,8 @@ def _sections(config: Config) -> Iterator[Fault]:
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)
     yield from within("$.registry.version_bytes_max", config.registry.version_bytes_max, *VERSION_BYTES, MODELS_PAGE)
     yield from _segment(config.trending.segment)
+    for number, each in enumerate(config.trending.half_lives):
+        yield from within(f"$.trending.half_lives[{number}]", each.ms, 60_000, WINDOW_MS_MAX, SOURCES)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -12,22 +12,26 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from midstream.app.config import Config, SnapshotsSection
+from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
-from midstream.app.in_service import differs_at_start, remember, remembered, settings_of
+from midstream.app.in_service import Span, differs_at_start, keep_config, remember, remembered, settings_of
+from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
 from midstream.app.watching import baseline_of, watch_features
-from midstream.app.wiring import plans
+from midstream.app.wiring import plans, with_any
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine import snapshots
 from midstream.engine.beginning import newest
 from midstream.engine.champions import Champions
 from midstream.engine.child import Notify, nobody
-from midstream.engine.engine import ANY_PLACEMENT, Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
 from midstream.engine.rewrite import settle
@@ -44,7 +48,7 @@ from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.plan import Plan
+from midstream.state.placements import PlacementVersion
 from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
 from midstream.training.registry import Registry
@@ -115,9 +119,10 @@ def open_running(
         undo.callback(log.close)
         _tidy(data)
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
-        service, fold = chosen.service, chosen.loaded.fold
+        fold = chosen.loaded.fold
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
+        service, wanted = chosen.with_placements(folder)
         ids = RequestIds(data.key(outside.entropy), outside.entropy)
         host = Host(outside.clock, outside.monotonic, ids, outside.writer)
         metrics = Metrics(CollectorRegistry())
@@ -125,30 +130,29 @@ def open_running(
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
         watch_features(engine, baseline_of(config, folder))
+        keep_config(data, service.config)
         if position or not log.end:
-            remember(data, service.config, service.settings)
+            _remember(data, service, log)
         undo.pop_all()
     each = config.snapshots
-    snapshotter = Snapshotter(
-        data, SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly), engine, position
-    )
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each))
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    snapshotter = Snapshotter(data, snapshots_as, engine, position)
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
     sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
     sealer = Sealer(data, sealing, engine, snapshotter.turn)
     erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
     eraser = Eraser(engine, snapshotter, data, erasing)
-    eraser.forgets = {
-        "dead_letters": forgetting(data.dead_letters),
-        "import_rejected": forgetting(data.import_rejected),
-    }
+    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
+    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
     torn = "" if log.recovered is None else str(log.recovered)
-    instead = "" if chosen.wanted is None else chosen.wanted.config_hash
+    instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
     champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
     champions.begin()
     explainer = Explainer(engine, folder, snapshotter.turn)
-    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, explainer, chosen.wanted)
+    placing = Placing(engine, rebuilder, placement_parts(folder, data))
+    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)
 
 
 def _tidy(data: DataFolder) -> None:
@@ -166,6 +170,11 @@ class _Chosen:
     service: Service
     loaded: snapshots.Loaded
     wanted: Service | None
+
+    def with_placements(self, folder: Path) -> tuple[Service, Service | None]:
+        """Return both with the placements that the state says were set."""
+        said = self.loaded.fold.placements.current
+        return changed(folder, self.service, said), None if self.wanted is None else changed(folder, self.wanted, said)
 
 
 def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: bool) -> _Chosen:
@@ -188,17 +197,18 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
     return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
 
 
-def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection) -> Beside:
+def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> Beside:
     """Return what the rebuilder reads and writes of configurations."""
 
-    def read() -> Service:
+    def read(said: Sequence[PlacementVersion]) -> Service:
         config = config_of(folder)
-        return service_of(folder, config, config.fold_settings())
+        return changed(folder, service_of(folder, config, config.fold_settings()), said)
 
     return Beside(
         read=read,
+        write=lambda service: keep_config(data, service.config),
         differs_at_start=lambda running, wanted: differs_at_start(running.config, wanted.config),
-        remember=lambda service: remember(data, service.config, service.settings),
+        remember=lambda service: _remember(data, service, engine.log),
         keep=kept.keep,
         hourly=kept.hourly,
     )
@@ -210,7 +220,34 @@ def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
     Raises:
         ConfigInvalid: A component of one's own cannot be loaded.
     """
-    return Service(config, config.config_hash, settings, _answering(config, folder), accept_of(config)).under(settings)
+    made = Service(
+        config, config.config_hash, settings, with_any(config, plans(config, folder)), accept_of(config), config
+    )
+    return made.under(settings)
+
+
+def changed(folder: Path, service: Service, said: Sequence[PlacementVersion]) -> Service:
+    """Return what a file leads to with the placements that were set through the API in their place.
+
+    Args:
+        folder: Of the file.
+        service: Of the file alone.
+        said: What is said now of each placement; empty contents leave it to the file.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded any more.
+    """
+    contents = [(each.name, each.content) for each in said if each.content]
+    if not contents:
+        return service
+    found = effective(service.file, contents, lambda config: service_of(folder, config, service.settings))
+    return replace(found.made, file=service.file, aside=found.aside)
+
+
+def _remember(data: DataFolder, service: Service, log: EventLog) -> None:
+    """Write down what is in service, and keep the configurations that records of the log may name."""
+    begin = log.begin if isinstance(log, SegmentLog) else LogPosition(0)
+    remember(data, service.file, service.settings, Span(begin, log.end), service.config)
 
 
 def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition) -> snapshots.Loaded:
@@ -225,14 +262,6 @@ def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, e
         came = f"Tables of {sum(sizes_max(settings).values()) >> 20:,} MiB at these maxima could not be reserved."
         right = "Lower the maxima, or let the process use more memory."
         raise ConfigInvalid((Fault("$.limits", came, right, "docs/configuration.md"),)) from error
-
-
-def _answering(config: Config, folder: Path) -> dict[str, Plan]:
-    """Return the plans; while no placement is configured the default one answers under any name."""
-    found = plans(config, folder)
-    if config.placements == Config().placements:
-        found[ANY_PLACEMENT] = found[config.placements[0].name]
-    return found
 
 
 def open_shop(folder: str | Path, config: Config | None = None) -> Shop:

@@ -104,7 +104,7 @@ def _opening(
                 running.engine,
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=Outside().clock()),
                 letters,
-                Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer),
+                Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:

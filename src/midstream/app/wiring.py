@@ -1,6 +1,6 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -15,6 +15,7 @@ from midstream.app.texts import names_of
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.features.declarations import Declarations
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.features.language_names import Names
@@ -79,6 +80,13 @@ def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> 
     if faults:
         raise named(ConfigInvalid(tuple(faults)), FILE_NAME)
     return found
+
+
+def with_any(config: Config, found: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Return plans; while no placement is configured the default one answers under any name."""
+    if config.placements == Config().placements:
+        return {**found, ANY_PLACEMENT: found[config.placements[0].name]}
+    return dict(found)
 
 
 def placements(config: Config) -> tuple[Placement, ...]:

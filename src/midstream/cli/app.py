@@ -27,6 +27,7 @@ from midstream.cli import (
     import_file,
     init,
     models,
+    placements,
     rebuild,
     recommend,
     report,
@@ -70,6 +71,7 @@ for command in (
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(placements.app, name="placements")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

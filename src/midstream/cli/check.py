@@ -10,9 +10,13 @@ import typer
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from midstream.core.types import Failure, FeatureFrame, Moment, Proposal, Score
+    from midstream.engine.service import Service
     from midstream.ranking.plan import Plan
     from midstream.state.fold import Fold
+    from midstream.state.placements import PlacementVersion
 
 app = typer.Typer()
 _SEED = 20
@@ -56,20 +60,33 @@ def check_folder(folder: Path) -> tuple[list[Finding], str]:
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
-    from midstream.app.inspection import LogView, state_of
+    from midstream.app.inspection import LogView, served_of
     from midstream.app.running import config_of
     from midstream.app.watching import baseline_of
-    from midstream.app.wiring import plans
+    from midstream.engine.engine import ANY_PLACEMENT
 
     config = config_of(folder)
-    found = plans(config, folder)
     baseline_of(config, folder)
     log = LogView(folder)
-    fold, state = state_of(folder, config, log).fold, f"the folder's state at log position {log.end}"
+    service, fold = served_of(folder, config, log)
+    found = [plan for name, plan in service.plans.items() if name != ANY_PLACEMENT]
+    findings = list(_check_set(service, fold.placements.current))
+    state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
-    findings = [finding for plan in found.values() for finding in _check_plan(plan, fold)]
-    return [*findings, *_check_unread(list(found.values()), fold)], state
+    findings += [finding for plan in found for finding in _check_plan(plan, fold)]
+    return [*findings, *_check_unread(found, fold)], state
+
+
+def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterator[Finding]:
+    """Yield each placement that was set while the folder was open: whether it holds beside the file, and covers it."""
+    own = {each.name for each in service.file.placements}
+    for row in said:
+        if row.content:
+            covers = ", covers midstream.toml" if row.name in own else ""
+            faults = service.aside.get(row.name, ())
+            problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)
+            yield Finding(row.name, f"set, version {row.version} by {row.author}{covers}", problem)
 
 
 def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:

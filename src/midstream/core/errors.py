@@ -149,6 +149,10 @@ class ConfigInvalid(Invalid):
     """The configuration cannot be used."""
 
 
+class PlacementChanged(Invalid):
+    """Somebody changed the placement after the version that the caller looked at; nothing was changed now."""
+
+
 class RequestInvalid(Invalid):
     """A request cannot be answered as it was asked."""
 

@@ -8,12 +8,13 @@ that is killed, a full disk, a configuration that cannot be loaded) leaves the o
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from midstream.core.errors import ConfigInvalid, MidstreamError, RebuildFailed, RebuildRunning
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
 from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
@@ -28,7 +29,9 @@ from midstream.engine.warm import warm_up
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
+from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+from midstream.state.placements import PlacementVersion
 from midstream.state.settings import FoldSettings, decode_settings, encode_settings
 
 NEAR_EVENTS = 10_000
@@ -37,14 +40,18 @@ ROUNDS_MAX = 20
 """Of the thread that folds what came meanwhile; each leaves what came during it, half as much or less."""
 CONCERN = "rebuild"
 FILE_CONCERN = "file"
+PLACEMENTS_CONCERN = "placements"
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
 
-    read: Callable[[], Service]
-    """Reads the configuration file and makes it ready. Raises ``ConfigInvalid``, every fault named."""
+    read: Callable[[Sequence[PlacementVersion]], Service]
+    """Reads the configuration file and makes it ready, with the placements that were set through the API in the place
+    of those of their name. Raises ``ConfigInvalid``, every fault named."""
+    write: Callable[[Service], None]
+    """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
     differs_at_start: Callable[[Service, Service], tuple[str, ...]]
     """Names what of the second one is read at a start only."""
     remember: Callable[[Service], None]
@@ -71,10 +78,11 @@ class Rebuilder:
         self._view = RebuildView()
         self._wanted = service
         self._task: asyncio.Task[None] | None = None
-        self._is_ordering = False
+        self._is_changing = False
         self._is_stopping = threading.Event()
         engine.beside.append(self._set_gauges)
-        snapshotter.when_written(self._remember)
+        snapshotter.when_written(self.remember)
+        self._tell_aside()
 
     def view(self) -> RebuildView:
         """Return how far it is."""
@@ -98,29 +106,76 @@ class Rebuilder:
             ConfigInvalid: The file cannot be used; every fault is named, and nothing was changed.
             RebuildRunning: One is under way.
         """
-        if self._is_ordering or self.is_running:
-            running = self.view()
-            message = f"a rebuild to {running.to_fold_version} is {running.state}, {running.progress:.0%} done"
-            raise RebuildRunning(message)
-        self._is_ordering = True
-        try:
-            wanted = await asyncio.to_thread(self._beside.read)
+        with self.alone():
+            said = tuple(self._engine.fold.placements.current)
+            wanted = await asyncio.to_thread(self._beside.read, said)
+            _require_held(self.service, wanted)
             compaction = self.service.settings.compaction
             wanted = wanted.under(msgspec.structs.replace(wanted.settings, compaction=compaction))
             at_start = self._beside.differs_at_start(self.service, wanted)
             change = self._change(wanted, compact=compact)
             if change == "plans":
-                await _warm(wanted)
-                self._engine.swap(self._engine.fold, wanted.plans)
-                self._serve(wanted)
-                await self._remember()
-        finally:
-            self._is_ordering = False
+                await self.serve_plans(wanted, wanted.plans.values())
+            elif change == "nothing":  # of a placement that was set through the API the file may say something else
+                self.service = replace(self.service, file=wanted.file)
         self._engine.concerns.pop(FILE_CONCERN, None)
         self._view = replace(self._view, change=change, at_start=at_start)
         if change == "state":
             self.begin(wanted, compact=compact)
         return self.view()
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Let no other change of what is in service begin while the block runs.
+
+        Raises:
+            RebuildRunning: One is under way.
+        """
+        if self.is_running:
+            running = self.view()
+            message = f"a rebuild to {running.to_fold_version} is {running.state}, {running.progress:.0%} done"
+            raise RebuildRunning(message)
+        if self._is_changing:
+            message = "another change of what is in service is under way"
+            raise RebuildRunning(message)
+        self._is_changing = True
+        try:
+            yield
+        finally:
+            self._is_changing = False
+
+    async def serve_plans(self, service: Service, fresh: Iterable[Plan]) -> None:
+        """Put plans in service that read the state as it is; be ``alone``.
+
+        Args:
+            service: With them, under the settings of the state in service.
+            fresh: Those of them that never answered here.
+        """
+        await warm(service.settings, fresh)
+        await self._written(service)
+        self.swap_plans(service)
+        await self.remember()
+
+    def swap_plans(self, service: Service) -> None:
+        """Put plans in service between two turns; be ``alone``."""
+        self._engine.swap(self._engine.fold, service.plans)
+        self._serve(service)
+
+    async def remember(self) -> None:
+        """Write down what is in service. Where that cannot be done the next start finds out by folding."""
+        await self._told(self._beside.remember, self.service)
+
+    async def _written(self, service: Service) -> None:
+        """Write down what is going to be in service."""
+        await self._told(self._beside.write, service)
+
+    async def _told(self, write: Callable[[Service], None], service: Service) -> None:
+        try:
+            await asyncio.to_thread(write, service)
+        except OSError as error:
+            self._engine.concerns["configuration"] = f"which configuration is in service was not written down: {error}"
+        else:
+            self._engine.concerns.pop("configuration", None)
 
     async def heed(self) -> None:
         """Do what ``order`` does for a caller that hears no answer, such as a signal: health says what was wrong."""
@@ -169,7 +224,8 @@ class Rebuilder:
         fold = await asyncio.to_thread(self._loaded, wanted.settings, LogPosition(report.log_position))
         self._say("catching_up", fold.log_position, self._engine.fold.log_position)
         await self._come_near(fold)
-        await _warm(wanted)
+        await warm(wanted.settings, wanted.plans.values())
+        await self._written(wanted)
         await self._engine.hand_over(fold, wanted.plans)
         # Nothing was awaited since the swap: whoever records or answers next sees all of it, or none.
         self._snapshotter.begin_from(LogPosition(report.log_position))
@@ -178,21 +234,24 @@ class Rebuilder:
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
         self._engine.metrics.count_rebuild("done")
-        await self._remember()
+        await self.remember()
         await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
 
     def _serve(self, service: Service) -> None:
         self.service = self._wanted = service
         self._engine.metrics.set_configuration(service.config_hash, service.settings.version())
+        self._tell_aside()
 
-    async def _remember(self) -> None:
-        """Write down what is in service. Where that cannot be done the next start finds out by folding."""
-        try:
-            await asyncio.to_thread(self._beside.remember, self.service)
-        except OSError as error:
-            self._engine.concerns["configuration"] = f"which configuration is in service was not written down: {error}"
+    def _tell_aside(self) -> None:
+        """Say in health which placements were set and are not in force, and why."""
+        told = [
+            f"the placement {name} that was set is not in force: {faults[0].where} {faults[0].came}"
+            for name, faults in sorted(self.service.aside.items())
+        ]
+        if told:
+            self._engine.concerns[PLACEMENTS_CONCERN] = "; ".join(told)
         else:
-            self._engine.concerns.pop("configuration", None)
+            self._engine.concerns.pop(PLACEMENTS_CONCERN, None)
 
     async def _child(self, wanted: Service, *, compact: bool) -> Report:
         """Have the new state's snapshot made; it stays beside those of the version in service. Hold the turn.
@@ -300,6 +359,17 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def _warm(service: Service) -> None:
+async def warm(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     """Answer once from each plan in a state of its own, on a thread: the first time may load or compile."""
-    await asyncio.to_thread(lambda: asyncio.run(warm_up(service.settings, service.plans.values())))
+    await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans)))
+
+
+def _require_held(now: Service, wanted: Service) -> None:
+    """Refuse a file beside which a placement that is in service through the API does not hold."""
+    faults: list[Fault] = []
+    for name in sorted(wanted.aside.keys() - now.aside.keys()):
+        for each in wanted.aside[name]:
+            right = f"{each.right} Or first: midstream placements remove {name}"
+            faults.append(replace(each, where=f"$.placements.{name}{each.where.removeprefix('$')}", right=right))
+    if faults:
+        raise ConfigInvalid(tuple(faults))

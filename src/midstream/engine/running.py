@@ -8,6 +8,7 @@ from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine
 from midstream.engine.eraser import Eraser
 from midstream.engine.explainer import Explainer
+from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Rebuilder
 from midstream.engine.sealer import Sealer
 from midstream.engine.service import Configuration, Service
@@ -46,6 +47,7 @@ class Running:
     started: Started
     rebuilder: Rebuilder
     champions: Champions
+    placing: Placing
     explainer: Explainer | None = None
     """As the snapshotter."""
     wanted: Service | None = None

@@ -1,9 +1,10 @@
 """What a configuration decides while the engine runs. It is replaced as a whole, in one turn with the state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from midstream.core.errors import Fault
 from midstream.events.wire import Accept
 from midstream.ranking.plan import Plan
 from midstream.state.settings import FoldSettings
@@ -22,6 +23,10 @@ class Service:
     plans: Mapping[str, Plan]
     accept: Accept
     """The terms on which events are taken; ``now_ms`` is 0, limits are those of a program that embeds the engine."""
+    file: Configuration
+    """What the file says, without the placements that were set through the API."""
+    aside: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict[str, tuple[Fault, ...]])
+    """Placements that were set and do not hold beside the file, and why."""
 
     def under(self, settings: FoldSettings) -> "Service":
         """Return it for a state of these settings, such as those of the file and a compaction."""

@@ -13,6 +13,8 @@ import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
+from midstream.engine.placement_views import PlacementDetail, PlacementView, Preview
+from midstream.engine.placing import Said
 from midstream.engine.question import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
@@ -279,6 +281,62 @@ class Shop:
         """
         asked = id_of("user_id", user_id)
         return self._wait(lambda: self.running.engine.erase(asked))
+
+    def placements(self) -> Sequence[PlacementView]:
+        """Return what answers each placement, by name, and where it comes from."""
+        return self._call(self.running.placing.views)
+
+    def placement(self, name: str) -> PlacementDetail:
+        """Return all that is known of one placement, its versions oldest first.
+
+        Raises:
+            NotFound: There is none of that name, and never was.
+        """
+        return self._call(lambda: self.running.placing.view(name))
+
+    def set_placement(
+        self, name: str, placement: Mapping[str, object], *, author: str, note: str = "", if_version: int | None = None
+    ) -> PlacementDetail:
+        """Set a placement; the next question is answered by it, also after a restart, until it is given back.
+
+        Args:
+            name: Of one of the file's, which it then covers, or another.
+            placement: Of the form of a table of ``[[placements]]``.
+            author: Who sets it.
+            note: Why.
+            if_version: The newest version that the caller knows, 0 = none; another one refuses the change.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named, and nothing was changed. So with all that follow.
+            PlacementChanged: Somebody else changed it since.
+            RebuildRunning: Another configuration is on its way.
+            Overloaded: As many placements are kept as may be.
+            AppendFailed: The log could not be made durable.
+        """
+        said = Said(author, note, if_version)
+        return self._wait(lambda: self.running.placing.put(name, placement, said))
+
+    def remove_placement(
+        self, name: str, *, author: str, note: str = "", if_version: int | None = None
+    ) -> PlacementDetail:
+        """Give a placement back to the file, as it was last read.
+
+        Raises:
+            NotFound: It is not set.
+            MidstreamError: As ``set_placement`` does.
+        """
+        said = Said(author, note, if_version)
+        return self._wait(lambda: self.running.placing.remove(name, said))
+
+    def preview_placement(self, name: str, placement: Mapping[str, object], **request: Unpack[Request]) -> Preview:
+        """Answer with a placement that is not set, and with today's; nothing is logged or kept.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        ask = ask_of(name, request)
+        return self._wait(lambda: self.running.placing.preview(name, placement, ask))
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         if not self._thread.is_alive():

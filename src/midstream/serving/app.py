@@ -36,6 +36,7 @@ from midstream.serving.operation import MetricsText, add_operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.pages import Pages
 from midstream.serving.people import add_people_routes
+from midstream.serving.placements import add_placement_routes
 from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.rank import Rankings
 from midstream.serving.rebuilds import add_rebuild_routes
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.eraser import Eraser
     from midstream.engine.explainer import Explainer
+    from midstream.engine.placing import Placing
     from midstream.engine.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
@@ -198,6 +200,8 @@ class Upkeep:
     """None = there is no folder of models."""
     explainer: "Explainer | None" = None
     """None = there is no log in a folder."""
+    placing: "Placing | None" = None
+    """None = placements are those of the file."""
 
 
 ALONE = Elsewhere()
@@ -245,6 +249,7 @@ def asgi(
     add_erasure_routes(cold, engine, upkeep.eraser, limits)
     add_model_routes(cold, upkeep.champions, limits)
     add_explanation_routes(cold, upkeep.explainer)
+    add_placement_routes(cold, engine, upkeep.placing, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     record = elsewhere.record or recording(ingest)

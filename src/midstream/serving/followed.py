@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
-_LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/placements", "/v1/features")
+_LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
 _PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))

@@ -1,4 +1,4 @@
-"""What operators and callers ask of the engine itself: what was served, placements, health, metrics."""
+"""What operators and callers ask of the engine itself: what was served, health, metrics."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,18 +21,6 @@ MetricsText: TypeAlias = Callable[[], Awaitable[bytes]]
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-class PlacementView(msgspec.Struct, frozen=True):
-    """What answers a placement, by the names that stand in answers, records and metrics."""
-
-    placement: str
-    config_hash: str
-    sources: list[str]
-    filters: list[str]
-    scorers: list[str]
-    slate_size: int
-    deadline_ms: int
-
-
 def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsText | None = None) -> None:
     """Add the routes of operation; ``metrics_text`` gives the metrics where they are not this engine's alone."""
 
@@ -49,12 +37,6 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
         if found is None:
             raise NotFound(f'No request "{request_id[:64]}" is known, or it is older than what is kept.')
         return to_response(Reply(200, msgspec.json.encode(found, enc_hook=listed), headers=NO_STORE))
-
-    @app.get("/v1/placements", name="get placements", openapi_extra=plain_operation("Every placement and its parts."))
-    async def get_placements(request: Request) -> Response:
-        """What placements there are, and what answers each."""
-        query_fields(request.scope, ())
-        return to_response(Reply(200, msgspec.json.encode({"placements": placements(engine)}), headers=NO_STORE))
 
     @app.get("/health/live", name="get live", openapi_extra=plain_operation("The process runs."))
     async def get_live() -> Response:
@@ -90,19 +72,3 @@ def listed(value: object) -> object:
         message = f"{type(value).__name__} has no form in JSON"
         raise TypeError(message)
     return value.tolist()
-
-
-def placements(engine: "Engine") -> list[PlacementView]:
-    """Return what answers each placement, by name; ``*`` answers every name while none is configured."""
-    return [
-        PlacementView(
-            placement=name,
-            config_hash=plan.config_hash,
-            sources=[source.name for source in (*plan.sources, *plan.floor)],
-            filters=[each.name for each in plan.filters],
-            scorers=[each.name for each in plan.scorers],
-            slate_size=plan.slate_size,
-            deadline_ms=plan.deadline_ms,
-        )
-        for name, plan in sorted(engine.plans.items())
-    ]

@@ -172,22 +172,7 @@ class Recommendations:
         return await answered(self._engine, self._record, self._ask(question), question.events)
 
     def _ask(self, question: RecommendationBody) -> Ask:
-        return Ask(
-            placement=question.placement or only_placement(self._engine),
-            user_id=question.user_id,
-            session_id=question.session_id,
-            n=question.n,
-            items=question.items,
-            exclude=question.exclude,
-            filter=question.filter,
-            context=question.context,
-            item_fields=question.item_fields,
-            fields=question.fields,
-            min_log_position=question.min_log_position,
-            deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
-            explain=question.explain,
-            reasons=question.reasons,
-        )
+        return ask_of(question, question.placement or only_placement(self._engine))
 
 
 async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
@@ -236,6 +221,30 @@ def only_placement(engine: "Engine") -> str:
 def placement_unknown(engine: "Engine", name: str, where: str = "/placement") -> NameUnknown:
     """Return the refusal of a placement that is not configured."""
     return NameUnknown(where, "placement", name, engine.plans)
+
+
+def ask_of(question: RecommendationBody, placement: str) -> Ask:
+    """Return what is asked of a placement; events and the placement that the question names are the caller's.
+
+    Raises:
+        RequestInvalid: The deadline is none.
+    """
+    return Ask(
+        placement=placement,
+        user_id=question.user_id,
+        session_id=question.session_id,
+        n=question.n,
+        items=question.items,
+        exclude=question.exclude,
+        filter=question.filter,
+        context=question.context,
+        item_fields=question.item_fields,
+        fields=question.fields,
+        min_log_position=question.min_log_position,
+        deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+        explain=question.explain,
+        reasons=question.reasons,
+    )
 
 
 def recording(ingest: Ingest) -> Record:

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from midstream.app.running import config_of, open_running
 from midstream.core.types import LogPosition
-from midstream.engine import snapshot_child
 from midstream.engine.child import Ended, Notify, Pace, nobody
 from midstream.engine.replay import catch_up
 from midstream.engine.running import Running
-from midstream.engine.snapshot_child import Order
 from midstream.engine.types import RebuildView
 from midstream.state.fold import Fold
 
@@ -71,14 +71,15 @@ def digest_anew(running: Running) -> str:
     return fold.digest()
 
 
-async def run_in_process(_module: str, order: bytes, notify: Notify = nobody, _stall_s: float | None = None) -> Ended:
-    """Do what a child does, on a thread: the stand-in for ``child.run``, fifty times as fast."""
+async def run_in_process(module: str, order: bytes, notify: Notify = nobody, _stall_s: float | None = None) -> Ended:
+    """Do what the child of a module does, on a thread: the stand-in for ``child.run``, fifty times as fast."""
     loop = asyncio.get_running_loop()
+    part: Any = import_module(module)
 
     def tell(stage: str, done: int, total: int) -> None:
         loop.call_soon_threadsafe(notify, stage, done, total)
 
-    def work() -> snapshot_child.Report:
-        return snapshot_child.run(msgspec.json.decode(order, type=Order), Pace(tell, hurried=True))
+    def work() -> bytes:
+        return msgspec.json.encode(part.run(msgspec.json.decode(order, type=part.Order), Pace(tell, hurried=True)))
 
-    return Ended(msgspec.json.encode(await asyncio.to_thread(work)), "")
+    return Ended(await asyncio.to_thread(work), "")

@@ -1,0 +1,192 @@
+"""Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.engine.placement_views import AsideView, PlacementView, placement_views
+from midstream.engine.placing import PAGE, Said
+from midstream.serving.body import BodyLimits, read_body, require_own_site
+from midstream.serving.catalogue import decoded
+from midstream.serving.fields import decode_json, query_fields, single
+from midstream.serving.openapi import Document, json_body, parameter, plain_operation, read_operation
+from midstream.serving.recommendations import RecommendationBody, Slate, ask_of, slate_of
+from midstream.serving.reply import NO_STORE, Reply, to_response
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.engine.placing import Placing
+
+PLACEMENTS_PATH = "/v1/placements"
+_ONE = f"{PLACEMENTS_PATH}/{{name}}"
+Version = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class PutBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``PUT /v1/placements/{name}`` takes."""
+
+    placement: msgspec.Raw
+    author: str
+    note: str = ""
+    if_version: Version | None = None
+
+
+class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``POST /v1/placements/{name}/preview`` takes."""
+
+    placement: msgspec.Raw
+    question: RecommendationBody = RecommendationBody()
+
+
+class PlacementList(msgspec.Struct, frozen=True):
+    """Of ``GET /v1/placements``."""
+
+    placements: list[PlacementView]
+    aside: list[AsideView]
+    """Placements that were set and are not in force, because they do not hold beside the file."""
+
+
+class PreviewSlates(msgspec.Struct, frozen=True):
+    """Of ``POST /v1/placements/{name}/preview``; request ids are empty, because nothing is kept."""
+
+    preview: Slate
+    today: Slate | None
+    """None = there is no placement of that name."""
+
+
+_put = msgspec.json.Decoder(PutBody)
+_preview = msgspec.json.Decoder(PreviewBody)
+_DOCUMENT: Document = {"type": "object", "description": "The settings of one table of [[placements]]."}
+_TEXT: Document = {"type": "string"}
+_IF: Document = {"type": "integer", "minimum": 0, "description": "Newest version that is known; 0 = none."}
+_SAID: Document = {
+    "author": {**_TEXT, "minLength": 1, "description": "Who changes it."},
+    "note": {**_TEXT, "description": "Why."},
+    "if_version": _IF,
+}
+_QUESTION: Document = {"type": "object", "description": "As of /v1/recommendations, without placement and events."}
+
+
+def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | None", limits: BodyLimits) -> None:
+    """Add the routes of placements; without ``placing`` they are those of the file, and cannot be set."""
+
+    @app.get(PLACEMENTS_PATH, name="get placements", openapi_extra=plain_operation("Every placement and its parts."))
+    async def get_placements(request: Request) -> Response:
+        """What placements there are, what answers each, and where it comes from."""
+        query_fields(request.scope, ())
+        return _answer(_list(engine, placing))
+
+    @app.get(_ONE, name="get placement", openapi_extra=read_operation("placement", "name"))
+    async def get_placement(request: Request) -> Response:
+        """One placement as it is in force and as the file has it, and its versions with author, note and content."""
+        query_fields(request.scope, ())
+        return _answer(_known(placing).view(_name(request)))
+
+    @app.put(_ONE, name="put placement", openapi_extra=_changing({"placement": _DOCUMENT, **_SAID}))
+    async def put_placement(request: Request) -> Response:
+        """Set a placement; it is in force when this answers, also after a restart, until it is given back."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        told = decode_json(_put, body, PutBody.__struct_fields__)
+        said = Said(told.author, told.note, told.if_version)
+        return _answer(await _known(placing).put(_name(request), _document(told.placement), said))
+
+    @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
+    async def delete_placement(request: Request) -> Response:
+        """Give a placement back to the configuration file; without one there it is gone."""
+        require_own_site(request.scope)
+        query = query_fields(request.scope, ("author", "note", "if_version"))
+        said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
+        return _answer(await _known(placing).remove(_name(request), said))
+
+    @app.post(f"{_ONE}/preview", name="preview placement", openapi_extra=_previewing())
+    async def preview_placement(request: Request) -> Response:
+        """Answer a question with a placement that is not set, beside today's answer; nothing is logged or kept."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        told = decode_json(_preview, body, PreviewBody.__struct_fields__)
+        name = _name(request)
+        _require_plain(told.question)
+        found = await _known(placing).preview(name, _document(told.placement), ask_of(told.question, name))
+        today = None if found.today is None else slate_of(found.today, None)
+        return _answer(PreviewSlates(slate_of(found.answer, None), today))
+
+
+def _list(engine: "Engine", placing: "Placing | None") -> PlacementList:
+    if placing is None:
+        return PlacementList(placement_views(engine.plans, {}, frozenset(engine.plans), frozenset()), [])
+    return PlacementList(placing.views(), placing.aside())
+
+
+def _known(placing: "Placing | None") -> "Placing":
+    if placing is None:
+        message = "the placements of this server are those of its configuration, and cannot be changed here"
+        raise NotFound(message)
+    return placing
+
+
+def _name(request: Request) -> str:
+    return decoded(str(request.path_params["name"]), "name")
+
+
+def _document(raw: msgspec.Raw) -> Any:  # noqa: ANN401  any JSON
+    return msgspec.json.decode(raw)
+
+
+def _version(text: str | None) -> int | None:
+    """Return the version that a query field names.
+
+    Raises:
+        RequestInvalid: It is no whole number.
+    """
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004  32 bits
+        raise RequestInvalid((Fault("if_version", f'"{text[:40]}" came.', "A whole number, 0 or more.", PAGE),))
+    return None if text is None else int(text)
+
+
+def _require_plain(question: RecommendationBody) -> None:
+    """Refuse a question that says what a preview does not take.
+
+    Raises:
+        RequestInvalid: It brings events, names a placement or a log position.
+    """
+    told = {
+        "events": question.events is not msgspec.UNSET,
+        "placement": question.placement is not None,
+        "min_log_position": question.min_log_position is not None,
+    }
+    right = "A question without it: a preview records nothing, is about the placement of the path, and does not wait."
+    if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
+        raise RequestInvalid(faults)
+
+
+def _changing(properties: Document) -> Document:
+    body = {"type": "object", "properties": properties, "required": ["placement", "author"]}
+    found = plain_operation("The placement, in force.", 403, 404, 408, 409, 415, 503)
+    return (
+        read_operation("placement", "name") | found | {"requestBody": json_body(body | {"additionalProperties": False})}
+    )
+
+
+def _giving_back() -> Document:
+    found = plain_operation("The placement as it is then.", 403, 404, 409, 503)
+    fields = [
+        {**parameter(name, {key: value for key, value in each.items() if key != "description"}, each["description"])}
+        for name, each in _SAID.items()
+    ]
+    fields[0]["required"] = True
+    reading = read_operation("placement", "name")
+    return reading | found | {"parameters": [*reading["parameters"], *fields]}
+
+
+def _previewing() -> Document:
+    properties = {"placement": _DOCUMENT, "question": _QUESTION}
+    body = {"type": "object", "properties": properties, "required": ["placement"], "additionalProperties": False}
+    found = plain_operation("Two slates, the one of today null where there is none.", 403, 404, 408, 415, 503)
+    return read_operation("placement", "name") | found | {"requestBody": json_body(body)}
+
+
+def _answer(found: object) -> Response:
+    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

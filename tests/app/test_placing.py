@@ -1,0 +1,366 @@
+"""Placements set while a folder is open: in force at once, after a restart, a crash, a rebuild and a rewrite."""
+
+import asyncio
+import shutil
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import midstream
+from midstream.app.effective import content_of, with_changes
+from midstream.app.erasing import erase_users
+from midstream.app.in_service import config_named
+from midstream.app.inspection import LogView
+from midstream.app.reading import parse_placement
+from midstream.app.rebuilding import rebuild
+from midstream.app.running import DATA_NAME, config_of, service_of
+from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, PlacementChanged, RebuildRunning
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine import child
+from midstream.engine.folder import DataFolder
+from midstream.engine.placing import Said
+from midstream.engine.replay import catch_up
+from midstream.engine.running import Running
+from midstream.engine.shop import Shop
+from midstream.engine.types import Ask
+from midstream.events.schema import event_at
+from midstream.ranking.rerun import rerun
+from midstream.state.fold import Fold
+from midstream.state.placements import placement_of
+from midstream.testing.rebuilds import rebuilt, run_folder, run_in_process, write_config
+
+ANN = Said("ann", "because")
+PRICE = '[items.attributes]\nprice = "number"\n'
+HOME = '[[placements]]\nname = "home"\nslate_size = {size}\n'
+CART = '[[placements]]\nname = "cart"\nslate_size = 4\n'
+BAD: tuple[tuple[Any, str], ...] = (
+    ({"weights": {"x": 1.0}}, "$.weights.x"),
+    ({"slate_sise": 1}, "$.slate_sise"),
+    ({"filter": "item.prise > 3"}, "$.filter"),
+    ({"sources": [{"kind": "sesion_knn"}]}, "$.sources[0].kind"),
+    ({"sources": [{"kind": "popular"}, {"kind": "trending", "half_life": "3h"}]}, "$.sources[1].half_life"),
+    ({"slate_size": 7, "slate_size_max": 6}, "$.slate_size"),
+    ({"name": "other"}, "$.name"),
+    ({"filters": [{"kind": "custom", "path": "nowhere:Filter"}]}, "$.filters[0].path"),
+    ({"editorial": ["x" * 100] * 900}, "$"),
+    ([], "$"),
+)
+
+
+def write(folder: Path, size: int = 5, more: str = CART) -> None:
+    """Write a file with a placement ``home`` of some size, and others."""
+    write_config(folder, PRICE + HOME.format(size=size) + more)
+
+
+def looked(shop: Shop) -> None:
+    """Have three users look at nine items."""
+    shop.record(
+        [{"type": "view", "user_id": f"u{n % 3}", "item_id": f"i{n % 9}", "event_id": f"{n}"} for n in range(60)]
+    )
+
+
+def sizes(shop: Shop) -> dict[str, int]:
+    """Return the size of each placement that is in force."""
+    return {each.placement: each.slate_size for each in shop.placements() if each.origin != "built_in"}
+
+
+class World:
+    """A folder, what is open of it, and the same in plain Python."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin with a file that has ``home`` and ``cart``."""
+        self.folder = folder / "0"
+        write(self.folder)
+        self.file = {"home": 5, "cart": 4}
+        self.changes: dict[str, int] = {}
+        self.shop = midstream.open(self.folder)
+        self.shop.__enter__()
+        looked(self.shop)
+
+    def act(self, what: str, name: str, size: int) -> None:
+        """Do one thing, and check all that was promised."""
+        if what == "set":
+            self.shop.set_placement(name, {"slate_size": size}, author="ann")
+            self.changes[name] = size
+        elif what == "bad":
+            before = self.shop.placement(name) if name in sizes(self.shop) else None
+            with pytest.raises(ConfigInvalid):
+                self.shop.set_placement(name, BAD[size % len(BAD)][0], author="ann")
+            assert before is None or self.shop.placement(name) == before
+        elif what == "remove" and name in self.changes:
+            self.shop.remove_placement(name, author="bob")
+            del self.changes[name]
+        elif what == "remove":
+            with pytest.raises(NotFound):
+                self.shop.remove_placement(name, author="bob")
+        elif what == "file":
+            write(self.folder, size)
+            self.file["home"] = size
+            self.shop._wait(self.shop.running.rebuilder.order)
+        else:
+            self.begin_again(crashes=what == "crash")
+        self.check()
+
+    def begin_again(self, *, crashes: bool) -> None:
+        """Close and open; after a crash all that is left is what the disk had."""
+        if crashes:
+            there = self.folder.with_name(str(int(self.folder.name) + 1))
+            shutil.copytree(self.folder, there, ignore=shutil.ignore_patterns("*.lock", "lock", "sockets"))
+            self.folder = there
+        self.shop.close()
+        self.shop = midstream.open(self.folder)
+        self.shop.__enter__()
+
+    def check(self) -> None:
+        """Hold what is in force to the plain model."""
+        assert sizes(self.shop) == self.file | self.changes
+        service = self.shop.running.service
+        changes = {
+            name: parse_placement({"name": name, "slate_size": size}, "$") for name, size in self.changes.items()
+        }
+        expected = with_changes(config_of(self.folder), changes)
+        assert service.config_hash == expected.config_hash
+        assert config_named(DataFolder(self.folder / DATA_NAME), service.config_hash) == expected
+        for name, size in (self.file | self.changes).items():
+            answer = self.shop.recommend(name)
+            assert (len(answer.items), answer.config_hash) == (min(size, 9), expected.config_hash)
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "set", "set", "bad", "remove", "restart", "crash", "file"]),
+            st.sampled_from(["home", "cart", "more"]),
+            st.integers(1, 9),
+        ),
+        min_size=4,
+        max_size=8,
+    )
+)
+def test_any_sequence_leads_to_what_was_said_last(acts: list[tuple[str, str, int]]) -> None:
+    """Sets, refusals, removals, restarts, crashes and changes of the file: in force is what the plain model says."""
+    with TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        try:
+            for act in acts:
+                world.act(*act)
+        finally:
+            world.shop.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a placement ``home`` of five items."""
+    write(tmp_path, more="")
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", range(len(BAD)))
+def test_a_bad_one_is_refused_and_changes_nothing(folder: Path, number: int) -> None:
+    """With a pointer into what was sent, what came, what is right and a page; log, plans and files are as before."""
+    told, where = BAD[number]
+    with midstream.open(folder) as shop:
+        looked(shop)
+        engine, files = shop.running.engine, folder / DATA_NAME / "config"
+        before = (engine.log.end, engine.plans, shop.running.service, sorted(files.iterdir()))
+        with pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement("home", told, author="ann")
+        fault = refused.value.faults[0]
+        assert fault.where == where
+        assert all((fault.came, fault.right, fault.page))
+        assert (engine.log.end, engine.plans, shop.running.service, sorted(files.iterdir())) == before
+
+
+def test_a_change_is_audited_in_the_log(folder: Path) -> None:
+    """Each is one control event with content, hash, author and note; the same content again is not said again."""
+    with midstream.open(folder) as shop:
+        shop.set_placement("home", {"slate_size": 3}, author="ann", note="fewer")
+        shop.set_placement("home", {"slate_size": 3, "deadline": "50ms"}, author="bob", note="the same")
+        shop.remove_placement("home", author="bob", note="more again")
+        versions = shop.placement("home").versions
+    assert [(each.version, each.author, each.note) for each in versions] == [
+        (1, "ann", "fewer"),
+        (2, "bob", "more again"),
+    ]
+    events = [event_at(batch, n) for batch in LogView(folder).batches() for n in range(len(batch))]
+    said = [placement_of(event.body) for event in events if event.kind == Kind.CONTROL]
+    wanted = content_of(parse_placement({"name": "home", "slate_size": 3}, "$"))
+    assert [None if each is None else each.content for each in said] == [wanted, ""]
+
+
+def test_who_looked_at_an_older_version_is_refused(folder: Path) -> None:
+    """Of two who read the same version the second one is told who was first; 0 stands for none."""
+    with midstream.open(folder) as shop:
+        shop.set_placement("home", {"slate_size": 3}, author="ann", if_version=0)
+        for work in (
+            partial(shop.set_placement, "home", {"slate_size": 4}),
+            partial(shop.remove_placement, "home"),
+        ):
+            with pytest.raises(PlacementChanged, match="0 came; version 1 of home by ann is the newest"):
+                work(author="bob", if_version=0)
+        assert sizes(shop) == {"home": 3}
+        shop.set_placement("home", {"slate_size": 4}, author="bob", if_version=1)
+        assert sizes(shop) == {"home": 4}
+        with pytest.raises(ConfigInvalid, match="/author"):
+            shop.set_placement("home", {"slate_size": 4}, author=" ")
+
+
+def test_a_preview_leaves_no_trace(folder: Path) -> None:
+    """It answers as a request would once it were set, beside today's answer; nothing is logged, kept or counted."""
+    with midstream.open(folder) as shop:
+        looked(shop)
+        engine, files = shop.running.engine, folder / DATA_NAME / "config"
+        before = (engine.log.end, engine.plans, sorted(files.iterdir()), engine.metrics.text())
+        found = shop.preview_placement("home", {"slate_size": 3, "repeats": "none"}, user_id="u1")
+        fresh = shop.preview_placement("more", {"slate_size": 2})
+        assert (engine.log.end, engine.plans, sorted(files.iterdir()), engine.metrics.text()) == before
+        today = shop.recommend("home", user_id="u1")
+        assert found.today is not None
+        assert [each.id for each in found.today.items] == [each.id for each in today.items]
+        assert (len(fresh.answer.items), fresh.today) == (2, None)
+        shop.set_placement("home", {"slate_size": 3, "repeats": "none"}, author="ann")
+        answer = shop.recommend("home", user_id="u1")
+        assert [each.id for each in answer.items] == [each.id for each in found.answer.items]
+        assert answer.config_hash == found.answer.config_hash
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children work on a thread."""
+    monkeypatch.setattr(child, "run", run_in_process)
+
+
+async def looked_at(running: Running) -> None:
+    """As ``looked``, without a shop of its own."""
+    from midstream.testing.rig import Rig, view
+
+    await running.engine.record(Rig().batch(*(view(f"i{n % 9}", f"u{n % 3}", event_id=f"{n}") for n in range(60))))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_it_outlives_rebuilds_and_rewrites(folder: Path) -> None:
+    """Another state, a rebuild from the first event, an erasure that rewrites the log: in force, with its history."""
+
+    async def work(running: Running) -> None:
+        await looked_at(running)
+        await running.placing.put("home", {"slate_size": 3}, ANN)
+        write(folder, more="[sessions]\ngap = '7m'\n")
+        await running.rebuilder.order()
+        with pytest.raises(RebuildRunning):
+            await running.placing.put("home", {"slate_size": 2}, ANN)
+        assert (await rebuilt(running)).state == "done"
+        assert len((await running.engine.recommend(Ask("home"))).items) == 3
+        await running.placing.put("home", {"slate_size": 2}, Said("bob"))
+
+    def known(running: Running) -> tuple[int, list[tuple[int, str, str]]]:
+        rows = running.engine.fold.placements.versions("home")
+        return running.engine.plan("home").slate_size, [(each.version, each.author, each.note) for each in rows]
+
+    async def nothing(_running: Running) -> None:
+        """Open and close."""
+
+    history = (2, [(1, "ann", "because"), (2, "bob", "")])
+    assert known(run_folder(folder, work)) == history
+    erase_users(folder, config_of(folder), ["u1"], now=True)
+    assert known(run_folder(folder, nothing)) == history
+    rebuild(folder, config_of(folder))
+    assert known(run_folder(folder, nothing)) == history
+    assert run_folder(folder, nothing).started.folded == 0
+
+
+def test_a_record_served_under_an_older_placement_runs_again(folder: Path) -> None:
+    """With the configuration that its hash names, on the state of its log position: identical."""
+    with midstream.open(folder) as shop:
+        looked(shop)
+        ids = [shop.recommend("home", user_id="u1").request_id]
+        for size, repeats in ((3, "none"), (4, "any")):
+            shop.set_placement("home", {"slate_size": size, "repeats": repeats}, author="ann")
+            ids.append(shop.recommend("home", user_id="u1").request_id)
+            shop.record({"type": "view", "user_id": "u1", "item_id": f"i{size}"})
+        shop.remove_placement("home", author="ann")
+    with midstream.open(folder) as shop:
+        records = [shop._call(partial(shop.running.engine.served, each)) for each in ids]
+    assert [None if each is None else len(each.items) for each in records] == [5, 3, 4]
+    assert len({each.config_hash for each in records if each is not None}) == 3
+    log = LogView(folder)
+    for record in records:
+        assert record is not None
+        config = config_named(DataFolder(folder / DATA_NAME), record.config_hash)
+        service = service_of(folder, config, config.fold_settings())
+        assert service.settings.version() == record.fold_version
+        fold = Fold(service.settings)
+        catch_up(fold, log.read, LogPosition(record.log_position))
+        plan = service.plans["home"]
+        again = asyncio.run(rerun(plan, partial(fold.moment, models=plan.models), record))
+        chosen = again.selection.chosen
+        assert fold.vocabulary.item_ids(again.candidates.item_index[chosen]) == [each.id for each in record.items]
+        assert again.score[chosen].tolist() == [each.score for each in record.items]
+
+
+def test_what_does_not_hold_beside_a_file_any_more_is_set_aside(folder: Path) -> None:
+    """While serving such a file is refused; a start goes on with the file's placement, says so, and takes it back."""
+    with midstream.open(folder) as shop:
+        shop.set_placement("home", {"slate_size": 3, "filter": "item.price > 0 or item.available"}, author="ann")
+        write_config(folder, HOME.format(size=6))
+        before = shop.running.service
+        with pytest.raises(ConfigInvalid) as refused:
+            shop._wait(shop.running.rebuilder.order)
+        assert refused.value.faults[0].where == "$.placements.home.filter"
+        assert "midstream placements remove home" in refused.value.faults[0].right
+        assert shop.running.service is before
+    with midstream.open(folder) as shop:
+        (home,) = [each for each in shop.placements() if each.placement == "home"]
+        assert (home.origin, home.slate_size, home.version) == ("file", 6, 1)
+        (aside,) = shop.placement("home").aside
+        assert (aside.placement, aside.version, aside.where) == ("home", 1, "$.filter")
+        assert "the placement home that was set is not in force" in shop.running.engine.health().reason
+    write(folder, more="")
+    with midstream.open(folder) as shop:
+        assert (sizes(shop), shop.running.engine.health().reason) == ({"home": 3}, "")
+    write_config(folder, HOME.format(size=6))
+    with midstream.open(folder) as shop:
+        shop.set_placement("home", {"slate_size": 2}, author="ann")
+        assert (sizes(shop), shop.placement("home").aside) == ({"home": 2}, [])
+        assert shop.running.engine.health().reason == ""
+
+
+def test_the_state_is_decided_by_the_file_alone(folder: Path) -> None:
+    """A half-life that a covered placement of the file leads to stays, so a start still finds the snapshot."""
+    sources = '[[placements.sources]]\nkind = "trending"\nhalf_life = "3h"\n'
+    write_config(folder, HOME.format(size=5) + sources + "[trending]\nhalf_lives = ['4h']\n")
+    with midstream.open(folder) as shop:
+        looked(shop)
+        version = shop.running.service.settings.version()
+        shop.set_placement("home", {"sources": [{"kind": "popular"}]}, author="ann")
+        kept = {"sources": [{"kind": "trending", "half_life": "4h"}, {"kind": "popular", "half_life": "3h"}]}
+        shop.set_placement("more", kept, author="ann")
+        assert shop.running.service.settings.version() == version
+        assert shop.running.service.config.fold_settings() == shop.running.service.file.fold_settings()
+    rebuild(folder, config_of(folder))
+    with midstream.open(folder) as shop:
+        assert (shop.running.started.folded, sizes(shop)) == (0, {"home": 20, "more": 20})
+        assert shop.running.service.settings.version() == version
+
+
+def test_what_cannot_be_written_down_is_not_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails before the event: nothing is said and nothing is changed."""
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with midstream.open(folder) as shop:
+        end = shop.running.engine.log.end
+        with monkeypatch.context() as patch:
+            patch.setattr("midstream.app.placing.keep_config", fails)
+            with pytest.raises(MidstreamError, match="No space left"):
+                shop.set_placement("home", {"slate_size": 3}, author="ann")
+        assert (shop.running.engine.log.end, sizes(shop)) == (end, {"home": 5})
+        shop.set_placement("home", {"slate_size": 3}, author="ann")
+        assert sizes(shop) == {"home": 3}

@@ -1,0 +1,105 @@
+"""``/v1/placements``: what is known, set, given back and tried out, and what stands against it, with its status."""
+
+import pytest
+
+from midstream.core.errors import ConfigInvalid, Fault, Overloaded, PlacementChanged, RebuildRunning
+from midstream.serving.app import asgi
+
+PUT = {"placement": {"slate_size": 3}, "author": "ann"}
+FAULT = Fault("$.weights.x", '"x" is not a source of this placement.', "Sources: popular", "docs/sources.md")
+
+
+def test_a_placement_is_set_shown_and_given_back(client):
+    """A change answers with the placement as it is then; the list says where each comes from."""
+    assert client.get("/v1/placements/home").status_code == 404
+    first = client.ask("PUT", "/v1/placements/home", json={**PUT, "note": "fewer"}).json()
+    assert (first["origin"], first["in_force"]) == ("api", {"slate_size": 3})
+    (version,) = first["versions"]
+    assert (version["version"], version["author"], version["note"]) == (1, "ann", "fewer")
+    assert client.get("/v1/placements/home").json() == first
+    found = client.get("/v1/placements").json()
+    assert [(each["placement"], each["origin"]) for each in found["placements"]] == [
+        ("default", "file"),
+        ("home", "api"),
+    ]
+    assert found["aside"] == []
+    gone = client.ask("DELETE", "/v1/placements/home?author=bob&note=no").json()
+    assert [(each["author"], each["content"]) for each in gone["versions"]] == [
+        ("ann", {"slate_size": 3}),
+        ("bob", None),
+    ]
+    assert client.ask("DELETE", "/v1/placements/home?author=bob").status_code == 404
+    assert client.get("/v1/placements/home").json() == gone
+
+
+def test_a_preview_has_two_slates(client):
+    """The one of today is null where there is none."""
+    for name, today in (("default", True), ("home", False)):
+        answer = client.post(
+            f"/v1/placements/{name}/preview", {"placement": {}, "question": {"user_id": "ann", "n": 3}}
+        )
+        assert answer.status_code == 200
+        assert (answer.json()["preview"]["request_id"], answer.json()["today"] is not None) == ("", today)
+
+
+@pytest.mark.parametrize(
+    "body,pointer",
+    [
+        (b"[]", ""),
+        (b"\xff", ""),
+        ({"placement": {}}, "/author"),
+        ({"author": "ann"}, "/placement"),
+        ({**PUT, "if_version": -1}, "/if_version"),
+        ({**PUT, "atuhor": "ann"}, "/atuhor"),
+        ({**PUT, "note": 7}, "/note"),
+    ],
+)
+def test_a_body_that_says_something_else_is_refused(client, body, pointer):
+    """400 with a pointer, and nothing is changed."""
+    answer = client.ask(
+        "PUT", "/v1/placements/home", **({"content": body} if isinstance(body, bytes) else {"json": body})
+    )
+    assert (answer.status_code, answer.json()["pointer"]) == (400, pointer)
+    assert client.get("/v1/placements/home").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "question", [{"events": []}, {"placement": "x"}, {"min_log_position": "x"}, {"n": 0}, {"deadline": "soon"}]
+)
+def test_a_preview_refuses_what_it_does_not_take(client, question):
+    """Events, another placement, a position to wait for, and what no question may have."""
+    answer = client.post("/v1/placements/home/preview", {"placement": {}, "question": question})
+    assert answer.status_code == 400
+    assert next(iter(question)) in answer.json()["pointer"]
+
+
+def test_failures_have_their_status(client):
+    """Each with the four parts where something in the request is wrong; pages of other sites are 403."""
+    for failure, status, slug in (
+        (ConfigInvalid((FAULT,)), 400, "invalid"),
+        (PlacementChanged((FAULT,)), 409, "placement-changed"),
+        (RebuildRunning("a rebuild to 12ab is folding, 40% done"), 409, "rebuild-running"),
+        (Overloaded("as many placements are kept as may be"), 503, "overloaded"),
+    ):
+        client.placing.failure = failure
+        answer = client.ask("PUT", "/v1/placements/home", json=PUT)
+        assert (answer.status_code, answer.json()["type"]) == (status, f"urn:midstream:{slug}")
+        if status == 400:
+            assert {answer.json()[each] for each in ("pointer", "came", "right", "page")} == {
+                FAULT.where,
+                FAULT.came,
+                FAULT.right,
+                FAULT.page,
+            }
+    for method in ("PUT", "DELETE"):
+        answer = client.ask(method, "/v1/placements/home", json=PUT, headers={"sec-fetch-site": "cross-site"})
+        assert answer.status_code == 403
+    assert client.ask("DELETE", "/v1/placements/home?author=ann&if_version=x").json()["pointer"] == "if_version"
+
+
+def test_a_server_whose_placements_are_fixed_says_so(client):
+    """They are listed, and none can be set."""
+    client.app = asgi(client.engine, client.engine.accept)
+    found = client.get("/v1/placements").json()["placements"]
+    assert [(each["placement"], each["origin"]) for each in found] == [("default", "file"), ("similar", "file")]
+    assert client.ask("PUT", "/v1/placements/home", json=PUT).status_code == 404
