@@ -100,7 +100,7 @@ def prepare(root: Path, world: World, trees: int) -> Iterator[Row]:
     log = SegmentLog(data.log, RealDisk(), b"b" * 16)
     items = range(world.items)
     for first in range(0, world.items, 10_000):
-        log.append(build([_put(item) for item in items[first : first + 10_000]]))
+        log.append(build([put(item) for item in items[first : first + 10_000]]))
     for batch in batches(world):
         log.append(batch)
     fold = Fold(config.fold_settings())
@@ -117,7 +117,8 @@ def prepare(root: Path, world: World, trees: int) -> Iterator[Row]:
     os.sync()
 
 
-def _put(item: int) -> Event:
+def put(item: int) -> Event:
+    """Return the event that puts an item into the catalogue, with its category."""
     body = b'{"category":"c%d"}' % (item % CATEGORIES)
     return Event(3, 1, item_id=f"i{item:07d}", body=body, log_time_ms=1, event_time_ms=1)
 

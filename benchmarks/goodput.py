@@ -61,19 +61,20 @@ def overload(server: Server, generator: Path, file: Path, seconds: float, repeat
         saturated.append(full)
         for each in LOADS:
             run = asked(server, generator, file, each * full, seconds)
-            found[each].append({**run, "share": run["good"] / seconds / full})
+            found[each].append(run)
         last = found[LOADS[-1]][-1]
         if last["refused"]:
             # What an answer costs is known from saturation; the rest went into refusals.
             refusals.append((last["cpu_s"] - last["count"] * answer_s) / last["refused"] * 1e6)
         back.append(seconds_until_normal(server, generator, file, full / 2))
     rows = [Row("recommendations/s at saturation, 16 connections, closed loop", spread(saturated, "{:,.0f}"), "", "")]
-    peak = max(max(run["good"] for run in runs) / seconds for runs in found.values())
+    # Of the same minute: from one to the next the machine gives more or less.
+    peaks = [max(run["good"] for run in turn) for turn in zip(*found.values(), strict=True)]
     targets = {1: "", 2: "90 % of peak", 4: "70 % of peak"}
     for each, runs in found.items():
         good = [run["good"] / seconds for run in runs]
-        share = statistics.median(good) / peak
-        told = f"{spread(good, '{:,.0f}')}, {share:.0%} of the best run"
+        shares = [run["good"] / peak for run, peak in zip(runs, peaks, strict=True)]
+        told = f"{spread(good, '{:,.0f}')}; of the peak {spread(shares, '{:.0%}')}"
         rows.append(
             Row(f"answers within {DEADLINE_MS} ms a second at {each} x that, open loop", told, targets[each], "")
         )

@@ -522,6 +522,17 @@ def test_whatever_fails_the_slate_is_full_and_a_rerun_is_the_same(faults, pauses
             world.require_same_again(plan_of(world, waits=waits), served)
 
 
+def test_a_rerun_asks_no_outside_system(world):
+    """What it said then is in the record; where it failed then it is not asked either."""
+    for fault in (Fault(is_on=False), Fault(error=ValueError("down"))):
+        plan = plan_of(world, {"fetch": fault}, waits=True)
+        served, _ = world.answer(plan)
+        assert dict(served.query.fetched) == ({} if fault.is_on else {"weather": 1.0})
+        assert fault.calls == 1
+        world.require_same_again(plan, served)
+        assert fault.calls == 1
+
+
 def test_the_floor_is_asked_whatever_it_takes(world):
     """What is left to answer with is never benched."""
     plan = replace(plan_of(world), floor=(FaultySource(world, Fault(spends_s=1.0), "popular"),))

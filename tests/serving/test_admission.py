@@ -29,7 +29,9 @@ DEADLINE_S = 0.05
 
 @dataclass
 class Loop:
-    """An event loop as it is: reads all that came, then works it off in order; what comes meanwhile waits unseen."""
+    """An event loop as it is: reads all that came, then works it off in order, then what was written leaves; what comes
+    meanwhile waits unseen.
+    """
 
     options: ServerOptions = field(default_factory=ServerOptions)
     now: float = 1_000.0
@@ -59,12 +61,15 @@ class Loop:
                 self.now += READ_S
                 self.admission.arrivals.read(scope)
                 batch.append((came.popleft(), scope))
+            outcome: list[tuple[float, list[float]]] = []
             for at, scope in batch:
                 refusal = _sync(self.admission.enter(ROUTE, scope))
                 self.now += self.answer_s if refusal is None else REFUSAL_S
-                (answered if refusal is None else refused).append(self.now - at)
+                outcome.append((at, answered if refusal is None else refused))
                 if refusal is None:
                     self.admission.leave(ROUTE)
+            for at, found in outcome:
+                found.append(self.now - at)
         return answered, refused
 
 
@@ -113,12 +118,12 @@ def test_without_it_nothing_would_come_in_time():
     assert goodput(loop, 2.0) < 0.1
 
 
-@pytest.mark.parametrize("load", [0.3, 0.7, 0.9])
-def test_nobody_is_refused_below_saturation(load):
-    """Whatever the random gaps are."""
+@pytest.mark.parametrize("load, refused_max", [(0.3, 0), (0.7, 0), (0.8, 0), (0.9, 0.001)])
+def test_nobody_is_refused_well_below_saturation(load, refused_max):
+    """Whatever the random gaps are; at nine tenths of it a queue may stand for a moment."""
     loop = Loop()
     answered, refused = loop.run(poisson(load / (ANSWER_S + READ_S), 20.0, loop.now, 5))
-    assert refused == []
+    assert len(refused) <= refused_max * len(answered)
     assert sum(each <= DEADLINE_S for each in answered) >= 0.99 * len(answered)
 
 

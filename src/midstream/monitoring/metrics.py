@@ -282,12 +282,16 @@ class Metrics:
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Note one answered request. ``route`` is the template, such as ``/v1/items/{id}``."""
+        self.count_request(route, status)
+        self._of_requests[route, status][0].observe(seconds)
+
+    def count_request(self, route: str, status: int) -> None:
+        """Count a request whose time says nothing, such as one that was refused."""
         # Looking a child up by its labels takes longer than counting in it; there are as many as routes and statuses.
         found = self._of_requests.get((route, status))
         if found is None:
             found = self._request_seconds.labels(route), self._requests.labels(route, status)
             self._of_requests[route, status] = found
-        found[0].observe(seconds)
         found[1].inc()
 
     def observe_wait(self, seconds: float) -> None:

@@ -122,14 +122,14 @@ class Admission:
             route: Template of its path.
             scope: Of the request.
         """
-        waited_s, late_s = self.arrivals.begin(scope)
+        waited_s, batch_s = self.arrivals.begin(scope)
         if self._quotas is not None and route not in FREE and (spent := self._spent(self._quotas, scope)):
             return spent
         if route not in ANSWERING:
             return None
-        self._metrics.observe_wait(waited_s)
-        if late_s > self._wait_s_max:
+        if batch_s > self._wait_s_max:
             return self._refuse("late")
+        self._metrics.observe_wait(waited_s)
         if self._running < self._running_max:
             self._running += 1
             return None

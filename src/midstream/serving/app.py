@@ -107,7 +107,8 @@ class App:
         try:
             reply = await self._admission.enter(route, scope)
             if reply is not None:
-                status = reply.status
+                status = 0
+                self._metrics.count_request(route, reply.status)
                 await send_reply(send, reply)
                 return
             try:
@@ -117,7 +118,8 @@ class App:
         except Disconnected:
             status = CLIENT_GONE
         finally:
-            self._metrics.observe_request(route, status, perf_counter() - began)
+            if status:  # a refusal was counted: its time would say nothing of the route's
+                self._metrics.observe_request(route, status, perf_counter() - began)
 
     async def _answer_inside(
         self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send

@@ -1,9 +1,9 @@
 """How long requests wait for their turn: on one thread, overload shows as a queue in the event loop and in its sockets.
 
 The loop reads all sockets that have something, then begins what it read, in that order: a batch. What comes while it
-works waits in its socket, where nobody sees it, until the next batch; so a request of which the loop has just read may
-be old already. How old, follows from its place: sockets are read in the order in which they got ready, and what a batch
-holds came in evenly since the batch before was read.
+works waits in its socket, where nobody sees it, until the next batch; and what it wrote leaves when the batch is done
+(uvloop gathers writes). So an answer is as old as two batches at worst, and how long a batch may take is what decides
+whether answers come in time.
 
 Only where requests come faster than they are answered is a wait a reason to refuse anybody: a burst is worked off,
 and a machine that stood still for a moment is nobody's queue. So nothing is said of waiting until for a tenth of a
@@ -19,8 +19,8 @@ from midstream.serving.reply import Scope
 
 STANDING_S = 0.1
 """So long no batch was small: a queue that stands. The interval of CoDel."""
-SMALL_BATCH = 5
-"""Requests of a batch that are no queue yet: 3 ms of work."""
+SMALL_BATCH = 8
+"""Requests of a batch that are no queue yet: 5 ms of work, CoDel's target."""
 _READ_AT = "midstream.read_at"
 
 
@@ -33,9 +33,8 @@ class Arrivals:
         self._calm_at = clock()
         self._read_at = self._calm_at
         self._batch_at = self._calm_at
-        self._window_s = 0.0
         self._size = 0
-        self._begun = 0
+        self._begun = False
 
     def read(self, scope: Scope) -> None:
         """Called with each request when its head was read. Cost: 0.3 µs."""
@@ -44,9 +43,8 @@ class Arrivals:
             is_quiet = now - self._read_at > STANDING_S
             if is_quiet or self._size < SMALL_BATCH:
                 self._calm_at = now
-            self._window_s = 0.0 if is_quiet else now - self._batch_at
             self._batch_at = now
-            self._size = self._begun = 0
+            self._size, self._begun = 0, False
         self._size += 1
         self._read_at = now
         scope[_READ_AT] = now
@@ -55,13 +53,11 @@ class Arrivals:
         """Called with each request when it is begun.
 
         Returns:
-            Seconds that it waited in the loop, and seconds since it came as far as that can be told: 0 while no queue
-            stands.
+            Seconds that it waited in the loop, and seconds that its batch has taken so far: 0 while no queue stands.
         """
         now = self._clock()
-        self._begun += 1
+        self._begun = True
         waited_s = now - scope.get(_READ_AT, now)
         if self._size < SMALL_BATCH or now - self._calm_at <= STANDING_S:
             return waited_s, 0.0
-        behind = max(0.0, 1.0 - self._begun / max(self._size, 1))
-        return waited_s, waited_s + self._window_s * behind
+        return waited_s, now - self._batch_at

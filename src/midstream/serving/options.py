@@ -33,10 +33,10 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers_max: int = 256
     """Answers being made at once, which wait for something: 5,000 a second x 50 ms."""
     answers_waiting_max: int = 100
-    """Questions that wait for a place among those: 5,000 a second x 20 ms, by when some will have left."""
-    answer_wait_max: Duration = Duration("40ms")
-    """A question that waited so long for its turn is refused while more are asked than can be answered: of a deadline
-    of 50 ms, what is left is for the answer itself and for what cannot be told of the wait."""
+    """Questions that wait for a place among those: 5,000 a second x 15 ms, by when some will have left."""
+    answer_wait_max: Duration = Duration("15ms")
+    """A question that waited so long for its turn is refused while more are asked than can be answered. Three tenths of
+    a deadline of 50 ms: what comes meanwhile waits as long again, unseen, and refusals take their time as well."""
     quota_per_second: float = 0.0
     """Requests a second that one caller may send; 0 = as many as there are."""
     quota_burst: int = 0
