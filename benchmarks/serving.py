@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,9 @@ def main() -> None:
         rows = [*prepare(root, world), *disk_rows(root)]
         with serving(root) as server:
             rows += saturation(server, generator, root, world, options.seconds)
+            rows += rerank(server, generator, root, world, options.seconds)
+            rows += pages(server, generator, root, world, options.seconds)
+            rows += while_batches(server, generator, root, world, options.seconds)
             rows += event_then_slate(server, generator, root, world, options.seconds)
             rows += ingest(server, generator, root, world, options.seconds)
             rows += while_snapshot(server, generator, root, options.seconds)
@@ -249,6 +253,77 @@ def saturation(server: Server, generator: Path, root: Path, world: World, second
         Row("recommendation at half of it, p50 / p99 ms", f"{ms(half, 50)} / {ms(half, 99)}", "", ""),
         Row("errors in those runs", str(sum(run["errors"] for run in [*runs, half])), "0", "0"),
         Row("resident memory of the server, MB", f"{server.rss_mb():,.0f}", "", ""),
+    ]
+
+
+def rerank(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """100 and 1,000 items of the caller, distinct, in the order of the default placement, at a fixed rate."""
+    rng = np.random.default_rng(5)
+    rows: list[Row] = []
+    for size, rate_s, count in ((100, 200, 4_000), (1_000, 20, 400)):
+        requests = [
+            request(
+                "/v1/rank",
+                {"user_id": ask["user_id"], "basket": ask["items"], "items": distinct(rng, world, size)},
+            )
+            for ask in asks(world, count, 6)
+        ]
+        run = load(server, generator, write_requests(root / "ranks", requests), 32, rate_s, seconds, "single")
+        errors = f", {run['errors']} errors" if run["errors"] else ""
+        what = f"rerank of {size:,} items over HTTP at {rate_s}/s, p50 / p99 ms"
+        goals = ("3 / 8", "1.5 / 4") if size == 100 else ("", "")
+        rows.append(Row(what, f"{ms(run, 50)} / {ms(run, 99)}{errors}", *goals))
+        rows.append(
+            Row(f"CPU of the server for one of {size:,}, ms", f"{run['cpu_s'] / run['count'] * 1e3:.2f}", "", "")
+        )
+    return rows
+
+
+def distinct(rng: np.random.Generator, world: World, count: int) -> list[str]:
+    """Return ids of items, drawn as acts are, each once."""
+    drawn = zipf_items(rng, world, 8 * count)
+    found = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+    rest = np.setdiff1d(np.arange(world.items), found)[: max(0, count - len(found))]
+    return [f"i{item:07d}" for item in np.concatenate((found, rest))[:count].tolist()]
+
+
+def pages(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """Pages of four slates of ten items at 100/s."""
+    placements = [{"placement": "default", "n": 10}] * 4
+    requests = [
+        request("/v1/pages", {"user_id": ask["user_id"], "items": ask["items"], "placements": placements})
+        for ask in asks(world, 2_000, 7)
+    ]
+    run = load(server, generator, write_requests(root / "pages", requests), 32, 100, seconds, "single")
+    errors = f", {run['errors']} errors" if run["errors"] else ""
+    return [Row("page of four slates at 100/s, p50 / p99 ms", f"{ms(run, 50)} / {ms(run, 99)}{errors}", "", "")]
+
+
+def while_batches(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
+    """p99 of slates at 300/s alone, and while batches of 100 users are answered, one after another."""
+    file = root / "slates"
+    alone = load(server, generator, file, 32, 300, seconds, "single")
+    users = [ask["user_id"] for ask in asks(world, 100, 8)]
+    done, times = threading.Event(), list[float]()
+
+    def batches_in_turn() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        while not done.is_set():
+            began = time.perf_counter()
+            connection.request("POST", "/v1/recommendations/batch", json.dumps({"users": users, "n": 20}))
+            answers = json.loads(connection.getresponse().read())["answers"]
+            assert all("slate" in each for each in answers)
+            times.append((time.perf_counter() - began) * 1e3)
+
+    asking = threading.Thread(target=batches_in_turn)
+    asking.start()
+    beside = load(server, generator, file, 32, 300, seconds, "single")
+    done.set()
+    asking.join()
+    value = f"{ms(alone, 50)} / {ms(alone, 99)}; {ms(beside, 50)} / {ms(beside, 99)}"
+    return [
+        Row("slate p50 / p99 ms at 300/s: alone; while users are answered 100 a call without pause", value, "", ""),
+        Row("such a call of 100 users beside them, p50 ms", f"{quantile(times, 50):.0f}", "", ""),
     ]
 
 

@@ -15,7 +15,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, Host
 from midstream.engine.tokens import RequestIds
-from midstream.engine.types import Ask, Outcome
+from midstream.engine.types import Answer, Ask, Outcome, Removal, SlateRefused
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
@@ -208,3 +208,67 @@ def test_what_is_like_one_item(make_engine):
     slates, fault = run(make_engine, play)
     assert slates == [["pan", "pot"], ["pan"]]
     assert (fault.where, "mugg" in fault.came, fault.page) == ("item_id", True, "docs/http.md")
+
+
+def three_items():
+    """Views of three items."""
+    return build([VIEW._replace(event_id=name, item_id=name) for name in ("mug", "pot", "pan")])
+
+
+def test_given_items_are_ranked_removed_or_counted(make_engine):
+    """Nothing disappears, and nothing is added."""
+
+    async def play(engine):
+        recorded = await engine.record(three_items())
+        token = engine.token(recorded.log_position)
+        ask = Ask(given=("pan", "cup", "mug"), user_id="bob", min_log_position=token)
+        whole, one = await engine.recommend(ask), await engine.recommend(replace(ask, n=1))
+        with pytest.raises(RequestInvalid) as twice:
+            await engine.recommend(replace(ask, given=("pan", "pan")))
+        return whole, one, twice.value.faults[0].where
+
+    whole, one, where = run(make_engine, play)
+    assert sorted(each.id for each in whole.items) == ["mug", "pan"]
+    assert whole.removed == one.removed == (Removal("cup", "unknown"),)
+    assert (whole.not_selected, one.not_selected, len(one.items), where) == (0, 1, 1, "/items/1")
+
+
+def test_a_page_has_no_item_twice_and_names_what_it_lacks(make_engine):
+    """All of one log position; a slate that cannot be made says why in its place."""
+
+    async def play(engine):
+        recorded = await engine.record(three_items())
+        token = engine.token(recorded.log_position)
+        engine.swap(engine.fold, {name: plan for name, plan in engine.plans.items() if name != "*"})
+        names = ("default", "nowhere", "default")
+        page = await engine.page([Ask(each, n=2, user_id="bob", min_log_position=token) for each in names])
+        with pytest.raises(NotFound):
+            await engine.page([Ask("nowhere")])
+        return page
+
+    page = run(make_engine, play)
+    first, refused, second = page.slates
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert isinstance(refused, SlateRefused)
+    assert sorted(item.id for slate in (first, second) for item in slate.items) == ["mug", "pan", "pot"]
+    assert first.applied_log_position == second.applied_log_position
+    assert (page.page_id, refused.placement, isinstance(refused.error, NotFound)) == (first.request_id, "nowhere", True)
+
+
+def test_many_users_are_answered_each_by_itself(make_engine):
+    """In their order, with request ids of their own; none and too many are refused."""
+
+    async def play(engine):
+        recorded = await engine.record(three_items())
+        ask = Ask(min_log_position=engine.token(recorded.log_position))
+        many = await engine.recommend_many([replace(ask, user_id=each) for each in ("bob", "eve")])
+        for count in (0, 101):
+            with pytest.raises(RequestInvalid):
+                await engine.recommend_many([ask] * count)
+        return many
+
+    many = run(make_engine, play)
+    assert [len(each.items) for each in many] == [3, 3]
+    assert [each.read_your_writes for each in many] == [True, True]
+    assert many[0].request_id != many[1].request_id

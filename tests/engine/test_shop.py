@@ -164,6 +164,49 @@ def test_what_means_the_same_is_taken(shop):
         assert {item.id for item in answer.items} == {"i0", "i3"}
 
 
+def test_items_are_ranked_pages_filled_and_many_users_answered(shop):
+    """Each in one call; a placement of a page is a name or a dict of what it has for itself."""
+    ranked = shop.rank(np.array(["i2", "nobody", "i1"]), user_id="bob", basket=["i0"])
+    assert sorted(item.id for item in ranked.items) == ["i1", "i2"]
+    assert [(each.id, each.filter) for each in ranked.removed] == [("nobody", "unknown")]
+    page = shop.page(["default", {"placement": "default", "n": 1}], user_id="bob", exclude=["i0"])
+    assert [len(slate.items) for slate in page.slates] == [3, 0]
+    page = shop.page([{"placement": "default", "n": 1, "exclude": ["i3"]}, "default"], exclude=["i0"])
+    assert len({item.id for slate in page.slates for item in slate.items}) == 3
+    assert page.slates[0].items[0].id in {"i1", "i2"}
+    answers = shop.recommend_many(["ann", "bob"], n=2)
+    assert [len(each.items) for each in answers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "call,where",
+    [
+        (lambda shop: shop.rank("i1"), "/items"),
+        (lambda shop: shop.rank(["i1", 5]), "/items/1"),
+        (lambda shop: shop.rank(["i1", "i2", "i1"]), "/items/2"),
+        (lambda shop: shop.rank([]), "/items"),
+        (lambda shop: shop.rank(["i1"], basket="i1"), "/basket"),
+        (lambda shop: shop.page("default"), "/placements"),
+        (lambda shop: shop.page([]), "/placements"),
+        (lambda shop: shop.page(["default", 5]), "/placements/1/placement"),
+        (lambda shop: shop.page(["default", {"n": 1}]), "/placements/1/placement"),
+        (lambda shop: shop.page([{"placement": "default", "n": "1"}]), "/placements/0/n"),
+        (lambda shop: shop.page([{"placement": "default", "user_id": "a"}]), "/placements/0/user_id"),
+        (lambda shop: shop.page(["default"], user_id=5), "/user_id"),
+        (lambda shop: shop.recommend_many("ann"), "/users"),
+        (lambda shop: shop.recommend_many([]), "/users"),
+        (lambda shop: shop.recommend_many(["ann", ""]), "/users/1"),
+        (lambda shop: shop.recommend_many(["ann"] * 101), "/users"),
+    ],
+)
+def test_what_cannot_be_asked_in_any_shape_is_pointed_at(shop, call, where):
+    """As over HTTP."""
+    with pytest.raises(RequestInvalid) as caught:
+        call(shop)
+    assert [fault.where for fault in caught.value.faults] == [where]
+    assert caught.value.faults[0].page == "docs/http.md"
+
+
 @pytest.mark.parametrize("name", ["\ud800", 5, None, b"a", ""])
 def test_what_is_no_id_is_refused(shop, name):
     """Lookups say so too."""
