@@ -248,6 +248,12 @@ def test_the_most_of_a_promotion_keeps_out_even_where_the_slate_is_shorter() -> 
     assert {(each.what, each.item_index) for each in traces} == {("held", row) for row in (3, 4, 5)}
 
 
+def test_a_pin_that_is_still_to_come_counts_for_the_most_of_its_promotion() -> None:
+    """Of the first two places one may be theirs, and the second is pinned: nobody of them comes to the first."""
+    facts = Facts(EIGHT, promotions=(Promoted("p", 0.0, 0.5, mask(0, 3, count=8)),), pins={1: (3, "pin")})
+    assert slate(facts)[0] == [1, 3, 0, 2]
+
+
 def test_a_pin_beats_a_position_for_new_items_which_beats_a_promotion() -> None:
     """At the pin's place no new item comes; at the next one a new item does, and of the promotion, if there is one."""
     facts = Facts(

@@ -158,7 +158,7 @@ class _Slate:
                 self._put(place, place, "pinned")
                 continue
             may = self._may(place)
-            if not may.any():
+            if not may.size or not may[may.argmax()]:  # faster than any
                 break
             self._fill(place, may)
         for place in [each for each in self._pins if each >= len(self._chosen)]:
@@ -228,10 +228,10 @@ class _Slate:
         """Return who comes at a place, and how probable that was."""
         count = len(self._ranked)
         may, utility = may[:count], self._worth
-        best = int(np.argmax(may))  # by worth alone, which is how they are ordered
+        best = int(may.argmax())  # by worth alone, which is how they are ordered
         if self._unlike is not None and self._chosen:
             utility = self._worth - self._unlike.cost[:count] * self._range
-            unlikest = int(np.argmax(np.where(may, utility, -np.inf)))
+            unlikest = int(np.where(may, utility, -np.inf).argmax())
             if unlikest != best:
                 self._passed_over.add(best)
                 best = unlikest

@@ -63,7 +63,7 @@ class Likest:
 
     def take(self, at: int) -> None:
         """Put a candidate on the slate."""
-        np.maximum(self.cost, np.clip(self._like(at), 0.0, 1.0), out=self.cost)
+        np.maximum(self.cost, np.minimum(self._like(at), 1.0), out=self.cost)
 
 
 class Volume:
@@ -101,6 +101,8 @@ def alike(values: Index | Score) -> Callable[[int], Real]:
         vectors = cast("Score", values)
         return lambda at: np.asarray(vectors @ vectors[at], dtype=np.float64)
     codes = np.ascontiguousarray(values.T)  # one pass over all rows a value
+    if len(codes) == 1:
+        return lambda at: ((codes[0] == codes[0, at]) & (codes[0] >= 0)).astype(np.float64)
     counts = (codes >= 0).sum(axis=0)
 
     def jaccard(at: int) -> Real:

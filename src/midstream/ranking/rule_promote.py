@@ -91,6 +91,9 @@ class Shares:
         # Of all beginnings that are longer: what the fullest of them leaves.
         self._room: list[list[int]] = np.minimum.accumulate(room[:, ::-1], axis=1)[:, ::-1].tolist()
         self._have = [0] * len(promotions)
+        # What they need by a place is more than what they need by the one before it at these alone.
+        rises = np.diff(np.stack([each.least(size) for each in promotions]), axis=1).any(axis=0)
+        self._rises: list[int] = (np.flatnonzero(rises) + 1).tolist()
 
     def full(self, place: int) -> list[int]:
         """Return the numbers of the promotions that may have no more at a place."""
@@ -105,7 +108,7 @@ class Shares:
             left: Which may come there or later; a promotion that has none of these needs nothing any more.
         """
         able: list[int] | None = None
-        for by in range(place + 1, len(self._free)):
+        for by in (place + 1, *(each for each in self._rises if each > place + 1)):
             want = [least[by] - have for least, have in zip(self._least, self._have, strict=True)]
             free = self._free[by] - self._free[place]
             if sum(each for each in want if each > 0) < max(free, 1):
