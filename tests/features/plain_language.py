@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
+from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
@@ -68,7 +69,9 @@ def shop() -> Fold:
     tiny = tiny_settings()
     limits = msgspec.structs.replace(tiny.limits, items_max=64, users_max=64, attribute_values_max=64)
     cells = cells_of(FEATURES, ATTRIBUTES)
-    fold = Fold(msgspec.structs.replace(tiny, attributes=ATTRIBUTES, cells=cells, limits=limits))
+    half_lives = (Duration("1h"), Duration("7d"))
+    kept = {"attributes": ATTRIBUTES, "cells": cells, "limits": limits, "half_lives": half_lives}
+    fold = Fold(msgspec.structs.replace(tiny, **kept))
     start = NOW - 40 * HOUR
     events = [
         Event(Kind.ITEM, Operation.PUT, item_id=name, body=json.dumps(each).encode(), log_time_ms=start)

@@ -38,6 +38,7 @@ _LIMITS = Limits(
     outcomes_waiting_max=8,
     document_bytes_max=65_536,
 )
+_FILTER = "item.available"
 _NOW = TimestampMs(1_700_000_000_000)
 
 
@@ -87,7 +88,8 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
         item_view(fold, "a", _NOW)
         warm_people(fold, actions[0])
         for plan in plans:
-            query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",))
+            # The filter: columns are computed for it also where no placement has a text or a feature.
+            query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",), filter=_FILTER)
             await recommend(plan, partial(fold.moment, models=plan.models), query, _no_deadline)
 
 
