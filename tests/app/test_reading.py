@@ -225,6 +225,19 @@ def test_all_faults_are_reported_together():
         ('[[placements]]\nexclude = { purchase = "30" }', "placements[0].exclude.purchase", 'An age such as "30d"'),
         ("[[placements]]\nexclude = { impression = 0 }", "placements[0].exclude.impression", "From 1"),
         ("[[placements]]\nexclude = { view = 51 }", "placements[0].exclude.view", "From 1 to 50"),
+        (
+            '[items.attributes]\nb = "category"\n[[placements]]\ncaps = [{ attribute = "b", max = 5, within = "8d" }]',
+            "placements[0].caps[0].within",
+            '[feedback] window, "7d"',
+        ),
+        (
+            (
+                '[items.attributes]\nb = "category"\n[[placements]]\n'
+                'caps = [{ attribute = "b", max = 2, within = "1d" }, { attribute = "b", max = 5, within = "1d" }]'
+            ),
+            "placements[0].caps[1].attribute",
+            "once for each time",
+        ),
         ('[[placements]]\nexclude = { served = "8d" }', "placements[0].exclude.served", '[feedback] window, "7d"'),
         ('[[placements]]\nexclude = { served = "soon" }', "placements[0].exclude.served", 'An age such as "24h"'),
         ("[[placements]]\nexclude = { served_anywhere = 0 }", "placements[0].exclude.served_anywhere", "From 1 to 100"),

@@ -6,6 +6,7 @@ from midstream.app.bounds import listed
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.rule_relations import PAGE as RULES
 from midstream.app.rule_relations import rule_faults
+from midstream.app.served_relations import age_faults
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds import columns_of
@@ -23,12 +24,15 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
     yield from _selector(config, placement, f"{where}.selector")
     if len(placement.caps) > CAPS_MAX:
         yield Fault(f"{where}.caps", f"{len(placement.caps)} came.", f"At most {CAPS_MAX}.", RULES)
-    names = [cap.attribute for cap in placement.caps]
-    for number, name in enumerate(names):
+    names = [(cap.attribute, cap.within) for cap in placement.caps]
+    for number, (name, within) in enumerate(names):
         place = f"{where}.caps[{number}].attribute"
         yield from _attribute(config, name, place, is_vector_right=False)
-        if name in names[:number]:
-            yield Fault(place, f'"{name}" is there already.', "Each attribute once.", RULES)
+        if (name, within) in names[:number]:
+            right = "Each attribute once for the slate, and once for each time."
+            yield Fault(place, f'"{name}" is there already.', right, RULES)
+        if within is not None:
+            yield from age_faults(config, str(within), f"{where}.caps[{number}].within", 'A time such as "24h".')
     if placement.diversity is not None:
         yield from _attribute(
             config, placement.diversity.attribute, f"{where}.diversity.attribute", is_vector_right=True

@@ -188,7 +188,8 @@ item with available = false is not served.""",
             "of several and scorers of one's own; behind them always the blend of the sources (docs/models.md).",
             "selector": "What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)\n"
             "or custom.",
-            "caps": 'At most so many items of one value in a slate: [{ attribute = "category", max = 3 }].',
+            "caps": 'At most so many items of one value in a slate: [{ attribute = "category", max = 3 }]; with\n'
+            'within = "24h" in all that the placement served to the same user or session in that time.',
             "diversity": "Likeness to the items above counts against a score, such as:\n"
             'diversity = { attribute = "category", weight = 0.3 }',
             "rules": "Pins, boosts, promotions and positions for new items, each with its time (docs/rules.md):\n"

@@ -150,7 +150,8 @@ def plan(
         log_features=placement.log_features,
         reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
-        reads_served=any(isinstance(each, ServedLately) for each in filters),
+        reads_served=any(isinstance(each, ServedLately) for each in filters)
+        or any(cap.within is not None for cap in placement.caps),
     )
     _require_names(made, where)
     _require_inputs(made, where)

@@ -21,7 +21,7 @@ from midstream.core.types import Candidates, FeatureFrame, Index, Mask, Moment, 
 from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.rule_boost import Boost, Boosted, worth_of
-from midstream.ranking.rule_cap import Cap, Caps
+from midstream.ranking.rule_cap import Cap, Caps, served_before
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
 from midstream.ranking.rule_diversity import Diversity, unlike
 from midstream.ranking.rule_in_force import Ruling, Stated, passing
@@ -51,6 +51,11 @@ class Arrangement:
     rules: tuple[Ruling[AnyRule], ...] = ()
     """In the order of the file. Pins among them were read before (``rule_pin.Pins``)."""
 
+    @property
+    def reads_served(self) -> bool:
+        """Whether a cap is over a time."""
+        return any(cap.within is not None for cap in self.caps)
+
     def read(self, moment: Moment, candidates: Candidates, pinned: Pinned | None = None) -> Facts:
         """Return what the rules in force need of the candidates.
 
@@ -68,6 +73,7 @@ class Arrangement:
         return Facts(
             item_index=rows,
             capped=tuple(_codes(items, cap.attribute, rows) for cap in self.caps),
+            before=tuple(served_before(cap, moment) for cap in self.caps) if self.reads_served else (),
             values=None if self.diversity is None else _values(items, self.diversity.attribute, rows),
             boosts=tuple(
                 Boosted(rule.name, rule.factor, _member(ruling, moment, rows)) for ruling, rule in _of(in_force, Boost)
@@ -137,7 +143,7 @@ class _Slate:
         # Rows without a score stand behind the ranked ones: pins alone may be there.
         self._free: Mask = np.arange(len(self._order)) < count
         self._free[list(self._pins.values())] = False
-        self._caps = Caps(arrangement.caps, facts.capped, self._order, self._pins.values())
+        self._caps = Caps(arrangement.caps, facts.capped, self._order, self._pins.values(), facts.before)
         self._shares = None
         if facts.promotions:
             self._shares = Shares(facts.promotions, self._order, self._pins, self._size)

@@ -1,18 +1,21 @@
-"""Caps: at most so many items of one value in a slate.
+"""Caps: at most so many items of one value in a slate, or in all that was served to who asks within a time.
 
 An item without a value is not capped. Pins count from the first place on, wherever they stand, and are not dropped;
 caps are kept even where the slate is shorter then.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Index, Mask
+from midstream.core.durations import Duration
+from midstream.core.types import Index, Mask, Moment
+from midstream.ranking.served_lately import items_of, recent_of
+from midstream.state.items import Items
 
 
 class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,18 +24,25 @@ class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     attribute: str
     """Of kind ``category`` or ``tags``; an item of several tags counts for each."""
     max: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    within: Duration | None = None
+    """What this placement served to the same user or session in this time counts as well; None = the slate alone."""
 
     @property
     def name(self) -> str:
         """Name in traces and metrics."""
-        return f"caps.{self.attribute}"
+        return f"caps.{self.attribute}" if self.within is None else f"caps.{self.attribute}.{self.within}"
 
 
 class Caps:
     """What is full while a slate is made."""
 
     def __init__(
-        self, caps: Sequence[Cap], codes: Sequence[Index], order: NDArray[np.intp], pinned: Iterable[int]
+        self,
+        caps: Sequence[Cap],
+        codes: Sequence[Index],
+        order: NDArray[np.intp],
+        pinned: Iterable[int],
+        before: Sequence[Mapping[int, int]] = (),
     ) -> None:
         """Begin with the pins.
 
@@ -41,12 +51,17 @@ class Caps:
             codes: Value codes of each cap's attribute, a candidate a row, (n, w), -1 = none.
             order: Rows of candidates: numbers of places in it are what the others speak of.
             pinned: Those that come for sure.
+            before: How often each value was served already that counts, by cap; none = nothing was.
         """
         self._caps = caps
         self._codes = [np.ascontiguousarray(each[order].T) for each in codes]  # one pass over all rows a value
         self._counts = [Counter[int]() for _ in caps]
         self.dropped: list[tuple[Cap, Mask]] = [(cap, np.zeros(len(order), dtype=np.bool_)) for cap in caps]
         """Which candidates have a value that is full, by cap."""
+        for each, counts, served, (cap, full) in zip(self._codes, self._counts, before, self.dropped, strict=False):
+            counts.update(served)
+            if gone := [value for value, count in served.items() if count >= cap.max]:
+                np.logical_or(full, np.isin(each, gone).any(axis=0), out=full)
         for at in pinned:
             self.take(at)
 
@@ -62,3 +77,16 @@ class Caps:
                     np.logical_or(full, (codes == value).any(axis=0), out=full)
                     is_fuller = True
         return is_fuller
+
+
+def served_before(cap: Cap, moment: Moment) -> Mapping[int, int]:
+    """Return how often each value of a cap's attribute was served to who asks, within its time in this placement."""
+    if cap.within is None:
+        return {}
+    found = items_of(moment, recent_of(moment), cap.within.ms)
+    return counted(moment.table(Items).codes(cap.attribute)[found[found >= 0]])
+
+
+def counted(codes: Index) -> Counter[int]:
+    """Return how many of some rows (n, w) have each value; -1 = none."""
+    return Counter(codes[codes >= 0].tolist())

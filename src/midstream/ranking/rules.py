@@ -1,5 +1,7 @@
 """The kinds of rules of a slate, and what each says of a request's candidates once it was read."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -7,6 +9,7 @@ import numpy as np
 
 from midstream.core.types import Index, Mask, Score, Trace
 from midstream.ranking.rule_boost import Boost, Boosted
+from midstream.ranking.rule_cap import Cap, counted
 from midstream.ranking.rule_new_items import Fresh, NewItems
 from midstream.ranking.rule_pin import Pin
 from midstream.ranking.rule_promote import Promote, Promoted
@@ -41,6 +44,8 @@ class Facts:
     """The candidates, (n,)."""
     capped: tuple[Index, ...] = ()
     """Value codes of each cap's attribute, (n, w), -1 = none."""
+    before: tuple[Mapping[int, int], ...] = ()
+    """How often each value was served that counts beside the slate, by cap; none = no cap is over a time."""
     values: Index | Score | None = None
     """For likeness: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
     boosts: tuple[Boosted, ...] = ()
@@ -69,6 +74,7 @@ class Facts:
         return Facts(
             item_index=self.item_index[keep],
             capped=tuple(codes[keep] for codes in self.capped),
+            before=self.before,
             values=None if self.values is None else self.values[keep],
             boosts=tuple(replace(each, member=each.member[keep]) for each in self.boosts),
             promotions=tuple(replace(each, member=each.member[keep]) for each in self.promotions),
@@ -76,3 +82,14 @@ class Facts:
             pins={place: (int(at[row]), rule) for place, (row, rule) in self.pins.items() if keep[row]},
             traces=self.traces + lost,
         )
+
+    def less(self, caps: Sequence[Cap], keep: Mask) -> "Facts":
+        """Return what is left for a slate after slates that have the others: they count where a cap is over a time."""
+        left = self.where(keep)
+        if not self.before:
+            return left
+        told = zip(caps, self.before, self.capped, strict=True)
+        before = tuple(
+            before if cap.within is None else Counter(before) + counted(codes[~keep]) for cap, before, codes in told
+        )
+        return replace(left, before=before)
