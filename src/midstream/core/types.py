@@ -104,6 +104,19 @@ class Query:
     page's earlier slates may have."""
     page_id: str = ""
     """Request id of the first slate of the page, the same in all of its slates; empty = it is no page's."""
+    order_max: int = 0
+    """Rows that are put in order, the slate's own first, for requests that continue it; 0 = the slate's alone."""
+    continues: str = ""
+    """Request id of the slate whose order this one reads on in; empty = it is asked for anew."""
+    turn: int = 0
+    """Which of the slates after that one is read first, from 1 on; 0 = it continues none."""
+    first_position: int = 0
+    """Position of its first item: the number of items that were served before it of the same order."""
+
+    @property
+    def rows_max(self) -> int:
+        """Rows that are wanted of the candidates."""
+        return max(self.slate_size, self.order_max) + self.spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +255,17 @@ class Selection:
     """What the rules of the slate did; a selector by itself has none."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """The rows that come after those of a slate, in the order in which requests that continue it are to have them."""
+
+    chosen: NDArray[np.intp]
+    propensity: Score
+    """Each given those before."""
+    lengths: tuple[int, ...]
+    """Of the slates that they are: each was chosen by the rules as one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A component that did not answer, and why."""
@@ -287,6 +311,8 @@ class Served:
     Of a part that waits the longest that it held the thread without giving way. NaN in a rerun."""
     traces: tuple[Trace, ...] = ()
     """What the rules of the slate moved, dropped or could not do, in the order of the rules."""
+    order: Order | None = None
+    """What comes after the slate; None = nobody asked for it."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Served
-from midstream.engine.answers import answer_of, note, query_of, require_known, served_event
+from midstream.engine.answers import answer_of, ids_of, note, query_of, require_known, served_event
+from midstream.engine.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.outbox import Outbox
 from midstream.engine.question import PAGE_PLACEMENTS_MAX, USERS_MAX
@@ -26,11 +27,17 @@ from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.ranking.read_on import query_on, read_on
 from midstream.ranking.traces import PackedTraces, pack_traces
 from midstream.state.fold import Fold
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+
+
+READ_ON_MS = 1_000
+"""How long a request that continues a slate waits for that slate's record, unless it says: a record is some
+milliseconds behind its answer, in another process some tens."""
 
 
 class Answering:
@@ -52,6 +59,8 @@ class Answering:
             ItemUnknown: It is about an item that nothing named by then.
             Overloaded: Too many requests wait for a log position.
         """
+        if isinstance(ask.cursor, str):
+            return await self._read_on(ask, ask.cursor)
         engine, monotonic = self._engine, self._engine.host.monotonic
         until = self._until((ask,))
         read_your_writes = await self._caught_up(ask.min_log_position, until)
@@ -149,9 +158,42 @@ class Answering:
         engine = self._engine
         position = engine.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
-        self._append_served(served, [item.id for item in answer.items], pack_traces(served, fold.vocabulary))
+        self._append_served(served, ids_of(served, fold), pack_traces(served, fold.vocabulary))
         note(served, served.query.placement, engine.metrics, engine.feature_values)
-        return answer
+        if served.order is None or not served.order.lengths:
+            return answer
+        after = Cursor(served.query.request_id, 1, len(answer.items))
+        return replace(answer, cursor=after.token(engine.host.request_ids))
+
+    async def _read_on(self, ask: Ask, token: str) -> Answer:
+        """Answer with the next items of the order of an earlier slate that may be served now.
+
+        Raises:
+            RequestInvalid: The cursor is not of this shop, its slate or its placement is gone, or it is another's.
+            NotFound: The question names a placement that is not configured.
+            Overloaded: Too many requests wait for a log position.
+        """
+        engine, monotonic = self._engine, self._engine.host.monotonic
+        cursor = parse_cursor(token, engine.host.request_ids)
+        until = monotonic() + (ask.deadline_ms or READ_ON_MS) / 1_000
+        read_your_writes = await self._caught_up(ask.min_log_position, until)
+        if self._ahead is not None:
+            await self._ahead.has(cursor.request_id, until)
+        record = engine.served(cursor.request_id)
+        if record is None or record.query.placement not in engine.plans:
+            raise gone(token)
+        require_same(ask, engine.plan(ask.placement) if ask.placement else None, record)
+        fold, plan = engine.fold, engine.plan(record.query.placement)
+        request_id, seed = engine.host.request_ids.make()
+        asked = replace(record.query, request_id=request_id, seed=seed, now_ms=engine.clock())
+        query = query_on(record, asked, cursor.turn, cursor.first_position)
+        self._folding.note_answer()
+        found = read_on(plan, partial(fold.moment, models=plan.models), query, record)
+        answer = self._told(found.served, ask, fold, read_your_writes=read_your_writes)
+        if found.turn > len(record.order):
+            return answer
+        after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))
+        return replace(answer, cursor=after.token(engine.host.request_ids))
 
     def check(self, ask: Ask) -> None:
         """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
@@ -161,6 +203,9 @@ class Answering:
             RequestInvalid: The filter, the context, the size or the token cannot be used.
         """
         engine = self._engine
+        if isinstance(ask.cursor, str):
+            parse_cursor(ask.cursor, engine.host.request_ids)
+            return
         plan = engine.plan(ask.placement)
         require_language(ask, plan)
         self._require_position(ask.min_log_position)

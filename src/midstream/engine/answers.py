@@ -15,6 +15,7 @@ from midstream.events.faults import shown
 from midstream.events.schema import Event
 from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
 from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.ranking.order import ORDER_MAX
 from midstream.ranking.plan import Plan
 from midstream.ranking.sampling import WATCHED, is_sampled
 from midstream.ranking.served import encode_served
@@ -51,6 +52,7 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         context=ask.context,
         item_fields=ask.item_fields,
         given=ask.given or (),
+        order_max=ORDER_MAX if ask.cursor is True else 0,
     )
 
 
@@ -106,10 +108,12 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
     return Answer(
         request_id=served.query.request_id,
-        placement=ask.placement,
+        placement=ask.placement or served.query.placement,
         items=tuple(
             AnswerItem(item_id, score, slot, own)
-            for slot, (item_id, score, own) in enumerate(zip(ids, scores, fields, strict=True))
+            for slot, (item_id, score, own) in enumerate(
+                zip(ids, scores, fields, strict=True), served.query.first_position
+            )
         ),
         tier=served.tier,
         applied_log_position=position,
@@ -148,6 +152,13 @@ def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
     for each, name in _OUTCOMES:
         if counts[each]:
             metrics.count_events(name, counts[each])
+
+
+def ids_of(served: Served, fold: Fold) -> list[str]:
+    """Return the ids of a slate, in its order, and of what comes after it."""
+    order = () if served.order is None else served.order.chosen.tolist()
+    rows = [*served.selection.chosen.tolist(), *order]
+    return fold.vocabulary.item_ids(served.candidates.item_index[rows])
 
 
 def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) -> Event:

@@ -30,7 +30,7 @@ PAGE_PLACEMENTS_MAX = 16
 USERS_MAX = 100
 """Users of one call, each a turn of its own: 50 ms of work."""
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
-_IDS = ("placement", "user_id", "session_id", "min_log_position", "reasons")
+_IDS = ("placement", "user_id", "session_id", "min_log_position", "reasons", "cursor")
 _WHOLE = ("n", "deadline_ms")
 _LISTS = ("items", "basket", "users", "exclude", "fields", "features")
 _OF_A_SLATE = frozenset(("placement", "n", "filter", "exclude", "fields"))
@@ -166,7 +166,7 @@ def id_of(name: str, sent: object) -> str:
 
 def _read(name: str, sent: object, faults: list[Fault]) -> object:
     """Return the value of one field; what is wrong within it is added to ``faults``."""
-    if name in _IDS:
+    if name in _IDS and not (name == "cursor" and isinstance(sent, bool)):
         return _text(sent, _ID, ID_CHARS_MAX)
     if name == "filter":
         return _text(sent, "A condition as text.")

@@ -61,6 +61,10 @@ class ServedAhead:
                 del self._last[asker]
         return is_seen
 
+    async def has(self, request_id: str, until: float) -> bool:
+        """Wait until the state has the record of a request; return False when the time is over before."""
+        return await self._has(id_hash(request_id), self._monotonic(), until)
+
     async def _has(self, request_hash: int, since: float, until: float) -> bool:
         """Wait for one record."""
         is_handed_over = False

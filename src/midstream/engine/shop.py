@@ -43,6 +43,7 @@ class Request(TypedDict, total=False):
     deadline_ms: int | None
     explain: bool
     reasons: str | None
+    cursor: str | bool | None
 
 
 class SharedRequest(TypedDict, total=False):

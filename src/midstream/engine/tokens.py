@@ -14,6 +14,7 @@ from midstream.core.types import LogPosition
 _POSITION = Struct(">IQ")
 _RANDOM_BYTES = 16
 _TAG_BYTES = 8
+_SEALED = b"sealed"
 """A forger needs 2^63 tries on average, each of them a request."""
 
 
@@ -74,5 +75,19 @@ class RequestIds:
         is_exact = urlsafe_b64encode(raw) == request_id.encode()
         return is_exact and hmac.compare_digest(tag, self._tag(random))
 
-    def _tag(self, random: bytes) -> bytes:
-        return blake2b(random, digest_size=_TAG_BYTES, key=self._key).digest()
+    def sealed(self, content: bytes) -> str:
+        """Return bytes as URL-safe text that nobody else can make; a request id is none of them, nor the other way."""
+        return urlsafe_b64encode(content + self._tag(content, _SEALED)).decode()
+
+    def unsealed(self, text: str) -> bytes | None:
+        """Return the bytes of such a text, None when it was not made with this key."""
+        try:
+            raw = urlsafe_b64decode(text.encode())
+        except (NotBase64, ValueError):
+            return None
+        content, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
+        is_exact = urlsafe_b64encode(raw) == text.encode()
+        return content if is_exact and hmac.compare_digest(tag, self._tag(content, _SEALED)) else None
+
+    def _tag(self, content: bytes, person: bytes = b"") -> bytes:
+        return blake2b(content, digest_size=_TAG_BYTES, key=self._key, person=person).digest()

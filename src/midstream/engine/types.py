@@ -82,6 +82,8 @@ class Ask:
     """Say with the answer why it is what it is."""
     reasons: str | None = None
     """Language in which each item is to say why it is there; None = none is asked for."""
+    cursor: str | bool = False
+    """True = later requests may continue this slate; text = the cursor of the answer to continue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,8 @@ class Answer:
     failures: tuple[Failure, ...]
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each model that the placement reads, by name."""
+    cursor: str | None = None
+    """Continues the slate; None = it was not asked for, or nothing is left."""
     removed: tuple[Removal, ...] = ()
     """Of the caller's own items those that are not ranked, in the caller's order; none where sources propose."""
     not_selected: int = 0

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 5
+RECORD_VERSION = 6
 Value: TypeAlias = str | float | bool
 
 
@@ -68,6 +68,18 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     ``trace_ids``; position, 255 = none."""
     trace_ids: tuple[str, ...] = ()
     """Of each action whose item is not the one at its position, in order; "" = no item."""
+    order_max: int = 0
+    order_ids: tuple[str, ...] = ()
+    """What comes after the slate, for requests that continue it; with scores, propensities and bits as the slate's."""
+    order_scores: bytes = b""
+    order_propensities: bytes = b""
+    order_bits: tuple[int, ...] = ()
+    order_lengths: tuple[int, ...] = ()
+    """Of the slates that it is."""
+    continues: str = ""
+    """Request id of the slate whose order this one reads on in."""
+    turn: int = 0
+    first_position: int = 0
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

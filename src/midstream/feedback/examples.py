@@ -164,7 +164,7 @@ def _example_batch(
             column.extend([value] * length)
         item_ids.extend(told.ids)
         places.extend(range(first, first + length))
-        positions.extend(range(length))
+        positions.extend(range(told.first_position, told.first_position + length))
         propensity.extend(np.frombuffer(told.propensities, dtype="<f4").tolist() or [1.0] * length)
     rows = slates.outcome[places]
     bit_of = {name: outcomes.action_bit(name) for name in (IMPRESSION, *outcomes.actions)}

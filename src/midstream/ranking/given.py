@@ -21,7 +21,9 @@ UNKNOWN: Final = "unknown"
 """What removes given items that nothing named before."""
 PAGE: Final = "page"
 """What removes items that stand in an earlier slate of the page."""
-RESERVED: Final = (GIVEN, UNKNOWN, PAGE)
+CURSOR: Final = "cursor"
+"""Name of the source that the order of an earlier slate is."""
+RESERVED: Final = (GIVEN, UNKNOWN, PAGE, CURSOR)
 """No part may be called so."""
 
 

@@ -14,6 +14,7 @@ from midstream.core.types import (
     FeatureFrame,
     Index,
     LogPosition,
+    Mask,
     Moment,
     Proposal,
     Query,
@@ -32,6 +33,7 @@ from midstream.ranking.frame import checked, declared_of, extend, merge, read, t
 from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
+from midstream.ranking.order import order_after
 from midstream.ranking.pinning import pinned_of, with_pins
 from midstream.ranking.plan import SELECTOR, Closed, Plan
 from midstream.ranking.rule_pin import Pinned
@@ -156,7 +158,7 @@ def gather(
         verdict = verdict_of(moment, verdicts)
     candidates = take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
-    if len(candidates) < query.slate_size + query.spare and not is_closed and not query.given:
+    if len(candidates) < query.rows_max and not is_closed and not query.given:
         candidates, more, refused = fill(plan, moment, candidates, _all_of(proposals, pinned), failures)
         retrieved[plan.fill.name] = more
         retrieved_count += more
@@ -197,12 +199,22 @@ async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
         removed = {**removed, PAGE: len(kept) - len(candidates)}
     scorer, score = await climb(plan, query, features, remaining_s, failures)
     selection = choose(plan, query, features, score, facts, failures)
+    order = None
+    if query.order_max:
+
+        def further(each: Query, keep: Mask) -> Selection:
+            """Choose among the rows that are left."""
+            left = None if facts is None or plan.arrangement is None else facts.less(plan.arrangement.caps, keep)
+            frame = FeatureFrame(features.names, features.values.T[:, keep].T)
+            return choose(plan, each, frame, score[keep], left, failures)
+
+        order = order_after(selection, query, len(score), further)
     tier = tier_of(found.whole, found.retrieved, failures)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
     trace = (found.retrieved, found.retrieved_count, removed, tuple(failures), plan.config_hash, tier)
     seen = (plan.fold_version, own, logs, found.read_s, plan.models.versions, found.verdict)
-    last = (failures.took_s, selection.traces)
+    last = (failures.took_s, selection.traces, order)
     return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen, *last)
 
 
@@ -266,7 +278,7 @@ def fill(
         filter removed. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
         At 200,000 items: 0.4 ms, at worst 6 ms.
     """
-    wanted = moment.query.slate_size + moment.query.spare - len(candidates)
+    wanted = moment.query.rows_max - len(candidates)
     proposal = None
     with boundary(plan.fill.name, failures):
         proposal = checked(plan.fill.retrieve(moment), moment.table(Vocabulary).item_count)

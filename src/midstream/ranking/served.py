@@ -6,12 +6,24 @@ it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Failure, FeatureFrame, LogPosition, Query, Score, Served, TimestampMs
+from midstream.core.types import (
+    Candidates,
+    Failure,
+    FeatureFrame,
+    LogPosition,
+    Order,
+    Query,
+    Score,
+    Served,
+    TimestampMs,
+)
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.features.declarations import Declarations
 from midstream.ranking.plan import lost_columns
@@ -67,6 +79,10 @@ class ServedRecord:
     """Version of each model that the plan read, by name: a rerun reads the same."""
     traces: tuple[ServedTrace, ...] = ()
     """What the rules of the slate moved, dropped or could not do."""
+    source_names: tuple[str, ...] = ()
+    """All that proposed something, in the order in which an item's are."""
+    order: tuple[tuple[ServedItem, ...], ...] = ()
+    """The slates that come after this one, for requests that continue it; none = nobody asked for them."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
@@ -74,18 +90,18 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
 
     Args:
         served: What was answered.
-        item_ids: Of the slate, in its order.
+        item_ids: Of the slate, in its order, then of what comes after it.
         traces: What its rules did (``pack_traces``).
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text, items to rank), the items of a page's earlier slates, 40 bytes a model that the plan
-        reads, what rules did to items that are not in the slate, and 4 bytes an item and feature where their values are
-        kept. Cost: about 15 µs.
+        exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item that comes
+        after the slate, 40 bytes a model that the plan reads, what rules did to items that are not in the slate, and 4
+        bytes an item and feature where their values are kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
-    bits = (candidates.source_rank[chosen] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
-    propensity = served.selection.propensity.astype("<f4")
+    later = _NO_ORDER if served.order is None else served.order
+    count = len(chosen)
     logged = served.features if served.logs_features else None
     body = ServedBody(
         version=RECORD_VERSION,
@@ -112,10 +128,10 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         retrieved=dict(served.retrieved),
         removed=dict(served.removed),
         failures=tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
-        ids=tuple(item_ids),
+        ids=tuple(item_ids[:count]),
         scores=served.score[chosen].astype("<f4").tobytes(),
-        propensities=b"" if bool((propensity == 1).all()) else propensity.tobytes(),
-        source_bits=tuple(bits.tolist()),
+        propensities=_packed(served.selection.propensity),
+        source_bits=_bits(candidates, chosen),
         item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else logged.values[chosen].astype("<f4").tobytes(),
@@ -127,8 +143,31 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         trace_rules=traces.rules,
         traces=traces.actions,
         trace_ids=traces.ids,
+        order_max=query.order_max,
+        order_ids=tuple(item_ids[count:]),
+        order_scores=served.score[later.chosen].astype("<f4").tobytes(),
+        order_propensities=_packed(later.propensity),
+        order_bits=_bits(candidates, later.chosen),
+        order_lengths=later.lengths,
+        continues=query.continues,
+        turn=query.turn,
+        first_position=query.first_position,
     )
     return encode_body(body)
+
+
+_NO_ORDER = Order(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.float32), ())
+
+
+def _packed(propensity: Score) -> bytes:
+    """Return propensities as they are kept: nothing where each is 1."""
+    return b"" if bool((propensity == 1).all()) else propensity.astype("<f4").tobytes()
+
+
+def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
+    """Return a number for each row: the bits of the sources that proposed it."""
+    bits = (candidates.source_rank[rows] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
+    return tuple(bits.tolist())
 
 
 def blank_served(body: bytes) -> bytes:
@@ -156,6 +195,13 @@ def blank_served(body: bytes) -> bytes:
             given=(),
             taken=(),
             page_id="",
+            order_max=0,
+            order_ids=(),
+            order_scores=b"",
+            order_propensities=b"",
+            order_bits=(),
+            order_lengths=(),
+            continues="",
             feature_names=(),
             feature_values=b"",
             trace_rules=(),
@@ -179,7 +225,7 @@ def decode_served(body: bytes) -> ServedRecord:
     return ServedRecord(
         query=_query(told),
         log_position=LogPosition(told.log_position),
-        items=_items(told),
+        items=_items(told.ids, told.scores, told.propensities, told.source_bits, told.source_names),
         scorer=told.scorer,
         tier=told.tier,
         config_hash=told.config_hash,
@@ -192,6 +238,8 @@ def decode_served(body: bytes) -> ServedRecord:
         features=_features(told),
         models=told.models,
         traces=unpack_traces(told),
+        source_names=told.source_names,
+        order=_order(told),
     )
 
 
@@ -233,14 +281,25 @@ def _query(told: ServedBody) -> Query:
         taken=told.taken,
         spare=told.spare,
         page_id=told.page_id,
+        order_max=told.order_max,
+        continues=told.continues,
+        turn=told.turn,
+        first_position=told.first_position,
     )
 
 
-def _items(told: ServedBody) -> tuple[ServedItem, ...]:
-    """Return the slate."""
-    scores = np.frombuffer(told.scores, dtype="<f4").tolist()
-    propensities = np.frombuffer(told.propensities, dtype="<f4").tolist() or [1.0] * len(told.ids)
-    sources = [
-        tuple(name for bit, name in enumerate(told.source_names) if bits >> bit & 1) for bits in told.source_bits
-    ]
-    return tuple(map(ServedItem, told.ids, scores, propensities, sources))
+def _items(
+    ids: tuple[str, ...], scores: bytes, propensities: bytes, source_bits: tuple[int, ...], names: tuple[str, ...]
+) -> tuple[ServedItem, ...]:
+    """Return items as they were packed."""
+    numbers = np.frombuffer(scores, dtype="<f4").tolist()
+    chances = np.frombuffer(propensities, dtype="<f4").tolist() or [1.0] * len(ids)
+    sources = [tuple(name for bit, name in enumerate(names) if bits >> bit & 1) for bits in source_bits]
+    return tuple(map(ServedItem, ids, numbers, chances, sources))
+
+
+def _order(told: ServedBody) -> tuple[tuple[ServedItem, ...], ...]:
+    """Return the slates that come after one."""
+    items = _items(told.order_ids, told.order_scores, told.order_propensities, told.order_bits, told.source_names)
+    stops = list(accumulate(told.order_lengths))
+    return tuple(items[start:stop] for start, stop in zip([0, *stops], stops, strict=False))

@@ -66,6 +66,7 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     deadline: Name | None = None
     explain: bool = False
     reasons: Name | None = None
+    cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | bool = False
 
 
 class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -117,11 +118,13 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     not_selected: int = 0
     """Of a ranking: how many of the other items have no place."""
     explanation: SlateWhy | None = None
+    cursor: str | None = None
+    """Continues the slate: sent in the next request. None = it was not asked for, or nothing is left."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
 QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context", "item_fields"})
-SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items"})
+SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items", "cursor"})
 _LISTS = frozenset({"items", "exclude", "fields"})
 _CONTEXT = "context."
 # Twenty digits are enough for any number a person types, and keep the float finite.
@@ -172,7 +175,13 @@ class Recommendations:
         return await answered(self._engine, self._record, self._ask(question), question.events)
 
     def _ask(self, question: RecommendationBody) -> Ask:
-        return ask_of(question, question.placement or only_placement(self._engine))
+        named = question.placement or ("" if isinstance(cursor_of(question), str) else only_placement(self._engine))
+        return ask_of(question, named)
+
+
+def cursor_of(question: RecommendationBody) -> str | bool:
+    """Return the cursor of a question; a query string says ``true`` as text."""
+    return question.cursor == "true" if question.cursor in ("true", "false") else question.cursor
 
 
 async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
@@ -244,6 +253,7 @@ def ask_of(question: RecommendationBody, placement: str) -> Ask:
         deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
         explain=question.explain,
         reasons=question.reasons,
+        cursor=cursor_of(question),
     )
 
 
@@ -333,4 +343,5 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
         answer.not_selected,
         answer.explanation,
+        answer.cursor,
     )
