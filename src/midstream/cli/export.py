@@ -11,6 +11,7 @@ from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, p
 
 if TYPE_CHECKING:
     from midstream.app.exporting import ExportOptions, ExportSummary
+    from midstream.app.slates_export import SlateOptions
 
 app = typer.Typer()
 Target = Annotated[Path | None, typer.Argument(dir_okay=False, help="Written when whole; default, or -: to the pipe.")]
@@ -18,6 +19,15 @@ Format = Annotated[str | None, typer.Option("--format", help="ndjson, csv, parqu
 Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind, such as interaction; repeatable.")]
 Since = Annotated[str | None, typer.Option(help="Log time from which on: ISO 8601, or how long ago, such as 2d.")]
 Until = Annotated[str | None, typer.Option(help="Log time before which, in the same form.")]
+Recommendations = Annotated[
+    str | None, typer.Option("--recommendations", help="A slate of this placement for each user, for e-mails.")
+]
+Users = Annotated[list[str] | None, typer.Option("--user", help="Only this user; repeatable. Default: all known.")]
+UsersFile = Annotated[Path | None, typer.Option("--users", help="Only users of this file, an id a line.")]
+Having = Annotated[list[str] | None, typer.Option(help="Only users with this in the profile: plan=gold; repeatable.")]
+Size = Annotated[int | None, typer.Option("-n", "--n", help="Items of a slate; default: the placement's.")]
+Fields = Annotated[list[str] | None, typer.Option("--field", help="This attribute of each item, too; repeatable.")]
+Unlogged = Annotated[bool, typer.Option("--unlogged", help="From the log alone; nothing is logged as served.")]
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow"}
 
 
@@ -28,15 +38,26 @@ def command(
     kinds: Kinds = None,
     since: Since = None,
     until: Until = None,
+    placement: Recommendations = None,
+    users: Users = None,
+    users_file: UsersFile = None,
+    having: Having = None,
+    n: Size = None,
+    fields: Fields = None,
+    unlogged: Unlogged = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Write every event exactly once.
+    """Write every event exactly once, or with --recommendations a slate for each user.
 
     Oldest first. A server may have the folder open.
     """
     target = None if file == Path("-") else file
     chosen = file_format or _SUFFIXES.get(target.suffix if target else "", "ndjson")
+    if placement is not None:
+        wanted = slate_options(placement, n, fields, (users, users_file, having), chosen, is_logged=not unlogged)
+        print_slates(folder, target, wanted, as_json=as_json)
+        return
     with ended_by_sigterm():
         summary = run_export(folder, target, options_of(chosen, kinds, since, until))
     if as_json and target is not None:
@@ -76,3 +97,52 @@ def run_export(folder: Path, file: Path | None, options: "ExportOptions") -> "Ex
             options,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
+
+
+def slate_options(
+    placement: str,
+    n: int | None,
+    fields: list[str] | None,
+    whom: tuple[list[str] | None, Path | None, list[str] | None],
+    chosen: str,
+    *,
+    is_logged: bool,
+) -> "SlateOptions":
+    """Return what the options of the command say of slates; ``whom``: users, a file of them, what they have."""
+    from midstream.app.slates_export import SlateOptions
+
+    users, users_file, having = whom
+    pairs = [each.partition("=") for each in having or ()]
+    if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
+        message = f"{wrong[0]!r} is no NAME=VALUE"
+        raise typer.BadParameter(message, param_hint="--having")
+    return SlateOptions(
+        placement,
+        n,
+        tuple(fields or ()),
+        tuple(users or ()),
+        users_file,
+        tuple((name, value) for name, _, value in pairs),
+        chosen,
+        is_logged,
+    )
+
+
+def print_slates(folder: Path, file: Path | None, options: "SlateOptions", *, as_json: bool) -> None:
+    """Write slates with a progress bar where standard error is a terminal, and say how many."""
+    from midstream.app.running import config_of
+    from midstream.app.slates_export import export_slates
+
+    with ended_by_sigterm(), progress() as bar:
+        task = bar.add_task("answering", total=None)
+        summary = export_slates(
+            folder,
+            config_of(folder),
+            file or sys.stdout.buffer,
+            options,
+            lambda done, total: bar.update(task, completed=done, total=total) if err.is_terminal else None,
+        )
+    if as_json and file is not None:
+        print_json(summary)
+    else:
+        say(f"{summary.users} slates written, {summary.items} items; {summary.empty} users have none")

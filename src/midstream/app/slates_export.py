@@ -1,0 +1,243 @@
+"""A slate for each of many users, to a file: for e-mails and whatever else is made ahead of a visit.
+
+By default each slate is logged as served, since whoever gets the e-mail sees it: what is clicked is joined by its
+``request_id``, exploration learns from it, and ``exclude.served`` knows of it. Through the server that has the folder
+open, if there is one. Unlogged, slates come from the log alone and leave nothing.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import httpx
+
+from midstream.app.config import Config
+from midstream.app.exporting import WholeFile
+from midstream.app.inspection import LogView, state_of
+from midstream.app.known_users import known_users, listed_users, matches
+from midstream.app.running import DATA_NAME, open_shop
+from midstream.app.server_address import read_address
+from midstream.app.slates_unlogged import Unlogged
+from midstream.app.slates_written import WRITERS, Slate
+from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
+from midstream.engine.folder import DataFolder
+from midstream.engine.shop import Shop
+from midstream.engine.types import AnswerItem
+from midstream.state.fold import Fold
+
+DEADLINE_MS = 10_000
+"""Of one slate: nobody waits in front of a page."""
+_TRIES_MAX = 60
+"""A minute of a server that has no room."""
+_PAGE = "docs/cli.md"
+
+
+@dataclass(frozen=True, slots=True)
+class SlateOptions:
+    """Which slates are written, and how."""
+
+    placement: str
+    n: int | None = None
+    """Items of a slate; None = the placement's."""
+    fields: tuple[str, ...] = ()
+    """Item attributes beside each item."""
+    users: tuple[str, ...] = ()
+    """These users; none, and no file of them = all that are known."""
+    users_file: Path | None = None
+    having: tuple[tuple[str, str], ...] = ()
+    """Only users whose profile has these values."""
+    format: str = "ndjson"
+    is_logged: bool = True
+    """Each slate is logged as served."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlateSummary:
+    """What was written."""
+
+    users: int
+    """Users with a slate."""
+    empty: int
+    """Users for whom no item may be served: they are not in the file."""
+    items: int
+    logged: bool
+    through: str
+    """URL of the server that answered; empty = this process did."""
+
+
+class Answers(Protocol):
+    """Who answers for one user after another."""
+
+    @property
+    def fold(self) -> Fold:
+        """The state, for what is known of users."""
+        ...
+
+    @property
+    def through(self) -> str:
+        """URL of the server that answers, empty = none."""
+        ...
+
+    def slate(self, user_id: str) -> Slate:
+        """Return the slate of one user."""
+        ...
+
+
+def export_slates(
+    folder: Path,
+    config: Config,
+    target: BinaryIO | Path,
+    options: SlateOptions,
+    notify: Callable[[int, int], None] | None = None,
+) -> SlateSummary:
+    """Write the slate of each user.
+
+    Args:
+        folder: Holds ``midstream.toml`` and ``data``.
+        config: Of that folder.
+        target: A file, which appears under its name when it is whole; or where bytes go.
+        options: Placement, users, format.
+        notify: Told how many users were answered, of how many.
+
+    Raises:
+        Invalid: There is no such format, or the file of users cannot be read.
+        NotFound: The placement is not configured.
+        RequestInvalid: The size cannot be used.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server does not answer.
+
+    Cost: that of an answer a user, and what one row group takes: memory does not grow with the users but by 60 bytes
+    for each id.
+    """
+    if options.format not in WRITERS:
+        raise Invalid((Fault("--format", f"{options.format!r}", f"One of {', '.join(WRITERS)}.", _PAGE),))
+    written = empty = items = 0
+    with ExitStack() as stack:
+        answers = stack.enter_context(_answers(folder, config, options))
+        users = _users(folder, answers.fold, options)
+        file = stack.enter_context(WholeFile(target)) if isinstance(target, Path) else target
+        writer = WRITERS[options.format](file, options.fields)
+        for done, user_id in enumerate(users, 1):
+            slate = answers.slate(user_id)
+            if slate.items:
+                writer.write(slate)
+            written, empty = written + bool(slate.items), empty + (not slate.items)
+            items += len(slate.items)
+            if notify is not None:
+                notify(done, len(users))
+        writer.close()
+        return SlateSummary(written, empty, items, options.is_logged, answers.through)
+
+
+def _users(folder: Path, fold: Fold, options: SlateOptions) -> list[str]:
+    """Return the users who are to get a slate, each once."""
+    listed = list(options.users)
+    if options.users_file is not None:
+        listed.extend(listed_users(options.users_file))
+    found: Iterator[str] | list[str] = (
+        list(dict.fromkeys(listed)) if listed or options.users_file else known_users(fold, LogView(folder))
+    )
+    return [user for user in found if matches(fold, user, options.having)]
+
+
+@contextmanager
+def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[Answers]:
+    """Give who answers: this process with the log alone or with the folder open, or the server that has it open."""
+    if not options.is_logged:
+        yield _FromLog(folder, config, options)
+        return
+    with ExitStack() as stack:
+        try:
+            shop = stack.enter_context(open_shop(folder, config))
+        except FolderLocked:
+            url = read_address(DataFolder(folder / DATA_NAME).root)
+            if not url:
+                raise
+            client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))
+            yield _FromServer(client, state_of(folder, config, LogView(folder)).fold, options)
+        else:
+            yield _FromShop(shop, options)
+
+
+class _FromLog:
+    """Slates of the state that the log gives; nothing is logged."""
+
+    through = ""
+
+    def __init__(self, folder: Path, config: Config, options: SlateOptions) -> None:
+        self._asked = Unlogged(folder, config, options.placement, options.n)
+        self._options = options
+        self.fold = self._asked.fold
+
+    def slate(self, user_id: str) -> Slate:
+        """Answer for one user."""
+        found = self._asked.answer(user_id, self._options.fields)
+        return Slate(user_id, found.placement, None, found.tier, _items(found.items))
+
+
+class _FromShop:
+    """Slates of the open folder, each logged as served."""
+
+    through = ""
+
+    def __init__(self, shop: Shop, options: SlateOptions) -> None:
+        self._shop = shop
+        self._options = options
+
+    @property
+    def fold(self) -> Fold:
+        """The state in service, which nothing but what is asked here changes."""
+        return self._shop.running.engine.fold
+
+    def slate(self, user_id: str) -> Slate:
+        """Answer for one user."""
+        options = self._options
+        asked: dict[str, Any] = {"n": options.n, "fields": options.fields, "deadline_ms": DEADLINE_MS}
+        found = self._shop.recommend(options.placement, user_id=user_id, **asked)
+        return Slate(user_id, found.placement, found.request_id, found.tier, _items(found.items))
+
+
+class _FromServer:
+    """Slates of the server that has the folder open, each logged as served."""
+
+    def __init__(self, client: httpx.Client, fold: Fold, options: SlateOptions) -> None:
+        self._client = client
+        self._options = options
+        self.fold = fold
+        self.through = str(client.base_url)
+
+    def slate(self, user_id: str) -> Slate:
+        """Ask for one user, again while the server is overloaded."""
+        options = self._options
+        body = {"placement": options.placement, "user_id": user_id, "fields": options.fields, "deadline": "10s"}
+        found = self._posted(body if options.n is None else {**body, "n": options.n})
+        return Slate(user_id, options.placement, found["request_id"], found["tier"], found["items"])
+
+    def _posted(self, body: Mapping[str, object]) -> dict[str, Any]:
+        for _ in range(_TRIES_MAX):
+            try:
+                answer = self._client.post("/v1/recommendations", json=body)
+            except httpx.TransportError as error:
+                message = f"{self.through} has the folder open and does not answer: {error}"
+                raise StoreUnavailable(message) from error
+            if answer.is_success:
+                found: dict[str, Any] = answer.json()
+                return found
+            if answer.status_code not in (429, 503):
+                message = f"{self.through} answered {answer.status_code}: {answer.text[:300]}"
+                raise StoreUnavailable(message)
+            time.sleep(float(answer.headers.get("retry-after", "1")))
+        message = f"{self.through} was overloaded {_TRIES_MAX} times"
+        raise StoreUnavailable(message)
+
+
+def _items(items: Sequence[AnswerItem]) -> list[dict[str, Any]]:
+    """Return items as an answer over HTTP has them."""
+    found: list[dict[str, Any]] = []
+    for each in items:
+        own: dict[str, Any] = {"id": each.id, "score": float(f"{each.score:.7g}"), "position": each.position}
+        found.append(own if each.fields is None else {**own, "fields": each.fields})
+    return found

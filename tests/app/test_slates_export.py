@@ -1,0 +1,195 @@
+"""Slates for many users as a file: who gets one, what stands in it, what it leaves in the log."""
+
+import csv
+import json
+import time
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import midstream
+from midstream.app.running import config_of
+from midstream.app.slates_export import SlateOptions, export_slates
+from midstream.cli.app import app
+from midstream.cli.demo_server import running_server
+from midstream.core.errors import FolderLocked, Invalid, NotFound
+
+TOML = """
+[items.attributes]
+title = "category"
+
+[limits]
+users_max = 200
+items_max = 300
+click_items_max = 100
+sessions_max = 100
+event_ids_max = 1000
+index_sessions_max = 100
+hot_items_max = 100
+new_items_max = 100
+
+[[placements]]
+name = "mail"
+slate_size = 3
+selector = { kind = "plackett_luce" }
+exclude = { served = "24h" }
+"""
+PEOPLE = ("ann", "bob", "eve")
+
+
+def view(user, item):
+    """Return a view."""
+    return {"type": "view", "user_id": user, "item_id": item}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Return a folder with ten titled items, three users of whom one has two ids, and one who was erased."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    with midstream.open(tmp_path) as opened:
+        items = [f"i{each}" for each in range(10)]
+        opened.record([{"type": "item", "item_id": each, "attributes": {"title": each.upper()}} for each in items])
+        opened.record([view(user, item) for user in ("ann", "visitor", "bob", "gone", "eve") for item in items[:2]])
+        opened.record([{"type": "user", "user_id": "bob", "attributes": {"plan": "gold", "age": 7, "is_new": True}}])
+        opened.record([{"type": "user", "operation": "merge", "user_id": "ann", "attributes": {"from": "visitor"}}])
+        opened._wait(lambda: opened.running.engine.erase("gone"))
+    return tmp_path
+
+
+def export(folder, name="out.ndjson", **options):
+    """Write slates to a file of the folder; return what is said and the file."""
+    wanted = SlateOptions(**{"placement": "mail", **options})
+    return export_slates(folder, config_of(folder), folder / name, wanted), folder / name
+
+
+def lines(path):
+    """Return the slates of a file of NDJSON."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_everybody_gets_a_slate_that_is_logged_as_served(shop) -> None:
+    """Each user once, under the id that others were merged into; what is logged is what is in the file."""
+    told = []
+    options = SlateOptions("mail", fields=("title",))
+    summary = export_slates(shop, config_of(shop), shop / "a.ndjson", options, lambda *each: told.append(each))
+    first = lines(shop / "a.ndjson")
+    assert (summary.users, summary.empty, summary.items, summary.logged) == (3, 0, 9, True)
+    assert [each["user_id"] for each in first] == list(PEOPLE)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    for slate in first:
+        assert [item["position"] for item in slate["items"]] == [0, 1, 2]
+        assert all(item["fields"] == {"title": item["id"].upper()} for item in slate["items"])
+    _, path = export(shop)
+    with midstream.open(shop) as opened:
+        for slate in first:
+            record = opened.running.engine.served(slate["request_id"])
+            assert [item.id for item in record.items] == [item["id"] for item in slate["items"]]
+            assert [item.score for item in record.items] == pytest.approx([item["score"] for item in slate["items"]])
+            assert record.query.user_id == slate["user_id"]
+            assert min(item.propensity for item in record.items) < 1
+    for before, after in zip(first, lines(path), strict=True):  # the placement leaves out what was served
+        assert not {item["id"] for item in before["items"]} & {item["id"] for item in after["items"]}
+
+
+def test_unlogged_slates_leave_nothing_and_are_the_same_again(shop) -> None:
+    """Also while the folder is open elsewhere; nothing can be joined to them, and no request is named."""
+    with midstream.open(shop) as opened:
+        end = opened.running.engine.log.end
+        one, first = export(shop, "a.ndjson", is_logged=False)
+        _, second = export(shop, "b.ndjson", is_logged=False)
+        assert opened.running.engine.log.end == end
+        with pytest.raises(FolderLocked):
+            export(shop, "c.ndjson")
+    assert not (shop / "c.ndjson").exists()
+    assert first.read_bytes() == second.read_bytes()
+    assert (one.users, one.logged) == (3, False)
+    assert {each["request_id"] for each in lines(first)} == {None}
+
+
+def test_only_who_is_asked_for(shop) -> None:
+    """By id, by a file, by what the profile says; a stranger gets a slate as on a page."""
+    (shop / "users.txt").write_text("eve\n\n nobody \neve\n")
+    found = [
+        export(shop, users=("bob",), is_logged=False),
+        export(shop, users_file=shop / "users.txt", is_logged=False),
+        export(shop, having=(("plan", "gold"), ("age", "7"), ("is_new", "true")), is_logged=False),
+        export(shop, having=(("plan", "blue"),), is_logged=False),
+    ]
+    assert [summary.users for summary, _ in found] == [1, 2, 1, 0]
+    assert [each["user_id"] for each in lines(export(shop, users=("bob", "bob"), n=1, is_logged=False)[1])] == ["bob"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_have_a_row_an_item(shop, kind) -> None:
+    """With the fields as columns of text."""
+    _, path = export(shop, f"a.{kind}", format=kind, fields=("title", "absent"), is_logged=False)
+    if kind == "csv":
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = pq.read_table(path).to_pylist()
+    assert [row["user_id"] for row in rows] == [user for user in PEOPLE for _ in range(3)]
+    assert [int(row["position"]) for row in rows] == [0, 1, 2] * 3
+    assert [row["field.title"] for row in rows] == [row["item_id"].upper() for row in rows]
+    assert {row["field.absent"] for row in rows} == {"" if kind == "csv" else None}
+
+
+def test_what_cannot_be_written_is_said_and_leaves_no_file(shop) -> None:
+    """An unknown placement, format or file of users."""
+    with pytest.raises(NotFound, match='Nearest: "mail"'):
+        export(shop, placement="mial", is_logged=False)
+    with pytest.raises(Invalid, match="ndjson, csv, parquet"):
+        export(shop, format="xml")
+    with pytest.raises(Invalid, match="--users"):
+        export(shop, users_file=shop / "none.txt", is_logged=False)
+    assert not (shop / "out.ndjson").exists()
+    assert not list(shop.glob(".*.part"))
+
+
+def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) -> None:
+    """The server that has the folder open answers and logs; a cursor works over HTTP, by both methods."""
+    with running_server(shop, lambda _: None) as url:
+        said = ["export", str(shop / "a.csv"), "--recommendations", "mail", "--user", "ann", "--field", "title"]
+        out = CliRunner().invoke(app, [*said, "-n", "2", "--folder", str(shop), "--json"])
+        assert out.exit_code == 0, out.output
+        assert json.loads(out.stdout) | {"through": url} == {
+            "users": 1,
+            "empty": 0,
+            "items": 2,
+            "logged": True,
+            "through": url,
+        }
+        with (shop / "a.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with httpx.Client(base_url=url) as client:
+            for _ in range(100):
+                record = client.get(f"/v1/requests/{rows[0]['request_id']}")
+                if record.status_code == 200:
+                    break
+                time.sleep(0.05)
+            assert [each["id"] for each in record.json()["items"]] == [row["item_id"] for row in rows]
+            first = client.post("/v1/recommendations", json={"user_id": "bob", "placement": "mail", "cursor": True})
+            pages = [first.json()]
+            while "cursor" in pages[-1]:
+                sent = {"cursor": pages[-1]["cursor"], "fields": "title"}
+                pages.append(client.get("/v1/recommendations", params=sent).json())
+            seen = [item["id"] for page in pages for item in page["items"]]
+            assert len(seen) == len(set(seen)) >= 8
+            assert [item["position"] for page in pages for item in page["items"]] == list(range(len(seen)))
+            assert pages[1]["items"][0]["fields"]["title"] == pages[1]["items"][0]["id"].upper()
+            again = client.post("/v1/recommendations", json={"cursor": pages[0]["cursor"], "user_id": "ann"})
+            assert again.status_code == 400
+            assert again.json()["errors"][0]["pointer"] == "/user_id"
+            asked = {"user_id": "eve", "placement": "mail", "cursor": True}
+            token = client.post("/v1/recommendations", json=asked).json()["cursor"]
+    with midstream.open(shop) as opened:  # after a restart
+        assert len(opened.recommend("mail", cursor=token).items) == 3
+
+
+def test_options_of_the_command_that_are_none_are_said() -> None:
+    """A value without a name."""
+    out = CliRunner().invoke(app, ["export", "--recommendations", "mail", "--having", "gold"])
+    assert out.exit_code == 2
+    assert "NAME=VALUE" in out.output
