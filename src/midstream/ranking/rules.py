@@ -44,8 +44,6 @@ class Facts:
     """The candidates, (n,)."""
     capped: tuple[Index, ...] = ()
     """Value codes of each cap's attribute, (n, w), -1 = none."""
-    before: tuple[Mapping[int, int], ...] = ()
-    """How often each value was served that counts beside the slate, by cap; none = no cap is over a time."""
     values: Index | Score | None = None
     """For likeness: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
     boosts: tuple[Boosted, ...] = ()
@@ -55,6 +53,8 @@ class Facts:
     """By position: row and rule of what stands there."""
     traces: tuple[Trace, ...] = ()
     """What is known before anything is chosen."""
+    before: tuple[Mapping[int, int], ...] = ()
+    """How often each value was served that counts beside the slate, by cap; none = no cap is over a time."""
 
     @property
     def is_idle(self) -> bool:
