@@ -203,12 +203,12 @@ class Answering:
             RequestInvalid: The filter, the context, the size or the token cannot be used.
         """
         engine = self._engine
+        self._require_position(ask.min_log_position)
         if isinstance(ask.cursor, str):
             parse_cursor(ask.cursor, engine.host.request_ids)
             return
         plan = engine.plan(ask.placement)
         require_language(ask, plan)
-        self._require_position(ask.min_log_position)
         if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
             raise RequestInvalid(faults)
 
