@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import midstream
+from midstream.app.explaining import explained
+from midstream.app.inspection import LogView
+from midstream.app.reruns import Reruns, find_request
 from midstream.app.running import config_of
 from midstream.app.slates_export import SlateOptions, export_slates
 from midstream.cli.app import app
@@ -184,6 +187,11 @@ def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) 
             assert again.json()["errors"][0]["pointer"] == "/user_id"
             asked = {"user_id": "eve", "placement": "mail", "cursor": True}
             token = client.post("/v1/recommendations", json=asked).json()["cursor"]
+    reruns = Reruns(shop)
+    for page in pages:
+        told = explained(reruns.again(find_request(LogView(shop), config_of(shop), page["request_id"])))
+        assert told.identical, told.differences
+        assert (told.why is None) == (page is not pages[0])
     with midstream.open(shop) as opened:  # after a restart
         assert len(opened.recommend("mail", cursor=token).items) == 3
 

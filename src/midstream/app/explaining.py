@@ -105,6 +105,8 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
     )
     if again.served is None or again.plan is None or again.moment is None:
         return told
+    if again.served.query.continues:  # nothing was proposed or scored for it: the request that it continues says why
+        return told
     served, plan, moment = again.served, again.plan, again.moment
     slate = with_parts(explain(served, plan, moment), score_parts(served, plan, served.selection.chosen))
     if items:

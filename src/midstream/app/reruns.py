@@ -24,6 +24,7 @@ from midstream.app.wiring import declarations, placements, plan
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Models, Moment, Served
+from midstream.engine.answers import ids_of
 from midstream.engine.champions import models_of
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -36,9 +37,10 @@ from midstream.features.declarations import Declarations
 from midstream.ranking.differences import Difference, differences
 from midstream.ranking.plan import Plan
 from midstream.ranking.rerun import rerun
-from midstream.ranking.served import decode_served, encode_served
+from midstream.ranking.served import ServedRecord, decode_served, encode_served
 from midstream.ranking.traces import pack_traces
 from midstream.state.fold import Fold
+from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
 from midstream.training.registry import Loaded, Registry
 
@@ -119,14 +121,25 @@ class Reruns:
             made = self._plan(config, declared, settings, logged)
             fold = self._state(settings, record.log_position)
             observe = partial(fold.moment, models=made.models)
-            served = asyncio.run(rerun(made, observe, record))
+            served = asyncio.run(rerun(made, observe, record, self._continued(record, fold)))
         except Gone as gone:
             return Rerun(logged, (gone.difference,))
         except RequestInvalid as error:
             return Rerun(logged, (Difference("query", "answered", str(error)),))
-        ids = fold.vocabulary.item_ids(served.candidates.item_index[served.selection.chosen])
-        found = differences(logged, decode_body(encode_served(served, ids, pack_traces(served, fold.vocabulary))))
+        found = differences(
+            logged, decode_body(encode_served(served, ids_of(served, fold), pack_traces(served, fold.vocabulary)))
+        )
         return Rerun(logged, found, served, made, observe(served.query))
+
+    def _continued(self, record: ServedRecord, fold: Fold) -> ServedRecord | None:
+        """Return the record of the slate that one continues, None = it continues none."""
+        if not record.query.continues:
+            return None
+        position = fold.requests.find(id_hash(record.query.continues))
+        if position is None or position < self.log.begin:
+            raise Gone("continues", record.query.continues, "the slate that it continues is not kept any more")
+        ((_, batch), *_) = self.log.read(position, 1, LogPosition(position + 1))
+        return decode_served(event_at(batch, 0).body)
 
     def _require_events(self, position: LogPosition) -> None:
         if position < self.log.begin:

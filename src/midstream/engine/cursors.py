@@ -78,6 +78,9 @@ def _differences(ask: Ask, plan: Plan | None, record: ServedRecord) -> Iterator[
     for name, (now, before) in named.items():
         if now is not None and now != before:
             yield Fault(f"/{name}", f"{shown(now)} came with a cursor of another.", "The same, or nothing.", PAGE)
+    for name in ("explain", "reasons"):
+        if getattr(ask, name):
+            yield Fault(f"/{name}", "It came with a cursor.", "Nothing: it is said of a first request alone.", PAGE)
     for name in _TAKEN:
         if getattr(ask, name):
             yield Fault(f"/{name}", "It came with a cursor.", "Nothing: it is that of the first request.", PAGE)
