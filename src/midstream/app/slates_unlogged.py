@@ -6,12 +6,12 @@ from pathlib import Path
 
 from midstream.app.asking import DEADLINE_S
 from midstream.app.config import Config
-from midstream.app.inspection import LogView, state_of
+from midstream.app.inspection import LogView, served_of
 from midstream.app.running import Outside
-from midstream.app.wiring import plans
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.answers import answer_of, query_of
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.pipeline import recommend
 from midstream.state.hashing import id_hash
@@ -28,13 +28,13 @@ class Unlogged:
             ConfigInvalid: A component of one's own cannot be loaded.
             LogDamaged: The log cannot be trusted.
         """
-        found = plans(config, folder)
+        service, self.fold = served_of(folder, config, LogView(folder))
+        found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}
         if placement not in found:
             message = f"placement {placement!r} is not configured.{nearest(placement, found)}"
             raise NotFound(message)
         self._plan = found[placement]
         self._ask = Ask(placement, n=n)
-        self.fold = state_of(folder, config, LogView(folder)).fold
 
     def answer(self, user_id: str, fields: tuple[str, ...]) -> Answer:
         """Answer for one user: the same each time, as what is left to chance follows from the user's id.
