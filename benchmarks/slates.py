@@ -37,6 +37,8 @@ def check(first: int, count: int) -> int:
         if faults := broken(answered):
             bad += 1
             print(answered.shape, *faults, sep="\n  ")
+        if (seed - first + 1) % 5_000 == 0:
+            print(f"{seed - first + 1} slates, {bad} broken", flush=True)
     print(f"{count} slates, {places} places, {bad} broken, {time.perf_counter() - began:.0f} s")
     print(", ".join(f"{what} {number}" for what, number in did.most_common()))
     return bad

@@ -267,6 +267,20 @@ def test_a_pin_beats_a_position_for_new_items_which_beats_a_promotion() -> None:
     assert traces[:3] == [Trace("pin", 3, 0, "pinned"), Trace("n", 6, 1, "new"), Trace("p", 6, 1, "promoted")]
 
 
+def test_a_pinned_item_stands_nowhere_else() -> None:
+    """The best of all waits for its position."""
+    chosen, traces = slate(Facts(EIGHT, pins={2: (0, "pin")}))
+    assert chosen == [1, 2, 0, 3]
+    assert traces == [Trace("pin", 0, 2, "pinned")]
+
+
+def test_the_best_new_item_comes_at_a_position_for_new_ones() -> None:
+    """Nothing is left to chance with the best scores; where no new item is left anybody comes, and that is said."""
+    chosen, traces = slate(Facts(EIGHT, fresh=(Fresh("n", frozenset((0, 2, 3)), mask(5, 6, count=8)),)))
+    assert chosen == [5, 0, 6, 1]
+    assert traces == [Trace("n", 5, 0, "new"), Trace("n", 6, 2, "new"), Trace("n", -1, 3, "none")]
+
+
 def test_a_promotion_beats_diversity_and_boosts() -> None:
     """A buried double of what stands above comes all the same where a share needs it."""
     rules = Arrangement((), Diversity(attribute="b", weight=1.0))
