@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.core.durations import Duration
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.admission import CONCERN, Admission, Quotas
+from midstream.serving.admission import ANSWERING, CONCERN, FREE, Admission, Quotas
 from midstream.serving.arrivals import SMALL_BATCH, STANDING_S, Arrivals
 from midstream.serving.options import ServerOptions
 from midstream.testing.virtual_loop import VirtualLoop
@@ -139,11 +139,11 @@ def test_service_is_normal_again_at_once():
     assert refused == []
 
 
-@given(st.integers(1, 120), st.floats(0.0002, 0.05), st.floats(0.2, 1_000.0))
-def test_a_burst_is_worked_off(size, answer_s, before_s):
+@given(st.integers(1, 120), st.floats(0.0002, 0.05), st.integers(1, 40), st.floats(3.0, 1_000.0))
+def test_a_burst_is_worked_off(size, answer_s, before, before_s):
     """However slow the machine: what comes at once, after a while without, is let in for a tenth of a second."""
     loop = Loop(answer_s=answer_s)
-    loop.run([loop.now])
+    loop.run([loop.now] * before)
     loop.now += before_s
     answered, refused = loop.run([loop.now] * size)
     assert len(answered) >= min(size, int(STANDING_S / (answer_s + READ_S)))
@@ -258,8 +258,15 @@ def test_a_caller_never_gets_more_than_the_quota(per_second, burst, asks):
         for first in range(len(times)):
             for last in range(first, len(times)):
                 assert last - first + 1 <= burst + (times[last] - times[first]) * per_second + 1e-6
-    while lacks_s := quotas.take("0", now):
-        now += lacks_s + 1e-9
+    lacks_s = quotas.take("0", now)
+    assert lacks_s == 0 or quotas.take("0", now + lacks_s + 1e-6) == 0
+
+
+def test_a_long_silence_saves_nothing_up():
+    """After an hour a caller has the burst, and no more."""
+    quotas = Quotas(10.0, 3, callers_max=10)
+    assert quotas.take("a", 0.0) == 0
+    assert [quotas.take("a", 3_600.0) == 0 for _ in range(5)] == [True, True, True, False, False]
 
 
 def test_callers_that_are_forgotten_are_bounded():
@@ -289,6 +296,11 @@ def test_a_quota_is_a_429_by_header_or_address(make_client, engine):
     assert 'midstream_refusals_total{reason="quota"} 2.0' in client.get("/metrics").text
     free = make_client(engine)
     assert {free.post("/v1/recommendations", {}).status_code for _ in range(50)} == {200}
+
+
+def test_what_answers_is_a_route(client):
+    """Each route that may be refused is there under that name, and so is each that no quota counts."""
+    assert set(client.get("/openapi.json").json()["paths"]) >= ANSWERING | FREE
 
 
 def test_arrivals_cost_nothing_to_whoever_does_not_come_through_a_socket():
