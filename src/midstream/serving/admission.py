@@ -2,7 +2,7 @@
 
 A request is refused early when its answer would come too late for anybody to use it: what is left is answered in time,
 where otherwise all would be late. Events, catalogue and operation have no queue of their own: what is refused costs a
-twentieth of an answer, so they wait no longer than the questions do.
+tenth of an answer, so they wait no longer than the questions do.
 
 The number of answers that are being made has a constant bound and not one that adapts: on one thread only those that
 wait (for a log position, for parts that wait) are many at once, and what an adapting limit would watch, the delay, is
