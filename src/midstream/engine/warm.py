@@ -21,6 +21,7 @@ from midstream.events.schema import Event, build, pick
 from midstream.events.wire import Accept, vector_length
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.state.askers import session_asker
 from midstream.state.fold import Fold
 from midstream.state.pending_ids import PendingIds
 from midstream.state.settings import FoldSettings, Limits
@@ -94,11 +95,12 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
 
 
 def warm_people(fold: Fold, action: str) -> None:
-    """Merge two users, look at one, and erase one; then let something come of each."""
+    """Merge two users, look at one and at a session without one, and erase one; then let something come of each."""
     merge = Event(Kind.USER, Operation.MERGE, user_id="u0", body=b'{"from":"u1"}', log_time_ms=_NOW)
     act = Event(Kind.INTERACTION, action=action, user_id="u1", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
     fold.apply(LogPosition(fold.log_position), build((act, act._replace(user_id="u0"), merge, act)))
     user_view(fold, "u1", _NOW)
+    session_asker(1)
     fold.apply(LogPosition(fold.log_position), build((Event(Kind.ERASE, user_id="u1", log_time_ms=_NOW),)))
     late = build((act,))
     fold.vocabulary.erasures.late_copies(late)
