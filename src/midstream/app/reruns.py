@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 
 from midstream.app.config import Config, Placement
+from midstream.app.in_service import config_named
 from midstream.app.inspection import LogView
-from midstream.app.load import read_custom
 from midstream.app.running import DATA_NAME, config_of, loaded_state
 from midstream.app.wiring import declarations, placements, plan
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
@@ -157,13 +157,12 @@ class Reruns:
 
     def _read_config(self, config_hash: str) -> Config:
         try:
-            content = (self._data.configurations / f"{config_hash}.json").read_bytes()
-            config = msgspec.json.decode(content, type=Config, dec_hook=read_custom)
-        except (OSError, msgspec.MsgspecError, ValueError):
-            config = config_of(self._folder)
-        if config.config_hash != config_hash:
-            raise Gone("config_hash", config_hash, "this configuration is not kept any more, or is of another release")
-        return config
+            return config_named(self._data, config_hash)
+        except NotFound as error:
+            config = config_of(self._folder)  # of a folder whose log was written without a server
+            if config.config_hash != config_hash:
+                raise Gone("config_hash", config_hash, str(error)) from error
+            return config
 
     def _settings(self, config: Config, fold_version: str) -> FoldSettings:
         """Return the settings that give a fold version: those of the configuration, under a compaction or none."""
