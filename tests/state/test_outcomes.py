@@ -307,7 +307,9 @@ def test_a_value_that_no_sum_holds_was_not_sent():
 def test_records_of_earlier_releases_are_read_and_those_of_later_ones_are_not():
     """Fields are only ever added behind the others, so what an old log says of a slate is still there."""
     bodies = [of_version(version) for version in range(RECORD_VERSION + 2)]
-    fold = shop(events=[Event(Kind.SERVED, request_id=f"r{number}", body=body) for number, body in enumerate(bodies)])
+    roomy = msgspec.structs.replace(SETTINGS, limits=Limits(outcome_slates_max=99, outcome_items_max=999))
+    events = [Event(Kind.SERVED, request_id=f"r{number}", body=body) for number, body in enumerate(bodies)]
+    fold = shop(roomy, events)
     assert [each.request for each in held(fold.outcomes)] == [id_hash(f"r{each}") for each in range(1, len(bodies) - 1)]
     assert fold.outcomes.totals["slate_unread"] == 2
 

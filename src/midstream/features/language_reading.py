@@ -5,6 +5,7 @@ faults of a text are reported together.
 """
 
 import ast
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -41,8 +42,8 @@ _FUNCTIONS: Mapping[str, tuple[Op, int, int]] = {
     "if_nan": (Op.IF_NAN, 2, 2),
 }
 """The operation of each, and how many arguments it takes."""
-_NUMBER_MAX = 1e300
-"""Of a constant: float64 ends at 1.8e308."""
+_NUMBER_MAX = sys.float_info.max
+"""Of a constant, 1.8e308."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,9 @@ class _Reader:
 
     def _constant(self, node: ast.expr, value: float) -> Value | None:
         """Return a number that fits into 64 bits."""
-        if abs(value) < _NUMBER_MAX:
+        if abs(value) <= _NUMBER_MAX:
             return constant(float(value))
-        return self._refused(node, "The number is too large.", "Below 1e300.")
+        return self._refused(node, "The number is too large.", f"At most {_NUMBER_MAX:.2g}.")
 
     def _list(self, node: ast.expr, elements: Sequence[ast.expr]) -> Value | None:
         """Return a list of constants that are all numbers or all texts."""
