@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from midstream.app.config import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
 from midstream.core.types import Candidates, Mask, Moment, Proposal, Served, Trace
+from midstream.events.served_body import decode_body
 from midstream.ranking.arrangement import ARRANGEMENT
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
@@ -21,7 +23,7 @@ from midstream.ranking.rule_cap import Cap
 from midstream.ranking.rule_pin import PINS, Pin, Pinned, Pins
 from midstream.ranking.rules import WORDS
 from midstream.ranking.served import blank_served, decode_served, encode_served
-from midstream.ranking.traces import OUTSIDE_MAX, ServedTrace, pack_traces
+from midstream.ranking.traces import OUTSIDE_MAX, ServedTrace, pack_traces, unpack_traces
 from midstream.testing.slates import random_shape, shop, slate_of
 from midstream.testing.still import SMALL
 
@@ -142,6 +144,16 @@ def test_of_the_callers_own_items_those_are_pinned_that_are_among_them() -> None
     assert {*slate(other)} == {3, 4}
 
 
+def test_a_pin_that_the_caller_did_not_give_is_not_in_the_ranking_at_all() -> None:
+    """No filter removed it, so nothing says so; and another pin may have its position."""
+    other = Pin(name="other", items=("i4",), positions=(1,))
+    served = answer(plan_of(PIN, other), slate_size=4, given=("i3", "i4", "i5", "i6"))
+    assert served.traces == (Trace("other", 4, 1, "pinned"),)
+    assert slate(served)[1] == 4
+    hidden = answer(plan_of(PIN), slate_size=4, given=("i3", "i4", "i19", "nobody"))
+    assert hidden.traces == (Trace("hero", -1, 3, "unknown"), Trace("hero", 19, 2, "ineligible"))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_traces_come_back_from_the_record(seed: int) -> None:
     """Rule, word, item and position, whatever was done; and a rerun of the record is the record."""
@@ -176,7 +188,41 @@ def test_a_record_names_at_most_so_many_items_that_are_not_in_the_slate() -> Non
     record = decode_served(recorded(replace(served, traces=(*many, stands))))
     assert len(record.traces) == OUTSIDE_MAX + 1
     assert record.traces[-1] == ServedTrace("hero", "pinned", f"i{slate(served)[4]}", 4)
-    assert len(recorded(replace(served, traces=(*many, stands)))) < len(recorded(served)) + 3 * 33 + 4 * 32 + 40
+    assert len(recorded(replace(served, traces=(*many, stands)))) < len(recorded(served)) + 4 * 33 + 4 * 32 + 40
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDS), st.integers(-1, 999)), max_size=40))
+def test_traces_of_the_longest_slate_come_back(done: list[tuple[str, int]]) -> None:
+    """A ranking has 1,000 places: none of them reads as no place, or as another one."""
+    served = answer(plan_of(), slate_size=5)
+    rows = np.arange(1_000, dtype=np.int32) % len(served.candidates)
+    chosen = replace(served.selection, chosen=rows.astype(np.intp))
+    items = [-1 if place < 0 else int(served.candidates.item_index[rows[place]]) for _, place in done]
+    traces = tuple(Trace("rule", item, place, word) for item, (word, place) in zip(items, done, strict=True))
+    packed = pack_traces(replace(served, selection=chosen, traces=traces), SHOP.fold.vocabulary)
+    ids = tuple(SHOP.fold.vocabulary.item_ids(served.candidates.item_index[rows]))
+    told = msgspec.structs.replace(
+        decode_body(recorded(served)), ids=ids, trace_rules=packed.rules, traces=packed.actions, trace_ids=packed.ids
+    )
+    expected = [
+        ServedTrace("rule", word, None if place < 0 else ids[place], None if place < 0 else place)
+        for word, place in done
+    ]
+    outside = [number for number, (_, place) in enumerate(done) if place < 0]
+    expected = [each for number, each in enumerate(expected) if number not in outside[OUTSIDE_MAX:]]
+    assert list(unpack_traces(told)) == expected
+
+
+def test_traces_of_a_record_of_an_earlier_version_are_read() -> None:
+    """Its positions have one byte: the log outlives the releases that wrote it."""
+    told = msgspec.structs.replace(
+        decode_body(recorded(answer(plan_of(), slate_size=5))),
+        version=6,
+        trace_rules=("a", "b"),
+        traces=bytes((0, WORDS.index("pinned"), 1, 1, WORDS.index("none") + 128, 255)),
+        trace_ids=("",),
+    )
+    assert unpack_traces(told) == (ServedTrace("a", "pinned", told.ids[1], 1), ServedTrace("b", "none", None, None))
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 6
+RECORD_VERSION = 7
 Value: TypeAlias = str | float | bool
 
 
@@ -64,8 +64,8 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True):
     trace_rules: tuple[str, ...] = ()
     """Names of the rules of the slate that did something."""
     traces: bytes = b""
-    """Three bytes an action: number of the rule; number of the word, 128 more where the item has a text in
-    ``trace_ids``; position, 255 = none."""
+    """Four bytes an action: number of the rule; number of the word, 128 more where the item has a text in
+    ``trace_ids``; position, two bytes, little-endian, 65,535 = none. Before version 7 one byte, 255 = none."""
     trace_ids: tuple[str, ...] = ()
     """Of each action whose item is not the one at its position, in order; "" = no item."""
     order_max: int = 0

@@ -49,7 +49,7 @@ class Diversity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     attribute: str
     """Of kind ``category``, ``tags`` or ``vector:n``."""
     weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
-    """0 = the score alone, 1 = a double of an item above is worth less than the worst candidate."""
+    """Near 0 = the score alone, 1 = a double of an item above is worth less than the worst candidate."""
 
 
 class Likest:

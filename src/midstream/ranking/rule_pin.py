@@ -5,8 +5,9 @@ proposed it, the rule did, under its own name. Its place is its own: nothing is 
 is 1, and it stands nowhere else. It counts for caps and shares, and none of them drops it.
 
 A position that has a pin already keeps the first one of the file, and so does an item. A pin behind the slate that is
-asked for does nothing. Where a slate ends before a pin's position, because nothing else may come, the pin comes at the
-end: there is no position for it to stand at, and an eligible item is not lost.
+asked for does nothing, and neither does one of an item that is not among those which the caller gave. Where a slate
+ends before a pin's position, because nothing else may come, the pin comes at the end: there is no position for it to
+stand at, and an eligible item is not lost.
 """
 
 from collections.abc import Iterator
@@ -87,8 +88,9 @@ def _put(rule: Pin, moment: Moment, free: dict[int, tuple[int, str]], traces: li
     """Add the pins of a rule to those before it."""
     found = moment.table(Vocabulary).item_indices(rule.items).tolist()
     taken = {item for item, _ in free.values()}
-    for item, position in zip(found, rule.positions, strict=True):
-        if position >= moment.query.slate_size:
+    possible = frozenset(moment.query.given or rule.items)
+    for item_id, item, position in zip(rule.items, found, rule.positions, strict=True):
+        if position >= moment.query.slate_size or item_id not in possible:
             continue
         if item < 0:
             traces.append(Trace(rule.name, -1, position, "unknown"))

@@ -1,7 +1,8 @@
-"""What the rules of a slate did, in the served record: three bytes an action, and ids of what is not in the slate."""
+"""What the rules of a slate did, in the served record: four bytes an action, and ids of what is not in the slate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 
 from midstream.core.types import Served
@@ -12,7 +13,12 @@ from midstream.state.vocabulary import Vocabulary
 OUTSIDE_MAX: Final = 32
 """Actions on items that are not in the slate, in one record: of 20 items with ids of 12 characters 0.4 kB. What is
 behind them a rerun computes."""
-_NOWHERE, _HAS_ID = 255, 128
+_ACTION: Final = Struct("<BBH")
+"""Rule, word, position: a ranking has up to 1,000."""
+_NOWHERE, _HAS_ID = 0xFFFF, 128
+_NARROW: Final = Struct("<BBB")
+"""In records before version ``_WIDE_SINCE``; 255 = nowhere."""
+_WIDE_SINCE: Final = 7
 _NUMBER: Final = {word: number for number, word in enumerate(WORDS)}
 
 
@@ -60,23 +66,22 @@ def pack_traces(served: Served, vocabulary: Vocabulary) -> PackedTraces:
         if not is_there:
             ids.append(vocabulary.item_id(each.item_index) if each.item_index >= 0 else "")
         position = each.position if each.position >= 0 else _NOWHERE
-        actions += bytes(
-            (rules.setdefault(each.rule, len(rules)), _NUMBER[each.what] + _HAS_ID * (not is_there), position)
-        )
+        rule = rules.setdefault(each.rule, len(rules))
+        actions += _ACTION.pack(rule, _NUMBER[each.what] + _HAS_ID * (not is_there), position)
     return PackedTraces(tuple(rules), bytes(actions), tuple(ids))
 
 
 def unpack_traces(told: ServedBody) -> tuple[ServedTrace, ...]:
     """Return what a record says of the rules of its slate."""
-    return tuple(_unpacked(told.trace_rules, told.traces, told.ids, told.trace_ids))
+    return tuple(_unpacked(told))
 
 
-def _unpacked(
-    rules: Sequence[str], actions: bytes, slate: Sequence[str], outside: Sequence[str]
-) -> Iterator[ServedTrace]:
+def _unpacked(told: ServedBody) -> Iterator[ServedTrace]:
     """Yield the actions in their order."""
-    others = iter(outside)
-    for start in range(0, len(actions), 3):
-        rule, word, position = actions[start : start + 3]
-        item_id = next(others) or None if word >= _HAS_ID else slate[position]
-        yield ServedTrace(rules[rule], WORDS[word % _HAS_ID], item_id, None if position == _NOWHERE else position)
+    action, nowhere = (_ACTION, _NOWHERE) if told.version >= _WIDE_SINCE else (_NARROW, 255)
+    others = iter(told.trace_ids)
+    actions: Iterator[tuple[int, int, int]] = action.iter_unpack(told.traces)
+    for rule, word, position in actions:
+        item_id = next(others) or None if word >= _HAS_ID else told.ids[position]
+        at = None if position == nowhere else position
+        yield ServedTrace(told.trace_rules[rule], WORDS[word % _HAS_ID], item_id, at)
