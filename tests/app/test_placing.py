@@ -19,16 +19,24 @@ from midstream.app.inspection import LogView
 from midstream.app.reading import parse_placement
 from midstream.app.rebuilding import rebuild
 from midstream.app.running import DATA_NAME, config_of, service_of
-from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, PlacementChanged, RebuildRunning
+from midstream.core.errors import (
+    AppendFailed,
+    ConfigInvalid,
+    MidstreamError,
+    NotFound,
+    PlacementChanged,
+    RebuildRunning,
+    RequestInvalid,
+)
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition
+from midstream.core.types import EventBatch, Failure, LogPosition
 from midstream.engine import child
 from midstream.engine.folder import DataFolder
 from midstream.engine.placing import Said
 from midstream.engine.replay import catch_up
 from midstream.engine.running import Running
 from midstream.engine.shop import Shop
-from midstream.engine.types import Ask
+from midstream.engine.types import Ask, Recorded
 from midstream.events.schema import event_at
 from midstream.ranking.rerun import rerun
 from midstream.state.fold import Fold
@@ -364,3 +372,88 @@ def test_what_cannot_be_written_down_is_not_set(folder: Path, monkeypatch: pytes
         assert (shop.running.engine.log.end, sizes(shop)) == (end, {"home": 5})
         shop.set_placement("home", {"slate_size": 3}, author="ann")
         assert sizes(shop) == {"home": 3}
+
+
+@pytest.mark.parametrize("content", [{"slate_size": 3}, None])
+def test_who_is_cut_off_leaves_nothing_half_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any] | None
+) -> None:
+    """Once the event is on its way the change is made to its end, whoever waits for it or does not."""
+    with midstream.open(folder) as shop:
+        placing, engine = shop.running.placing, shop.running.engine
+        if content is None:
+            shop.set_placement("home", {"slate_size": 3}, author="ann")
+        record = engine.record
+        is_recorded, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(batch: EventBatch) -> Recorded:
+            found = await record(batch)
+            is_recorded.set()
+            await goes_on.wait()
+            return found
+
+        async def work() -> None:
+            work = placing.remove("home", ANN) if content is None else placing.put("home", content, ANN)
+            change = asyncio.create_task(work)
+            await is_recorded.wait()
+            change.cancel()
+            await asyncio.sleep(0)
+            with pytest.raises(RebuildRunning), shop.running.rebuilder.alone():
+                raise AssertionError
+            goes_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await change
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "record", slow)
+            shop._wait(work)
+        assert sizes(shop) == {"home": 5 if content is None else 3}
+        (home,) = [each for each in shop.placements() if each.placement == "home"]
+        assert home.version == (2 if content is None else 1)
+
+
+def test_what_the_log_says_and_is_not_in_service_is_put_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the change was folded and never put in service, saying it again does that and records nothing more."""
+    with midstream.open(folder) as shop:
+        engine = shop.running.engine
+        record = engine.record
+
+        async def torn(batch: EventBatch) -> Recorded:
+            await record(batch)
+            raise AppendFailed("closed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "record", torn)
+            with pytest.raises(AppendFailed):
+                shop.set_placement("home", {"slate_size": 3}, author="ann")
+        end = engine.log.end
+        assert sizes(shop) == {"home": 5}
+        assert shop.set_placement("home", {"slate_size": 3}, author="ann").versions[-1].version == 1
+        assert (sizes(shop), engine.log.end) == ({"home": 3}, end)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "record", torn)
+            with pytest.raises(AppendFailed):
+                shop.remove_placement("home", author="ann")
+        end = engine.log.end
+        assert sizes(shop) == {"home": 3}
+        assert shop.remove_placement("home", author="ann").versions[-1].version == 2
+        assert (sizes(shop), engine.log.end) == ({"home": 5}, end)
+        with pytest.raises(NotFound):
+            shop.remove_placement("home", author="ann")
+
+
+def test_a_preview_goes_without_who_is_benched_and_explains_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both slates are without it, as today's answers are; reasons and why are refused and not forgotten."""
+    benched = (Failure("session_knn", "benched"),)
+    with midstream.open(folder) as shop:
+        looked(shop)
+        monkeypatch.setattr(shop.running.engine.guards, "benched", lambda _: benched)
+        found = shop.preview_placement("home", {"slate_size": 3}, session_id="s1")
+        assert found.today is not None
+        assert found.answer.failures == found.today.failures == benched
+        for asked, where in (({"explain": True}, "/question/explain"), ({"reasons": "en"}, "/question/reasons")):
+            with pytest.raises(RequestInvalid) as refused:
+                shop.preview_placement("home", {}, **asked)
+            assert [each.where for each in refused.value.faults] == [where]

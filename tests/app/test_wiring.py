@@ -14,10 +14,10 @@ from midstream.app.config import Config
 from midstream.app.reading import parse_config
 from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
-from midstream.core.types import Served
+from midstream.core.types import Query, Served
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plan import block_name
+from midstream.ranking.plan import FETCHES_MAX, block_name
 from midstream.ranking.served import FAILURES_MAX
 from midstream.testing.conformance import check_feature, check_source
 from midstream.testing.still import SMALL, StillShop
@@ -316,20 +316,66 @@ def full(sources: int = 8, filters: int = 8, scorers: int = 8) -> str:
 sources = [{own("Shelf", sources)}]
 filters = [{own("First", filters)}]
 scorers = [{own("Backwards", scorers)}]
-selector = {{ kind = "custom", path = "components:One" }}
+selector = {{ kind = "plackett_luce" }}
 editorial = ["i1"]
-exclude = {{ purchase = "30d" }}
+exclude = {{ purchase = "30d", served = "1h" }}
 repeats = "none"
 filter = "item.available"
 features = [{", ".join(f'"f{n}"' for n in range(FAILED_FEATURES_MAX))}]
+rules = [{{ kind = "pin", name = "first", items = ["i1"], positions = [0] }}]
 """
+
+
+async def elsewhere(query: Query) -> dict[str, float]:
+    """Say something of a question."""
+    return {query.request_id: 1.0}
 
 
 def test_a_served_record_names_whatever_can_fail(folder):
     """Of the largest placement each part but the blend, without which there is no answer, and features one by one."""
-    plan = plans(parse_config(full()), folder)["default"]
+    fetches = tuple((f"fetch{n}", elsewhere) for n in range(FETCHES_MAX))
+    plan = replace(plans(parse_config(full()), folder)["default"], fetches=fetches)
     parts = {*plan.part_names} - {plan.scorers[-1].name, block_name(0)}
     assert len(parts) + FAILED_FEATURES_MAX == FAILURES_MAX
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "editorial",
+            "cut",
+            "given",
+            "page",
+            "unknown",
+            "cursor",
+            "arrangement",
+            "selector",
+            "pins",
+            "blend",
+            "similar",
+        ),
+        *("availability", "available", "excluded", "repeats", "features", "features.f0", "caps.category", "diversity"),
+        *("popular", "request_filter", "Shelf0"),
+    ],
+)
+def test_a_rule_has_a_name_of_its_own(folder, name):
+    """Traces, counts and reasons name rules and parts alike; one that is not there yet may come."""
+    text = f"""
+[items.attributes]
+category = "category"
+[[placements]]
+sources = [{{ kind = "custom", path = "components:Shelf", options = {{ name = "Shelf0" }} }}]
+caps = [{{ attribute = "category", max = 2 }}]
+rules = [{{ kind = "promote", name = "fine", items = ["i1"], min = 0.2 }},
+         {{ kind = "promote", name = "{name}", items = ["i2"], min = 0.2 }}]
+"""
+    with pytest.raises(ConfigInvalid) as caught:
+        plans(parse_config(text), folder)
+    (fault,) = caught.value.faults
+    assert fault.where == "midstream.toml: $.placements[0].rules[1].name"
+    assert name in fault.came
+    assert (fault.right, fault.page) == ("A name of its own.", "docs/rules.md")
 
 
 @pytest.mark.parametrize("part", ["sources", "filters", "scorers"])

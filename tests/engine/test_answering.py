@@ -14,6 +14,7 @@ from midstream.engine.engine import Engine
 from midstream.engine.types import Answer, Ask, PageAnswer, Removal, SlateRefused
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord
+from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.testing.rig import SMALL, Rig, view
 
@@ -116,6 +117,53 @@ def test_the_slates_of_a_page_share_no_item_and_each_record_stands_for_itself() 
             record = await record_of(rig.engine, slate)
             assert (record.query.page_id, record.query.taken) == (page.page_id, tuple(shown))
             shown += [item.id for item in slate.items]
+
+    Rig(config=CONFIG).run(work)
+
+
+@pytest.mark.parametrize(
+    "sizes,where,came,right",
+    [
+        ([100, 100, 1], "/placements/2/n", "1 items came to 200 of the slates before.", "here at most 0"),
+        ([100, 99, 2], "/placements/2/n", "2 items came to 199 of the slates before.", "here at most 1"),
+        ([*[100] * 2, None], "/placements/2/n", "3 items came to 200 of the slates before.", "here at most 0"),
+    ],
+)
+def test_a_page_has_at_most_200_items(sizes: list[int | None], where: str, came: str, right: str) -> None:
+    """The first slate that is too much is pointed at, whether it says how many it wants or its placement does."""
+
+    async def work(rig: Rig) -> None:
+        await filled(rig)
+        asks = [Ask("top", n=size) for size in sizes]
+        with pytest.raises(RequestInvalid) as answered:
+            await rig.engine.page(asks)
+        with pytest.raises(RequestInvalid) as checked:
+            rig.engine.check_page(asks)
+        for refused in (answered, checked):
+            (fault,) = refused.value.faults
+            assert (fault.where, fault.came, fault.page) == (where, came, "docs/http.md")
+            assert right in fault.right
+        assert len((await rig.engine.page([Ask("top", n=100), Ask("top", n=100)])).slates) == 2
+
+    Rig(config=CONFIG).run(work)
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_a_record_without_the_catalogue_comes_out_the_same_again(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """What failed is left out when it runs again, and what it would have found with it."""
+
+    def fails(*_: object) -> Proposal:
+        raise ValueError("torn")
+
+    async def work(rig: Rig) -> None:
+        await filled(rig)
+        new = [{"type": "item", "operation": "put", "item_id": f"n{n}", "attributes": {}} for n in range(9)]
+        await rig.engine.record(rig.batch(*new))
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalogue, "retrieve", fails)
+            answer = await rig.engine.recommend(Ask("top", n=size, user_id="u1"))
+        assert [each.component for each in answer.failures] == (["catalogue"] if size > 11 else [])
+        await require_same_again(rig.engine, answer)
 
     Rig(config=CONFIG).run(work)
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 
 from midstream.app.wiring import plans
+from midstream.core.errors import RequestInvalid
 from midstream.core.types import Failure, Moment, Proposal
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.rerun import rerun
@@ -121,5 +123,45 @@ def test_each_engine_has_its_own() -> None:
         await answers(rig, 1)
         assert len(source.calls) == 2
         await other.engine.stop()
+
+    Rig(monotonic=clock).run(work)
+
+
+def test_a_request_that_is_refused_tries_nothing() -> None:
+    """The one try after a bench is for a request that comes to the part."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        source = Slow(clock, [0.3])
+        put(rig, source)
+        await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        await answers(rig, 2)
+        clock.now += 10.0
+        with pytest.raises(RequestInvalid):
+            await rig.engine.recommend(Ask(user_id="bob", filter="item.nothing > 3"))
+        assert [each.failures for each in await answers(rig, 1)] == [()]
+        assert len(source.calls) == 2
+
+    Rig(monotonic=clock).run(work)
+
+
+def test_a_look_at_who_is_benched_tries_nothing() -> None:
+    """What is only looked at goes without who is benched, and leaves the try to a request."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        source = Slow(clock, [0.3])
+        put(rig, source)
+        await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        plan, guards = rig.engine.plan("default"), rig.engine.guards
+        assert guards.benched(plan) == ()
+        await answers(rig, 1)
+        benched = (Failure("shelf", "benched"),)
+        assert guards.benched(plan) == benched
+        clock.now += 10.0
+        assert guards.benched(plan) == benched
+        assert guards.benched(replace(plan, sources=())) == guards.benched(replace(plan, name="other")) == ()
+        assert [each.failures for each in await answers(rig, 1)] == [()]
+        assert guards.benched(plan) == ()
 
     Rig(monotonic=clock).run(work)

@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from midstream.app.config import Placement
+from midstream.core.errors import Overloaded
 from midstream.engine import outbox
 from midstream.engine.engine import EngineOptions
+from midstream.engine.turns import Folding
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
 from midstream.testing.rig import SMALL, Rig, view
@@ -110,5 +112,46 @@ def test_many_at_once_each_see_their_own() -> None:
 
         for seen in await asyncio.gather(*(shop(f"u{each}") for each in range(200))):
             assert len(set(seen)) == len(seen) == 9
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_half_of_the_time_is_left_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that does not come may not cost the answer: no wait for it goes beyond half of what there was."""
+    waits: list[float] = []
+
+    async def never(_: Folding, timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return False
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        await rig.engine.recommend(Ask(user_id="ann"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Folding, "progress", never)
+            late = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
+        assert (late.read_your_writes, late.tier, len(late.items)) == (False, "full", 3)
+        assert len(waits) == 1
+        assert 0 < waits[0] <= 30.0
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_where_as_many_wait_as_may_the_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked for the wait, so it is no reason to refuse; the question after it waits for the same record."""
+
+    async def full(_: Folding, timeout_s: float) -> bool:
+        raise Overloaded(f"too many wait, {timeout_s} s")
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        first = await rig.engine.recommend(Ask(user_id="ann"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Folding, "progress", full)
+            second = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
+        assert (second.read_your_writes, ids(second)) == (False, ids(first))
+        third = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
+        assert third.read_your_writes is None
+        assert not set(ids(third)) & set(ids(first))
 
     Rig(config=CONFIG).run(work)

@@ -64,7 +64,16 @@ def test_a_body_that_says_something_else_is_refused(client, body, pointer):
 
 
 @pytest.mark.parametrize(
-    "question", [{"events": []}, {"placement": "x"}, {"min_log_position": "x"}, {"n": 0}, {"deadline": "soon"}]
+    "question",
+    [
+        {"events": []},
+        {"placement": "x"},
+        {"min_log_position": "x"},
+        {"n": 0},
+        {"deadline": "soon"},
+        {"explain": True},
+        {"reasons": "en"},
+    ],
 )
 def test_a_preview_refuses_what_it_does_not_take(client, question):
     """Events, another placement, a position to wait for, and what no question may have."""

@@ -106,6 +106,7 @@ def test_each_user_of_a_batch_has_an_answer(client):
         (PAGES, {"placements": ["default"]}, "/placements/0"),
         (PAGES, {"placements": [{"placement": "default"}, {"n": 3}]}, "/placements/1/placement"),
         (PAGES, {"placements": [{"placement": "default", "n": 101}]}, "/placements/0/n"),
+        (PAGES, {"placements": [{"placement": "default", "n": 67}] * 3}, "/placements/2/n"),
         (PAGES, {"placements": [{"placement": "default", "user_id": "a"}]}, "/placements/0/user_id"),
         (PAGES, {**TWO, "n": 3}, "/n"),
         (PAGES, {**TWO, "min_log_position": "nonsense"}, "/min_log_position"),

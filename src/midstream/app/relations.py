@@ -21,7 +21,7 @@ from midstream.engine.board import PROCESSES_MAX
 from midstream.features.checking import feature_faults
 from midstream.features.external import table_faults
 from midstream.ranking.blend import DEFAULT_WEIGHTS
-from midstream.ranking.plan import CANDIDATES_MAX
+from midstream.ranking.plan import CANDIDATES_MAX, FILTERS_MAX, SOURCES_MAX
 from midstream.ranking.served_lately import NAMES as SERVED_NAMES
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
@@ -52,10 +52,6 @@ TYPES_MAX = 16
 """Interactions: a user's row has as many counters."""
 ATTRIBUTES_MAX = 64
 PLACEMENTS_MAX = 1_000
-SOURCES_MAX = 8
-"""Of a placement: each adds about 30 µs, and a bit to the record of each item."""
-FILTERS_MAX = 8
-"""Of one's own in a placement. ``ranking.served.FAILURES_MAX`` counts on it, on ``SOURCES_MAX`` and ``SCORERS_MAX``."""
 SLATE_SIZE_MAX = 100
 """Items of one answer; a served record of 20 takes up to 1.5 kB."""
 CANDIDATES_LEAST = SLATE_SIZE_MAX

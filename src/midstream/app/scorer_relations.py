@@ -8,14 +8,13 @@ from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds import columns_of
 from midstream.ranking.objectives import Objectives
+from midstream.ranking.plan import SCORERS_MAX
 
 PAGE = "docs/models.md"
 OBJECTIVES_MAX = 8
 """Of a sum: each is a model that is asked, 0.25 ms of 300 trees and 500 candidates."""
 WEIGHT_MAX = 1_000_000
 """Of an objective, above or below 0."""
-SCORERS_MAX = 8
-"""Of a placement: each that fails takes its time from the deadline."""
 
 
 def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from midstream.app.config import AnySource, Config, Placement
 from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
+from midstream.app.rule_relations import PAGE as RULES
 from midstream.app.tables import read_tables
 from midstream.app.texts import names_of
 from midstream.core.errors import ConfigInvalid, Fault
@@ -20,7 +21,7 @@ from midstream.features.declarations import Declarations
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.features.language_names import Names
 from midstream.ranking.acted import Acted, Exclusion
-from midstream.ranking.arrangement import Arrangement
+from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.cut import CUT
@@ -30,12 +31,12 @@ from midstream.ranking.given import RESERVED
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
-from midstream.ranking.plan import MODELS_MAX, SIMILAR, Plan, ReadsModels
+from midstream.ranking.plan import FEATURES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
 from midstream.ranking.reason_texts import reasons_of
 from midstream.ranking.repeats import Repeats
 from midstream.ranking.rule_boost import Boost
 from midstream.ranking.rule_in_force import Ruling, Stated, span_ms
-from midstream.ranking.rule_pin import Pin, Pins
+from midstream.ranking.rule_pin import PINS, Pin, Pins
 from midstream.ranking.rule_promote import Promote
 from midstream.ranking.served_lately import NAMES, ServedLately, served_rules
 from midstream.ranking.top_k import TopK
@@ -48,6 +49,24 @@ from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
 HERE = Path()
+_OF_PARTS = frozenset(
+    (
+        "editorial",
+        "popular",
+        "similar",
+        "availability",
+        "acted",
+        "served_lately",
+        "filter",
+        "repeats",
+        "diversity",
+        FEATURES,
+        PINS,
+        ARRANGEMENT,
+        SELECTOR,
+    )
+)
+_BEFORE_NAMES = ("caps.", f"{FEATURES}.", f"{FEATURES}_")
 S = TypeVar("S", bound=Stated)
 
 
@@ -154,6 +173,7 @@ def plan(
         or any(cap.within is not None for cap in placement.caps),
     )
     _require_names(made, where)
+    _require_rule_names(made, placement, where)
     _require_inputs(made, where)
     return made.serving(models)
 
@@ -264,6 +284,21 @@ def _require_names(made: Plan, where: str) -> None:
         came = f"Two parts are called {', '.join(twice)}."
         right = f"A name of its own for each. In use: {', '.join(sorted(set(names)))}"
         raise ConfigInvalid((Fault(where, came, right, SOURCES),))
+
+
+def _require_rule_names(made: Plan, placement: Placement, where: str) -> None:
+    """Refuse a rule with the name of a part: traces, counts and sources name both, and must mean one.
+
+    The names of parts that a placement may have are refused where it does not have them too.
+    """
+    taken = {*made.part_names, *RESERVED, CUT, *_OF_PARTS, *(cap.name for cap in placement.caps)}
+    faults = tuple(
+        Fault(f"{where}.rules[{n}].name", f'"{rule.name}" is the name of another part.', "A name of its own.", RULES)
+        for n, rule in enumerate(placement.rules)
+        if rule.name in taken or rule.name.startswith(_BEFORE_NAMES)
+    )
+    if faults:
+        raise ConfigInvalid(faults)
 
 
 def _require_inputs(made: Plan, where: str) -> None:

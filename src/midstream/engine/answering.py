@@ -72,6 +72,8 @@ class Answering:
         require_language(ask, plan)
         request_id, seed = engine.host.request_ids.make()
         query = query_of(ask, plan, request_id, seed, engine.clock())
+        if faults := request_faults(plan.filters, query, plan.conditions):
+            raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.left_out(plan))

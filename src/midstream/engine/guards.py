@@ -79,6 +79,15 @@ class Guards:
             if placement == plan.name and not self._may_ask(watched, now)
         )
 
+    def benched(self, plan: Plan) -> tuple[Failure, ...]:
+        """Return a failure for each part of a plan that answers go without; nobody tries one because of it."""
+        names = frozenset(plan.part_names)
+        return tuple(
+            Failure(part, BENCHED)
+            for (placement, part), watched in sorted(self._watched.items())
+            if placement == plan.name and part in names and watched.state in {"benched", "trying"}
+        )
+
     def _may_ask(self, watched: _Watched, now: float) -> bool:
         if watched.state not in {"benched", "trying"}:
             return True

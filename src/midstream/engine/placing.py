@@ -7,12 +7,20 @@ start, which folds it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded, PlacementChanged, StoreUnavailable
+from midstream.core.errors import (
+    ConfigInvalid,
+    Fault,
+    NotFound,
+    Overloaded,
+    PlacementChanged,
+    RequestInvalid,
+    StoreUnavailable,
+)
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, TimestampMs
 from midstream.engine.answers import answer_of, query_of, require_known
@@ -181,8 +189,9 @@ class Placing:
                 self._require_version(name, said)
                 now = self._rebuilder.service
                 made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.models)
-                if self._content(name) != made.content or name in now.aside:
-                    body = self._body(name, made.content, said)
+                body = None if self._content(name) == made.content else self._body(name, made.content, said)
+                # What the log says may not be in service: whoever said it was cut off, or it was set aside.
+                if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
                     await warm(now.settings, (made.plan,))
                     await self._change(body, made.service)
         return self.view(name)
@@ -198,23 +207,27 @@ class Placing:
         async with self._turn:
             with self._rebuilder.alone():
                 self._require_version(name, said)
-                if not self._content(name):
+                now = self._rebuilder.service
+                is_set, content = bool(self._content(name)), self._parts.content
+                if not is_set and content(now.config, name) == content(now.file, name):
                     message = f"no placement {name[:64]!r} is set: there is nothing to give back to the file"
                     raise NotFound(message)
-                made = await asyncio.to_thread(self._parts.without, self._rebuilder.service, name)
-                await self._change(self._body(name, "", said), made)
+                made = await asyncio.to_thread(self._parts.without, now, name)
+                await self._change(self._body(name, "", said) if is_set else None, made)
         return self.view(name)
 
     async def preview(self, name: str, told: object, ask: Ask) -> Preview:
         """Answer a question with a placement that is not in force, and with today's; nothing is logged or kept.
 
-        Both have the same seed and time, and the same state unless a part of one of them waits for something.
+        Both have the same seed and time, and the same state unless a part of one of them waits for something. Neither
+        asks a part that today's answers go without.
 
         Raises:
             ConfigInvalid: It cannot be used; every fault is named.
-            RequestInvalid: The filter, the context or the size cannot be used.
+            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons or why.
             ItemUnknown: It is about an item that nothing named by then.
         """
+        require_no_why(ask)
         service = self._rebuilder.service
         made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.models)
         await warm(service.settings, (made.plan,))
@@ -230,22 +243,28 @@ class Placing:
         until = monotonic() + (ask.deadline_ms or plan.deadline_ms) / 1_000
         require_known(ask, fold)
         query = query_of(ask, plan, "", seed, now_ms)
-        served = await recommend(plan, partial(fold.moment, models=plan.models), query, lambda: until - monotonic())
+        observe = partial(fold.moment, models=plan.models)
+        served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan))
         return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
 
-    async def _change(self, body: PlacementBody, made: Service) -> None:
-        """Make a change durable, and put what it leads to in service; nothing is awaited between the two."""
+    async def _change(self, body: PlacementBody | None, made: Service) -> None:
+        """Make a change durable, and put what it leads to in service; None = the log says it already."""
         try:
             await asyncio.to_thread(self._parts.write, made)
         except OSError as error:
             message = f"the configuration could not be written down: {error}"
             raise StoreUnavailable(message) from error
-        await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
-        if self._content(body.name) != body.content:
-            message = f"the event that changes the placement {body.name!r} was folded and no row of it is there"
-            raise AssertionError(message)
-        self._rebuilder.swap_plans(made)
+        await _to_its_end(self._said_and_served(body, made))
         await self._rebuilder.remember()
+
+    async def _said_and_served(self, body: PlacementBody | None, made: Service) -> None:
+        """Record a change and swap the plans; nothing is awaited between the two."""
+        if body is not None:
+            await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
+            if self._content(body.name) != body.content:
+                message = f"the event that changes the placement {body.name!r} was folded and no row of it is there"
+                raise AssertionError(message)
+        self._rebuilder.swap_plans(made)
 
     def _body(self, name: str, content: str, said: Said) -> PlacementBody:
         """Return what the log is to keep of a change.
@@ -278,6 +297,28 @@ class Placing:
     def _content(self, name: str) -> str:
         versions = self._engine.fold.placements.versions(name)
         return versions[-1].content if versions else ""
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what may not be left half done: whoever is cut off meanwhile ends when it has ended."""
+    task = asyncio.create_task(work, name="midstream-placing")
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
+
+
+def require_no_why(ask: Ask) -> None:
+    """Refuse a preview that asks for reasons, or why each item is where it is.
+
+    Raises:
+        RequestInvalid: It does; every fault is named.
+    """
+    right = "A question without it: a preview says what would come, and a request says why."
+    told = {"explain": ask.explain, "reasons": ask.reasons is not None}
+    if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
+        raise RequestInvalid(faults)
 
 
 def _require_texts(name: str, said: Said) -> None:

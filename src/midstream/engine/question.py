@@ -26,7 +26,11 @@ FIELDS_OF_ITEM_MAX = 16
 RANK_ITEMS_MAX = 1_000
 """Of a caller's own items: as many as the join of outcomes reads of one slate; about 3 ms of work."""
 PAGE_PLACEMENTS_MAX = 16
-"""Slates of one page: what is read for all of them is one turn of about 5 ms."""
+"""Slates of one page. Each reads candidates and features of its own, all in one turn, as they see one log position:
+about what it would cost alone, less the sources that are asked once for all."""
+PAGE_ITEMS_MAX = 200
+"""Of all slates of a page together: two slates of the largest size. A slate is read with room for all items of the
+slates above, so what they hold is work for each that follows."""
 USERS_MAX = 100
 """Users of one call, each a turn of its own: 50 ms of work."""
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1

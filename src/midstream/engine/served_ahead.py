@@ -2,12 +2,13 @@
 
 A record is appended after its answer went out, some milliseconds later. A placement that goes by what was served before
 hands over what waits for company, and lets its question wait until the state has the asker's last record of this
-process, the deadline at most. Nobody else waits.
+process, half of its time at most: the rest is left to answer. Nobody else waits.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from midstream.core.errors import Overloaded
 from midstream.core.types import Served
 from midstream.engine.outbox import Outbox
 from midstream.engine.turns import Folding
@@ -42,21 +43,30 @@ class ServedAhead:
             self._last.popitem(last=False)
 
     async def seen(self, askers: Iterable[int], until: float) -> bool:
-        """Wait until the state has what was served to some askers; return False when the time is over before.
+        """Wait until the state has what was served to some askers, half of the time that is left at most.
+
+        Nobody asked for the wait, so it costs no answer: where it is too long, or as many wait as may, the answer says
+        that it may not know what was served last.
 
         Args:
             askers: Hashes of the user and of the session that ask.
-            until: Of the monotonic clock. A record that did not come by then is waited for no more.
+            until: The deadline, of the monotonic clock. A record that did not come in time is waited for no more.
 
-        Raises:
-            Overloaded: As many requests wait as may.
+        Returns:
+            False when it did not come, or could not be waited for.
         """
+        now = self._monotonic()
+        until = now + (until - now) / 2
         is_seen = True
         for asker in askers:
             found = self._last.get(asker)
             if found is None:
                 continue
-            is_seen = await self._has(*found, until) and is_seen
+            try:
+                is_seen = await self._has(*found, until) and is_seen
+            except Overloaded:
+                is_seen = False
+                continue
             if self._last.get(asker) == found:
                 del self._last[asker]
         return is_seen

@@ -1,12 +1,13 @@
 """The slates of a page before they are made: which of them can be, and what is wrong with the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import Query
 from midstream.engine.answers import query_of
+from midstream.engine.question import PAGE_ITEMS_MAX
 from midstream.engine.types import Ask, SlateRefused
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.plan import Plan
@@ -36,6 +37,7 @@ def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
 
     Raises:
         MidstreamError: None can be made: what is wrong with the first.
+        RequestInvalid: They have too many items together.
     """
     made: dict[int, tuple[Plan, Query]] = {}
     refused: dict[int, SlateRefused] = {}
@@ -54,6 +56,7 @@ def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
         made[place] = plan, replace(query, page_id=page_id)
     if not made:
         raise refused[0].error
+    require_items((place, query.slate_size) for place, (_, query) in made.items())
     return Slots(made, refused)
 
 
@@ -65,6 +68,24 @@ def require_count(where: str, count: int, count_max: int) -> None:
     """
     if not 1 <= count <= count_max:
         raise RequestInvalid((Fault(f"/{where}", f"{count} came.", f"1 to {count_max} {where}.", "docs/http.md"),))
+
+
+def require_items(sizes: Iterable[tuple[int, int]]) -> None:
+    """Refuse a page with more items than it may have.
+
+    Args:
+        sizes: Place on the page and items of each slate, in order.
+
+    Raises:
+        RequestInvalid: It points at the first slate with which they are too many.
+    """
+    count = 0
+    for place, size in sizes:
+        if count + size > PAGE_ITEMS_MAX:
+            came = f"{size} items came to {count} of the slates before."
+            right = f"At most {PAGE_ITEMS_MAX} on a page, here at most {PAGE_ITEMS_MAX - count}; without n: slate_size."
+            raise RequestInvalid((Fault(f"/placements/{place}/n", came, right, "docs/http.md"),))
+        count += size
 
 
 def _on_page(error: MidstreamError, place: int) -> MidstreamError:

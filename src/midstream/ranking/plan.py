@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
-from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Score
+from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Proposal, Score
 from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
@@ -31,6 +31,19 @@ SIMILAR = "similar"
 CANDIDATES_MAX = 500
 """Candidates that go on to features and scorers, by default and at most: 40 columns and 300 trees of so many rows take
 0.5 ms, a hundredth of the default deadline."""
+
+SOURCES_MAX = 8
+"""Of a placement, popular among them: each adds about 30 µs, and a bit to the record of each item."""
+FILTERS_MAX = 8
+"""Of one's own in a placement."""
+SCORERS_MAX = 8
+"""Of a placement, beside the blend: each that fails takes its time from the deadline."""
+FETCHES_MAX = 8
+"""Outside systems that a plan asks, one after another."""
+FLOOR_MAX = 2
+"""Popular and editorial."""
+BUILT_IN_FILTERS_MAX = 7
+"""Availability, excluded, repeats, acts, what was served, the placement's condition and the request's."""
 
 MODELS_MAX = 8
 """Models that the parts of one plan read: each answer and each served record names their versions, 40 bytes each."""
@@ -58,6 +71,17 @@ class Closed:
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
         """Return False for each candidate."""
         return candidates.item_index < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Stands for a catalogue that failed: nothing is found behind the candidates."""
+
+    name: str
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return no item."""
+        return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +205,15 @@ class Plan:
     def without(self, names: frozenset[str]) -> "Plan":
         """Return the plan less what failed: with it and the state of then, the slate comes out the same.
 
-        A filter that failed is not left out but let nothing pass, and a block of features that failed, or a feature
-        that did alone, is NaN.
+        A filter that failed is not left out but lets nothing pass, a catalogue proposes nothing, and a block of
+        features that failed, or a feature that did alone, is NaN.
         """
         return replace(
             self,
             fetches=tuple((name, fetch) for name, fetch in self.fetches if name not in names),
             sources=tuple(source for source in self.sources if source.name not in names),
             floor=tuple(source for source in self.floor if source.name not in names),
+            fill=Nothing(self.fill.name) if self.fill.name in names else self.fill,
             filters=tuple(Closed(rule.name) if rule.name in names else rule for rule in self.filters),
             features=tuple(
                 _known(block, block_name(number), names, self.declared) for number, block in enumerate(self.features)

@@ -26,12 +26,34 @@ from midstream.core.types import (
 )
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.features.declarations import Declarations
-from midstream.ranking.plan import lost_columns
+from midstream.ranking.arrangement import ARRANGEMENT
+from midstream.ranking.frame import FAILED_FEATURES_MAX
+from midstream.ranking.plan import (
+    BUILT_IN_FILTERS_MAX,
+    FETCHES_MAX,
+    FILTERS_MAX,
+    FLOOR_MAX,
+    SCORERS_MAX,
+    SELECTOR,
+    SOURCES_MAX,
+    lost_columns,
+)
+from midstream.ranking.rule_pin import PINS
 from midstream.ranking.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
 
-FAILURES_MAX = 42
-"""As many as can fail in one answer, so none is left out: 8 sources, popular, editorial, the catalogue; 6 filters, 8 of
-one's own; 8 features (more are one block); 8 scorers, as without the blend there is no answer; the selector."""
+FAILURES_MAX = (
+    FETCHES_MAX
+    + SOURCES_MAX
+    + FLOOR_MAX
+    + len(("catalogue", PINS))
+    + BUILT_IN_FILTERS_MAX
+    + FILTERS_MAX
+    + FAILED_FEATURES_MAX
+    + SCORERS_MAX
+    + len((ARRANGEMENT, SELECTOR))
+)
+"""As many parts as can fail in one answer, so none is left out. More features than those are one block; without the
+blend there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)

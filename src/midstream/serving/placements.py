@@ -150,14 +150,18 @@ def _require_plain(question: RecommendationBody) -> None:
     """Refuse a question that says what a preview does not take.
 
     Raises:
-        RequestInvalid: It brings events, names a placement or a log position.
+        RequestInvalid: It brings events, names a placement or a log position, or asks why.
     """
     told = {
         "events": question.events is not msgspec.UNSET,
         "placement": question.placement is not None,
         "min_log_position": question.min_log_position is not None,
+        "explain": question.explain,
+        "reasons": question.reasons is not None,
     }
-    right = "A question without it: a preview records nothing, is about the placement of the path, and does not wait."
+    right = (
+        "A question without it: a preview records nothing, is about the path's placement, waits for and explains none."
+    )
     if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
         raise RequestInvalid(faults)
 

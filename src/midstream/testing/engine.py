@@ -22,7 +22,7 @@ from midstream.engine.eraser import ErasureView
 from midstream.engine.erasing import DAY_MS, erase_event
 from midstream.engine.explainer import Job, Order
 from midstream.engine.question import PAGE_PLACEMENTS_MAX, USERS_MAX
-from midstream.engine.slots import require_count
+from midstream.engine.slots import require_count, require_items
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
     Answer,
@@ -208,13 +208,17 @@ class FakeEngine:
         """Refuse what ``page`` would refuse as a whole."""
         require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
         refused: list[MidstreamError] = []
-        for ask in asks:
+        sizes: list[tuple[int, int]] = []
+        for place, ask in enumerate(asks):
             try:
                 self.check(ask)
             except MidstreamError as error:
                 refused.append(error)
+            else:
+                sizes.append((place, ask.n or self.plans[ask.placement].slate_size))
         if len(refused) == len(asks):
             raise refused[0]
+        require_items(sizes)
 
     def swap(self, fold: FakeFold, plans: Mapping[str, FakePlan]) -> None:
         """Answer by other plans."""
