@@ -1,14 +1,17 @@
 """A logged request is explained later: in the process of whoever asks, and by a child beside a server, alike."""
 
 import asyncio
+from functools import partial
 
+import httpx
 import msgspec
 import pytest
 
+from midstream.app import explaining
 from midstream.app.config import Config
-from midstream.app.explaining import Explained, explain_request
+from midstream.app.explaining import TURNS_MAX, Explained, explain_request, explain_through
 from midstream.app.running import open_running, open_shop
-from midstream.core.errors import ExplanationFailed, NotFound, Overloaded
+from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, StoreUnavailable
 from midstream.engine.child import Ended
 from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer
 from midstream.engine.types import Ask
@@ -127,10 +130,11 @@ def test_as_many_wait_as_may(tmp_path):
         with pytest.raises(Overloaded):
             explainer.begin(request_id, ("more",))
         assert not await explainer.wait(jobs[0], 0.01)
+        assert [each.state for each in jobs] == ["running"] + ["waiting"] * WAITING_MAX
         return jobs
 
     jobs = beside(tmp_path, children, work)
-    assert [each.state for each in jobs] == ["running"] + ["waiting"] * WAITING_MAX
+    assert [each.state for each in jobs] == ["failed"] * (WAITING_MAX + 1)
     assert (children.begun, children.most, jobs[0].progress) == (1, 1, 0.5)
     assert children.at_once == 0
 
@@ -148,6 +152,64 @@ def test_a_child_that_fails_is_told_and_asked_again(tmp_path):
 
     beside(tmp_path, children, work)
     assert children.begun == 2
+
+
+def test_an_error_that_nobody_foresaw_ends_the_job(tmp_path):
+    """It is failed, with what was raised, makes room for others, and is made anew when it is asked for again."""
+
+    class Broken(Children):
+        async def __call__(self, module, order, notify):
+            self.begun += 1
+            message = "no such pipe"
+            raise RuntimeError(message)
+
+    children = Broken()
+
+    async def work(explainer, request_id):
+        for number in range(WAITING_MAX + 2):
+            job = explainer.begin(request_id, (f"i{number}",))
+            assert await explainer.wait(job, JOB_S_MAX)
+            assert job.state == "failed"
+            assert isinstance(job.error, ExplanationFailed)
+            assert "no such pipe" in str(job.error)
+        assert explainer.begin(request_id, ("i0",)) is not job
+
+    beside(tmp_path, children, work)
+    assert children.begun >= WAITING_MAX + 2
+
+
+def through(monkeypatch, answer):
+    """Ask a server that gives one answer, however often; return how often it was asked, and what is said."""
+    asked: list[str] = []
+
+    def answered(request):
+        asked.append(str(request.url))
+        return answer
+
+    made = partial(httpx.Client, transport=httpx.MockTransport(answered))
+    monkeypatch.setattr(explaining.httpx, "Client", made)
+    return asked, lambda: explain_through("http://server", "r-1")
+
+
+def test_a_server_is_not_asked_for_ever(monkeypatch):
+    """One that is never done is given up, with how often it was asked."""
+    asked, ask = through(monkeypatch, httpx.Response(202, json={"state": "running"}))
+    with pytest.raises(StoreUnavailable, match=f"asked {TURNS_MAX} times"):
+        ask()
+    assert len(asked) == TURNS_MAX
+
+
+def test_what_is_no_number_is_read_from_a_server(monkeypatch):
+    """An item without a score, and a part of a score that is no number."""
+    parts = {"scorer": "own", "parts": {"x": 1.0, "y": None}}
+    proposed = [{"source": "own", "rank": 0, "score": None, "facts": {"heat": None}}]
+    item = {"id": "a", "outcome": "served", "because": "so", "score": None, "parts": parts, "proposed": proposed}
+    head = {"request_id": "r-1", "placement": "default", "log_position": 1, "config_hash": "c", "tier": "full"}
+    body = {"scorer": "own", "recent": [], "retrieved": {}, "removed": {}, "candidate_count": 1, "items": [item]}
+    told = {"request_id": "r-1", "identical": True, "why": {**head, **body, "unexplained": {"own": "OSError"}}}
+    found = through(monkeypatch, httpx.Response(200, json=told))[1]()
+    assert found.why is not None
+    assert (found.why.items[0].score, found.why.unexplained) == (None, {"own": "OSError"})
 
 
 def test_results_are_kept_for_a_while(tmp_path):

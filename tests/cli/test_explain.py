@@ -5,11 +5,15 @@ import json
 import msgspec
 import pytest
 
+from midstream.app.explaining import Explained
 from midstream.app.reading import parse_config
 from midstream.app.reruns import Rerun
 from midstream.app.running import open_shop
 from midstream.cli.app import main
+from midstream.cli.explained import print_explained
 from midstream.ranking.differences import Difference
+from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
+from midstream.ranking.score_parts import ScoreParts
 from midstream.testing.models import CONFIG
 
 FILE = CONFIG.partition("[[placements]]")[0]
@@ -98,3 +102,26 @@ def test_an_answer_of_now_is_explained_alike(asked, run):
     assert (status, "because of a (100%)" in out, "session: a" in err) == (0, True, True)
     told = json.loads(run("recommend", "default", "--user", "ann", "--explain", "--json", "-f", folder)[1])
     assert told["why"][0]["proposed"]
+    assert told["unexplained"] == {}
+
+
+def told(**changes) -> SlateWhy:
+    """Return an explanation of one item."""
+    parts = ScoreParts("blend", parts={"recent": 0.5, "own": None})
+    proposed = (Proposed("recent", 0, 1.0, (), {"age_ms": 30_817_326, "last_ms": 1_700_000_000_000, "heat": None}),)
+    item = ItemWhy(id="a", outcome="served", because="so", position=0, proposed=proposed, parts=parts, **changes)
+    return SlateWhy(
+        request_id="r", placement="default", log_position=1, config_hash="c", tier="full", scorer="blend", recent=(),
+        retrieved={}, removed={}, candidate_count=1, items=(item,), unexplained={"own": "OSError: it is gone"},
+    )  # fmt: skip
+
+
+def test_what_is_printed_is_for_people(capfd):
+    """Ages and times in people's units, no empty column, and each part that could not be asked again by name."""
+    print_explained(Explained(request_id="r", identical=True, why=told()))
+    said = capfd.readouterr()
+    assert "recent 1 (age 8.6 h, last 2023-11-14 22:13:20 UTC, heat –)" in said.out
+    assert "value" not in said.out
+    assert "own: OSError: it is gone" in said.err
+    print_explained(Explained(request_id="r", identical=True, why=told(features={"recent": 7.0})))
+    assert "value" in capfd.readouterr().out

@@ -35,6 +35,7 @@ def test_an_answer_explains_itself_when_asked():
     assert any(one.id == "a" for each in why.items[0].proposed for one in each.led_by)
     plain = answered(Rig())
     assert plain.explanation is None
+    assert (plain.unexplained, answer.unexplained) == ({}, {})
     assert all(each.reason is None for each in plain.items)
 
 
@@ -56,7 +57,7 @@ def test_an_answer_gives_reasons_in_a_language():
 
 
 def test_a_state_that_moved_on_explains_nothing():
-    """What is read later could be untrue of this answer, so nothing is said."""
+    """What is read later could be untrue of this answer, so that alone is said, of each thing that was asked for."""
     rig = Rig()
 
     async def work(rig: Rig):
@@ -79,6 +80,8 @@ def test_a_state_that_moved_on_explains_nothing():
     assert answer.items
     assert answer.explanation is None
     assert all(each.reason is None for each in answer.items)
+    assert answer.unexplained.keys() == {"explanation", "reasons"}
+    assert "events arrived" in answer.unexplained["explanation"]
 
 
 def test_a_python_caller_asks_with_truths_and_texts():

@@ -5,21 +5,24 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.durations import Duration
 from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
 from midstream.features.language import Condition, condition
 from midstream.features.language_names import Names
 from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
+from midstream.ranking import score_parts as score_parts_module
 from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
-from midstream.ranking.explanation import SlateWhy, explain, with_parts
+from midstream.ranking.explanation import SlateWhy, explain, served_in_words, with_parts
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.pipeline import recommend
@@ -196,12 +199,13 @@ def test_a_failed_part_is_not_asked_again():
     assert "failed" in told.removed[0].part
 
 
-def test_evidence_that_fails_leaves_the_rest():
-    """A source whose second method raises, or answers with another number, has none."""
+@pytest.mark.parametrize("raised", ["ValueError", "ShapeMismatch"])
+def test_evidence_that_fails_leaves_the_rest(raised):
+    """A source whose second method raises, or answers with another number, has none, and is named with the reason."""
 
     class Broken(Popular, frozen=True, tag="broken"):
         def why(self, moment, item_index):
-            if len(item_index) > 1:
+            if raised == "ValueError":
                 raise ValueError
             return ()
 
@@ -210,6 +214,105 @@ def test_evidence_that_fails_leaves_the_rest():
     told = explain(served, plan, moment)
     assert any(each.source == "popular" for item in told.items for each in item.proposed)
     assert all(not each.facts for item in told.items for each in item.proposed if each.source == "popular")
+    assert told.unexplained.keys() == {"popular"}
+    assert told.unexplained["popular"].startswith(raised)
+    asked = asked_of(served, plan, moment)
+    assert why(asked, next(each.id for each in told.items if any(one.source == "popular" for one in each.proposed)))
+    assert [(each.component, each.reason.partition(":")[0]) for each in asked.failures] == [("popular", raised)]
+
+
+class Twice:
+    """A part that is asked once and fails from then on, or says what all parts of its kind say."""
+
+    name = "twice"
+    is_broken = False
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        if self.is_broken:
+            message = "the file is gone"
+            raise OSError(message)
+        return Proposal(np.array([20], np.int32), np.array([1.0], np.float32))
+
+    def keep(self, moment, candidates):
+        return self.retrieve(moment).item_index[0] == 20 + 0 * candidates.item_index
+
+
+def test_a_source_that_fails_when_it_is_asked_again_is_not_said_to_have_proposed_nothing():
+    """What it had proposed is not known, and the item says that, whether others removed it or nobody named it."""
+    source = Twice()
+    plan = plan_of(sources=(source,), floor=(), candidates_max=500)
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=2, exclude=("i20",)))
+    assert why(asked_of(served, plan, moment), "i22").outcome == "not_proposed"
+    source.is_broken = True
+    asked = asked_of(served, plan, moment)
+    assert asked.unasked == ("twice",)
+    told = why(asked, "i22")
+    assert (told.outcome, "asked again: twice" in told.because) == ("unexplained", True)
+    removed = why(asked, "i20")
+    assert (removed.outcome, removed.removed[0].filter) == ("removed", "excluded")
+    assert "no source" not in removed.because
+    assert "twice failed when asked again" in removed.because
+
+
+def test_a_filter_that_fails_when_it_is_asked_again_ends_no_explanation():
+    """It is named, the others say what they say, and of an item that it alone decided nothing is made up."""
+    rule = Twice()
+    plan = plan_of(filters=(rule, *plan_of().filters), candidates_max=3)
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=2))
+    before = {f"i{number}": why(asked_of(served, plan, moment), f"i{number}").outcome for number in range(30)}
+    rule.is_broken = True
+    asked = asked_of(served, plan, moment)
+    after = {item: why(asked, item) for item in before}
+    assert {failure.component for failure in asked.failures} == {"twice"}
+    assert "not_scored" in before.values()
+    for item, outcome in before.items():
+        assert after[item].outcome == ("unexplained" if outcome == "not_scored" else outcome)
+        assert "twice" not in {each.filter for each in after[item].removed}
+    assert all("twice" in each.because for each in after.values() if each.outcome == "unexplained")
+
+
+def test_an_item_without_a_score_has_none():
+    """A pin needs no score; what is no number is none, in an explanation that others can read back."""
+    plan = plan_of()
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=2))
+    score = served.score.copy()
+    score[served.selection.chosen[-1]] = np.nan
+    served = replace(served, score=score)
+    told = explain(served, plan, moment)
+    last = told.items[-1]
+    assert (last.score, last.rank) == (None, None)
+    assert last.because.endswith("position 2; no score by blend")
+    asked = asked_of(served, plan, moment)
+    passed = [each for number in range(30) if (each := why(asked, f"i{number}")).outcome == "not_selected"]
+    assert passed
+    assert not any("nan" in each.because for each in passed)
+    assert why(asked, last.id).score is None
+    assert msgspec.json.decode(msgspec.json.encode(told), type=SlateWhy) == told
+
+
+def test_what_is_no_number_comes_last_among_the_parts_of_a_score():
+    """The largest first, whatever stands beside them."""
+    told = score_parts_module._largest(("a", "b", "c", "d"), (1.0, math.nan, -3.0, 2.0))
+    assert list(told.items()) == [("c", -3.0), ("d", 2.0), ("a", 1.0), ("b", None)]
+    made = score_parts_module.ScoreParts("own", parts=told)
+    assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
+
+
+def test_a_cap_over_time_has_one_name():
+    """A full cap is named as the rules name it, once."""
+    cap = Cap(attribute="category", max=1, within=Duration("1h"))
+    plan = plan_of(arrangement=Arrangement((cap,), None))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=2))
+    asked = asked_of(served, plan, moment)
+    passed = [each for number in range(30) if (each := why(asked, f"i{number}")).outcome == "not_selected"]
+    assert passed
+    assert {tuple(effect.rule for effect in each.effects) for each in passed} == {(cap.name,)}
+
+
+@pytest.mark.parametrize("rank, words", [(0, "1st by blend"), (2, "3rd by blend"), (None, "no score by blend")])
+def test_position_and_place_by_the_score_are_told_apart(rank, words):
+    """The one is of the slate, the other of the scorer."""
+    assert served_in_words((), 1, rank, "blend") == f"proposed by nobody; position 2; {words}"
 
 
 def summed(told: SlateWhy) -> list[float]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.config import AnySource
-from midstream.core.types import Models, Query
+from midstream.core.types import Failure, Models, Query
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.pipeline import recommend
@@ -40,13 +40,15 @@ def shop_of() -> StillShop:
     return shop
 
 
-def told(shop: StillShop, language: str, configured=None, **asked: object) -> dict[str, str | None]:
+def told(
+    shop: StillShop, language: str, configured=None, near=None, failures: list[Failure] | None = None, **asked: object
+) -> dict[str, str | None]:
     """Return the reason of each item of ann's slate."""
     plan = Plan(
         name="default",
         config_hash="c0ffee",
         fetches=(),
-        sources=(Covisitation(name="near", same_item=0.0),),
+        sources=(near or Covisitation(name="near", same_item=0.0),),
         floor=(Popular(),),
         fill=Catalogue(),
         filters=(Available(),),
@@ -61,7 +63,9 @@ def told(shop: StillShop, language: str, configured=None, **asked: object) -> di
     moment = shop.fold.moment(query, plan.models)
     served = asyncio.run(recommend(plan, lambda _: moment, query, lambda: math.inf))
     ids = shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
-    return dict(zip(ids, reasons_for(served, plan, moment, language), strict=True))
+    return dict(
+        zip(ids, reasons_for(served, plan, moment, language, [] if failures is None else failures), strict=True)
+    )
 
 
 def test_the_strongest_source_says_why():
@@ -78,6 +82,25 @@ def test_a_template_names_attributes_of_the_item_and_of_what_led_there():
     found = told(shop_of(), "en", {"en": OWN})
     assert found["b"] == "because you viewed A lamp {now}"
     assert found["c"] == "7 only"
+
+
+def test_a_source_that_fails_at_its_evidence_is_named():
+    """Its items have the text that names none, and who asked hears which source failed, and at what."""
+
+    class Broken(Covisitation, frozen=True, tag="broken"):
+        def why(self, moment, item_index):
+            message = "the file is gone"
+            raise OSError(message)
+
+    failures: list[Failure] = []
+    texts = {"en": {"near": "because of {evidence.id}"}}
+    shop = shop_of()
+    fine = told(shop, "en", texts)
+    assert any((text or "").startswith("because of") for text in fine.values())
+    broken = told(shop, "en", texts, near=Broken(name="near", same_item=0.0), failures=failures)
+    assert broken.keys() == fine.keys()
+    assert not any((text or "").startswith("because of") for text in broken.values())
+    assert failures == [Failure("near", "OSError: the file is gone")]
 
 
 def test_the_plain_text_stands_in_for_what_is_not_known():

@@ -1,9 +1,14 @@
 """``GET /v1/requests/{id}/explanation``: there, still being made, or refused, each with its status."""
 
+import math
+
+import msgspec
 import pytest
 
 from midstream.core.errors import ExplanationFailed, NotFound
+from midstream.engine.types import Answer, AnswerItem
 from midstream.serving.app import asgi
+from midstream.serving.recommendations import Slate, slate_of
 
 PATH = "/v1/requests/r-1/explanation"
 
@@ -45,6 +50,7 @@ def test_what_cannot_be_asked(client, query, pointer):
     assert client.get(f"{PATH}?{query}").json()["pointer"] == pointer
     assert client.get(PATH + "?" + "&".join(f"item=i{number}" for number in range(21))).status_code == 400
     assert client.get(f"{PATH}?items=a").status_code == 400
+    assert client.explainer.asked == []
 
 
 def test_a_server_without_a_log_says_so(client):
@@ -68,3 +74,14 @@ def test_answers_say_why_when_asked(client):
         assert answer["explanation"]["request_id"] == answer["request_id"]
     assert client.get("/v1/items/lamp/similar?explain=true").json()["explanation"]
     assert client.post("/v1/recommendations", {"explain": "yes"}).status_code == 400
+
+
+def test_an_item_without_a_score_and_what_could_not_be_explained_are_told():
+    """A number that is none is null on the wire, as its type says, and reads back."""
+    items = (AnswerItem("pin", math.nan, 0, None), AnswerItem("lamp", 0.5, 1, None))
+    answer = Answer(
+        "r", "default", items, "full", "0", None, 0, "c0ffee", (), unexplained={"reasons": "events arrived"}
+    )
+    told = msgspec.json.decode(msgspec.json.encode(slate_of(answer, None)), type=Slate)
+    assert [each.score for each in told.items] == [None, 0.5]
+    assert told.unexplained == {"reasons": "events arrived"}

@@ -18,14 +18,17 @@ from midstream.app.running import config_of
 from midstream.core.errors import NotFound, StoreUnavailable
 from midstream.core.types import LogPosition
 from midstream.engine.child import Notify, nobody
+from midstream.engine.explainer import JOB_S_MAX, WAITING_MAX
 from midstream.events.schema import event_at
 from midstream.ranking.differences import Difference
-from midstream.ranking.explanation import SlateWhy, explain, with_parts
+from midstream.ranking.explanation import SlateWhy, by_part, explain, with_parts
 from midstream.ranking.score_parts import score_parts
 from midstream.ranking.why_not import asked_of, row_of, why
 
 ANSWER_S_MAX = 30
 """A server is asked again after so long; it says why when it gives up, after minutes."""
+TURNS_MAX = int((WAITING_MAX + 2) * JOB_S_MAX // ANSWER_S_MAX)
+"""How often: those that may wait, the one that runs and its own, each as long as it may take: 100 turns, 50 min."""
 
 
 class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -77,7 +80,7 @@ def explain_at(folder: Path, position: LogPosition, request_id: str, items: Sequ
 
 
 def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Explained:
-    """Return what a server says of one of its requests, however long it takes to make that.
+    """Return what a server says of one of its requests; it is asked ``TURNS_MAX`` times at most.
 
     Raises:
         StoreUnavailable: It does not answer, or cannot explain it; the text says why.
@@ -85,13 +88,15 @@ def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Exp
     path = f"/v1/requests/{quote(request_id, safe='')}/explanation"
     try:
         with httpx.Client(base_url=url, timeout=2 * ANSWER_S_MAX) as client:
-            while True:
+            for _ in range(TURNS_MAX):
                 answer = client.get(path, params={"item": list(items), "wait": f"{ANSWER_S_MAX}s"})
                 if answer.status_code == HTTPStatus.OK:
                     return msgspec.json.decode(answer.content, type=Explained)
                 if answer.status_code != HTTPStatus.ACCEPTED:
                     message = f"{url} answered {answer.status_code}: {answer.text[:300]}"
                     raise StoreUnavailable(message)
+            message = f"{url} had not made it after it was asked {TURNS_MAX} times"
+            raise StoreUnavailable(message)
     except httpx.TransportError as error:
         message = f"{url} does not answer: {error}"
         raise StoreUnavailable(message) from error
@@ -118,5 +123,6 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
             msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
             for each, row in zip(found, rows.tolist(), strict=True)
         ]
-        slate = msgspec.structs.replace(slate, asked=tuple(found))
+        unexplained = {**by_part(asked.failures), **slate.unexplained}
+        slate = msgspec.structs.replace(slate, asked=tuple(found), unexplained=unexplained)
     return msgspec.structs.replace(told, why=slate)

@@ -86,6 +86,16 @@ def bytes_text(count: float) -> str:
     return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
 
 
+def score_text(score: float | None) -> str:
+    """Return a score for people; NaN and None = there is none.
+
+    Example:
+        >>> score_text(0.5), score_text(float("nan"))
+        ('0.50000', '–')
+    """
+    return UNKNOWN if score is None or not math.isfinite(score) else f"{score:.5f}"
+
+
 def progress() -> Progress:
     """Return a progress bar on standard error, gone when it is done; use it in a ``with`` block.
 

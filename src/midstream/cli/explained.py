@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from midstream.cli.console import UNKNOWN, out, say, table_of
+from midstream.cli.features_now import time_text
 
 if TYPE_CHECKING:
     from midstream.app.explaining import Explained
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 PARTS_SHOWN = 8
 """Of a score, in text; ``--json`` has all."""
+_TIME_MS_MIN = 315_360_000_000
+"""Ten years. Milliseconds of a fact that are more are a time (the end of 1979), fewer a length: no shop is so old."""
+_LENGTHS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def print_explained(found: "Explained") -> None:
@@ -39,6 +43,8 @@ def print_slate(why: "SlateWhy") -> None:
         say(f"model: {name} {version}")
     for part, reason in why.failures.items():
         say(f"failed: {part}: {reason}")
+    for part, reason in why.unexplained.items():
+        say(f"not explained, since it failed when asked again: {part}: {reason}")
 
 
 def print_item(item: "ItemWhy") -> None:
@@ -56,22 +62,56 @@ def print_item(item: "ItemWhy") -> None:
         out.print(f"     {effect.rule}: {effect.effect}", markup=False)
     if item.parts is not None and item.parts.parts:
         told = list(item.parts.parts.items())
-        rows = [[name, f"{value:+.5g}", _value(item, name)] for name, value in told[:PARTS_SHOWN]]
+        rows = [[name, _added(value), _value(item, name)] for name, value in told[:PARTS_SHOWN]]
         if item.parts.base:
-            rows.insert(0, ["(base)", f"{item.parts.base:+.5g}", ""])
+            rows.insert(0, ["(base)", _added(item.parts.base), ""])
+        columns = ["part", "adds", "value"]
+        if not any(value for *_, value in rows):
+            columns, rows = columns[:2], [row[:2] for row in rows]
         more = len(told) - PARTS_SHOWN
         title = f"{item.parts.scorer}, {item.parts.link}" + (f", {more} more" if more > 0 else "")
-        out.print(table_of(["part", "adds", "value"], rows, title))
+        out.print(table_of(columns, rows, title))
 
 
 def proposed_text(each: "Proposed") -> str:
     """Return what a source said of an item, in a line."""
     led = ", ".join(f"{one.id} ({one.share:.0%})" for one in each.led_by)
-    facts = ", ".join(
-        f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in each.facts.items()
-    )
+    facts = ", ".join(fact_text(name, value) for name, value in each.facts.items())
     because = f", because of {led}" if led else ""
     return f"{each.source} {each.rank + 1}{because}{f' ({facts})' if facts else ''}"
+
+
+def fact_text(name: str, value: str | float | None) -> str:
+    """Return what a source counts, for people: milliseconds as a length or a time.
+
+    Example:
+        >>> fact_text("age_ms", 30_817_326), fact_text("last_ms", 1_700_000_000_000), fact_text("heat", 3.14159265)
+        ('age 8.6 h', 'last 2023-11-14 22:13:20 UTC', 'heat 3.1416')
+    """
+    if value is None:
+        return f"{name} {UNKNOWN}"
+    if isinstance(value, str):
+        return f"{name} {value}"
+    if name.endswith("_ms"):
+        return f"{name.removesuffix('_ms')} {time_text(int(value)) if value >= _TIME_MS_MIN else length_text(value)}"
+    return f"{name} {value}" if isinstance(value, int) else f"{name} {value:.5g}"
+
+
+def length_text(ms: float) -> str:
+    """Return a length of time in the largest unit of which it has one.
+
+    Example:
+        >>> length_text(30_817_326), length_text(259_200_000), length_text(12)
+        ('8.6 h', '3 d', '12 ms')
+    """
+    for unit_ms, name in _LENGTHS:
+        if abs(ms) >= unit_ms:
+            return f"{round(ms / unit_ms, 1):g} {name}"
+    return f"{ms:g} ms"
+
+
+def _added(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:+.5g}"
 
 
 def counts(told: Mapping[str, int]) -> str:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, err, out, print_json, print_lines, say, table_of
+from midstream.cli.console import (
+    HERE,
+    UNKNOWN,
+    AsJson,
+    Folder,
+    err,
+    out,
+    print_json,
+    print_lines,
+    say,
+    score_text,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,7 +231,7 @@ def _cells(slate: "Slate", position: int) -> tuple[str, str]:
     if position >= len(slate.items):
         return "", ""
     item = slate.items[position]
-    return item.id, f"{item.score:.5f}"
+    return item.id, score_text(item.score)
 
 
 def _moved(position: int, before: int | None, *, there: bool) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, score_text, table_of
 from midstream.cli.explained import print_item, print_slate
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
     if explain:
         from midstream.app.asking import why_of
 
+        why = why_of(answered)
         found |= {
             "recent": answered.recent_ids,
             "retrieved": served.retrieved,
@@ -63,7 +64,8 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
             "failures": {failure.component: failure.reason for failure in served.failures},
             "log_position": served.log_position,
             "models": served.models,
-            "why": why_of(answered).items,
+            "why": why.items,
+            "unexplained": why.unexplained,
         }
     return found
 
@@ -72,7 +74,7 @@ def print_answer(answered: "Answered", *, explain: bool) -> None:
     """Print a slate as a table, and below it what led to it."""
     columns = ["#", "item", "score", "sources"]
     rows: list[list[object]] = [
-        [position + 1, item_id, f"{score:.5f}", _places(_sources(answered, position))]
+        [position + 1, item_id, score_text(score), _places(_sources(answered, position))]
         for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
     ]
     out.print(table_of(columns, rows))

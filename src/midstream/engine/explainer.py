@@ -4,6 +4,7 @@ A child needs the memory of the state once more, so it has its turn among those 
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ KEPT_S = 600.0
 """A result is asked for again while somebody looks at it."""
 JOB_S_MAX = 300.0
 """A fold of 30 M events at 100,000 a second, a third of an idle machine's rate; more is for ``midstream explain``."""
+
+REASON_CHARACTERS_MAX = 300
+"""Of what was raised: it goes into a problem document."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -129,6 +133,9 @@ class Explainer:
         except MidstreamError as error:
             job.state, job.error = "failed", error
         finally:
+            if job.state in {"waiting", "running"}:  # stopped, or an error that nobody foresaw, which goes on from here
+                job.state = "failed"
+                job.error = ExplanationFailed(f"it was ended by {sys.exception()!r}"[:REASON_CHARACTERS_MAX])
             job.ended_at = self._engine.host.monotonic()
             job.ended.set()
 

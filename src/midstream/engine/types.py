@@ -193,6 +193,7 @@ class AnswerItem:
 
     id: str
     score: float
+    """NaN = the scorer gave it none, as a pinned item may have."""
     position: int
     fields: Mapping[str, object] | None
     """None when no fields were asked for; an attribute that the item has not is left out."""
@@ -235,7 +236,10 @@ class Answer:
     """How many of the caller's own items may be served and are not in the slate, as it has fewer places or its rules or
     its scorer leave them out; 0 where sources propose."""
     explanation: SlateWhy | None = None
-    """None = it was not asked for, or the state moved on while a part was awaited: then it is explained later."""
+    """None = it was not asked for, or ``unexplained`` says why it is not there."""
+    unexplained: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of what was asked for and is not there (``explanation``, ``reasons``), or of a source that failed at its
+    evidence for reasons: why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,16 @@ import asyncio
 from dataclasses import replace
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.core.types import Served
+from midstream.core.types import Failure, Served
 from midstream.engine.types import Answer, Ask
-from midstream.ranking.explanation import explain, with_parts
+from midstream.ranking.explanation import by_part, explain, with_parts
 from midstream.ranking.plan import Plan
 from midstream.ranking.reasons import reasons_for
 from midstream.ranking.score_parts import score_parts
 from midstream.state.fold import Fold
 
 PAGE = "docs/explanations.md"
+MOVED = "events arrived while a part of the answer was awaited: ask for the explanation of the request"
 
 
 def require_language(ask: Ask, plan: Plan) -> None:
@@ -30,16 +31,22 @@ def require_language(ask: Ask, plan: Plan) -> None:
 async def with_why(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: Fold) -> Answer:
     """Return an answer that says why, as far as that was asked for.
 
-    Nothing is said where the state moved on while a part of the answer was awaited: it could be untrue. What needs no
-    state is done on a thread.
+    Where the state moved on while a part of the answer was awaited only that is said: the rest could be untrue. What
+    needs no state is done on a thread.
     """
-    if (not ask.explain and ask.reasons is None) or fold.log_position != served.log_position:
+    wanted = tuple(
+        name for name, is_asked in (("explanation", ask.explain), ("reasons", bool(ask.reasons))) if is_asked
+    )
+    if not wanted:
         return answer
+    if fold.log_position != served.log_position:
+        return replace(answer, unexplained=dict.fromkeys(wanted, MOVED))
     moment = fold.moment(served.query, plan.models)
     if ask.reasons is not None:
-        reasons = reasons_for(served, plan, moment, ask.reasons)
+        failures: list[Failure] = []
+        reasons = reasons_for(served, plan, moment, ask.reasons, failures)
         items = tuple(replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
-        answer = replace(answer, items=items)
+        answer = replace(answer, items=items, unexplained=by_part(failures))
     if ask.explain:
         why = explain(served, plan, moment)
         parts = await asyncio.to_thread(score_parts, served, plan, served.selection.chosen)

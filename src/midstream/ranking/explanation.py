@@ -4,12 +4,14 @@ An explanation is made of three things and of nothing that was kept for it: what
 plan, and the moment, live or rebuilt. So what is explained is what happened, and answers cost nothing for it.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.ranking.boundary import boundary
@@ -34,10 +36,11 @@ class Proposed(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     rank: int
     """0 = its best."""
-    score: float
+    score: float | None
+    """None = it is no number."""
     led_by: tuple[LedBy, ...] = ()
-    facts: Mapping[str, str | float] = {}
-    """What the source counts, where it does not go by what the asker did."""
+    facts: Mapping[str, str | float | None] = {}
+    """What the source counts, where it does not go by what the asker did; None = unknown."""
 
 
 class Removed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,14 +65,15 @@ class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     id: str
     outcome: str
     """``served``, ``not_selected`` (scored, and not in the slate), ``not_scored`` (cut), ``removed`` (by a filter),
-    ``not_proposed``, ``deleted`` or ``unknown``."""
+    ``not_proposed``, ``deleted``, ``unknown``, or ``unexplained`` (a part that decided it cannot be asked again)."""
     because: str
     """The same in a sentence."""
     position: int | None = None
     propensity: float | None = None
     score: float | None = None
+    """None = it has none, as a pinned item may."""
     rank: int | None = None
-    """Place by the score alone among the candidates, 0 = the highest."""
+    """Place by the score alone among the candidates, 0 = the highest; None = it has no score."""
     proposed: tuple[Proposed, ...] = ()
     features: Mapping[str, float | None] = {}
     """What the placement's features were; None = unknown."""
@@ -98,6 +102,9 @@ class SlateWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     asked: tuple[ItemWhy, ...] = ()
     """Of further items that were asked about."""
     failures: Mapping[str, str] = {}
+    """Parts that failed when the request was answered, each with its reason."""
+    unexplained: Mapping[str, str] = {}
+    """Parts that failed while this explanation was made, each with its reason: what they would say is missing."""
     models: Mapping[str, str] = {}
 
 
@@ -112,15 +119,16 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
     vocabulary, chosen = moment.table(Vocabulary), served.selection.chosen
     ids = vocabulary.item_ids(served.candidates.item_index[chosen])
     order = {row: rank for rank, row in enumerate(best_first(served.score).tolist())}
-    said = proposals_of(served.candidates, chosen, plan, moment)
+    failures: list[Failure] = []
+    said = proposals_of(served.candidates, chosen, plan, moment, failures)
     items = tuple(
         ItemWhy(
             id=item_id,
             outcome="served",
-            because=served_in_words(said[place], place, order.get(row, place), served.scorer),
+            because=served_in_words(said[place], place, order.get(row), served.scorer),
             position=place,
             propensity=float(served.selection.propensity[place]),
-            score=float(served.score[row]),
+            score=finite(float(served.score[row])),
             rank=order.get(row),
             proposed=said[place],
             features=features_of(served, row),
@@ -141,7 +149,8 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
         removed=dict(served.removed),
         candidate_count=len(served.candidates),
         items=items,
-        failures={each.component: each.reason for each in served.failures},
+        failures=by_part(served.failures),
+        unexplained=by_part(failures),
         models=dict(served.models),
     )
 
@@ -152,32 +161,65 @@ def with_parts(why: SlateWhy, parts: Sequence[ScoreParts]) -> SlateWhy:
     return msgspec.structs.replace(why, items=items)
 
 
+def by_part(failures: Iterable[Failure]) -> dict[str, str]:
+    """Return the reason of each part that failed, by its name; of one that failed twice the first."""
+    found: dict[str, str] = {}
+    for each in failures:
+        found.setdefault(each.component, each.reason)
+    return found
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON can have it; None = NaN or infinite."""
+    return value if math.isfinite(value) else None
+
+
 def proposals_of(
-    candidates: Candidates, rows: NDArray[np.intp], plan: Plan, moment: Moment
+    candidates: Candidates, rows: NDArray[np.intp], plan: Plan, moment: Moment, failures: list[Failure]
 ) -> tuple[tuple[Proposed, ...], ...]:
-    """Return which sources proposed each of some candidates, with their evidence."""
+    """Return which sources proposed each of some candidates, with their evidence.
+
+    Args:
+        candidates: Merged.
+        rows: Of the candidates, (n,).
+        plan: Its sources are asked for evidence.
+        moment: The state that they proposed from.
+        failures: Gets what fails at its evidence.
+    """
     sources = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
     found: list[list[Proposed]] = [[] for _ in rows]
     for column, name in enumerate(candidates.source_names):
         rank, score = candidates.source_rank[rows, column], candidates.source_score[rows, column]
         places = np.flatnonzero(rank >= 0)
-        evidence = evidence_of(sources.get(name), moment, candidates.item_index[rows[places]])
+        evidence = evidence_of(sources.get(name), moment, candidates.item_index[rows[places]], failures)
         for place, told in zip(places.tolist(), evidence, strict=True):
             led = _led_by(told, moment)
-            found[place].append(Proposed(name, int(rank[place]), float(score[place]), led, told.facts))
+            facts = {fact: finite(value) if isinstance(value, float) else value for fact, value in told.facts.items()}
+            found[place].append(Proposed(name, int(rank[place]), finite(float(score[place])), led, facts))
     return tuple(tuple(sorted(each, key=lambda one: one.rank)) for each in found)
 
 
-def evidence_of(source: Source | None, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-    """Return what a source goes by in proposing some items; nothing where it cannot say, or fails at it."""
+def evidence_of(
+    source: Source | None, moment: Moment, item_index: Index, failures: list[Failure]
+) -> Sequence[Evidence]:
+    """Return what a source goes by in proposing some items; nothing where it cannot say.
+
+    Args:
+        source: None = it is not there any more.
+        moment: The state that it proposed from.
+        item_index: Of the items, (n,).
+        failures: Gets its name and reason where it fails at it, or answers with another number.
+    """
+    nothing = (NOTHING,) * len(item_index)
     if not isinstance(source, SaysWhy) or not len(item_index):
-        return (NOTHING,) * len(item_index)
-    failures: list[Failure] = []
+        return nothing
     with boundary(source.name, failures):
         told = source.why(moment, item_index)
-        if len(told) == len(item_index):
-            return told
-    return (NOTHING,) * len(item_index)
+        if len(told) != len(item_index):
+            message = f"evidence of {len(told)} items came where {len(item_index)} is right"
+            raise ShapeMismatch(message)
+        return told
+    return nothing
 
 
 def _led_by(evidence: Evidence, moment: Moment) -> tuple[LedBy, ...]:
@@ -190,10 +232,7 @@ def features_of(served: Served, row: int) -> dict[str, float | None]:
     if served.features is None:
         return {}
     values = served.features.values[row].tolist()
-    return {
-        name: None if value != value else value  # noqa: PLR0124  NaN
-        for name, value in zip(served.features.names, values, strict=True)
-    }
+    return {name: finite(value) for name, value in zip(served.features.names, values, strict=True)}
 
 
 def effects_of(served: Served, item_index: int) -> tuple[Effect, ...]:
@@ -202,9 +241,27 @@ def effects_of(served: Served, item_index: int) -> tuple[Effect, ...]:
     return tuple(dict.fromkeys(told))
 
 
-def served_in_words(proposed: Sequence[Proposed], position: int, rank: int, scorer: str) -> str:
-    """Return in a sentence why an item is in the slate."""
+def served_in_words(proposed: Sequence[Proposed], position: int, rank: int | None, scorer: str) -> str:
+    """Return in a sentence why an item is in the slate: who proposed it, where it stands, and its place by the score.
+
+    Args:
+        proposed: By whom.
+        position: In the slate, 0 = the first.
+        rank: By the score alone, 0 = the highest; None = it has no score.
+        scorer: Whose score it is.
+    """
     who = " and ".join(each.source for each in proposed[:2]) or "nobody"
     more = f" and {len(proposed) - 2} more" if len(proposed) > 2 else ""  # noqa: PLR2004  those that are named
-    moved = "" if rank == position else f", moved from place {rank + 1} by the score"
-    return f"proposed by {who}{more}; place {position + 1} by {scorer}{moved}"
+    by = f"no score by {scorer}" if rank is None else f"{ordinal(rank + 1)} by {scorer}"
+    return f"proposed by {who}{more}; position {position + 1}; {by}"
+
+
+def ordinal(number: int) -> str:
+    """Return a place as it is said.
+
+    Example:
+        >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 113)]
+        ['1st', '2nd', '3rd', '4th', '11th', '22nd', '113th']
+    """
+    is_teen = number % 100 in {11, 12, 13}
+    return f"{number}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

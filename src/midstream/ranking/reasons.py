@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Moment, Served
+from midstream.core.types import Failure, Moment, Served
 from midstream.ranking.blend import Blend
 from midstream.ranking.explanation import evidence_of
 from midstream.ranking.plan import Plan
@@ -22,15 +22,24 @@ SHOWN_CHARACTERS_MAX = 120
 """Of an attribute's text: a title, and no description."""
 
 
-def reasons_for(served: Served, plan: Plan, moment: Moment, language: str) -> tuple[str | None, ...]:
+def reasons_for(
+    served: Served, plan: Plan, moment: Moment, language: str, failures: list[Failure]
+) -> tuple[str | None, ...]:
     """Return the reason of each item of a slate, in its order; None = there is no text for it.
+
+    Args:
+        served: What the pipeline returned.
+        plan: What answered, with its texts.
+        moment: The state that it answered from.
+        language: One of the plan's.
+        failures: Gets the sources that fail at their evidence: their items have texts that name none.
 
     Cost: 1 µs an item, and where a template names evidence a few queries of the sources that need it.
     """
     chosen = served.selection.chosen
     texts, plain = plan.reasons.texts.get(language, {}), plan.reasons.plain.get(language, {})
     sources = _strongest(served, plan, chosen)
-    led = _led(served, plan, moment, sources, texts)
+    led = _led(served, plan, moment, sources, texts, failures)
     items, vocabulary = moment.table(Items), moment.table(Vocabulary)
     found: list[str | None] = []
     for place, row in enumerate(chosen.tolist()):
@@ -55,7 +64,12 @@ def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str,
 
 
 def _led(
-    served: Served, plan: Plan, moment: Moment, sources: Sequence[str], texts: Mapping[str, Template]
+    served: Served,
+    plan: Plan,
+    moment: Moment,
+    sources: Sequence[str],
+    texts: Mapping[str, Template],
+    failures: list[Failure],
 ) -> list[int]:
     """Return the item that led to each of the slate's most, -1 = none did, or no text names it."""
     every = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
@@ -65,7 +79,7 @@ def _led(
         if name not in texts or all(owner != EVIDENCE for owner, _ in texts[name].fields):
             continue
         places = [place for place, each in enumerate(sources) if each == name]
-        for place, evidence in zip(places, evidence_of(every.get(name), moment, items[places]), strict=True):
+        for place, evidence in zip(places, evidence_of(every.get(name), moment, items[places], failures), strict=True):
             found[place] = evidence.led[0].item_index if evidence.led else -1
     return found
 

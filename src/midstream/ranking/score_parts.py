@@ -5,6 +5,7 @@ The blend is a sum over the sources, objectives are one over their models, and a
 another thread.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -27,9 +28,9 @@ class ScoreParts(msgspec.Struct, frozen=True, omit_defaults=True):
     scorer: str
     base: float = 0.0
     """Of an item of which nothing is known."""
-    parts: Mapping[str, float] = {}
-    """By feature, the largest first, whatever their sign; what adds nothing is left out. Empty = the scorer cannot be
-    taken apart."""
+    parts: Mapping[str, float | None] = {}
+    """By feature, the largest first, whatever their sign; what adds nothing is left out. None = what it adds is no
+    number; these come last. Empty = the scorer cannot be taken apart."""
     link: str = "sum"
     """``sum``: base and parts add up to the score; ``logistic``: to x, and the score is 1 / (1 + exp(−scale · x))."""
     scale: float = 1.0
@@ -98,9 +99,11 @@ def _of_model(scorer: Scorer, plan: Plan, names: tuple[str, ...], values: Score)
     )
 
 
-def _largest(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    """Return what is not 0, the largest first."""
+def _largest(names: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
+    """Return what is not 0, the largest first; what is no number comes last, as None."""
     told: dict[str, float] = {}
     for name, value in zip(names, values, strict=True):
         told[name] = told.get(name, 0.0) + value
-    return dict(sorted(((name, value) for name, value in told.items() if value != 0.0), key=lambda each: -abs(each[1])))
+    numbers = [(name, value) for name, value in told.items() if value != 0.0 and math.isfinite(value)]
+    unknown = {name: None for name, value in told.items() if not math.isfinite(value)}
+    return dict(sorted(numbers, key=lambda each: -abs(each[1]))) | unknown

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.protocols import Filter
-from midstream.core.types import Candidates, Index, Moment, Served
+from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.features.language import Condition, condition
+from midstream.ranking.arrangement import ARRANGEMENT
+from midstream.ranking.boundary import boundary
 from midstream.ranking.cut import CUT
 from midstream.ranking.explanation import (
     Effect,
@@ -22,6 +25,7 @@ from midstream.ranking.explanation import (
     Removed,
     effects_of,
     features_of,
+    finite,
     proposals_of,
     served_in_words,
 )
@@ -30,6 +34,7 @@ from midstream.ranking.frame import merge
 from midstream.ranking.given import PAGE
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
+from midstream.ranking.sift import sift
 from midstream.ranking.top_k import best_first
 from midstream.state.items import Items
 from midstream.state.vocabulary import Vocabulary
@@ -44,13 +49,19 @@ class Asked:
     moment: Moment
     proposed: Candidates
     """Before any filter."""
+    unasked: tuple[str, ...]
+    """Sources that failed when they were to propose once more: what they had proposed is not known."""
+    failures: list[Failure]
+    """Gets what fails while items are explained; those sources are in it."""
 
 
 def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
     """Return a slate to ask about: its sources propose once more. Cost: that of the sources."""
     failed = frozenset(each.component for each in served.failures)
-    proposals = propose(plan.without(failed), moment, lambda: math.inf, [])
-    return Asked(served, plan, moment, merge(proposals, moment.table(Vocabulary).item_count))
+    failures: list[Failure] = []
+    proposals = propose(plan.without(failed), moment, lambda: math.inf, failures)
+    unasked = tuple(each.component for each in failures)
+    return Asked(served, plan, moment, merge(proposals, moment.table(Vocabulary).item_count), unasked, failures)
 
 
 def why(asked: Asked, item_id: str) -> ItemWhy:
@@ -72,21 +83,40 @@ def why(asked: Asked, item_id: str) -> ItemWhy:
 
 def _left_out(asked: Asked, item_id: str, index: int) -> ItemWhy:
     """Return why a known item is not among the candidates that were scored."""
-    removed = removals(asked, index)
+    removed, unasked = removals(asked, index)
     places = np.flatnonzero(asked.proposed.item_index == index)
-    said = proposals_of(asked.proposed, places, asked.plan, asked.moment)[0] if len(places) else ()
+    (said,) = proposed_by(asked, asked.proposed, places) if len(places) else ((),)
     if not asked.moment.table(Items).exists(index):
         outcome, because = "deleted", "it was deleted from the catalogue by then"
     elif removed:
-        outcome, because = "removed", _removed_in_words(said, removed)
+        outcome, because = "removed", _removed_in_words(said, removed, asked.unasked)
+    elif said and unasked:
+        told = f"proposed by {said[0].source} at place {said[0].rank + 1}"
+        outcome, because = "unexplained", f"{told}; what failed when it was asked again: {', '.join(unasked)}"
     elif said and asked.served.removed.get(CUT):
         told = f"proposed by {said[0].source} at place {said[0].rank + 1}, and not among the best by the blend"
         outcome, because = "not_scored", f"{told}, which alone are scored"
     else:
-        names = ", ".join(each.name for each in (*asked.plan.sources, *asked.plan.floor))
-        outcome, because = "not_proposed", f"no source proposed it: {names}"
+        outcome, because = _not_proposed(asked)
     effects = effects_of(asked.served, index)
     return ItemWhy(id=item_id, outcome=outcome, because=because, proposed=said, removed=removed, effects=effects)
+
+
+def _not_proposed(asked: Asked) -> tuple[str, str]:
+    """Return outcome and sentence of an item that no source proposed, of those that can be asked again."""
+    failed = frozenset(each.component for each in asked.served.failures)
+    sources = [each.name for each in (*asked.plan.sources, *asked.plan.floor)]
+    names = ", ".join(each for each in sources if each not in failed and each not in asked.unasked) or "none answered"
+    then = ", ".join(each for each in sources if each in failed)
+    because = f"no source proposed it: {names}{f'; had failed: {then}' if then else ''}"
+    if not asked.unasked:
+        return "not_proposed", because
+    return "unexplained", f"{because}; failed when asked again: {', '.join(asked.unasked)}"
+
+
+def proposed_by(asked: Asked, candidates: Candidates, rows: NDArray[np.intp]) -> tuple[tuple[Proposed, ...], ...]:
+    """Return which sources proposed each of some candidates, with their evidence."""
+    return proposals_of(candidates, rows, asked.plan, asked.moment, asked.failures)
 
 
 def row_of(served: Served, moment: Moment, item_id: str) -> int:
@@ -96,16 +126,27 @@ def row_of(served: Served, moment: Moment, item_id: str) -> int:
     return int(rows[0]) if len(rows) and index >= 0 else -1
 
 
-def removals(asked: Asked, index: int) -> tuple[Removed, ...]:
-    """Return every filter that says no to an item, in their order, with the part of its text that is not true."""
+def removals(asked: Asked, index: int) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
+    """Return every filter that says no to an item, with the part of its text that is not true, and those that fail now.
+
+    Both are in the order of the filters. Of one that fails now nothing is known: it is no filter that says no.
+    """
     one = _alone(np.array([index], dtype=np.int32))
     found: list[Removed] = []
+    unasked: list[str] = []
     for rule in asked.plan.filters:
         if any(each.component == rule.name for each in asked.served.failures):
             found.append(Removed(rule.name, "it failed, so nothing passes"))
-        elif not rule.keep(asked.moment, one)[0]:
-            found.append(Removed(rule.name, false_part(rule, asked.moment, one.item_index)))
-    return tuple(found)
+            continue
+        verdicts = sift((rule,), asked.moment, one, asked.failures)
+        if verdicts.is_closed:
+            unasked.append(rule.name)
+        elif not verdicts.kept[0]:
+            part = ""
+            with boundary(rule.name, asked.failures):
+                part = false_part(rule, asked.moment, one.item_index)
+            found.append(Removed(rule.name, part))
+    return tuple(found), tuple(unasked)
 
 
 def _alone(item_index: Index) -> Candidates:
@@ -151,14 +192,14 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
     served, chosen = asked.served, asked.served.selection.chosen.tolist()
     order = best_first(served.score).tolist()
     rank = order.index(row) if row in order else None
-    (said,) = proposals_of(served.candidates, np.array([row]), asked.plan, asked.moment)
-    score = float(served.score[row])
+    (said,) = proposed_by(asked, served.candidates, np.array([row]))
+    score = finite(float(served.score[row]))
     if row in chosen:
         place = chosen.index(row)
         return ItemWhy(
             id=item_id,
             outcome="served",
-            because=served_in_words(said, place, place if rank is None else rank, served.scorer),
+            because=served_in_words(said, place, rank, served.scorer),
             position=place,
             propensity=float(served.selection.propensity[place]),
             score=score,
@@ -172,7 +213,7 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
         id=item_id,
         outcome="not_selected",
         because=_passed_over(asked, rank, score, effects),
-        score=score if rank is not None else None,
+        score=score,
         rank=rank,
         proposed=said,
         features=features_of(served, row),
@@ -180,19 +221,19 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
     )
 
 
-def _passed_over(asked: Asked, rank: int | None, score: float, effects: Sequence[Effect]) -> str:
+def _passed_over(asked: Asked, rank: int | None, score: float | None, effects: Sequence[Effect]) -> str:
     """Return in a sentence why a candidate with a score is not in the slate."""
     served = asked.served
     chosen = served.selection.chosen
-    if rank is None:
+    if rank is None or score is None:
         return f"{served.scorer} gave it no score"
     if effects:
         return "; ".join(f"{each.rule}: {each.effect}" for each in effects)
     if not len(chosen):
         return "the slate is empty"
-    last = float(served.score[chosen[-1]])
     told = f"place {rank + 1} of {len(served.candidates)} by the score, {score:.5g}"
-    return f"{told}; the last of the slate has {last:.5g}"
+    scores = [each for each in served.score[chosen].tolist() if math.isfinite(each)]
+    return f"{told}; the last of the slate has {scores[-1]:.5g}" if scores else told
 
 
 def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
@@ -209,7 +250,7 @@ def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
     """Return the caps that a candidate would go beyond, because the slate has that many of its value."""
     arrangement, candidates = asked.plan.arrangement, asked.served.candidates
     failed = {each.component for each in asked.served.failures}
-    if arrangement is None or "arrangement" in failed:
+    if arrangement is None or ARRANGEMENT in failed:
         return ()
     items, chosen = asked.moment.table(Items), asked.served.selection.chosen
     found: list[Effect] = []
@@ -220,12 +261,17 @@ def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
             count = int((wide[chosen] == value).any(axis=1).sum())
             if count >= cap.max:
                 text = items.value_text(cap.attribute, value)
-                found.append(Effect(f"caps.{cap.attribute}", f"{count} items of {text!r} are in the slate already"))
+                found.append(Effect(cap.name, f"{count} items of {text!r} are in the slate already"))
     return tuple(found)
 
 
-def _removed_in_words(proposed: Sequence[Proposed], removed: Sequence[Removed]) -> str:
+def _removed_in_words(proposed: Sequence[Proposed], removed: Sequence[Removed], unasked: Sequence[str]) -> str:
     first = removed[0]
     part = f" ({first.part})" if first.part else ""
-    who = f"; {proposed[0].source} had proposed it" if proposed else "; and no source proposed it"
-    return f"removed by {first.filter}{part}{who}"
+    if proposed:
+        who = f"{proposed[0].source} had proposed it"
+    elif unasked:
+        who = f"who proposed it is not known: {', '.join(unasked)} failed when asked again"
+    else:
+        who = "and no source proposed it"
+    return f"removed by {first.filter}{part}; {who}"

@@ -46,9 +46,9 @@ def add_explanation_routes(app: FastAPI, explainer: "Explainer | None") -> None:
     async def get_explanation(request: Request) -> Response:
         """Why these items, why not that one: the request is run again on the state of then (200), or will be (202)."""
         fields = query_fields(request.scope, ("item", "wait"))
-        known = _known(explainer)
+        known, wait_ms = _known(explainer), _wait_ms(single(fields, "wait"))
         job = known.begin(decoded(str(request.path_params["request_id"]), "request_id"), _items(fields))
-        await known.wait(job, _wait_ms(single(fields, "wait")) / 1_000)
+        await known.wait(job, wait_ms / 1_000)
         return to_response(_reply(job, _location(request)))
 
 

@@ -7,6 +7,7 @@ for are left out, and scores are cut to the seven digits that a float32 holds.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -73,7 +74,8 @@ class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One item of a slate."""
 
     id: str
-    score: float
+    score: float | None
+    """None = the scorer gave it none, as a pinned item may have."""
     position: int
     # Attributes are any JSON; ``object`` is no type of a schema.
     fields: Mapping[str, Any] | None = None
@@ -120,6 +122,9 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     explanation: SlateWhy | None = None
     cursor: str | None = None
     """Continues the slate: sent in the next request. None = it was not asked for, or nothing is left."""
+    unexplained: Mapping[str, str] = {}
+    """What was asked for (``explanation``, ``reasons``), or the source that was to give a reason, and why it is not
+    there."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -328,7 +333,13 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         answer.placement,
         # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
         [
-            SlateItem(each.id, float(f"{each.score:.7g}"), each.position, each.fields, each.reason)
+            SlateItem(
+                each.id,
+                float(f"{each.score:.7g}") if isfinite(each.score) else None,
+                each.position,
+                each.fields,
+                each.reason,
+            )
             for each in answer.items
         ],
         answer.tier,
@@ -344,4 +355,5 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         answer.not_selected,
         answer.explanation,
         answer.cursor,
+        answer.unexplained,
     )
