@@ -172,6 +172,7 @@ def test_a_block_that_fails_beside_its_readers_is_lost(monkeypatch):
         assert [(each.component, each.reason) for each in served.failures] == [("features", "ArithmeticError: 10")]
         assert served.features is not None
         assert np.isnan(served.features.values).all()
+        assert read_then(decode_served(encode_served(served, slate(SHOP, served))), DECLARED) is None
 
 
 def test_more_features_than_a_record_names_are_the_block():

@@ -24,6 +24,8 @@ from midstream.serving.local_socket import connect_to
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 CONFIG = """
+[server]
+answer_wait_max = "10s"
 [limits]
 users_max = 20_000
 items_max = 20_000

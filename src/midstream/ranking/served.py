@@ -30,6 +30,7 @@ from midstream.ranking.arrangement import ARRANGEMENT
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.plan import (
     BUILT_IN_FILTERS_MAX,
+    FEATURES,
     FETCHES_MAX,
     FILTERS_MAX,
     FLOOR_MAX,
@@ -266,11 +267,14 @@ def decode_served(body: bytes) -> ServedRecord:
 
 
 def read_then(record: ServedRecord, declared: Declarations) -> FeatureFrame | None:
-    """Return the kept columns that were read; None = none were kept. NaN of a feature that failed was not read."""
-    kept = record.features
-    if kept is None:
+    """Return the kept columns that were read; None = none were kept, or the block was left out as a whole.
+
+    NaN of a feature that failed was not read.
+    """
+    kept, failed = record.features, {each.component for each in record.failures}
+    if kept is None or FEATURES in failed:
         return None
-    lost = lost_columns({each.component for each in record.failures}, kept.names, declared)
+    lost = lost_columns(failed, kept.names, declared)
     places = [place for place, name in enumerate(kept.names) if name not in lost]
     return FeatureFrame(tuple(kept.names[place] for place in places), kept.values[:, places])
 
