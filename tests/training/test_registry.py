@@ -43,7 +43,7 @@ def test_what_is_published_is_listed_found_and_answers(tmp_path: Path) -> None:
     registry.clean()
     assert registry.names() == ["far", "near"]
     assert registry.versions("near") == [first, second]
-    assert [registry.find("near", each) for each in (first, "1", "0002", second[5:9], "")] == [
+    assert [registry.find("near", each) for each in (first, "1", "0002", second[5:10], "")] == [
         first,
         first,
         second,
@@ -76,6 +76,17 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(NotFound, match="more than one"):
         registry.find("near", "1")
+
+
+def test_a_number_that_no_version_has_means_none(tmp_path: Path) -> None:
+    """Though the hash of another begins with it: who mistypes a number gets no other version."""
+    registry = Registry(tmp_path / "models")
+    first = published(registry)
+    (tmp_path / "models/near" / first).rename(tmp_path / "models/near/0001-700000abcdef")
+    for wanted in ("7", "70", "7000"):
+        with pytest.raises(NotFound, match="no version"):
+            registry.find("near", wanted)
+    assert [registry.find("near", wanted) for wanted in ("1", "70000", "700000a")] == ["0001-700000abcdef"] * 3
 
 
 def test_digits_of_other_scripts_name_no_version(tmp_path: Path) -> None:

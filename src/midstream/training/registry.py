@@ -41,6 +41,9 @@ much while a model of this size is promoted. 200,000 items with 500 weights each
 0.8 GB."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 """Of a version, as people type it."""
+NUMBER_DIGITS = 4
+"""Of a version's number, as it is written: so many decimal digits or fewer are never the beginning of a hash. Who
+mistypes a number must not get another version."""
 ARRIVING = ".arriving-"
 """Begins the name of what an import unpacks into; the number of its process follows."""
 
@@ -104,7 +107,8 @@ class Registry:
 
         Args:
             name: Of the model.
-            wanted: The version, its number (``7``), or how its digits begin (``3fa9``); empty = the newest.
+            wanted: The version, its number (``7``), or how its digits begin (``3fa9``, five of them or more where all
+                are decimal); empty = the newest.
 
         Raises:
             NotFound: None is meant, or more than one.
@@ -115,11 +119,12 @@ class Registry:
             raise NotFound(message)
         if wanted in there:
             return wanted
-        number = int(wanted) if _NUMBER.match(wanted) else -1
-        numbered = [each for each in there if int(each.partition("-")[0]) == number]
-        meant = numbered or [each for each in there if wanted and each.partition("-")[2].startswith(wanted)]
         if not wanted:
             return there[-1]
+        number = int(wanted) if _NUMBER.match(wanted) else -1
+        meant = [each for each in there if int(each.partition("-")[0]) == number]
+        if not meant and (number < 0 or len(wanted) > NUMBER_DIGITS):
+            meant = [each for each in there if each.partition("-")[2].startswith(wanted)]
         if len(meant) != 1:
             said = "no version" if not meant else "more than one version"
             message = f"{wanted!r} is {said} of {name!r}. Versions: {', '.join(there[-10:])}"
