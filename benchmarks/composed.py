@@ -7,16 +7,13 @@ loop), the same with the parts taken away one after another, and latency at half
 the answers whether all of it ran: scorer, candidates, tier. Needs a C compiler and the extra ``train``; 5 minutes.
 """
 
-import argparse
 import http.client
 import json
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -48,15 +45,17 @@ from serving import (
     CONFIG,
     Row,
     Server,
+    arguments,
     asks,
     compile_generator,
     disk_rows,
     load,
     ms,
     quantile,
+    report,
     request,
     serving,
-    table,
+    world_of,
     write_requests,
 )
 
@@ -208,15 +207,10 @@ def whole(records: list[dict]) -> list[Row]:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=5_000_000)
-    parser.add_argument("--sessions", type=int, default=1_000_000)
-    parser.add_argument("--items", type=int, default=100_000)
+    parser = arguments(__doc__, seconds=8.0)
     parser.add_argument("--trees", type=int, default=300)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    world = World(items=options.items, sessions=options.sessions, events=options.events)
+    world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
         generator = compile_generator(root)
@@ -226,10 +220,7 @@ def main() -> None:
             promote(server)
             rows += measure(server, generator, root, world, options.seconds)
             rows.append(Row("load of the machine before and after", f"{before:.1f}, {os.getloadavg()[0]:.1f}", "", ""))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(table(rows, machine))
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
+    report(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,25 @@ several times in turn; the table has medians, the lowest and the highest, and wh
 one table, and JSON with ``--json``. Needs a C compiler. About 4 minutes at full size, one of them for the state.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
-from world import World
-
-from serving import Row, Server, asks, compile_generator, load, prepare, request, serving, table, write_requests
+from serving import (
+    Row,
+    Server,
+    arguments,
+    asks,
+    compile_generator,
+    load,
+    prepare,
+    report,
+    request,
+    serving,
+    world_of,
+    write_requests,
+)
 
 DEADLINE_MS = 50
 CONNECTIONS = 512
@@ -27,15 +34,10 @@ BACK_S = 10
 
 def main() -> None:
     """Run what was asked for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=5_000_000)
-    parser.add_argument("--sessions", type=int, default=1_000_000)
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser = arguments(__doc__, seconds=5.0)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    world = World(items=options.items, sessions=options.sessions, events=options.events)
+    world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
         generator = compile_generator(root)
@@ -44,10 +46,7 @@ def main() -> None:
         file = write_requests(root / "slates", requests)
         with serving(root) as server:
             rows += overload(server, generator, file, options.seconds, options.repeats)
-    cores = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(table(rows, cores))
-    if options.json:
-        options.json.write_text(json.dumps({"machine": cores, "rows": [asdict(row) for row in rows]}, indent=1))
+    report(rows, options.json)
 
 
 def overload(server: Server, generator: Path, file: Path, seconds: float, repeats: int) -> list[Row]:

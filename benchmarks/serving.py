@@ -56,14 +56,8 @@ class Row:
 
 def main() -> None:
     """Run what was asked for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=5_000_000)
-    parser.add_argument("--sessions", type=int, default=1_000_000)
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    world = World(items=options.items, sessions=options.sessions, events=options.events)
+    options = arguments(__doc__, seconds=8.0).parse_args()
+    world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
         generator = compile_generator(root)
@@ -77,12 +71,32 @@ def main() -> None:
             rows += ingest(server, generator, root, world, options.seconds)
             rows += while_snapshot(server, generator, root, options.seconds)
         rows += restart(root)
-    machine = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    report(rows, options.json)
+
+
+def arguments(page: str, seconds: float) -> argparse.ArgumentParser:
+    """Return what every program that asks a server is told; ``page`` begins with what it does."""
+    parser = argparse.ArgumentParser(description=page.splitlines()[0])
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def world_of(options: argparse.Namespace) -> World:
+    """Return the world that the arguments say."""
+    return World(items=options.items, sessions=options.sessions, events=options.events)
+
+
+def report(rows: list[Row], path: Path | None) -> None:
+    """Print the rows with the machine, and write them to a file if one is named."""
+    cores = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    machine = f"{platform.processor() or platform.machine()}, {cores}"
     print(table(rows, machine))
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
+    if path:
+        path.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
 
 
 def table(rows: list[Row], machine: str) -> str:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
 from midstream.features.language_tree import TEXT_CHARACTERS_MAX
-from midstream.serving.recommendations import context_value, deadline_ms, only_placement, slate_of
+from midstream.serving.questions import deadline_ms
+from midstream.serving.recommendations import context_value, only_placement, slate_of
 from midstream.testing.engine import FakeEngine, FakePlan
 
 if TYPE_CHECKING:

@@ -28,61 +28,48 @@ from midstream.ranking.plan import SIMILAR
 T = TypeVar("T")
 
 
-class Request(TypedDict, total=False):
+class _Question(TypedDict, total=False):
+    """What every question may be asked with, as in ``Ask``."""
+
+    exclude: Sequence[str]
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    deadline_ms: int | None
+
+
+class ManyRequest(_Question, total=False):
+    """What several users may be recommended with, as in ``Ask``."""
+
+    n: int | None
+    filter: str | None
+    fields: Sequence[str]
+
+
+class RankRequest(ManyRequest, total=False):
+    """What items may be ranked with, as in ``Ask``; ``basket`` is what a recommendation has as ``items``."""
+
+    user_id: str | None
+    session_id: str | None
+    basket: Sequence[str]
+
+
+class Request(ManyRequest, total=False):
     """What a recommendation may be asked with, as in ``Ask``."""
 
     user_id: str | None
     session_id: str | None
-    n: int | None
     items: Sequence[str]
-    exclude: Sequence[str]
-    filter: str | None
-    context: Mapping[str, Value]
-    item_fields: Mapping[str, Mapping[str, float]]
-    fields: Sequence[str]
-    deadline_ms: int | None
     explain: bool
     reasons: str | None
     cursor: str | bool | None
 
 
-class SharedRequest(TypedDict, total=False):
+class SharedRequest(_Question, total=False):
     """What the slates of a page have in common, as in ``Ask``."""
 
     user_id: str | None
     session_id: str | None
     items: Sequence[str]
-    exclude: Sequence[str]
-    context: Mapping[str, Value]
-    item_fields: Mapping[str, Mapping[str, float]]
-    deadline_ms: int | None
-
-
-class RankRequest(TypedDict, total=False):
-    """What items may be ranked with, as in ``Ask``; ``basket`` is what a recommendation has as ``items``."""
-
-    user_id: str | None
-    session_id: str | None
-    n: int | None
-    basket: Sequence[str]
-    exclude: Sequence[str]
-    filter: str | None
-    context: Mapping[str, Value]
-    item_fields: Mapping[str, Mapping[str, float]]
-    fields: Sequence[str]
-    deadline_ms: int | None
-
-
-class ManyRequest(TypedDict, total=False):
-    """What several users may be recommended with, as in ``Ask``."""
-
-    n: int | None
-    exclude: Sequence[str]
-    filter: str | None
-    context: Mapping[str, Value]
-    item_fields: Mapping[str, Mapping[str, float]]
-    fields: Sequence[str]
-    deadline_ms: int | None
 
 
 class FeatureRequest(TypedDict, total=False):

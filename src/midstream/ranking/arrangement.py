@@ -78,7 +78,7 @@ class Arrangement:
         in_force = [each for each in self.rules if not isinstance(each.rule, Pin) and each.is_in_force(moment)]
         return Facts(
             item_index=rows,
-            capped=tuple(_codes(items, cap.attribute, rows) for cap in self.caps),
+            capped=tuple(codes_of(items, cap.attribute, rows) for cap in self.caps),
             before=tuple(served_before(cap, moment) for cap in self.caps) if self.reads_served else (),
             values=None if self.diversity is None else _values(items, self.diversity.attribute, rows),
             boosts=tuple(
@@ -370,7 +370,7 @@ def _member(ruling: Ruling[AnyRule], moment: Moment, rows: Index) -> Mask:
 def _values(items: Items, name: str, rows: Index) -> Index | Score:
     """Return by what candidates are alike: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
     if items.kind(name) in ("category", "tags"):
-        return _codes(items, name, rows)
+        return codes_of(items, name, rows)
     vectors = np.nan_to_num(items.vectors(name, rows), nan=0.0)
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     found: Score = np.zeros_like(vectors)
@@ -378,7 +378,7 @@ def _values(items: Items, name: str, rows: Index) -> Index | Score:
     return found
 
 
-def _codes(items: Items, name: str, rows: Index) -> Index:
+def codes_of(items: Items, name: str, rows: Index) -> Index:
     """Return the value codes of an attribute of some items, (n, w), -1 = none."""
     codes = items.codes(name)
     found: Index = (codes if codes.ndim > 1 else codes[:, None])[rows]

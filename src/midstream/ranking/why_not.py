@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.features.language import Condition, condition
-from midstream.ranking.arrangement import ARRANGEMENT
+from midstream.ranking.arrangement import ARRANGEMENT, codes_of
 from midstream.ranking.boundary import boundary
 from midstream.ranking.cut import CUT
 from midstream.ranking.explanation import (
@@ -255,8 +255,7 @@ def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
     items, chosen = asked.moment.table(Items), asked.served.selection.chosen
     found: list[Effect] = []
     for cap in arrangement.caps:
-        codes = items.codes(cap.attribute)
-        wide = (codes if codes.ndim > 1 else codes[:, None])[candidates.item_index]
+        wide = codes_of(items, cap.attribute, candidates.item_index)
         for value in sorted(set(wide[row].tolist()) - {-1}):
             count = int((wide[chosen] == value).any(axis=1).sum())
             if count >= cap.max:

@@ -11,44 +11,22 @@ import msgspec
 
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.question import USERS_MAX
-from midstream.engine.types import Answer, Ask
-from midstream.features.language_tree import TEXT_CHARACTERS_MAX
+from midstream.engine.types import Answer
 from midstream.serving.fields import decode_json
 from midstream.serving.problems import Problem, problem_of
-from midstream.serving.recommendations import (
-    CONTEXT_MAX,
-    EXCLUDE_MAX,
-    FIELDS_MAX,
-    SLATE_MAX,
-    TOKEN_CHARS_MAX,
-    ItemFields,
-    Name,
-    Slate,
-    Text,
-    deadline_ms,
-    only_placement,
-    placement_unknown,
-    slate_of,
-)
+from midstream.serving.questions import Size, SlateQuestion, Text, common_ask
+from midstream.serving.recommendations import Slate, only_placement, placement_unknown, slate_of
 from midstream.serving.reply import NO_STORE, Reply
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
 
-class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class BatchBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """What ``POST /v1/recommendations/batch`` takes."""
 
     users: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=USERS_MAX)]
-    placement: Name | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
-    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
-    item_fields: ItemFields = {}
-    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
-    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
-    fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
-    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
-    deadline: Name | None = None
+    n: Size | None = None
 
 
 class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -84,16 +62,12 @@ class Batches:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body, BatchBody.__struct_fields__)
-        ask = Ask(
+        ask = replace(
+            common_ask(question),
             placement=question.placement or only_placement(self._engine),
             n=question.n,
-            exclude=question.exclude,
             filter=question.filter,
-            context=question.context,
-            item_fields=question.item_fields,
             fields=question.fields,
-            min_log_position=question.min_log_position,
-            deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
         )
         try:
             answers = await self._engine.recommend_many([replace(ask, user_id=each) for each in question.users])

@@ -14,7 +14,7 @@ from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.catalogue import decoded
 from midstream.serving.fields import decode_json, query_fields
 from midstream.serving.openapi import feature_read_operation, plain_operation, read_operation
-from midstream.serving.recommendations import CONTEXT_MAX, TOKEN_CHARS_MAX, ItemFields, Name, Text
+from midstream.serving.questions import Context, ItemFields, Name, Text, Token
 from midstream.serving.reply import NO_STORE, Reply, to_response
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class FeatureReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_id: Text | None = None
     session_id: Text | None = None
     item_fields: ItemFields = {}
-    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
+    context: Context = {}
     features: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
-    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
+    min_log_position: Token | None = None
 
 
 class ItemValues(msgspec.Struct, frozen=True, gc=False):

@@ -8,27 +8,11 @@ import msgspec
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.question import PAGE_PLACEMENTS_MAX
 from midstream.engine.types import Answer, Ask, SlateRefused
-from midstream.features.language_tree import TEXT_CHARACTERS_MAX
 from midstream.serving.fields import decode_json
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.problems import Problem, problem_of
-from midstream.serving.recommendations import (
-    CONTEXT_MAX,
-    EXCLUDE_MAX,
-    FIELDS_MAX,
-    ITEMS_MAX,
-    SLATE_MAX,
-    TOKEN_CHARS_MAX,
-    ItemFields,
-    Name,
-    Record,
-    Slate,
-    Text,
-    deadline_ms,
-    placement_unknown,
-    recorded,
-    slate_of,
-)
+from midstream.serving.questions import Condition, Exclude, Fields, Items, Name, Question, Size, Text, common_ask
+from midstream.serving.recommendations import Record, Slate, placement_unknown, recorded, slate_of
 from midstream.serving.reply import NO_STORE, Reply
 
 if TYPE_CHECKING:
@@ -39,25 +23,20 @@ class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
     """One slate of a page, and what it has for itself."""
 
     placement: Name
-    n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
-    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
-    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
-    fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
+    n: Size | None = None
+    filter: Condition | None = None
+    exclude: Exclude = ()
+    fields: Fields = ()
 
 
-class PageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class PageBody(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """What ``POST /v1/pages`` takes: placements by falling priority, and what they share."""
 
     placements: Annotated[tuple[PlacementBody, ...], msgspec.Meta(min_length=1, max_length=PAGE_PLACEMENTS_MAX)]
     user_id: Text | None = None
     session_id: Text | None = None
-    items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
+    items: Items = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
-    item_fields: ItemFields = {}
-    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
-    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
-    deadline: Name | None = None
 
 
 class PageSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -131,14 +110,8 @@ def asks_of(question: PageBody) -> tuple[Ask, ...]:
     Raises:
         RequestInvalid: The deadline is no duration, or out of bounds.
     """
-    shared = Ask(
-        user_id=question.user_id,
-        session_id=question.session_id,
-        items=question.items,
-        context=question.context,
-        item_fields=question.item_fields,
-        min_log_position=question.min_log_position,
-        deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+    shared = replace(
+        common_ask(question), user_id=question.user_id, session_id=question.session_id, items=question.items
     )
     return tuple(
         replace(

@@ -12,59 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from midstream.core.durations import parse_duration_ms
-from midstream.core.errors import AppendFailed, Fault, NotFound, Overloaded, RequestInvalid
-from midstream.engine.question import FIELDS_OF_ITEM_MAX, ITEM_FIELDS_MAX
+from midstream.core.errors import AppendFailed, NotFound, Overloaded
 from midstream.engine.types import Answer, Ask, Value
-from midstream.features.language_tree import TEXT_CHARACTERS_MAX
 from midstream.ranking.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
-from midstream.serving.problems import PAGE, CommitTooSlow, NameUnknown, Problem, problem_of
+from midstream.serving.problems import CommitTooSlow, NameUnknown, Problem, problem_of
+from midstream.serving.questions import TOKEN_CHARS_MAX, Items, Name, Size, SlateQuestion, Text, common_ask
 from midstream.serving.reply import NO_STORE, Reply, Scope
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
-SLATE_MAX = 100
-"""Items of a slate, as many as an impression may report at once."""
-ITEMS_MAX = 200
-"""Items of a basket: four times what the state keeps of a session."""
-EXCLUDE_MAX = 1_000
-"""Two hundred pages of five that were shown already."""
-FIELDS_MAX = 32
-CONTEXT_MAX = 64
-TOKEN_CHARS_MAX = 128
-DEADLINE_MS_MAX = 10_000
-"""A page that waits longer has lost its visitor."""
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-ItemFields = Annotated[
-    dict[Text, Annotated[dict[Name, float], msgspec.Meta(max_length=FIELDS_OF_ITEM_MAX)]],
-    msgspec.Meta(max_length=ITEM_FIELDS_MAX),
-]
-
-
-class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class RecommendationBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """What ``POST /v1/recommendations`` takes."""
 
-    placement: Name | None = None
     user_id: Text | None = None
     session_id: Text | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=SLATE_MAX)] | None = None
-    items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)] = ()
+    n: Size | None = None
+    items: Items = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    context: Annotated[dict[Name, str | float | bool], msgspec.Meta(max_length=CONTEXT_MAX)] = {}
-    item_fields: ItemFields = {}
-    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
-    exclude: Annotated[tuple[Text, ...], msgspec.Meta(max_length=EXCLUDE_MAX)] = ()
-    fields: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FIELDS_MAX)] = ()
-    min_log_position: Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)] | None = None
-    deadline: Name | None = None
     explain: bool = False
     reasons: Name | None = None
     cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | bool = False
@@ -243,19 +212,15 @@ def ask_of(question: RecommendationBody, placement: str) -> Ask:
     Raises:
         RequestInvalid: The deadline is none.
     """
-    return Ask(
+    return replace(
+        common_ask(question),
         placement=placement,
         user_id=question.user_id,
         session_id=question.session_id,
         n=question.n,
         items=question.items,
-        exclude=question.exclude,
         filter=question.filter,
-        context=question.context,
-        item_fields=question.item_fields,
         fields=question.fields,
-        min_log_position=question.min_log_position,
-        deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
         explain=question.explain,
         reasons=question.reasons,
         cursor=cursor_of(question),
@@ -305,22 +270,6 @@ def context_value(text: str) -> Value:
     if text in {"true", "false"}:
         return text == "true"
     return float(text) if _NUMBER.fullmatch(text) else text
-
-
-def deadline_ms(text: str) -> int:
-    """Return the milliseconds of a deadline such as ``50ms``.
-
-    Raises:
-        RequestInvalid: Not a duration, or not within 1 ms and 10 s.
-    """
-    try:
-        found = parse_duration_ms(text)
-    except ValueError:
-        found = 0
-    if not 1 <= found <= DEADLINE_MS_MAX:
-        right = "A whole number and ms or s, such as 50ms, from 1ms to 10s."
-        raise RequestInvalid((Fault("/deadline", f'"{text}" came.', right, PAGE),))
-    return found
 
 
 def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
