@@ -20,6 +20,7 @@ from midstream.cli.console import ended_by_sigterm
 from midstream.core.errors import Invalid
 from midstream.features.declared import declared
 from midstream.features.reserved import is_reserved
+from midstream.ranking.boundary import boundary
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 LIMITS = """
@@ -132,6 +133,14 @@ def test_a_folder_that_is_not_there_is_named(shop_folder):
         (fault,) = raised.value.faults
         assert fault.where == "--out"
         assert str(out.parent) in fault.came
+
+
+def test_no_component_is_blamed_for_a_signal():
+    """SIGTERM that comes while a component is at work ends the command: only the component's own exit is its fault."""
+    failures = []
+    with pytest.raises(SystemExit) as raised, ended_by_sigterm(), boundary("shelf", failures):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (raised.value.code, failures) == (128 + signal.SIGTERM, [])
 
 
 def test_a_command_that_is_told_to_end_leaves_no_part_of_a_file(tmp_path):

@@ -23,7 +23,7 @@ from midstream.testing.conformance import check_feature, check_source
 from midstream.testing.still import SMALL, StillShop
 
 COMPONENTS = """
-import msgspec, numpy as np
+import sys, msgspec, numpy as np
 from midstream.core.durations import Duration
 from midstream.core.types import Proposal, Selection
 import beside
@@ -52,6 +52,13 @@ class One(msgspec.Struct, frozen=True):
 class Nameless(msgspec.Struct, frozen=True):
     x: int = 0
 
+class Leaves(msgspec.Struct, frozen=True):
+    limit: int
+    name: str = "leaves"
+    def retrieve(self, moment): ...
+    def __post_init__(self):
+        sys.exit(4)
+
 class Plain:
     def __init__(self, x):
         self.x = x
@@ -68,6 +75,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "components.py").write_text(COMPONENTS)
     (tmp_path / "beside.py").write_text(BESIDE)
     (tmp_path / "broken.py").write_text("def (")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "failing.py").write_text("shelf")
     (tmp_path / "lacking.py").write_text("import not_installed_anywhere")
     yield tmp_path
     sys.modules.pop("beside", None)
@@ -270,6 +279,9 @@ def test_an_edited_component_is_loaded_anew(shop, folder):
         ('path = "componets:Shelf"', "cannot be imported"),
         ('path = "broken:Shelf"', "cannot be read"),
         ('path = "lacking:Shelf"', "not_installed_anywhere"),
+        ('path = "leaving:Shelf"', "it raised SystemExit: 3"),
+        ('path = "failing:Shelf"', "it raised NameError: name 'shelf' is not defined"),
+        ('path = "components:Leaves", options = { limit = 1 }', "components:Leaves raised SystemExit: 4"),
         ('path = "components:Nameless"', "has no name and no retrieve"),
         ('path = "components:Plain"', "says nothing about its options"),
         ('path = "components:Shelf", options = { limt = 4 }', "limt"),

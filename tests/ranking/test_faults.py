@@ -58,7 +58,7 @@ class Fault:
     waits_s: float = 0.0
     clings_s: float = 0.0
     """How long it goes on after it was cancelled."""
-    error: Exception | None = None
+    error: BaseException | None = None
     lie: str = ""
     is_on: bool = True
     calls: int = 0
@@ -101,6 +101,8 @@ class World:
                 await asyncio.sleep(fault.waits_s)
             except asyncio.CancelledError:
                 await asyncio.sleep(fault.clings_s)
+                if fault.error is not None:
+                    raise fault.error from None
                 raise
         return self.begin(fault)
 
@@ -397,6 +399,40 @@ def test_a_part_that_keeps_raising_is_benched_and_comes_back(world, part):
     world.later(10.0)
     assert named(world.answer(plan)[0]) == {}
     assert world.guards.views() == ()
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it: no ``Exception``."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("error", [SystemExit(2), Panic("index out of bounds")])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_part_that_leaves_the_program_has_failed(world, part, error, waits):
+    """``sys.exit`` of a part ends neither the loop nor the answer, awaited or not: it is that part's failure."""
+    plan = plan_of(world, {part: Fault(error=error)}, waits=waits)
+    served, _ = world.answer(plan)
+    assert named(served) == {part: f"{type(error).__name__}: {error}"}
+    assert len(world.ids(served)) == (0 if part == "permitted" else 15)
+    world.require_same_again(plan, served)
+
+
+@pytest.mark.parametrize("part", ["ranker", "fetch"])
+def test_a_part_that_leaves_the_program_after_it_was_cut_off_is_nobody_s(world, part):
+    """The loop goes on, and so do all who are answered meanwhile."""
+    plan = plan_of(world, {part: Fault(waits_s=1.0, clings_s=1.0, error=SystemExit(2))}, waits=True)
+    for _ in range(2):
+        served, _ = world.answer(plan)
+        assert "no answer within" in named(served)[part]
+        world.later(5.0)
+    assert world.loop.problems == []
+
+
+@pytest.mark.parametrize("part", [*IN_PROCESS, "permitted"])
+def test_what_ends_the_program_goes_through_every_part(world, part):
+    """Ctrl-C while a part is at work is no failure of the part: whoever runs the loop hears of it."""
+    with pytest.raises(KeyboardInterrupt):
+        world.answer(plan_of(world, {part: Fault(error=KeyboardInterrupt())}))
 
 
 @pytest.mark.parametrize("period, is_benched", [(3, False), (2, True)])

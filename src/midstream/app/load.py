@@ -17,6 +17,7 @@ from midstream.app.config import Custom
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
+from midstream.ranking.boundary import boundary, told_of
 
 Component: TypeAlias = Any
 """Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
@@ -76,25 +77,32 @@ def _decoded(part: Custom, kind: type[Component], where: str) -> Component:
         came = f"{part.path} says nothing about its options."
         right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
         raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
-    try:
+    raised: list[BaseException] = []
+    with boundary(part.path, [], raised):
         return msgspec.convert(part.options, kind, dec_hook=read_custom)
-    except msgspec.ValidationError as error:
-        right = f"What the fields of {part.path} say."
-        raise ConfigInvalid((Fault(f"{where}.options", str(error), right, PAGE),)) from error
+    (error,) = raised
+    came = str(error) if isinstance(error, msgspec.ValidationError) else f"{part.path} raised {told_of(error)}"
+    right = f"What the fields of {part.path} say."
+    raise ConfigInvalid((Fault(f"{where}.options", came, right, PAGE),)) from error
 
 
 def _module(name: str, where: str, folder: Path) -> ModuleType:
     """Import the module beside the configuration file, or else an installed one."""
     path = folder.joinpath(*name.split(".")).with_suffix(".py").resolve()
-    with _importable(folder):
-        try:
-            return _from_file(name, path) if path.is_file() else importlib.import_module(name)
-        except ImportError as error:
-            came = f"{name!r} cannot be imported: {error}"
-        except SyntaxError as error:
-            came = f"{name!r} cannot be read: {error}"
+    raised: list[BaseException] = []
+    with _importable(folder), boundary(name, [], raised):
+        return _from_file(name, path) if path.is_file() else importlib.import_module(name)
+    (error,) = raised
     right = f"A module {path.name} in {folder}, or one that is installed."
-    raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
+    match error:
+        case ImportError():
+            came = f"{name!r} cannot be imported: {error}"
+        case SyntaxError():
+            came = f"{name!r} cannot be read: {error}"
+        case _:
+            came = f"{name!r} cannot be imported: it raised {told_of(error)}"
+            right = "A module that can be imported anywhere: what it does goes into functions and types."
+    raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),)) from error
 
 
 def _from_file(name: str, path: Path) -> ModuleType:

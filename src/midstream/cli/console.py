@@ -113,16 +113,27 @@ def progress() -> Progress:
     )
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
 @contextmanager
 def ended_by_sigterm() -> Generator[None]:
-    """Let SIGTERM end what is in the block as an error does, so that parts of files are removed."""
+    """Let SIGTERM end what is in the block as an error does, so that parts of files are removed.
 
-    def end(number: int, _frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
+    Raises:
+        SystemExit: Behind the block, when the signal came. In it that is a ``KeyboardInterrupt``, for which no
+            component of one's own is blamed.
+    """
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except _Terminated:
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
-from midstream.ranking.boundary import Account
+from midstream.ranking.boundary import Account, boundary
 
 T = TypeVar("T")
 
@@ -60,10 +60,12 @@ async def awaited(name: str, work: Awaitable[T], wait_s_max: float, fair_s: floa
 
     Raises:
         TimeoutError: It was cut off.
-        Exception: What the part raises.
+        BaseException: What the part raises.
     """
     held = Held(work, account.remaining_s)
-    task = asyncio.ensure_future(_run(held))
+    found: list[T] = []
+    raised: list[BaseException] = []
+    task = asyncio.ensure_future(_run(name, held, found, raised))
     try:
         await asyncio.wait((task,), timeout=None if wait_s_max == math.inf else max(wait_s_max, 0.0))
     finally:
@@ -76,11 +78,16 @@ async def awaited(name: str, work: Awaitable[T], wait_s_max: float, fair_s: floa
     if is_cut:
         message = f"no answer within {wait_s_max * 1_000:.0f} ms"
         raise TimeoutError(message)
-    return task.result()
+    task.result()
+    if raised:
+        raise raised[0]
+    return found[0]
 
 
-async def _run(held: Held[T]) -> T:
-    return await held
+async def _run(name: str, held: Held[T], found: list[T], raised: list[BaseException]) -> None:
+    """Keep what comes of the work, a value or what was raised: a task that ends in ``SystemExit`` ends its loop."""
+    with boundary(name, [], raised):
+        found.append(await held)
 
 
 def _look_away(task: asyncio.Future[Any]) -> None:

@@ -150,7 +150,7 @@ def read_block(
     candidates: Candidates,
     failures: list[Failure],
     called: tuple[str, Declarations] = (FEATURES, NONE),
-    errors: list[Exception] | None = None,
+    errors: list[BaseException] | None = None,
 ) -> Score:
     """Return the columns of a block, (n, len(names)); what fails is named in ``failures``, and NaN.
 
@@ -191,7 +191,7 @@ class _Attempts:
 
     __slots__ = ("_boundary", "_caught", "raised")
 
-    def __init__(self, name: str, errors: list[Exception] | None) -> None:
+    def __init__(self, name: str, errors: list[BaseException] | None) -> None:
         """Take the block's name; one boundary serves all readers, as it keeps nothing of its own."""
         self._caught: list[Failure] = []
         self._boundary = boundary(name, self._caught, errors)
@@ -237,12 +237,12 @@ def read_or_stop(block: Feature, moment: Moment, candidates: Candidates, declare
         FeatureFailed: It names each feature, and the log position; the cause is what was raised, or a group of that.
     """
     failures: list[Failure] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     values = read_block(block, moment, candidates, failures, (FEATURES, declared), errors)
     if failures:
         told = "; ".join(f"{each.component}: {each.reason}" for each in failures)
         message = f"at log position {moment.log_position} features could not be read. {told}"
-        cause = errors[0] if len(errors) == 1 else ExceptionGroup("raised by readers", errors)
+        cause = errors[0] if len(errors) == 1 else BaseExceptionGroup("raised by readers", errors)
         raise FeatureFailed(message, tuple(each.component for each in failures)) from cause
     return values
 
