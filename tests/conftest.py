@@ -11,6 +11,7 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
@@ -32,6 +33,17 @@ def profile_name(environ: Mapping[str, str]) -> str:
 
 
 settings.load_profile(profile_name(os.environ))
+
+
+HEAVY = ("slow", "crash", "quality")
+"""Markers of tests that take long."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with heavy tests first: one that a process begins when the others are done is waited for."""
+    heavy = {item.path for item in items if any(item.get_closest_marker(name) for name in HEAVY)}
+    items.sort(key=lambda item: item.path not in heavy)
 
 
 GROWTH_BYTES = 1 << 30
