@@ -7,9 +7,12 @@ import pytest
 
 from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
-from midstream.core.types import Failure, Moment, Proposal
+from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score
+from midstream.engine.guards import unchanged
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.rerun import rerun
+from midstream.ranking.top_k import TopK
+from midstream.state.fold import Fold
 from midstream.testing.rig import SMALL, Rig, view
 
 
@@ -88,8 +91,8 @@ def test_an_engine_benches_names_and_tries_again() -> None:
     Rig(monotonic=clock).run(work)
 
 
-def test_other_plans_are_asked_at_once() -> None:
-    """Whoever repaired the source does not wait for the end of the bench."""
+def test_another_part_is_asked_at_once_and_the_same_one_is_not() -> None:
+    """Whoever repaired a source does not wait for the end of its bench; whoever changes something else ends none."""
     clock = Clock()
 
     async def work(rig: Rig) -> None:
@@ -97,12 +100,81 @@ def test_other_plans_are_asked_at_once() -> None:
         put(rig, source)
         await rig.engine.record(rig.batch(view("mug", event_id="1")))
         await answers(rig, 2)
-        assert len(rig.engine.health().parts) == 1
+        (benched,) = rig.engine.health().parts
         put(rig, source)
+        rig.engine.serve_models(Models({"other": Known("other", "v2")}))
+        assert rig.engine.health().parts == (benched,)
+        assert [each.failures for each in await answers(rig, 1)] == [(Failure("shelf", "benched"),)]
+        assert len(source.calls) == 1
+        put(rig, Slow(clock))
         assert rig.engine.health().parts == ()
+        assert 'midstream_part_benched{part="shelf",placement="default"} 0.0' in rig.engine.metrics.text().decode()
         assert [each.failures for each in await answers(rig, 1)] == [()]
 
     Rig(monotonic=clock).run(work)
+
+
+def test_another_state_gives_every_part_another_chance() -> None:
+    """Who was slow over the one need not be over the other."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        put(rig, Slow(clock, [0.3]))
+        await answers(rig, 1)
+        assert len(rig.engine.health().parts) == 1
+        await rig.engine.hand_over(Fold(SMALL.fold_settings()), None)
+        assert rig.engine.health().parts == ()
+
+    Rig(monotonic=clock).run(work)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model of which only name and version are known."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A scorer that reads a model."""
+
+    name: str = "ranker"
+    model_names: tuple[str, ...] = ("clicks",)
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        return np.zeros(len(features.values), np.float32)
+
+
+@dataclass(frozen=True)
+class Arrays(Slow):
+    """A part of one's own that cannot be compared: whether two arrays are equal is no one answer."""
+
+    numbers: Score = field(default_factory=lambda: np.zeros(2, np.float32))
+
+
+def test_what_is_unchanged_is_equal_has_as_much_time_and_the_same_models() -> None:
+    """Of each kind of part; a comparison that fails says that it changed."""
+    clock = Clock()
+    models = Models({"clicks": Known("clicks", "v1")})
+    made = plans(SMALL)["default"]
+    plan = replace(
+        made, sources=(Slow(clock),), scorers=(Reading(), *made.scorers), model_names=("clicks",), models=models
+    )
+    assert {*unchanged(plan, replace(plan, sources=(Slow(clock),), config_hash="other"))} == {*plan.part_names}
+    changed = {
+        "shelf": replace(plan, sources=(Slow(Clock(5.0)),)),
+        "ranker": replace(plan, models=Models({"clicks": Known("clicks", "v2")})),
+        "selector": replace(plan, selectors=(TopK(), *plan.selectors)),
+        "available": replace(plan, filters=tuple(each for each in plan.filters if each.name != "available")),
+    }
+    for part, other in changed.items():
+        assert {*plan.part_names} - {*unchanged(plan, other)} == {part}
+    assert not {*unchanged(plan, replace(plan, deadline_ms=plan.deadline_ms + 1))}
+    odd = replace(plan, sources=(Arrays(clock),))
+    assert "shelf" in {*unchanged(odd, odd)}
+    assert "shelf" not in {*unchanged(odd, replace(odd, sources=(Arrays(clock),)))}
 
 
 def test_each_engine_has_its_own() -> None:

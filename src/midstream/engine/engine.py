@@ -160,7 +160,12 @@ class Engine:
         if fold.log_position != self.fold.log_position:
             message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
             raise ValueError(message)
+        before = self._in_service
         self._in_service = InService(fold, {name: plan.serving(self._models) for name, plan in plans.items()})
+        if fold is before.fold:
+            self.guards.swapped(before.plans.values(), self.plans.values())
+        else:
+            self.guards.forget()
         self._folding.fold = fold
         self._intake.fold = fold
         self._tell_swap()
@@ -221,7 +226,6 @@ class Engine:
         self._tell_swap()
 
     def _tell_swap(self) -> None:
-        self.guards.forget()
         for tell in self.after_swap:
             tell()
 

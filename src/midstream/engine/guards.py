@@ -5,6 +5,9 @@ every request its time: it is benched after the first time. A part that waits is
 benched, as one that raises is, when enough of its last answers failed. After a while one request asks it again: if that
 goes well it is back.
 
+Whoever changes a placement, or puts a model in service, gives another chance to what that changed: a part of one
+placement that is benched stays so while another one is set. Another state gives it to all.
+
 Never benched are what answers in any case (the floor, the catalogue, the blend, the last selector), since nothing would
 be left; and what says what may be served and where (filters, rules of the slate): without its yes nothing may pass, so
 a bench would empty every slate, and a slow filter is asked on. Of those it is told that they were slow.
@@ -15,14 +18,17 @@ record as a failure, so that a rerun leaves the same out.
 Reference: Nygard, Release It!, 2nd edition, 2018, "Circuit Breaker".
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from midstream.core.types import Failure, Served
 from midstream.engine.types import GuardedPart
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.plan import SELECTOR, Plan, block_name
+from midstream.ranking.arrangement import ARRANGEMENT
+from midstream.ranking.boundary import boundary
+from midstream.ranking.plan import SELECTOR, Plan, ReadsModels, block_name
+from midstream.ranking.rule_pin import PINS
 
 BENCHED = "benched"
 """Reason of the failure of a part that was not asked."""
@@ -147,12 +153,18 @@ class Guards:
             watched.state, watched.history = None, 0
             self._metrics.set_benched(placement, part, is_benched=False)
 
-    def forget(self) -> None:
-        """Give every part another chance: there are other plans, or other models in them."""
-        for (placement, part), watched in self._watched.items():
-            if watched.state in {"benched", "trying"}:
-                self._metrics.set_benched(placement, part, is_benched=False)
-        self._watched.clear()
+    def forget(self, kept: Container[tuple[str, str]] = ()) -> None:
+        """Give every part another chance but those that are named by placement and part."""
+        for key in [each for each in self._watched if each not in kept]:
+            if self._watched.pop(key).state in {"benched", "trying"}:
+                self._metrics.set_benched(*key, is_benched=False)
+
+    def swapped(self, before: Iterable[Plan], after: Iterable[Plan]) -> None:
+        """Give another chance to each part that other plans have changed, or another model in it: to no other part."""
+        if self._watched:
+            known = {plan.name: plan for plan in before}
+            pairs = ((known[plan.name], plan) for plan in after if plan.name in known)
+            self.forget({(plan.name, part) for old, plan in pairs for part in unchanged(old, plan)})
 
     def views(self) -> tuple[GuardedPart, ...]:
         """Return what is not as it should be, by placement and part."""
@@ -162,6 +174,36 @@ class Guards:
             for (placement, part), watched in sorted(self._watched.items())
             if watched.state is not None and (watched.state != "slow" or now < watched.until)
         )
+
+
+def unchanged(before: Plan, after: Plan) -> Iterator[str]:
+    """Yield the names of the parts of a plan that are as they were: equal, with as much time and the same models."""
+    if before.deadline_ms != after.deadline_ms:
+        return
+    now = _parts(after)
+    for name, part in _parts(before).items():
+        same: list[bool] = []
+        if name in now:
+            # Types of one's own compare as they please.
+            with boundary(name, []):
+                same.append(part is now[name] or (type(part) is type(now[name]) and bool(part == now[name])))
+        models = part.model_names if isinstance(part, ReadsModels) else ()
+        if any(same) and all(before.models.by_name.get(each) is after.models.by_name.get(each) for each in models):
+            yield name
+
+
+def _parts(plan: Plan) -> Mapping[str, object]:
+    """Return what stands behind each name of ``Plan.part_names``."""
+    slate = {PINS: plan.pins, ARRANGEMENT: plan.arrangement}
+    return {
+        **dict(plan.fetches),
+        **{source.name: source for source in (*plan.sources, *plan.floor, plan.fill)},
+        **{rule.name: rule for rule in plan.filters},
+        **{scorer.name: scorer for scorer in plan.scorers},
+        **{block_name(number): block for number, block in enumerate(plan.features)},
+        **{name: part for name, part in slate.items() if part is not None},
+        SELECTOR: (plan.selectors, plan.arrangement),
+    }
 
 
 def benchable(plan: Plan) -> Iterable[str]:
