@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs, Trace
@@ -212,6 +212,31 @@ def test_shares_that_can_be_held_together_are_held(size, seed) -> None:
             assert have >= math.floor(each.min * k + 1e-9) or not enough
 
 
+@settings(max_examples=1_000)
+@given(st.integers(1, 12), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_of_shares_that_cannot_all_be_held_each_has_what_those_before_it_leave(size, pinned, seed) -> None:
+    """The first of the file as if it were alone, as far as it has items; the next gives up no more than it has to."""
+    dice = np.random.default_rng(seed)
+    owner = dice.permutation(np.repeat(np.arange(5), [*dice.integers(0, size + 3, 4), 2 * size]))
+    least = dice.choice([0.0, 0.2, 0.35, 0.5, 0.8, 1.0], 4).tolist()
+    promotions = tuple(Promoted(f"p{k}", least[k], 1.0, owner == k) for k in range(4))
+    at = dice.permutation(size)[:pinned].tolist()
+    pins = {place: (int(row), "pin") for place, row in zip(at, dice.permutation(len(owner)), strict=False)}
+    score = dice.standard_normal(len(owner)).astype(np.float32)
+    facts = Facts(np.arange(len(owner), dtype=np.int32), promotions=promotions, pins=pins)
+    whose = owner[Arrangement().select(TopK(), asked(size), FRAME, score, facts).chosen]
+    room = np.cumsum([place not in pins for place in range(size)])
+    for number, each in enumerate(promotions):
+        brought = np.array([place in pins and owner[pins[place][0]] == number for place in range(size)])
+        need = np.floor(each.min * np.arange(1, size + 1) + 1e-9) - brought.cumsum()
+        pinned_items = sum(owner[row] == number for row, _ in pins.values())
+        need = np.minimum(np.maximum.accumulate(np.maximum(need, 0)), (owner == number).sum() - pinned_items)
+        had = np.minimum(need, np.minimum.accumulate(room[::-1])[::-1])
+        have = np.cumsum([whose[place] == number and place not in pins for place in range(size)])
+        assert (have >= had).all(), number
+        room = room - had
+
+
 FALLING, NOTHING = np.arange(8, 0, -1).astype(np.float32), FeatureFrame((), np.empty((8, 0), np.float32))
 EIGHT = np.arange(8, dtype=np.int32)
 
@@ -298,6 +323,13 @@ def test_of_two_shares_for_one_place_the_first_of_the_file_has_it() -> None:
     shares = (Promoted("one", 1.0, 1.0, mask(6, count=8)), Promoted("two", 1.0, 1.0, mask(7, count=8)))
     assert slate(Facts(EIGHT, promotions=shares), size=1)[0] == [6]
     assert slate(Facts(EIGHT, promotions=shares[::-1]), size=1)[0] == [7]
+
+
+def test_where_the_first_share_has_no_item_for_a_place_the_second_has_it() -> None:
+    """At a position for new items, of which the first has none: it needs the place, and can make no use of it."""
+    shares = (Promoted("one", 1.0, 1.0, mask(6, count=8)), Promoted("two", 1.0, 1.0, mask(7, count=8)))
+    facts = Facts(EIGHT, promotions=shares, fresh=(Fresh("n", frozenset((0,)), mask(5, 7, count=8)),))
+    assert slate(facts, size=2)[0] == [7, 6]
 
 
 def test_a_pin_without_a_score_comes_and_one_behind_a_short_slate_moves_up() -> None:

@@ -1,10 +1,11 @@
 """Random slates under random rules keep every rule, and lose nothing: ``benchmarks/slates.py`` asks for 100,000."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.testing.slate_rules import broken
-from midstream.testing.slates import SELECTORS, Shape, slate_of
+from midstream.testing.slates import SELECTORS, Shape, random_shape, slate_of
 
 shapes = st.builds(
     Shape,
@@ -28,6 +29,12 @@ shapes = st.builds(
 def test_no_rule_is_broken_and_nothing_disappears(shape: Shape) -> None:
     """Whatever rules come together: what an independent checker says of the slate, and of its traces, is nothing."""
     assert broken(slate_of(shape)) == []
+
+
+@pytest.mark.parametrize("seed", [34313, 88483])
+def test_slates_in_which_pins_bring_too_late_what_promotions_need(seed) -> None:
+    """A promotion that a pin is of needs a place above it; the others have what is left, and have it as early."""
+    assert broken(slate_of(random_shape(seed))) == []
 
 
 @settings(max_examples=100)

@@ -6,8 +6,8 @@ is given to them only when it has to be: when the places up to some k that are s
 promotions still need by then. Which of the items comes is the selector's choice.
 
 Pins count. A least that cannot be held, because caps, another promotion's most, positions for new items or pins are
-before it, or because no such item is left, is given up at that place and no other; what is named first in the file is
-served first where two cannot both be. A most is never passed, but by pins.
+before it, or because no such item is left, is given up at that place and no other. Where not all can be held, the first
+of the file has what it needs, and the next what that leaves. A most is never passed, but by pins.
 
 Reference: S. C. Geyik, S. Ambler, K. Kenthapadi, "Fairness-Aware Ranking in Search & Recommendation Systems with
     Application to LinkedIn Talent Search", KDD 2019, definitions 2.1 and 2.2 (the bounds); places are looked ahead as
@@ -85,15 +85,12 @@ class Shares:
                 taken[place + 1] += 1
         pinned = pinned.cumsum(axis=1)
         room = np.stack([each.most(size) for each in promotions]) - pinned
-        # Plain numbers: at each place they are looked through one by one, until one says that it is tight.
-        self._free: list[int] = (np.arange(size + 1) - taken.cumsum()).tolist()
-        self._least: list[list[int]] = (np.stack([each.least(size) for each in promotions]) - pinned).tolist()
+        self._free = np.arange(size + 1) - taken.cumsum()
+        self._least = np.stack([each.least(size) for each in promotions]) - pinned
         # Of all beginnings that are longer: what the fullest of them leaves.
         self._room: list[list[int]] = np.minimum.accumulate(room[:, ::-1], axis=1)[:, ::-1].tolist()
         self._have = [0] * len(promotions)
-        # What they need by a place is more than what they need by the one before it at these alone.
-        rises = np.diff(np.stack([each.least(size) for each in promotions]), axis=1).any(axis=0)
-        self._rises: list[int] = (np.flatnonzero(rises) + 1).tolist()
+        self._calm = 0  # up to this place nobody can be in need
 
     def full(self, place: int) -> list[int]:
         """Return the numbers of the promotions that may have no more at a place."""
@@ -105,23 +102,36 @@ class Shares:
         Args:
             place: The next one.
             may: Which candidates may come there, (n,).
-            left: Which may come there or later; a promotion that has none of these needs nothing any more.
+            left: Which may come there or later; a promotion needs no more than it has of these.
         """
-        able: list[int] | None = None
-        for by in (place + 1, *(each for each in self._rises if each > place + 1)):
-            want = [least[by] - have for least, have in zip(self._least, self._have, strict=True)]
-            free = self._free[by] - self._free[place]
-            if sum(each for each in want if each > 0) < max(free, 1):
-                continue
-            if able is None:
-                able = np.flatnonzero((self.member & left).any(axis=1)).tolist()
-            demand = sum(want[number] for number in able if want[number] > 0)
-            if demand < max(free, 1):
-                continue
-            needing = [number for number in able if want[number] > 0 and (self.member[number] & may).any()]
-            if needing:  # where they need more than there is room for, the first of the file
-                return needing[:1] if demand > free else needing
-        return []
+        if place < self._calm:
+            return []
+        want, room = self._wanted(place, left), self._free[place + 1 :] - self._free[place]
+        spare = int((room - want.sum(axis=0)).min())
+        if spare > 0:  # a place takes one of it at most
+            self._calm = place + spare
+            return []
+        comes: Mask = np.any(self.member & may, axis=1)
+        behind = room - 1  # what there is for those that cannot have this place
+        for number, can in enumerate(comes.tolist()):  # who is named first has what it needs, the next what is left
+            fits = room if can else np.minimum(room, behind)
+            np.minimum(want[number], np.minimum.accumulate(fits[::-1])[::-1], out=want[number])
+            room = room - want[number]
+            if not can:
+                behind = behind - want[number]
+        tight = np.flatnonzero(room == 0)
+        return np.flatnonzero(comes & (want[:, tight[0]] > 0)).tolist() if len(tight) else []
+
+    def _wanted(self, place: int, left: Mask) -> NDArray[np.int64]:
+        """Return how many places each promotion needs of those from ``place`` up to each later one, none falling.
+
+        What is needed early is needed whatever a pin brings later.
+        """
+        lacking = self._least[:, place + 1 :] - np.array(self._have)[:, None]
+        supply = np.count_nonzero(self.member & left, axis=1)[:, None]
+        needed: NDArray[np.int64] = np.maximum.accumulate(np.maximum(lacking, 0), axis=1)
+        np.minimum(needed, supply, out=needed)
+        return needed
 
     def take(self, at: int) -> None:
         """Count a candidate that is no pin."""

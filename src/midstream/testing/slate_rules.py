@@ -31,6 +31,7 @@ class _Checker:
         self._slate = [self._candidates[row] for row in chosen]
         scores = dict(zip(self._candidates, served.score.tolist(), strict=True))
         self._scored = {item for item, score in scores.items() if isfinite(score)}
+        self._size = served.query.slate_size
         segment = served.query.context["segment"]
         self._rules = [each for each in answered.placement.rules if _is_in_force(each, str(segment))]
         self._shares = [each for each in self._rules if isinstance(each, Promote)]
@@ -49,7 +50,7 @@ class _Checker:
         for place in range(self._end):
             if place not in self._pins:
                 yield from self._place(place)
-        if self._end < self._served.query.slate_size and (self._end not in self._pins):
+        if self._end < self._size and (self._end not in self._pins):
             left = [item for item in self._candidates if self.may_come(item, self._end)]
             if left:
                 yield f"the slate ends at {self._end} although {left} may come"
@@ -85,7 +86,7 @@ class _Checker:
         if not _is_promoted(share, item):
             return True
         have = sum(_is_promoted(share, each) for each in self._slate[:place]) + 1
-        for k in range(place + 1, self._served.query.slate_size + 1):
+        for k in range(place + 1, self._size + 1):
             pinned = sum(_is_promoted(share, each) for where, each in behind.items() if place < where < k)
             if have + pinned > ceil(_exact(share.max) * k):
                 return False
@@ -121,7 +122,7 @@ class _Checker:
             if isinstance(rule, Pin):
                 for item, position in zip((int(each[1:]) for each in rule.items), rule.positions, strict=True):
                     is_free = position not in taken and item not in taken.values()
-                    if position < self._served.query.slate_size and item < ITEM_COUNT and is_free:
+                    if position < self._size and item < ITEM_COUNT and is_free:
                         taken[position] = item
         eligible = self.eligible()
         return {position: item for position, item in sorted(taken.items()) if item in eligible}
@@ -162,35 +163,40 @@ class _Checker:
             have = sum(_is_promoted(share, item) for item in self._slate[:k])
             if have >= floor(_exact(share.min) * k):
                 continue
+            first = [each for each in self._shares[: self._shares.index(share)] if self._need(each, self._size)]
             places = [place for place in range(k) if place not in self._pins]
-            if sum(self._need(each, k) for each in self._shares) > len(places):
-                return  # more than there is room for
-            if all(self._could(share, place) for place in places) and not self._others(share, places[-1], k):
+            could = all(self._could(each, place) for each in (*first, share) for place in places)
+            left = any(_is_promoted(share, item) and self.may_come(item, k - 1) for item in self._candidates)
+            if could and left and not self._is_too_much(first, share, k):
                 yield f"{share.name} has {have} of the first {k} places: {self._slate}"
             return
 
+    def _is_too_much(self, first: list[Promote], share: Promote, k: int) -> bool:
+        """Return whether those named before a promotion need so much, by ``k`` or later, that it cannot have its own.
+
+        A place before ``k`` that it has is one less for them, whenever they need it.
+        """
+        own = self._need(share, k)
+        for upto in range(k, self._size + 1):
+            places = sum(place not in self._pins for place in range(upto))
+            if own + sum(self._need(each, upto) for each in first) > places:
+                return True
+        return False
+
     def _need(self, share: Promote, k: int) -> int:
-        """Return how many of the first k places a promotion needs beside its pins."""
-        pinned = sum(_is_promoted(share, item) for place, item in self._pins.items() if place < k)
-        return max(0, floor(_exact(share.min) * k) - pinned)
+        """Return how many of the first k places a promotion needs beside its pins, as far as it has items."""
+        needed, pinned = 0, 0
+        for upto in range(1, k + 1):  # what a pin brings comes too late for what was needed above it
+            pinned += _is_promoted(share, self._pins[upto - 1]) if upto - 1 in self._pins else 0
+            needed = max(needed, floor(_exact(share.min) * upto) - pinned)
+        items = [item for item in self._scored if item not in self._pins.values()]
+        return min(needed, sum(_is_promoted(share, item) for item in items))
 
     def _could(self, share: Promote, place: int) -> bool:
         """Return whether an item of a promotion could have come at a place."""
         fresh = self._fresh(place)
         may = fresh or {item for item in self._candidates if self.may_come(item, place)}
         return any(_is_promoted(share, item) for item in may)
-
-    def _others(self, share: Promote, place: int, k: int) -> bool:
-        """Return whether the last place before ``k`` went to another promotion that needed it as well."""
-        for other in self._shares:
-            if other is share or not _is_promoted(other, self._slate[place]):
-                continue
-            for upto in range(place + 1, k + 1):
-                pinned = sum(_is_promoted(other, item) for at, item in self._pins.items() if place < at < upto)
-                have = sum(_is_promoted(other, item) for item in self._slate[:place]) + pinned
-                if have < floor(_exact(other.min) * upto):
-                    return True
-        return False
 
     def _traced(self) -> Iterator[str]:
         """Yield what was done without a trace, and traces of what was not done."""
