@@ -519,9 +519,21 @@ def test_a_part_that_waits_is_benched_at_once_when_it_keeps_the_thread(world):
     assert named(world.answer(plan)[0]) == {"ranker": BENCHED}
 
 
+def test_a_part_that_waits_leaves_a_tenth_of_the_time(world):
+    """What comes after it, here 4 ms of the selector, is in time as well; where less is left it is not begun."""
+    slow, selector = Fault(waits_s=1.0), Fault(spends_s=0.004)
+    served, took_s = world.answer(plan_of(world, {"ranker": slow, "selector": selector}, waits=True))
+    assert named(served) == {"ranker": "TimeoutError: no answer within 45 ms"}
+    assert took_s == pytest.approx(0.049)
+    source = Fault(spends_s=0.046)
+    served, took_s = world.answer(plan_of(world, {"ranker": slow, "shelf": source}, waits=True))
+    assert named(served)["ranker"] == LATE
+    assert (slow.calls, took_s) == (0, pytest.approx(0.046))
+
+
 def test_a_part_that_waits_for_long_holds_nobody_up(world):
     """The time of a part that gives way is the others': it is no overrun."""
-    plan = plan_of(world, {"ranker": Fault(waits_s=0.045)}, waits=True)
+    plan = plan_of(world, {"ranker": Fault(waits_s=0.044)}, waits=True)
     for _ in range(20):
         assert named(world.answer(plan)[0]) == {}
 

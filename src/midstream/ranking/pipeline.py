@@ -325,15 +325,16 @@ async def climb(
     for scorer in plan.scorers:
         if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
             continue
-        if scorer is not last and remaining_s() <= 0:
+        is_instant = scorer.name in plan.instant
+        wait_s_max = remaining_s() - (0.0 if is_instant else afterwards_s(plan))
+        if scorer is not last and wait_s_max <= 0:
             failures.append(Failure(scorer.name, LATE))
             continue
-        is_instant = scorer.name in plan.instant
         with boundary(scorer.name, failures, is_timed=is_instant):
             score = scorer.score(query, features, plan.models)
             if is_instant:
                 return scorer.name, _usable(features.row_for_row(await score))
-            numbers = await awaited(scorer.name, score, remaining_s(), fair_s(plan), failures)
+            numbers = await awaited(scorer.name, score, wait_s_max, fair_s(plan), failures)
             return scorer.name, _usable(features.row_for_row(numbers))
     message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
     raise ScoresUnavailable(message)
@@ -341,6 +342,11 @@ async def climb(
 
 def fair_s(plan: Plan) -> float:
     """Return what a part that waits should have of the time, in seconds: a tenth of the placement's deadline."""
+    return plan.deadline_ms / 10_000
+
+
+def afterwards_s(plan: Plan) -> float:
+    """Return what a scorer that waits leaves of the time for the choice and the answer, in seconds: a tenth of it."""
     return plan.deadline_ms / 10_000
 
 
