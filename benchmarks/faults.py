@@ -83,9 +83,9 @@ class Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def configured() -> str:
     """Return a placement for each fault, and one with a source that always overruns."""
-    sources = (
-        '{ kind = "session_knn", limit = 200 }, { kind = "trending", limit = 100 }, { kind = "popular", limit = 50 }'
-    )
+    kinds = {"session_knn": 200, "trending": 100, "popular": 50}
+    sources = ", ".join(f'{{ kind = "{kind}", limit = {limit} }}' for kind, limit in kinds.items())
+    deadline = f'deadline = "{DEADLINE_MS}ms"\n'
     tables = [
         f'[[placements]]\nname = "{fault}"\nsources = [{sources}]\n{deadline}'
         f'scorers = [{{ kind = "custom", path = "components:Outside", options = {{ fault = "{fault}" }} }}]\n'
