@@ -263,6 +263,14 @@ def test_components_of_one_s_own(shop, folder):
     assert sys.path == path
 
 
+def test_all_parts_but_those_of_one_s_own_are_bounded_by_work(folder):
+    """Whether a part of one's own waits nobody knows, so it is judged by the clock."""
+    for text, own in ((CUSTOM, {"shelf", "first", "backwards", "selector"}), ("", set())):
+        for made in plans(parse_config(text), folder).values():
+            expected = own if made.name == "default" else set()
+            assert {*made.part_names} - made.bounded == expected
+
+
 def test_an_edited_component_is_loaded_anew(shop, folder):
     """The next plan has the new code; two folders may each have a module of the same name."""
     assert answer(shop, CUSTOM, folder).retrieved["shelf"] == 4

@@ -128,6 +128,34 @@ def test_another_state_gives_every_part_another_chance() -> None:
     Rig(monotonic=clock).run(work)
 
 
+@pytest.mark.parametrize("is_bounded", [True, False])
+@pytest.mark.parametrize("works", [True, False])
+@pytest.mark.parametrize("as_page", [True, False])
+def test_a_machine_that_stands_still_benches_no_part_that_never_waits(
+    *, is_bounded: bool, works: bool, as_page: bool
+) -> None:
+    """Time went by and the processor did not work for it; a part that may have waited is benched all the same."""
+    clock = Clock()
+
+    async def work(rig: Rig) -> None:
+        source = Slow(clock, [0.3])
+        bounded = frozenset({"shelf"} if is_bounded else ())
+        made = {
+            name: replace(plan, sources=(source, *plan.sources), bounded=bounded) for name, plan in plans(SMALL).items()
+        }
+        rig.engine.swap(rig.engine.fold, made)
+        await rig.engine.record(rig.batch(view("mug", event_id="1")))
+        if as_page:
+            await rig.engine.page((Ask(user_id="bob"),))
+        else:
+            await answers(rig, 1)
+        innocent = is_bounded and not works
+        assert [each.part for each in rig.engine.health().parts] == ([] if innocent else ["shelf"])
+        assert ("midstream_part_overruns_total{" in rig.engine.metrics.text().decode()) == (not innocent)
+
+    Rig(monotonic=clock, worked_s=clock if works else lambda: 5.0).run(work)
+
+
 @dataclass(frozen=True)
 class Known:
     """A model of which only name and version are known."""

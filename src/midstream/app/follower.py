@@ -155,7 +155,7 @@ def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwardi
     reader = SegmentReader(data.log, RealDisk())
     loaded = loaded_state(data, service.settings, reader, board.end)
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
-    host = Host(outside.clock, outside.monotonic, ids, outside.writer)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
     metrics = forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = EngineOptions(forwarding=forwarding)

@@ -71,6 +71,7 @@ class Outside:
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
     writer: Callable[..., Writer] = Writer
+    worked_s: Callable[[], float] = time.thread_time
 
 
 def config_of(folder: Path) -> Config:
@@ -124,7 +125,7 @@ def open_running(
         folded = catch_up(fold, log.read, log.end, notify)
         service, wanted = chosen.with_placements(folder)
         ids = RequestIds(data.key(outside.entropy), outside.entropy)
-        host = Host(outside.clock, outside.monotonic, ids, outside.writer)
+        host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
         metrics = Metrics(CollectorRegistry())
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)

@@ -1,12 +1,13 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from midstream.app.config import AnySource, Config, Placement
+from midstream.app.config import AnyScorer, AnySource, Config, Custom, Placement
 from midstream.app.load import load
 from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
@@ -175,7 +176,17 @@ def plan(
     _require_names(made, where)
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
-    return made.serving(models)
+    return replace(made, bounded=_bounded(made, placement)).serving(models)
+
+
+def _bounded(made: Plan, placement: Placement) -> frozenset[str]:
+    """Return the names of all parts but components of one's own."""
+    own = {source.name for source in made.sources if type(source) not in get_args(AnySource)}
+    own |= {scorer.name for scorer in made.scorers[:-1] if type(scorer) not in get_args(AnyScorer)}
+    own |= {rule.name for rule in made.filters[-1 - len(placement.filters) : -1]}
+    if isinstance(placement.selector, Custom):
+        own.add(SELECTOR)
+    return frozenset(made.part_names) - own
 
 
 def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class Answering:
         self._engine = engine
         self._folding = folding
         self._outbox = outbox
+        self._worked_s = engine.host.worked_s or engine.host.monotonic
         self._ahead = None if outbox is None else ServedAhead(folding, outbox, engine.host.monotonic)
 
     async def recommend(self, ask: Ask) -> Answer:
@@ -76,8 +77,9 @@ class Answering:
             raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
+        worked_s = self._worked_s()
         served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.left_out(plan))
-        engine.guards.note(plan, served)
+        engine.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 
@@ -131,6 +133,7 @@ class Answering:
             read_your_writes = False
         fold, slots = self._engine.fold, slots_of(self._engine, asks)
         self._folding.note_answer()
+        worked_s = self._worked_s()
         served = await recommend_page(
             tuple(slots.made.values()),
             lambda plan, query: fold.moment(query, plan.models),
@@ -138,9 +141,10 @@ class Answering:
             lambda: until - self._engine.host.monotonic(),
             self._engine.guards.left_out,
         )
+        worked_s = self._worked_s() - worked_s
         slates: dict[int, Answer | SlateRefused] = dict(slots.refused)
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
-            self._engine.guards.note(plan, each)
+            self._engine.guards.note(plan, each, worked_s)
             slates[place] = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
         return PageAnswer(slots.page_id, tuple(slates[place] for place in range(len(asks))))
 

@@ -63,6 +63,8 @@ class Host:
     """Makes request ids and seeds; knows its own."""
     writer: Callable[..., Writer] = Writer
     """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
+    worked_s: Callable[[], float] | None = None
+    """Seconds that the processor worked for this thread; None = as long as time went by."""
 
 
 @dataclass(frozen=True, slots=True)

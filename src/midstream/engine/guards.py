@@ -5,6 +5,10 @@ every request its time: it is benched after the first time. A part that waits is
 benched, as one that raises is, when enough of its last answers failed. After a while one request asks it again: if that
 goes well it is back.
 
+What took too long may have been the machine: a neighbour that has the processor, a virtual machine that stands still. A
+built-in part never waits, so it overran only if the processor worked for that long on the answer. Of a part of one's
+own nobody knows whether it waited, which holds everybody up as well: it is judged by the clock.
+
 Whoever changes a placement, or puts a model in service, gives another chance to what that changed: a part of one
 placement that is benched stays so while another one is set. Another state gives it to all.
 
@@ -18,6 +22,7 @@ record as a failure, so that a rerun leaves the same out.
 Reference: Nygard, Release It!, 2nd edition, 2018, "Circuit Breaker".
 """
 
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -103,8 +108,14 @@ class Guards:
         watched.tries_until = now + self._options.bench_s
         return True
 
-    def note(self, plan: Plan, served: Served) -> None:
-        """Look at how the parts of an answer did. Cost: 1 µs where nothing is wrong."""
+    def note(self, plan: Plan, served: Served, worked_s: float = math.inf) -> None:
+        """Look at how the parts of an answer did. Cost: 1 µs where nothing is wrong.
+
+        Args:
+            plan: What answered.
+            served: The answer.
+            worked_s: At most so long the processor worked on it: a part that never waits did not overrun by more.
+        """
         budget_s = self._options.share_max * plan.deadline_ms / 1_000
         if not self._watched and not served.failures and max(served.took_s.values(), default=0.0) <= budget_s:
             return
@@ -113,7 +124,7 @@ class Guards:
         self._let_others_try(plan.name, served, reasons)
         may_be_benched = frozenset(benchable(plan))
         for part, took_s in served.took_s.items():
-            is_slow = took_s > budget_s
+            is_slow = (min(took_s, worked_s) if part in plan.bounded else took_s) > budget_s
             if is_slow:
                 self._metrics.count_overrun(part)
             watched = self._watched.get((plan.name, part))

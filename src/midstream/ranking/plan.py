@@ -156,6 +156,8 @@ class Plan:
     alone: a page asks them once for all of its slates."""
     instant: frozenset[str] = frozenset()
     """Names of the scorers that never wait, and so need no timer (which costs 10 µs)."""
+    bounded: frozenset[str] = frozenset()
+    """Names of the parts that are bounded by work and never wait: all but components of one's own."""
     slate_size: int = 20
     """Of a request that does not say."""
     slate_size_max: int = 100

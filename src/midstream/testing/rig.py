@@ -37,6 +37,7 @@ class Rig:
     options: EngineOptions = field(default_factory=EngineOptions)
     now_ms: int = START_MS
     monotonic: Callable[[], float] = time.monotonic
+    worked_s: Callable[[], float] | None = None
     engine: Engine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class Rig:
             clock=lambda: TimestampMs(self.now_ms),
             monotonic=self.monotonic,
             request_ids=RequestIds(b"k" * 32, lambda size: next(numbers).to_bytes(size, "little")),
+            worked_s=self.worked_s,
         )
         metrics = Metrics(CollectorRegistry())
         fold = Fold(self.config.fold_settings())

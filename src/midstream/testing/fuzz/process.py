@@ -126,6 +126,7 @@ class Process:
             entropy=lambda size: bytes(self._entropy.below(256) for _ in range(size)),
             disk=self.disk,
             writer=partial(SimulatedWriter, delay_s=self._delay_s),
+            worked_s=self._monotonic,
         )
         config = config_of(ground.folder)
         running = open_running(ground.folder, config, outside=outside, may_serve_before=True)
