@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -164,6 +165,53 @@ def test_a_record_without_the_catalogue_comes_out_the_same_again(monkeypatch: py
             answer = await rig.engine.recommend(Ask("top", n=size, user_id="u1"))
         assert [each.component for each in answer.failures] == (["catalogue"] if size > 11 else [])
         await require_same_again(rig.engine, answer)
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_answers_of_all_shapes_say_why() -> None:
+    """Each slate explains its own items and gives each a reason."""
+
+    async def work(rig: Rig) -> None:
+        await filled(rig)
+        why: dict[str, Any] = {"explain": True, "reasons": "en"}
+        ranked = await rig.engine.recommend(Ask("row", user_id="u2", given=ITEMS[:6], **why))
+        page = await rig.engine.page([Ask(name, user_id="u2", **why) for name in ("top", "row", "top")])
+        many = await rig.engine.recommend_many([Ask("row", user_id=f"u{number}", **why) for number in range(3)])
+        every = [ranked, *answers_of(page), *(each for each in many if isinstance(each, Answer))]
+        assert len(every) == 7
+        for answer in every:
+            assert answer.explanation is not None
+            assert answer.unexplained == {}
+            assert answer.explanation.request_id == answer.request_id
+            assert [each.id for each in answer.explanation.items] == [each.id for each in answer.items]
+            assert all(each.parts is not None for each in answer.explanation.items)
+            assert all(each.reason for each in answer.items)
+        assert ranked.items
+        assert sum(map(len, (each.items for each in answers_of(page)))) == 10
+        plain = await rig.engine.page([Ask("top", user_id="u2")])
+        assert [each.explanation for each in answers_of(plain)] == [None]
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_what_cannot_be_explained_is_refused_whatever_the_shape() -> None:
+    """A language that there is not, and a ranking with more places than a slate has."""
+
+    async def work(rig: Rig) -> None:
+        await filled(rig)
+        long = tuple(f"i{number}" for number in range(101))
+        wrong: list[tuple[Callable[[], Awaitable[object]], str]] = [
+            (lambda: rig.engine.recommend(Ask("row", given=long, explain=True)), "/explain"),
+            (lambda: rig.engine.recommend(Ask("row", given=long, reasons="eo")), "/reasons"),
+            (lambda: rig.engine.page([Ask("row", reasons="eo"), Ask("top", reasons="eo")]), "/reasons"),
+            (lambda: rig.engine.recommend_many([Ask("row", user_id="u1", reasons="eo")]), "/reasons"),
+        ]
+        for ask, where in wrong:
+            with pytest.raises(RequestInvalid) as refused:
+                await ask()
+            assert [each.where for each in refused.value.faults] == [where]
+        assert (await rig.engine.recommend(Ask("row", given=long, n=100, explain=True))).explanation is not None
 
     Rig(config=CONFIG).run(work)
 

@@ -85,6 +85,25 @@ def test_each_user_of_a_batch_has_an_answer(client):
 
 
 @pytest.mark.parametrize(
+    "path,body,slates_of",
+    [
+        (RANK, {"items": ["mug", "pot"]}, lambda told: [told]),
+        (PAGES, TWO, lambda told: [each["slate"] for each in told["slates"]]),
+        (BATCH, {"users": ["ann", "bob"]}, lambda told: [each["slate"] for each in told["answers"]]),
+    ],
+)
+def test_every_shape_says_why(client, path, body, slates_of):
+    """Each slate has an explanation and its items reasons, where these were asked for."""
+    client.post("/v1/events", EVENTS)
+    for slate in slates_of(client.post(path, body | {"explain": True, "reasons": "en"}).json()):
+        assert [each["id"] for each in slate["explanation"]["items"]] == [each["id"] for each in slate["items"]]
+        assert all(each["reason"] == f"{each['id']} in en" for each in slate["items"])
+    for slate in slates_of(client.post(path, body).json()):
+        assert "explanation" not in slate
+        assert not any("reason" in each for each in slate["items"])
+
+
+@pytest.mark.parametrize(
     "path,body,pointer",
     [
         (RANK, {}, "/items"),

@@ -22,7 +22,7 @@ from midstream.engine.slots import require_count, slots_of
 from midstream.engine.tokens import parse_position
 from midstream.engine.turns import Folding
 from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead, PageAnswer, SlateRefused
-from midstream.engine.why import require_language, with_why
+from midstream.engine.why import require_why, with_score_parts, with_what_is_read, with_why
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
@@ -70,7 +70,7 @@ class Answering:
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
         fold, plan = engine.fold, engine.plan(ask.placement)
         require_known(ask, fold)
-        require_language(ask, plan)
+        require_why(ask, plan)
         request_id, seed = engine.host.request_ids.make()
         query = query_of(ask, plan, request_id, seed, engine.clock())
         if faults := request_faults(plan.filters, query, plan.conditions):
@@ -143,9 +143,14 @@ class Answering:
         )
         worked_s = self._worked_s() - worked_s
         slates: dict[int, Answer | SlateRefused] = dict(slots.refused)
+        told: list[Answer] = []
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
             self._engine.guards.note(plan, each, worked_s)
-            slates[place] = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
+            answer = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
+            told.append(with_what_is_read(answer, asks[place], each, plan, fold))
+        # All that the state says was read: from here on it may move.
+        for (place, (plan, _)), each, answer in zip(slots.made.items(), served, told, strict=True):
+            slates[place] = await with_score_parts(answer, each, plan)
         return PageAnswer(slots.page_id, tuple(slates[place] for place in range(len(asks))))
 
     def check_page(self, asks: Sequence[Ask]) -> None:
@@ -214,7 +219,7 @@ class Answering:
             parse_cursor(ask.cursor, engine.host.request_ids)
             return
         plan = engine.plan(ask.placement)
-        require_language(ask, plan)
+        require_why(ask, plan)
         if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
             raise RequestInvalid(faults)
 

@@ -35,6 +35,8 @@ class _Question(TypedDict, total=False):
     context: Mapping[str, Value]
     item_fields: Mapping[str, Mapping[str, float]]
     deadline_ms: int | None
+    explain: bool
+    reasons: str | None
 
 
 class ManyRequest(_Question, total=False):
@@ -59,8 +61,6 @@ class Request(ManyRequest, total=False):
     user_id: str | None
     session_id: str | None
     items: Sequence[str]
-    explain: bool
-    reasons: str | None
     cursor: str | bool | None
 
 

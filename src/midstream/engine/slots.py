@@ -9,6 +9,7 @@ from midstream.core.types import Query
 from midstream.engine.answers import query_of
 from midstream.engine.question import PAGE_ITEMS_MAX
 from midstream.engine.types import Ask, SlateRefused
+from midstream.engine.why import require_why
 from midstream.ranking.expression_filter import request_faults
 from midstream.ranking.plan import Plan
 
@@ -46,6 +47,7 @@ def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
     for place, ask in enumerate(asks):
         try:
             plan = engine.plan(ask.placement)
+            require_why(ask, plan)
             query = query_of(ask, plan, *engine.host.request_ids.make(), now_ms)
             if faults := request_faults(plan.filters, query, plan.conditions):
                 raise RequestInvalid(faults)

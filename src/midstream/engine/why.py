@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import Failure, Served
+from midstream.engine.question import EXPLAIN_ITEMS_MAX
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.explanation import by_part, explain, with_parts
 from midstream.ranking.plan import Plan
@@ -16,12 +17,16 @@ PAGE = "docs/explanations.md"
 MOVED = "events arrived while a part of the answer was awaited: ask for the explanation of the request"
 
 
-def require_language(ask: Ask, plan: Plan) -> None:
-    """Refuse a language in which there are no reasons.
+def require_why(ask: Ask, plan: Plan) -> None:
+    """Refuse a language in which there are no reasons, and to explain more places of a ranking than a slate has.
 
     Raises:
-        RequestInvalid: There are none.
+        RequestInvalid: It is asked for.
     """
+    places = len(ask.given or ()) if ask.n is None else ask.n
+    if ask.explain and ask.given is not None and places > EXPLAIN_ITEMS_MAX:
+        right = f"At most {EXPLAIN_ITEMS_MAX} places, by n; later GET /v1/requests/{{request_id}}/explanation has all."
+        raise RequestInvalid((Fault("/explain", f"It came with {places:,} places.", right, PAGE),))
     languages = plan.reasons.languages
     if ask.reasons is not None and ask.reasons not in languages:
         right = f"One of: {', '.join(languages)}; others are configured as [reasons.LANGUAGE]."
@@ -29,10 +34,14 @@ def require_language(ask: Ask, plan: Plan) -> None:
 
 
 async def with_why(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: Fold) -> Answer:
-    """Return an answer that says why, as far as that was asked for.
+    """Return an answer that says why, as far as that was asked for; what needs no state is found on a thread."""
+    return await with_score_parts(with_what_is_read(answer, ask, served, plan, fold), served, plan)
 
-    Where the state moved on while a part of the answer was awaited only that is said: the rest could be untrue. What
-    needs no state is done on a thread.
+
+def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: Fold) -> Answer:
+    """Return an answer with what the state says of why.
+
+    Where the state moved on while a part of the answer was awaited only that is said: the rest could be untrue.
     """
     wanted = tuple(
         name for name, is_asked in (("explanation", ask.explain), ("reasons", bool(ask.reasons))) if is_asked
@@ -48,7 +57,13 @@ async def with_why(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: F
         items = tuple(replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
         answer = replace(answer, items=items, unexplained=by_part(failures))
     if ask.explain:
-        why = explain(served, plan, moment)
-        parts = await asyncio.to_thread(score_parts, served, plan, served.selection.chosen)
-        answer = replace(answer, explanation=with_parts(why, parts))
+        answer = replace(answer, explanation=explain(served, plan, moment))
     return answer
+
+
+async def with_score_parts(answer: Answer, served: Served, plan: Plan) -> Answer:
+    """Return an answer of which the explanation, if it has one, says what made each score."""
+    if answer.explanation is None:
+        return answer
+    parts = await asyncio.to_thread(score_parts, served, plan, served.selection.chosen)
+    return replace(answer, explanation=with_parts(answer.explanation, parts))

@@ -46,6 +46,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     exclude: Exclude = ()
     min_log_position: Token | None = None
     deadline: Name | None = None
+    explain: bool = False
+    reasons: Name | None = None
 
 
 class SlateQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -68,6 +70,8 @@ def common_ask(question: Question) -> Ask:
         item_fields=question.item_fields,
         min_log_position=question.min_log_position,
         deadline_ms=None if question.deadline is None else deadline_ms(question.deadline),
+        explain=question.explain,
+        reasons=question.reasons,
     )
 
 

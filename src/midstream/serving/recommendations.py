@@ -19,7 +19,7 @@ from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
 from midstream.serving.problems import CommitTooSlow, NameUnknown, Problem, problem_of
-from midstream.serving.questions import TOKEN_CHARS_MAX, Items, Name, Size, SlateQuestion, Text, common_ask
+from midstream.serving.questions import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common_ask
 from midstream.serving.reply import NO_STORE, Reply, Scope
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ class RecommendationBody(SlateQuestion, frozen=True, forbid_unknown_fields=True,
     n: Size | None = None
     items: Items = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    explain: bool = False
-    reasons: Name | None = None
     cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | bool = False
 
 
@@ -221,8 +219,6 @@ def ask_of(question: RecommendationBody, placement: str) -> Ask:
         items=question.items,
         filter=question.filter,
         fields=question.fields,
-        explain=question.explain,
-        reasons=question.reasons,
         cursor=cursor_of(question),
     )
 
