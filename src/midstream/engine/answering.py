@@ -28,7 +28,7 @@ from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.read_on import query_on, read_on
-from midstream.ranking.traces import PackedTraces, pack_traces
+from midstream.ranking.traces import pack_traces
 from midstream.state.fold import Fold
 
 if TYPE_CHECKING:
@@ -165,11 +165,14 @@ class Answering:
         slots_of(self._engine, asks)
 
     def _told(self, served: Served, ask: Ask, fold: Fold, *, read_your_writes: bool | None) -> Answer:
-        """Return what the caller gets; keep what was served, and count it."""
+        """Return what the caller gets; hand the served record over, for which the answer does not wait; count it."""
         engine = self._engine
         position = engine.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
-        self._append_served(served, ids_of(served, fold), pack_traces(served, fold.vocabulary))
+        if self._outbox is not None and self._ahead is not None:
+            item_ids = [each.id for each in answer.items] if served.order is None else ids_of(served, fold)
+            self._outbox.add(served_event(served, item_ids, pack_traces(served, fold.vocabulary)))
+            self._ahead.add(served.query)
         note(served, served.query.placement, engine.metrics, engine.feature_values)
         if served.order is None or not served.order.lengths:
             return answer
@@ -256,6 +259,8 @@ class Answering:
         Raises:
             NotFound: None is.
         """
+        if len(asks) == 1:
+            return [self._engine.plan(asks[0].placement)]
         plans, names = self._engine.plans, [ask.placement for ask in asks]
         return [self._engine.plan(name) for name in names if name in plans] or [self._engine.plan(names[0])]
 
@@ -276,9 +281,3 @@ class Answering:
         if self._ahead is None or not any(plan.reads_served for plan in self._plans_of(asks)):
             return True
         return await self._ahead.seen(askers_of(self._engine.fold, asks[0].user_id, asks[0].session_id), until)
-
-    def _append_served(self, served: Served, item_ids: Sequence[str], traces: PackedTraces) -> None:
-        """Hand the served record over; when there is no room for it the answer goes out all the same."""
-        if self._outbox is not None and self._ahead is not None:
-            self._outbox.add(served_event(served, item_ids, traces))
-            self._ahead.add(served, self._engine.fold)

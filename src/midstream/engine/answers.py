@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,18 +104,14 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     chosen = served.selection.chosen
     indices = served.candidates.item_index[chosen]
     ids = fold.vocabulary.item_ids(indices)
-    scores = served.score[chosen].tolist()
-    fields = _fields(fold.items, indices.tolist(), ask.fields)
+    scores: list[float] = served.score[chosen].tolist()
+    fields = _fields(fold.items, indices.tolist(), ask.fields) if ask.fields else repeat(None, len(ids))
+    first = served.query.first_position
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
     return Answer(
         request_id=served.query.request_id,
         placement=ask.placement or served.query.placement,
-        items=tuple(
-            AnswerItem(item_id, score, slot, own)
-            for slot, (item_id, score, own) in enumerate(
-                zip(ids, scores, fields, strict=True), served.query.first_position
-            )
-        ),
+        items=tuple(map(AnswerItem, ids, scores, range(first, first + len(ids)), fields)),
         tier=served.tier,
         applied_log_position=position,
         read_your_writes=read_your_writes,
@@ -156,8 +153,9 @@ def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
 
 def ids_of(served: Served, fold: Fold) -> list[str]:
     """Return the ids of a slate, in its order, and of what comes after it."""
-    order = () if served.order is None else served.order.chosen.tolist()
-    rows = [*served.selection.chosen.tolist(), *order]
+    rows = served.selection.chosen
+    if served.order is not None:
+        rows = np.concatenate((rows, served.order.chosen))
     return fold.vocabulary.item_ids(served.candidates.item_index[rows])
 
 
@@ -181,19 +179,18 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
         metrics.count_failure(failure.component)
-    for rule, count in Counter(each.rule for each in served.traces).items():
-        metrics.count_rule(placement, rule, count)
+    if served.traces:
+        for rule, count in Counter([each.rule for each in served.traces]).items():
+            metrics.count_rule(placement, rule, count)
     if served.features is not None:
         metrics.observe_feature_read(placement, served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
         values.add(served.features.names, served.features.values[chosen])
 
 
-def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object] | None]:
-    """Return the asked attributes of each item; None for each when none were asked for."""
-    if not names:
-        return [None] * len(indices)
-    found: list[Mapping[str, object] | None] = []
+def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object]]:
+    """Return the asked attributes of each item."""
+    found: list[Mapping[str, object]] = []
     for index in indices:
         document = items.document(index)
         found.append({name: document[name] for name in names if name in document})

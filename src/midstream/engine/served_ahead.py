@@ -5,11 +5,11 @@ hands over what waits for company, and lets its question wait until the state ha
 process, half of its time at most: the rest is left to answer. Nobody else waits.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from midstream.core.errors import Overloaded
-from midstream.core.types import Served
+from midstream.core.types import Query
 from midstream.engine.outbox import Outbox
 from midstream.engine.turns import Folding
 from midstream.state.askers import session_asker
@@ -30,17 +30,17 @@ class ServedAhead:
         self._folding = folding
         self._outbox = outbox
         self._monotonic = monotonic
+        self._added: deque[tuple[int, int, int, float]] = deque(maxlen=ASKERS_MAX)
         self._last: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
-    def add(self, served: Served, fold: Fold) -> None:
-        """Keep that the record of an answer is on its way; nobody waits for one that was nobody's."""
-        asker = next(iter(askers_of(fold, served.query.user_id, served.query.session_id)), 0)
-        if not asker:
-            return
-        self._last[asker] = id_hash(served.query.request_id), self._monotonic()
-        self._last.move_to_end(asker)
-        if len(self._last) > ASKERS_MAX:
-            self._last.popitem(last=False)
+    def add(self, query: Query) -> None:
+        """Keep that the record of an answer is on its way; nobody waits for one that was nobody's.
+
+        Whose it is, is looked up when somebody waits: most placements go by nothing that was served.
+        """
+        user_hash, session_hash = id_hash(query.user_id or ""), id_hash(query.session_id or "")
+        if user_hash or session_hash:
+            self._added.append((user_hash, session_hash, id_hash(query.request_id), self._monotonic()))
 
     async def seen(self, askers: Iterable[int], until: float) -> bool:
         """Wait until the state has what was served to some askers, half of the time that is left at most.
@@ -55,6 +55,7 @@ class ServedAhead:
         Returns:
             False when it did not come, or could not be waited for.
         """
+        self._look_up()
         now = self._monotonic()
         until = now + (until - now) / 2
         is_seen = True
@@ -90,6 +91,17 @@ class ServedAhead:
             if not await self._folding.progress(remaining_s):
                 return self._holds(request_hash)
         return True
+
+    def _look_up(self) -> None:
+        """Take what was added since as the last record of its asker."""
+        vocabulary = self._folding.fold.vocabulary
+        while self._added:
+            user_hash, session_hash, request_hash, since = self._added.popleft()
+            asker = vocabulary.aliases.resolve(user_hash) or session_asker(session_hash)
+            self._last[asker] = request_hash, since
+            self._last.move_to_end(asker)
+            if len(self._last) > ASKERS_MAX:
+                self._last.popitem(last=False)
 
     def _holds(self, request_hash: int) -> bool:
         return self._folding.fold.requests.find(request_hash) is not None

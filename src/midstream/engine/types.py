@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -187,9 +188,8 @@ class FeatureView:
     """By column, of the first eight; empty while none was served, and where all features are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerItem:
-    """One item of a slate."""
+class AnswerItem(msgspec.Struct, frozen=True, gc=False):
+    """One item of a slate. No dataclass: made by the twenty, a tenth of what these cost."""
 
     id: str
     score: float

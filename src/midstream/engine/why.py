@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+from msgspec import structs
+
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import Failure, Served
 from midstream.engine.question import EXPLAIN_ITEMS_MAX
@@ -27,8 +29,10 @@ def require_why(ask: Ask, plan: Plan) -> None:
     if ask.explain and ask.given is not None and places > EXPLAIN_ITEMS_MAX:
         right = f"At most {EXPLAIN_ITEMS_MAX} places, by n; later GET /v1/requests/{{request_id}}/explanation has all."
         raise RequestInvalid((Fault("/explain", f"It came with {places:,} places.", right, PAGE),))
+    if ask.reasons is None:
+        return
     languages = plan.reasons.languages
-    if ask.reasons is not None and ask.reasons not in languages:
+    if ask.reasons not in languages:
         right = f"One of: {', '.join(languages)}; others are configured as [reasons.LANGUAGE]."
         raise RequestInvalid((Fault("/reasons", f'"{ask.reasons[:64]}" came.', right, PAGE),))
 
@@ -43,18 +47,18 @@ def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold
 
     Where the state moved on while a part of the answer was awaited only that is said: the rest could be untrue.
     """
+    if not ask.explain and not ask.reasons:
+        return answer
     wanted = tuple(
         name for name, is_asked in (("explanation", ask.explain), ("reasons", bool(ask.reasons))) if is_asked
     )
-    if not wanted:
-        return answer
     if fold.log_position != served.log_position:
         return replace(answer, unexplained=dict.fromkeys(wanted, MOVED))
     moment = fold.moment(served.query, plan.models)
     if ask.reasons is not None:
         failures: list[Failure] = []
         reasons = reasons_for(served, plan, moment, ask.reasons, failures)
-        items = tuple(replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
+        items = tuple(structs.replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
         answer = replace(answer, items=items, unexplained=by_part(failures))
     if ask.explain:
         answer = replace(answer, explanation=explain(served, plan, moment))

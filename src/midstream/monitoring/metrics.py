@@ -79,6 +79,8 @@ class Metrics:
             self._events.labels(outcome)
         self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._of_answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._of_rules: dict[tuple[str, str], Counter] = {}
+        self._of_reads: dict[str, Histogram] = {}
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -318,7 +320,10 @@ class Metrics:
 
     def count_rule(self, placement: str, rule: str, count: int) -> None:
         """Count what a rule did in a slate, or could not do."""
-        self._rule_actions.labels(placement, rule).inc(count)
+        found = self._of_rules.get((placement, rule))
+        if found is None:
+            found = self._of_rules[placement, rule] = self._rule_actions.labels(placement, rule)
+        found.inc(count)
 
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
@@ -334,7 +339,10 @@ class Metrics:
 
     def observe_feature_read(self, placement: str, seconds: float) -> None:
         """Note what reading the features of a request took."""
-        self._feature_read_seconds.labels(placement).observe(seconds)
+        found = self._of_reads.get(placement)
+        if found is None:
+            found = self._of_reads[placement] = self._feature_read_seconds.labels(placement)
+        found.observe(seconds)
 
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
         """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""

@@ -178,7 +178,7 @@ def gather(
         candidates=candidates,
         features=features,
         facts=facts,
-        taken=moment.table(Vocabulary).item_indices(query.taken),
+        taken=moment.table(Vocabulary).item_indices(query.taken) if query.taken else _NOTHING.item_index,
         retrieved=retrieved,
         retrieved_count=retrieved_count,
         removed=removed,

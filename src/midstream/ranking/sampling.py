@@ -16,7 +16,7 @@ LOGGED, COUNTED, WATCHED, CHOSEN = 1, 2, 3, 4
 
 def is_sampled(seed: int, share: float, purpose: int) -> bool:
     """Return whether a request is among a share of all, 0 to 1."""
-    return _mixed(seed + purpose * _STEP) < share * (_MASK + 1)
+    return share > 0 and _mixed(seed + purpose * _STEP) < share * (_MASK + 1)
 
 
 def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:

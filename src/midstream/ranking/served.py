@@ -7,6 +7,7 @@ it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,7 +19,6 @@ from midstream.core.types import (
     Failure,
     FeatureFrame,
     LogPosition,
-    Order,
     Query,
     Score,
     Served,
@@ -123,8 +123,11 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         bytes an item and feature where their values are kept. Cost: about 15 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
-    later = _NO_ORDER if served.order is None else served.order
     count = len(chosen)
+    scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
+    later, order = served.order, _NO_ORDER
+    if later is not None:
+        order = _packed(served, later.chosen, later.propensity)
     logged = served.features if served.logs_features else None
     body = ServedBody(
         version=RECORD_VERSION,
@@ -152,12 +155,12 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         removed=dict(served.removed),
         failures=tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
         ids=tuple(item_ids[:count]),
-        scores=served.score[chosen].astype("<f4").tobytes(),
-        propensities=_packed(served.selection.propensity),
-        source_bits=_bits(candidates, chosen),
+        scores=scores,
+        propensities=propensities,
+        source_bits=bits,
         item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
         feature_names=() if logged is None else logged.names,
-        feature_values=b"" if logged is None else logged.values[chosen].astype("<f4").tobytes(),
+        feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
         models=dict(served.models),
         given=query.given,
         taken=query.taken,
@@ -168,10 +171,10 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         trace_ids=traces.ids,
         order_max=query.order_max,
         order_ids=tuple(item_ids[count:]),
-        order_scores=served.score[later.chosen].astype("<f4").tobytes(),
-        order_propensities=_packed(later.propensity),
-        order_bits=_bits(candidates, later.chosen),
-        order_lengths=later.lengths,
+        order_scores=order[0],
+        order_propensities=order[1],
+        order_bits=order[2],
+        order_lengths=() if later is None else later.lengths,
         continues=query.continues,
         turn=query.turn,
         first_position=query.first_position,
@@ -179,18 +182,29 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
     return encode_body(body)
 
 
-_NO_ORDER = Order(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.float32), ())
+_PACKED = np.dtype("<f4")
+_Packed: TypeAlias = tuple[bytes, bytes, tuple[int, ...]]
+_NO_ORDER: _Packed = (b"", b"", ())
 
 
-def _packed(propensity: Score) -> bytes:
-    """Return propensities as they are kept: nothing where each is 1."""
-    return b"" if bool((propensity == 1).all()) else propensity.astype("<f4").tobytes()
+def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
+    """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
+    chances = b"" if bool((propensity == 1).all()) else _bytes(propensity)
+    return _bytes(served.score[rows]), chances, _bits(served.candidates, rows)
+
+
+def _bytes(values: Score) -> bytes:
+    """Return numbers as little-endian float32, row by row."""
+    return values.astype(_PACKED, copy=False).tobytes()
 
 
 def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
     """Return a number for each row: the bits of the sources that proposed it."""
-    bits = (candidates.source_rank[rows] >= 0) @ (1 << np.arange(len(candidates.source_names), dtype=np.int64))
-    return tuple(bits.tolist())
+    by_source = candidates.source_rank.T.take(rows, axis=1) >= 0
+    eights = np.packbits(by_source, axis=0, bitorder="little")
+    if len(eights) == 1:
+        return tuple(eights[0].tolist())
+    return tuple(int.from_bytes(each.tobytes(), "little") for each in eights.T)
 
 
 def blank_served(body: bytes) -> bytes:

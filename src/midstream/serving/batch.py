@@ -11,10 +11,10 @@ import msgspec
 
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.question import USERS_MAX
-from midstream.engine.types import Answer
+from midstream.engine.types import Answer, Ask
 from midstream.serving.fields import decode_json
 from midstream.serving.problems import Problem, problem_of
-from midstream.serving.questions import Size, SlateQuestion, Text, common_ask
+from midstream.serving.questions import Size, SlateQuestion, Text, common
 from midstream.serving.recommendations import Slate, only_placement, placement_unknown, slate_of
 from midstream.serving.reply import NO_STORE, Reply
 
@@ -62,8 +62,8 @@ class Batches:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body, BatchBody.__struct_fields__)
-        ask = replace(
-            common_ask(question),
+        ask = Ask(
+            **common(question),
             placement=question.placement or only_placement(self._engine),
             n=question.n,
             filter=question.filter,

@@ -11,7 +11,7 @@ from midstream.engine.types import Answer, Ask, SlateRefused
 from midstream.serving.fields import decode_json
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.problems import Problem, problem_of
-from midstream.serving.questions import Condition, Exclude, Fields, Items, Name, Question, Size, Text, common_ask
+from midstream.serving.questions import Condition, Exclude, Fields, Items, Name, Question, Size, Text, common
 from midstream.serving.recommendations import Record, Slate, placement_unknown, recorded, slate_of
 from midstream.serving.reply import NO_STORE, Reply
 
@@ -110,9 +110,7 @@ def asks_of(question: PageBody) -> tuple[Ask, ...]:
     Raises:
         RequestInvalid: The deadline is no duration, or out of bounds.
     """
-    shared = replace(
-        common_ask(question), user_id=question.user_id, session_id=question.session_id, items=question.items
-    )
+    shared = Ask(**common(question), user_id=question.user_id, session_id=question.session_id, items=question.items)
     return tuple(
         replace(
             shared,

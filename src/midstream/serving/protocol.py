@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from midstream.serving.arrivals import Arrivals
+from midstream.serving.body import WHOLE
 
 _PROBLEM = b'{"type":"urn:midstream:head-too-large","title":"Request line and headers are too long","status":431}'
 _TOO_LARGE = (
@@ -93,10 +94,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The next head may begin."""
+        """The body is whole, and the next head may begin."""
         self._head_is_open = True
         self._head_bytes = 0
         super().on_message_complete()
+        cast("dict[str, Any]", self.scope)[WHOLE] = True
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.wait_s_max, self._give_up)

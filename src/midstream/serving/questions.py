@@ -1,13 +1,14 @@
 """What bodies of questions have in common: each field, its bounds and its meaning stands here once."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypedDict
 
 import msgspec
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.question import FIELDS_OF_ITEM_MAX, ITEM_FIELDS_MAX
-from midstream.engine.types import Ask
+from midstream.engine.types import Value
 from midstream.features.language_tree import TEXT_CHARACTERS_MAX
 from midstream.serving.problems import PAGE
 
@@ -58,13 +59,23 @@ class SlateQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False,
     fields: Fields = ()
 
 
-def common_ask(question: Question) -> Ask:
+class Common(TypedDict):
+    """Those fields of an ask that every question may say."""
+
+    exclude: tuple[str, ...]
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    min_log_position: str | None
+    deadline_ms: int | None
+
+
+def common(question: Question) -> Common:
     """Return what is asked as far as every question says it.
 
     Raises:
         RequestInvalid: The deadline is no duration, or out of bounds.
     """
-    return Ask(
+    return Common(
         exclude=question.exclude,
         context=question.context,
         item_fields=question.item_fields,

@@ -1,13 +1,13 @@
 """``POST /v1/rank``: the caller's own items in the order that a placement gives them."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from midstream.engine.question import RANK_ITEMS_MAX
+from midstream.engine.types import Ask
 from midstream.serving.fields import decode_json
-from midstream.serving.questions import Items, SlateQuestion, Text, common_ask
+from midstream.serving.questions import Items, SlateQuestion, Text, common
 from midstream.serving.recommendations import Record, answered, only_placement
 from midstream.serving.reply import Reply
 
@@ -45,8 +45,8 @@ class Rankings:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body, RankBody.__struct_fields__)
-        ask = replace(
-            common_ask(question),
+        ask = Ask(
+            **common(question),
             placement=question.placement or only_placement(self._engine),
             user_id=question.user_id,
             session_id=question.session_id,

@@ -19,7 +19,7 @@ from midstream.ranking.plan import SIMILAR
 from midstream.serving.fields import decode_json, invalid_value, query_fields, single
 from midstream.serving.ingest import EventsAnswer, Ingest
 from midstream.serving.problems import CommitTooSlow, NameUnknown, Problem, problem_of
-from midstream.serving.questions import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common_ask
+from midstream.serving.questions import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common
 from midstream.serving.reply import NO_STORE, Reply, Scope
 
 if TYPE_CHECKING:
@@ -166,7 +166,9 @@ async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.R
     """
     try:
         min_log_position, told = await recorded(record, events, lambda: engine.check(ask))
-        answer = await engine.recommend(replace(ask, min_log_position=min_log_position or ask.min_log_position))
+        if min_log_position is not None:
+            ask = replace(ask, min_log_position=min_log_position)
+        answer = await engine.recommend(ask)
     except NotFound as error:
         raise placement_unknown(engine, ask.placement) from error
     return Reply(200, _encode(slate_of(answer, told)), headers=NO_STORE)
@@ -210,8 +212,8 @@ def ask_of(question: RecommendationBody, placement: str) -> Ask:
     Raises:
         RequestInvalid: The deadline is none.
     """
-    return replace(
-        common_ask(question),
+    return Ask(
+        **common(question),
         placement=placement,
         user_id=question.user_id,
         session_id=question.session_id,
