@@ -19,6 +19,7 @@ from midstream.core.types import (
     Failure,
     FeatureFrame,
     LogPosition,
+    Order,
     Query,
     Score,
     Served,
@@ -125,9 +126,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
     scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
-    later, order = served.order, _NO_ORDER
-    if later is not None:
-        order = _packed(served, later.chosen, later.propensity)
+    order, lengths = _later(served.order, served)
     logged = served.features if served.logs_features else None
     body = ServedBody(
         version=RECORD_VERSION,
@@ -174,7 +173,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         order_scores=order[0],
         order_propensities=order[1],
         order_bits=order[2],
-        order_lengths=() if later is None else later.lengths,
+        order_lengths=lengths,
         continues=query.continues,
         turn=query.turn,
         first_position=query.first_position,
@@ -191,6 +190,11 @@ def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packe
     """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
     chances = b"" if bool((propensity == 1).all()) else _bytes(propensity)
     return _bytes(served.score[rows]), chances, _bits(served.candidates, rows)
+
+
+def _later(order: Order | None, served: Served) -> tuple[_Packed, tuple[int, ...]]:
+    """Return what comes after the slate as it is kept, and the lengths of its slates."""
+    return (_NO_ORDER, ()) if order is None else (_packed(served, order.chosen, order.propensity), order.lengths)
 
 
 def _bytes(values: Score) -> bytes:

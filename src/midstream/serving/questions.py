@@ -67,6 +67,8 @@ class Common(TypedDict):
     item_fields: Mapping[str, Mapping[str, float]]
     min_log_position: str | None
     deadline_ms: int | None
+    explain: bool
+    reasons: str | None
 
 
 def common(question: Question) -> Common:
