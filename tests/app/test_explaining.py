@@ -9,12 +9,13 @@ import pytest
 
 from midstream.app import explaining
 from midstream.app.config import Config
-from midstream.app.explaining import TURNS_MAX, Explained, explain_request, explain_through
+from midstream.app.explaining import TURNS_MAX, explain_request, explain_through
 from midstream.app.running import open_running, open_shop
 from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, StoreUnavailable
 from midstream.engine.child import Ended
 from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer
 from midstream.engine.types import Ask
+from midstream.ranking.explained import Explained
 from midstream.state.settings import Limits
 
 CONFIG = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))

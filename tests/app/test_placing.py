@@ -453,7 +453,11 @@ def test_a_preview_goes_without_who_is_benched_and_explains_nothing(
         found = shop.preview_placement("home", {"slate_size": 3}, session_id="s1")
         assert found.today is not None
         assert found.answer.failures == found.today.failures == benched
-        for asked, where in (({"explain": True}, "/question/explain"), ({"reasons": "en"}, "/question/reasons")):
+        for asked, where in (
+            ({"explain": True}, "/question/explain"),
+            ({"reasons": "en"}, "/question/reasons"),
+            ({"cursor": True}, "/question/cursor"),
+        ):
             with pytest.raises(RequestInvalid) as refused:
                 shop.preview_placement("home", {}, **asked)
             assert [each.where for each in refused.value.faults] == [where]

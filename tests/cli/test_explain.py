@@ -5,13 +5,13 @@ import json
 import msgspec
 import pytest
 
-from midstream.app.explaining import Explained
 from midstream.app.reading import parse_config
 from midstream.app.reruns import Rerun
 from midstream.app.running import open_shop
 from midstream.cli.app import main
 from midstream.cli.explained import print_explained
 from midstream.ranking.differences import Difference
+from midstream.ranking.explained import Explained
 from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
 from midstream.ranking.score_parts import ScoreParts
 from midstream.testing.models import CONFIG

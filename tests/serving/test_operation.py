@@ -4,6 +4,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from midstream.core.errors import DiskFull
+from midstream.engine.placement_views import PlacementDetail
+from midstream.ranking.explained import Explained
+from midstream.serving.admission import FREE
+from midstream.serving.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
+from midstream.serving.problems import Problem
 from midstream.testing.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
@@ -132,6 +137,51 @@ def test_openapi_document_has_every_route(client):
     } <= (operations)
     references = set(_references(document))
     assert references == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} & references
+
+
+def test_openapi_document_says_where_a_quota_counts(client):
+    """Every operation but health and metrics may be a 429, with the seconds until the next request."""
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            assert ("429" in operation["responses"]) == (path not in FREE)
+            if path not in FREE:
+                assert operation["responses"]["429"]["headers"].keys() == {"Retry-After"}
+                assert "application/problem+json" in operation["responses"]["429"]["content"]
+
+
+@pytest.mark.parametrize(
+    "path, method, statuses",
+    [
+        ("/v1/placements", "get", {"200": PlacementList, "400": Problem}),
+        ("/v1/placements/{name}", "get", {"200": PlacementDetail, "404": Problem}),
+        ("/v1/placements/{name}", "put", {"200": PlacementDetail, "409": Problem, "503": Problem}),
+        ("/v1/placements/{name}", "delete", {"200": PlacementDetail, "409": Problem}),
+        ("/v1/placements/{name}/preview", "post", {"200": PreviewSlates, "400": Problem}),
+        (
+            "/v1/requests/{request_id}/explanation",
+            "get",
+            {"200": Explained, "202": JobView, "404": Problem, "500": Problem, "503": Problem},
+        ),
+    ],
+)
+def test_openapi_document_types_answers(client, path, method, statuses):
+    """With each field of what is really written."""
+    document = client.get("/openapi.json").json()
+    operation = document["paths"][path][method]["responses"]
+    for status, kind in statuses.items():
+        (content,) = operation[status]["content"].values()
+        assert content["schema"] == {"$ref": f"#/components/schemas/{kind.__name__}"}
+        assert document["components"]["schemas"][kind.__name__]["properties"].keys() == {*kind.__struct_fields__}
+
+
+def test_openapi_document_has_no_field_of_a_question_that_a_preview_refuses(client):
+    """All others are those of a recommendation."""
+    document = client.get("/openapi.json").json()
+    preview = document["paths"]["/v1/placements/{name}/preview"]["post"]["requestBody"]
+    question = preview["content"]["application/json"]["schema"]["properties"]["question"]["properties"]
+    every = document["components"]["schemas"]["RecommendationBody"]["properties"]
+    assert every.keys() - question.keys() == {*NOT_PREVIEWED}
+    assert question.keys() < every.keys()
 
 
 def test_openapi_document_says_that_metrics_are_text(client):

@@ -73,6 +73,8 @@ def test_a_body_that_says_something_else_is_refused(client, body, pointer):
         {"deadline": "soon"},
         {"explain": True},
         {"reasons": "en"},
+        {"cursor": True},
+        {"cursor": "AK36gLsWTrawHPFX55Cj7Y6ZUIkmZ-a1AAEAAYg2wDv5Yzc1"},
     ],
 )
 def test_a_preview_refuses_what_it_does_not_take(client, question):

@@ -20,8 +20,8 @@ from midstream.core.types import LogPosition
 from midstream.engine.child import Notify, nobody
 from midstream.engine.explainer import JOB_S_MAX, WAITING_MAX
 from midstream.events.schema import event_at
-from midstream.ranking.differences import Difference
-from midstream.ranking.explanation import SlateWhy, by_part, explain, with_parts
+from midstream.ranking.explained import Explained
+from midstream.ranking.explanation import by_part, explain, with_parts
 from midstream.ranking.score_parts import score_parts
 from midstream.ranking.why_not import asked_of, row_of, why
 
@@ -29,20 +29,6 @@ ANSWER_S_MAX = 30
 """A server is asked again after so long; it says why when it gives up, after minutes."""
 TURNS_MAX = int((WAITING_MAX + 2) * JOB_S_MAX // ANSWER_S_MAX)
 """How often: those that may wait, the one that runs and its own, each as long as it may take: 100 turns, 50 min."""
-
-
-class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Why a logged request was answered as it was."""
-
-    request_id: str
-    identical: bool
-    """Whether the request was run again and the answer is the logged one to the bit."""
-    differences: tuple[Difference, ...] = ()
-    """What is not as it was: of the answer, or what is gone that an answer needs."""
-    slate: tuple[str, ...] = ()
-    """Ids of the items that were served."""
-    why: SlateWhy | None = None
-    """Of the request as it is answered now; None = it cannot be answered any more."""
 
 
 def explain_request(folder: Path, request_id: str, items: Sequence[str] = (), notify: Notify = nobody) -> Explained:

@@ -32,8 +32,8 @@ from midstream.engine.placement_views import PlacementDetail
 from midstream.engine.placing import PAGE, Known, Said
 from midstream.engine.running import Running
 from midstream.engine.tokens import position_token
+from midstream.serving.bodies import PlacementList, PreviewSlates
 from midstream.serving.fields import invalid_value
-from midstream.serving.placements import PlacementList, PreviewSlates
 from midstream.serving.problems import Problem
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 

@@ -7,7 +7,7 @@ from midstream.cli.console import UNKNOWN, out, say, table_of
 from midstream.cli.features_now import time_text
 
 if TYPE_CHECKING:
-    from midstream.app.explaining import Explained
+    from midstream.ranking.explained import Explained
     from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
 
 PARTS_SHOWN = 8

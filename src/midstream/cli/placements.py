@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from midstream.engine.placement_views import PlacementDetail, VersionView
-    from midstream.serving.placements import PreviewSlates
+    from midstream.serving.bodies import PreviewSlates
     from midstream.serving.recommendations import Slate
 
 app = typer.Typer(help="Placements: what answers each, and setting one while the server runs.")

@@ -224,7 +224,7 @@ class Placing:
 
         Raises:
             ConfigInvalid: It cannot be used; every fault is named.
-            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons or why.
+            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons, why or a cursor.
             ItemUnknown: It is about an item that nothing named by then.
         """
         require_no_why(ask)
@@ -310,13 +310,13 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def require_no_why(ask: Ask) -> None:
-    """Refuse a preview that asks for reasons, or why each item is where it is.
+    """Refuse a preview that asks for reasons, or why each item is where it is, or that is to be continued.
 
     Raises:
         RequestInvalid: It does; every fault is named.
     """
     right = "A question without it: a preview says what would come, and a request says why."
-    told = {"explain": ask.explain, "reasons": ask.reasons is not None}
+    told = {"explain": ask.explain, "reasons": ask.reasons is not None, "cursor": ask.cursor is not False}
     if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
         raise RequestInvalid(faults)
 

@@ -8,9 +8,10 @@ from fastapi import FastAPI, Request, Response
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.serving.bodies import JobView
 from midstream.serving.catalogue import decoded
 from midstream.serving.fields import query_fields, single
-from midstream.serving.openapi import Document, parameter, read_operation
+from midstream.serving.openapi import Document, parameter, read_operation, ref, responses
 from midstream.serving.problems import PAGE
 from midstream.serving.reply import NO_STORE, Reply, to_response
 
@@ -23,20 +24,20 @@ WAIT_MS_MAX = 30_000
 """A proxy ends a request after a minute; who waits longer asks again where ``Location`` says."""
 _PATH = "/v1/requests/{request_id}/explanation"
 _QUERY: Document = {
+    "responses": {
+        **responses("The explanation.", ref("Explained"), 400, 404, 413, 500, 503),
+        "202": {
+            "description": "It is being made; Location says where to ask again.",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+            "content": {"application/json": {"schema": ref("JobView")}},
+        },
+    },
     "parameters": [
         *read_operation("request", "request_id")["parameters"],
         parameter("item", {"type": "array", "items": {"type": "string"}, "maxItems": 20}, "Items to explain as well."),
         parameter("wait", {"type": "string"}, "How long to wait for it, such as 10s; 2s when it is left out."),
-    ]
+    ],
 }
-
-
-class JobView(msgspec.Struct, frozen=True):
-    """How far an explanation is."""
-
-    state: str
-    stage: str
-    progress: float
 
 
 def add_explanation_routes(app: FastAPI, explainer: "Explainer | None") -> None:

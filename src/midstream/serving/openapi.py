@@ -6,8 +6,12 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
+from midstream.engine.placement_views import PlacementDetail
 from midstream.events.wire import WireEvent
+from midstream.ranking.explained import Explained
+from midstream.serving.admission import FREE
 from midstream.serving.batch import Batch, BatchBody
+from midstream.serving.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
 from midstream.serving.bulk import ARROW, BulkAnswer
 from midstream.serving.docs_page import docs_page
 from midstream.serving.hot import BATCH_PATH, BULK_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
@@ -19,7 +23,14 @@ from midstream.serving.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, Reco
 
 Document: TypeAlias = dict[str, Any]
 _REF = "#/components/schemas/{name}"
-_ONE_EVENT: Document = {"$ref": _REF.format(name="WireEvent")}
+
+
+def ref(name: str) -> Document:
+    """Return a reference to one of the document's types."""
+    return {"$ref": _REF.format(name=name)}
+
+
+_ONE_EVENT: Document = ref("WireEvent")
 _MANY: Document = {"type": "array", "items": _ONE_EVENT, "minItems": 1, "maxItems": 500}
 _EVENTS: Document = {
     "oneOf": [
@@ -28,6 +39,7 @@ _EVENTS: Document = {
         {"type": "object", "properties": {"events": _MANY}, "required": ["events"], "additionalProperties": False},
     ]
 }
+_PROBLEM: Document = {"application/problem+json": {"schema": ref("Problem")}}
 _LISTS = frozenset({"items", "exclude", "fields"})
 _ATTRIBUTES: Document = {"type": "object", "description": "Attribute to value."}
 _CHANGE: Document = {
@@ -53,6 +65,7 @@ def add_hot_routes(app: FastAPI) -> None:
             paths[RANK_PATH] = {"post": _posted("Rank items of your own", "post_rank", "Slate", _RANK, "RankBody")}
             paths[PAGES_PATH] = {"post": _posted("Recommend for a whole page", "post_pages", "Page", _PAGE)}
             found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+            _add_quota(paths)
             app.openapi_schema = found
         return app.openapi_schema
 
@@ -72,7 +85,7 @@ def read_operation(what: str, id_field: str) -> Document:
     """Describe a route that reads one thing by its id."""
     return {
         "parameters": [_in_path(id_field)],
-        "responses": _responses(f"What is known of the {what}.", {"type": "object"}, 400, 404, 413),
+        "responses": responses(f"What is known of the {what}.", {"type": "object"}, 400, 404, 413),
     }
 
 
@@ -83,7 +96,7 @@ def change_operation(what: str, id_field: str, *, body: bool) -> Document:
             _in_path(id_field),
             *(parameter(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
         ],
-        "responses": _responses(f"The change of the {what} is durable and applied.", _answer(), *_EVENT_FAILURES),
+        "responses": responses(f"The change of the {what} is durable and applied.", _answer(), *_EVENT_FAILURES),
     }
     return found | ({"requestBody": json_body(_ATTRIBUTES)} if body else {})
 
@@ -97,13 +110,13 @@ def merge_operation(id_field: str) -> Document:
             *(parameter(name, {"type": "string"}, text) for name, text in _CHANGE.items()),
         ],
         "requestBody": json_body(other | {"additionalProperties": False}),
-        "responses": _responses("The merge is durable and applied.", _answer(), *_EVENT_FAILURES),
+        "responses": responses("The merge is durable and applied.", _answer(), *_EVENT_FAILURES),
     }
 
 
 def erase_operation(id_field: str) -> Document:
     """Describe the route that forgets a user."""
-    answered = _responses("Forgotten; when every file is to follow.", {"type": "object"}, 400, 413, 503, 507)
+    answered = responses("Forgotten; when every file is to follow.", {"type": "object"}, 400, 413, 503, 507)
     answered["202"] = answered.pop("200")
     return {"parameters": [_in_path(id_field)], "responses": answered}
 
@@ -125,7 +138,7 @@ def bulk_operation(what: str, id_field: str) -> Document:
     return {
         "parameters": _how(),
         "requestBody": json_body({"type": "array", "items": change, "maxItems": 500}, lines=True),
-        "responses": _responses(f"What became of the change of each {what}.", _answer(), *_EVENT_FAILURES),
+        "responses": responses(f"What became of the change of each {what}.", _answer(), *_EVENT_FAILURES),
     }
 
 
@@ -147,14 +160,14 @@ def setting_operation() -> Document:
     return {
         "parameters": [_in_path("name"), *_how()],
         "requestBody": json_body(body | {"additionalProperties": False}),
-        "responses": _responses("What became of each value.", _answer(), 404, *_EVENT_FAILURES),
+        "responses": responses("What became of each value.", _answer(), 404, *_EVENT_FAILURES),
     }
 
 
 def plain_operation(text: str, *statuses: int, media: str = "application/json") -> Document:
     """Describe a route without parameters."""
     schema: Document = {"type": "string"} if media.startswith("text/") else {"type": "object"}
-    found = _responses(text, schema, 400, 413, media=media)
+    found = responses(text, schema, 400, 413, media=media)
     return {"responses": found | {str(status): {"description": "Not so; why."} for status in statuses}}
 
 
@@ -168,7 +181,7 @@ def _post_events() -> Document:
         "description": "Durable and applied when it answers. One event, a list, {events: [...]}, or NDJSON.",
         "parameters": _how(),
         "requestBody": json_body(_EVENTS, lines=True),
-        "responses": _responses("What became of the events.", _answer(), *_EVENT_FAILURES),
+        "responses": responses("What became of the events.", _answer(), *_EVENT_FAILURES),
     }
 
 
@@ -189,9 +202,7 @@ def _bulk(summary: str, name: str, row: str) -> Document:
         "description": f"A body of any length, recorded piece by piece while it arrives. Each line or row is {row}.",
         "parameters": _how()[:1],
         "requestBody": {"required": True, "content": {ARROW: stream, "application/x-ndjson": stream}},
-        "responses": _responses(
-            "What became of the events.", {"$ref": _REF.format(name="BulkAnswer")}, *_EVENT_FAILURES
-        ),
+        "responses": responses("What became of the events.", ref("BulkAnswer"), *_EVENT_FAILURES),
     }
 
 
@@ -200,8 +211,8 @@ def _post_recommendations() -> Document:
         "summary": "Recommend",
         "operationId": "post_recommendations",
         "description": "Events that come along are recorded first, so the slate has seen them.",
-        "requestBody": json_body({"$ref": _REF.format(name="RecommendationBody")}),
-        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 403, 408, 413, 415, 503),
+        "requestBody": json_body(ref("RecommendationBody")),
+        "responses": responses("A slate.", ref("Slate"), 400, 403, 408, 413, 415, 503),
     }
 
 
@@ -210,7 +221,7 @@ def _get_recommendations() -> Document:
         "summary": "Recommend, with everything in the query string",
         "operationId": "get_recommendations",
         "parameters": _query_parameters(QUERY_FIELDS),
-        "responses": _responses("A slate.", {"$ref": _REF.format(name="Slate")}, 400, 413, 503),
+        "responses": responses("A slate.", ref("Slate"), 400, 413, 503),
     }
 
 
@@ -225,8 +236,8 @@ def _posted(summary: str, name: str, answer: str, text: str, body: str = "") -> 
         "summary": summary,
         "operationId": name,
         "description": text,
-        "requestBody": json_body({"$ref": _REF.format(name=body or f"{answer}Body")}),
-        "responses": _responses(text, {"$ref": _REF.format(name=answer)}, 400, 403, 404, 408, 413, 415, 503),
+        "requestBody": json_body(ref(body or f"{answer}Body")),
+        "responses": responses(text, ref(answer), 400, 403, 404, 408, 413, 415, 503),
     }
 
 
@@ -244,10 +255,10 @@ def _query_parameters(names: tuple[str, ...]) -> list[Document]:
 
 def similar_operation() -> Document:
     """Describe the route that answers what is like one item."""
-    slate = {"$ref": _REF.format(name="Slate")}
+    slate = ref("Slate")
     return {
         "parameters": [_in_path("item_id"), *_query_parameters(SIMILAR_FIELDS)],
-        "responses": _responses("A slate of the placement similar.", slate, 400, 404, 413, 503),
+        "responses": responses("A slate of the placement similar.", slate, 400, 404, 413, 503),
     }
 
 
@@ -263,8 +274,15 @@ def feature_read_operation() -> Document:
         "additionalProperties": False,
     }
     failures = (400, 403, 408, 413, 415, 500, 503)
-    read = _responses("The values, null where nothing is known.", {"type": "object"}, *failures)
+    read = responses("The values, null where nothing is known.", {"type": "object"}, *failures)
     return {"requestBody": json_body(body), "responses": read}
+
+
+def preview_question() -> Document:
+    """Describe a question that is answered by a placement which is not in force: without what a preview refuses."""
+    properties = _schemas()["RecommendationBody"]["properties"]
+    taken = {name: each for name, each in properties.items() if name not in NOT_PREVIEWED}
+    return {"type": "object", "properties": taken, "additionalProperties": False}
 
 
 def _without_null(schema: Document) -> Document:
@@ -275,7 +293,8 @@ def _without_null(schema: Document) -> Document:
 
 def _schemas() -> Document:
     asked = (RecommendationBody, RankBody, PageBody)
-    types = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
+    hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
+    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView)
     found: Document = msgspec.json.schema_components(types, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS
@@ -308,12 +327,25 @@ def json_body(schema: Document, *, lines: bool = False) -> Document:
 
 
 def _answer() -> Document:
-    return {"$ref": _REF.format(name="EventsAnswer")}
+    return ref("EventsAnswer")
 
 
-def _responses(text: str, schema: Document, *failures: int, media: str = "application/json") -> Document:
-    problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
+def responses(text: str, schema: Document, *failures: int, media: str = "application/json") -> Document:
+    """Describe an answer, and the statuses of problem documents that may come instead."""
     return {
         "200": {"description": text, "content": {media: {"schema": schema}}},
-        **{str(status): {"description": "A problem document.", "content": problem} for status in failures},
+        **{str(status): {"description": "A problem document.", "content": _PROBLEM} for status in failures},
     }
+
+
+def _add_quota(paths: Document) -> None:
+    """Add the refusal of a caller whose quota is spent to each route that a quota counts."""
+    wait = {"description": "Seconds until there is a request again.", "schema": {"type": "integer"}}
+    spent: Document = {
+        "description": "This caller's quota is spent: a problem document.",
+        "headers": {"Retry-After": wait},
+        "content": _PROBLEM,
+    }
+    for path in paths.keys() - FREE:
+        for operation in paths[path].values():
+            operation["responses"]["429"] = spent

@@ -1,18 +1,19 @@
 """Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
-from midstream.engine.placement_views import AsideView, PlacementView, placement_views
+from midstream.engine.placement_views import placement_views
 from midstream.engine.placing import PAGE, Said
+from midstream.serving.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
 from midstream.serving.body import BodyLimits, read_body, require_own_site
 from midstream.serving.catalogue import decoded
 from midstream.serving.fields import decode_json, query_fields, single
-from midstream.serving.openapi import Document, json_body, parameter, plain_operation, read_operation
-from midstream.serving.recommendations import RecommendationBody, Slate, ask_of, slate_of
+from midstream.serving.openapi import Document, json_body, parameter, preview_question, read_operation, ref, responses
+from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 from midstream.serving.reply import NO_STORE, Reply, to_response
 
 if TYPE_CHECKING:
@@ -21,40 +22,6 @@ if TYPE_CHECKING:
 
 PLACEMENTS_PATH = "/v1/placements"
 _ONE = f"{PLACEMENTS_PATH}/{{name}}"
-Version = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class PutBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``PUT /v1/placements/{name}`` takes."""
-
-    placement: msgspec.Raw
-    author: str
-    note: str = ""
-    if_version: Version | None = None
-
-
-class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``POST /v1/placements/{name}/preview`` takes."""
-
-    placement: msgspec.Raw
-    question: RecommendationBody = RecommendationBody()
-
-
-class PlacementList(msgspec.Struct, frozen=True):
-    """Of ``GET /v1/placements``."""
-
-    placements: list[PlacementView]
-    aside: list[AsideView]
-    """Placements that were set and are not in force, because they do not hold beside the file."""
-
-
-class PreviewSlates(msgspec.Struct, frozen=True):
-    """Of ``POST /v1/placements/{name}/preview``; request ids are empty, because nothing is kept."""
-
-    preview: Slate
-    today: Slate | None
-    """None = there is no placement of that name."""
-
 
 _put = msgspec.json.Decoder(PutBody)
 _preview = msgspec.json.Decoder(PreviewBody)
@@ -66,19 +33,18 @@ _SAID: Document = {
     "note": {**_TEXT, "description": "Why."},
     "if_version": _IF,
 }
-_QUESTION: Document = {"type": "object", "description": "As of /v1/recommendations, without placement and events."}
 
 
 def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | None", limits: BodyLimits) -> None:
     """Add the routes of placements; without ``placing`` they are those of the file, and cannot be set."""
 
-    @app.get(PLACEMENTS_PATH, name="get placements", openapi_extra=plain_operation("Every placement and its parts."))
+    @app.get(PLACEMENTS_PATH, name="get placements", openapi_extra=_listing())
     async def get_placements(request: Request) -> Response:
         """What placements there are, what answers each, and where it comes from."""
         query_fields(request.scope, ())
         return _answer(_list(engine, placing))
 
-    @app.get(_ONE, name="get placement", openapi_extra=read_operation("placement", "name"))
+    @app.get(_ONE, name="get placement", openapi_extra=_reading())
     async def get_placement(request: Request) -> Response:
         """One placement as it is in force and as the file has it, and its versions with author, note and content."""
         query_fields(request.scope, ())
@@ -150,7 +116,7 @@ def _require_plain(question: RecommendationBody) -> None:
     """Refuse a question that says what a preview does not take.
 
     Raises:
-        RequestInvalid: It brings events, names a placement or a log position, or asks why.
+        RequestInvalid: It brings events, names a placement or a log position, asks why, or is to be continued.
     """
     told = {
         "events": question.events is not msgspec.UNSET,
@@ -158,38 +124,47 @@ def _require_plain(question: RecommendationBody) -> None:
         "min_log_position": question.min_log_position is not None,
         "explain": question.explain,
         "reasons": question.reasons is not None,
+        "cursor": question.cursor is not False,
     }
     right = (
-        "A question without it: a preview records nothing, is about the path's placement, waits for and explains none."
+        "A question without it: a preview records nothing, is about the path's placement, waits for and explains none,"
+        " and is not continued."
     )
     if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
         raise RequestInvalid(faults)
 
 
+def _listing() -> Document:
+    return {"responses": responses("Every placement and its parts.", ref("PlacementList"), 400, 413)}
+
+
+def _reading(text: str = "The placement and its versions.", *failures: int) -> Document:
+    answered = responses(text, ref("PlacementDetail"), 400, 404, 413, *failures)
+    return read_operation("placement", "name") | {"responses": answered}
+
+
 def _changing(properties: Document) -> Document:
     body = {"type": "object", "properties": properties, "required": ["placement", "author"]}
-    found = plain_operation("The placement, in force.", 403, 404, 408, 409, 415, 503)
-    return (
-        read_operation("placement", "name") | found | {"requestBody": json_body(body | {"additionalProperties": False})}
-    )
+    found = _reading("The placement, in force.", 403, 408, 409, 415, 503)
+    return found | {"requestBody": json_body(body | {"additionalProperties": False})}
 
 
 def _giving_back() -> Document:
-    found = plain_operation("The placement as it is then.", 403, 404, 409, 503)
+    reading = _reading("The placement as it is then.", 403, 409, 503)
     fields = [
         {**parameter(name, {key: value for key, value in each.items() if key != "description"}, each["description"])}
         for name, each in _SAID.items()
     ]
     fields[0]["required"] = True
-    reading = read_operation("placement", "name")
-    return reading | found | {"parameters": [*reading["parameters"], *fields]}
+    return reading | {"parameters": [*reading["parameters"], *fields]}
 
 
 def _previewing() -> Document:
-    properties = {"placement": _DOCUMENT, "question": _QUESTION}
+    properties = {"placement": _DOCUMENT, "question": preview_question()}
     body = {"type": "object", "properties": properties, "required": ["placement"], "additionalProperties": False}
-    found = plain_operation("Two slates, the one of today null where there is none.", 403, 404, 408, 415, 503)
-    return read_operation("placement", "name") | found | {"requestBody": json_body(body)}
+    text, failures = "Two slates, the one of today null where there is none.", (400, 403, 404, 408, 413, 415, 503)
+    answered = {"responses": responses(text, ref("PreviewSlates"), *failures)}
+    return read_operation("placement", "name") | answered | {"requestBody": json_body(body)}
 
 
 def _answer(found: object) -> Response:

@@ -1,0 +1,20 @@
+"""What is said of a logged request that was run again: whether it came out the same, and why it is what it is."""
+
+import msgspec
+
+from midstream.ranking.differences import Difference
+from midstream.ranking.explanation import SlateWhy
+
+
+class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why a logged request was answered as it was."""
+
+    request_id: str
+    identical: bool
+    """Whether the request was run again and the answer is the logged one to the bit."""
+    differences: tuple[Difference, ...] = ()
+    """What is not as it was: of the answer, or what is gone that an answer needs."""
+    slate: tuple[str, ...] = ()
+    """Ids of the items that were served."""
+    why: SlateWhy | None = None
+    """Of the request as it is answered now; None = it cannot be answered any more."""
