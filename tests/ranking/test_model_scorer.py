@@ -15,7 +15,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, ModelUnavailable, ScoresUnavailable
 from midstream.core.types import Failure, FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
-from midstream.ranking.model_scorer import ModelScorer, row_model
+from midstream.ranking.model_scorer import ModelScorer, columns_of, row_model
 from midstream.ranking.pipeline import climb, recommend
 from midstream.testing.conformance import check_scorer
 from midstream.testing.still import SMALL, StillShop
@@ -63,6 +63,22 @@ def test_columns_are_found_by_name(names, rows, seed):
     expected = sum(10**n * values[:, names.index(name)] for n, name in enumerate(inputs))
     for layout in (values, np.asfortranarray(values)):
         assert (scored(Sum(inputs), FeatureFrame(tuple(names), layout)) == expected).all()
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.booleans())
+def test_columns_side_by_side_are_read_where_they_lie(first, last, is_one_missing):
+    """As they are and without a copy; not where a source before them did not answer."""
+    names = ("score.als", "rank.als", "price", "age", "views")
+    frame = FeatureFrame(names, np.asfortranarray(np.arange(15, dtype=np.float32).reshape(3, 5)))
+    inputs = names[first:last]
+    found = columns_of(inputs, frame)
+    assert (found == frame.values[:, first : max(first, last)]).all()
+    assert bool(inputs) == np.shares_memory(found, frame.values)
+    if is_one_missing:
+        found = columns_of(("rank.popular", *inputs), frame)
+        assert np.isnan(found[:, 0]).all()
+        assert (found[:, 1:] == frame.values[:, first : max(first, last)]).all()
+    assert frame.values.tolist() == np.arange(15.0).reshape(3, 5).tolist()
 
 
 def test_a_source_that_did_not_answer_says_nothing():

@@ -30,6 +30,9 @@ ZERO_MAX: Final = np.float32(1e-35)
 """Up to this a value is zero, as LightGBM has it (``kZeroThreshold``)."""
 _ROWS: Final = 256
 """Rows of a block: with fewer than 64 loops are too short to pay, with more the columns leave the nearest cache."""
+_AT_ONCE: Final = 16
+"""Rows are asked in multiples of this, a divisor of a block: no CPU takes more at once. What is left over would be
+taken one by one, seven rows in as much time as a hundred others."""
 
 if TYPE_CHECKING:
 
@@ -74,17 +77,18 @@ def score_rows(
     total = np.empty(_ROWS, dtype=np.float64)
     for begin in range(0, row_count, _ROWS):
         count = min(_ROWS, row_count - begin)
+        asked = (count + _AT_ONCE - 1) // _AT_ONCE * _AT_ONCE  # behind the last row is whatever was left there
         for column in range(len(column_feature)):
             prepare(values[column_feature[column], begin : begin + count], column_way[column], block[column])
         for row in range(count):
             total[row] = 0.0
         for tree in range(len(start) - 1):
-            for row in range(count):
+            for row in range(asked):
                 left[row] = full
             node, end = start[tree], start[tree + 1]
             while node + 4 <= end:  # four at a time: what is left of a row is read and written a quarter as often
-                a, b = block[node_column[node], :count], block[node_column[node + 1], :count]
-                c, d = block[node_column[node + 2], :count], block[node_column[node + 3], :count]
+                a, b = block[node_column[node], :asked], block[node_column[node + 1], :asked]
+                c, d = block[node_column[node + 2], :asked], block[node_column[node + 3], :asked]
                 a_max, b_max, c_max, d_max = (
                     threshold[node],
                     threshold[node + 1],
@@ -92,7 +96,7 @@ def score_rows(
                     threshold[node + 3],
                 )
                 a_mask, b_mask, c_mask, d_mask = mask[node], mask[node + 1], mask[node + 2], mask[node + 3]
-                for row in range(count):
+                for row in range(asked):
                     left[row] &= (
                         (a_mask if a[row] > a_max else full)
                         & (b_mask if b[row] > b_max else full)
@@ -101,8 +105,8 @@ def score_rows(
                     )
                 node += 4
             while node < end:
-                a, a_max, a_mask = block[node_column[node], :count], threshold[node], mask[node]
-                for row in range(count):
+                a, a_max, a_mask = block[node_column[node], :asked], threshold[node], mask[node]
+                for row in range(asked):
                     left[row] &= a_mask if a[row] > a_max else full
                 node += 1
             leaf = leaf_value[start[tree] + tree :]

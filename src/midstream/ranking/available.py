@@ -13,4 +13,4 @@ class Available(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
         """Return True where the item may be served."""
-        return moment.table(Items).available[candidates.item_index]
+        return moment.table(Items).available.take(candidates.item_index)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from midstream.state.merging import merge_rows
 
 FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
+_NAMES_MAX = 1_024
+"""Sets of columns whose names are kept: one of each plan, and one more for each set of sources that failed together."""
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
 
@@ -77,7 +80,7 @@ def take(candidates: Candidates, keep: Mask) -> Candidates:
     """Return the kept candidates, in order: as ``where``, in a third of its time, and nothing is copied if all are."""
     if np.count_nonzero(keep) == len(keep):
         return candidates
-    rows = np.flatnonzero(keep)
+    rows = keep.nonzero()[0]
     return Candidates(
         candidates.item_index.take(rows),
         candidates.source_names,
@@ -131,17 +134,27 @@ def read(
         failures: Gets what fails here.
         declared: The features that columns are of, by whose names a failure is told.
     """
-    sources = candidates.source_names
-    names = (*(f"score.{name}" for name in sources), *(f"rank.{name}" for name in sources))
-    rank = candidates.source_rank.T.astype(np.float32)
-    rank[rank < 0] = np.nan
-    values: list[Score] = [candidates.source_score.T, rank]
-    for number, block in enumerate(blocks):
-        names += block.names
-        values.append(np.empty((len(block.names), len(candidates)), dtype=np.float32))
-        values[-1][:] = read_block(block, moment, candidates, failures, (block_name(number), declared)).T
+    count = len(candidates.source_names)
+    names = _names(candidates.source_names, tuple(block.names for block in blocks))
     # One row a column: scorers read columns.
-    return FeatureFrame(names, np.concatenate(values).T)
+    by_column = np.empty((len(names), len(candidates)), dtype=np.float32)
+    by_column[:count] = candidates.source_score.T
+    rank = by_column[count : 2 * count]
+    rank[:] = candidates.source_rank.T
+    rank[rank < 0] = np.nan
+    start = 2 * count
+    for number, block in enumerate(blocks):
+        found = read_block(block, moment, candidates, failures, (block_name(number), declared))
+        by_column[start : start + len(block.names)] = found.T
+        start += len(block.names)
+    return FeatureFrame(names, by_column.T)
+
+
+@lru_cache(maxsize=_NAMES_MAX)
+def _names(sources: tuple[str, ...], blocks: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Return the names of all columns; the same object each time, so that who looks them up need not compare them."""
+    of_sources = (*(f"score.{name}" for name in sources), *(f"rank.{name}" for name in sources))
+    return sum(blocks, of_sources)
 
 
 def read_block(

@@ -40,13 +40,7 @@ class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
             ScoresUnavailable: The features lack a column that the model reads.
         """
         model = row_model(models, self.name)
-        order = column_order(model.inputs, features.names)
-        by_column = features.values.T
-        if (order >= 0).all():
-            return model.score(by_column[order].T)
-        values = by_column[np.maximum(order, 0)]
-        values[order < 0] = np.nan
-        return model.score(values.T)
+        return model.score(columns_of(model.inputs, features))
 
 
 def row_model(models: Models, name: str) -> RowModel:
@@ -61,6 +55,32 @@ def row_model(models: Models, name: str) -> RowModel:
     if not is_row_model(found):
         raise ModelUnavailable(name)
     return found
+
+
+def columns_of(inputs: tuple[str, ...], features: FeatureFrame) -> Score:
+    """Return the columns that a model reads, (n, len(inputs)), NaN where a source did not answer.
+
+    A view where they lie side by side, as they do for a model that was fitted on the placement's own features.
+
+    Raises:
+        ScoresUnavailable: The features lack one that is no source's.
+    """
+    by_column = features.values.T
+    place = _place(inputs, features.names)
+    if isinstance(place, slice):
+        return by_column[place].T
+    values = by_column[np.maximum(place, 0)]
+    values[place < 0] = np.nan
+    return values.T
+
+
+@lru_cache(maxsize=_ORDERS_MAX)
+def _place(inputs: tuple[str, ...], names: tuple[str, ...]) -> slice | NDArray[np.intp]:
+    """Return the order of the columns; where they lie side by side, from which to which."""
+    order = column_order(inputs, names)
+    first = int(order[0]) if len(order) else 0
+    is_run = first >= 0 and bool((np.diff(order) == 1).all())
+    return slice(first, first + len(order)) if is_run else order
 
 
 @lru_cache(maxsize=_ORDERS_MAX)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.calibration import probabilities
-from midstream.ranking.model_scorer import column_order, row_model
+from midstream.ranking.model_scorer import columns_of, row_model
 
 Real = NDArray[np.float64]
 
@@ -66,19 +66,11 @@ class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
                 message = f"{objective.model} has no calibration: its numbers are no probabilities"
                 raise ScoresUnavailable(message)
             if model.inputs not in taken:
-                taken[model.inputs] = _columns(model.inputs, features)
+                taken[model.inputs] = columns_of(model.inputs, features)
             found[place] = objective.weight * probabilities(calibration, model.score(taken[model.inputs]))
             if objective.value:
                 found[place] *= _column(objective.value, features)
         return found
-
-
-def _columns(inputs: tuple[str, ...], features: FeatureFrame) -> Score:
-    """Return the columns that a model reads, NaN where a source did not answer."""
-    order = column_order(inputs, features.names)
-    values = features.values.T[np.maximum(order, 0)]
-    values[order < 0] = np.nan
-    return values.T
 
 
 def _column(name: str, features: FeatureFrame) -> Score:
