@@ -186,6 +186,100 @@ def test_a_bad_one_is_refused_and_changes_nothing(folder: Path, number: int) -> 
         assert (engine.log.end, engine.plans, shop.running.service, sorted(files.iterdir())) == before
 
 
+COMPONENTS = """
+import asyncio, sys, msgspec, numpy as np
+from midstream.core.errors import ScoresUnavailable, SourceUnavailable
+from midstream.core.types import Proposal, Selection
+
+class Source(msgspec.Struct, frozen=True):
+    how: str
+    name: str = "shelf"
+    def retrieve(self, moment):
+        if self.how == "raises":
+            raise KeyError("shelf")
+        if self.how == "leaves":
+            sys.exit(3)
+        if self.how == "unavailable":
+            raise SourceUnavailable("nothing is on it yet")
+        index = np.zeros(1, np.int64 if self.how == "lies" else np.int32)
+        return None if self.how == "nothing" else Proposal(index, np.ones(1, np.float32))
+
+class Filter(msgspec.Struct, frozen=True):
+    name: str = "permitted"
+    def keep(self, moment, candidates):
+        return np.ones(len(candidates), np.float32)
+
+class Scorer(msgspec.Struct, frozen=True):
+    how: str
+    name: str = "ranker"
+    async def score(self, query, features, models):
+        if self.how == "waits":
+            await asyncio.sleep(3600)
+        if self.how == "unavailable":
+            raise ScoresUnavailable("no model")
+        return np.ones(len(features.values) + (self.how == "lies"), np.float32)
+
+class Selector(msgspec.Struct, frozen=True):
+    def select(self, query, features, score):
+        return Selection(np.zeros(2, np.intp), np.ones(2, np.float32))
+"""
+
+
+def custom(kind: str, **options: str) -> dict[str, Any]:
+    """Return a component of one's own, as a placement names it."""
+    return {"kind": "custom", "path": f"components:{kind}", "options": options}
+
+
+LYING: tuple[tuple[dict[str, Any], str, str], ...] = (
+    ({"sources": [custom("Source", how="raises")]}, "$.sources", "shelf failed when it was tried: KeyError"),
+    ({"sources": [custom("Source", how="leaves")]}, "$.sources", "SystemExit: 3"),
+    ({"sources": [custom("Source", how="lies")]}, "$.sources", "int64"),
+    ({"sources": [custom("Source", how="nothing")]}, "$.sources", "shelf failed"),
+    ({"filters": [custom("Filter")]}, "$.filters", "permitted failed when it was tried: ShapeMismatch: float32"),
+    ({"scorers": [custom("Scorer", how="lies")]}, "$.scorers", "ranker failed"),
+    ({"scorers": [custom("Scorer", how="waits")]}, "$.scorers", "TimeoutError: no answer within"),
+    (
+        {"scorers": [custom("Scorer", how="", name="first"), custom("Scorer", how="lies", name="second")]},
+        "$.scorers",
+        "second failed when it was tried",
+    ),
+    ({"selector": custom("Selector")}, "$.selector", "selector failed when it was tried: ShapeMismatch"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(LYING)))
+def test_a_component_that_fails_when_it_is_tried_is_refused(
+    folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that raises, leaves, never answers or lies about its columns, also behind another: nothing was changed."""
+    told, where, came = LYING[number]
+    (folder / "components.py").write_text(COMPONENTS)
+    monkeypatch.setattr("midstream.engine.warm.WAIT_S_MAX", 0.01)
+    with midstream.open(folder) as shop:
+        looked(shop)
+        engine = shop.running.engine
+        before = (engine.log.end, engine.plans)
+        with pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement("home", told, author="ann")
+        (fault,) = refused.value.faults
+        assert (fault.where, fault.page) == (where, "docs/contributing.md")
+        assert came in fault.came
+        assert "midstream check" in fault.right
+        assert (engine.log.end, engine.plans) == before
+
+
+def test_a_component_that_has_nothing_to_say_yet_is_set(folder: Path) -> None:
+    """It says so as its Protocol has it, which is no failure of its own."""
+    (folder / "components.py").write_text(COMPONENTS)
+    told = {
+        "sources": [custom("Source", how="unavailable"), {"kind": "trending"}],
+        "scorers": [custom("Scorer", how="unavailable")],
+    }
+    with midstream.open(folder) as shop:
+        shop.set_placement("home", told, author="ann")
+        assert shop.placement("home").versions[-1].version == 1
+
+
 def test_a_change_is_audited_in_the_log(folder: Path) -> None:
     """Each is one control event with content, hash, author and note; the same content again is not said again."""
     with midstream.open(folder) as shop:

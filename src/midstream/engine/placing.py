@@ -1,9 +1,9 @@
 """Placements set and given back while a server runs: each change is an event of the log, and in force when it answers.
 
-A placement is judged, wired, asked once and its configuration written down before anything says that it is set. Then
-the control event is made durable and folded, and between two turns the plans are swapped. So whatever refuses it, at
-whichever step, leaves what is in force as it is; and what ends the process after the event finds it set at the next
-start, which folds it.
+A placement is judged, wired, tried (``dry_run``) and its configuration written down before anything says that it is
+set. Then the control event is made durable and folded, and between two turns the plans are swapped. So whatever refuses
+it, at whichever step, leaves what is in force as it is; and what ends the process after the event finds it set at the
+next start, which folds it.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from midstream.core.errors import (
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, TimestampMs
 from midstream.engine.answers import answer_of, query_of, require_known
+from midstream.engine.dry_run import plans_to_try, require_kept
 from midstream.engine.engine import Engine
 from midstream.engine.placement_views import (
     AsideView,
@@ -192,7 +193,7 @@ class Placing:
                 body = None if self._content(name) == made.content else self._body(name, made.content, said)
                 # What the log says may not be in service: whoever said it was cut off, or it was set aside.
                 if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
-                    await warm(now.settings, (made.plan,))
+                    require_kept(made.plan, await warm(now.settings, plans_to_try(made.plan)))
                     await self._change(body, made.service)
         return self.view(name)
 

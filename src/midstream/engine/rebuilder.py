@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
-from midstream.core.types import LogPosition
+from midstream.core.types import Failure, LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
@@ -359,9 +359,12 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def warm(settings: FoldSettings, plans: Iterable[Plan]) -> None:
-    """Answer once from each plan in a state of its own, on a thread: the first time may load or compile."""
-    await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans)))
+async def warm(settings: FoldSettings, plans: Iterable[Plan]) -> tuple[Failure, ...]:
+    """Answer from each plan in a state of its own, on a thread, and return what failed.
+
+    The first time may load or compile.
+    """
+    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans)))
 
 
 def _require_held(now: Service, wanted: Service) -> None:

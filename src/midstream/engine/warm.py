@@ -4,7 +4,6 @@ A small state of its own is folded and asked, so nothing real is touched; the ke
 kinds and not on their maxima, so what is compiled here is what serves.
 """
 
-import math
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import LogPosition, Query, TimestampMs
+from midstream.core.types import Failure, LogPosition, Query, TimestampMs
 from midstream.engine.lookups import item_view, user_view
 from midstream.events.arrow import decode_arrow
 from midstream.events.decode import decode
@@ -40,14 +39,20 @@ _LIMITS = Limits(
     document_bytes_max=65_536,
 )
 _FILTER = "item.available"
+WAIT_S_MAX = 10.0
+"""For a part that waits, as long as any request may: one that never answers holds up neither a start nor a change."""
 _NOW = TimestampMs(1_700_000_000_000)
 
 
 _PLAIN = b'{"type":"view","user_id":"u","item_id":"i","time":"2026-01-31T12:00:00Z","context":{"a":"b"}}'
 
 
-async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
-    """Fold some events of each kind and answer from each plan, twice, in a state of its own."""
+async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> tuple[Failure, ...]:
+    """Fold some events of each kind and answer from each plan, twice, in a state of its own.
+
+    Returns:
+        What failed in the answers.
+    """
     warm_decoding()
     fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
@@ -56,6 +61,7 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
     body = msgspec.json.encode(
         {name: [0] * vector_length(kind) or values[kind] for name, kind in settings.attributes.items()}
     )
+    failures: list[Failure] = []
     for turn in range(2):
         events = [
             *(
@@ -91,7 +97,9 @@ async def warm_up(settings: FoldSettings, plans: Iterable[Plan]) -> None:
         for plan in plans:
             # The filter: columns are computed for it also where no placement has a text or a feature.
             query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",), filter=_FILTER)
-            await recommend(plan, partial(fold.moment, models=plan.models), query, _no_deadline)
+            served = await recommend(plan, partial(fold.moment, models=plan.models), query, lambda: WAIT_S_MAX)
+            failures.extend(served.failures)
+    return tuple(failures)
 
 
 def warm_people(fold: Fold, action: str) -> None:
@@ -115,7 +123,3 @@ def warm_decoding() -> None:
     pick(decode(b"\n".join(lines), accept).batch, [0])
     columns = {"type": "view", "user_id": "u", "item_id": "i", "time": "soon"}
     decode_arrow(pa.RecordBatch.from_pylist([columns]), accept)
-
-
-def _no_deadline() -> float:
-    return math.inf
