@@ -29,8 +29,8 @@ DEADLINE_S = 0.05
 
 @dataclass
 class Loop:
-    """An event loop as it is: reads all that came, then works it off in order, then what was written leaves; what comes
-    meanwhile waits unseen.
+    """An event loop as it is: reads all that came, then works it off in order, each answer leaving as it is made; what
+    comes meanwhile waits unseen.
     """
 
     options: ServerOptions = field(default_factory=ServerOptions)
@@ -45,11 +45,13 @@ class Loop:
         self.admission = Admission(self.options, metrics, self.concerns, lambda: self.now, lambda _: self.seconds)
         self.admission._is_told = True
 
-    def run(self, arrivals: list[float], slots: int = 512) -> tuple[list[float], list[float]]:
+    def run(
+        self, arrivals: list[float], slots: int = 512, stalls: tuple[tuple[float, float], ...] = ()
+    ) -> tuple[list[float], list[float]]:
         """Work arrivals off; return the latency of each answer, and of each refusal. ``slots`` = connections: what
-        comes when all are busy waits at the client.
+        comes when all are busy waits at the client. ``stalls`` = when the machine stands still, and for how long.
         """
-        came = deque(arrivals)
+        came, still = deque(arrivals), deque(stalls)
         answered: list[float] = []
         refused: list[float] = []
         while came:
@@ -61,15 +63,14 @@ class Loop:
                 self.now += READ_S
                 self.admission.arrivals.read(scope)
                 batch.append((came.popleft(), scope))
-            outcome: list[tuple[float, list[float]]] = []
             for at, scope in batch:
+                if still and self.now >= still[0][0]:
+                    self.now += still.popleft()[1]
                 refusal = _sync(self.admission.enter(ROUTE, scope))
                 self.now += self.answer_s if refusal is None else REFUSAL_S
-                outcome.append((at, answered if refusal is None else refused))
+                (answered if refusal is None else refused).append(self.now - at)
                 if refusal is None:
                     self.admission.leave(ROUTE)
-            for at, found in outcome:
-                found.append(self.now - at)
         return answered, refused
 
 
@@ -125,6 +126,30 @@ def test_nobody_is_refused_well_below_saturation(load, refused_max):
     answered, refused = loop.run(poisson(load / (ANSWER_S + READ_S), 20.0, loop.now, 5))
     assert len(refused) <= refused_max * len(answered)
     assert sum(each <= DEADLINE_S for each in answered) >= 0.99 * len(answered)
+
+
+@pytest.mark.parametrize("answer_s", [ANSWER_S, 0.0025])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_waits_after_a_standstill_is_answered_while_the_queue_goes_down(answer_s, seed):
+    """A machine that stands still for 150 ms nine times in twenty seconds at half of the load: the queue takes longer
+    than a tenth of a second to go, and goes down all the time, so hardly anybody is sent away.
+    """
+    loop = Loop(answer_s=answer_s)
+    stalls = tuple((loop.now + 1 + 2 * number, 0.15) for number in range(9))
+    answered, refused = loop.run(poisson(0.5 / answer_s, 20.0, loop.now, seed), stalls=stalls)
+    assert len(refused) <= 0.005 * len(answered)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_queue_that_goes_down_is_no_reason_to_answer_too_late(seed):
+    """After half a second of standing still at eight tenths of the load most of what waits is too old for anybody. What
+    came then and what comes until a tenth of a second later may be late; of the rest hardly any.
+    """
+    loop = Loop()
+    still_at = loop.now + 1.0
+    answered, refused = loop.run(poisson(0.8 / ANSWER_S, 6.0, loop.now, seed), stalls=((still_at, 0.5),))
+    assert refused
+    assert sum(each > DEADLINE_S for each in answered) <= 0.07 * len(answered)
 
 
 def test_service_is_normal_again_at_once():

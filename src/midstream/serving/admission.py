@@ -42,6 +42,9 @@ TOLD_S: Final = 10.0
 CONCERN: Final = "answers"
 CALLER_BYTES_MAX: Final = 64
 """Of what a caller is called: an IPv6 address has 39."""
+GOING_DOWN: Final = 3
+"""A queue that goes down may take so many times ``answer_wait_max``: what comes meanwhile waits less long, so of a
+deadline nine tenths instead of three are there for the wait."""
 _RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
 
@@ -127,7 +130,8 @@ class Admission:
             return spent
         if route not in ANSWERING:
             return None
-        if batch_s > self._wait_s_max:
+        if batch_s > self._wait_s_max and not (self.arrivals.goes_down and batch_s <= GOING_DOWN * self._wait_s_max):
+            self.arrivals.refuse()
             return self._refuse("late")
         self._metrics.observe_wait(waited_s)
         if self._running < self._running_max:

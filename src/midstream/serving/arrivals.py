@@ -1,13 +1,13 @@
 """How long requests wait for their turn: on one thread, overload shows as a queue in the event loop and in its sockets.
 
 The loop reads all sockets that have something, then begins what it read, in that order: a batch. What comes while it
-works waits in its socket, where nobody sees it, until the next batch; and what it wrote leaves when the batch is done
-(uvloop gathers writes). So an answer is as old as two batches at worst, and how long a batch may take is what decides
-whether answers come in time.
+works waits in its socket, where nobody sees it, until the next batch; an answer leaves as soon as it is made. So an
+answer is as old as two batches at worst, and how long a batch may take is what decides whether answers come in time.
 
 Only where requests come faster than they are answered is a wait a reason to refuse anybody: a burst is worked off,
 and a machine that stood still for a moment is nobody's queue. So nothing is said of waiting until for a tenth of a
-second no batch was small.
+second no batch was small. And a batch that is smaller than what was let in of the one before is a queue that goes down:
+fewer came than were answered meanwhile. Its last request came last, and waits for this batch alone.
 
 Reference: Nichols and Jacobson, Controlling Queue Delay, ACM Queue 10(5), 2012 (a standing queue, not a long one, is
 what is wrong); Maurer, Fail at Scale, ACM Queue 13(8), 2015 (the same in front of requests).
@@ -34,7 +34,18 @@ class Arrivals:
         self._read_at = self._calm_at
         self._batch_at = self._calm_at
         self._size = 0
+        self._refused = 0
+        self._let_in_before = 0
         self._begun = False
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether fewer requests came during the batch before than were let in of it."""
+        return self._size < self._let_in_before
+
+    def refuse(self) -> None:
+        """Called with each request of the batch that is not let in."""
+        self._refused += 1
 
     def read(self, scope: Scope) -> None:
         """Called with each request when its head was read. Cost: 0.3 µs."""
@@ -44,7 +55,8 @@ class Arrivals:
             if is_quiet or self._size < SMALL_BATCH:
                 self._calm_at = now
             self._batch_at = now
-            self._size, self._begun = 0, False
+            self._let_in_before = 0 if is_quiet else self._size - self._refused
+            self._size, self._refused, self._begun = 0, 0, False
         self._size += 1
         self._read_at = now
         scope[_READ_AT] = now
