@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import midstream
-from midstream.app.effective import content_of, with_changes
+from midstream.app.effective import content_of, with_changes, within_placement
 from midstream.app.erasing import erase_users
 from midstream.app.in_service import config_named
 from midstream.app.inspection import LogView
@@ -22,6 +22,7 @@ from midstream.app.running import DATA_NAME, config_of, service_of
 from midstream.core.errors import (
     AppendFailed,
     ConfigInvalid,
+    Fault,
     MidstreamError,
     NotFound,
     PlacementChanged,
@@ -278,6 +279,28 @@ def test_a_component_that_has_nothing_to_say_yet_is_set(folder: Path) -> None:
     with midstream.open(folder) as shop:
         shop.set_placement("home", told, author="ann")
         assert shop.placement("home").versions[-1].version == 1
+
+
+@pytest.mark.parametrize("name", ["", " home", "home ", "ho\nme", "\u200b", "*", "x" * 65, "ü" * 33])
+def test_a_name_that_nobody_could_ask_for_again_is_refused(folder: Path, name: str) -> None:
+    """Nothing at all, a space at an end, what is not seen, the sign for any name, and what no request may say."""
+    with midstream.open(folder) as shop:
+        end = shop.running.engine.log.end
+        with pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement(name, {}, author="ann")
+        assert {each.where for each in refused.value.faults} == {"$.name"}
+        assert shop.running.engine.log.end == end
+        for fine in ("a/b", "für dich", "x" * 64):
+            shop.set_placement(fine, {}, author="ann")
+            assert shop.placement(fine).origin == "api"
+
+
+def test_what_is_wrong_elsewhere_is_the_file_s(folder: Path) -> None:
+    """A pointer leads into what was sent, or names the file."""
+    error = ConfigInvalid((Fault("$.placements[0].filter", "", "", ""), Fault("$.features[0]", "", "", "")))
+    config = config_of(folder)
+    moved = within_placement(error, config, "home")
+    assert [each.where for each in moved.faults] == ["$.filter", "midstream.toml: $.features[0]"]
 
 
 def test_a_change_is_audited_in_the_log(folder: Path) -> None:

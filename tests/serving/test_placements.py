@@ -2,7 +2,7 @@
 
 import pytest
 
-from midstream.core.errors import ConfigInvalid, Fault, Overloaded, PlacementChanged, RebuildRunning
+from midstream.core.errors import ConfigInvalid, Fault, Overloaded, PlacementChanged, RebuildRunning, RequestInvalid
 from midstream.serving.app import asgi
 
 PUT = {"placement": {"slate_size": 3}, "author": "ann"}
@@ -97,7 +97,7 @@ def test_failures_have_their_status(client):
         assert (answer.status_code, answer.json()["type"]) == (status, f"urn:midstream:{slug}")
         if status == 400:
             assert {answer.json()[each] for each in ("pointer", "came", "right", "page")} == {
-                FAULT.where,
+                "/placement/weights/x",
                 FAULT.came,
                 FAULT.right,
                 FAULT.page,
@@ -106,6 +106,33 @@ def test_failures_have_their_status(client):
         answer = client.ask(method, "/v1/placements/home", json=PUT, headers={"sec-fetch-site": "cross-site"})
         assert answer.status_code == 403
     assert client.ask("DELETE", "/v1/placements/home?author=ann&if_version=x").json()["pointer"] == "if_version"
+
+
+@pytest.mark.parametrize(
+    "where, pointer",
+    [
+        ("$", "/placement"),
+        ("$.rules[0].name", "/placement/rules/0/name"),
+        ("/author", "/author"),
+        ("/if_version", "/if_version"),
+        ("/filter", "/question/filter"),
+        ("/context/a~1b", "/question/context/a~1b"),
+        ("/question/explain", "/question/explain"),
+        ("name", "name"),
+        ("midstream.toml: $.features[0]", "midstream.toml: $.features[0]"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ConfigInvalid, RequestInvalid, PlacementChanged])
+def test_pointers_lead_into_the_body(client, kind, where, pointer):
+    """Wherever the fault was found: in the placement, in the question, or in what says who changes it."""
+    client.ask("PUT", "/v1/placements/home", json=PUT)
+    client.placing.failure = kind((Fault(where, "came", "right", "docs/placements.md"),))
+    put = client.ask("PUT", "/v1/placements/home", json=PUT).json()
+    preview = client.post("/v1/placements/home/preview", {"placement": {}}).json()
+    for problem in (put, preview):
+        assert (problem["pointer"], problem["errors"][0]["pointer"]) == (pointer, pointer)
+    gone = client.ask("DELETE", "/v1/placements/home?author=x").json()
+    assert gone["pointer"] == where.removeprefix("/")
 
 
 def test_a_server_whose_placements_are_fixed_says_so(client):

@@ -164,11 +164,18 @@ def _by_placement(
 
 
 def _moved(faults: Sequence[Fault], number: int) -> Iterator[Fault]:
-    """Yield faults with pointers into a placement where they were into the configuration that has it at a place."""
+    """Yield faults with pointers into a placement where they were into the configuration that has it at a place.
+
+    Of what is wrong elsewhere in the configuration they have the file's name before them.
+    """
     prefix = f"$.placements[{number}]"
     for fault in faults:
         where = fault.where.removeprefix(f"{FILE_NAME}: ")
-        yield replace(fault, where=f"${where.removeprefix(prefix)}" if where.startswith(prefix) else where)
+        if where.startswith(prefix):
+            where = f"${where.removeprefix(prefix)}"
+        elif where.startswith("$."):
+            where = f"{FILE_NAME}: {where}"
+        yield replace(fault, where=where)
 
 
 def _state_faults(file: Config, config: Config) -> Iterator[Fault]:

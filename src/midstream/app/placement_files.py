@@ -33,7 +33,7 @@ from midstream.engine.placing import PAGE, Known, Said
 from midstream.engine.running import Running
 from midstream.engine.tokens import position_token
 from midstream.serving.bodies import PlacementList, PreviewSlates
-from midstream.serving.fields import invalid_value
+from midstream.serving.fields import invalid_value, path_of
 from midstream.serving.problems import Problem
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 
@@ -43,6 +43,8 @@ ANSWER_S_MAX = 60.0
 FILE_BYTES_MAX = 262_144
 """Four times what a placement may have as canonical JSON."""
 STANDARD_INPUT = "-"
+_PLACEMENT = "/placement"
+"""Where the placement stands in what is sent to a server."""
 
 
 def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
@@ -221,10 +223,17 @@ def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  
     return answer.content
 
 
+def _where(pointer: str) -> str:
+    """Return where something is wrong as it is said without a server: in the placement, or in the question."""
+    if pointer == _PLACEMENT or pointer.startswith(f"{_PLACEMENT}/"):
+        return path_of(pointer.removeprefix(_PLACEMENT))
+    return pointer.removeprefix("/question")
+
+
 def _raise(answer: httpx.Response, url: str) -> None:
     """Raise what a server refuses as what it is here."""
     problem = msgspec.json.decode(answer.content, type=Problem)
-    faults = tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors)
+    faults = tuple(Fault(_where(each.pointer), each.came, each.right, each.page) for each in problem.errors)
     if answer.status_code == HTTPStatus.CONFLICT:
         raise PlacementChanged(faults) if faults else RebuildRunning(problem.detail)
     if answer.status_code == HTTPStatus.NOT_FOUND:

@@ -18,6 +18,7 @@ from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.engine.board import PROCESSES_MAX
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.features.checking import feature_faults
 from midstream.features.external import table_faults
 from midstream.ranking.blend import DEFAULT_WEIGHTS
@@ -261,6 +262,15 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
     for number, placement in enumerate(config.placements):
         where = f"$.placements[{number}]"
         yield from name_faults(f"{where}.name", placement.name)
+        if (
+            placement.name != placement.name.strip()
+            or not placement.name.isprintable()
+            or placement.name == ANY_PLACEMENT
+        ):
+            right = (
+                f"Text without a space at its ends, line breaks and the like; not {ANY_PLACEMENT}, which is any name."
+            )
+            yield Fault(f"{where}.name", f"{placement.name!r} came.", right, PAGE)
         if placement.name in names:
             yield Fault(f"{where}.name", f'"{placement.name}" is there already.', "A name of its own.", PAGE)
         names.add(placement.name)

@@ -94,8 +94,28 @@ def _message_and_pointer(text: str) -> tuple[str, str]:
     parts = _PARTS.fullmatch(text)
     if parts is None:
         return text, ""
-    path = (parts[2] or "").partition("[...]")[0]
-    return parts[1], "".join(f"/{_escape(name or number)}" for name, number in _STEP.findall(path))
+    return parts[1], json_pointer((parts[2] or "").partition("[...]")[0])
+
+
+def json_pointer(path: str) -> str:
+    """Return the JSON Pointer of a path such as ``$.rules[0].name``.
+
+    Example:
+        >>> json_pointer("$.rules[0].name"), json_pointer("$")
+        ('/rules/0/name', '')
+    """
+    return "".join(f"/{_escape(name or number)}" for name, number in _STEP.findall(path))
+
+
+def path_of(pointer: str) -> str:
+    """Return the path that a JSON Pointer is of.
+
+    Example:
+        >>> path_of("/rules/0/name"), path_of("")
+        ('$.rules[0].name', '$')
+    """
+    steps = (each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:])
+    return "$" + "".join(f"[{each}]" if each.isdigit() else f".{each}" for each in steps)
 
 
 def _what_came(body: bytes, pointer: str, kind: str | None) -> str:

@@ -1,17 +1,20 @@
 """Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.core.errors import ConfigInvalid, Fault, NotFound, PlacementChanged, RequestInvalid
 from midstream.engine.placement_views import placement_views
 from midstream.engine.placing import PAGE, Said
 from midstream.serving.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
 from midstream.serving.body import BodyLimits, read_body, require_own_site
 from midstream.serving.catalogue import decoded
-from midstream.serving.fields import decode_json, query_fields, single
+from midstream.serving.fields import decode_json, json_pointer, query_fields, single
 from midstream.serving.openapi import Document, json_body, parameter, preview_question, read_operation, ref, responses
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 from midstream.serving.reply import NO_STORE, Reply, to_response
@@ -25,6 +28,8 @@ _ONE = f"{PLACEMENTS_PATH}/{{name}}"
 
 _put = msgspec.json.Decoder(PutBody)
 _preview = msgspec.json.Decoder(PreviewBody)
+_FAULTY = (ConfigInvalid, PlacementChanged, RequestInvalid)
+_OF_BODY = frozenset(f"/{name}" for name in PutBody.__struct_fields__)
 _DOCUMENT: Document = {"type": "object", "description": "The settings of one table of [[placements]]."}
 _TEXT: Document = {"type": "string"}
 _IF: Document = {"type": "integer", "minimum": 0, "description": "Newest version that is known; 0 = none."}
@@ -57,7 +62,8 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         body = await read_body(request.scope, request.receive, limits)
         told = decode_json(_put, body, PutBody.__struct_fields__)
         said = Said(told.author, told.note, told.if_version)
-        return _answer(await _known(placing).put(_name(request), _document(told.placement), said))
+        with _pointed(_within_body):
+            return _answer(await _known(placing).put(_name(request), _document(told.placement), said))
 
     @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
     async def delete_placement(request: Request) -> Response:
@@ -65,7 +71,8 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         require_own_site(request.scope)
         query = query_fields(request.scope, ("author", "note", "if_version"))
         said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
-        return _answer(await _known(placing).remove(_name(request), said))
+        with _pointed(_as_query_field):
+            return _answer(await _known(placing).remove(_name(request), said))
 
     @app.post(f"{_ONE}/preview", name="preview placement", openapi_extra=_previewing())
     async def preview_placement(request: Request) -> Response:
@@ -75,9 +82,32 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         told = decode_json(_preview, body, PreviewBody.__struct_fields__)
         name = _name(request)
         _require_plain(told.question)
-        found = await _known(placing).preview(name, _document(told.placement), ask_of(told.question, name))
+        with _pointed(_within_body):
+            found = await _known(placing).preview(name, _document(told.placement), ask_of(told.question, name))
         today = None if found.today is None else slate_of(found.today, None)
         return _answer(PreviewSlates(slate_of(found.answer, None), today))
+
+
+@contextmanager
+def _pointed(where: Callable[[str], str]) -> Generator[None]:
+    """Let what is wrong with a placement or a question point into the request that brought it."""
+    try:
+        yield
+    except _FAULTY as error:
+        kind = next(each for each in _FAULTY if isinstance(error, each))
+        raise kind(tuple(replace(each, where=where(each.where)) for each in error.faults)) from error
+
+
+def _within_body(where: str) -> str:
+    """Return a JSON Pointer into a body that has a placement or a question in it; the file's places stay the file's."""
+    if where.startswith("$"):
+        return f"/placement{json_pointer(where)}"
+    is_own = where in _OF_BODY or not where.startswith("/") or where.startswith("/question")
+    return where if is_own else f"/question{where}"
+
+
+def _as_query_field(where: str) -> str:
+    return where.removeprefix("/")
 
 
 def _list(engine: "Engine", placing: "Placing | None") -> PlacementList:
