@@ -328,6 +328,23 @@ def test_what_answers_is_a_route(client):
     assert set(client.get("/openapi.json").json()["paths"]) >= ANSWERING | FREE
 
 
+@pytest.mark.parametrize("refused, goes_down", [(0, True), (9, True), (10, False), (20, False)])
+def test_a_queue_goes_down_by_what_was_answered(refused, goes_down):
+    """Fewer came than were let in meanwhile; those that were sent away, for whatever reason, left no room."""
+    now = [1.0]
+    arrivals = Arrivals(lambda: now[0])
+    for _ in range(30):
+        arrivals.read({})
+    for number in range(30):
+        arrivals.begin({})
+        if number < refused:
+            arrivals.refuse()
+    now[0] += 0.05
+    for _ in range(20):
+        arrivals.read({})
+    assert arrivals.goes_down is goes_down
+
+
 def test_arrivals_cost_nothing_to_whoever_does_not_come_through_a_socket():
     """A request that nobody read has waited for nothing."""
     assert Arrivals(lambda: 5.0).begin({}) == (0.0, 0.0)

@@ -126,20 +126,29 @@ class Admission:
             scope: Of the request.
         """
         waited_s, batch_s = self.arrivals.begin(scope)
+        refusal = self._refusal(route, scope, batch_s)
+        if refusal is not None:
+            self.arrivals.refuse()
+            return refusal
+        if route not in ANSWERING:
+            return None
+        self._metrics.observe_wait(waited_s)
+        if self._running < self._running_max:
+            self._running += 1
+            return None
+        return None if await self._turn(self._wait_s_max - waited_s) else self._refuse("late")
+
+    def _refusal(self, route: str, scope: Scope, batch_s: float) -> Reply | None:
+        """Return the answer that refuses a request at once, None = it may begin or wait."""
         if self._quotas is not None and route not in FREE and (spent := self._spent(self._quotas, scope)):
             return spent
         if route not in ANSWERING:
             return None
         if batch_s > self._wait_s_max and not (self.arrivals.goes_down and batch_s <= GOING_DOWN * self._wait_s_max):
-            self.arrivals.refuse()
             return self._refuse("late")
-        self._metrics.observe_wait(waited_s)
-        if self._running < self._running_max:
-            self._running += 1
-            return None
-        if len(self._waiting) >= self._waiting_max:
+        if self._running >= self._running_max and len(self._waiting) >= self._waiting_max:
             return self._refuse("queue")
-        return None if await self._turn(self._wait_s_max - waited_s) else self._refuse("late")
+        return None
 
     def leave(self, route: str) -> None:
         """Give the place to whoever waits first."""
