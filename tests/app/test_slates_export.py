@@ -17,7 +17,7 @@ from midstream.app.running import config_of
 from midstream.app.slates_export import SlateOptions, export_slates
 from midstream.cli.app import app
 from midstream.cli.demo_server import running_server
-from midstream.core.errors import FolderLocked, Invalid, NotFound
+from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid
 
 TOML = """
 [items.attributes]
@@ -194,6 +194,22 @@ def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) 
         assert (told.why is None) == (page is not pages[0])
     with midstream.open(shop) as opened:  # after a restart
         assert len(opened.recommend("mail", cursor=token).items) == 3
+
+
+def test_what_a_server_refuses_is_said_as_it_is_without_one(shop) -> None:
+    """In four parts, and not as the document that came."""
+
+    def refused() -> str:
+        with pytest.raises(RequestInvalid) as raised:
+            export(shop, n=101)
+        return str(raised.value)
+
+    alone = refused()
+    with running_server(shop, lambda _: None):
+        through = refused()
+    assert "{" not in through
+    assert (alone.split("\n")[0], through.split("\n")[0]) == ("/n", "/n")
+    assert through.split("\n")[-1].strip() == "docs/http.md"
 
 
 def test_options_of_the_command_that_are_none_are_said() -> None:

@@ -83,6 +83,26 @@ def test_check_tries_components_of_ones_own(tmp_path, run):
         assert sign in problems["shelf"]
 
 
+def test_check_warns_of_items_that_nothing_named(shop, run):
+    """Of pins and editorial lists; in a simulated shop none could be known, so nothing is said."""
+    path = shop / "midstream.toml"
+    known, other = (json.loads(line)["item_id"] for line in (shop / "example.ndjson").read_text().splitlines()[:2])
+    rules = (
+        f'rules = [{{ kind = "pin", name = "hero", items = ["{known}", "lmap-1"], positions = [0, 1] }},'
+        f' {{ kind = "pin", name = "fine", items = ["{other}"], positions = [2] }}]\n'
+    )
+    text = path.read_text().replace("editorial = []\n", 'editorial = ["lmap-2"]\n', 1)
+    path.write_text(text.replace("rules = []\n", rules, 1))
+    status, out, err = run("check", "-f", shop, "--json")
+    assert status == 0, err
+    found = {each["part"]: each["warning"] for each in json.loads(out)["findings"] if each["warning"]}
+    assert found.keys() == {"hero", "editorial"}
+    assert "of its 2 items 1 are unknown" in found["hero"]
+    assert "lmap-1" in found["hero"]
+    assert "lmap-2" in found["editorial"]
+    assert "warning: of its" in run("check", "-f", shop)[1]
+
+
 def test_a_wrong_configuration_is_told_in_four_parts(tmp_path, run):
     """Where, what came, what would be right, page; no traceback, status 1."""
     (tmp_path / "midstream.toml").write_text('[[placements]]\nsources = [{ kind = "sesion_knn" }]\n')

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +253,55 @@ def test_a_malformed_proposal_is_a_failed_source(proposal):
     served = answer(SHOP, plan_of([Fixed("bad", makes=lambda: proposal)]))
     assert [failure.component for failure in served.failures] == ["bad"]
     require_conserved(served)
+
+
+class Gives:
+    """A component of any kind that gives the same whatever it is asked."""
+
+    def __init__(self, came: Any) -> None:
+        self.name, self.names, self.came = "bad", ("column",), came
+
+    def retrieve(self, moment: Moment) -> Any:
+        return self.came
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Any:
+        return self.came
+
+    def read(self, moment: Moment, candidates: Candidates) -> Any:
+        return self.came
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Any:
+        return self.came
+
+    def select(self, query: Query, features: FeatureFrame, score: Score) -> Any:
+        return self.came
+
+
+class NoCoroutine(Gives):
+    """A scorer whose author forgot ``async``."""
+
+    def score(self, query: Query, features: FeatureFrame, models: Models) -> Any:
+        return self.came
+
+
+@pytest.mark.parametrize("came, words", [(None, "None"), ([1], "list")])
+@pytest.mark.parametrize(
+    "changes, right",
+    [
+        (lambda bad: {"sources": (bad,)}, "a Proposal"),
+        (lambda bad: {"filters": (bad,)}, "an array of bool"),
+        (lambda bad: {"features": (bad,)}, "an array of values"),
+        (lambda bad: {"scorers": (bad, Blend())}, "an array of scores"),
+        (lambda bad: {"scorers": (NoCoroutine(bad.came), Blend())}, "what async def score gives"),
+        (lambda bad: {"selectors": (bad, TopK())}, "a Selection"),
+        (lambda bad: {"sources": (Gives(Proposal(bad.came, bad.came)),)}, "an array of item indices"),
+        (lambda bad: {"selectors": (Gives(Selection(bad.came, bad.came)), TopK())}, "an array of rows"),
+    ],
+)
+def test_what_is_of_another_type_is_said_in_words(came, words, changes, right):
+    """What came, such as the nothing of a function without ``return``, and what would be right."""
+    served = answer(SHOP, replace(plan_of([Fixed("good", (5, 6))]), **changes(Gives(came))))
+    assert [each.reason for each in served.failures] == [f"ShapeMismatch: {words} came where {right} is right"]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,19 @@ def test_what_is_wrong_is_pointed_at(client, path, body, pointer):
     assert problem["page"]
 
 
+def test_an_unknown_field_within_an_object_is_told_of_that_object_s_fields(client):
+    """Those that may stand there, not those of the body."""
+    problem = client.post(PAGES, {"placements": [{"placement": "default", "user_id": "a"}]}).json()
+    assert problem["allowed"] == ["exclude", "fields", "filter", "n", "placement"]
+    question = {"placement": {}, "question": {"usr_id": "a"}}
+    problem = client.post("/v1/placements/home/preview", question).json()
+    assert problem["pointer"] == "/question/usr_id"
+    assert 'Nearest: "user_id"' in problem["came"]
+    assert "question" not in problem["allowed"]
+    top = client.post(PAGES, {**TWO, "usr_id": "a"}).json()
+    assert "placements" in top["allowed"]
+
+
 @pytest.mark.parametrize("wrong", [{"filter": "nonsense"}, {"placement": "nowhere"}, {"min_log_position": "no"}])
 def test_a_ranking_that_cannot_be_answered_records_nothing(client, wrong):
     """Events that come with it are not in the log, so the corrected request does not record them twice."""

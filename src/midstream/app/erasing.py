@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from midstream.app.config import Config
+from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import FolderLocked, RewriteFailed, StoreUnavailable
@@ -95,7 +96,7 @@ def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence
                 message = f"{url} has the folder open and does not answer: {error}. {len(found)} were erased"
                 raise StoreUnavailable(message) from error
             if not answer.is_success:
-                message = f"{url} answered {answer.status_code}: {answer.text[:300]}. {len(found)} were erased"
+                message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {len(found)} were erased"
                 raise StoreUnavailable(message)
             told = msgspec.json.decode(answer.content, type=_Answer)
             found.append(Erased(user_id, told.ids_count, told.erase_by))
@@ -132,5 +133,5 @@ def _run_there(client: httpx.Client) -> None:
     except httpx.TransportError as error:
         message = f"{client.base_url} has the folder open and does not answer: {error}"
         raise StoreUnavailable(message) from error
-    message = f"{client.base_url} answered {answer.status_code}: {answer.text[:300]}"
+    message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}"
     raise StoreUnavailable(message)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from midstream.app.inspection import LogView
+from midstream.app.refusals import refusal_of
 from midstream.app.reruns import Rerun, Reruns, find_request
 from midstream.app.running import config_of
 from midstream.core.errors import NotFound, StoreUnavailable
@@ -70,6 +71,7 @@ def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Exp
 
     Raises:
         StoreUnavailable: It does not answer, or cannot explain it; the text says why.
+        RequestInvalid: It refuses the items; each fault is named.
     """
     path = f"/v1/requests/{quote(request_id, safe='')}/explanation"
     try:
@@ -79,8 +81,7 @@ def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Exp
                 if answer.status_code == HTTPStatus.OK:
                     return msgspec.json.decode(answer.content, type=Explained)
                 if answer.status_code != HTTPStatus.ACCEPTED:
-                    message = f"{url} answered {answer.status_code}: {answer.text[:300]}"
-                    raise StoreUnavailable(message)
+                    raise refusal_of(answer, url)
             message = f"{url} had not made it after it was asked {TURNS_MAX} times"
             raise StoreUnavailable(message)
     except httpx.TransportError as error:

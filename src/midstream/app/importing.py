@@ -22,6 +22,7 @@ from midstream.app.import_columns import ColumnOptions, unused_columns
 from midstream.app.import_order import Plan, Spill, parts, plan_of
 from midstream.app.import_parts import Terms, read_parts
 from midstream.app.import_rows import open_rows
+from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
@@ -311,7 +312,7 @@ def _sent(client: httpx.Client, batch: EventBatch) -> dict[int, int]:
                 Outcome.REFUSED: found.rejected,
             }
         if answer.status_code not in (429, 503):
-            message = f"{client.base_url} answered {answer.status_code}: {answer.text[:300]}. {_AGAIN}"
+            message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
             raise StoreUnavailable(message)
         before += found.recorded  # it broke in the middle: sent again they are duplicates
         time.sleep(float(answer.headers.get("retry-after", "1")))

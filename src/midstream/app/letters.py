@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from midstream.app.config import Config
+from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
@@ -97,7 +98,7 @@ def _through_server(url: str, numbers: Sequence[int]) -> Retried:
             for part in _parts(numbers):
                 answer = client.post(_PATH, json={"numbers": part})
                 if not answer.is_success:
-                    message = f"{url} answered {answer.status_code}: {answer.text[:300]}. Run it again to go on"
+                    message = f"{url} answered {answer.status_code}: {reason_of(answer)}. Run it again to go on"
                     raise StoreUnavailable(message)
                 done.append(msgspec.json.decode(answer.content, type=Retried))
     except httpx.TransportError as error:

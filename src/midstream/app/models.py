@@ -13,6 +13,7 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
+from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, config_of, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
@@ -215,7 +216,7 @@ def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes
         raise StoreUnavailable(message) from error
     if not answer.is_success:
         _raise_unfit(answer)
-        message = f"{url} answered {answer.status_code}: {answer.text[:1_000]}"
+        message = f"{url} answered {answer.status_code}: {reason_of(answer)}"
         raise StoreUnavailable(message)
     return answer.content
 

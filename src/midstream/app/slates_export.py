@@ -18,6 +18,7 @@ from midstream.app.config import Config
 from midstream.app.exporting import WholeFile
 from midstream.app.inspection import LogView, state_of
 from midstream.app.known_users import known_users, listed_users, matches
+from midstream.app.refusals import refusal_of
 from midstream.app.running import DATA_NAME, open_shop
 from midstream.app.server_address import read_address
 from midstream.app.slates_unlogged import Unlogged
@@ -227,8 +228,7 @@ class _FromServer:
                 found: dict[str, Any] = answer.json()
                 return found
             if answer.status_code not in (429, 503):
-                message = f"{self.through} answered {answer.status_code}: {answer.text[:300]}"
-                raise StoreUnavailable(message)
+                raise refusal_of(answer, self.through)
             time.sleep(float(answer.headers.get("retry-after", "1")))
         message = f"{self.through} was overloaded {_TRIES_MAX} times"
         raise StoreUnavailable(message)

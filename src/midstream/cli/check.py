@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
+_SHOWN_MAX = 5
+"""Unknown items of a part that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Finding:
     part: str
     problem: str
     """Empty = it keeps its promises."""
+    warning: str = ""
+    """What may be meant otherwise; no promise is broken."""
 
 
 @app.command("check")
@@ -51,7 +55,7 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:
-    return finding.placement, finding.part, finding.problem or "good"
+    return finding.placement, finding.part, finding.problem or finding.warning or "good"
 
 
 def check_folder(folder: Path) -> tuple[list[Finding], str]:
@@ -74,6 +78,8 @@ def check_folder(folder: Path) -> tuple[list[Finding], str]:
     state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
+    else:
+        findings += [finding for plan in found for finding in _check_items(plan, fold)]
     findings += [finding for plan in found for finding in _check_plan(plan, fold)]
     return [*findings, *_check_unread(found, fold)], state
 
@@ -87,6 +93,22 @@ def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterat
             faults = service.aside.get(row.name, ())
             problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)
             yield Finding(row.name, f"set, version {row.version} by {row.author}{covers}", problem)
+
+
+def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
+    """Yield a warning for each part that puts items forward of which the folder has never heard."""
+    from midstream.retrieval.editorial import Editorial
+
+    parts = [(each.rule.name, each.rule.items) for each in (plan.pins.rulings if plan.pins else ())]
+    parts += [(each.name, each.items) for each in plan.floor if isinstance(each, Editorial)]
+    for name, items in parts:
+        known = fold.vocabulary.item_indices(items).tolist()
+        if unknown := [item for item, index in zip(items, known, strict=True) if index < 0]:
+            shown = ", ".join(unknown[:_SHOWN_MAX]) + (", …" if len(unknown) > _SHOWN_MAX else "")
+            warning = (
+                f"warning: of its {len(items)} items {len(unknown)} are unknown, and not served until named: {shown}"
+            )
+            yield Finding(plan.name, name, "", warning)
 
 
 def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:

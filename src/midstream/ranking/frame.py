@@ -25,13 +25,27 @@ _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
 
 
+def of_type(came: object, kind: type, right: str) -> None:
+    """Refuse what a component gave that is of another type, such as the ``None`` of a function without ``return``.
+
+    Raises:
+        ShapeMismatch: It is; the text says what came and what would be ``right``.
+    """
+    if not isinstance(came, kind):
+        message = f"{'None' if came is None else type(came).__name__} came where {right} is right"
+        raise ShapeMismatch(message)
+
+
 def checked(proposal: Proposal, item_count: int) -> Proposal:
     """Return a proposal whose columns go together and whose items exist, whoever wrote the source.
 
     Raises:
         ShapeMismatch: They do not; the source then counts as failed.
     """
+    of_type(proposal, Proposal, "a Proposal")
     item_index, score = proposal.item_index, proposal.score
+    of_type(item_index, np.ndarray, "an array of item indices")
+    of_type(score, np.ndarray, "an array of scores")
     if item_index.ndim != 1 or item_index.shape != score.shape:
         message = f"items of shape {item_index.shape} came with scores of shape {score.shape}"
         raise ShapeMismatch(message)
@@ -266,6 +280,7 @@ def _whole(values: Score, shape: tuple[int, int]) -> Score:
     Raises:
         ShapeMismatch: They are of another, or no numbers.
     """
+    of_type(values, np.ndarray, "an array of values")
     if values.dtype.kind != "f":
         message = f"values came as {values.dtype}: float32 is right"
         raise ShapeMismatch(message)

@@ -1,6 +1,6 @@
 """The request path, top to bottom: fetch, read, decide."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from midstream.ranking.awaited import awaited
 from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.cut import cut
 from midstream.ranking.expression_filter import request_faults
-from midstream.ranking.frame import checked, declared_of, extend, merge, read, take
+from midstream.ranking.frame import checked, declared_of, extend, merge, of_type, read, take
 from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
@@ -333,9 +333,10 @@ async def climb(
         with boundary(scorer.name, failures, is_timed=is_instant):
             score = scorer.score(query, features, plan.models)
             if is_instant:
-                return scorer.name, _usable(features.row_for_row(await score))
+                return scorer.name, _usable(await score, features)
+            of_type(score, Awaitable, "what async def score gives")
             numbers = await awaited(scorer.name, score, wait_s_max, fair_s(plan), failures)
-            return scorer.name, _usable(features.row_for_row(numbers))
+            return scorer.name, _usable(numbers, features)
     message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
     raise ScoresUnavailable(message)
 
@@ -350,8 +351,15 @@ def afterwards_s(plan: Plan) -> float:
     return plan.deadline_ms / 10_000
 
 
-def _usable(score: Score) -> Score:
-    """Return scores of which one at least is a number, or raise ``ScoresUnavailable``; no other type than floats."""
+def _usable(score: Score, features: FeatureFrame) -> Score:
+    """Return scores, one a row, of which one at least is a number.
+
+    Raises:
+        ShapeMismatch: They are more or fewer, or of another type.
+        ScoresUnavailable: None is a number.
+    """
+    of_type(score, np.ndarray, "an array of scores")
+    features.row_for_row(score)
     if score.dtype.kind != "f":
         message = f"scores came as {score.dtype}: float32 is right"
         raise ShapeMismatch(message)
@@ -397,7 +405,10 @@ def chosen_by(
 
 def proper(selection: Selection, slate_size: int, score: Score, pinned: frozenset[int] = frozenset()) -> Selection:
     """Return a selection that keeps the Protocol's promise, or raise ``ShapeMismatch``; pinned rows need no score."""
+    of_type(selection, Selection, "a Selection")
     chosen, propensity = selection.chosen, selection.propensity
+    of_type(chosen, np.ndarray, "an array of rows")
+    of_type(propensity, np.ndarray, "an array of propensities")
     rows = set(chosen.tolist())
     if len(chosen) > slate_size or len(rows) < len(chosen) or propensity.shape != chosen.shape:
         message = f"{len(chosen)} rows, {len(rows)} distinct, {len(propensity)} propensities: at most {slate_size}"

@@ -11,6 +11,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Failure, Mask, Moment
 from midstream.ranking.boundary import boundary
+from midstream.ranking.frame import of_type
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +58,7 @@ def sift(filters: tuple[Filter, ...], moment: Moment, candidates: Candidates, fa
 
 def _row_for_row(keep: Mask, count: int) -> Mask:
     """Return a mask with one truth a candidate, or raise ``ShapeMismatch``."""
+    of_type(keep, np.ndarray, "an array of bool")
     if keep.shape != (count,) or keep.dtype != np.bool_:
         message = f"{keep.dtype} of shape {keep.shape} came where bool of shape ({count},) is right"
         raise ShapeMismatch(message)

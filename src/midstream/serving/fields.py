@@ -70,7 +70,8 @@ def _fault(error: Exception, body: bytes, fields: tuple[str, ...], wanted: objec
     text, pointer = _message_and_pointer(str(error))
     unknown = _UNKNOWN.fullmatch(text)
     if unknown is not None:
-        return NameUnknown(f"{pointer}/{_escape(unknown[1])}", "field of this request", unknown[1], fields)
+        nested = _names_at(inspect.type_info(wanted), pointer.split("/")[1:]) if pointer else ()
+        return NameUnknown(f"{pointer}/{_escape(unknown[1])}", "field of this request", unknown[1], nested or fields)
     missing = _MISSING.fullmatch(text)
     if missing is not None:
         pointer = f"{pointer}/{_escape(missing[1])}"
@@ -160,6 +161,19 @@ def _needed(kind: inspect.Type, steps: Sequence[str]) -> str:
     if isinstance(kind, inspect.ListType | inspect.VarTupleType):
         return _needed(kind.item_type, steps[1:])
     return _needed(kind.value_type, steps[1:]) if isinstance(kind, inspect.DictType) else ""
+
+
+def _names_at(kind: inspect.Type, steps: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the fields that the object at a path may have; none where there is no such object."""
+    if isinstance(kind, inspect.UnionType):
+        return next((names for names in (_names_at(each, steps) for each in kind.types) if names), ())
+    if isinstance(kind, inspect.StructType):
+        if not steps:
+            return tuple(each.encode_name for each in kind.fields)
+        return next((_names_at(each.type, steps[1:]) for each in kind.fields if each.encode_name == steps[0]), ())
+    if steps and isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        return _names_at(kind.item_type, steps[1:])
+    return _names_at(kind.value_type, steps[1:]) if steps and isinstance(kind, inspect.DictType) else ()
 
 
 def _escape(step: str) -> str:

@@ -5,7 +5,7 @@ of one's own. Each check raises ``NotConforming`` with what was promised and wha
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from midstream.core.types import (
     Proposal,
     Query,
     Score,
+    Selection,
 )
 from midstream.events.schema import cut
 from midstream.state.vocabulary import Vocabulary
@@ -48,7 +49,10 @@ def check_source(source: Source, moment: Moment) -> Proposal | None:
         proposal = source.retrieve(moment)
     except SourceUnavailable:
         return None
+    _require_type(proposal, Proposal)
     item_index, score = proposal.item_index, proposal.score
+    _require_type(item_index, np.ndarray)
+    _require_type(score, np.ndarray)
     require(item_index.dtype == np.int32, f"item_index is int32, not {item_index.dtype}")
     require(score.dtype == np.float32, f"score is float32, not {score.dtype}")
     require(item_index.ndim == 1 and item_index.shape == score.shape, "one score an item")
@@ -81,6 +85,7 @@ def check_filter(rule: Filter, moment: Moment, candidates: Candidates) -> Mask:
     _require_name(rule)
     before = _state(moment)
     keep = rule.keep(moment, candidates)
+    _require_type(keep, np.ndarray)
     count = len(candidates)
     require(
         keep.dtype == np.bool_ and keep.shape == (count,), f"bool of shape ({count},), not {keep.dtype} {keep.shape}"
@@ -105,6 +110,7 @@ def check_feature(block: Feature, moment: Moment, candidates: Candidates) -> Sco
     require(len(set(names)) == len(names), "columns have names of their own")
     before = _state(moment)
     values = block.read(moment, candidates)
+    _require_type(values, np.ndarray)
     shape = (count, len(names))
     require(values.dtype == np.float32, f"values are float32, not {values.dtype}")
     require(values.shape == shape, f"values of shape {shape}, not {values.shape}")
@@ -131,6 +137,7 @@ def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: M
         score = asyncio.run(_awaited(scorer, query, features, models))
     except ScoresUnavailable:
         return None
+    _require_type(score, np.ndarray)
     shape = (len(features.values),)
     require(
         score.dtype == np.float32 and score.shape == shape, f"float32 of shape {shape}, not {score.dtype} {score.shape}"
@@ -146,7 +153,8 @@ def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: M
 
 async def _awaited(scorer: Scorer, query: Query, features: FeatureFrame, models: Models) -> Score:
     """Return the scores from within an event loop."""
-    return await scorer.score(query, features, models)
+    _require_type(score := scorer.score(query, features, models), Awaitable)
+    return await score
 
 
 def check_selector(selector: Selector, query: Query, features: FeatureFrame, score: Score) -> None:
@@ -168,6 +176,7 @@ def _check_selection(selector: Selector, query: Query, features: FeatureFrame, s
     """Check one choice."""
     before = score.copy()
     selection = selector.select(query, features, score)
+    _require_type(selection, Selection)
     chosen, propensity = selection.chosen, selection.propensity
     require(chosen.dtype == np.intp, f"chosen is {np.dtype(np.intp)}, not {chosen.dtype}")
     require(propensity.dtype == np.float32 and propensity.shape == chosen.shape, "one float32 propensity a row")
@@ -260,6 +269,11 @@ def _require_name(component: Source | Filter | Scorer) -> None:
     """Require a name that can stand in an answer and in a metric."""
     name = component.name
     require(bool(name) and name.isascii() and name.isidentifier(), f"a name in snake_case, not {name!r}")
+
+
+def _require_type(came: object, kind: type) -> None:
+    """Raise unless what came is of a type: a function without ``return`` gives ``None``."""
+    require(isinstance(came, kind), f"{kind.__name__}, not {'None' if came is None else type(came).__name__}")
 
 
 def require(holds: bool, promise: str) -> None:  # noqa: FBT001  the one thing that is said

@@ -1,0 +1,31 @@
+"""What a server says that refused a request of ours: its problem document, as errors and texts of this process."""
+
+import httpx
+import msgspec
+
+from midstream.core.errors import Fault, MidstreamError, RequestInvalid, StoreUnavailable
+from midstream.serving.problems import Problem
+
+_SHOWN_CHARACTERS = 300
+"""Of an answer that is no problem document, such as that of a proxy."""
+
+
+def refusal_of(answer: httpx.Response, url: str) -> MidstreamError:
+    """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
+    problem = _problem(answer)
+    if problem is not None and problem.errors:
+        return RequestInvalid(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
+    return StoreUnavailable(f"{url} answered {answer.status_code}: {reason_of(answer)}")
+
+
+def reason_of(answer: httpx.Response) -> str:
+    """Return why in words."""
+    problem = _problem(answer)
+    return answer.text[:_SHOWN_CHARACTERS] if problem is None else problem.detail.rstrip(".")
+
+
+def _problem(answer: httpx.Response) -> Problem | None:
+    try:
+        return msgspec.json.decode(answer.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
