@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs
-from midstream.ranking.arrangement import Arrangement, Choosing
+from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.rule_boost import Boosted
 from midstream.ranking.rule_cap import Cap
@@ -67,6 +67,7 @@ def cost() -> None:
         "promotion": (Arrangement(), Facts(rows, promotions=promotions)),
         "new items": (Arrangement(), Facts(rows, fresh=fresh)),
         "mmr, category": (Arrangement((), mmr), Facts(rows, (), codes)),
+        "cap and mmr, category": (Arrangement(cap, mmr), Facts(rows, (codes,), codes)),
         "mmr, tags": (Arrangement((), mmr), Facts(rows, (), tags)),
         "mmr, vectors of 64": (Arrangement((), mmr), Facts(rows, (), vectors)),
         "dpp, category": (Arrangement((), dpp), Facts(rows, (), codes)),
@@ -77,7 +78,7 @@ def cost() -> None:
     frame = FeatureFrame((), np.empty((CANDIDATES, 0), dtype=np.float32))
     score = dice.standard_normal(CANDIDATES).astype(np.float32)
     query = Query("r", "home", None, None, PLACES, TimestampMs(0), 1)
-    selectors: dict[str, Choosing] = {"top_k": TopK(), "plackett_luce": PlackettLuce()}
+    selectors: dict[str, TopK | PlackettLuce] = {"top_k": TopK(), "plackett_luce": PlackettLuce()}
     for name, (rules, facts) in cases.items():
         taken: list[float] = []
         for selector in selectors.values():

@@ -14,27 +14,26 @@ Behind them come the others in order of worth, as caps and pins let them; nothin
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Candidates, FeatureFrame, Index, Mask, Moment, Query, Score, Selection, Trace
-from midstream.ranking.epsilon_greedy import EpsilonGreedy
-from midstream.ranking.plackett_luce import PlackettLuce
+from midstream.ranking.lineup import Lineup
+from midstream.ranking.place_best import Best, is_enough
+from midstream.ranking.place_ruled import Ruled
 from midstream.ranking.rule_boost import Boost, Boosted, worth_of
 from midstream.ranking.rule_cap import Cap, Caps, served_before
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
-from midstream.ranking.rule_diversity import Diversity, unlike
+from midstream.ranking.rule_diversity import Diversity
 from midstream.ranking.rule_in_force import Ruling, Stated, passing
 from midstream.ranking.rule_new_items import Fresh, NewItems, is_new
 from midstream.ranking.rule_pin import Pin, Pinned
 from midstream.ranking.rule_promote import Promote, Promoted, Shares
 from midstream.ranking.rules import AnyRule, Facts
-from midstream.ranking.sampling import CHOSEN, drawn_of, uniforms
-from midstream.ranking.thompson import Thompson
-from midstream.ranking.top_k import Chances, TopK, best_first, only_best
+from midstream.ranking.selecting import Choosing
+from midstream.ranking.top_k import Real, best_first
 from midstream.state.items import Items
 from midstream.state.vocabulary import Vocabulary
 
@@ -43,8 +42,6 @@ ARRANGEMENT: Final = "arrangement"
 DECIDED_MAX: Final = 100
 """Places that are decided one by one: as many as recommendations have. Of 1,000 candidates by a determinant of
 tags 8 ms, where all 1,000 places of a ranking would be a second: each place looks at all those above it."""
-Choosing: TypeAlias = TopK | PlackettLuce | EpsilonGreedy | Thompson
-"""Selectors that can say how probable each candidate is at a place."""
 R = TypeVar("R", bound=Stated)
 
 
@@ -118,7 +115,7 @@ class Arrangement:
 
 
 class _Slate:
-    """One slate while it is made. ``at`` is a place in ``order``, which has the candidates best first."""
+    """One slate while it is made."""
 
     def __init__(
         self,
@@ -129,51 +126,60 @@ class _Slate:
         score: Score,
         facts: Facts,
     ) -> None:
+        self._facts, self._size, self._decided = facts, query.slate_size, min(query.slate_size, DECIDED_MAX)
         worth = worth_of(score, facts.boosts)
         self._ranked = best_first(worth)
-        pinned_rows = np.array([facts.pins[place][0] for place in sorted(facts.pins)], dtype=np.intp)
-        unscored = pinned_rows[~np.isfinite(worth[pinned_rows])]
-        self._order = np.concatenate((self._ranked, unscored))
-        self._selector, self._frame, self._facts, self._score = selector, frame, facts, score
-        self._size, self._decided = query.slate_size, min(query.slate_size, DECIDED_MAX)
-        self._dice = uniforms(query.seed, CHOSEN, self._decided).tolist()
-        count = len(self._ranked)
-        self._worth = worth[self._ranked]
-        self._range = float(self._worth[0] - self._worth[-1]) if count else 0.0  # what a whole cost takes
-        self._keep = min(selector.keep, query.slate_size)
-        self._chances = selector.chances(frame, self._ranked, self._worth) if count else only_best
-        self._apart: dict[str, tuple[NDArray[np.intp], Chances]] = {}
-
+        self._raw = best_first(score) if facts.boosts else self._ranked
+        self._order = self._ranked
+        if facts.pins:
+            pinned_rows = np.array([facts.pins[place][0] for place in sorted(facts.pins)], dtype=np.intp)
+            unscored = pinned_rows[~np.isfinite(worth[pinned_rows])]
+            self._order = np.concatenate((self._ranked, unscored))
         self._at_of = np.full(len(score), -1, dtype=np.intp)
         self._at_of[self._order] = np.arange(len(self._order))
         self._pins = {place: int(self._at_of[row]) for place, (row, _) in sorted(facts.pins.items())}
-        # Rows without a score stand behind the ranked ones: pins alone may be there.
-        self._free: Mask = np.arange(len(self._order)) < count
-        self._free[list(self._pins.values())] = False
         self._caps = Caps(arrangement.caps, facts.capped, self._order, self._pins.values(), facts.before)
         self._shares = None
         if facts.promotions:
             self._shares = Shares(facts.promotions, self._order, self._pins, self._decided)
-        self._unlike = None
-        if arrangement.diversity is not None and facts.values is not None:
-            self._unlike = unlike(arrangement.diversity, facts.values[self._order], self._decided)
-            self._range *= arrangement.diversity.weight
-        self._fresh = [(each, each.member[self._order]) for each in facts.fresh]
         self._chosen, self._propensity = list[int](), list[float]()
         self._traces = list(facts.traces)
-        self._passed_over: set[int] = set()
-        self._open = self._opened()
+        lineup = self._lineup(arrangement.diversity, worth[self._ranked])
+        self._places: Best | Ruled
+        if is_enough(lineup, arrangement.diversity, selector):
+            self._places = Best(lineup)
+        else:
+            self._places = Ruled(lineup, arrangement.diversity, selector, frame, query.seed, self._trace)
+
+    def _lineup(self, diversity: Diversity | None, worth: Real) -> Lineup:
+        """Return what the places are filled from."""
+        values, whole = None, 0.0
+        if diversity is not None and self._facts.values is not None:
+            values = self._facts.values[self._order]
+            whole = float(worth[0] - worth[-1]) * diversity.weight if len(worth) else 0.0
+        return Lineup(
+            facts=self._facts,
+            order=self._order,
+            worth=worth,
+            pins=self._pins,
+            size=self._decided,
+            caps=self._caps,
+            shares=self._shares,
+            values=values,
+            whole=whole,
+        )
 
     def made(self) -> Selection:
         """Return the slate."""
         for place in range(self._decided):
             if place in self._pins:
                 self._put(place, place, "pinned")
-                continue
-            may = self._may(place)
-            if not may.size or not may[may.argmax()]:  # faster than any
-                break
-            self._fill(place, may)
+            else:
+                found = self._places.choose(place)
+                if found is None:
+                    break
+                self._add(*found)
+            self._places.above(self._chosen[-1])
         else:
             self._follow()
         for place in [each for each in self._pins if each >= len(self._chosen)]:
@@ -184,36 +190,18 @@ class _Slate:
 
     def _follow(self) -> None:
         """Put what comes behind the decided places: the best of those that are left, as caps and pins let them."""
-        self._unlike = None  # decides no more
-        rest = iter(np.flatnonzero(self._free).tolist())
+        gone = {*self._chosen, *self._pins.values()}
+        rest = iter([at for at in range(len(self._ranked)) if at not in gone] if self._decided < self._size else [])
         for place in range(self._decided, self._size):
             if place in self._pins:
                 self._put(place, place, "pinned")
                 continue
             # Who was passed over is capped, and caps only get fuller.
-            at = next((each for each in rest if self._open[each]), None)
+            at = next((each for each in rest if self._caps.full_for(each) is None), None)
             if at is None:
                 break
             self._add(at, 1.0)
-            self._open[at] = self._free[at] = False
-            if self._caps.take(at):
-                self._open = self._opened()
-
-    def _opened(self) -> Mask:
-        """Return which candidates are free and capped by nothing."""
-        allowed = self._free.copy()
-        for _, full in self._caps.dropped:
-            allowed &= ~full
-        return allowed
-
-    def _may(self, place: int) -> Mask:
-        """Return which candidates may come at a place: those that no cap and no most share is about."""
-        if self._shares is None:
-            return self._open
-        may = self._open
-        for number in self._shares.full(place):
-            may = may & ~self._shares.member[number]
-        return may
+            self._caps.take(at)
 
     def _put(self, pinned_at: int, place: int, what: str) -> None:
         """Put a pin at a place; it was counted before the first place."""
@@ -224,67 +212,6 @@ class _Slate:
     def _add(self, at: int, probability: float) -> None:
         self._chosen.append(at)
         self._propensity.append(probability)
-        if self._unlike is not None:
-            self._unlike.take(at)
-
-    def _fill(self, place: int, may: Mask) -> None:
-        """Choose among those that may come at a place, narrowed by positions for new items and by least shares."""
-        fresh = self._fresh_at(place, may)
-        if fresh is not None:
-            may = may & fresh[1]
-        needing = [] if self._shares is None else self._shares.needing(place, may, self._open)
-        if needing and self._shares is not None:
-            may = may & self._shares.member[needing].any(axis=0)
-        at, probability = self._pick(place, may, fresh)
-        self._add(at, probability)
-        self._open[at] = self._free[at] = False
-        if self._caps.take(at):
-            self._open = self._opened()
-        if fresh is not None:
-            self._trace(fresh[0].name, at, place, "new")
-        if self._shares is not None:
-            self._shares.take(at)
-            for number in [each for each in needing if self._shares.member[each, at]][:1]:
-                self._trace(self._facts.promotions[number].name, at, place, "promoted")
-
-    def _fresh_at(self, place: int, may: Mask) -> tuple[Fresh, Mask] | None:
-        """Return whose position for new items it is, and which are new; None = nobody's, or no new item may come."""
-        for fresh, member in self._fresh:
-            if place in fresh.positions:
-                if (may & member).any():
-                    return fresh, member
-                self._trace(fresh.name, -1, place, "none")
-        return None
-
-    def _pick(self, place: int, may: Mask, fresh: tuple[Fresh, Mask] | None) -> tuple[int, float]:
-        """Return who comes at a place, and how probable that was."""
-        count = len(self._ranked)
-        may, utility = may[:count], self._worth
-        best = int(may.argmax())  # by worth alone, which is how they are ordered
-        if self._unlike is not None and self._chosen:
-            utility = self._worth - self._unlike.cost[:count] * self._range
-            unlikest = int(np.where(may, utility, -np.inf).argmax())
-            if unlikest != best:
-                self._passed_over.add(best)
-                best = unlikest
-        if place < self._keep or isinstance(self._selector, TopK):
-            return best, 1.0
-        if fresh is None:
-            return drawn_of(self._chances(utility, may), self._dice[place])
-        rows, chances = self._apart_of(*fresh)
-        at, probability = drawn_of(chances(utility[rows], may[rows]), self._dice[place])
-        return int(rows[at]), probability
-
-    def _apart_of(self, fresh: Fresh, member: Mask) -> tuple[NDArray[np.intp], Chances]:
-        """Return the new candidates, best first, and what the selector makes of them alone."""
-        if fresh.name not in self._apart:
-            rows = np.flatnonzero(member[: len(self._ranked)])
-            # Places that are kept are kept above; among the new ones each may be drawn.
-            free = (
-                self._selector if isinstance(self._selector, TopK) else msgspec.structs.replace(self._selector, keep=0)
-            )
-            self._apart[fresh.name] = rows, free.chances(self._frame, self._ranked[rows], self._worth[rows])
-        return self._apart[fresh.name]
 
     def _trace(self, rule: str, at: int, place: int, what: str) -> None:
         item = -1 if at < 0 else int(self._facts.item_index[self._order[at]])
@@ -295,19 +222,18 @@ class _Slate:
         if self._shares is not None:
             for name, place in self._shares.short(self._chosen[: self._decided]):
                 yield Trace(name, -1, place, "short")
-        raw = best_first(self._score)
         place_of = {row: place for place, row in enumerate(chosen.tolist())}
-        yield from self._lifted(raw, place_of)
+        yield from self._lifted(self._raw, place_of)
         full = list[int]()
         if self._shares is not None and len(chosen) <= self._decided:  # behind that a most share keeps nobody out
             full = self._shares.full(min(len(chosen), self._decided - 1))
         items = self._facts.item_index
-        for row in raw[: self._size].tolist():
+        for row in self._raw[: self._size].tolist():
             if row not in place_of:
                 rule, what = self._dropped(int(self._at_of[row]), row, full)
                 if what:
                     yield Trace(rule, int(items[row]), -1, what)
-        for at in sorted(self._passed_over):
+        for at in sorted(self._places.passed_over):
             row = int(self._order[at])
             if row in place_of:
                 yield Trace(DIVERSITY, int(items[row]), place_of[row], "lowered")
@@ -325,13 +251,13 @@ class _Slate:
 
     def _dropped(self, at: int, row: int, full: list[int]) -> tuple[str, str]:
         """Return which rule keeps out what is among the best by score alone, and how; empty = others came before it."""
-        for cap, capped in self._caps.dropped:
-            if capped[at]:
-                return cap.name, "capped"
+        cap = self._caps.full_for(at)
+        if cap is not None:
+            return cap.name, "capped"
         for number in full:
             if self._facts.promotions[number].member[row]:
                 return self._facts.promotions[number].name, "held"
-        if at in self._passed_over:
+        if at in self._places.passed_over:
             return DIVERSITY, "lowered"
         for each in self._facts.boosts:
             if each.factor < 1 and each.member[row]:

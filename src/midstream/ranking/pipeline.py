@@ -23,7 +23,7 @@ from midstream.core.types import (
     Served,
 )
 from midstream.ranking.among import among
-from midstream.ranking.arrangement import ARRANGEMENT, Choosing
+from midstream.ranking.arrangement import ARRANGEMENT
 from midstream.ranking.asked import Asked
 from midstream.ranking.awaited import awaited
 from midstream.ranking.boundary import Account, boundary
@@ -39,6 +39,7 @@ from midstream.ranking.plan import SELECTOR, Closed, Plan
 from midstream.ranking.rule_pin import Pinned
 from midstream.ranking.rules import Facts
 from midstream.ranking.sampling import LOGGED, is_sampled
+from midstream.ranking.selecting import Choosing
 from midstream.ranking.sift import sift
 from midstream.state.vocabulary import Vocabulary
 

@@ -56,27 +56,45 @@ class Caps:
         self._caps = caps
         self._codes = [np.ascontiguousarray(each[order].T) for each in codes]  # one pass over all rows a value
         self._counts = [Counter[int]() for _ in caps]
-        self.dropped: list[tuple[Cap, Mask]] = [(cap, np.zeros(len(order), dtype=np.bool_)) for cap in caps]
-        """Which candidates have a value that is full, by cap."""
-        for each, counts, served, (cap, full) in zip(self._codes, self._counts, before, self.dropped, strict=False):
+        self._full = [set[int]() for _ in caps]
+        for counts, full, served, cap in zip(self._counts, self._full, before, caps, strict=False):
             counts.update(served)
-            if gone := [value for value, count in served.items() if count >= cap.max]:
-                np.logical_or(full, np.isin(each, gone).any(axis=0), out=full)
+            full.update(value for value, count in served.items() if count >= cap.max)
         for at in pinned:
             self.take(at)
 
-    def take(self, at: int) -> bool:
-        """Count a candidate; return whether a value is full that was not."""
-        is_fuller = False
-        for codes, counts, (cap, full) in zip(self._codes, self._counts, self.dropped, strict=True):
-            values = set(codes[:, at].tolist()) - {-1}
-            counts.update(values)
-            # Above it already: pins passed it, and it is full since then.
-            for value in values:
+    def take(self, at: int) -> list[tuple[int, int]]:
+        """Count a candidate; return what is full that was not: numbers of caps, and values."""
+        found = list[tuple[int, int]]()
+        for number, (cap, codes, counts) in enumerate(zip(self._caps, self._codes, self._counts, strict=True)):
+            for value in set(codes[:, at].tolist()) - {-1}:
+                counts[value] += 1
+                # Above it already: pins passed it, and it is full since then.
                 if counts[value] == cap.max:
-                    np.logical_or(full, (codes == value).any(axis=0), out=full)
-                    is_fuller = True
-        return is_fuller
+                    self._full[number].add(value)
+                    found.append((number, value))
+        return found
+
+    def full_for(self, at: int) -> Cap | None:
+        """Return the first cap of which a candidate has a value that is full; None = no cap keeps it out."""
+        for cap, codes, full in zip(self._caps, self._codes, self._full, strict=True):
+            if full and not full.isdisjoint(codes[:, at].tolist()):
+                return cap
+        return None
+
+    def having(self, number: int, value: int) -> Mask:
+        """Return which candidates have a value of a cap's attribute, (n,)."""
+        codes = self._codes[number]
+        found: Mask = codes[0] == value if len(codes) == 1 else np.any(codes == value, axis=0)
+        return found
+
+    def capped(self, count: int) -> Mask:
+        """Return which of all ``count`` candidates have a value that is full, (n,)."""
+        found = np.zeros(count, dtype=np.bool_)
+        for codes, full in zip(self._codes, self._full, strict=True):
+            if full:
+                found |= np.isin(codes, list(full)).any(axis=0)
+        return found
 
 
 def served_before(cap: Cap, moment: Moment) -> Mapping[int, int]:

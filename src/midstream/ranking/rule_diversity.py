@@ -58,12 +58,16 @@ class Likest:
     def __init__(self, values: Index | Score) -> None:
         """Begin an empty slate of candidates with value codes (n, w), or vectors of length 1 or 0, (n, d)."""
         self._like = alike(values)
+        self._is_one = is_of_one_value(values)
         self.cost: Real = np.zeros(len(values))
         """In ranges of the worth, 0 to 1, (n,)."""
 
-    def take(self, at: int) -> None:
-        """Put a candidate on the slate."""
+    def take(self, at: int) -> bool:
+        """Put a candidate on the slate; return whether anything costs more now."""
+        if self._is_one and self.cost[at] == 1:  # and so is all that has its value
+            return False
         np.maximum(self.cost, np.minimum(self._like(at), 1.0), out=self.cost)
+        return True
 
 
 class Volume:
@@ -78,8 +82,8 @@ class Volume:
         self.cost: Real = np.zeros(len(values))
         """In ranges of the worth, 0 to 1, (n,)."""
 
-    def take(self, at: int) -> None:
-        """Put a candidate on the slate: one more row of the factor."""
+    def take(self, at: int) -> bool:
+        """Put a candidate on the slate: one more row of the factor; return True, as it costs more now."""
         above = self._factor[: self._taken]
         like = (1 - _EPSILON) * self._like(at)
         like[at] = 1.0
@@ -88,11 +92,17 @@ class Volume:
         self._taken += 1
         np.maximum(self._left - added * added, _EPSILON, out=self._left)
         np.divide(np.log(self._left), _FULL, out=self.cost)
+        return True
 
 
 def unlike(diversity: Diversity, values: Index | Score, size: int) -> Likest | Volume:
     """Return what keeps count of likeness while a slate is made."""
     return Volume(values, size) if diversity.method == "dpp" else Likest(values)
+
+
+def is_of_one_value(values: Index | Score) -> bool:
+    """Return whether candidates have one value at most, so that two are alike or are not."""
+    return values.dtype != np.float32 and values.shape[1] == 1
 
 
 def alike(values: Index | Score) -> Callable[[int], Real]:

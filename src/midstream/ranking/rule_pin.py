@@ -51,6 +51,8 @@ class Pinned:
 
     def unproposed(self, item_index: Index) -> Iterator[tuple[str, Index]]:
         """Yield for each rule the items that are not among some candidates, in the order of their positions."""
+        if not self.positions:
+            return
         is_new = ~np.isin(self.item_index, item_index)
         for rule in dict.fromkeys(self.rules):
             own = np.array([each == rule for each in self.rules], dtype=np.bool_) & is_new
