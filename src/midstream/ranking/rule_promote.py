@@ -107,8 +107,9 @@ class Shares:
         if place < self._calm:
             return []
         want, room = self._wanted(place, left), self._free[place + 1 :] - self._free[place]
-        spare = int((room - want.sum(axis=0)).min())
-        if spare > 0:  # a place takes one of it at most
+        demand = want.sum(axis=0)
+        spare = int(np.where(demand > 0, room - demand, len(room)).min())
+        if spare > 0:  # a place takes one of it at most, and where nothing is needed nothing will be
             self._calm = place + spare
             return []
         comes: Mask = np.any(self.member & may, axis=1)
@@ -128,7 +129,7 @@ class Shares:
         What is needed early is needed whatever a pin brings later.
         """
         lacking = self._least[:, place + 1 :] - np.array(self._have)[:, None]
-        supply = np.count_nonzero(self.member & left, axis=1)[:, None]
+        supply = np.sum(self.member & left, axis=1)[:, None]
         needed: NDArray[np.int64] = np.maximum.accumulate(np.maximum(lacking, 0), axis=1)
         np.minimum(needed, supply, out=needed)
         return needed
