@@ -1,7 +1,8 @@
 """Requests of a busy shop run again: how many answers are identical to the bit, and what it takes.
 
-Events, questions of every placement (exploring selectors, a ranker, filters, exclusions, baskets) and changes of the
-catalogue alternate; then all logged requests are run again from the log, and one alone is explained.
+Events, questions of every shape and placement (pages, rankings, batches, cursors; exploring selectors, rules, a ranker,
+parts of one's own that fail), changes of the catalogue and of placements, merges and erasures alternate; then all
+logged requests are run again from the log, and one alone is explained.
 
     python benchmarks/reruns.py [--requests 1000] [--seed 1]
 """
@@ -24,9 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        _, ids = served_shop(folder, options.requests, options.seed)
+        ids = served_shop(folder, options.requests, options.seed).ids
         began = time.perf_counter()
-        found = list(rerun_last(folder, options.requests))
+        found = list(rerun_last(folder, len(ids)))
         took_s = time.perf_counter() - began
         same = sum(each.is_identical for each in found)
         print(f"{len(found)} requests run again in {took_s:.1f} s: {same} identical to the bit")

@@ -1,6 +1,8 @@
 """Logged requests are run again on the state of then: identical to the bit, or what differs is named."""
 
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,34 +16,71 @@ from midstream.app.running import loaded_state
 from midstream.core.errors import NotFound
 from midstream.engine import snapshot_child
 from midstream.engine.folder import DataFolder
+from midstream.engine.guards import BENCHED
 from midstream.engine.snapshot_child import Order
-from midstream.events.served_body import decode_body, encode_body
+from midstream.events.served_body import ServedBody, decode_body, encode_body
 from midstream.ranking.differences import Difference, differences
 from midstream.state.settings import encode_settings
-from midstream.testing.busy import NAMES, served_shop
+from midstream.testing.busy import NAMES, Busy, served_shop
 
-REQUESTS = 200
+REQUESTS = 400
+HAPPENED = {
+    "of a page": 30, "behind another": 20, "of given items": 8, "with more behind": 8, "going on": 25, "of nobody": 15,
+    "with features": 10, "served_lately": 6, "acted": 10, "request_filter": 20, "page": 20,
+    "flaky raised": 15, "flaky benched": 3, "picky raised": 3, "waiting raised": 2, "selector raised": 4,
+    "voucher": 15, "opening": 6, "sale": 6, "app": 2, "cheap": 15, "share": 6, "fresh": 12, "diversity": 20,
+    "caps.tags": 6, "caps.category": 5,
+    "merge": 2, "erase": 2, "set": 5, "given back": 2, "many": 4, "delete": 1, "item": 20, "new": 8, "user": 6,
+}  # fmt: skip
+"""What the shop was to be busy with, and how often at least."""
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory) -> tuple[Path, Config, list[str]]:
-    """A folder whose log holds the requests of a busy shop."""
-    folder = tmp_path_factory.mktemp("busy")
-    return (folder, *served_shop(folder, REQUESTS))
+def shop(tmp_path_factory) -> Busy:
+    """A shop that was busy, closed."""
+    return served_shop(tmp_path_factory.mktemp("busy"), REQUESTS)
 
 
-def test_every_logged_request_is_answered_the_same_again(busy):
-    """By all placements, with and without a ranker, whatever happened between: not a bit is another."""
-    folder, config, ids = busy
-    bodies = logged_requests(LogView(folder), config, 10_000)
-    assert {decode_body(body).request_id for body in bodies} == set(ids)
-    reruns = Reruns(folder)
+@pytest.fixture
+def busy(shop) -> tuple[Path, Config, list[str]]:
+    """Its folder, whose log holds the requests, its configuration, and the ids of the requests."""
+    return shop.folder, shop.config, shop.ids
+
+
+def told_of(logged: ServedBody) -> Iterator[str]:
+    """Yield what a record is an example of."""
+    shapes = {
+        "of a page": logged.page_id, "behind another": logged.spare, "of given items": logged.given,
+        "with more behind": logged.order_lengths, "going on": logged.continues, "of nobody": logged.user_id is None,
+        "with features": logged.feature_values,
+    }  # fmt: skip
+    yield from (name for name, is_there in shapes.items() if is_there)
+    yield from (name for name, count in logged.removed.items() if count)
+    yield from {f"{part} {'benched' if reason == BENCHED else 'raised'}" for part, reason in logged.failures}
+    yield from {"caps.category" if rule.startswith("caps.category.") else rule for rule in logged.trace_rules}
+
+
+def test_every_logged_request_is_answered_the_same_again(shop):
+    """In all shapes and placements, with and without a ranker, whatever happened between: not a bit is another."""
+    bodies = logged_requests(LogView(shop.folder), shop.config, 10_000)
+    assert {decode_body(body).request_id for body in bodies} == set(shop.ids)
+    assert len(bodies) >= REQUESTS
+    reruns = Reruns(shop.folder)
     told = [reruns.again(body) for body in bodies]
-    assert [each.differences for each in told] == [()] * REQUESTS
+    assert {each.logged.request_id: each.differences for each in told if each.differences} == {}
     assert all(each.is_identical for each in told)
-    assert {each.logged.scorer for each in told} == {"blend", "ranker"}
+    assert {each.logged.scorer for each in told} == {"blend", "ranker", "waiting"}
     assert {each.logged.placement for each in told} == set(NAMES)
-    assert len({each.logged.log_position for each in told}) > REQUESTS // 2
+    assert len({each.logged.log_position for each in told}) > REQUESTS // 3
+    happened = shop.did + Counter(name for each in told for name in told_of(each.logged))
+    assert {name: count for name, count in HAPPENED.items() if happened[name] < count} == {}
+
+
+def test_old_versions_of_a_placement_answer_their_requests(shop):
+    """A placement was set and given back while questions were under way: each is run again by what answered it."""
+    told = [decode_body(body) for body in logged_requests(LogView(shop.folder), shop.config, 10_000)]
+    assert len({each.config_hash for each in told}) > shop.did["set"]
+    assert shop.config.config_hash in {each.config_hash for each in told}
 
 
 def test_one_is_found_by_its_id(busy):
@@ -128,12 +167,14 @@ def test_bits_count():
     first, second = (msgspec.structs.replace(folder_free, scores=each) for each in (zero, minus))
     assert differences(first, first) == ()
     assert differences(first, second) == (Difference("scores[0]", "0", "-0"),)
+    later = [msgspec.structs.replace(folder_free, order_scores=each) for each in (zero, minus)]
+    assert differences(*later) == (Difference("order_scores[0]", "0", "-0"),)
     assert differences(first, msgspec.structs.replace(first, scores=zero * 2))[0].then == "nothing"
 
 
 def blank():
     """Return a record of nothing."""
-    from midstream.events.served_body import RECORD_VERSION, ServedBody
+    from midstream.events.served_body import RECORD_VERSION
 
     return ServedBody(
         RECORD_VERSION, 0, "r", "p", None, None, 1, 0, 0, (), (), None, {}, {}, "", "", "", "", 0, 0, (), {}, {}, (),

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.ranking.test_pipeline import Fixed, plan_of, require_conserved, shop_of, slate
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Candidates
+from midstream.core.types import Candidates, Selection
 from midstream.ranking.acted import Acted, Exclusion
 from midstream.ranking.arrangement import Arrangement, Cap
 from midstream.ranking.order import ORDER_MAX, TURNS_MAX
@@ -116,6 +116,31 @@ def test_pages_together_are_the_logged_order_less_what_became_ineligible(size, e
         turn = found.turn
     assert shown == expected
     assert len(set(shown)) == len(shown)
+
+
+@dataclass(frozen=True)
+class SometimesChooses:
+    """Takes the last rows, and fails at some seeds."""
+
+    fails_at: frozenset[int]
+
+    def select(self, query, features, score):
+        if query.seed in self.fails_at:
+            raise OSError("cannot choose")
+        rows = np.flatnonzero(np.isfinite(score))[::-1][: query.slate_size]
+        return Selection(rows, np.ones(len(rows), dtype=np.float32))
+
+
+@pytest.mark.parametrize("fails_at", [(), (7,), (8,), (10,), (7, 8, 9, 10)])
+def test_a_selector_that_fails_at_one_slate_chooses_none_of_them(fails_at):
+    """A rerun goes without it from the first slate on, so the answer does; it is named once."""
+    shop = shop_of(ITEMS)
+    plan = plan_of([Fixed("s", tuple(range(ITEMS)))], selectors=(SometimesChooses(frozenset(fails_at)),))
+    first = first_of(shop, plan, 4)
+    assert first.items[0].id == ("i0" if fails_at else f"i{ITEMS - 1}")
+    assert [each.component for each in first.failures] == ["selector"] * bool(fails_at)
+    again = asyncio.run(rerun(plan, shop.moment, first))
+    assert logged(shop, again) == first
 
 
 def test_the_order_holds_up_to_two_hundred_of_all_there_is():

@@ -479,6 +479,58 @@ def test_the_slate_is_filled_from_the_catalogue():
     require_conserved(served)
 
 
+@dataclass(frozen=True)
+class KeepsAtFirst:
+    """Keeps all that sources propose, and fails where the catalogue is read on."""
+
+    name: str = "fails later"
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        if candidates.source_names == ("catalogue",):
+            raise OSError("nobody to ask")
+        return np.ones(len(candidates), dtype=np.bool_)
+
+
+def record_of(shop: StillShop, served: Served) -> bytes:
+    """Return what is logged of an answer."""
+    return encode_served(served, slate(shop, served))
+
+
+@pytest.mark.parametrize("has_pages", [False, True])
+def test_a_filter_that_fails_while_the_catalogue_is_read_on_lets_nothing_pass(has_pages):
+    """Neither what was found there nor what it let pass before, so that a rerun, which is without it, is the same."""
+    rule = condition("item.price > 5", NAMES, "$")
+    assert isinstance(rule, Condition)
+    plan = plan_of([Fixed("good", (5, 6, 7))], filters=(ExpressionFilter(rule), KeepsAtFirst()), floor=())
+    served = answer(SHOP, plan, slate_size=5, order_max=20 if has_pages else 0)
+    assert [failure.component for failure in served.failures] == ["fails later"]
+    assert (slate(SHOP, served), served.retrieved) == ([], {"good": 3})
+    assert (served.removed["filter"], served.removed["fails later"]) == (1, 2)
+    require_conserved(served)
+    record = record_of(SHOP, served)
+    again = asyncio.run(rerun(plan, SHOP.moment, decode_served(record)))
+    assert record_of(SHOP, again) == record
+
+
+@dataclass(frozen=True)
+class NoCatalogue:
+    """Fails where all that there is is asked for."""
+
+    name: str = "catalogue"
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        raise OSError("nobody to ask")
+
+
+def test_a_catalogue_that_fails_is_the_same_in_a_rerun():
+    """It proposed nothing, then and again."""
+    plan = replace(plan_of([Fixed("good", (5, 6))], floor=()), fill=NoCatalogue())
+    served = answer(SHOP, plan)
+    assert slate(SHOP, served) == ["i5", "i6"]
+    record = record_of(SHOP, served)
+    assert record_of(SHOP, asyncio.run(rerun(plan, SHOP.moment, decode_served(record)))) == record
+
+
 def test_the_fill_reads_on_over_many_steps():
     """One eligible item at the far end of the catalogue is found."""
     shop = StillShop()

@@ -11,7 +11,7 @@ import numpy as np
 
 from midstream.events.served_body import ServedBody
 
-_FLOATS = frozenset({"scores", "propensities", "feature_values"})
+_FLOATS = frozenset({"scores", "propensities", "feature_values", "order_scores", "order_propensities"})
 """Fields that are packed as float32."""
 _SHOWN_CHARACTERS = 200
 _PASSED_BY = frozenset({"version"})

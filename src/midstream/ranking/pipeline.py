@@ -16,6 +16,7 @@ from midstream.core.types import (
     LogPosition,
     Mask,
     Moment,
+    Order,
     Proposal,
     Query,
     Score,
@@ -35,7 +36,7 @@ from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
 from midstream.ranking.order import order_after
 from midstream.ranking.pinning import pinned_of, with_pins
-from midstream.ranking.plan import SELECTOR, Closed, Plan
+from midstream.ranking.plan import SELECTOR, Closed, Nothing, Plan
 from midstream.ranking.rule_pin import Pinned
 from midstream.ranking.rules import Facts
 from midstream.ranking.sampling import LOGGED, is_sampled
@@ -157,13 +158,17 @@ def gather(
         retrieved[GIVEN] = retrieved_count
         removed = {UNKNOWN: retrieved_count - len(candidates), **removed}
         verdict = verdict_of(moment, verdicts)
-    candidates = take(candidates, verdicts.kept)
+    proposed, candidates = candidates, take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
     if len(candidates) < query.rows_max and not is_closed and not query.given:
-        candidates, more, refused = fill(plan, moment, candidates, _all_of(proposals, pinned), failures)
-        retrieved[plan.fill.name] = more
-        retrieved_count += more
-        removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
+        filled = fill(plan, moment, candidates, _all_of(proposals, pinned), failures)
+        if filled is None:
+            candidates, removed = closed(plan.less(failures), moment, proposed, failures)
+        else:
+            candidates, more, refused = filled
+            retrieved[plan.fill.name] = more
+            retrieved_count += more
+            removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
     # What the caller gave is scored to the last item.
     candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), query.spare + len(query.given))
     removed |= beyond
@@ -199,17 +204,7 @@ async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
         features = FeatureFrame(features.names, features.values.T[:, kept].T)
         removed = {**removed, PAGE: len(kept) - len(candidates)}
     scorer, score = await climb(plan, query, features, remaining_s, failures)
-    selection = choose(plan, query, features, score, facts, failures)
-    order = None
-    if query.order_max:
-
-        def further(each: Query, keep: Mask) -> Selection:
-            """Choose among the rows that are left."""
-            left = None if facts is None or plan.arrangement is None else facts.less(plan.arrangement.caps, keep)
-            frame = FeatureFrame(features.names, features.values.T[:, keep].T)
-            return choose(plan, each, frame, score[keep], left, failures)
-
-        order = order_after(selection, query, len(score), further)
+    selection, order = slates_of(plan, query, features, score, facts, failures)
     tier = tier_of(found.whole, found.retrieved, failures)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
@@ -258,13 +253,21 @@ def _all_of(proposals: Mapping[str, Proposal], pinned: Pinned) -> Index:
     return np.concatenate([pinned.item_index, *(each.item_index for each in proposals.values())])
 
 
+def closed(
+    plan: Plan, moment: Moment, candidates: Candidates, failures: list[Failure]
+) -> tuple[Candidates, dict[str, int]]:
+    """Return what the filters leave, nothing as one of them is closed, and how many each removed."""
+    verdicts = sift(plan.filters, moment, candidates, failures)
+    return take(candidates, verdicts.kept), dict(verdicts.removed())
+
+
 def fill(
     plan: Plan,
     moment: Moment,
     candidates: Candidates,
     asked: Index,
     failures: list[Failure],
-) -> tuple[Candidates, int, Mapping[str, int]]:
+) -> tuple[Candidates, int, Mapping[str, int]] | None:
     """Read on in everything that may be asked for until there is a slate, or nothing is left.
 
     Args:
@@ -276,7 +279,8 @@ def fill(
 
     Returns:
         The candidates with what was found behind them, how many items were looked at, how many of those each
-        filter removed. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
+        filter removed; None = a filter failed here, so nothing may pass, neither what is found here nor what it let
+        pass before. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
         At 200,000 items: 0.4 ms, at worst 6 ms.
     """
     wanted = moment.query.rows_max - len(candidates)
@@ -284,7 +288,7 @@ def fill(
     with boundary(plan.fill.name, failures):
         proposal = checked(plan.fill.retrieve(moment), moment.table(Vocabulary).item_count)
     if proposal is None:
-        return candidates, 0, {}
+        proposal = Nothing(plan.fill.name).retrieve(moment)
     found: list[Index] = [np.empty(0, np.int32)]
     removed: dict[str, int] = {}
     looked_at, start, step = 0, 0, _FILL_ITEMS
@@ -303,7 +307,7 @@ def fill(
         start += step
         step *= 2
         if verdicts.is_closed:
-            break
+            return None
     return extend(candidates, plan.fill.name, np.concatenate(found), 0), looked_at, removed
 
 
@@ -378,6 +382,36 @@ def facts_of(
         with boundary(ARRANGEMENT, failures):
             return plan.arrangement.read(moment, candidates, pinned)
     return None
+
+
+def slates_of(
+    plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None, failures: list[Failure]
+) -> tuple[Selection, Order | None]:
+    """Return the slate and, where the query asks for it, what comes after it: all of them by the same parts.
+
+    A part that fails at one of them is left out of all, since a rerun goes without it from the first one on.
+    """
+    before = len(failures)
+    selection = choose(plan, query, features, score, facts, failures)
+    if not query.order_max:
+        return selection, None
+
+    def further(each: Query, keep: Mask) -> Selection:
+        """Choose among the rows that are left; nothing where all are chosen again."""
+        if len(failures) > before:
+            return Selection(_NONE_CHOSEN, np.empty(0, dtype=np.float32))
+        left = None if facts is None or plan.arrangement is None else facts.less(plan.arrangement.caps, keep)
+        frame = FeatureFrame(features.names, features.values.T[:, keep].T)
+        return choose(plan, each, frame, score[keep], left, failures)
+
+    order = order_after(selection, query, len(score), further)
+    if len(failures) == before:
+        return selection, order
+    known = plan.less(failures)
+    return slates_of(known, query, features, score, None if known.arrangement is None else facts, failures)
+
+
+_NONE_CHOSEN: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 def choose(
