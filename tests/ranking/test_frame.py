@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.types import Proposal
+from midstream.core.types import Candidates, Proposal
 from midstream.ranking.among import among
-from midstream.ranking.frame import extend, merge, read, take
+from midstream.ranking.frame import extend, merge, ranks_of, read, take
 
 proposals = st.dictionaries(
     st.sampled_from(("a", "b", "c", "d")),
@@ -70,3 +70,16 @@ def test_among_is_membership(given_max):
         items = rng.integers(0, 100, 40).astype(np.int32)
         asked = rng.integers(-1, 100, rng.integers(0, given_max + 1)).astype(np.int32)
         assert among(items, asked).tolist() == [item in set(asked.tolist()) for item in items.tolist()]
+
+
+@given(st.integers(0, 4), st.integers(0, 40), st.integers(0, 9_999))
+def test_ranks_are_nan_where_a_source_did_not_propose(sources, rows, seed):
+    """The usual NaN, to the bit, however the ranks lie in memory; they stay as they are."""
+    rank = np.random.default_rng(seed).choice([-1, -1, 0, 1, 499, 16_777_216], (rows, sources)).astype(np.int32)
+    expected = np.where(rank < 0, np.float32(np.nan), rank.astype(np.float32)).T
+    for lain in (rank, np.asfortranarray(rank)):
+        kept = lain.copy()
+        found = ranks_of(Candidates(np.arange(rows, dtype=np.int32), ("a",) * sources, lain.astype(np.float32), lain))
+        assert (np.ascontiguousarray(found).view(np.int32) == np.ascontiguousarray(expected).view(np.int32)).all()
+        assert found.dtype == np.float32
+        assert (lain == kept).all()

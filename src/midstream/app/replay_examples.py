@@ -32,7 +32,7 @@ from midstream.features.as_of import Cursor
 from midstream.features.declared import DeclaredFeatures
 from midstream.ranking.blend import Blend
 from midstream.ranking.cut import cut
-from midstream.ranking.frame import merge, read_or_stop, take
+from midstream.ranking.frame import merge, ranks_of, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.sift import sift
@@ -233,9 +233,7 @@ def said_by(plan: Plan, candidates: Candidates) -> Score:
 def _places(plan: Plan, candidates: Candidates) -> Index:
     """Return the place of each candidate in the order of the blend, equal ones as they were proposed."""
     blend = next(each for each in plan.scorers if isinstance(each, Blend))
-    rank = candidates.source_rank.T.astype(np.float32)
-    rank[rank < 0] = np.nan
-    order = np.argsort(-blend.sum_of(candidates.source_names, rank), kind="stable")
+    order = np.argsort(-blend.sum_of(candidates.source_names, ranks_of(candidates)), kind="stable")
     place = np.empty(len(order), dtype=np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     return place

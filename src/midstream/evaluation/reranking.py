@@ -31,7 +31,7 @@ from midstream.models.examples import Examples
 from midstream.models.model import RowModel
 from midstream.ranking.blend import Blend
 from midstream.ranking.cut import cut
-from midstream.ranking.frame import merge, read, take
+from midstream.ranking.frame import merge, ranks_of, read, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.sift import sift
@@ -157,10 +157,8 @@ class _Gathering:
             came = f"{self.failures[0].component} failed at row {row}: {self.failures[0].reason}"
             raise Invalid((Fault("placement", came, "Parts that answer on these data.", PAGE),))
         self.names = frame.names
-        rank = candidates.source_rank.T.astype(np.float32)
-        rank[rank < 0] = np.nan
         blend = plan.scorers[-1]
-        scores = (blend if isinstance(blend, Blend) else Blend()).sum_of(candidates.source_names, rank)
+        scores = (blend if isinstance(blend, Blend) else Blend()).sum_of(candidates.source_names, ranks_of(candidates))
         self.values.append(np.ascontiguousarray(frame.values))
         self.blend.append(scores)
         self.item_index.append(candidates.item_index)

@@ -60,8 +60,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         """Return what each source adds for each candidate, (sources, n): 0 where it did not propose it."""
         weights = np.array([self.weight(name) for name in names], dtype=np.float64)
         part = weights[:, None] / (self.rank_offset + rank.astype(np.float64))
-        part[part != part] = 0.0  # noqa: PLR0124  NaN: not proposed by this source
-        return part
+        return np.where(np.isnan(part), 0.0, part)  # NaN: not proposed by this source
 
     def sum_of(self, names: Sequence[str], rank: Score) -> Score:
         """Return the sum for each candidate, shape (n,).

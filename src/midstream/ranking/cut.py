@@ -11,7 +11,7 @@ import numpy as np
 
 from midstream.core.types import Candidates, Mask
 from midstream.ranking.blend import Blend
-from midstream.ranking.frame import take
+from midstream.ranking.frame import ranks_of, take
 from midstream.ranking.plan import Plan
 
 CUT: Final = "cut"
@@ -38,9 +38,7 @@ def cut(
     if len(candidates) <= most:
         return candidates, {}
     blend = next((each for each in reversed(plan.scorers) if isinstance(each, Blend)), Blend())
-    rank = candidates.source_rank.T.astype(np.float32)
-    rank[rank < 0] = np.nan
-    worth = blend.sum_of(candidates.source_names, rank)
+    worth = blend.sum_of(candidates.source_names, ranks_of(candidates))
     kept = 0
     if keep is not None:
         worth[keep] = np.inf

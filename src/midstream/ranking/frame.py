@@ -21,6 +21,7 @@ FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
 _NAMES_MAX = 1_024
 """Sets of columns whose names are kept: one of each plan, and one more for each set of sources that failed together."""
+_NAN_BITS = np.float32(np.nan).view(np.int32)
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
 
@@ -79,7 +80,7 @@ def merge(proposals: Mapping[str, Proposal], item_count: int) -> Candidates:
     score = np.full((len(each), len(stacked)), np.nan, dtype=np.float32)
     rank = np.full((len(each), len(stacked)), -1, dtype=np.int32)
     found = merge_rows(stacked, values, counts, _scratch(item_count), distinct, score, rank)
-    if np.count_nonzero(rank[:, :found] >= 0) < len(stacked):  # asked afterwards, where it costs 2 µs
+    if np.count_nonzero(rank >= 0) < len(stacked):  # asked afterwards, where it costs 2 µs
         return merge({name: _first_places(proposal) for name, proposal in proposals.items()}, item_count)
     return Candidates(distinct[:found], tuple(proposals), score[:, :found].T, rank[:, :found].T)
 
@@ -153,15 +154,25 @@ def read(
     # One row a column: scorers read columns.
     by_column = np.empty((len(names), len(candidates)), dtype=np.float32)
     by_column[:count] = candidates.source_score.T
-    rank = by_column[count : 2 * count]
-    rank[:] = candidates.source_rank.T
-    rank[rank < 0] = np.nan
+    by_column[count : 2 * count] = ranks_of(candidates)
     start = 2 * count
     for number, block in enumerate(blocks):
         found = read_block(block, moment, candidates, failures, (block_name(number), declared))
         by_column[start : start + len(block.names)] = found.T
         start += len(block.names)
     return FeatureFrame(names, by_column.T)
+
+
+def ranks_of(candidates: Candidates) -> Score:
+    """Return the rank that each source gives each candidate, 0 = its best, NaN = not proposed, (sources, n).
+
+    By bits: to assign under a mask without a pattern, as this one is, takes three times as long.
+    """
+    rank = candidates.source_rank.T
+    found = np.maximum(rank, 0).astype(np.float32)
+    bits = found.view(np.int32)
+    bits |= (rank >> 31) & _NAN_BITS  # of what is below 0 the shift leaves ones alone
+    return found
 
 
 @lru_cache(maxsize=_NAMES_MAX)

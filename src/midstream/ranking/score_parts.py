@@ -17,6 +17,7 @@ from midstream.core.types import FeatureFrame, Score, Served
 from midstream.models.contributions import contributions
 from midstream.models.model import is_row_model
 from midstream.ranking.blend import Blend
+from midstream.ranking.frame import ranks_of
 from midstream.ranking.model_scorer import ModelScorer, column_order
 from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import Plan
@@ -40,9 +41,7 @@ def frame_of(served: Served) -> FeatureFrame:
     """Return what the scorers read of the candidates: the columns of the sources, then those of the features."""
     candidates = served.candidates
     names = tuple(f"{kind}.{name}" for kind in ("score", "rank") for name in candidates.source_names)
-    rank = candidates.source_rank.astype(np.float32)
-    rank[rank < 0] = np.nan
-    values: list[Score] = [candidates.source_score, rank]
+    values: list[Score] = [candidates.source_score, ranks_of(candidates).T]
     if served.features is not None:
         names += served.features.names
         values.append(served.features.values)
