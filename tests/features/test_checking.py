@@ -117,7 +117,7 @@ BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Computed(name="a", text="item.colour"), ".text", "is a category"),
     (Computed(name="a", text="item.look"), ".text", "is a vector:4"),
     (Computed(name="a", text="a + 1"), ".text", "a → a"),
-    (Computed(name="a", text="1 +"), ".text", "invalid syntax"),
+    (Computed(name="a", text="1 +"), ".text", "Something is missing."),
 )
 
 

@@ -357,7 +357,7 @@ def faults_of(text: str) -> list[str]:
         ("", "is not one condition"),
         ("# nothing", "is not one condition"),
         ("item.price < ", "column "),
-        ("true) or (true", "does not match"),
+        ("true) or (true", "closes no"),
         ("item.price < 3\0", "docs/language.md"),
     ],
 )

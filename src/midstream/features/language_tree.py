@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 
 from midstream.core.errors import Fault
+from midstream.features.language_syntax import offence
 
 TEXT_CHARACTERS_MAX = 1_000
 NODES_MAX = 64
@@ -106,13 +107,16 @@ def _is_of_name(node: ast.AST, field: str, part: ast.AST) -> bool:
 
 
 def _syntax(error: BaseException, text: str, noun: str) -> str:
-    """Return where the text stops being an expression, as far as Python says."""
-    if not isinstance(error, SyntaxError) or not error.offset or not error.lineno:
-        return f"It cannot be read as a {noun}."
-    lines = text.split("\n")
-    if error.lineno > len(lines):  # the bracket around it
-        return f"{_place(len(lines), len(lines[-1]) + (len(lines) == 1))}, its end: {error.msg}"
-    return f"{_place(error.lineno, error.offset - 1)}: {error.msg}"
+    """Return where the text stops being an expression, and why."""
+    if (found := offence(text)) is not None:
+        at, what = found
+        line = text.count("\n", 0, at) + 1
+        before = at - (text.rfind("\n", 0, at) + 1)
+        end = "" if text[at:].strip() else ", its end"
+        return f"{_place(line, before + (line == 1))}{end}: {what}"
+    if isinstance(error, SyntaxError) and error.offset and error.lineno and error.lineno <= text.count("\n") + 1:
+        return f"{_place(error.lineno, error.offset - 1)}: from here on it cannot be read as a {noun}."
+    return f"It cannot be read as a {noun}."
 
 
 def _place(line: int, before: int) -> str:
