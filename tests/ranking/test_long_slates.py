@@ -103,6 +103,21 @@ def test_a_pin_behind_the_decided_places_stands_there() -> None:
 
 
 @pytest.mark.parametrize("method", ["mmr", "dpp"])
+def test_more_pins_than_decided_places_move_up_beside_diversity(method) -> None:
+    """Nobody else may come, so that all of them stand before their positions; likeness counts for none of them."""
+    facts = Facts(
+        np.arange(120, dtype=np.int32),
+        values=np.zeros((120, 1), dtype=np.int32),
+        pins={150 + row: (row, "pin") for row in range(120)},
+    )
+    frame = FeatureFrame((), np.empty((120, 0), dtype=np.float32))
+    rules = Arrangement((), Diversity(attribute="b", method=method))
+    found = rules.select(TopK(), asked(300), frame, np.full(120, np.nan, dtype=np.float32), facts)
+    assert found.chosen.tolist() == list(range(120))
+    assert {each.what for each in found.traces} == {"moved"}
+
+
+@pytest.mark.parametrize("method", ["mmr", "dpp"])
 def test_no_more_places_are_looked_through_than_are_decided(method, monkeypatch) -> None:
     """The work of a slate of 1,000 is that of its decided places, whatever its rules."""
     looks = Counter[str]()

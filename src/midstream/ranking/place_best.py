@@ -22,7 +22,8 @@ class Best:
 
     def __init__(self, lineup: Lineup) -> None:
         """Begin before the first place of a slate that ``is_enough`` for."""
-        self._caps, self._worth, self._whole = lineup.caps, lineup.worth, lineup.whole
+        self._caps, self._whole = lineup.caps, lineup.whole
+        self._worth: list[float] = lineup.worth.tolist()
         self._values = None if lineup.values is None else np.ascontiguousarray(lineup.values[:, 0])
         self._seen = {-1}  # values above, and what is none
         # Who may still come, like none above and like one: bytes, in which the first is found at once, and their masks.

@@ -6,7 +6,7 @@ caps are kept even where the slate is shorter then.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ from midstream.core.durations import Duration
 from midstream.core.types import Index, Mask, Moment
 from midstream.ranking.served_lately import items_of, recent_of
 from midstream.state.items import Items
+
+_NONE: Final = {-1}
 
 
 class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,6 +59,7 @@ class Caps:
         self._codes = [np.ascontiguousarray(each[order].T) for each in codes]  # one pass over all rows a value
         self._counts = [Counter[int]() for _ in caps]
         self._full = [set[int]() for _ in caps]
+        self._each = list(zip(range(len(caps)), self._codes, self._counts, self._full, strict=True))
         for counts, full, served, cap in zip(self._counts, self._full, before, caps, strict=False):
             counts.update(served)
             full.update(value for value, count in served.items() if count >= cap.max)
@@ -66,20 +69,20 @@ class Caps:
     def take(self, at: int) -> list[tuple[int, int]]:
         """Count a candidate; return what is full that was not: numbers of caps, and values."""
         found = list[tuple[int, int]]()
-        for number, (cap, codes, counts) in enumerate(zip(self._caps, self._codes, self._counts, strict=True)):
-            for value in set(codes[:, at].tolist()) - {-1}:
-                counts[value] += 1
+        for number, codes, counts, full in self._each:
+            for value in set(codes[:, at].tolist()) - _NONE:
+                counts[value] = count = counts[value] + 1
                 # Above it already: pins passed it, and it is full since then.
-                if counts[value] == cap.max:
-                    self._full[number].add(value)
+                if count == self._caps[number].max:
+                    full.add(value)
                     found.append((number, value))
         return found
 
     def full_for(self, at: int) -> Cap | None:
         """Return the first cap of which a candidate has a value that is full; None = no cap keeps it out."""
-        for cap, codes, full in zip(self._caps, self._codes, self._full, strict=True):
+        for number, codes, _, full in self._each:
             if full and not full.isdisjoint(codes[:, at].tolist()):
-                return cap
+                return self._caps[number]
         return None
 
     def having(self, number: int, value: int) -> Mask:
@@ -91,7 +94,7 @@ class Caps:
     def capped(self, count: int) -> Mask:
         """Return which of all ``count`` candidates have a value that is full, (n,)."""
         found = np.zeros(count, dtype=np.bool_)
-        for codes, full in zip(self._codes, self._full, strict=True):
+        for _, codes, _, full in self._each:
             if full:
                 found |= np.isin(codes, list(full)).any(axis=0)
         return found
