@@ -100,6 +100,41 @@ def test_the_example_of_an_error():
     }
 
 
+def test_a_number_out_of_bounds_hides_nothing():
+    """Bounds of types and of relations, unknown names and what goes together are told at once, each once."""
+    text = """
+        [snapshots]
+        keep = 1
+        [[features]]
+        name = "seen"
+        kind = "count"
+        actions = ["veiw"]
+        [[placements]]
+        slate_size = 0
+        filter = "item.prise > 3"
+        weights = { trendign = 1.0 }
+        caps = [{ attribute = "brand", max = 200 }, { attribute = "brnad", max = 0 }]
+        diversity = { attribute = "brand", weight = 0 }
+        rules = [{ kind = "boost", name = "new", where = "item.prise < 3", factor = 5000 }]
+        """
+    with pytest.raises(ConfigInvalid) as refused:
+        parse_config(text)
+    wheres = [each.where.removeprefix("midstream.toml: ") for each in refused.value.faults]
+    for where in (
+        "$.placements[0].caps[0].max",
+        "$.placements[0].caps[1].max",
+        "$.placements[0].diversity.weight",
+        "$.placements[0].rules[0].factor",
+        "$.placements[0].slate_size",
+        "$.placements[0].filter",
+        "$.placements[0].rules[0].where",
+        "$.placements[0].weights.trendign",
+        "$.snapshots.keep",
+        "$.features[0].actions[0]",
+    ):
+        assert wheres.count(where) == 1, (where, wheres)
+
+
 def test_all_faults_are_reported_together():
     """Each wrong value anywhere in the file is named at once."""
     found = faults_of(

@@ -1,13 +1,15 @@
 """A configuration file to a ``Config``: every fault found is reported, not the first one.
 
 The file is walked beside the types: each table is a struct, each value is decoded on its own. Where all of it can be
-decoded, ``app.relations`` checks what no single value can say.
+decoded, but for numbers that are out of bounds, ``app.relations`` checks what no single value can say.
 """
 
+import re
 import tomllib
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_type_hints
 
@@ -56,6 +58,7 @@ _PAGES = {
     "rules": "rules",
 }
 """Pages of the settings of a placement."""
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN_CHARACTERS = 60
 _NOUNS = {
     "features": "feature",
@@ -65,6 +68,14 @@ _NOUNS = {
     "selector": "selector",
     "rules": "rule",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfBounds(Fault):
+    """A number that is too small or too large."""
+
+    bound: float
+    """The nearest that is right."""
 
 
 def read_config(path: Path) -> Config:
@@ -97,12 +108,38 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
         fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
         raise ConfigInvalid((fault,)) from error
     faults = tuple(_walk(told, Config, "$"))
-    if not faults:
-        config = msgspec.convert(told, Config, dec_hook=read_custom)
-        faults = tuple(relation_faults(config))
+    whole = _bounded(told, faults)
+    if whole is not None:
+        config = msgspec.convert(whole, Config, dec_hook=read_custom)
+        known = {each.where for each in faults}
+        faults += tuple(each for each in relation_faults(config) if each.where not in known)
         if not faults:
             return config
     raise named(ConfigInvalid(faults), name)
+
+
+def _bounded(told: Told, faults: Sequence[Fault]) -> Told | None:
+    """Return what a file says with numbers within their bounds; None where something else is wrong with it.
+
+    A number that is out of bounds keeps nothing from being looked at, and its bound stands for it.
+    """
+    if not faults:
+        return told
+    whole = deepcopy(told)
+    for each in faults:
+        steps = [name or int(number) for name, number in _STEP.findall(each.where)]
+        place = whole
+        for step in steps[:-1]:
+            place = place[step] if _has(place, step) else None
+        if not isinstance(each, OutOfBounds) or not _has(place, steps[-1]):
+            return None
+        place[steps[-1]] = each.bound
+    return whole
+
+
+def _has(place: Told, step: str | int) -> bool:
+    """Return whether a step of a pointer leads on; a key with a dot in it is no one step."""
+    return step in place if is_table(place) else is_list(place) and isinstance(step, int) and step < len(place)
 
 
 def parse_placement(told: Told, where: str) -> Placement:
@@ -205,9 +242,23 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
+        if (bound := _bound_of(value, kind)) is not None:
+            yield OutOfBounds(where, f"{_show(value)} came.", _words(kind), _page(where), bound)
+            return
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
         right = f"A list: [{_show(value)}]." if isinstance(value, str) and origin_of(kind) is tuple else _words(kind)
         yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
+
+
+def _bound_of(value: Told, kind: TypeForm) -> float | None:
+    """Return the bound that a number is beyond; None = something else is wrong, or the bound is none of the numbers."""
+    if origin_of(kind) is not Annotated or not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    bounds = get_args(kind)[1]
+    for bound in (bounds.ge, bounds.le):
+        if bound is not None and (value < bound if bound is bounds.ge else value > bound):
+            return float(bound) if isinstance(value, float) else bound
+    return bounds.le if bounds.gt is not None and value <= bounds.gt else None
 
 
 def _choices(kind: TypeForm) -> tuple[str, ...]:
