@@ -1,6 +1,5 @@
 """From what a caller asks to a complete query, and from what was served to what the caller gets."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 
@@ -179,9 +178,11 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
         metrics.count_failure(failure.component)
-    if served.traces:
-        for rule, count in Counter([each.rule for each in served.traces]).items():
-            metrics.count_rule(placement, rule, count)
+    counts: dict[str, int] = {}
+    for each in served.traces:  # a Counter takes 5 µs to look at what it is given
+        counts[each.rule] = counts.get(each.rule, 0) + 1
+    for rule, count in counts.items():
+        metrics.count_rule(placement, rule, count)
     if served.features is not None:
         metrics.observe_feature_read(placement, served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
