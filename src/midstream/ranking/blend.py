@@ -59,8 +59,8 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     def terms_of(self, names: Sequence[str], rank: Score) -> NDArray[np.float64]:
         """Return what each source adds for each candidate, (sources, n): 0 where it did not propose it."""
         weights = np.array([self.weight(name) for name in names], dtype=np.float64)
-        part = weights[:, None] / (self.rank_offset + rank.astype(np.float64))
-        return np.where(np.isnan(part), 0.0, part)  # NaN: not proposed by this source
+        place = np.fmin(rank, np.float32(np.inf)).astype(np.float64)  # what was not proposed is infinitely far down
+        return weights[:, None] / (self.rank_offset + place)
 
     def sum_of(self, names: Sequence[str], rank: Score) -> Score:
         """Return the sum for each candidate, shape (n,).
