@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
+from midstream.core.kinds import Kind
 from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
+from midstream.events.schema import Event
 from midstream.features.language import Condition, condition
 from midstream.features.language_names import Names
 from midstream.models.examples import Examples
@@ -22,7 +24,7 @@ from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.excluded import Excluded
-from midstream.ranking.explanation import SlateWhy, explain, served_in_words, with_parts
+from midstream.ranking.explanation import Effect, SlateWhy, explain, served_in_words, with_parts
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.pipeline import recommend
@@ -36,6 +38,7 @@ from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
+from midstream.testing.events import served_body
 from midstream.testing.still import SMALL, StillShop
 
 NAMES = Names(SMALL.attributes)
@@ -309,6 +312,25 @@ def test_a_cap_over_time_has_one_name():
     assert {tuple(effect.rule for effect in each.effects) for each in passed} == {(cap.name,)}
 
 
+def test_a_cap_over_time_counts_what_was_served_before():
+    """As the rule itself does: a value that earlier slates filled keeps out an item that no trace tells of."""
+    shop = shop_of(30)
+    cap = Cap(attribute="category", max=2, within=Duration("1h"))
+    plan = plan_of(arrangement=Arrangement((cap,), None))
+    body = served_body("before", ["i10", "i12"], "default")
+    shop.record([Event(Kind.SERVED, user_id="ann", request_id="before", body=body)])
+    served, moment = answered(shop, plan, asking(shop, slate_size=1))
+    asked = asked_of(served, plan, moment)
+    slate = shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
+    found = {name: why(asked, name) for name in (f"i{number}" for number in range(30))}
+    even = [each for each in found.values() if each.outcome == "not_selected" and int(each.id[1:]) % 2 == 0]
+    assert even
+    assert slate == ["i5"]
+    assert {each.effects for each in even} == {
+        (Effect("caps.category.1h", "0 items of 'even' in the slate and 2 served before within 1h: at most 2"),)
+    }
+
+
 @pytest.mark.parametrize("rank, words", [(0, "1st by blend"), (2, "3rd by blend"), (None, "no score by blend")])
 def test_position_and_place_by_the_score_are_told_apart(rank, words):
     """The one is of the slate, the other of the scorer."""
@@ -337,7 +359,7 @@ def test_parts_add_up_to_the_score_of_the_blend_and_of_a_model():
     for plan in (blended, ranked):
         served, moment = answered(SHOP, plan, asking(SHOP))
         assert served.scorer == plan.scorers[0].name
-        told = with_parts(explain(served, plan, moment), score_parts(served, plan, served.selection.chosen))
+        told = with_parts(explain(served, plan, moment), served, plan)
         np.testing.assert_allclose(summed(told), served.score[served.selection.chosen], rtol=1e-5)
         assert all(each.parts and each.parts.scorer == served.scorer for each in told.items)
     assert frame_of(served).values.shape == (len(served.candidates), len(frame_of(served).names))
@@ -354,7 +376,24 @@ def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
 
     plan = plan_of(scorers=(Own(), Blend()), instant=frozenset(("own", "blend")))
     served, _ = answered(SHOP, plan, asking(SHOP))
-    assert all(not each.parts for each in score_parts(served, plan, served.selection.chosen))
+    failures: list[Failure] = []
+    assert all(not each.parts for each in score_parts(served, plan, served.selection.chosen, failures))
+    assert failures == []
+
+
+def test_a_scorer_that_fails_while_its_score_is_taken_apart_is_named(monkeypatch):
+    """It ends no explanation: who proposed each item and where it stands is said all the same."""
+    plan = plan_of()
+    served, moment = answered(SHOP, plan, asking(SHOP))
+
+    def failing(*_):
+        raise OSError("no terms")
+
+    monkeypatch.setattr(Blend, "terms_of", failing)
+    told = with_parts(explain(served, plan, moment), served, plan)
+    assert told.unexplained == {"blend": "OSError: no terms"}
+    assert told.items
+    assert all(each.proposed and each.parts is not None and not each.parts.parts for each in told.items)
 
 
 def test_an_item_of_the_own_source_is_explained_without_evidence():

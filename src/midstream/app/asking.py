@@ -19,7 +19,6 @@ from midstream.engine.types import Ask
 from midstream.ranking.explanation import SlateWhy, explain, with_parts
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
-from midstream.ranking.score_parts import score_parts
 from midstream.state.fold import Fold
 
 DEADLINE_S = 300.0
@@ -68,7 +67,7 @@ def why_of(answered: Answered) -> SlateWhy:
     """Return why an answer is what it is; the state must stand where it stood then."""
     served, plan = answered.served, answered.plan
     why = explain(served, plan, answered.fold.moment(served.query, plan.models))
-    return with_parts(why, score_parts(served, plan, served.selection.chosen))
+    return with_parts(why, served, plan)
 
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:

@@ -100,12 +100,12 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
     if again.served.query.continues:  # nothing was proposed or scored for it: the request that it continues says why
         return told
     served, plan, moment = again.served, again.plan, again.moment
-    slate = with_parts(explain(served, plan, moment), score_parts(served, plan, served.selection.chosen))
+    slate = with_parts(explain(served, plan, moment), served, plan)
     if items:
         asked = asked_of(served, plan, moment)
         found = [why(asked, item) for item in items]
         rows = np.array([row_of(served, moment, item) for item in items], dtype=np.intp)
-        made = iter(score_parts(served, plan, rows[rows >= 0]))
+        made = iter(score_parts(served, plan, rows[rows >= 0], asked.failures))
         found = [
             msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
             for each, row in zip(found, rows.tolist(), strict=True)

@@ -12,7 +12,6 @@ from midstream.engine.types import Answer, Ask
 from midstream.ranking.explanation import by_part, explain, with_parts
 from midstream.ranking.plan import Plan
 from midstream.ranking.reasons import reasons_for
-from midstream.ranking.score_parts import score_parts
 from midstream.state.fold import Fold
 
 PAGE = "docs/explanations.md"
@@ -69,5 +68,4 @@ async def with_score_parts(answer: Answer, served: Served, plan: Plan) -> Answer
     """Return an answer of which the explanation, if it has one, says what made each score."""
     if answer.explanation is None:
         return answer
-    parts = await asyncio.to_thread(score_parts, served, plan, served.selection.chosen)
-    return replace(answer, explanation=with_parts(answer.explanation, parts))
+    return replace(answer, explanation=await asyncio.to_thread(with_parts, answer.explanation, served, plan))

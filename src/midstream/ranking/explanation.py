@@ -16,7 +16,7 @@ from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import Plan
-from midstream.ranking.score_parts import ScoreParts
+from midstream.ranking.score_parts import ScoreParts, score_parts
 from midstream.ranking.top_k import best_first
 from midstream.retrieval.evidence import NOTHING, Evidence, SaysWhy
 from midstream.state.vocabulary import Vocabulary
@@ -155,10 +155,15 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
     )
 
 
-def with_parts(why: SlateWhy, parts: Sequence[ScoreParts]) -> SlateWhy:
-    """Return an explanation that says what made the scores of the slate's items, in their order."""
+def with_parts(why: SlateWhy, served: Served, plan: Plan) -> SlateWhy:
+    """Return an explanation that says what made the scores of the slate's items; needs no state.
+
+    A scorer that fails while its scores are taken apart is named in ``unexplained``.
+    """
+    failures: list[Failure] = []
+    parts = score_parts(served, plan, served.selection.chosen, failures)
     items = tuple(msgspec.structs.replace(each, parts=made) for each, made in zip(why.items, parts, strict=True))
-    return msgspec.structs.replace(why, items=items)
+    return msgspec.structs.replace(why, items=items, unexplained={**by_part(failures), **why.unexplained})
 
 
 def by_part(failures: Iterable[Failure]) -> dict[str, str]:

@@ -6,7 +6,7 @@ proposed is told which filters would have removed it too, and one that was remov
 
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ from midstream.ranking.frame import merge
 from midstream.ranking.given import PAGE
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
+from midstream.ranking.rule_cap import Cap, served_before
 from midstream.ranking.sift import sift
 from midstream.ranking.top_k import best_first
 from midstream.state.items import Items
@@ -247,21 +248,37 @@ def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
 
 
 def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
-    """Return the caps that a candidate would go beyond, because the slate has that many of its value."""
-    arrangement, candidates = asked.plan.arrangement, asked.served.candidates
+    """Return the caps that a candidate would go beyond: by what the slate has of its value, and what was served of it.
+
+    Earlier slates count where the cap is over a time, as they do for the cap itself (``rule_cap.served_before``).
+    """
+    arrangement = asked.plan.arrangement
     failed = {each.component for each in asked.served.failures}
     if arrangement is None or ARRANGEMENT in failed:
         return ()
-    items, chosen = asked.moment.table(Items), asked.served.selection.chosen
     found: list[Effect] = []
     for cap in arrangement.caps:
-        wide = codes_of(items, cap.attribute, candidates.item_index)
-        for value in sorted(set(wide[row].tolist()) - {-1}):
-            count = int((wide[chosen] == value).any(axis=1).sum())
-            if count >= cap.max:
-                text = items.value_text(cap.attribute, value)
-                found.append(Effect(cap.name, f"{count} items of {text!r} are in the slate already"))
+        with boundary(ARRANGEMENT, asked.failures):
+            found.extend(_full(asked, cap, row))
     return tuple(found)
+
+
+def _full(asked: Asked, cap: Cap, row: int) -> Iterator[Effect]:
+    """Yield the values of a candidate of which a cap lets no more come."""
+    items = asked.moment.table(Items)
+    wide = codes_of(items, cap.attribute, asked.served.candidates.item_index)
+    before = served_before(cap, asked.moment)
+    for value in sorted(set(wide[row].tolist()) - {-1}):
+        here = int((wide[asked.served.selection.chosen] == value).any(axis=1).sum())
+        lately = before.get(value, 0)
+        if here + lately >= cap.max:
+            told = f"{_items_are(here)} of {items.value_text(cap.attribute, value)!r} in the slate"
+            more = "" if cap.within is None else f" and {lately} served before within {cap.within}"
+            yield Effect(cap.name, f"{told}{more}: at most {cap.max}")
+
+
+def _items_are(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"
 
 
 def _removed_in_words(proposed: Sequence[Proposed], removed: Sequence[Removed], unasked: Sequence[str]) -> str:
