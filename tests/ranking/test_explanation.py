@@ -23,14 +23,18 @@ from midstream.ranking import score_parts as score_parts_module
 from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
+from midstream.ranking.effects import Effect
 from midstream.ranking.excluded import Excluded
-from midstream.ranking.explanation import Effect, SlateWhy, explain, served_in_words, with_parts
+from midstream.ranking.explanation import SlateWhy, explain, served_in_words, with_parts
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.repeats import Repeats
+from midstream.ranking.rule_boost import Boost
 from midstream.ranking.rule_cap import Cap
+from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rule_in_force import Ruling
 from midstream.ranking.score_parts import frame_of, score_parts
 from midstream.ranking.top_k import TopK
 from midstream.ranking.why_not import asked_of, conjuncts, why
@@ -439,3 +443,81 @@ def test_what_the_rules_did_is_told_of_each_item():
         told = why(asked, item_id)
         assert (trace.rule, trace.what) in [(each.rule, each.effect) for each in told.effects]
         assert trace.rule in told.because
+
+
+class Steady:
+    """A scorer by which one candidate is as much better than the next as that than the one after."""
+
+    name = "steady"
+
+    async def score(self, query, features, models):
+        return np.linspace(0.0, 1.0, len(features.values), dtype=np.float32)
+
+
+def ruled(arrangement: Arrangement) -> Plan:
+    """Return a plan with rules, scored steadily."""
+    return plan_of(arrangement=arrangement, scorers=(Steady(), Blend()), instant=frozenset(("steady", "blend")))
+
+
+def names() -> list[str]:
+    """Return the items of the shop."""
+    return [f"i{number}" for number in range(30)]
+
+
+def boost_of(name: str, text: str, factor: float) -> Ruling[Boost]:
+    """Return a boost that is always in force."""
+    where = condition(text, NAMES, "")
+    assert isinstance(where, Condition)
+    return Ruling(Boost(name=name, where=text, factor=factor), -(1 << 62), 1 << 62, None, where)
+
+
+def test_what_a_boost_gave_is_told_of_each_item_it_moved():
+    """Its factor, and the worth before and after it: the score first, then that with each boost of the file."""
+    boosts = (boost_of("cheap", "item.price < 15", 2.0), boost_of("even", 'item.category == "even"', 0.5))
+    plan = ruled(Arrangement(rules=boosts))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=6))
+    told = explain(served, plan, moment)
+    unit = float(np.std(served.score.astype(np.float64)))
+    effects = {(item.id, each.rule): (item, each) for item in told.items for each in item.effects}
+    assert {"cheap", "even"} <= {rule for _, rule in effects}
+    for (name, rule), (item, each) in effects.items():
+        assert (each.factor, each.effect) == {"cheap": (2.0, "boosted"), "even": (0.5, "buried")}[rule]
+        both = rule == "even" and float(name[1:]) < 15
+        assert each.before == pytest.approx(item.score + unit * math.log(2) * both)
+        assert each.after == pytest.approx(each.before + unit * math.log(each.factor))
+        assert next(one for one in why(asked_of(served, plan, moment), name).effects if one.rule == rule) == each
+
+
+@pytest.mark.parametrize("method", ["mmr", "dpp"])
+def test_what_likeness_took_is_told_with_the_item_that_is_like(method):
+    """Of each item that came later because of it, or not at all: the likest above, and how much that took."""
+    rule = Diversity(method=method, attribute="category", weight=0.8)
+    plan = ruled(Arrangement(diversity=rule))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=6))
+    slate = SHOP.ids(served.candidates.item_index[served.selection.chosen].tolist())
+    asked = asked_of(served, plan, moment)
+    found = {name: [each for each in why(asked, name).effects if each.rule == "diversity"] for name in names()}
+    lowered = {name: each for name, (each, *_) in ((name, each) for name, each in found.items() if each)}
+    assert set(lowered) & set(slate)
+    span = 0.8 * float(served.score.max() - served.score.min())
+    for name, each in lowered.items():
+        above = slate[: slate.index(name)] if name in slate else slate
+        twins = [other for other in above if int(other[1:]) % 2 == int(name[1:]) % 2]
+        assert (each.like in twins, each.likeness, each.effect) == (True, 1.0, "lowered")
+        assert each.penalty == pytest.approx(span, rel=1e-6 if method == "mmr" else 0.3)
+    shown = {item.id: each for item in explain(served, plan, moment).items for each in item.effects}
+    assert shown == {name: each for name, each in lowered.items() if name in slate}
+
+
+def test_rules_that_cannot_be_read_again_are_named(monkeypatch):
+    """What they did is said without the amounts."""
+    plan = ruled(Arrangement(rules=(boost_of("cheap", "item.price < 15", 2.0),)))
+    served, moment = answered(SHOP, plan, asking(SHOP, slate_size=6))
+
+    def failing(*_):
+        raise OSError("no facts")
+
+    monkeypatch.setattr(Arrangement, "read", failing)
+    told = explain(served, plan, moment)
+    assert told.unexplained == {"arrangement": "OSError: no facts"}
+    assert Effect("cheap", "boosted") in {each for item in told.items for each in item.effects}

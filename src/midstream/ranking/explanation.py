@@ -15,6 +15,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.ranking.boundary import boundary
+from midstream.ranking.effects import Effect, amounts_of, effects_of
 from midstream.ranking.plan import Plan
 from midstream.ranking.score_parts import ScoreParts, score_parts
 from midstream.ranking.top_k import best_first
@@ -49,14 +50,6 @@ class Removed(msgspec.Struct, frozen=True, omit_defaults=True):
     filter: str
     part: str = ""
     """The part of the filter's text that is not true, as it is written; empty where there is no text."""
-
-
-class Effect(msgspec.Struct, frozen=True):
-    """A rule of the slate that moved an item, or kept it out."""
-
-    rule: str
-    effect: str
-    """A word of ``ranking.rules.WORDS``, such as ``pinned`` or ``capped``, or more of them."""
 
 
 class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -121,6 +114,7 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
     order = {row: rank for rank, row in enumerate(best_first(served.score).tolist())}
     failures: list[Failure] = []
     said = proposals_of(served.candidates, chosen, plan, moment, failures)
+    amounts = amounts_of(served, plan, moment, failures)
     items = tuple(
         ItemWhy(
             id=item_id,
@@ -132,7 +126,7 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
             rank=order.get(row),
             proposed=said[place],
             features=features_of(served, row),
-            effects=effects_of(served, int(served.candidates.item_index[row])),
+            effects=effects_of(served, int(served.candidates.item_index[row]), amounts),
         )
         for place, (row, item_id) in enumerate(zip(chosen.tolist(), ids, strict=True))
     )
@@ -238,12 +232,6 @@ def features_of(served: Served, row: int) -> dict[str, float | None]:
         return {}
     values = served.features.values[row].tolist()
     return {name: finite(value) for name, value in zip(served.features.names, values, strict=True)}
-
-
-def effects_of(served: Served, item_index: int) -> tuple[Effect, ...]:
-    """Return what the rules of the slate did to an item."""
-    told = [Effect(each.rule, each.what) for each in served.traces if each.item_index == item_index]
-    return tuple(dict.fromkeys(told))
 
 
 def served_in_words(proposed: Sequence[Proposed], position: int, rank: int | None, scorer: str) -> str:

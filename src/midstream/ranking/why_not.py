@@ -18,12 +18,11 @@ from midstream.features.language import Condition, condition
 from midstream.ranking.arrangement import ARRANGEMENT, codes_of
 from midstream.ranking.boundary import boundary
 from midstream.ranking.cut import CUT
+from midstream.ranking.effects import Amounts, Effect, amounts_of, effects_of
 from midstream.ranking.explanation import (
-    Effect,
     ItemWhy,
     Proposed,
     Removed,
-    effects_of,
     features_of,
     finite,
     proposals_of,
@@ -54,6 +53,8 @@ class Asked:
     """Sources that failed when they were to propose once more: what they had proposed is not known."""
     failures: list[Failure]
     """Gets what fails while items are explained; those sources are in it."""
+    amounts: Amounts
+    """How much boosts and likeness did."""
 
 
 def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
@@ -62,7 +63,9 @@ def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
     failures: list[Failure] = []
     proposals = propose(plan.without(failed), moment, lambda: math.inf, failures)
     unasked = tuple(each.component for each in failures)
-    return Asked(served, plan, moment, merge(proposals, moment.table(Vocabulary).item_count), unasked, failures)
+    amounts = amounts_of(served, plan, moment, failures)
+    proposed = merge(proposals, moment.table(Vocabulary).item_count)
+    return Asked(served, plan, moment, proposed, unasked, failures, amounts)
 
 
 def why(asked: Asked, item_id: str) -> ItemWhy:
@@ -207,7 +210,7 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
             rank=rank,
             proposed=said,
             features=features_of(served, row),
-            effects=effects_of(served, int(served.candidates.item_index[row])),
+            effects=effects_of(served, int(served.candidates.item_index[row]), asked.amounts),
         )
     effects = kept_out(asked, row)
     return ItemWhy(
@@ -242,7 +245,7 @@ def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
 
     Rules say it of the best by score alone; a cap that is full would have kept out others as well.
     """
-    told = effects_of(asked.served, int(asked.served.candidates.item_index[row]))
+    told = effects_of(asked.served, int(asked.served.candidates.item_index[row]), asked.amounts)
     named = {each.rule for each in told}
     return (*told, *(each for each in full_caps(asked, row) if each.rule not in named))
 
