@@ -9,10 +9,11 @@ from midstream.app.reading import parse_config
 from midstream.app.reruns import Rerun
 from midstream.app.running import open_shop
 from midstream.cli.app import main
-from midstream.cli.explained import print_explained
+from midstream.cli.explained import effect_text, lines_of, print_explained
 from midstream.ranking.differences import Difference
+from midstream.ranking.effects import Effect
 from midstream.ranking.explained import Explained
-from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
+from midstream.ranking.explanation import ItemWhy, LedBy, Proposed, SlateWhy
 from midstream.ranking.score_parts import ScoreParts
 from midstream.testing.models import CONFIG
 
@@ -49,10 +50,49 @@ def test_a_request_is_explained_in_text(asked, run):
     status, out, err = run("explain", request_id, "--item", "a", "--item", "x", "-f", folder)
     assert status == 0
     assert "identical to the bit" in err
-    assert "because of a (100%)" in out
+    assert out.splitlines()[0].split() == ["#", "item", "score", "proposed", "by", "because", "of", "rules"]
+    assert "a (100%)" in out.splitlines()[1]
     assert "removed by repeats" in out
     assert "nothing had named this item by then" in out
     assert "tier full" in err
+
+
+def test_each_item_of_the_slate_is_a_line(asked, run):
+    """Until one is asked about, which then has all that is known of it."""
+    folder, request_id = asked
+    status, out, err = run("explain", request_id, "-f", folder)
+    slate = json.loads(run("explain", request_id, "--json", "-f", folder)[1])["slate"]
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()] == ["item", *slate]
+    assert "--item ID" in err
+    out = run("explain", request_id, "--item", slate[0], "-f", folder)[1]
+    assert "because of a (100%)" in out
+    assert "adds" in out
+
+
+def test_lines_are_cut_to_a_window_and_ids_are_whole():
+    """Of a hundred columns, whatever sources and rules are called; only longer ids make them longer."""
+    led = (LedBy("l" * 30, 0.5),)
+    sources = tuple(Proposed(f"a_source_with_a_long_name_{rank}", rank, 1.0, led) for rank in range(4))
+    effects = (
+        Effect("boosted_for_christmas", "boosted", 1.5, 0.25, 0.5),
+        Effect("diversity", "lowered", None, None, None, 0.25, "b", 0.5),
+    )
+    item = ItemWhy(
+        id="i" * 20, outcome="served", because="so", position=11, score=-1234.5, proposed=sources, effects=effects
+    )
+    lines = lines_of([item])
+    assert {len(line) for line in lines[1:]} == {100}
+    assert lines[1].split()[:3] == ["12", "i" * 20, "-1234.50000"]
+    assert lines_of([msgspec.structs.replace(item, id="i" * 90)])[1].split()[1] == "i" * 90
+    told = [effect_text(each) for each in effects]
+    assert told == [
+        "boosted_for_christmas: boosted by 1.5, from 0.25 to 0.5",
+        "diversity: lowered by 0.25, like b (50%)",
+    ]
+    (line,) = lines_of([msgspec.structs.replace(item, id="a", proposed=sources[:1], effects=effects[1:])])[1:]
+    assert line.endswith("…  diversity −0.25")
+    assert len(line) == 100
 
 
 def test_a_request_is_explained_as_json(asked, run):
@@ -116,12 +156,17 @@ def told(**changes) -> SlateWhy:
     )  # fmt: skip
 
 
+def about(why: SlateWhy) -> SlateWhy:
+    """Return an explanation of which the items were asked about."""
+    return msgspec.structs.replace(why, asked=why.items)
+
+
 def test_what_is_printed_is_for_people(capfd):
     """Ages and times in people's units, no empty column, and each part that could not be asked again by name."""
-    print_explained(Explained(request_id="r", identical=True, why=told()))
+    print_explained(Explained(request_id="r", identical=True, why=about(told())))
     said = capfd.readouterr()
     assert "recent 1 (age 8.6 h, last 2023-11-14 22:13:20 UTC, heat –)" in said.out
     assert "value" not in said.out
     assert "own: OSError: it is gone" in said.err
-    print_explained(Explained(request_id="r", identical=True, why=told(features={"recent": 7.0})))
+    print_explained(Explained(request_id="r", identical=True, why=about(told(features={"recent": 7.0}))))
     assert "value" in capfd.readouterr().out

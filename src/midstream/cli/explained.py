@@ -1,15 +1,23 @@
 """How an explanation is printed: of a logged request, and of one that was asked just now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from midstream.cli.console import UNKNOWN, out, say, table_of
+from midstream.cli.console import UNKNOWN, out, say, score_text, table_of
 from midstream.cli.features_now import time_text
 
 if TYPE_CHECKING:
+    from midstream.ranking.effects import Effect
     from midstream.ranking.explained import Explained
     from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
 
+COLUMNS = 100
+"""Of a line, where ids are not longer: a window beside another."""
+_HEAD = ("#", "item", "score", "proposed by", "because of", "rules")
+_LEAST = (COLUMNS, COLUMNS, COLUMNS, 20, 18, 18)
+"""To how many characters each column is cut, the widest first, where a line would be longer: ids and numbers never."""
+_NAMED = 2
+"""Sources of an item that stand in its line."""
 PARTS_SHOWN = 8
 """Of a score, in text; ``--json`` has all."""
 _TIME_MS_MIN = 315_360_000_000
@@ -18,7 +26,7 @@ _LENGTHS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def print_explained(found: "Explained") -> None:
-    """Print why a logged request was answered as it was."""
+    """Print why a logged request was answered as it was: a line an item, then all of those that were asked about."""
     if found.identical:
         say(f"{found.request_id} was run again: the answer is identical to the bit")
     for each in found.differences:
@@ -26,11 +34,73 @@ def print_explained(found: "Explained") -> None:
     if found.why is None:
         say(f"it cannot be run again; served were: {', '.join(found.slate) or 'nothing'}")
         return
-    for item in found.why.items:
-        print_item(item)
+    for line in lines_of(found.why.items):
+        out.print(line, markup=False)
     for item in found.why.asked:
         print_item(item)
     print_slate(found.why)
+    if found.why.items and not found.why.asked:
+        say("all of one item, in the slate or not: --item ID")
+
+
+def lines_of(items: "Sequence[ItemWhy]") -> list[str]:
+    """Return a line for each item of a slate under a line of headings, ids and numbers whole and the rest cut."""
+    rows = [_HEAD, *(_cells(item) for item in items)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
+        room, widest = max(
+            (width - least, number) for number, (width, least) in enumerate(zip(widths, _LEAST, strict=True))
+        )
+        if room <= 0:
+            break
+        widths[widest] -= 1
+    return [
+        "  ".join(
+            _fitting(cell, width).rjust(width) if name in {"#", "score"} else _fitting(cell, width).ljust(width)
+            for name, cell, width in zip(_HEAD, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(item: "ItemWhy") -> tuple[str, ...]:
+    """Return what stands in the line of an item."""
+    named = ", ".join(f"{each.source} {each.rank + 1}" for each in item.proposed[:_NAMED])
+    more = f" +{len(item.proposed) - _NAMED}" if len(item.proposed) > _NAMED else ""
+    place = UNKNOWN if item.position is None else str(item.position + 1)
+    score = UNKNOWN if item.score is None else score_text(item.score)
+    return place, item.id, score, f"{named}{more}", _because(item), ", ".join(map(_short, item.effects))
+
+
+def _because(item: "ItemWhy") -> str:
+    """Return what led to an item most: of the source where it stands best, of those that say so."""
+    for each in item.proposed:
+        if each.led_by:
+            return f"{each.led_by[0].id} ({each.led_by[0].share:.0%})"
+    return next((fact_text(*fact) for each in item.proposed for fact in each.facts.items()), "")
+
+
+def _fitting(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _short(effect: "Effect") -> str:
+    if effect.factor is not None:
+        return f"{effect.rule} ×{effect.factor:g}"
+    if effect.penalty is not None:
+        return f"{effect.rule} −{effect.penalty:.2g}"
+    return f"{effect.rule} {effect.effect}"
+
+
+def effect_text(effect: "Effect") -> str:
+    """Return what a rule did to an item, in a line."""
+    if effect.before is not None and effect.after is not None:
+        told = f"{effect.effect} by {effect.factor:g}, from {effect.before:.5g} to {effect.after:.5g}"
+    elif effect.penalty is not None:
+        told = f"{effect.effect} by {effect.penalty:.5g}, like {effect.like} ({effect.likeness:.0%})"
+    else:
+        told = effect.effect
+    return f"{effect.rule}: {told}"
 
 
 def print_slate(why: "SlateWhy") -> None:
@@ -59,7 +129,7 @@ def print_item(item: "ItemWhy") -> None:
     for removed in item.removed:
         out.print(f"     removed by {removed.filter}{': ' if removed.part else ''}{removed.part}", markup=False)
     for effect in item.effects:
-        out.print(f"     {effect.rule}: {effect.effect}", markup=False)
+        out.print(f"     {effect_text(effect)}", markup=False)
     if item.parts is not None and item.parts.parts:
         told = list(item.parts.parts.items())
         rows = [[name, _added(value), _value(item, name)] for name, value in told[:PARTS_SHOWN]]
