@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_type_hints
 
@@ -128,13 +129,15 @@ def _bounded(told: Told, faults: Sequence[Fault]) -> Told | None:
     whole = deepcopy(told)
     for each in faults:
         steps = [name or int(number) for name, number in _STEP.findall(each.where)]
-        place = whole
-        for step in steps[:-1]:
-            place = place[step] if _has(place, step) else None
+        place = reduce(_step, steps[:-1], whole)
         if not isinstance(each, OutOfBounds) or not _has(place, steps[-1]):
             return None
         place[steps[-1]] = each.bound
     return whole
+
+
+def _step(place: Told, step: str | int) -> Told:
+    return place[step] if _has(place, step) else None
 
 
 def _has(place: Told, step: str | int) -> bool:

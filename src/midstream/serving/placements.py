@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import ConfigInvalid, Fault, NotFound, PlacementChanged, RequestInvalid
+from midstream.core.errors import ConfigInvalid, Fault, Invalid, NotFound, PlacementChanged, RequestInvalid
 from midstream.engine.placement_views import placement_views
 from midstream.engine.placing import PAGE, Said
 from midstream.serving.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
@@ -28,7 +28,6 @@ _ONE = f"{PLACEMENTS_PATH}/{{name}}"
 
 _put = msgspec.json.Decoder(PutBody)
 _preview = msgspec.json.Decoder(PreviewBody)
-_FAULTY = (ConfigInvalid, PlacementChanged, RequestInvalid)
 _OF_BODY = frozenset(f"/{name}" for name in PutBody.__struct_fields__)
 _DOCUMENT: Document = {"type": "object", "description": "The settings of one table of [[placements]]."}
 _TEXT: Document = {"type": "string"}
@@ -93,9 +92,16 @@ def _pointed(where: Callable[[str], str]) -> Generator[None]:
     """Let what is wrong with a placement or a question point into the request that brought it."""
     try:
         yield
-    except _FAULTY as error:
-        kind = next(each for each in _FAULTY if isinstance(error, each))
-        raise kind(tuple(replace(each, where=where(each.where)) for each in error.faults)) from error
+    except ConfigInvalid as error:
+        raise ConfigInvalid(_moved(error, where)) from error
+    except PlacementChanged as error:
+        raise PlacementChanged(_moved(error, where)) from error
+    except RequestInvalid as error:
+        raise RequestInvalid(_moved(error, where)) from error
+
+
+def _moved(error: Invalid, where: Callable[[str], str]) -> tuple[Fault, ...]:
+    return tuple(replace(each, where=where(each.where)) for each in error.faults)
 
 
 def _within_body(where: str) -> str:
