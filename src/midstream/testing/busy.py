@@ -25,16 +25,16 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.shop import Request, Shop
 from midstream.engine.types import Answer
 from midstream.ranking.plan import SIMILAR
-from midstream.testing.busy_shop import BUSY, COMPONENTS, START_MS
-from midstream.testing.models import publish_linear
+from midstream.testing.busy_shop import BUSY, COMPONENTS, LATER, START_MS
+from midstream.testing.models import publish_chain, publish_linear
 from midstream.training.registry import Registry
 
 ITEMS, USERS, LEAVING = 80, 25, 5
 CATEGORIES = 7
-NAMES = ("plain", "home", "shelf", "corner", "letter", "hours", "own", SIMILAR)
+NAMES = ("plain", "home", "shelf", "corner", "letter", "hours", "goals", "own", SIMILAR)
 """Placements that are asked."""
 PHASES = 4
-"""Between two of them all is stopped and started again; the first has no ranker."""
+"""Between two of them all is stopped and started again."""
 TURNS = 3
 """Slates behind the first that are asked for at most."""
 _SHARE = 0.3
@@ -47,6 +47,9 @@ class Busy:
 
     folder: Path
     config: Config
+    """Of the file, until its last restart."""
+    file: Config
+    """As it is now."""
     dice: np.random.Generator
     shop: Shop | None = None
     now_ms: int = START_MS
@@ -69,7 +72,7 @@ class Busy:
 
     def open(self) -> Shop:
         """Open the shop."""
-        running = open_running(self.folder, self.config, outside=self.outside())
+        running = open_running(self.folder, self.file, outside=self.outside())
         return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=self.now_ms))
 
     def chance(self, probability: float) -> bool:
@@ -89,11 +92,18 @@ class Busy:
 
 
 def served_shop(folder: Path, requests: int, seed: int = 1) -> Busy:
-    """Let a shop be busy until at least so many requests are logged; return it, closed."""
-    busy = Busy(folder, parse_config(BUSY), np.random.default_rng(seed))
+    """Let a shop be busy until at least so many requests are logged; return it, closed.
+
+    Its first quarter has no models, the second some, the third a newer ranker, the last another state.
+    """
+    config = parse_config(BUSY)
+    busy = Busy(folder, config, config, np.random.default_rng(seed))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "components.py").write_text(COMPONENTS)
-    publish_linear(Registry(DataFolder(folder / "data").models))
+    registry = Registry(DataFolder(folder / "data").models)
+    for name in ("ranker", "buyer"):
+        publish_linear(registry, name=name)
+    publish_chain(registry, 3, items=ITEMS, prefix="i")
     with busy.open() as shop:
         shop.record([_stocked(busy, f"i{number}", f"c{number % CATEGORIES}") for number in range(ITEMS)])
         shop.record([_told_of(busy, f"u{number}") for number in range(USERS)])
@@ -102,16 +112,22 @@ def served_shop(folder: Path, requests: int, seed: int = 1) -> Busy:
             while len(busy.asked) < requests * phase // PHASES:
                 _go_on(busy, shop)
         if phase == 1:
-            asyncio.run(_promote(busy))
+            asyncio.run(_promote(busy, "ranker", "buyer", "near"))
+        elif phase == 2:  # noqa: PLR2004  the middle
+            publish_linear(registry, ("score.trending", "carts"))
+            asyncio.run(_promote(busy, "ranker"))
+        else:
+            busy.file = parse_config(BUSY + LATER)
     return busy
 
 
-async def _promote(busy: Busy) -> None:
-    """Put the ranker in service."""
-    running = open_running(busy.folder, busy.config, outside=busy.outside())
+async def _promote(busy: Busy, *names: str) -> None:
+    """Put the newest versions of models in service."""
+    running = open_running(busy.folder, busy.file, outside=busy.outside())
     await running.start()
     try:
-        await running.champions.promote("ranker")
+        for name in names:
+            await running.champions.promote(name)
     finally:
         await running.stop()
 

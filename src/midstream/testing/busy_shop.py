@@ -30,7 +30,7 @@ class Flaky(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "flaky"
 
     def retrieve(self, moment):
-        if is_in_trouble(moment.query, 85):
+        if is_in_trouble(moment.query, 95):
             raise OSError("the shelf is not there")
         index = np.arange(min(12, moment.table(Vocabulary).item_count), dtype=np.int32)
         return Proposal(index, np.linspace(1.0, 0.1, len(index), dtype=np.float32))
@@ -108,6 +108,10 @@ kind = "count"
 scope = "item"
 actions = ["impression"]
 
+[[models]]
+name = "near"
+kind = "ease"
+
 [[placements]]
 name = "plain"
 
@@ -180,6 +184,19 @@ factor = 2.0
 when = 'context.channel == "app" and user.country != "de"'
 
 [[placements]]
+name = "goals"
+sources = [{ kind = "ease", model = "near" }, { kind = "repeat" }, { kind = "similar" }, { kind = "trending" }]
+features = ["carts", "acts"]
+repeats = "any"
+candidates_max = 100
+slate_size = 8
+
+[[placements.scorers]]
+kind = "objectives"
+objectives = [{ model = "ranker" }, { model = "buyer", weight = 3.0, value = "carts" }]
+
+
+[[placements]]
 name = "own"
 sources = [
     { kind = "custom", path = "components:Flaky" },
@@ -192,4 +209,9 @@ selector = { kind = "custom", path = "components:Choosy" }
 features = ["carts"]
 slate_size = 10
 """
+LATER = """
+[pairs]
+half_life = "20d"
+"""
+"""What the file says beside in the end: the state is another from then on."""
 BUSY = CONFIG.partition("[[placements]]")[0] + FILE

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from midstream.app.running import config_of, open_running
 from midstream.core.errors import MidstreamError, NotFound
+from midstream.core.types import Calibration
 from midstream.engine.model_views import ModelView
 from midstream.engine.running import Running
 from midstream.models.artifact import Draft
@@ -23,6 +24,7 @@ from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 
 T = TypeVar("T")
+CALIBRATION = Calibration(slope=0.8, offset=-1.0, is_probability=True)
 COMPONENTS = '''
 """Proposes what a model says of the last item."""
 
@@ -81,18 +83,18 @@ def write_folder(folder: Path) -> None:
     (folder / "components.py").write_text(COMPONENTS)
 
 
-def chain_of(items: int, step: int) -> ItemToItem:
+def chain_of(items: int, step: int, prefix: str = "item-") -> ItemToItem:
     """Return a model that says of each item the one ``step`` further on."""
-    ids = [f"item-{number}" for number in range(items)]
+    ids = [f"{prefix}{number}" for number in range(items)]
     vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
     rows = np.arange(items)
     weights = csr_matrix((np.ones(items, dtype=np.float32), (rows, (rows + step) % items)), shape=(items, items))
     return ItemToItem.of(vocabulary, weights)
 
 
-def publish_chain(registry: Registry, step: int, name: str = "near", items: int = 9) -> str:
+def publish_chain(registry: Registry, step: int, name: str = "near", items: int = 9, prefix: str = "item-") -> str:
     """Publish ``chain_of``; return its version."""
-    model = chain_of(items, step)
+    model = chain_of(items, step, prefix)
     draft = Draft(
         name=name,
         kind="item_to_item",
@@ -116,12 +118,12 @@ def write_ranked(folder: Path, features: Sequence[str] = ("carts",)) -> None:
 
 
 def publish_linear(registry: Registry, inputs: Sequence[str] = ("carts",), name: str = "ranker") -> str:
-    """Publish a linear model of some columns, which prefers what has more of the first; return its version."""
+    """Publish a linear model of some columns, calibrated, that prefers more of the first; return its version."""
     values = np.repeat(np.arange(8, dtype=np.float32)[:, None], len(inputs), axis=1)
     values = np.tile(values, (20, 1))
     label = (values[:, 0] > 3).astype(np.float32)  # noqa: PLR2004  half of them
     model = fit_ftrl(Examples.of_rows(tuple(inputs), values, label), FtrlOptions(bins=1, l1=0.0))
-    draft = Draft(name=name, kind="ftrl", inputs=model.inputs, options={"inputs": len(inputs)})
+    draft = Draft(name=name, kind="ftrl", inputs=model.inputs, options={"inputs": len(inputs)}, calibration=CALIBRATION)
     return registry.publish(draft, row_content(model, values[:8]))
 
 
