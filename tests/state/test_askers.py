@@ -16,7 +16,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.erasure import Blanker, find_erased
 from midstream.events.schema import Event, build, cut
 from midstream.events.served_body import decode_body
-from midstream.state.askers import RECENT_ITEMS_MAX, RECENT_SLATES_MAX, placement_hash, session_asker
+from midstream.state.askers import RECENT_ITEMS_MAX, RECENT_SLATES_MAX, RECENT_STEPS_MAX, placement_hash, session_asker
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
@@ -201,6 +201,21 @@ def test_only_the_newest_slates_of_one_asker_are_looked_at():
     found = fold.outcomes.recent((id_hash("ann"),)).item_hash.tolist()
     assert found == [id_hash(letters[each % 32]) for each in range(RECENT_SLATES_MAX + 4, 4, -1)]
     assert len(fold.outcomes.recent((id_hash("bob"),)).item_hash) == RECENT_ITEMS_MAX // 32 * 32
+
+
+def test_slates_of_other_placements_push_none_out():
+    """Of a placement its newest slates are read, however many of others came after, within the reach of the chain."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    limits = Limits(outcome_slates_max=3_000, outcome_items_max=90_000, users_max=9)
+    fold = Fold(FoldSettings(limits=limits))
+    home = [served(f"h{each}", letters[each], user="ann", placement="home") for each in range(5)]
+    cart = [served(f"c{each}", "z", user="ann", placement="cart") for each in range(RECENT_STEPS_MAX - 5)]
+    fold.apply(LogPosition(0), build(home + cart))
+    asker, name = (id_hash("ann"),), placement_hash("home")
+    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [id_hash(each) for each in "edcba"]
+    assert len(fold.outcomes.recent(asker, placement_hash("cart")).item_hash) == RECENT_SLATES_MAX
+    fold.apply(LogPosition(RECENT_STEPS_MAX), build([served("late", "z", user="ann", placement="cart")]))
+    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [id_hash(each) for each in "edcb"]
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
