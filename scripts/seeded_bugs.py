@@ -1025,7 +1025,7 @@ BUGS = (
     ),
     Bug(  # 2
         "features_of_the_first_candidates",
-        (Edit("ranking/served.py", "logged.values[chosen].astype", "logged.values[: len(chosen)].astype"),),
+        (Edit("ranking/served.py", "_bytes(logged.values[chosen])", "_bytes(logged.values[: len(chosen)])"),),
         FUZZ,
     ),
     Bug(  # 2

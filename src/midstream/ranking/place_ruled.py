@@ -33,7 +33,7 @@ class Ruled:
         order, count = lineup.order, len(lineup.worth)
         self._ranked = order[:count]
         self._caps, self._shares = lineup.caps, lineup.shares
-        self._dice = [] if isinstance(selector, TopK) else uniforms(seed, CHOSEN, lineup.size).tolist()
+        self._dice: list[float] = [] if isinstance(selector, TopK) else uniforms(seed, CHOSEN, lineup.size).tolist()
         self._keep = min(selector.keep, lineup.size)
         self._chances = selector.chances(frame, self._ranked, lineup.worth) if count else only_best
         self._apart: dict[str, tuple[NDArray[np.intp], Chances]] = {}
