@@ -10,7 +10,6 @@ the answers whether all of it ran: scorer, candidates, tier. Needs a C compiler 
 import http.client
 import json
 import os
-import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -50,17 +49,21 @@ from serving import (
     compile_generator,
     disk_rows,
     load,
-    ms,
     quantile,
     report,
     request,
     serving,
+    spread,
     world_of,
     write_requests,
 )
 
 CATEGORIES = 200
 REQUESTS = 20_000
+PLACEMENTS = ("default", "without_rules", "without_model", "without_features")
+CONNECTIONS = 7
+"""At saturation: one less than make a queue of which some are sent away."""
+ROUNDS = 5
 SOURCES = """sources = [
     { kind = "session_knn", limit = 300 }, { kind = "covisitation", limit = 200 }, { kind = "trending", limit = 300 },
     { kind = "popular", limit = 100 },
@@ -176,25 +179,39 @@ def shown(server: Server, bodies: list[dict[str, object]]) -> list[dict]:
 
 
 def measure(server: Server, generator: Path, root: Path, world: World, seconds: float) -> list[Row]:
-    """Return saturation of each placement, and latency at half of that of the whole."""
+    """Return saturation of each placement, and latency at half of that of the whole.
+
+    The placements take turns, since a machine that others use is faster in one minute than in the next.
+    """
     told = asks(world, REQUESTS, 1)
-    rows: list[Row] = []
-    saturation = {}
-    for name in ("default", "without_rules", "without_model", "without_features"):
-        bodies = [{**ask, "placement": name} for ask in told]
-        file = write_requests(root / name, [request("/v1/recommendations", body) for body in bodies])
-        load(server, generator, file, 16, 0, 3, "single")
-        runs = [load(server, generator, file, 16, 0, seconds / 2, "single") for _ in range(3)]
-        # What was refused for want of time is no slate.
-        saturation[name] = statistics.median(run["per_second"] * (1 - run["errors"] / run["count"]) for run in runs)
-        cpu = statistics.median(run["cpu_s"] / max(1, run["count"] - run["errors"]) * 1e6 for run in runs)
-        floor, target = ("500", "900") if name == "default" else ("", "")
-        what = "composed: slates/s at saturation" if name == "default" else f"… {name.replace('_', ' ')}"
-        rows.append(Row(f"{what}; CPU of the server for one, µs", f"{saturation[name]:,.0f}; {cpu:.0f}", floor, target))
-    half = load(server, generator, root / "default", 32, saturation["default"] / 2, seconds, "single")
-    rows.append(Row("composed at half of it, p50 / p99 ms", f"{ms(half, 50)} / {ms(half, 99)}", "4 / 15", "2 / 8"))
-    errors = f"{half['errors']} of {half['count']}"
+    files = {
+        name: write_requests(root / name, [request("/v1/recommendations", {**ask, "placement": name}) for ask in told])
+        for name in PLACEMENTS
+    }
+    load(server, generator, files["default"], CONNECTIONS, 0, 3, "single")
+    found: dict[str, list[dict]] = {name: [] for name in PLACEMENTS}
+    halves = []
+    for _ in range(ROUNDS):
+        for name, file in files.items():
+            found[name].append(load(server, generator, file, CONNECTIONS, 0, seconds / 2, "single"))
+        rate_s = found["default"][-1]["per_second"] / 2
+        halves.append(load(server, generator, files["default"], 32, rate_s, seconds, "single"))
+    rows = [row_of(name, runs) for name, runs in found.items()]
+    for percent, asked in ((50, ("4", "2")), (99, ("15", "8"))):
+        times = spread([run[f"p{percent}_us"] / 1e3 for run in halves], "{:.1f}")
+        rows.append(Row(f"composed at half of it, p{percent} ms", times, *asked))
+    errors = f"{sum(run['errors'] for run in halves)} of {sum(run['count'] for run in halves)}"
     return [*rows, Row("errors at half of it", errors, "0", "0"), *whole(shown(server, told[:200]))]
+
+
+def row_of(name: str, runs: list[dict]) -> Row:
+    """Return what a placement's runs at saturation say; what was refused for want of time is no slate."""
+    rates = spread([run["per_second"] * (1 - run["errors"] / run["count"]) for run in runs], "{:,.0f}")
+    cpu = spread([run["cpu_s"] / run["count"] * 1e6 for run in runs], "{:.0f}")
+    what = "composed: slates/s at saturation" if name == "default" else f"… {name.replace('_', ' ')}"
+    floor, target = ("500", "900") if name == "default" else ("", "")
+    refused = sum(run["errors"] for run in runs)
+    return Row(f"{what}; CPU of the server for one, µs; refused", f"{rates}; {cpu}; {refused}", floor, target)
 
 
 def whole(records: list[dict]) -> list[Row]:

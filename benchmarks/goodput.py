@@ -7,7 +7,6 @@ one table, and JSON with ``--json``. Needs a C compiler. About 4 minutes at full
 """
 
 import os
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from serving import (
     report,
     request,
     serving,
+    spread,
     world_of,
     write_requests,
 )
@@ -106,12 +106,6 @@ def seconds_until_normal(server: Server, generator: Path, file: Path, rate_s: fl
         if run["good"] >= 0.99 * (run["count"] + run["refused"] + run["unsent"]):
             return second
     return BACK_S + 1
-
-
-def spread(values: list[float], form: str) -> str:
-    """Return the median, the lowest and the highest."""
-    low, middle, high = (form.format(each) for each in (min(values), statistics.median(values), max(values)))
-    return f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -110,6 +110,12 @@ def table(rows: list[Row], machine: str) -> str:
     return "\n".join([*lines, *(f"| {row.what} | {row.value} | {row.floor} | {row.target} |" for row in rows)])
 
 
+def spread(values: list[float], form: str) -> str:
+    """Return the median, the lowest and the highest."""
+    low, middle, high = (form.format(each) for each in (min(values), statistics.median(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
 def compile_generator(folder: Path) -> Path:
     """Return the load generator, compiled."""
     program = folder / "load_generator"
