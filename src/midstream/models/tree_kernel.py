@@ -3,7 +3,7 @@
 The leaves of a tree are numbered from left to right, and each node has a mask without the leaves on its left. A row
 begins with all leaves; of each node that sends it to the right it loses those of the mask; the lowest leaf that is left
 is the one that a walk from the root would have come to. So the time depends on neither the values nor the depth, and
-the innermost loop is a comparison and an "and" that the compiler makes 4 to 16 wide, whatever the CPU has.
+the innermost loop is a comparison and an "and" that the compiler makes 4 to 16 wide, the widest that the CPU has.
 
 What is missing is decided before: a column is prepared once for each way in which nodes treat what is missing in it,
 with −infinity where it goes left and +infinity where it goes right, so that the innermost loop knows nothing of it.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.events.kernel import kernel
+from midstream.models.wide_vectors import wide_vectors
 
 RIGHT: Final = 1
 """Bit of a way: what is missing goes right."""
@@ -33,6 +34,8 @@ _ROWS: Final = 256
 _AT_ONCE: Final = 16
 """Rows are asked in multiples of this, a divisor of a block: no CPU takes more at once. What is left over would be
 taken one by one, seven rows in as much time as a hundred others."""
+_LINE_BYTES: Final = 64
+"""Memory comes in lines of so many bytes, and no vector is longer."""
 
 if TYPE_CHECKING:
 
@@ -41,6 +44,14 @@ if TYPE_CHECKING:
         ...
 else:
     from numba.cpython.unsafe.numbers import trailing_zeros as _lowest
+
+
+@kernel
+def aligned(count: int, kind: "np.dtype[Any]") -> NDArray[Any]:
+    """Return room for ``count`` numbers that begins with a line of memory: no vector then lies in two of them."""
+    room = np.empty(count + _LINE_BYTES, dtype=kind)
+    first = -room.ctypes.data % _LINE_BYTES // room.itemsize
+    return room[first : first + count]
 
 
 @kernel
@@ -70,11 +81,11 @@ def score_rows(
         sigmoid: 0 = the sum itself; else 1 / (1 + exp(−sigmoid × sum)).
         found: Is written.
     """
+    wide_vectors()
     full = ~(mask[:0].sum() & mask.dtype.type(0))
     row_count = values.shape[1]
-    block = np.empty((len(column_feature), _ROWS), dtype=np.float32)
-    left = np.empty(_ROWS, dtype=mask.dtype)
-    total = np.empty(_ROWS, dtype=np.float64)
+    block = aligned(len(column_feature) * _ROWS, values.dtype).reshape(len(column_feature), _ROWS)
+    left, total = aligned(_ROWS, mask.dtype), np.empty(_ROWS, dtype=np.float64)
     for begin in range(0, row_count, _ROWS):
         count = min(_ROWS, row_count - begin)
         asked = (count + _AT_ONCE - 1) // _AT_ONCE * _AT_ONCE  # behind the last row is whatever was left there
