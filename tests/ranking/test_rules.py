@@ -212,6 +212,20 @@ def test_shares_that_can_be_held_together_are_held(size, seed) -> None:
             assert have >= math.floor(each.min * k + 1e-9) or not enough
 
 
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_the_first_of_shares_that_have_items_in_common_is_held(size, seed) -> None:
+    """Whatever the others want of its items."""
+    dice = np.random.default_rng(seed)
+    member = dice.random((3, 3 * size)) < 0.5
+    least = dice.choice([0.0, 0.35, 0.5, 0.8, 1.0], 3)
+    promotions = tuple(Promoted(f"p{k}", float(least[k]), 1.0, member[k]) for k in range(3))
+    score = dice.standard_normal(3 * size).astype(np.float32)
+    facts = Facts(np.arange(3 * size, dtype=np.int32), promotions=promotions)
+    chosen = Arrangement().select(TopK(), asked(size), FRAME, score, facts).chosen
+    for k in range(1, len(chosen) + 1):
+        assert member[0][chosen[:k]].sum() >= min(math.floor(least[0] * k + 1e-9), member[0].sum())
+
+
 @settings(max_examples=1_000)
 @given(st.integers(1, 12), st.integers(0, 5), st.integers(0, 2**32 - 1))
 def test_of_shares_that_cannot_all_be_held_each_has_what_those_before_it_leave(size, pinned, seed) -> None:
