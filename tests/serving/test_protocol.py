@@ -8,6 +8,7 @@ from uvicorn.server import ServerState
 
 from midstream.serving.body import WHOLE
 from midstream.serving.protocol import BoundedProtocol, HeadLimits
+from midstream.serving.reply import AT_ONCE, NO_STORE, Reply, send_reply
 
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\n"
 
@@ -15,11 +16,19 @@ HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r
 class Wire(asyncio.Transport):
     """A transport that nobody reads."""
 
+    def __init__(self):
+        """Nothing was written."""
+        super().__init__()
+        self.written = []
+        self.closed = 0
+
     def write(self, data):
         """Take it."""
+        self.written.append(bytes(data))
 
     def close(self):
         """Nothing is left open."""
+        self.closed += 1
 
     def pause_reading(self):
         """A request waits for the one before."""
@@ -36,6 +45,18 @@ class Wire(asyncio.Transport):
         return default
 
 
+def connected(app, wire, loop=None):
+    """Return a connection of an app that was made."""
+    quiet = {"log_config": None, "access_log": False, "proxy_headers": False}
+    config = uvicorn.Config(app, interface="asgi3", lifespan="off", **quiet)
+    config.load()
+    state = ServerState()
+    state.default_headers = [(b"date", b"now"), (b"server", b"us")]
+    protocol = BoundedProtocol(config, state, {}, loop, limits=HeadLimits(32_768, 10.0))
+    protocol.connection_made(wire)
+    return protocol
+
+
 def marks(pieces):
     """Read pieces one after another; return after each whether the newest request is said to be whole."""
 
@@ -43,10 +64,7 @@ def marks(pieces):
         await asyncio.Event().wait()
 
     async def read():
-        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, proxy_headers=False)
-        config.load()
-        protocol = BoundedProtocol(config, ServerState(), {}, limits=HeadLimits(32_768, 10.0))
-        protocol.connection_made(Wire())
+        protocol = connected(app, Wire())
         found = []
         for piece in pieces:
             protocol.data_received(piece)
@@ -70,3 +88,161 @@ def marks(pieces):
 def test_a_body_is_called_whole_once_its_last_byte_came(pieces, wanted):
     """Before that it is waited for, under a time-out; one that is whole needs none. Each request has its own mark."""
     assert marks(pieces) == wanted
+
+
+def written(sent, reply, *, forgets=False):
+    """Return what is written when an app gives one answer to each request, by the long way if it ``forgets`` the short.
+
+    ``sent`` comes in one piece.
+    """
+
+    async def app(scope, receive, send):
+        if forgets:
+            del scope[AT_ONCE]
+        await receive()
+        await send_reply(scope, send, reply)
+
+    async def read():
+        wire = Wire()
+        protocol = connected(app, wire)
+        protocol.data_received(sent)
+        while protocol.tasks:
+            await asyncio.wait(tuple(protocol.tasks))
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        assert protocol.server_state.total_requests == sent.count(b" HTTP/")
+        return wire
+
+    return asyncio.run(read())
+
+
+USUAL = Reply(200, b'{"items":[]}', headers=NO_STORE)
+
+
+@pytest.mark.parametrize(
+    "sent, reply, pieces",
+    [
+        (HEAD + b"{}", USUAL, 1),
+        (HEAD + b"{}" + HEAD + b"{}", USUAL, 3),
+        (HEAD.replace(b"1.1", b"1.0") + b"{}", USUAL, 2),
+        (HEAD.replace(b"host", b"connection: close\r\nhost") + b"{}", USUAL, 2),
+        (HEAD.replace(b"POST", b"HEAD") + b"{}", USUAL, 1),
+        (HEAD + b"{}", Reply(503, b"{}", headers=NO_STORE), 2),
+        (HEAD + b"{}", Reply(200, b"{}", b"text/plain", NO_STORE), 2),
+        (HEAD + b"{}", Reply(200, b"{}", headers=(*NO_STORE, (b"connection", b"close"))), 2),
+    ],
+)
+def test_what_is_written_at_once_is_what_uvicorn_writes_in_two_pieces(sent, reply, pieces):
+    """An answer that is not the usual one, or must wait or end the connection, goes the long way."""
+    short, long = written(sent, reply), written(sent, reply, forgets=True)
+    assert b"".join(short.written) == b"".join(long.written)
+    assert len(short.written) == pieces
+    assert short.closed == long.closed
+
+
+def test_an_answer_to_nobody_is_not_written():
+    """The client is gone: what is sent to it goes nowhere, and is no error."""
+
+    async def gone():
+        wire, came = Wire(), asyncio.Event()
+
+        async def app(scope, _receive, send):
+            await came.wait()
+            await send_reply(scope, send, USUAL)
+
+        protocol = connected(app, wire)
+        protocol.data_received(HEAD + b"{}")
+        (task,) = protocol.tasks
+        protocol.connection_lost(ConnectionResetError())
+        came.set()
+        await task
+        return wire.written
+
+    assert asyncio.run(gone()) == []
+
+
+class Later:
+    """A loop whose time stands; what is to be called later is called by hand."""
+
+    def __init__(self, loop):
+        """Begin at 0; tasks run on ``loop``."""
+        self.now = 0.0
+        self.create_task = loop.create_task
+        self.set = []
+
+    def time(self):
+        """Return where it stands."""
+        return self.now
+
+    def call_later(self, wait_s, callback):
+        """Keep what is to be called, and when."""
+        handle = asyncio.TimerHandle(self.now + wait_s, callback, (), asyncio.get_running_loop())
+        self.set.append(handle)
+        return handle
+
+
+def test_an_idle_connection_is_closed_by_a_timer_that_is_set_once_and_not_with_each_request():
+    """It looks for how long nothing came: the time since the last answer counts, and none while one is made."""
+
+    async def idle():
+        later, wire, go = Later(asyncio.get_running_loop()), Wire(), asyncio.Event()
+        go.set()
+
+        async def app(scope, receive, send):
+            await go.wait()
+            await receive()
+            await send_reply(scope, send, USUAL)
+
+        async def ask(at):
+            later.now = at
+            protocol.data_received(HEAD + b"{}")
+            while go.is_set() and protocol.tasks:
+                await asyncio.wait(tuple(protocol.tasks))
+                await asyncio.sleep(0)
+
+        protocol = connected(app, wire, later)
+        wait_s = protocol.timeout_keep_alive
+        begun = len(later.set)
+        for at in (1.0, 2.0, 3.0):
+            await ask(at)
+        (timer,) = later.set[begun:]
+        assert timer.when() == 1.0 + wait_s
+
+        later.now = timer.when()
+        timer._run()
+        assert not wire.closed
+        assert later.set[-1].when() == 3.0 + wait_s
+
+        go.clear()
+        await ask(later.now + 1.0)
+        later.now = later.set[-1].when()
+        later.set[-1]._run()
+        assert not wire.closed  # an answer is being made
+        go.set()
+        await asyncio.wait(tuple(protocol.tasks))
+        assert later.set[-1].when() == later.now + wait_s
+
+        later.now += wait_s
+        later.set[-1]._run()
+        assert wire.closed == 1
+
+    asyncio.run(idle())
+
+
+def test_a_connection_that_ends_leaves_no_timer():
+    """Nor does it keep itself: its last request's scope names it no more."""
+
+    async def end():
+        async def app(scope, receive, send):
+            await receive()
+            await send_reply(scope, send, USUAL)
+
+        later = Later(asyncio.get_running_loop())
+        protocol = connected(app, Wire(), later)
+        protocol.data_received(HEAD + b"{}")
+        await asyncio.wait(tuple(protocol.tasks))
+        protocol.connection_lost(ConnectionResetError())
+        assert all(each.cancelled() for each in later.set)
+        assert AT_ONCE not in protocol.scope
+
+    asyncio.run(end())

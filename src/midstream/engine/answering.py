@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Served
 from midstream.engine.answers import answer_of, ids_of, note, query_of, require_known, served_event
@@ -108,7 +110,7 @@ class Answering:
             try:
                 answer = await self.recommend(replace(ask, min_log_position=None))
                 known = read_your_writes if answer.read_your_writes is None else answer.read_your_writes
-                found.append(replace(answer, read_your_writes=known))
+                found.append(structs.replace(answer, read_your_writes=known))
             except MidstreamError as error:
                 found.append(error)
             await asyncio.sleep(0)
@@ -177,7 +179,7 @@ class Answering:
         if served.order is None or not served.order.lengths:
             return answer
         after = Cursor(served.query.request_id, 1, len(answer.items))
-        return replace(answer, cursor=after.token(engine.host.request_ids))
+        return structs.replace(answer, cursor=after.token(engine.host.request_ids))
 
     async def _read_on(self, ask: Ask, token: str) -> Answer:
         """Answer with the next items of the order of an earlier slate that may be served now.
@@ -207,7 +209,7 @@ class Answering:
         if found.turn > len(record.order):
             return answer
         after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))
-        return replace(answer, cursor=after.token(engine.host.request_ids))
+        return structs.replace(answer, cursor=after.token(engine.host.request_ids))
 
     def check(self, ask: Ask) -> None:
         """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.

@@ -108,16 +108,16 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     first = served.query.first_position
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
     return Answer(
-        request_id=served.query.request_id,
-        placement=ask.placement or served.query.placement,
-        items=tuple(map(AnswerItem, ids, scores, range(first, first + len(ids)), fields)),
-        tier=served.tier,
-        applied_log_position=position,
-        read_your_writes=read_your_writes,
-        state_age_ms=max(0, age_ms),
-        config_hash=served.config_hash,
-        failures=served.failures,
-        models=served.models,
+        served.query.request_id,
+        ask.placement or served.query.placement,
+        tuple(map(AnswerItem, ids, scores, range(first, first + len(ids)), fields)),
+        served.tier,
+        position,
+        read_your_writes,
+        max(0, age_ms),
+        served.config_hash,
+        served.failures,
+        served.models,
         removed=_removed(served),
         not_selected=len(served.candidates) - len(chosen) if served.query.given else 0,
     )

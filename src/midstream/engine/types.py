@@ -210,9 +210,8 @@ class Removal:
     """Name of the first filter that said no; ``unknown`` = nothing named the item before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A slate with what a caller needs to know of it."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A slate with what a caller needs to know of it. As its items no dataclass: those set each field by its name."""
 
     request_id: str
     placement: str
@@ -226,7 +225,7 @@ class Answer:
     """Now less the log time of the last applied event; how old the newest thing known is."""
     config_hash: str
     failures: tuple[Failure, ...]
-    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    models: Mapping[str, str] = {}
     """Version of each model that the placement reads, by name."""
     cursor: str | None = None
     """Continues the slate; None = it was not asked for, or nothing is left."""
@@ -237,7 +236,7 @@ class Answer:
     its scorer leave them out; 0 where sources propose."""
     explanation: SlateWhy | None = None
     """None = it was not asked for, or ``unexplained`` says why it is not there."""
-    unexplained: Mapping[str, str] = field(default_factory=dict[str, str])
+    unexplained: Mapping[str, str] = {}
     """Of what was asked for and is not there (``explanation``, ``reasons``), or of a source that failed at its
     evidence for reasons: why."""
 

@@ -1,7 +1,6 @@
 """Why, with the answer: an explanation for whoever debugs, and reasons for people, from the state that answered."""
 
 import asyncio
-from dataclasses import replace
 
 from msgspec import structs
 
@@ -52,15 +51,15 @@ def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold
         name for name, is_asked in (("explanation", ask.explain), ("reasons", bool(ask.reasons))) if is_asked
     )
     if fold.log_position != served.log_position:
-        return replace(answer, unexplained=dict.fromkeys(wanted, MOVED))
+        return structs.replace(answer, unexplained=dict.fromkeys(wanted, MOVED))
     moment = fold.moment(served.query, plan.models)
     if ask.reasons is not None:
         failures: list[Failure] = []
         reasons = reasons_for(served, plan, moment, ask.reasons, failures)
         items = tuple(structs.replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
-        answer = replace(answer, items=items, unexplained=by_part(failures))
+        answer = structs.replace(answer, items=items, unexplained=by_part(failures))
     if ask.explain:
-        answer = replace(answer, explanation=explain(served, plan, moment))
+        answer = structs.replace(answer, explanation=explain(served, plan, moment))
     return answer
 
 
@@ -68,4 +67,4 @@ async def with_score_parts(answer: Answer, served: Served, plan: Plan) -> Answer
     """Return an answer of which the explanation, if it has one, says what made each score."""
     if answer.explanation is None:
         return answer
-    return replace(answer, explanation=await asyncio.to_thread(with_parts, answer.explanation, served, plan))
+    return structs.replace(answer, explanation=await asyncio.to_thread(with_parts, answer.explanation, served, plan))

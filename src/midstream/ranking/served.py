@@ -128,67 +128,69 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
     scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
     order, lengths = _later(served.order, served)
     logged = served.features if served.logs_features else None
+    # In the order of the fields: by name these cost more than all else here, as each name is looked for.
     body = ServedBody(
-        version=RECORD_VERSION,
-        log_position=served.log_position,
-        request_id=query.request_id,
-        placement=query.placement,
-        user_id=query.user_id,
-        session_id=query.session_id,
-        slate_size=query.slate_size,
-        now_ms=query.now_ms,
-        seed=query.seed,
-        items=query.items,
-        exclude=query.exclude,
-        filter=query.filter,
-        context=dict(query.context),
-        fetched=dict(query.fetched),
-        config_hash=served.config_hash,
-        fold_version=served.fold_version,
-        scorer=served.scorer,
-        tier=served.tier,
-        retrieved_count=served.retrieved_count,
-        candidate_count=len(candidates),
-        source_names=candidates.source_names,
-        retrieved=dict(served.retrieved),
-        removed=dict(served.removed),
-        failures=tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
-        ids=tuple(item_ids[:count]),
-        scores=scores,
-        propensities=propensities,
-        source_bits=bits,
-        item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
-        feature_names=() if logged is None else logged.names,
-        feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
-        models=dict(served.models),
-        given=query.given,
-        taken=query.taken,
-        spare=query.spare,
-        page_id=query.page_id,
-        trace_rules=traces.rules,
-        traces=traces.actions,
-        trace_ids=traces.ids,
-        order_max=query.order_max,
-        order_ids=tuple(item_ids[count:]),
-        order_scores=order[0],
-        order_propensities=order[1],
-        order_bits=order[2],
-        order_lengths=lengths,
-        continues=query.continues,
-        turn=query.turn,
-        first_position=query.first_position,
+        RECORD_VERSION,
+        served.log_position,
+        query.request_id,
+        query.placement,
+        query.user_id,
+        query.session_id,
+        query.slate_size,
+        query.now_ms,
+        query.seed,
+        query.items,
+        query.exclude,
+        query.filter,
+        dict(query.context),
+        dict(query.fetched),
+        served.config_hash,
+        served.fold_version,
+        served.scorer,
+        served.tier,
+        served.retrieved_count,
+        len(candidates),
+        candidates.source_names,
+        dict(served.retrieved),
+        dict(served.removed),
+        tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
+        tuple(item_ids[:count]),
+        scores,
+        propensities,
+        bits,
+        {item_id: dict(fields) for item_id, fields in query.item_fields.items()},
+        () if logged is None else logged.names,
+        b"" if logged is None else _bytes(logged.values[chosen]),
+        dict(served.models),
+        query.given,
+        query.taken,
+        query.spare,
+        query.page_id,
+        traces.rules,
+        traces.actions,
+        traces.ids,
+        query.order_max,
+        tuple(item_ids[count:]),
+        *order,
+        lengths,
+        query.continues,
+        query.turn,
+        query.first_position,
     )
     return encode_body(body)
 
 
 _PACKED = np.dtype("<f4")
+_CERTAIN = np.ones(1, dtype=_PACKED).tobytes()
 _Packed: TypeAlias = tuple[bytes, bytes, tuple[int, ...]]
 _NO_ORDER: _Packed = (b"", b"", ())
 
 
 def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
     """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
-    chances = b"" if bool((propensity == 1).all()) else _bytes(propensity)
+    chances = _bytes(propensity)
+    if chances == _CERTAIN * len(propensity):
+        chances = b""
     return _bytes(served.score[rows]), chances, _bits(served.candidates, rows)
 
 

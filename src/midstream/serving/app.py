@@ -109,7 +109,7 @@ class App:
             if reply is not None:
                 status = 0
                 self._metrics.count_request(route, reply.status)
-                await send_reply(send, reply)
+                await send_reply(scope, send, reply)
                 return
             try:
                 status = await self._answer_inside((handler, path), scope, receive, send)
@@ -129,7 +129,7 @@ class App:
         if handler is None:
             return await self._answer_cold(path, scope, receive, send)
         reply = await _replied(handler, scope, receive)
-        await send_reply(send, reply)
+        await send_reply(scope, send, reply)
         return reply.status
 
     def _path_of(self, scope: Scope) -> Path | None:
@@ -148,7 +148,7 @@ class App:
             reply = problem_reply(MethodNotAllowed(method, path.methods))
         if reply is None:
             return await self._ask_fastapi({**scope, "path": _sent_path(scope)}, receive, send)
-        await send_reply(send, reply)
+        await send_reply(scope, send, reply)
         return reply.status
 
     async def _ask_fastapi(self, scope: Scope, receive: Receive, send: Send) -> int:

@@ -75,7 +75,7 @@ class FollowedApp:
         except MidstreamError as error:
             if began:
                 raise  # half an answer cannot be taken back: the connection ends
-            await send_reply(send, problem_reply(error))
+            await send_reply(scope, send, problem_reply(error))
 
     async def _is_answered_here(self, scope: Scope) -> bool:
         """Return whether this state answers; of a lookup, once it has what was acknowledged when the request came."""

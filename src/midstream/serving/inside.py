@@ -51,7 +51,7 @@ class Inside:
             reply = Reply(200, self._engine.metrics.text(), b"text/plain")
         else:
             reply = problem_reply(NotFound(path))
-        await send_reply(send, reply)
+        await send_reply(scope, send, reply)
 
     async def _take(self, scope: Scope, receive: Receive) -> Reply:
         """Append a lot of served records."""
