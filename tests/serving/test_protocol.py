@@ -140,8 +140,9 @@ def test_what_is_written_at_once_is_what_uvicorn_writes_in_two_pieces(sent, repl
     assert short.closed == long.closed
 
 
-def test_an_answer_to_nobody_is_not_written():
-    """The client is gone: what is sent to it goes nowhere, and is no error."""
+@pytest.mark.parametrize("more", [b"", HEAD[:20]])
+def test_an_answer_to_nobody_is_not_written(more):
+    """The client is gone, within the next head or before: what is sent to it goes nowhere, and is no error."""
 
     async def gone():
         wire, came = Wire(), asyncio.Event()
@@ -151,7 +152,7 @@ def test_an_answer_to_nobody_is_not_written():
             await send_reply(scope, send, USUAL)
 
         protocol = connected(app, wire)
-        protocol.data_received(HEAD + b"{}")
+        protocol.data_received(HEAD + b"{}" + more)
         (task,) = protocol.tasks
         protocol.connection_lost(ConnectionResetError())
         came.set()
