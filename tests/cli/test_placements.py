@@ -3,13 +3,18 @@
 import io
 import json
 import sys
+from functools import partial
 from urllib.request import Request, urlopen
 
+import httpx
 import pytest
 
+from midstream.app.config import Config
+from midstream.app.placement_files import list_placements, preview_placement, question_of
 from midstream.app.running import open_shop
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.core.errors import StoreUnavailable
 from midstream.testing.rebuilds import SMALL_LIMITS
 
 FILE = '[items.attributes]\nprice = "number"\n[[placements]]\nname = "home"\nslate_size = 5\n'
@@ -108,3 +113,15 @@ def test_check_and_recommend_take_what_is_set(placements, capfd, tmp_path):
     status, said = run("check")
     assert (status, "not in force: $.filter" in said) == (1, True)
     assert "not in force: home version 1: $.filter" in placements("list")[2]
+
+
+@pytest.mark.parametrize("status", [500, 502, 404, 409])
+def test_an_answer_that_is_no_problem_document_is_said_in_words(tmp_path, monkeypatch, status):
+    """Such as that of a proxy before the server: the status and what it says, whatever was asked."""
+    monkeypatch.setattr("midstream.app.placement_files.read_address", lambda _: "http://shop")
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text="<h1>Bad Gateway</h1>"))
+    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=transport))
+    with pytest.raises(StoreUnavailable, match=f"http://shop answered {status}: <h1>Bad"):
+        list_placements(tmp_path, Config())
+    with pytest.raises(StoreUnavailable, match=f"answered {status}"):
+        preview_placement(tmp_path, Config(), "home", {}, question_of("ann", None, (), None, None))

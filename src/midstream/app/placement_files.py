@@ -15,6 +15,7 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, served_of
 from midstream.app.placing import placement_parts
+from midstream.app.refusals import problem_of, refusal_of
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import read_address
 from midstream.core.errors import (
@@ -34,7 +35,6 @@ from midstream.engine.running import Running
 from midstream.engine.tokens import position_token
 from midstream.serving.bodies import PlacementList, PreviewSlates
 from midstream.serving.fields import invalid_value, path_of
-from midstream.serving.problems import Problem
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 
 T = TypeVar("T")
@@ -232,7 +232,9 @@ def _where(pointer: str) -> str:
 
 def _raise(answer: httpx.Response, url: str) -> None:
     """Raise what a server refuses as what it is here."""
-    problem = msgspec.json.decode(answer.content, type=Problem)
+    problem = problem_of(answer)
+    if problem is None:
+        raise refusal_of(answer, url)
     faults = tuple(Fault(_where(each.pointer), each.came, each.right, each.page) for each in problem.errors)
     if answer.status_code == HTTPStatus.CONFLICT:
         raise PlacementChanged(faults) if faults else RebuildRunning(problem.detail)

@@ -12,7 +12,7 @@ _SHOWN_CHARACTERS = 300
 
 def refusal_of(answer: httpx.Response, url: str) -> MidstreamError:
     """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
-    problem = _problem(answer)
+    problem = problem_of(answer)
     if problem is not None and problem.errors:
         return RequestInvalid(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
     return StoreUnavailable(f"{url} answered {answer.status_code}: {reason_of(answer)}")
@@ -20,11 +20,12 @@ def refusal_of(answer: httpx.Response, url: str) -> MidstreamError:
 
 def reason_of(answer: httpx.Response) -> str:
     """Return why in words."""
-    problem = _problem(answer)
+    problem = problem_of(answer)
     return answer.text[:_SHOWN_CHARACTERS] if problem is None else problem.detail.rstrip(".")
 
 
-def _problem(answer: httpx.Response) -> Problem | None:
+def problem_of(answer: httpx.Response) -> Problem | None:
+    """Return the problem document of an answer; None = it has none, such as that of a proxy."""
     try:
         return msgspec.json.decode(answer.content, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
