@@ -90,3 +90,18 @@ def test_a_python_caller_asks_with_truths_and_texts():
     with pytest.raises(RequestInvalid) as refused:
         ask_of("default", {"explain": "yes", "reasons": 7})
     assert [fault.where for fault in refused.value.faults] == ["/explain", "/reasons"]
+
+
+@pytest.mark.parametrize("given,n,places", [(2, 101, 0), (101, 2, 0), (101, None, 101), (102, 101, 101)])
+def test_a_ranking_is_explained_as_far_as_a_slate_goes(given, n, places):
+    """Places are what is returned: no more than items were given, whatever ``n`` is."""
+    rig = Rig()
+
+    async def check(rig: Rig) -> None:
+        rig.engine.check(Ask(given=tuple(f"i{each}" for each in range(given)), n=n, explain=True))
+
+    if not places:
+        rig.run(check)
+        return
+    with pytest.raises(RequestInvalid, match=f"{places} places"):
+        rig.run(check)

@@ -23,7 +23,8 @@ def require_why(ask: Ask, plan: Plan) -> None:
     Raises:
         RequestInvalid: It is asked for.
     """
-    places = len(ask.given or ()) if ask.n is None else ask.n
+    given = len(ask.given or ())
+    places = given if ask.n is None else min(ask.n, given)
     if ask.explain and ask.given is not None and places > EXPLAIN_ITEMS_MAX:
         right = f"At most {EXPLAIN_ITEMS_MAX} places, by n; later GET /v1/requests/{{request_id}}/explanation has all."
         raise RequestInvalid((Fault("/explain", f"It came with {places:,} places.", right, PAGE),))
