@@ -88,6 +88,7 @@ def said(text: str) -> str:
         ("\ta b", "column 4: `b` cannot stand here."),
         ("a && b", "column 3: `&&` means nothing here. Use `and`."),
         ("a == “x”", 'column 6: `“` means nothing here. Use `"`.'),
+        ("a == ‘x’", "column 6: `‘` means nothing here. Use `'`."),
         ("!a", "column 1: `!` means nothing here. Use `not`."),
         ("(a", "column 1: `(` is not closed."),
         ("max(a, (b)", "column 4: `(` is not closed."),
