@@ -2,8 +2,9 @@
 
 A third of a part's calls go wrong, so that its bench, which begins at half of the last ten, never spares it: every
 one of these answers pays what the fault costs. Latencies are the generator's, over HTTP, from the moment each request
-was due. What waits is cut off at the placement's deadline; what computes holds the thread and is benched instead, as
-the last rows show: there all calls overrun. Prints one table, and JSON with ``--json``. Needs a C compiler; 2 minutes.
+was due. What waits is cut off when a tenth of the placement's deadline is left; what computes holds the thread and is
+benched instead, as the last rows show: there all calls overrun. Prints one table, and JSON with ``--json``. Needs a C
+compiler; 2 minutes.
 """
 
 import http.client
