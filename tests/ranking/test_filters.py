@@ -55,6 +55,7 @@ def test_excluded(shop):
     [
         ("not_last", ("a", "b"), (), "b"),
         ("not_last", ("a", "b"), ("c", "d"), "cd"),
+        ("not_last", ("a", "b"), ("nobody-knows",), "b"),
         ("not_last", (), ("c", "d"), "cd"),
         ("not_last", (), (), ""),
         ("none", ("a", "b"), ("c",), "abc"),

@@ -21,7 +21,8 @@ FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
 _NAMES_MAX = 1_024
 """Sets of columns whose names are kept: one of each plan, and one more for each set of sources that failed together."""
-_NAN_BITS = np.float32(np.nan).view(np.int32)
+_UNSIGNED = np.dtype(np.uint32)
+_NAN_BITS = np.float32(np.nan).view(_UNSIGNED)
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
 _room = threading.local()
 
@@ -53,8 +54,9 @@ def checked(proposal: Proposal, item_count: int) -> Proposal:
     if item_index.dtype != np.int32 or score.dtype != np.float32:
         message = f"items came as {item_index.dtype}, scores as {score.dtype}: int32 and float32 are right"
         raise ShapeMismatch(message)
-    # As unsigned a negative index is larger than every item: one pass instead of two.
-    if len(item_index) and item_index.view(np.uint32).max() >= item_count:
+    # As unsigned a negative index is larger than every item; the place of the largest is found faster than itself.
+    unsigned = item_index.view(_UNSIGNED)
+    if len(unsigned) and unsigned[unsigned.argmax()] >= item_count:
         message = f"an item index outside 0 to {item_count - 1}"
         raise ShapeMismatch(message)
     return proposal
@@ -166,12 +168,12 @@ def read(
 def ranks_of(candidates: Candidates) -> Score:
     """Return the rank that each source gives each candidate, 0 = its best, NaN = not proposed, (sources, n).
 
-    By bits: to assign under a mask without a pattern, as this one is, takes three times as long.
+    By bits: to assign under a mask without a pattern, as this one is, takes twice as long. As unsigned the bits of what
+    is below 0 are above those of NaN, and those of any other number below.
     """
-    rank = candidates.source_rank.T
-    found = np.maximum(rank, 0).astype(np.float32)
-    bits = found.view(np.int32)
-    bits |= (rank >> 31) & _NAN_BITS  # of what is below 0 the shift leaves ones alone
+    found: Score = candidates.source_rank.T.astype(np.float32)
+    bits = found.view(_UNSIGNED)
+    np.minimum(bits, _NAN_BITS, out=bits)
     return found
 
 

@@ -368,7 +368,7 @@ def _usable(score: Score, features: FeatureFrame) -> Score:
     if score.dtype.kind != "f":
         message = f"scores came as {score.dtype}: float32 is right"
         raise ShapeMismatch(message)
-    if len(score) and not np.isfinite(score).any():
+    if len(score) and not np.count_nonzero(np.isfinite(score)):
         message = "no candidate got a number"
         raise ScoresUnavailable(message)
     return score

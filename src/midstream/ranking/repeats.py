@@ -33,4 +33,5 @@ class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             return recent[:0]
         if self.allow == "none" or not moment.query.items:
             return recent if self.allow == "none" else recent[-1:]
-        return np.concatenate((moment.sent_item_index, recent[-1:]))
+        # What the request sends is the session's newest.
+        return moment.sent_item_index if len(moment.sent_item_index) else recent[-1:]
