@@ -12,7 +12,7 @@ Of a slate of more than ``DECIDED_MAX`` places the first are decided so, and are
 Behind them come the others in order of worth, as caps and pins let them; nothing is left to chance there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -72,12 +72,13 @@ class Arrangement:
         """
         items, rows = moment.table(Items), candidates.item_index
         pins, traces = _placed(pinned, rows)
+        codes = {cap.attribute: codes_of(items, cap.attribute, rows) for cap in self.caps}
         in_force = [each for each in self.rules if not isinstance(each.rule, Pin) and each.is_in_force(moment)]
         return Facts(
             item_index=rows,
-            capped=tuple(codes_of(items, cap.attribute, rows) for cap in self.caps),
+            capped=tuple(codes[cap.attribute] for cap in self.caps),
             before=tuple(served_before(cap, moment) for cap in self.caps) if self.reads_served else (),
-            values=None if self.diversity is None else _values(items, self.diversity.attribute, rows),
+            values=None if self.diversity is None else _values(items, self.diversity.attribute, rows, codes),
             boosts=tuple(
                 Boosted(rule.name, rule.factor, _member(ruling, moment, rows)) for ruling, rule in _of(in_force, Boost)
             ),
@@ -135,14 +136,15 @@ class _Slate:
             pinned_rows = np.array([facts.pins[place][0] for place in sorted(facts.pins)], dtype=np.intp)
             unscored = pinned_rows[~np.isfinite(worth[pinned_rows])]
             self._order = np.concatenate((self._ranked, unscored))
-        self._at_of = np.full(len(score), -1, dtype=np.intp)
+        self._at_of = np.empty(len(score), dtype=np.intp)  # nobody asks where one is that is not in the order
         self._at_of[self._order] = np.arange(len(self._order))
         self._pins = {place: int(self._at_of[row]) for place, (row, _) in sorted(facts.pins.items())}
         self._caps = Caps(arrangement.caps, facts.capped, self._order, self._pins.values(), facts.before)
         self._shares = None
         if facts.promotions:
             self._shares = Shares(facts.promotions, self._order, self._pins, self._decided)
-        self._chosen, self._propensity = list[int](), list[float]()
+        self._chosen: list[int] = []
+        self._propensity: list[float] = []
         self._traces = list(facts.traces)
         lineup = self._lineup(arrangement.diversity, worth[self._ranked])
         self._places: Best | Ruled
@@ -153,10 +155,7 @@ class _Slate:
 
     def _lineup(self, diversity: Diversity | None, worth: Real) -> Lineup:
         """Return what the places are filled from."""
-        values, whole = None, 0.0
-        if diversity is not None and self._facts.values is not None:
-            values = self._facts.values[self._order]
-            whole = float(worth[0] - worth[-1]) * diversity.weight if len(worth) else 0.0
+        whole = float(worth[0] - worth[-1]) * diversity.weight if diversity is not None and len(worth) else 0.0
         return Lineup(
             facts=self._facts,
             order=self._order,
@@ -165,7 +164,6 @@ class _Slate:
             size=self._decided,
             caps=self._caps,
             shares=self._shares,
-            values=values,
             whole=whole,
         )
 
@@ -293,8 +291,13 @@ def _member(ruling: Ruling[AnyRule], moment: Moment, rows: Index) -> Mask:
     return np.isin(rows, moment.table(Vocabulary).item_indices(ids))
 
 
-def _values(items: Items, name: str, rows: Index) -> Index | Score:
-    """Return by what candidates are alike: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
+def _values(items: Items, name: str, rows: Index, codes: Mapping[str, Index]) -> Index | Score:
+    """Return by what candidates are alike: value codes (n, w), or vectors of length 1 or 0, (n, d).
+
+    Codes that caps have read are not read again.
+    """
+    if name in codes:
+        return codes[name]
     if items.kind(name) in ("category", "tags"):
         return codes_of(items, name, rows)
     vectors = np.nan_to_num(items.vectors(name, rows), nan=0.0)
@@ -307,5 +310,5 @@ def _values(items: Items, name: str, rows: Index) -> Index | Score:
 def codes_of(items: Items, name: str, rows: Index) -> Index:
     """Return the value codes of an attribute of some items, (n, w), -1 = none."""
     codes = items.codes(name)
-    found: Index = (codes if codes.ndim > 1 else codes[:, None])[rows]
-    return found
+    found: Index = codes[rows]
+    return found if found.ndim > 1 else found[:, None]

@@ -10,7 +10,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Index, Score
 from midstream.ranking.rule_cap import Caps
 from midstream.ranking.rule_promote import Shares
 from midstream.ranking.rules import Facts
@@ -36,7 +35,5 @@ class Lineup:
     """Places that are decided."""
     caps: Caps
     shares: Shares | None
-    values: Index | Score | None
-    """For likeness, in this order; None = there is no diversity."""
     whole: float
     """What a whole cost of likeness takes from the worth."""

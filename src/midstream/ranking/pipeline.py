@@ -451,7 +451,7 @@ def proper(selection: Selection, slate_size: int, score: Score, pinned: frozense
     if rows and (min(rows) < 0 or max(rows) >= len(score) or not np.isfinite(score[list(rows - pinned)]).all()):
         message = "a chosen row is no candidate, or has no score"
         raise ShapeMismatch(message)
-    if not ((propensity > 0) & (propensity <= 1)).all():
+    if not all(0 < each <= 1 for each in propensity.tolist()):
         message = "a propensity outside (0, 1]"
         raise ShapeMismatch(message)
     return selection

@@ -38,8 +38,8 @@ class Ruled:
         self._chances = selector.chances(frame, self._ranked, lineup.worth) if count else only_best
         self._apart: dict[str, tuple[NDArray[np.intp], Chances]] = {}
         self._unlike, self._utility = None, lineup.worth
-        if diversity is not None and lineup.values is not None:
-            self._unlike = unlike(diversity, lineup.values, lineup.size)
+        if diversity is not None and lineup.facts.values is not None:
+            self._unlike = unlike(diversity, lineup.facts.values[order], lineup.size)
         self._fresh = [(each, each.member[order]) for each in lineup.facts.fresh]
         self._open: Mask = ~self._caps.capped(len(order))
         """Who is free and capped by nothing."""

@@ -55,34 +55,34 @@ class Caps:
             pinned: Those that come for sure.
             before: How often each value was served already that counts, by cap; none = nothing was.
         """
-        self._caps = caps
-        self._codes = [np.ascontiguousarray(each[order].T) for each in codes]  # one pass over all rows a value
-        self._counts = [Counter[int]() for _ in caps]
-        self._full = [set[int]() for _ in caps]
-        self._each = list(zip(range(len(caps)), self._codes, self._counts, self._full, strict=True))
-        for counts, full, served, cap in zip(self._counts, self._full, before, caps, strict=False):
-            counts.update(served)
-            full.update(value for value, count in served.items() if count >= cap.max)
+        self._codes = [each.T.take(order, axis=1) for each in codes]  # one pass over all rows a value
+        self._each: list[tuple[Cap, list[memoryview], dict[int, int], set[int]]] = []
+        """Of each cap: the columns of its codes, how often each value came, and which are full."""
+        for number, cap in enumerate(caps):
+            counts = dict(before[number]) if before else {}
+            full = {value for value, count in counts.items() if count >= cap.max}
+            self._each.append((cap, [memoryview(column) for column in self._codes[number]], counts, full))
         for at in pinned:
             self.take(at)
 
     def take(self, at: int) -> list[tuple[int, int]]:
         """Count a candidate; return what is full that was not: numbers of caps, and values."""
-        found = list[tuple[int, int]]()
-        for number, codes, counts, full in self._each:
-            for value in set(codes[:, at].tolist()) - _NONE:
-                counts[value] = count = counts[value] + 1
+        found: list[tuple[int, int]] = []
+        for number, (cap, columns, counts, full) in enumerate(self._each):
+            for value in {column[at] for column in columns} - _NONE:
+                counts[value] = count = counts.get(value, 0) + 1
                 # Above it already: pins passed it, and it is full since then.
-                if count == self._caps[number].max:
+                if count == cap.max:
                     full.add(value)
                     found.append((number, value))
         return found
 
     def full_for(self, at: int) -> Cap | None:
         """Return the first cap of which a candidate has a value that is full; None = no cap keeps it out."""
-        for number, codes, _, full in self._each:
-            if full and not full.isdisjoint(codes[:, at].tolist()):
-                return self._caps[number]
+        for cap, columns, _, full in self._each:
+            for column in columns:
+                if column[at] in full:
+                    return cap
         return None
 
     def having(self, number: int, value: int) -> Mask:
@@ -94,7 +94,7 @@ class Caps:
     def capped(self, count: int) -> Mask:
         """Return which of all ``count`` candidates have a value that is full, (n,)."""
         found = np.zeros(count, dtype=np.bool_)
-        for _, codes, _, full in self._each:
+        for codes, (_, _, _, full) in zip(self._codes, self._each, strict=True):
             if full:
                 found |= np.isin(codes, list(full)).any(axis=0)
         return found

@@ -35,7 +35,7 @@ class TopK(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
 
 def best_first(score: Score | Real) -> NDArray[np.intp]:
     """Return the rows of the scores that are numbers, best first; equal ones in the order of the candidates."""
-    order = np.argsort(-score, kind="stable")  # NaN comes last
+    order = (-score).argsort(kind="stable")  # NaN comes last
     return order[np.isfinite(score[order])]
 
 
