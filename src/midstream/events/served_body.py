@@ -12,7 +12,7 @@ RECORD_VERSION = 7
 Value: TypeAlias = str | float | bool
 
 
-class ServedBody(msgspec.Struct, frozen=True, array_like=True):
+class ServedBody(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The array, in its order. Fields are only ever added at the end, with a default and a higher version.
 
     So a record of an earlier version reads as one without them: the log outlives the releases that wrote it.
