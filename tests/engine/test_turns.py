@@ -1,8 +1,10 @@
 """A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from midstream.core.kinds import Kind
@@ -14,6 +16,33 @@ from midstream.state.fold import Fold
 from midstream.testing.events import random_events, tiny_settings
 
 KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
+SERVED, ITEM = int(Kind.SERVED), int(Kind.ITEM)
+FEW = STEP_COST // DOCUMENT_COST
+
+
+def rows_of(kinds: list[int], sizes: list[int]) -> NDArray[np.void]:
+    """Return events with bodies."""
+    rows = np.zeros(len(kinds), dtype=ROW)
+    rows["kind"], rows["body_length"] = kinds, sizes
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kinds, sizes, length",
+    [
+        ([ITEM] * FEW, [0] * FEW, FEW),
+        ([ITEM] * (FEW + 1), [0] * (FEW + 1), FEW),
+        ([ITEM] * 30 + [SERVED] * 30, [0] * 60, FEW),
+        ([SERVED] * 5, [800] * 5, 5),
+        ([SERVED] * 5, [100 * SERVED_BYTES] * 5, 2),
+        ([SERVED] * STEP_COST, [0] * STEP_COST, STEP_COST),
+        ([SERVED] * (STEP_COST - 5), [0] * (STEP_COST - 6) + [6 * SERVED_BYTES], STEP_COST - 6),
+        ([SERVED] * (STEP_COST - 5), [0] * (STEP_COST - 6) + [5 * SERVED_BYTES], STEP_COST - 5),
+    ],
+)
+def test_a_step_ends_where_its_work_is_done(kinds: list[int], sizes: list[int], length: int) -> None:
+    """Whether that is seen at one look or counted event by event."""
+    assert step_length(rows_of(kinds, sizes)) == length
 
 
 @given(KINDS, st.data())
@@ -21,9 +50,7 @@ def test_a_step_is_bounded_by_its_cost(kinds: list[int], data: st.DataObject) ->
     """At least one event, and no more than the step's work: item and user events count 25, served ones by size."""
     size_max = data.draw(st.sampled_from([0, 3 * SERVED_BYTES, 300_000]))
     sizes = data.draw(st.lists(st.integers(0, size_max), min_size=len(kinds), max_size=len(kinds)))
-    rows = np.zeros(len(kinds), dtype=ROW)
-    rows["kind"], rows["body_length"] = kinds, sizes
-    length = step_length(rows)
+    length = step_length(rows_of(kinds, sizes))
     cost = [
         DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 + (kind == Kind.SERVED) * (size // SERVED_BYTES)
         for kind, size in zip(kinds, sizes, strict=True)
