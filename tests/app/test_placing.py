@@ -200,6 +200,10 @@ class Source(msgspec.Struct, frozen=True):
             raise KeyError("shelf")
         if self.how == "leaves":
             sys.exit(3)
+        if self.how == "cancelled":
+            raise asyncio.CancelledError
+        if self.how == "closed":
+            raise GeneratorExit
         if self.how == "unavailable":
             raise SourceUnavailable("nothing is on it yet")
         index = np.zeros(1, np.int64 if self.how == "lies" else np.int32)
@@ -234,6 +238,8 @@ def custom(kind: str, **options: str) -> dict[str, Any]:
 LYING: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"sources": [custom("Source", how="raises")]}, "$.sources", "shelf failed when it was tried: KeyError"),
     ({"sources": [custom("Source", how="leaves")]}, "$.sources", "SystemExit: 3"),
+    ({"sources": [custom("Source", how="cancelled")]}, "$.sources", "shelf failed when it was tried: CancelledError"),
+    ({"sources": [custom("Source", how="closed")]}, "$.sources", "GeneratorExit"),
     ({"sources": [custom("Source", how="lies")]}, "$.sources", "int64"),
     ({"sources": [custom("Source", how="nothing")]}, "$.sources", "shelf failed"),
     ({"filters": [custom("Filter")]}, "$.filters", "permitted failed when it was tried: ShapeMismatch: float32"),
@@ -267,6 +273,19 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
         assert came in fault.came
         assert "midstream check" in fault.right
         assert (engine.log.end, engine.plans) == before
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed", "leaves"])
+def test_a_start_with_a_source_that_ends_tasks_goes_well(folder: Path, how: str) -> None:
+    """What the file says is in force: every answer names the source and has what the others propose."""
+    (folder / "components.py").write_text(COMPONENTS)
+    shelf = f'[[placements.sources]]\nkind = "custom"\npath = "components:Source"\noptions = {{how = "{how}"}}\n'
+    write(folder, more=shelf)
+    with midstream.open(folder) as shop:
+        looked(shop)
+        answer = shop.recommend("home")
+        assert len(answer.items) == 5
+        assert [each.component for each in answer.failures] == ["shelf"]
 
 
 def test_a_component_that_has_nothing_to_say_yet_is_set(folder: Path) -> None:

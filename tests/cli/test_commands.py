@@ -67,6 +67,8 @@ def test_check_tries_components_of_ones_own(tmp_path, run):
     for wrong, sign in (
         ("return Proposal(item_index[[0, 0]], score[[0, 0]])", "distinct"),
         ("return Proposal(item_index[:1], undefined)", "NameError"),
+        ("raise __import__('asyncio').CancelledError", "CancelledError"),
+        ("raise GeneratorExit", "GeneratorExit"),
     ):
         at = good.index("        items = moment")
         (tmp_path / "components.py").write_text(
@@ -81,6 +83,8 @@ def test_check_tries_components_of_ones_own(tmp_path, run):
         }
         assert status == 1
         assert sign in problems["shelf"]
+    status, out, _ = run("recommend", "shelf", "-f", tmp_path, "--explain", "--json")
+    assert (status, json.loads(out)["failures"]) == (0, {"shelf": "GeneratorExit: "})
 
 
 def test_check_warns_of_items_that_nothing_named(shop, run):

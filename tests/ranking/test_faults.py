@@ -348,6 +348,102 @@ def test_a_part_that_still_overruns_when_it_is_tried_stays_benched(world, part):
     assert slow == 6
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), SystemExit(3)])
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "permitted"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_part_that_is_cancelled_or_closed_on_its_own_has_failed(world, error, part, waits):
+    """No answer is lost by it: the part is named, and benched as any other that keeps failing."""
+    plan = plan_of(world, {part: Fault(waits_s=0.001 if waits else 0.0, error=error)}, waits=waits)
+    for _ in range(5):
+        served, _ = world.answer(plan)
+        assert set(named(served)) == {part}
+        assert type(error).__name__ in named(served)[part]
+        assert len(world.ids(served)) == 15
+        world.require_same_again(plan_of(world, waits=waits), served)
+    assert named(world.answer(plan)[0]) == {part: BENCHED}
+
+
+def test_a_filter_that_is_cancelled_lets_nothing_pass(world):
+    """It has failed as any other that raises."""
+    served, _ = world.answer(plan_of(world, {"permitted": Fault(error=asyncio.CancelledError())}))
+    assert (world.ids(served), set(named(served))) == ([], {"permitted"})
+
+
+@dataclass(frozen=True)
+class SharingScorer:
+    """Waits for one fetch in flight, which whoever comes first begins."""
+
+    in_flight: list[asyncio.Task[None]]
+    name: str = "ranker"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        if not self.in_flight:
+            self.in_flight.append(asyncio.ensure_future(asyncio.sleep(1.0)))
+        await self.in_flight[0]
+        return np.ones(len(features.values), np.float32)
+
+
+def test_a_fetch_that_others_share_is_cut_off_for_all_of_them(world):
+    """The first one's time is over and cancels it; who came later has an answer as well, and names the part."""
+    plan = replace(plan_of(world, waits=True), scorers=(SharingScorer([]), Blend()))
+
+    async def ask(after_s: float) -> Served:
+        await asyncio.sleep(after_s)
+        until = world.loop.time() + DEADLINE_S
+        return await recommend(
+            plan, world.shop.moment, replace(world.shop.query(None), slate_size=15), lambda: until - world.loop.time()
+        )
+
+    async def many() -> list[Served]:
+        return await asyncio.gather(ask(0.0), ask(0.01), ask(0.02))
+
+    first, *others = world.loop.run_until_complete(many())
+    assert named(first) == {"ranker": "TimeoutError: no answer within 45 ms"}
+    for each in others:
+        assert named(each) == {"ranker": "RuntimeError: it ended in CancelledError though nobody cut it off"}
+    assert {len(world.ids(each)) for each in (first, *others)} == {15}
+
+
+@dataclass(frozen=True)
+class LeavingScorer:
+    """Cancels the task that it runs in, and gives scores all the same."""
+
+    name: str = "ranker"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return np.ones(len(features.values), np.float32)
+
+
+def test_a_part_that_cancels_its_own_task_cancels_no_request(world):
+    """That task is the part's alone."""
+    served, _ = world.answer(replace(plan_of(world, waits=True), scorers=(LeavingScorer(), Blend())))
+    assert set(named(served)) == {"ranker"}
+    assert len(world.ids(served)) == 15
+
+
+@pytest.mark.parametrize("part", ["ranker", "fetch"])
+def test_a_request_of_which_the_caller_is_gone_ends(world, part):
+    """Its cancellation is no failure of the part that it waits for, which is cut off with it."""
+    fault = Fault(waits_s=0.02)
+    plan = plan_of(world, {part: fault}, waits=True)
+
+    async def ask() -> asyncio.Task[Served]:
+        until = world.loop.time() + DEADLINE_S
+        answer = recommend(plan, world.shop.moment, world.shop.query(None), lambda: until - world.loop.time())
+        task = asyncio.ensure_future(answer)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,))
+        return task
+
+    assert world.loop.run_until_complete(ask()).cancelled()
+    world.later(1.0)
+    assert fault.calls == 0
+
+
 def test_a_slow_filter_is_asked_on_and_named(world):
     """Without its yes nothing may pass, so it is never benched; health says that it is slow, as long as it is."""
     fault = Fault(spends_s=0.04)
@@ -543,7 +639,7 @@ faults = st.builds(
     spends_s=st.sampled_from((0.0, 0.0, 0.01, 0.03, 0.2)),
     waits_s=st.sampled_from((0.0, 0.0, 0.01, 1.0)),
     clings_s=st.sampled_from((0.0, 0.5)),
-    error=st.sampled_from((None, None, ValueError("x"))),
+    error=st.sampled_from((None, None, ValueError("x"), asyncio.CancelledError(), GeneratorExit())),
 )
 
 

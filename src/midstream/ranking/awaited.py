@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from midstream.ranking.boundary import Account, boundary
+from midstream.ranking.frame import of_type
 
 T = TypeVar("T")
 
@@ -21,14 +22,15 @@ T = TypeVar("T")
 class Held(Generator[Any, Any, T]):
     """An awaitable, and the longest that it held the thread without giving way."""
 
-    def __init__(self, work: Awaitable[T], remaining_s: Callable[[], float]) -> None:
-        """Run ``work``; ``remaining_s`` is the clock, which counts down."""
-        self._steps = work.__await__()
+    def __init__(self, begin: Callable[[], Awaitable[T]], remaining_s: Callable[[], float]) -> None:
+        """Run what ``begin`` gives; ``remaining_s`` is the clock, which counts down."""
+        self._begin = begin
         self._remaining_s = remaining_s
         self.longest_s = 0.0
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """Run it step by step."""
+        """Run it step by step; it begins with the first one."""
+        self._steps = _begun(self._begin).__await__()
         return self
 
     def send(self, value: object, /) -> object:
@@ -47,12 +49,20 @@ class Held(Generator[Any, Any, T]):
             self.longest_s = max(self.longest_s, began - self._remaining_s())
 
 
-async def awaited(name: str, work: Awaitable[T], wait_s_max: float, fair_s: float, account: Account) -> T:
+async def _begun(begin: Callable[[], Awaitable[T]]) -> T:
+    work = begin()
+    of_type(work, Awaitable, "what async def gives")
+    return await work
+
+
+async def awaited(
+    name: str, begin: Callable[[], Awaitable[T]], wait_s_max: float, fair_s: float, account: Account
+) -> T:
     """Return what a part gives.
 
     Args:
         name: The part's.
-        work: What it does.
+        begin: Calls it.
         wait_s_max: It is cut off after this.
         fair_s: What it should have had of the time: one that had less and was cut off is not to blame, so nothing is
             noted of it.
@@ -60,9 +70,11 @@ async def awaited(name: str, work: Awaitable[T], wait_s_max: float, fair_s: floa
 
     Raises:
         TimeoutError: It was cut off.
+        RuntimeError: It was cancelled or closed and nobody here did so, such as by what else waits for what it shares.
+        CancelledError: Whoever asks is gone.
         BaseException: What the part raises.
     """
-    held = Held(work, account.remaining_s)
+    held = Held(begin, account.remaining_s)
     found: list[T] = []
     raised: list[BaseException] = []
     task = asyncio.ensure_future(_run(name, held, found, raised))
@@ -78,9 +90,13 @@ async def awaited(name: str, work: Awaitable[T], wait_s_max: float, fair_s: floa
     if is_cut:
         message = f"no answer within {wait_s_max * 1_000:.0f} ms"
         raise TimeoutError(message)
-    task.result()
-    if raised:
-        raise raised[0]
+    # It may cancel its own task and give a value all the same.
+    error = asyncio.CancelledError() if task.cancelled() else next(iter(raised), None) or task.exception()
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        message = f"it ended in {type(error).__name__} though nobody cut it off"
+        raise RuntimeError(message) from error  # noqa: TRY004  nobody gave a wrong type
+    if error is not None:
+        raise error
     return found[0]
 
 

@@ -6,9 +6,13 @@ from types import TracebackType
 
 from midstream.core.types import Failure
 
-ENDS = (KeyboardInterrupt, CancelledError, GeneratorExit)
-"""What ends a task from outside, whatever runs then. ``SystemExit`` is none of them, since a component that calls
+ENDS = (KeyboardInterrupt,)
+"""What ends a program from outside, whatever runs then. ``SystemExit`` is none of them, since a component that calls
 ``sys.exit`` has failed: a signal that is to end a program raises a ``KeyboardInterrupt``.
+"""
+ENDS_WAITING = (KeyboardInterrupt, CancelledError, GeneratorExit)
+"""What ends a task from outside while it waits. In a part that does not wait they are its own, such as those of a task
+that it shares with others and that one of these cut off.
 """
 REASON_CHARACTERS_MAX = 120
 """Of a failure's text: it goes into the served record, which is to stay below 1.5 kB."""
@@ -17,6 +21,11 @@ REASON_CHARACTERS_MAX = 120
 def told_of(error: BaseException) -> str:
     """Return the reason of a failure: of what type the error is, and what it says, cut to what a record may hold."""
     return f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX]
+
+
+def sentence(text: str) -> str:
+    """Return a text that another sentence may follow: with a full stop, unless it has an end."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class Account(list[Failure]):
@@ -48,10 +57,11 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
     """Turns whatever a component raises into a named failure: the one place that catches ``Exception``.
 
     ``SystemExit`` and what else is no ``Exception``, such as the panic of a library in Rust, counts as raised by the
-    component; only ``ENDS`` go through. A class, because a generator costs 1 µs more, ten times a request.
+    component; only ``ENDS`` go through, and where something is awaited ``ENDS_WAITING``. A class, because a generator
+    costs 1 µs more, ten times a request.
     """
 
-    __slots__ = ("_account", "_began", "_component", "_errors", "_failures")
+    __slots__ = ("_account", "_began", "_component", "_ends", "_errors", "_failures")
 
     def __init__(
         self,
@@ -59,7 +69,7 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
         failures: list[Failure],
         errors: list[BaseException] | None = None,
         *,
-        is_timed: bool = True,
+        waits: bool = False,
     ) -> None:
         """Name the component; what it raises is added to ``failures``, answered without, logged and counted.
 
@@ -68,12 +78,14 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
             failures: Gets the name and the reason; an ``Account`` gets what the component took as well.
             errors: Gets what was raised, with its traceback, for a caller who raises in turn; it holds all frames, so
                 nobody keeps it who goes on.
-            is_timed: False = what it took says nothing of the component, such as of one that waits.
+            waits: Something is awaited in the block. What it took then says nothing of the component, and whoever asks
+                may be gone meanwhile, which ends the block from outside.
         """
         self._component = component
         self._failures = failures
         self._errors = errors
-        self._account = failures if is_timed and isinstance(failures, Account) else None
+        self._account = failures if not waits and isinstance(failures, Account) else None
+        self._ends = ENDS_WAITING if waits else ENDS
         self._began = 0.0
 
     def __enter__(self) -> None:
@@ -89,7 +101,7 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
             took_s = self._account.took_s
             took = self._began - self._account.remaining_s()
             took_s[self._component] = took_s.get(self._component, 0.0) + took
-        if error is None or isinstance(error, ENDS):
+        if error is None or isinstance(error, self._ends):
             return False
         self._failures.append(Failure(self._component, told_of(error)))
         if self._errors is not None:

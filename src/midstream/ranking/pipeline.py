@@ -1,7 +1,8 @@
 """The request path, top to bottom: fetch, read, decide."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ from midstream.ranking.sift import sift
 from midstream.state.vocabulary import Vocabulary
 
 LATE = "the time was over before it could begin"
+SHARE = 0.1
+"""Of the placement's deadline, whatever deadline the caller asked for."""
 _FILL_ITEMS = 512
 """Items looked at first when the slate has to be filled; each further step looks at twice as many."""
 
@@ -116,8 +119,8 @@ async def fetched(plan: Plan, query: Query, remaining_s: Callable[[], float], fa
         if left_s <= 0:
             failures.append(Failure(name, LATE))
             continue
-        with boundary(name, failures, is_timed=False):  # half the time is left to answer without it
-            found = await awaited(name, fetch(query), left_s / 2, fair_s(plan), failures)
+        with boundary(name, failures, waits=True):  # half the time is left to answer without it
+            found = await awaited(name, partial(fetch, query), left_s / 2, share_s(plan), failures)
             query = replace(query, fetched={**query.fetched, **found})
     return query
 
@@ -331,29 +334,26 @@ async def climb(
         if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
             continue
         is_instant = scorer.name in plan.instant
-        wait_s_max = remaining_s() - (0.0 if is_instant else afterwards_s(plan))
+        wait_s_max = remaining_s() - (0.0 if is_instant else share_s(plan))
         if scorer is not last and wait_s_max <= 0:
             failures.append(Failure(scorer.name, LATE))
             continue
-        with boundary(scorer.name, failures, is_timed=is_instant):
-            score = scorer.score(query, features, plan.models)
+        begin = partial(scorer.score, query, features, plan.models)
+        with boundary(scorer.name, failures, waits=not is_instant):
             if is_instant:
-                return scorer.name, _usable(await score, features)
-            of_type(score, Awaitable, "what async def score gives")
-            numbers = await awaited(scorer.name, score, wait_s_max, fair_s(plan), failures)
+                return scorer.name, _usable(await begin(), features)
+            numbers = await awaited(scorer.name, begin, wait_s_max, share_s(plan), failures)
             return scorer.name, _usable(numbers, features)
     message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
     raise ScoresUnavailable(message)
 
 
-def fair_s(plan: Plan) -> float:
-    """Return what a part that waits should have of the time, in seconds: a tenth of the placement's deadline."""
-    return plan.deadline_ms / 10_000
+def share_s(plan: Plan) -> float:
+    """Return the least that a step should have of the time, in seconds.
 
-
-def afterwards_s(plan: Plan) -> float:
-    """Return what a scorer that waits leaves of the time for the choice and the answer, in seconds: a tenth of it."""
-    return plan.deadline_ms / 10_000
+    A part that waits and had less is not to blame, and one that waits leaves as much for the choice and the answer.
+    """
+    return SHARE * plan.deadline_ms / 1_000
 
 
 def _usable(score: Score, features: FeatureFrame) -> Score:
