@@ -56,6 +56,7 @@ BAD: tuple[tuple[Any, str], ...] = (
     ({"sources": [{"kind": "popular"}, {"kind": "trending", "half_life": "3h"}]}, "$.sources[1].half_life"),
     ({"slate_size": 7, "slate_size_max": 6}, "$.slate_size"),
     ({"name": "other"}, "$.name"),
+    ({"weights": {"a.b": 1.0}}, '$.weights["a.b"]'),
     ({"filters": [{"kind": "custom", "path": "nowhere:Filter"}]}, "$.filters[0].path"),
     ({"editorial": ["x" * 100] * 900}, "$"),
     ([], "$"),
@@ -169,6 +170,28 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a placement ``home`` of five items."""
     write(tmp_path, more="")
     return tmp_path
+
+
+def test_a_number_out_of_bounds_hides_nothing_of_a_placement(tmp_path: Path) -> None:
+    """What goes together is told beside it, as of one in the file, but for what only the number in its place breaks."""
+    write(tmp_path)
+    told = {
+        "caps": [{"attribute": "brnad", "max": 0}],
+        "diversity": {"attribute": "lok", "weight": 0},
+        "selector": {"kind": "plackett_luce", "pool": 0, "keep": 5},
+        "slate_size": 50,
+        "slate_size_max": 0,
+    }
+    with midstream.open(tmp_path) as shop, pytest.raises(ConfigInvalid) as refused:
+        shop.set_placement("home", told, author="ann")
+    assert sorted(each.where for each in refused.value.faults) == [
+        "$.caps[0].attribute",
+        "$.caps[0].max",
+        "$.diversity.attribute",
+        "$.diversity.weight",
+        "$.selector.pool",
+        "$.slate_size_max",
+    ]
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))

@@ -410,3 +410,35 @@ def test_options_reach_the_component():
     assert parse_config(text).placements == (
         Placement(sources=(SessionKnn(limit=50, sharpness="1"), Trending(name="hot"))),
     )
+
+
+@pytest.mark.parametrize(
+    "text,wheres",
+    [
+        ("slate_size = 50\nslate_size_max = 0", ["slate_size_max"]),
+        ("slate_size = 500\nslate_size_max = 0", ["slate_size_max", "slate_size"]),
+        ('selector = { kind = "plackett_luce", pool = 0, keep = 5 }', ["selector.pool"]),
+        ('selector = { kind = "plackett_luce", pool = 10, keep = -1 }', ["selector.keep"]),
+    ],
+)
+def test_a_number_out_of_bounds_makes_no_fault_of_another(text, wheres):
+    """What is wrong only beside the number that stands in for it is not told: nobody wrote that number."""
+    found = faults_of(f"[[placements]]\n{text}")
+    assert list(found) == [f"midstream.toml: $.placements[0].{each}" for each in wheres]
+
+
+def test_a_key_that_could_be_read_as_several_is_quoted():
+    """Where it is a setting, a source or an action, so that no two faults have one pointer."""
+    found = faults_of(
+        """
+        [events.types]
+        "view.it" = { weight = "much" }
+        [[placements]]
+        weights = { "a.b" = 1.0, "a[0]" = 1.0 }
+        """
+    )
+    assert list(found) == ['midstream.toml: $.events.types["view.it"].weight']
+    found = faults_of('[[placements]]\nweights = { "a.b" = 1.0, "a[0]" = 1.0 }\nexclude = { "c]" = 1 }')
+    assert list(found) == [
+        f"midstream.toml: $.placements[0].{each}" for each in ('weights["a.b"]', 'weights["a[0]"]', 'exclude["c]"]')
+    ]

@@ -113,6 +113,8 @@ def test_failures_have_their_status(client):
     [
         ("$", "/placement"),
         ("$.rules[0].name", "/placement/rules/0/name"),
+        ('$.weights["a.b[0]/~c"]', "/placement/weights/a.b[0]~1~0c"),
+        ("$.name", "name"),
         ("/author", "/author"),
         ("/if_version", "/if_version"),
         ("/filter", "/question/filter"),
@@ -133,6 +135,15 @@ def test_pointers_lead_into_the_body(client, kind, where, pointer):
         assert (problem["pointer"], problem["errors"][0]["pointer"]) == (pointer, pointer)
     gone = client.ask("DELETE", "/v1/placements/home?author=x").json()
     assert gone["pointer"] == where.removeprefix("/")
+
+
+def test_a_name_that_the_placement_repeats_is_pointed_at_there(client):
+    """One that only the path has is the step of the path."""
+    client.ask("PUT", "/v1/placements/home", json=PUT)
+    client.placing.failure = ConfigInvalid((Fault("$.name", "came", "right", "docs/placements.md"),))
+    body = {**PUT, "placement": {"name": "home"}}
+    assert client.ask("PUT", "/v1/placements/home", json=body).json()["pointer"] == "/placement/name"
+    assert client.ask("PUT", "/v1/placements/home", json=PUT).json()["pointer"] == "name"
 
 
 def test_a_server_whose_placements_are_fixed_says_so(client):

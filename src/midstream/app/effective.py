@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from midstream.app.config import Config, Placement
-from midstream.app.reading import FILE_NAME, Told, is_table, parse_placement
+from midstream.app.reading import FILE_NAME, Told, is_table, placement_readings, with_relations
 from midstream.app.relations import SOURCES, relation_faults
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.retrieval.popular import Popular
@@ -68,13 +68,12 @@ def drafted(file: Config, config: Config, name: str, told: Told) -> Placement:
     Raises:
         ConfigInvalid: Every fault is named, with pointers into ``told``.
     """
-    placement = read_placement(name, told)
-    wanted = with_changes(file, {**changes_of(file, config), name: placement})
-    try:
-        require_holds(file, wanted)
-    except ConfigInvalid as error:
-        raise within_placement(error, wanted, name) from error
-    return placement
+    faults, found = _readings(name, told)
+    changes = changes_of(file, config)
+    wanted = [with_changes(file, {**changes, name: each}) for each in found]
+    if all_faults := with_relations(faults, [_within(_held(file, each), each, name) for each in wanted]):
+        raise ConfigInvalid(all_faults)
+    return found[0]
 
 
 def read_placement(name: str, told: Told) -> Placement:
@@ -83,13 +82,22 @@ def read_placement(name: str, told: Told) -> Placement:
     Raises:
         ConfigInvalid: Every fault is named, with pointers into ``told``.
     """
+    faults, found = _readings(name, told)
+    if faults:
+        raise ConfigInvalid(faults)
+    return found[0]
+
+
+def _readings(name: str, told: Told) -> tuple[tuple[Fault, ...], tuple[Placement, ...]]:
+    """Return ``placement_readings`` of one placement, with pointers into ``told``, and raise as they do."""
     if is_table(told) and told.get("name", name) != name:
         came = f"{msgspec.json.encode(told['name'], enc_hook=str).decode()[:80]} came for the placement {name}."
         raise ConfigInvalid((Fault("$.name", came, f'"{name}", or no name.', PAGE),))
     try:
-        return parse_placement({**told, "name": name} if is_table(told) else told, "$.placements[0]")
+        faults, found = placement_readings({**told, "name": name} if is_table(told) else told, "$.placements[0]")
     except ConfigInvalid as error:
         raise ConfigInvalid(tuple(_moved(error.faults, 0))) from error
+    return tuple(_moved(faults, 0)), found
 
 
 def content_of(placement: Placement) -> str:
@@ -103,15 +111,22 @@ def require_holds(file: Config, config: Config) -> None:
     Raises:
         ConfigInvalid: Every fault is named.
     """
-    faults = tuple(_state_faults(file, config)) or tuple(relation_faults(config))
-    if faults:
+    if faults := _held(file, config):
         raise ConfigInvalid(faults)
+
+
+def _held(file: Config, config: Config) -> tuple[Fault, ...]:
+    """Return which relations an effective configuration breaks, or where it needs another state than the file's."""
+    return tuple(_state_faults(file, config)) or tuple(relation_faults(config))
 
 
 def within_placement(error: ConfigInvalid, config: Config, name: str) -> ConfigInvalid:
     """Return an error with pointers into one placement of a configuration instead of into all of it."""
-    number = [each.name for each in config.placements].index(name)
-    return ConfigInvalid(tuple(_moved(error.faults, number)))
+    return ConfigInvalid(_within(error.faults, config, name))
+
+
+def _within(faults: Sequence[Fault], config: Config, name: str) -> tuple[Fault, ...]:
+    return tuple(_moved(faults, [each.name for each in config.placements].index(name)))
 
 
 def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Config], T]) -> Effective[T]:

@@ -11,6 +11,7 @@ from midstream.app.config import Config, Model
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
+from midstream.core.paths import step
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 
@@ -171,7 +172,7 @@ def _weights(config: Config, actions: dict[str, float], where: str, page: str) -
     for name, weight in actions.items():
         if name not in config.events.types:
             came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
-            yield Fault(f"{where}.{name}", came, f"Some of: {listed(config.events.types)}", page)
+            yield Fault(f"{where}{step(name)}", came, f"Some of: {listed(config.events.types)}", page)
         elif not 0.0 < weight <= WEIGHT_MAX:
             right = f"Above 0, at most {WEIGHT_MAX:,}; leave out what counts nothing."
-            yield Fault(f"{where}.{name}", f"{weight} came.", right, page)
+            yield Fault(f"{where}{step(name)}", f"{weight} came.", right, page)

@@ -227,6 +227,8 @@ def _where(pointer: str) -> str:
     """Return where something is wrong as it is said without a server: in the placement, or in the question."""
     if pointer == _PLACEMENT or pointer.startswith(f"{_PLACEMENT}/"):
         return path_of(pointer.removeprefix(_PLACEMENT))
+    if pointer == "name":
+        return "$.name"
     return pointer.removeprefix("/question")
 
 

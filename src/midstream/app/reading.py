@@ -4,15 +4,15 @@ The file is walked beside the types: each table is a struct, each value is decod
 decoded, but for numbers that are out of bounds, ``app.relations`` checks what no single value can say.
 """
 
-import re
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, Union, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args, get_type_hints
 
 import msgspec
 
@@ -22,9 +22,11 @@ from midstream.app.relations import relation_faults
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
+from midstream.core.paths import step, steps
 from midstream.core.wanted import TypeForm, bounds_text, origin_of
 from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
 
+T = TypeVar("T")
 Told: TypeAlias = Any
 """A value as TOML gives it."""
 FILE_NAME = "midstream.toml"
@@ -59,8 +61,9 @@ _PAGES = {
     "rules": "rules",
 }
 """Pages of the settings of a placement."""
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN_CHARACTERS = 60
+_FAR = 1_000
+"""From the bound of a number that has one bound."""
 _NOUNS = {
     "features": "feature",
     "sources": "source",
@@ -77,6 +80,8 @@ class OutOfBounds(Fault):
 
     bound: float
     """The nearest that is right."""
+    other: float
+    """Another that is right, far from it."""
 
 
 def read_config(path: Path) -> Config:
@@ -108,41 +113,12 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
         raise ConfigInvalid((fault,)) from error
-    faults = tuple(_walk(told, Config, "$"))
-    whole = _bounded(told, faults)
-    if whole is not None:
-        config = msgspec.convert(whole, Config, dec_hook=read_custom)
-        known = {each.where for each in faults}
-        faults += tuple(each for each in relation_faults(config) if each.where not in known)
-        if not faults:
-            return config
-    raise named(ConfigInvalid(faults), name)
-
-
-def _bounded(told: Told, faults: Sequence[Fault]) -> Told | None:
-    """Return what a file says with numbers within their bounds; None where something else is wrong with it.
-
-    A number that is out of bounds keeps nothing from being looked at, and its bound stands for it.
-    """
-    if not faults:
-        return told
-    whole = deepcopy(told)
-    for each in faults:
-        steps = [name or int(number) for name, number in _STEP.findall(each.where)]
-        place = reduce(_step, steps[:-1], whole)
-        if not isinstance(each, OutOfBounds) or not _has(place, steps[-1]):
-            return None
-        place[steps[-1]] = each.bound
-    return whole
-
-
-def _step(place: Told, step: str | int) -> Told:
-    return place[step] if _has(place, step) else None
-
-
-def _has(place: Told, step: str | int) -> bool:
-    """Return whether a step of a pointer leads on; a key with a dot in it is no one step."""
-    return step in place if is_table(place) else is_list(place) and isinstance(step, int) and step < len(place)
+    faults, found = _read(told, Config, "$")
+    if found:
+        faults = with_relations(faults, [tuple(relation_faults(each)) for each in found])
+    if faults:
+        raise named(ConfigInvalid(faults), name)
+    return found[0]
 
 
 def parse_placement(told: Told, where: str) -> Placement:
@@ -155,9 +131,67 @@ def parse_placement(told: Told, where: str) -> Placement:
     Raises:
         ConfigInvalid: All faults that were found.
     """
-    if faults := tuple(_walk(told, Placement, where)):
+    faults, found = placement_readings(told, where)
+    if faults:
         raise ConfigInvalid(faults)
-    return msgspec.convert(told, Placement, dec_hook=read_custom)
+    return found[0]
+
+
+def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple[Placement, ...]]:
+    """Return what is wrong with numbers of a placement, and readings of it by which to look for what else is.
+
+    Args:
+        told: As JSON or TOML gives it.
+        where: Pointer to it, as ``parse_placement`` takes it.
+
+    Returns:
+        The numbers that are out of bounds; and the placement. Where there are such numbers it is there twice, each time
+        with other numbers in their place: ``with_relations`` tells what is wrong whatever they are.
+
+    Raises:
+        ConfigInvalid: All faults that were found, where something else is wrong.
+    """
+    faults, found = _read(told, Placement, where)
+    if not found:
+        raise ConfigInvalid(faults)
+    return faults, found
+
+
+def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]) -> tuple[Fault, ...]:
+    """Return what is wrong with single values, then what no single value can say.
+
+    Args:
+        faults: Of single values.
+        relations: Of each reading: what is wrong in one of them alone is the doing of a number that nobody wrote.
+    """
+    known = {each.where for each in faults}
+    first, *others = relations
+    lasting = (each for each in first if each.where not in known and all(each in other for other in others))
+    return (*faults, *lasting)
+
+
+def _read(told: Told, kind: type[T], where: str) -> tuple[tuple[Fault, ...], tuple[T, ...]]:
+    """Return the faults of single values and what is told: twice if numbers are out of bounds, not at all if worse."""
+    faults = tuple(_walk(told, kind, where))
+    out = [each for each in faults if isinstance(each, OutOfBounds)]
+    if len(out) < len(faults):
+        return faults, ()
+    wholes = [told]
+    if out:
+        places = [steps(each.where.removeprefix(where)) for each in out]
+        wholes = [
+            _replaced(told, places, [each.bound for each in out]),
+            _replaced(told, places, [each.other for each in out]),
+        ]
+    return faults, tuple(msgspec.convert(each, kind, dec_hook=read_custom) for each in wholes)
+
+
+def _replaced(told: Told, places: Sequence[Sequence[str | int]], values: Sequence[float]) -> Told:
+    """Return what is told with other values at some places."""
+    whole = deepcopy(told)
+    for (*path, last), value in zip(places, values, strict=True):
+        reduce(getitem, path, whole)[last] = value
+    return whole
 
 
 def named(error: ConfigInvalid, name: str) -> ConfigInvalid:
@@ -192,7 +226,7 @@ def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
             yield from _walk(each, get_args(kind)[0], f"{where}[{number}]")
     elif origin is dict and is_table(value):
         for key, each in value.items():
-            yield from _walk(each, get_args(kind)[1], f"{where}.{key}")
+            yield from _walk(each, get_args(kind)[1], f"{where}{step(key)}")
     else:
         yield from _leaf(value, kind, where)
 
@@ -231,10 +265,10 @@ def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fa
         return
     for key, each in value.items():
         if key in hints:
-            yield from _walk(each, hints[key], f"{where}.{key}")
+            yield from _walk(each, hints[key], f"{where}{step(key)}")
         else:
             came = f'"{key}" is not a setting.{nearest(key, hints)}'
-            yield Fault(f"{where}.{key}", came, f"Settings: {', '.join(hints)}", _page(where))
+            yield Fault(f"{where}{step(key)}", came, f"Settings: {', '.join(hints)}", _page(where))
     for field in msgspec.structs.fields(struct):
         if field.required and field.encode_name not in value:
             yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
@@ -245,23 +279,32 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
-        if (bound := _bound_of(value, kind)) is not None:
-            yield OutOfBounds(where, f"{_show(value)} came.", _words(kind), _page(where), bound)
+        if (inside := _inside(value, kind)) is not None:
+            yield OutOfBounds(where, f"{_show(value)} came.", _words(kind), _page(where), *inside)
             return
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
         right = f"A list: [{_show(value)}]." if isinstance(value, str) and origin_of(kind) is tuple else _words(kind)
         yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
 
 
-def _bound_of(value: Told, kind: TypeForm) -> float | None:
-    """Return the bound that a number is beyond; None = something else is wrong, or the bound is none of the numbers."""
+def _inside(value: Told, kind: TypeForm) -> tuple[float, float] | None:
+    """Return two numbers within the bounds that a number is beyond, far from each other where they can be.
+
+    None = something else is wrong with it, or no bound is one of the numbers.
+    """
     if origin_of(kind) is not Annotated or not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    bounds = get_args(kind)[1]
-    for bound in (bounds.ge, bounds.le):
-        if bound is not None and (value < bound if bound is bounds.ge else value > bound):
-            return float(bound) if isinstance(value, float) else bound
-    return bounds.le if bounds.gt is not None and value <= bounds.gt else None
+    plain, bounds = get_args(kind)
+    low, high = bounds.ge, bounds.le
+    if low is None and bounds.gt is not None and high is not None:
+        low = bounds.gt + 1 if plain is int else (bounds.gt + high) / 2
+    if low is not None and (value < low or (bounds.gt is not None and value <= bounds.gt)):
+        found = low, low + _FAR if high is None else high
+    elif high is not None and value > high:
+        found = high, high - _FAR if low is None else low
+    else:
+        return None
+    return (float(found[0]), float(found[1])) if isinstance(value, float) else found
 
 
 def _choices(kind: TypeForm) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from midstream.app.bounds import PAGE, listed
 from midstream.app.config import Config, Custom
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
+from midstream.core.paths import step
 from midstream.ranking.reason_texts import DEFAULTS, ID, LANGUAGES_MAX, template_of
 
 LANGUAGE_CHARACTERS_MAX = 16
@@ -23,9 +24,9 @@ def reason_faults(config: Config) -> Iterator[Fault]:
     for language, texts in config.reasons.items():
         if not 1 <= len(language) <= LANGUAGE_CHARACTERS_MAX:
             right = f"A name of at most {LANGUAGE_CHARACTERS_MAX} characters, such as en or de-AT."
-            yield Fault(f"$.reasons.{language[:64]}", f"{len(language)} characters came.", right, PAGE)
+            yield Fault(f"$.reasons{step(language[:64])}", f"{len(language)} characters came.", right, PAGE)
         for name, text in texts.items():
-            where = f"$.reasons.{language}.{name}"
+            where = f"$.reasons{step(language)}{step(name)}"
             if name not in sources and not has_own:
                 came = f'"{name}" is no kind or name of a source.{nearest(name, sources)}'
                 yield Fault(where, came, f"One of: {listed(sources)}", PAGE)

@@ -17,6 +17,7 @@ from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
+from midstream.core.paths import step
 from midstream.engine.board import PROCESSES_MAX
 from midstream.engine.engine import ANY_PLACEMENT
 from midstream.features.checking import feature_faults
@@ -226,14 +227,14 @@ def _events(config: Config) -> Iterator[Fault]:
     if not 1 <= len(types) <= TYPES_MAX:
         yield Fault("$.events.types", f"{len(types)} types came.", f"From 1 to {TYPES_MAX}.", PAGE)
     for name, each in types.items():
-        where = f"$.events.types.{name}"
+        where = f"$.events.types{step(name)}"
         if name in RESERVED_TYPES:
             yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
         yield from name_faults(where, name)
         yield from within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)
     known = (*sorted(types), IMPRESSION)
     for name, worth in config.feedback.reward.items():
-        where = f"$.feedback.reward.{name}"
+        where = f"$.feedback.reward{step(name)}"
         if name not in known:
             yield Fault(where, f'"{name}" is no action.', f"One of {', '.join(known)}.", "docs/feedback.md")
         yield from within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "docs/feedback.md")
@@ -245,7 +246,7 @@ def _attributes(config: Config) -> Iterator[Fault]:
     if len(attributes) > ATTRIBUTES_MAX:
         yield Fault("$.items.attributes", f"{len(attributes)} came.", f"At most {ATTRIBUTES_MAX}.", PAGE)
     for name in attributes:
-        where = f"$.items.attributes.{name}"
+        where = f"$.items.attributes{step(name)}"
         yield from name_faults(where, name)
         if name == "available":
             yield Fault(where, '"available" is always there.', "Leave it out.", PAGE)
@@ -305,8 +306,10 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
 def _sizes(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the numbers of a placement."""
     yield from within(f"{where}.slate_size_max", placement.slate_size_max, 1, SLATE_SIZE_MAX)
-    if not 1 <= placement.slate_size <= placement.slate_size_max:
-        right = f"From 1 to slate_size_max, {placement.slate_size_max}."
+    is_sound = 1 <= placement.slate_size_max <= SLATE_SIZE_MAX
+    size_max = placement.slate_size_max if is_sound else SLATE_SIZE_MAX
+    if not 1 <= placement.slate_size <= size_max:
+        right = f"From 1 to {'slate_size_max, ' if is_sound else ''}{size_max}."
         yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
     yield from within(f"{where}.candidates_max", placement.candidates_max, CANDIDATES_LEAST, CANDIDATES_MAX, MODELS)
     yield from within(f"{where}.deadline", placement.deadline.ms, 1, DEADLINE_MS_MAX)
@@ -404,7 +407,7 @@ def _repeated(placement: Placement, where: str) -> Iterator[Fault]:
             if isinstance(told, int) or (told is not None and _is_longer(told, source.min_gap)):
                 came = f"{told} removes what the source {source.name} proposes: items with a {name}."
                 right = f'An age of at most its min_gap, such as "{source.min_gap}", or nothing.'
-                yield Fault(f"{where}.exclude.{name}", came, right, SOURCES)
+                yield Fault(f"{where}.exclude{step(name)}", came, right, SOURCES)
 
 
 def _is_longer(told: str, duration: Duration) -> bool:
@@ -421,11 +424,14 @@ def _weights(placement: Placement, where: str) -> Iterator[Fault]:
     known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
     is_open = any(isinstance(each, Custom) for each in placement.sources)
     for name, weight in placement.weights.items():
+        place = f"{where}.weights{step(name)}"
         if name not in known and not is_open:
             came = f'"{name}" is not a source of this placement.{nearest(name, known)}'
-            yield Fault(f"{where}.weights.{name}", came, f"Sources: {', '.join(sorted(known))}", SOURCES)
+            yield Fault(place, came, f"Sources: {', '.join(sorted(known))}", SOURCES)
         if not 0 <= weight <= WEIGHT_MAX:
-            yield Fault(f"{where}.weights.{name}", f"{weight} came.", f"0 or more, at most {WEIGHT_MAX:,}.", SOURCES)
+            yield Fault(
+                f"{where}.weights{step(name)}", f"{weight} came.", f"0 or more, at most {WEIGHT_MAX:,}.", SOURCES
+            )
 
 
 def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -434,7 +440,7 @@ def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[F
         yield Fault(f"{where}.filters", f"{len(placement.filters)} came.", f"At most {FILTERS_MAX}.", FILTERS)
     known = {*config.events.types, IMPRESSION, *SERVED_NAMES}
     for name, told in placement.exclude.items():
-        place = f"{where}.exclude.{name}"
+        place = f"{where}.exclude{step(name)}"
         if name in SERVED_NAMES:
             yield from served_faults(config, name, told, place)
             continue

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import inspect
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
+from midstream.core.paths import step, steps
 from midstream.serving.problems import PAGE, NameUnknown
 from midstream.serving.reply import Scope
 
@@ -23,7 +24,6 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 T = TypeVar("T")
 _PARTS = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$([^`]*)`)?", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected (.*?)(?:, got (.*))?", re.DOTALL)
@@ -102,21 +102,21 @@ def json_pointer(path: str) -> str:
     """Return the JSON Pointer of a path such as ``$.rules[0].name``.
 
     Example:
-        >>> json_pointer("$.rules[0].name"), json_pointer("$")
-        ('/rules/0/name', '')
+        >>> json_pointer("$.rules[0].name"), json_pointer('$.weights["a.b/c"]'), json_pointer("$")
+        ('/rules/0/name', '/weights/a.b~1c', '')
     """
-    return "".join(f"/{_escape(name or number)}" for name, number in _STEP.findall(path))
+    return "".join(f"/{_escaped(str(each))}" for each in steps(path))
 
 
 def path_of(pointer: str) -> str:
     """Return the path that a JSON Pointer is of.
 
     Example:
-        >>> path_of("/rules/0/name"), path_of("")
-        ('$.rules[0].name', '$')
+        >>> path_of("/rules/0/name"), path_of("/weights/a.b~1c"), path_of("")
+        ('$.rules[0].name', '$.weights["a.b/c"]', '$')
     """
-    steps = (each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:])
-    return "$" + "".join(f"[{each}]" if each.isdigit() else f".{each}" for each in steps)
+    found = (each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:])
+    return "$" + "".join(f"[{each}]" if each.isascii() and each.isdigit() else step(each) for each in found)
 
 
 def _what_came(body: bytes, pointer: str, kind: str | None) -> str:
@@ -126,11 +126,11 @@ def _what_came(body: bytes, pointer: str, kind: str | None) -> str:
         value: object = msgspec.json.decode(body)
     except UNREADABLE:
         return f"A wrong value{named} came."
-    for step in pointer.split("/")[1:]:
+    for each in pointer.split("/")[1:]:
         if isinstance(value, dict):
-            value = cast("dict[str, object]", value).get(step.replace("~1", "/").replace("~0", "~"))
+            value = cast("dict[str, object]", value).get(each.replace("~1", "/").replace("~0", "~"))
         elif isinstance(value, list):
-            value = cast("list[object]", value)[int(step)]
+            value = cast("list[object]", value)[int(each)]
     return f"{_shown(value)}{named} came."
 
 
@@ -148,37 +148,42 @@ def _in_words(expected: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def _needed(kind: inspect.Type, steps: Sequence[str]) -> str:
+def _needed(kind: inspect.Type, path: Sequence[str]) -> str:
     """Return in words what a type has at the end of a path; of a choice, what the first has that has the path."""
-    if not steps:
+    if not path:
         return next((words for known, words in _KINDS if isinstance(kind, known)), "A value.")
     if isinstance(kind, inspect.UnionType):
-        found = (_needed(each, steps) for each in kind.types)
+        found = (_needed(each, path) for each in kind.types)
         return next((words for words in found if words), "")
     if isinstance(kind, inspect.StructType):
-        found = (_needed(each.type, steps[1:]) for each in kind.fields if each.encode_name == steps[0])
+        found = (_needed(each.type, path[1:]) for each in kind.fields if each.encode_name == path[0])
         return next(found, "")
     if isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        return _needed(kind.item_type, steps[1:])
-    return _needed(kind.value_type, steps[1:]) if isinstance(kind, inspect.DictType) else ""
+        return _needed(kind.item_type, path[1:])
+    return _needed(kind.value_type, path[1:]) if isinstance(kind, inspect.DictType) else ""
 
 
-def _names_at(kind: inspect.Type, steps: Sequence[str]) -> tuple[str, ...]:
+def _names_at(kind: inspect.Type, path: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the fields that the object at a path may have; none where there is no such object."""
     if isinstance(kind, inspect.UnionType):
-        return next((names for names in (_names_at(each, steps) for each in kind.types) if names), ())
+        return next((names for names in (_names_at(each, path) for each in kind.types) if names), ())
     if isinstance(kind, inspect.StructType):
-        if not steps:
+        if not path:
             return tuple(each.encode_name for each in kind.fields)
-        return next((_names_at(each.type, steps[1:]) for each in kind.fields if each.encode_name == steps[0]), ())
-    if steps and isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        return _names_at(kind.item_type, steps[1:])
-    return _names_at(kind.value_type, steps[1:]) if steps and isinstance(kind, inspect.DictType) else ()
+        return next((_names_at(each.type, path[1:]) for each in kind.fields if each.encode_name == path[0]), ())
+    if path and isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        return _names_at(kind.item_type, path[1:])
+    return _names_at(kind.value_type, path[1:]) if path and isinstance(kind, inspect.DictType) else ()
 
 
-def _escape(step: str) -> str:
-    """Escape a step of a JSON Pointer. Reference: RFC 6901, section 3."""
-    return step[:SHOWN_MAX].replace("~", "~0").replace("/", "~1")
+def _escape(key: str) -> str:
+    """Return the step of a JSON Pointer to a key, which stands there shortened."""
+    return _escaped(key[:SHOWN_MAX])
+
+
+def _escaped(key: str) -> str:
+    """Return the step of a JSON Pointer to a key. Reference: RFC 6901, section 3."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _invalid(where: str, came: str, right: str) -> RequestInvalid:

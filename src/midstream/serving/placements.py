@@ -61,8 +61,9 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         body = await read_body(request.scope, request.receive, limits)
         told = decode_json(_put, body, PutBody.__struct_fields__)
         said = Said(told.author, told.note, told.if_version)
-        with _pointed(_within_body):
-            return _answer(await _known(placing).put(_name(request), _document(told.placement), said))
+        document = _document(told.placement)
+        with _pointed(_within_body(document)):
+            return _answer(await _known(placing).put(_name(request), document, said))
 
     @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
     async def delete_placement(request: Request) -> Response:
@@ -81,8 +82,9 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         told = decode_json(_preview, body, PreviewBody.__struct_fields__)
         name = _name(request)
         _require_plain(told.question)
-        with _pointed(_within_body):
-            found = await _known(placing).preview(name, _document(told.placement), ask_of(told.question, name))
+        document = _document(told.placement)
+        with _pointed(_within_body(document)):
+            found = await _known(placing).preview(name, document, ask_of(told.question, name))
         today = None if found.today is None else slate_of(found.today, None)
         return _answer(PreviewSlates(slate_of(found.answer, None), today))
 
@@ -104,12 +106,22 @@ def _moved(error: Invalid, where: Callable[[str], str]) -> tuple[Fault, ...]:
     return tuple(replace(each, where=where(each.where)) for each in error.faults)
 
 
-def _within_body(where: str) -> str:
-    """Return a JSON Pointer into a body that has a placement or a question in it; the file's places stay the file's."""
-    if where.startswith("$"):
-        return f"/placement{json_pointer(where)}"
-    is_own = where in _OF_BODY or not where.startswith("/") or where.startswith("/question")
-    return where if is_own else f"/question{where}"
+def _within_body(document: object) -> Callable[[str], str]:
+    """Return what makes JSON Pointers into a body that has a placement in it, and perhaps a question.
+
+    The file's places stay the file's, and a name that the placement does not repeat is the step of the path.
+    """
+    has_name = isinstance(document, dict) and "name" in document
+
+    def moved(where: str) -> str:
+        if where == "$.name" and not has_name:
+            return "name"
+        if where.startswith("$"):
+            return f"/placement{json_pointer(where)}"
+        is_own = where in _OF_BODY or not where.startswith("/") or where.startswith("/question")
+        return where if is_own else f"/question{where}"
+
+    return moved
 
 
 def _as_query_field(where: str) -> str:
