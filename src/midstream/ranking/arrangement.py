@@ -12,12 +12,11 @@ Of a slate of more than ``DECIDED_MAX`` places the first are decided so, and are
 Behind them come the others in order of worth, as caps and pins let them; nothing is left to chance there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from midstream.core.types import Candidates, FeatureFrame, Index, Mask, Moment, Query, Score, Selection, Trace
 from midstream.ranking.lineup import Lineup
@@ -129,16 +128,19 @@ class _Slate:
     ) -> None:
         self._facts, self._size, self._decided = facts, query.slate_size, min(query.slate_size, DECIDED_MAX)
         worth = worth_of(score, facts.boosts)
-        self._ranked = best_first(worth)
-        self._raw = best_first(score) if facts.boosts else self._ranked
-        self._order = self._ranked
+        self._order = ranked = best_first(worth)
         if facts.pins:
             pinned_rows = np.array([facts.pins[place][0] for place in sorted(facts.pins)], dtype=np.intp)
             unscored = pinned_rows[~np.isfinite(worth[pinned_rows])]
-            self._order = np.concatenate((self._ranked, unscored))
-        self._at_of = np.empty(len(score), dtype=np.intp)  # nobody asks where one is that is not in the order
-        self._at_of[self._order] = np.arange(len(self._order))
-        self._pins = {place: int(self._at_of[row]) for place, (row, _) in sorted(facts.pins.items())}
+            self._order = np.concatenate((ranked, unscored))
+        self._raw: Sequence[int] = range(len(ranked))
+        """Those that have a score, best first by it alone."""
+        self._pins: dict[int, int] = {}
+        if facts.boosts or facts.pins:
+            at_of = np.full(len(score), -1, dtype=np.intp)
+            at_of[self._order] = np.arange(len(self._order))
+            self._raw = at_of[best_first(score)].tolist() if facts.boosts else self._raw
+            self._pins = {place: int(at_of[row]) for place, (row, _) in sorted(facts.pins.items())}
         self._caps = Caps(arrangement.caps, facts.capped, self._order, self._pins.values(), facts.before)
         self._shares = None
         if facts.promotions:
@@ -146,7 +148,7 @@ class _Slate:
         self._chosen: list[int] = []
         self._propensity: list[float] = []
         self._traces = list(facts.traces)
-        lineup = self._lineup(arrangement.diversity, worth[self._ranked])
+        lineup = self._lineup(arrangement.diversity, worth[ranked])
         self._places: Best | Ruled
         if is_enough(lineup, arrangement.diversity, selector):
             self._places = Best(lineup)
@@ -183,13 +185,13 @@ class _Slate:
         for place in [each for each in self._pins if each >= len(self._chosen)]:
             self._put(place, len(self._chosen), "moved")
         chosen = self._order[self._chosen]
-        self._traces.extend(self._afterwards(chosen))
+        self._traces.extend(self._afterwards())
         return Selection(chosen, np.array(self._propensity, dtype=np.float32), tuple(self._traces))
 
     def _follow(self) -> None:
         """Put what comes behind the decided places: the best of those that are left, as caps and pins let them."""
         gone = {*self._chosen, *self._pins.values()}
-        rest = iter([at for at in range(len(self._ranked)) if at not in gone] if self._decided < self._size else [])
+        rest = iter([at for at in range(len(self._raw)) if at not in gone] if self._decided < self._size else [])
         for place in range(self._decided, self._size):
             if place in self._pins:
                 self._put(place, place, "pinned")
@@ -212,44 +214,43 @@ class _Slate:
         self._propensity.append(probability)
 
     def _trace(self, rule: str, at: int, place: int, what: str) -> None:
-        item = -1 if at < 0 else int(self._facts.item_index[self._order[at]])
-        self._traces.append(Trace(rule, item, place, what))
+        self._traces.append(Trace(rule, -1 if at < 0 else self._item(at), place, what))
 
-    def _afterwards(self, chosen: NDArray[np.intp]) -> Iterator[Trace]:
+    def _item(self, at: int) -> int:
+        return int(self._facts.item_index[self._order[at]])
+
+    def _afterwards(self) -> Iterator[Trace]:
         """Yield what shows only in the whole slate: shares that are short, what was moved, what was dropped."""
         if self._shares is not None:
             for name, place in self._shares.short(self._chosen[: self._decided]):
                 yield Trace(name, -1, place, "short")
-        place_of = {row: place for place, row in enumerate(chosen.tolist())}
-        yield from self._lifted(self._raw, place_of)
+        place_of = {at: place for place, at in enumerate(self._chosen)}
+        yield from self._lifted()
         full = list[int]()
-        if self._shares is not None and len(chosen) <= self._decided:  # behind that a most share keeps nobody out
-            full = self._shares.full(min(len(chosen), self._decided - 1))
-        items = self._facts.item_index
-        for row in self._raw[: self._size].tolist():
-            if row not in place_of:
-                rule, what = self._dropped(int(self._at_of[row]), row, full)
+        if self._shares is not None and len(place_of) <= self._decided:  # behind that a most share keeps nobody out
+            full = self._shares.full(min(len(place_of), self._decided - 1))
+        for at in self._raw[: self._size]:
+            if at not in place_of:
+                rule, what = self._dropped(at, full)
                 if what:
-                    yield Trace(rule, int(items[row]), -1, what)
-        for at in sorted(self._places.passed_over):
-            row = int(self._order[at])
-            if row in place_of:
-                yield Trace(DIVERSITY, int(items[row]), place_of[row], "lowered")
+                    yield Trace(rule, self._item(at), -1, what)
+        for at in sorted(self._places.passed_over & place_of.keys()):
+            yield Trace(DIVERSITY, self._item(at), place_of[at], "lowered")
 
-    def _lifted(self, raw: NDArray[np.intp], place_of: dict[int, int]) -> Iterator[Trace]:
+    def _lifted(self) -> Iterator[Trace]:
         """Yield what boosts did to the items of the slate: those that stand elsewhere in the order because of them."""
         if not self._facts.boosts:
             return
-        moved = {row for before, row in zip(raw.tolist(), self._ranked.tolist(), strict=True) if before != row}
+        moved = {at for at, before in enumerate(self._raw) if before != at}
         for each in self._facts.boosts:
-            for row, place in place_of.items():
-                if each.member[row] and row in moved:
+            for place, at in enumerate(self._chosen):
+                if at in moved and each.member[self._order[at]]:
                     word = "boosted" if each.factor > 1 else "buried"
-                    yield Trace(each.name, int(self._facts.item_index[row]), place, word)
+                    yield Trace(each.name, self._item(at), place, word)
 
-    def _dropped(self, at: int, row: int, full: list[int]) -> tuple[str, str]:
+    def _dropped(self, at: int, full: list[int]) -> tuple[str, str]:
         """Return which rule keeps out what is among the best by score alone, and how; empty = others came before it."""
-        cap = self._caps.full_for(at)
+        cap, row = self._caps.full_for(at), self._order[at]
         if cap is not None:
             return cap.name, "capped"
         for number in full:
