@@ -22,23 +22,28 @@ def merge_rows(
 ) -> int:
     """Write the distinct items in order of first proposal, and each source's score and rank of them.
 
+    Of an item that a source proposes more than once the first place counts, and the others take no rank.
+
     Args:
-        stacked: Proposed items, source after source, shape (p,); distinct within a source.
+        stacked: Proposed items, source after source, shape (p,).
         values: The sources' scores of them, shape (p,).
         counts: How many each source proposed, shape (s,).
         place: Room for a number an item, with whatever was left there.
         distinct: Filled from the front, shape (p,).
-        score: NaN before, shape (s, p); filled from the front of each row.
-        rank: -1 before, shape (s, p); 0 = the source's best.
+        score: Filled, shape (s, p), from the front of each row, with NaN where a source did not propose the item.
+        rank: Filled in the same way, 0 = the source's best, -1 = not proposed.
 
     Returns:
         The number of distinct items.
     """
     for at in range(len(stacked)):
         place[stacked[at]] = -1
+    score[:] = np.nan
+    rank[:] = -1
     found = 0
     start = 0
     for source in range(len(counts)):
+        place_in_source = 0
         for own in range(counts[source]):
             item = stacked[start + own]
             row = place[item]
@@ -47,7 +52,9 @@ def merge_rows(
                 place[item] = found
                 distinct[found] = item
                 found += 1
-            score[source, row] = values[start + own]
-            rank[source, row] = own
+            if rank[source, row] < 0:
+                score[source, row] = values[start + own]
+                rank[source, row] = place_in_source
+                place_in_source += 1
         start += counts[source]
     return found
