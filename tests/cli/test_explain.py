@@ -1,9 +1,11 @@
 """``midstream explain`` says why, in text and as JSON, and proves answers in number."""
 
 import json
+from io import StringIO
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from midstream.app.reading import parse_config
 from midstream.app.reruns import Rerun
@@ -93,6 +95,37 @@ def test_lines_are_cut_to_a_window_and_ids_are_whole():
     (line,) = lines_of([msgspec.structs.replace(item, id="a", proposed=sources[:1], effects=effects[1:])])[1:]
     assert line.endswith("…  diversity −0.25")
     assert len(line) == 100
+
+
+@pytest.mark.parametrize("width,is_terminal,columns", [(80, True, 80), (160, True, 160), (80, False, 100)])
+def test_an_item_is_a_line_in_any_terminal(monkeypatch, width, is_terminal, columns):
+    """As wide as the terminal is; a pipe gets what fits in a window beside another."""
+    led = (LedBy("l" * 90, 0.5),)
+    sources = (Proposed("a_source_with_a_long_name" * 4, 0, 1.0, led),)
+    effects = (Effect("boosted_for_christmas" * 4, "boosted", 1.5, 0.25, 0.5),)
+    item = ItemWhy(
+        id="i" * 15, outcome="served", because="so", position=11, score=-1234.5, proposed=sources, effects=effects
+    )
+    why = SlateWhy(
+        request_id="r",
+        placement="home",
+        log_position=1,
+        config_hash="c",
+        tier="full",
+        scorer="blend",
+        recent=(),
+        retrieved={},
+        removed={},
+        candidate_count=1,
+        items=(item,),
+    )
+    printed = StringIO()
+    console = Console(file=printed, soft_wrap=True, width=width, force_terminal=is_terminal, color_system=None)
+    monkeypatch.setattr("midstream.cli.explained.out", console)
+    print_explained(Explained(request_id="r", identical=True, slate=(item.id,), why=why))
+    lines = printed.getvalue().splitlines()
+    assert len(lines[1]) == columns
+    assert "i" * 15 in lines[1]
 
 
 def test_a_request_is_explained_as_json(asked, run):

@@ -1,6 +1,7 @@
 """How an explanation is printed: of a logged request, and of one that was asked just now."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from midstream.cli.console import UNKNOWN, out, say, score_text, table_of
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from midstream.ranking.explanation import ItemWhy, Proposed, SlateWhy
 
 COLUMNS = 100
-"""Of a line, where ids are not longer: a window beside another."""
+"""Of a line that no terminal shows, where ids are not longer: a window beside another."""
 _HEAD = ("#", "item", "score", "proposed by", "because of", "rules")
-_LEAST = (COLUMNS, COLUMNS, COLUMNS, 20, 18, 18)
+_LEAST = (inf, inf, inf, 14, 12, 12)
 """To how many characters each column is cut, the widest first, where a line would be longer: ids and numbers never."""
 _NAMED = 2
 """Sources of an item that stand in its line."""
@@ -34,7 +35,7 @@ def print_explained(found: "Explained") -> None:
     if found.why is None:
         say(f"it cannot be run again; served were: {', '.join(found.slate) or 'nothing'}")
         return
-    for line in lines_of(found.why.items):
+    for line in lines_of(found.why.items, out.width if out.is_terminal else COLUMNS):
         out.print(line, markup=False)
     for item in found.why.asked:
         print_item(item)
@@ -43,11 +44,16 @@ def print_explained(found: "Explained") -> None:
         say("all of one item, in the slate or not: --item ID")
 
 
-def lines_of(items: "Sequence[ItemWhy]") -> list[str]:
-    """Return a line for each item of a slate under a line of headings, ids and numbers whole and the rest cut."""
+def lines_of(items: "Sequence[ItemWhy]", columns: int = COLUMNS) -> list[str]:
+    """Return a line for each item of a slate under a line of headings, ids and numbers whole and the rest cut.
+
+    Args:
+        items: In the order of the slate.
+        columns: That a line may have.
+    """
     rows = [_HEAD, *(_cells(item) for item in items)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
+    while sum(widths) + 2 * (len(widths) - 1) > columns:
         room, widest = max(
             (width - least, number) for number, (width, least) in enumerate(zip(widths, _LEAST, strict=True))
         )
