@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -119,3 +120,20 @@ def test_names_are_those_of_the_text():
     text = metrics.text().decode()
     for name in metrics.names():
         assert f"# HELP {name}" in text or f"# HELP {name}_info" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["answers_total", "slate_items_count", "rule_actions_total", "feature_read_seconds_count"]
+)
+def test_series_of_placements_are_bounded(monkeypatch, name):
+    """Placements and rules that are set while it runs replace those that were not counted in for longest."""
+    monkeypatch.setattr("midstream.monitoring.metrics._PLACEMENTS_MAX", 4)
+    monkeypatch.setattr("midstream.monitoring.metrics._TIERS", 1)
+    monkeypatch.setattr("midstream.monitoring.metrics._RULES_MAX", 4)
+    metrics = Metrics(CollectorRegistry())
+    for each in ("p0", *(f"p{number}" for number in range(4)), "p0", *(f"p{number}" for number in range(4, 7))):
+        metrics.observe_answer(each, "full", 5)
+        metrics.count_rule(each, "cap", 1)
+        metrics.observe_feature_read(each, 0.001)
+    found = {dict(labels)["placement"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
+    assert found == {"p0": 3, "p4": 1, "p5": 1, "p6": 1}

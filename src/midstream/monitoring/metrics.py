@@ -2,7 +2,8 @@
 
 Invariants: a metric is named ``midstream_*`` with its unit; seconds and bytes are base units. Labels are
 configured names (placement, part, table, route template) or fixed words, never an id that a caller sends, so
-the number of time series is bounded by the configuration. Nothing here reads a clock or any state. The
+the number of time series is bounded by the configuration; of slates, whose placements and rules may be set while it
+runs, by ``Series``. Nothing here reads a clock or any state. The
 registry is given, not the library's global one, so that several engines can live in one process.
 """
 
@@ -15,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from midstream.monitoring.outcome_totals import OutcomeSums, OutcomeTotals
+from midstream.monitoring.series import Series
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
@@ -33,6 +35,12 @@ _TURN_SECONDS = (0.00001, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01,
 _READ_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1)
 _COMMIT_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000)
 _SLATE_ITEMS = (0, 1, 2, 5, 10, 20, 50, 100)
+_PLACEMENTS_MAX = 2_048
+"""Of which slates are counted: 1,000 of the file, as many that were set, and those that are there without either. Two
+histograms of 3.3 kB and three tiers of 0.8 kB each: 18 MB."""
+_TIERS = 3
+_RULES_MAX = 8 * _PLACEMENTS_MAX
+"""Of which actions are counted: half of the 16 that a placement may have; 0.8 kB each, 12 MB."""
 
 
 class Totals(Collector):
@@ -78,9 +86,10 @@ class Metrics:
         for outcome in EVENT_OUTCOMES:
             self._events.labels(outcome)
         self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
-        self._of_answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._of_rules: dict[tuple[str, str], Counter] = {}
-        self._of_reads: dict[str, Histogram] = {}
+        self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
+        self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
+        self._of_rules = Series(self._rule_actions, _RULES_MAX)
+        self._of_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -311,19 +320,12 @@ class Metrics:
 
     def observe_answer(self, placement: str, tier: str, items: int) -> None:
         """Note one slate: its placement, its tier (``full``, ``reduced``, ``floor``), its length."""
-        found = self._of_answers.get((placement, tier))
-        if found is None:
-            found = self._answers.labels(placement, tier), self._slate_items.labels(placement)
-            self._of_answers[placement, tier] = found
-        found[0].inc()
-        found[1].observe(items)
+        self._of_answers.of(placement, tier).inc()
+        self._of_items.of(placement).observe(items)
 
     def count_rule(self, placement: str, rule: str, count: int) -> None:
         """Count what a rule did in a slate, or could not do."""
-        found = self._of_rules.get((placement, rule))
-        if found is None:
-            found = self._of_rules[placement, rule] = self._rule_actions.labels(placement, rule)
-        found.inc(count)
+        self._of_rules.of(placement, rule).inc(count)
 
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
@@ -339,10 +341,7 @@ class Metrics:
 
     def observe_feature_read(self, placement: str, seconds: float) -> None:
         """Note what reading the features of a request took."""
-        found = self._of_reads.get(placement)
-        if found is None:
-            found = self._of_reads[placement] = self._feature_read_seconds.labels(placement)
-        found.observe(seconds)
+        self._of_reads.of(placement).observe(seconds)
 
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
         """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""

@@ -1,0 +1,33 @@
+"""The series of one metric by their labels, at most so many: what is set while it runs brings ever new ones."""
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from prometheus_client.metrics import MetricWrapperBase
+
+M = TypeVar("M", bound=MetricWrapperBase)
+
+
+class Series(Generic[M]):
+    """Counts by labels. Full, the series that was not counted in for longest goes, and begins at 0 if it comes again.
+
+    They are kept here since the metric takes longer to find one by its labels than to count in it.
+    """
+
+    def __init__(self, metric: M, series_max: int) -> None:
+        """Keep at most ``series_max`` series of a metric with labels."""
+        self._metric = metric
+        self._series_max = series_max
+        self._of: OrderedDict[tuple[str, ...], M] = OrderedDict()
+
+    def of(self, *labels: str) -> M:
+        """Return the series of some labels, in the metric's order."""
+        found = self._of.get(labels)
+        if found is not None:
+            self._of.move_to_end(labels)
+            return found
+        if len(self._of) >= self._series_max:
+            oldest, _ = self._of.popitem(last=False)
+            self._metric.remove(*oldest)
+        found = self._of[labels] = self._metric.labels(*labels)
+        return found
