@@ -7,11 +7,15 @@ from msgspec.structs import replace
 
 from midstream.app.config import Placement
 from midstream.core.errors import Overloaded
+from midstream.core.types import Query
 from midstream.engine import outbox
 from midstream.engine.engine import EngineOptions
+from midstream.engine.served_ahead import ADDED_MAX, ServedAhead
 from midstream.engine.turns import Folding
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
+from midstream.state.aliases import Aliases
+from midstream.state.hashing import id_hash
 from midstream.testing.rig import SMALL, Rig, view
 
 MEMORY = Placement(exclude={"served": "1h"}, slate_size=3, repeats="any")
@@ -153,5 +157,32 @@ def test_where_as_many_wait_as_may_the_answer_says_so(monkeypatch: pytest.Monkey
         third = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
         assert third.read_your_writes is None
         assert not set(ids(third)) & set(ids(first))
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_who_waits_looks_up_a_few_askers_and_still_finds_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many answers nobody waited for came before: a bounded part of them is left to look up, none is lost."""
+    looked: list[int] = []
+    resolve = Aliases.resolve
+
+    def counted(self: Aliases, user_hash: int) -> int:
+        looked.append(user_hash)
+        return resolve(self, user_hash)
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        ahead = ServedAhead(rig.engine._folding, rig.engine._outbox, rig.monotonic)
+        with monkeypatch.context() as patch:
+            patch.setattr(Aliases, "resolve", counted)
+            for number in range(1_000):
+                ahead.add(Query(f"r{number}", "default", f"u{number}", None, 3, 0, 0))
+            assert len(looked) == 1_000 - ADDED_MAX
+            looked.clear()
+            assert await ahead.seen([], 0.0)
+            assert len(looked) == ADDED_MAX
+        assert not await ahead.seen([id_hash("u0")], 0.0)
+        assert not await ahead.seen([id_hash("u999")], 0.0)
+        assert await ahead.seen([id_hash("nobody")], 0.0)
 
     Rig(config=CONFIG).run(work)
