@@ -211,14 +211,21 @@ def test_a_bad_one_is_refused_and_changes_nothing(folder: Path, number: int) -> 
 
 
 COMPONENTS = """
-import asyncio, sys, msgspec, numpy as np
+import asyncio, sys, time, msgspec, numpy as np
 from midstream.core.errors import ScoresUnavailable, SourceUnavailable
 from midstream.core.types import Proposal, Selection
+
+CALLS = []
 
 class Source(msgspec.Struct, frozen=True):
     how: str
     name: str = "shelf"
     def retrieve(self, moment):
+        CALLS.append(self.how)
+        if self.how == "second time" and len(CALLS) == 2:
+            raise RuntimeError("not again")
+        if self.how == "slow":
+            time.sleep(0.03)
         if self.how == "raises":
             raise KeyError("shelf")
         if self.how == "leaves":
@@ -259,18 +266,24 @@ def custom(kind: str, **options: str) -> dict[str, Any]:
 
 
 LYING: tuple[tuple[dict[str, Any], str, str], ...] = (
-    ({"sources": [custom("Source", how="raises")]}, "$.sources", "shelf failed when it was tried: KeyError"),
-    ({"sources": [custom("Source", how="leaves")]}, "$.sources", "SystemExit: 3"),
-    ({"sources": [custom("Source", how="cancelled")]}, "$.sources", "shelf failed when it was tried: CancelledError"),
-    ({"sources": [custom("Source", how="closed")]}, "$.sources", "GeneratorExit"),
-    ({"sources": [custom("Source", how="lies")]}, "$.sources", "int64"),
-    ({"sources": [custom("Source", how="nothing")]}, "$.sources", "shelf failed"),
-    ({"filters": [custom("Filter")]}, "$.filters", "permitted failed when it was tried: ShapeMismatch: float32"),
-    ({"scorers": [custom("Scorer", how="lies")]}, "$.scorers", "ranker failed"),
-    ({"scorers": [custom("Scorer", how="waits")]}, "$.scorers", "TimeoutError: no answer within"),
+    ({"sources": [custom("Source", how="raises")]}, "$.sources[0]", "shelf failed when it was tried: KeyError"),
+    ({"sources": [custom("Source", how="leaves")]}, "$.sources[0]", "SystemExit: 3"),
+    (
+        {"sources": [custom("Source", how="cancelled")]},
+        "$.sources[0]",
+        "shelf failed when it was tried: CancelledError.",
+    ),
+    ({"sources": [custom("Source", how="closed")]}, "$.sources[0]", "GeneratorExit"),
+    ({"sources": [custom("Source", how="lies")]}, "$.sources[0]", "int64"),
+    ({"sources": [custom("Source", how="nothing")]}, "$.sources[0]", "shelf failed"),
+    ({"sources": [{"kind": "popular"}, custom("Source", how="raises")]}, "$.sources[1]", "shelf failed"),
+    ({"sources": [custom("Source", how="second time")]}, "$.sources[0]", "RuntimeError: not again"),
+    ({"filters": [custom("Filter")]}, "$.filters[0]", "permitted failed when it was tried: ShapeMismatch: float32"),
+    ({"scorers": [custom("Scorer", how="lies")]}, "$.scorers[0]", "ranker failed"),
+    ({"scorers": [custom("Scorer", how="waits")]}, "$.scorers[0]", "TimeoutError: no answer within"),
     (
         {"scorers": [custom("Scorer", how="", name="first"), custom("Scorer", how="lies", name="second")]},
-        "$.scorers",
+        "$.scorers[1]",
         "second failed when it was tried",
     ),
     ({"selector": custom("Selector")}, "$.selector", "selector failed when it was tried: ShapeMismatch"),
@@ -284,7 +297,7 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
     """One that raises, leaves, never answers or lies about its columns, also behind another: nothing was changed."""
     told, where, came = LYING[number]
     (folder / "components.py").write_text(COMPONENTS)
-    monkeypatch.setattr("midstream.engine.warm.WAIT_S_MAX", 0.01)
+    monkeypatch.setattr("midstream.engine.warm.WAIT_S_MAX", 1.0)
     with midstream.open(folder) as shop:
         looked(shop)
         engine = shop.running.engine
@@ -294,8 +307,26 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
         (fault,) = refused.value.faults
         assert (fault.where, fault.page) == (where, "docs/contributing.md")
         assert came in fault.came
+        assert fault.came.endswith(".")
         assert "midstream check" in fault.right
         assert (engine.log.end, engine.plans) == before
+
+
+def test_a_component_that_would_hold_everybody_up_is_refused(folder: Path) -> None:
+    """It took more than half of the deadline whenever it was warm: nothing was changed. A longer deadline takes it."""
+    (folder / "components.py").write_text(COMPONENTS)
+    told = {"sources": [{"kind": "popular"}, custom("Source", how="slow")]}
+    with midstream.open(folder) as shop:
+        end = shop.running.engine.log.end
+        with pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement("home", told, author="ann")
+        (fault,) = refused.value.faults
+        assert (fault.where, fault.page) == ("$.sources[1]", "docs/architecture.md")
+        assert fault.came.startswith("shelf held everybody up when it was tried: it took ")
+        assert fault.came.endswith(", at most 25 ms are right.")
+        assert shop.running.engine.log.end == end
+        shop.set_placement("home", told | {"deadline": "10s"}, author="ann")
+        assert shop.placement("home").versions[-1].version == 1
 
 
 @pytest.mark.parametrize("how", ["cancelled", "closed", "leaves"])

@@ -305,6 +305,7 @@ def test_a_component_that_cannot_be_loaded_is_a_fault(folder, part, says):
     (fault,) = caught.value.faults
     assert fault.where.startswith("midstream.toml: $.placements[0].sources[1].")
     assert says in str(fault)
+    assert fault.came.endswith(".")
     assert not any(name.startswith("midstream_custom") and name.endswith("lacking") for name in sys.modules)
 
 

@@ -17,7 +17,7 @@ from midstream.app.config import Custom
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
-from midstream.ranking.boundary import boundary, told_of
+from midstream.ranking.boundary import boundary, sentence, told_of
 
 Component: TypeAlias = Any
 """Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
@@ -81,7 +81,9 @@ def _decoded(part: Custom, kind: type[Component], where: str) -> Component:
     with boundary(part.path, [], raised):
         return msgspec.convert(part.options, kind, dec_hook=read_custom)
     (error,) = raised
-    came = str(error) if isinstance(error, msgspec.ValidationError) else f"{part.path} raised {told_of(error)}"
+    came = sentence(
+        str(error) if isinstance(error, msgspec.ValidationError) else f"{part.path} raised {told_of(error)}"
+    )
     right = f"What the fields of {part.path} say."
     raise ConfigInvalid((Fault(f"{where}.options", came, right, PAGE),)) from error
 
@@ -102,7 +104,7 @@ def _module(name: str, where: str, folder: Path) -> ModuleType:
         case _:
             came = f"{name!r} cannot be imported: it raised {told_of(error)}"
             right = "A module that can be imported anywhere: what it does goes into functions and types."
-    raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),)) from error
+    raise ConfigInvalid((Fault(f"{where}.path", sentence(came), right, PAGE),)) from error
 
 
 def _from_file(name: str, path: Path) -> ModuleType:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from midstream.app.config import Config, Placement
+from midstream.app.config import Config, Custom, Placement
 from midstream.app.effective import changes_of, content_of, drafted, with_changes, within_placement
 from midstream.app.in_service import keep_config
 from midstream.app.reading import Told
@@ -13,6 +13,7 @@ from midstream.core.types import Models
 from midstream.engine.folder import DataFolder
 from midstream.engine.placing import Drafted, PlacementParts
 from midstream.engine.service import Service
+from midstream.ranking.plan import Plan
 
 _NONE = Models({})
 
@@ -48,7 +49,25 @@ def draft(folder: Path, service: Service, name: str, told: Told, models: Models)
         made = _with(folder, service, config, models, name)
     except ConfigInvalid as error:
         raise within_placement(error, config, name) from error
-    return Drafted(content_of(placement), made.plans[name], made)
+    return Drafted(content_of(placement), made.plans[name], made, _places(placement, made.plans[name]))
+
+
+def _places(placement: Placement, made: Plan) -> dict[str, str]:
+    """Return pointers to the components of one's own in the lists of a placement, by name.
+
+    Wiring keeps their order. Where a path names a built-in part, which is none of them, there is no telling them apart.
+    """
+    found: dict[str, str] = {}
+    for kind, told, wired in (
+        ("sources", placement.sources, made.sources),
+        ("filters", placement.filters, made.filters),
+        ("scorers", placement.scorers, made.scorers),
+    ):
+        at = [f"$.{kind}[{number}]" for number, each in enumerate(told) if isinstance(each, Custom)]
+        own = [each.name for each in wired if each.name not in made.bounded]
+        if len(at) == len(own):
+            found |= dict(zip(own, at, strict=True))
+    return found
 
 
 def without(folder: Path, service: Service, name: str) -> Service:

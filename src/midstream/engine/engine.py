@@ -237,7 +237,7 @@ class Engine:
 
     async def start(self) -> None:
         """Warm the kernels up, then begin to take turns on the running event loop."""
-        await warm_up(self.fold.settings, self.plans.values())
+        await warm_up(self.fold.settings, tuple(self.plans.values()), self.host.monotonic)
         self._loop = asyncio.get_running_loop()
         self._writer.start()
         self._folding.start()

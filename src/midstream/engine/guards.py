@@ -51,6 +51,10 @@ class GuardOptions:
     bench_s: float = 10.0
     """After it one request tries the part; so much it costs at most in 10 s."""
 
+    def budget_s(self, plan: Plan) -> float:
+        """Return for how long one part of a plan may hold the thread, in seconds."""
+        return self.share_max * plan.deadline_ms / 1_000
+
 
 @dataclass(slots=True)
 class _Watched:
@@ -116,7 +120,7 @@ class Guards:
             served: The answer.
             worked_s: At most so long the processor worked on it: a part that never waits did not overrun by more.
         """
-        budget_s = self._options.share_max * plan.deadline_ms / 1_000
+        budget_s = self._options.budget_s(plan)
         if not self._watched and not served.failures and max(served.took_s.values(), default=0.0) <= budget_s:
             return
         now = self._monotonic()
@@ -132,7 +136,7 @@ class Guards:
                 if not is_slow and part not in reasons:
                     continue
                 watched = self._watched[plan.name, part] = _Watched()
-            told = f"it took {took_s * 1_000:.0f} ms, at most {budget_s * 1_000:.0f} ms are right" if is_slow else ""
+            told = _told(took_s, budget_s) if is_slow else ""
             if part in may_be_benched:
                 self._judge(plan.name, part, watched, (told or reasons.get(part, ""), is_slow, now))
             elif is_slow:
@@ -185,6 +189,18 @@ class Guards:
             for (placement, part), watched in sorted(self._watched.items())
             if watched.state is not None and (watched.state != "slow" or now < watched.until)
         )
+
+
+def overruns(plan: Plan, served: Served) -> Iterator[Failure]:
+    """Yield each component of one's own that held the thread for longer than it may, by the clock."""
+    budget_s = GuardOptions().budget_s(plan)
+    for part, took_s in served.took_s.items():
+        if took_s > budget_s and part not in plan.bounded:
+            yield Failure(part, _told(took_s, budget_s))
+
+
+def _told(took_s: float, budget_s: float) -> str:
+    return f"it took {took_s * 1_000:.0f} ms, at most {budget_s * 1_000:.0f} ms are right"
 
 
 def unchanged(before: Plan, after: Plan) -> Iterator[str]:

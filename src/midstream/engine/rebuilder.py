@@ -8,14 +8,14 @@ that is killed, a full disk, a configuration that cannot be loaded) leaves the o
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
-from midstream.core.types import Failure, LogPosition
+from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
@@ -25,7 +25,7 @@ from midstream.engine.service import Service
 from midstream.engine.snapshot_child import STEP_EVENTS, Order, Report
 from midstream.engine.snapshotter import CHILD, Snapshotter
 from midstream.engine.types import Change, RebuildState, RebuildView
-from midstream.engine.warm import warm_up
+from midstream.engine.warm import Trial, warm_up
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
@@ -115,7 +115,7 @@ class Rebuilder:
             at_start = self._beside.differs_at_start(self.service, wanted)
             change = self._change(wanted, compact=compact)
             if change == "plans":
-                await self.serve_plans(wanted, wanted.plans.values())
+                await self.serve_plans(wanted, tuple(wanted.plans.values()))
             elif change == "nothing":  # of a placement that was set through the API the file may say something else
                 self.service = replace(self.service, file=wanted.file)
         self._engine.concerns.pop(FILE_CONCERN, None)
@@ -144,14 +144,14 @@ class Rebuilder:
         finally:
             self._is_changing = False
 
-    async def serve_plans(self, service: Service, fresh: Iterable[Plan]) -> None:
+    async def serve_plans(self, service: Service, fresh: Sequence[Plan]) -> None:
         """Put plans in service that read the state as it is; be ``alone``.
 
         Args:
             service: With them, under the settings of the state in service.
             fresh: Those of them that never answered here.
         """
-        await warm(service.settings, fresh)
+        await warm(service.settings, fresh, self._engine.host.monotonic)
         await self._written(service)
         self.swap_plans(service)
         await self.remember()
@@ -224,7 +224,7 @@ class Rebuilder:
         fold = await asyncio.to_thread(self._loaded, wanted.settings, LogPosition(report.log_position))
         self._say("catching_up", fold.log_position, self._engine.fold.log_position)
         await self._come_near(fold)
-        await warm(wanted.settings, wanted.plans.values())
+        await warm(wanted.settings, tuple(wanted.plans.values()), self._engine.host.monotonic)
         await self._written(wanted)
         await self._engine.hand_over(fold, wanted.plans)
         # Nothing was awaited since the swap: whoever records or answers next sees all of it, or none.
@@ -359,12 +359,12 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def warm(settings: FoldSettings, plans: Iterable[Plan]) -> tuple[Failure, ...]:
-    """Answer from each plan in a state of its own, on a thread, and return what failed.
+async def warm(settings: FoldSettings, plans: Sequence[Plan], monotonic: Callable[[], float]) -> Trial:
+    """Answer from each plan in a state of its own, on a thread, and return what came of it.
 
     The first time may load or compile.
     """
-    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans)))
+    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans, monotonic)))
 
 
 def _require_held(now: Service, wanted: Service) -> None:

@@ -24,7 +24,8 @@ def told_of(error: BaseException) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text that another sentence may follow: with a full stop, unless it has an end."""
+    """Return a text that a sentence may follow: with a full stop, also behind an error that says nothing."""
+    text = text.rstrip(" :")
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
