@@ -1,9 +1,13 @@
 """``/v1/placements``: what is known, set, given back and tried out, and what stands against it, with its status."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstream.core.errors import ConfigInvalid, Fault, Overloaded, PlacementChanged, RebuildRunning, RequestInvalid
+from midstream.core.paths import step, steps
 from midstream.serving.app import asgi
+from midstream.serving.fields import json_pointer, path_of
 
 PUT = {"placement": {"slate_size": 3}, "author": "ann"}
 FAULT = Fault("$.weights.x", '"x" is not a source of this placement.', "Sources: popular", "docs/sources.md")
@@ -135,6 +139,16 @@ def test_pointers_lead_into_the_body(client, kind, where, pointer):
         assert (problem["pointer"], problem["errors"][0]["pointer"]) == (pointer, pointer)
     gone = client.ask("DELETE", "/v1/placements/home?author=x").json()
     assert gone["pointer"] == where.removeprefix("/")
+
+
+@given(st.text(max_size=8).filter(lambda key: not (key.isascii() and key.isdigit())))
+def test_a_pointer_to_any_key_leads_to_it_and_back(key):
+    """Through the server and without it a fault of one key has one place, and that place is found."""
+    where = f"$.sources[3]{step(key)}"
+    assert steps(where) == ["sources", 3, key]
+    pointer = json_pointer(where)
+    assert [each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]] == ["sources", "3", key]
+    assert path_of(pointer) == where
 
 
 def test_a_name_that_the_placement_repeats_is_pointed_at_there(client):
