@@ -11,7 +11,7 @@ from midstream.ranking.frame import extend, merge, ranks_of, read, take
 
 proposals = st.dictionaries(
     st.sampled_from(("a", "b", "c", "d")),
-    st.lists(st.integers(0, 60), unique=True, max_size=40).map(
+    st.lists(st.integers(0, 60), max_size=40).map(
         lambda items: Proposal(
             np.array(items, dtype=np.int32), np.arange(len(items), 0, -1, dtype=np.int64).astype(np.float32)
         )
@@ -24,7 +24,10 @@ def twin(given: dict[str, Proposal]):
     """Row by row, with dictionaries."""
     rows: dict[int, dict[str, tuple[float, int]]] = {}
     for name, proposal in given.items():
-        for rank, (item, score) in enumerate(zip(proposal.item_index.tolist(), proposal.score.tolist(), strict=True)):
+        first: dict[int, float] = {}  # an item that comes again counts at its first place
+        for item, score in zip(proposal.item_index.tolist(), proposal.score.tolist(), strict=True):
+            first.setdefault(item, score)
+        for rank, (item, score) in enumerate(first.items()):
             rows.setdefault(item, {})[name] = (score, rank)
     return rows
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs, Trace
@@ -228,6 +228,7 @@ def test_the_first_of_shares_that_have_items_in_common_is_held(size, seed) -> No
 
 @settings(max_examples=1_000)
 @given(st.integers(1, 12), st.integers(0, 5), st.integers(0, 2**32 - 1))
+@example(9, 3, 168068587)  # a pin brings what could not be had before it, and then it is had
 def test_of_shares_that_cannot_all_be_held_each_has_what_those_before_it_leave(size, pinned, seed) -> None:
     """The first of the file as if it were alone, as far as it has items; the next gives up no more than it has to."""
     dice = np.random.default_rng(seed)
@@ -244,8 +245,8 @@ def test_of_shares_that_cannot_all_be_held_each_has_what_those_before_it_leave(s
         brought = np.array([place in pins and owner[pins[place][0]] == number for place in range(size)])
         need = np.floor(each.min * np.arange(1, size + 1) + 1e-9) - brought.cumsum()
         pinned_items = sum(owner[row] == number for row, _ in pins.values())
-        need = np.minimum(np.maximum.accumulate(np.maximum(need, 0)), (owner == number).sum() - pinned_items)
-        had = np.minimum(need, np.minimum.accumulate(room[::-1])[::-1])
+        need = np.minimum(np.maximum(need, 0), (owner == number).sum() - pinned_items)
+        had = np.maximum.accumulate(np.minimum(need, np.minimum.accumulate(room[::-1])[::-1]))
         have = np.cumsum([whose[place] == number and place not in pins for place in range(size)])
         assert (have >= had).all(), number
         room = room - had
