@@ -5,10 +5,10 @@ not depend on the machine.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -422,6 +422,29 @@ def test_a_part_that_cancels_its_own_task_cancels_no_request(world):
     served, _ = world.answer(replace(plan_of(world, waits=True), scorers=(LeavingScorer(), Blend())))
     assert set(named(served)) == {"ranker"}
     assert len(world.ids(served)) == 15
+
+
+@dataclass(frozen=True)
+class PlainScorer:
+    """Does its work before it gives something to wait for."""
+
+    world: World
+    fault: Fault
+    name: str = "ranker"
+
+    def score(self, query: Query, features: FeatureFrame, models: Models) -> Coroutine[Any, Any, Score]:
+        self.world.begin(self.fault)
+        return FaultyScorer(self.world, OK).score(query, features, models)
+
+
+def test_what_a_part_that_waits_does_before_it_waits_is_its_own(world):
+    """Its errors are named, and what it holds the thread for counts."""
+    plan = plan_of(world, waits=True)
+    cancelled = replace(plan, scorers=(PlainScorer(world, Fault(error=asyncio.CancelledError())), Blend()))
+    assert set(named(world.answer(cancelled)[0])) == {"ranker"}
+    slow = replace(plan, scorers=(PlainScorer(world, Fault(spends_s=0.03)), Blend()))
+    assert named(world.answer(slow)[0]) == {}
+    assert named(world.answer(slow)[0]) == {"ranker": BENCHED}
 
 
 @pytest.mark.parametrize("part", ["ranker", "fetch"])

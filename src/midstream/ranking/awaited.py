@@ -30,7 +30,7 @@ class Held(Generator[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Run it step by step; it begins with the first one."""
-        self._steps = _begun(self._begin).__await__()
+        self._steps: Generator[Any, Any, T] = _begun(self._begin).__await__()
         return self
 
     def send(self, value: object, /) -> object:
