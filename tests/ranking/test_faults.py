@@ -394,7 +394,7 @@ def test_a_fetch_that_others_share_is_cut_off_for_all_of_them(world):
             plan, world.shop.moment, replace(world.shop.query(None), slate_size=15), lambda: until - world.loop.time()
         )
 
-    async def many() -> list[Served]:
+    async def many() -> tuple[Served, ...]:
         return await asyncio.gather(ask(0.0), ask(0.01), ask(0.02))
 
     first, *others = world.loop.run_until_complete(many())
