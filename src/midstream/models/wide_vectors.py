@@ -18,7 +18,7 @@ _ATTRIBUTE: Final = '"prefer-vector-width"="512"'
 def _wide_vectors(_typing: Any) -> Any:  # noqa: ANN401  # numba's own
     def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:  # noqa: ANN401
         # ``add`` of the attributes knows those without a value alone.
-        set.add(builder.function.attributes, _ATTRIBUTE)
+        set[str].add(builder.function.attributes, _ATTRIBUTE)
         return context.get_dummy_value()
 
     return types.void(), generate
