@@ -142,7 +142,7 @@ def test_tables_have_a_row_an_item(shop, kind) -> None:
 def test_what_cannot_be_written_is_said_and_leaves_no_file(shop) -> None:
     """An unknown placement, format or file of users."""
     with pytest.raises(NotFound, match='Nearest: "mail"'):
-        export(shop, placement="mial", is_logged=False)
+        export(shop, placement="mall", is_logged=False)
     with pytest.raises(Invalid, match="ndjson, csv, parquet"):
         export(shop, format="xml")
     with pytest.raises(Invalid, match="--users"):
