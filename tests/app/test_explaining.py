@@ -7,13 +7,12 @@ import httpx
 import msgspec
 import pytest
 
-from midstream.app import explaining
 from midstream.app.config import Config
 from midstream.app.explaining import TURNS_MAX, explain_request, explain_through
 from midstream.app.running import open_running, open_shop
 from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, StoreUnavailable
 from midstream.engine.child import Ended
-from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer
+from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer, Job
 from midstream.engine.types import Ask
 from midstream.ranking.explained import Explained
 from midstream.state.settings import Limits
@@ -44,7 +43,9 @@ def test_a_request_is_explained_from_the_folder(tmp_path):
     assert [each.id for each in by["covisitation"].led_by] == ["a"]
     for each in told.why.items:
         assert each.parts is not None
-        assert sum(each.parts.parts.values()) == pytest.approx(each.score, rel=1e-6)
+        terms = [term for term in each.parts.parts.values() if term is not None]
+        assert len(terms) == len(each.parts.parts)
+        assert sum(terms) == pytest.approx(each.score, rel=1e-6)
     last = {each.id: each.outcome for each in told.why.asked}
     assert last == {"c": "served", "a": "removed", "nobody": "unknown"}
     assert msgspec.json.decode(msgspec.json.encode(told), type=Explained) == told
@@ -55,8 +56,10 @@ def test_who_was_erased_is_not_explained(tmp_path):
     request_id = served(tmp_path)
     with open_shop(tmp_path, CONFIG) as shop:
         shop.erase("ann")
+        explainer = shop.running.explainer
+        assert explainer is not None
         with pytest.raises(NotFound, match="erased"):
-            shop._call(lambda: shop.running.explainer.begin(request_id))
+            shop._call(lambda: explainer.begin(request_id))
     with pytest.raises(NotFound, match="erased"):
         explain_request(tmp_path, request_id)
 
@@ -69,11 +72,13 @@ def test_a_server_has_it_made_beside_it(tmp_path):
         running = open_running(tmp_path, CONFIG)
         await running.start()
         try:
-            job = running.explainer.begin(request_id, ("b",))
-            assert running.explainer.begin(request_id, ("b",)) is job
-            assert await running.explainer.wait(job, 250)
+            explainer = running.explainer
+            assert explainer is not None
+            job = explainer.begin(request_id, ("b",))
+            assert explainer.begin(request_id, ("b",)) is job
+            assert await explainer.wait(job, 250)
             with pytest.raises(NotFound):
-                running.explainer.begin("nobody")
+                explainer.begin("nobody")
             return job
         finally:
             await running.stop()
@@ -167,13 +172,15 @@ def test_an_error_that_nobody_foresaw_ends_the_job(tmp_path):
     children = Broken()
 
     async def work(explainer, request_id):
+        jobs: list[Job] = []
         for number in range(WAITING_MAX + 2):
             job = explainer.begin(request_id, (f"i{number}",))
+            jobs.append(job)
             assert await explainer.wait(job, JOB_S_MAX)
             assert job.state == "failed"
             assert isinstance(job.error, ExplanationFailed)
             assert "no such pipe" in str(job.error)
-        assert explainer.begin(request_id, ("i0",)) is not job
+        assert explainer.begin(request_id, ("i0",)) is not jobs[0]
 
     beside(tmp_path, children, work)
     assert children.begun >= WAITING_MAX + 2
@@ -188,7 +195,7 @@ def through(monkeypatch, answer):
         return answer
 
     made = partial(httpx.Client, transport=httpx.MockTransport(answered))
-    monkeypatch.setattr(explaining.httpx, "Client", made)
+    monkeypatch.setattr(httpx, "Client", made)
     return asked, lambda: explain_through("http://server", "r-1")
 
 

@@ -18,6 +18,7 @@ from midstream.app.replay_examples import ReplayWanted, write_replay_examples
 from midstream.app.running import config_of, open_shop
 from midstream.cli.console import ended_by_sigterm
 from midstream.core.errors import Invalid
+from midstream.core.types import Failure
 from midstream.features.declared import declared
 from midstream.features.reserved import is_reserved
 from midstream.ranking.boundary import boundary
@@ -137,7 +138,7 @@ def test_a_folder_that_is_not_there_is_named(shop_folder):
 
 def test_no_component_is_blamed_for_a_signal():
     """SIGTERM that comes while a component is at work ends the command: only the component's own exit is its fault."""
-    failures = []
+    failures = list[Failure]()
     with pytest.raises(SystemExit) as raised, ended_by_sigterm(), boundary("shelf", failures):
         os.kill(os.getpid(), signal.SIGTERM)
     assert (raised.value.code, failures) == (128 + signal.SIGTERM, [])

@@ -88,6 +88,7 @@ def test_everybody_gets_a_slate_that_is_logged_as_served(shop) -> None:
     with midstream.open(shop) as opened:
         for slate in first:
             record = opened.running.engine.served(slate["request_id"])
+            assert record is not None
             assert [item.id for item in record.items] == [item["id"] for item in slate["items"]]
             assert [item.score for item in record.items] == pytest.approx([item["score"] for item in slate["items"]])
             assert record.query.user_id == slate["user_id"]
@@ -167,11 +168,13 @@ def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) 
         with (shop / "a.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         with httpx.Client(base_url=url) as client:
+            address = f"/v1/requests/{rows[0]['request_id']}"
+            record = client.get(address)
             for _ in range(100):
-                record = client.get(f"/v1/requests/{rows[0]['request_id']}")
                 if record.status_code == 200:
                     break
                 time.sleep(0.05)
+                record = client.get(address)
             assert [each["id"] for each in record.json()["items"]] == [row["item_id"] for row in rows]
             first = client.post("/v1/recommendations", json={"user_id": "bob", "placement": "mail", "cursor": True})
             pages = [first.json()]

@@ -197,6 +197,7 @@ def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
     """The columns that a scorer is given in service, bit by bit, behind the features; a model may read them all."""
     past = Past(place, config_of(place))
     plan = plans(past.config)["home"]
+    names = source_columns(plan)
     cursor = past.cursor(LogPosition(past.log.begin), everything=True)
     block = past.block(("price", "views"))
     seen = 0
@@ -208,7 +209,6 @@ def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
         candidates = merge(propose(plan, moment, lambda: math.inf, []), cursor.fold.vocabulary.item_count)
         candidates = take(candidates, sift(plan.filters, moment, candidates, []).kept)
         frame = read(plan.features, moment, candidates, [], plan.declared)
-        names = source_columns(plan)
         assert frame.names[: len(names)] == names
         assert group.said.tobytes() == np.ascontiguousarray(frame.values[:, : len(names)]).tobytes()
         seen += 1

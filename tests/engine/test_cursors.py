@@ -8,9 +8,11 @@ from msgspec.structs import replace
 
 from midstream.app.config import Placement
 from midstream.core.errors import RequestInvalid
+from midstream.core.types import LogPosition
 from midstream.engine import outbox
 from midstream.engine.cursors import Cursor, parse_cursor
-from midstream.engine.types import Ask
+from midstream.engine.types import Answer, Ask
+from midstream.ranking.served import ServedRecord
 from midstream.testing.rig import SMALL, Rig, view
 
 CONFIG = replace(
@@ -23,6 +25,19 @@ ITEMS = [view(f"i{each:02}", user="eve", event_id=str(each)) for each in range(1
 def ids(answer):
     """Return the items of an answer."""
     return [item.id for item in answer.items]
+
+
+def cursor_of(answer: Answer) -> str:
+    """Return the cursor of an answer that has one."""
+    assert answer.cursor is not None
+    return answer.cursor
+
+
+def record_of(rig: Rig, answer: Answer) -> ServedRecord:
+    """Return the served record of an answer whose record is there."""
+    record = rig.engine.served(answer.request_id)
+    assert record is not None
+    return record
 
 
 async def pages_of(rig, first, between=None, **more):
@@ -46,8 +61,8 @@ def test_pages_hold_all_items_once_and_each_has_a_record_of_its_own() -> None:
         assert [item.position for item in items] == list(range(15))
         assert [len(page.items) for page in pages] == [4, 4, 4, 3]
         rig.engine.flush_served()
-        await rig.engine.reached(len(ITEMS) + 4, 5.0)
-        records = [rig.engine.served(page.request_id) for page in pages]
+        await rig.engine.reached(LogPosition(len(ITEMS) + 4), 5.0)
+        records = [record_of(rig, page) for page in pages]
         first = pages[0].request_id
         assert [each.query.continues for each in records] == ["", first, first, first]
         assert [each.query.user_id for each in records] == ["ann"] * 4
@@ -65,8 +80,8 @@ def test_what_became_ineligible_in_between_is_left_out_and_what_is_new_does_not_
         await rig.engine.record(rig.batch(*ITEMS))
         first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
         rig.engine.flush_served()
-        await rig.engine.reached(len(ITEMS) + 1, 5.0)
-        order = [item.id for block in rig.engine.served(first.request_id).order for item in block]
+        await rig.engine.reached(LogPosition(len(ITEMS) + 1), 5.0)
+        order = [item.id for block in record_of(rig, first).order for item in block]
         bought = order[5]
         await rig.engine.record(rig.batch({**view(bought, event_id="b"), "type": "purchase"}))
         await rig.engine.record(rig.batch(*[view(f"n{each}", event_id=f"n{each}") for each in range(9)]))
@@ -94,10 +109,10 @@ def test_a_question_that_is_another_is_refused(change, where) -> None:
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
         first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
-        same = await rig.engine.recommend(Ask("default", user_id="ann", n=4, cursor=first.cursor))
+        same = await rig.engine.recommend(Ask("default", user_id="ann", n=4, cursor=cursor_of(first)))
         assert len(same.items) == 4
         with pytest.raises(RequestInvalid) as caught:
-            await rig.engine.recommend(replaced(Ask("", cursor=first.cursor), **change))
+            await rig.engine.recommend(replaced(Ask("", cursor=cursor_of(first)), **change))
         (fault,) = caught.value.faults
         assert (fault.where, fault.page) == (where, "docs/http.md")
 
@@ -109,7 +124,7 @@ def test_a_cursor_that_nobody_gave_is_refused() -> None:
 
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
-        token = (await rig.engine.recommend(Ask(user_id="ann", cursor=True))).cursor
+        token = cursor_of(await rig.engine.recommend(Ask(user_id="ann", cursor=True)))
         assert len(token) == 48
         forged = [token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :] for at in range(0, 48, 5)]
         request_id = parse_cursor(token, rig.engine.host.request_ids).request_id
@@ -134,9 +149,9 @@ def test_a_slate_that_made_room_for_newer_ones_cannot_be_continued() -> None:
         for _ in range(4):
             await rig.engine.recommend(Ask(user_id="bob"))
         rig.engine.flush_served()
-        await rig.engine.reached(len(ITEMS) + 5, 5.0)
+        await rig.engine.reached(LogPosition(len(ITEMS) + 5), 5.0)
         with pytest.raises(RequestInvalid, match="not kept any more"):
-            await rig.engine.recommend(Ask("", cursor=first.cursor, deadline_ms=20))
+            await rig.engine.recommend(Ask("", cursor=cursor_of(first), deadline_ms=20))
 
     limits = replace(CONFIG.limits, requests_max=3)
     Rig(config=replace(CONFIG, limits=limits)).run(work)
@@ -150,7 +165,7 @@ def test_an_erased_user_cannot_be_read_on_about() -> None:
         first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
         await rig.engine.erase("ann")
         with pytest.raises(RequestInvalid, match="not kept any more"):
-            await rig.engine.recommend(Ask("", cursor=first.cursor, deadline_ms=20))
+            await rig.engine.recommend(Ask("", cursor=cursor_of(first), deadline_ms=20))
 
     Rig(config=CONFIG).run(work)
 
@@ -162,7 +177,7 @@ def test_the_page_after_a_slate_waits_for_its_record(monkeypatch) -> None:
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
         firsts = await asyncio.gather(*(rig.engine.recommend(Ask(cursor=True)) for _ in range(20)))
-        seconds = await asyncio.gather(*(rig.engine.recommend(Ask("", cursor=each.cursor)) for each in firsts))
+        seconds = await asyncio.gather(*(rig.engine.recommend(Ask("", cursor=cursor_of(each))) for each in firsts))
         assert all(len(each.items) == 4 for each in seconds)
 
     Rig(config=replace(CONFIG, limits=replace(SMALL.limits, requests_max=99))).run(work)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from midstream.app.config import Placement
 from midstream.core.errors import Overloaded
-from midstream.core.types import Query
+from midstream.core.types import Query, TimestampMs
 from midstream.engine import outbox
 from midstream.engine.engine import EngineOptions
 from midstream.engine.served_ahead import ADDED_MAX, ServedAhead
@@ -176,7 +176,7 @@ def test_who_waits_looks_up_a_few_askers_and_still_finds_their_own(monkeypatch: 
         with monkeypatch.context() as patch:
             patch.setattr(Aliases, "resolve", counted)
             for number in range(1_000):
-                ahead.add(Query(f"r{number}", "default", f"u{number}", None, 3, 0, 0))
+                ahead.add(Query(f"r{number}", "default", f"u{number}", None, 3, TimestampMs(0), 0))
             assert len(looked) == 1_000 - ADDED_MAX
             looked.clear()
             assert await ahead.seen([], 0.0)

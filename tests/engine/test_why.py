@@ -11,13 +11,13 @@ from midstream.ranking.reason_texts import DEFAULTS
 from midstream.testing.rig import Rig, view
 
 
-def answered(rig: Rig, **asked: object):
+def answered(rig: Rig, *, explain: bool = False, reasons: str | None = None):
     """Record some views, then ask."""
 
     async def work(rig: Rig):
         await rig.engine.record(rig.batch(*(view(item, user) for user in ("bob", "eve") for item in "abc")))
         await rig.engine.record(rig.batch(view("a")))
-        return await rig.engine.recommend(Ask(user_id="ann", **asked))
+        return await rig.engine.recommend(Ask(user_id="ann", explain=explain, reasons=reasons))
 
     return rig.run(work)
 

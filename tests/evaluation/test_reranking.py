@@ -15,7 +15,7 @@ from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.interactions import Interactions
 from midstream.evaluation.metrics import discounted_gain
 from midstream.evaluation.replay import ReplayOptions, asking_plan, replay_ranks, rows_asked
-from midstream.evaluation.reranking import PARTS, RerankingOptions, gather, judge_reranking
+from midstream.evaluation.reranking import PARTS, Fit, RerankingOptions, gather, judge_reranking
 from midstream.evaluation.shops import ShopData
 from midstream.evaluation.statistics import Resampling
 from midstream.models.examples import Examples
@@ -49,11 +49,11 @@ def shop() -> ShopData:
     """A hundred sessions of five clicks; after a first click people stay at its colour."""
     dice = np.random.default_rng(4)
     items = [f"i{number:02}" for number in range(24)]
-    clicks = []
-    for session in range(100):
+    clicks: list[tuple[str, str, int]] = []
+    for number in range(100):
         colour = dice.integers(4)
         chosen = [items[4 * dice.integers(6) + colour] for _ in range(5)]
-        clicks.extend((f"s{session}", item, 10_000 * session + step) for step, item in enumerate(chosen))
+        clicks.extend((f"s{number}", item, 10_000 * number + step) for step, item in enumerate(chosen))
     session, item, time = zip(*clicks, strict=True)
     rows = Interactions(
         np.full(len(clicks), ""), np.array(session), np.array(item), np.full(len(clicks), "click"), np.array(time)
@@ -119,7 +119,11 @@ def test_what_is_learned_comes_before_what_is_asked():
 
 def test_the_better_of_two_is_chosen_before_the_test_and_beats_the_blend():
     """Colour foretells these clicks; what orders as the blend does is worth what the blend is."""
-    fits = [({"by": each}, lambda _, each=each: ByColumn((each,))) for each in ("clicks", "same_colour")]
+
+    def by(name: str) -> Fit:
+        return lambda _: ByColumn((name,))
+
+    fits: list[tuple[dict[str, object], Fit]] = [({"by": each}, by(each)) for each in ("clicks", "same_colour")]
     report, parts, best = judge_reranking(SHOP, PLAN, "column", fits, OPTIONS)
     assert report.trials[0].options == {"by": "same_colour"}
     assert best.inputs == ("same_colour",)

@@ -27,8 +27,11 @@ def rows_of(seed: int, count: int) -> Score:
 
 def scored(found: Contributions) -> Score:
     """Return the scores that base and parts say."""
-    total = found.base + found.values.sum(axis=1)
-    return total if found.link == "sum" else 1.0 / (1.0 + np.exp(-found.scale * total))
+    total: Score = found.base + found.values.sum(axis=1)
+    if found.link == "sum":
+        return total
+    probability: Score = 1.0 / (1.0 + np.exp(-found.scale * total))
+    return probability
 
 
 def adds_up(model: RowModel, values: Score) -> None:
@@ -54,7 +57,7 @@ def test_linear_models_are_the_sum_of_their_terms(seed, bins, is_standardised):
 
 def test_trees_say_their_sum_or_its_probability():
     """An ensemble of probabilities is taken apart before the probability is made of the sum."""
-    part = {
+    part: dict[str, list[float]] = {
         "feature": [0], "threshold": [0.5], "way": [1], "first": [0], "middle": [1], "end": [2],
         "leaf_value": [-1.0, 2.0], "leaf_count": [3, 1],
     }  # fmt: skip

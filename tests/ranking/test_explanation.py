@@ -224,7 +224,8 @@ def test_evidence_that_fails_leaves_the_rest(raised):
     assert told.unexplained.keys() == {"popular"}
     assert told.unexplained["popular"].startswith(raised)
     asked = asked_of(served, plan, moment)
-    assert why(asked, next(each.id for each in told.items if any(one.source == "popular" for one in each.proposed)))
+    item_id = next(each.id for each in told.items if any(one.source == "popular" for one in each.proposed))
+    assert why(asked, item_id).outcome == "served"
     assert [(each.component, each.reason.partition(":")[0]) for each in asked.failures] == [("popular", raised)]
 
 
@@ -346,7 +347,9 @@ def summed(told: SlateWhy) -> list[float]:
     found: list[float] = []
     for each in told.items:
         assert each.parts is not None
-        total = each.parts.base + sum(each.parts.parts.values())
+        terms = [term for term in each.parts.parts.values() if term is not None]
+        assert len(terms) == len(each.parts.parts)
+        total = each.parts.base + sum(terms)
         found.append(total if each.parts.link == "sum" else 1 / (1 + math.exp(-each.parts.scale * total)))
     return found
 
@@ -366,7 +369,7 @@ def test_parts_add_up_to_the_score_of_the_blend_and_of_a_model():
         told = with_parts(explain(served, plan, moment), served, plan)
         np.testing.assert_allclose(summed(told), served.score[served.selection.chosen], rtol=1e-5)
         assert all(each.parts and each.parts.scorer == served.scorer for each in told.items)
-    assert frame_of(served).values.shape == (len(served.candidates), len(frame_of(served).names))
+        assert frame_of(served).values.shape == (len(served.candidates), len(frame_of(served).names))
 
 
 def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
@@ -482,6 +485,9 @@ def test_what_a_boost_gave_is_told_of_each_item_it_moved():
     assert {"cheap", "even"} <= {rule for _, rule in effects}
     for (name, rule), (item, each) in effects.items():
         assert (each.factor, each.effect) == {"cheap": (2.0, "boosted"), "even": (0.5, "buried")}[rule]
+        assert item.score is not None
+        assert each.before is not None
+        assert each.factor is not None
         both = rule == "even" and float(name[1:]) < 15
         assert each.before == pytest.approx(item.score + unit * math.log(2) * both)
         assert each.after == pytest.approx(each.before + unit * math.log(each.factor))

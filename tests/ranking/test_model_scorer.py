@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from midstream.app.reading import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, ModelUnavailable, ScoresUnavailable
-from midstream.core.types import Failure, FeatureFrame, Models, Query, Score, TimestampMs
+from midstream.core.types import FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
+from midstream.ranking.boundary import Account
 from midstream.ranking.model_scorer import ModelScorer, columns_of, row_model
 from midstream.ranking.pipeline import climb, recommend
 from midstream.testing.conformance import check_scorer
@@ -53,6 +54,11 @@ class Sum:
 def scored(model: object, features: FeatureFrame) -> Score:
     """Return what the scorer says."""
     return asyncio.run(ModelScorer(name="ranker").score(QUERY, features, Models({"ranker": model})))
+
+
+def account() -> Account:
+    """Return an empty account of an answer that has a second."""
+    return Account((), lambda: 1.0)
 
 
 @given(st.permutations(["score.als", "rank.als", "price", "age", "views"]), st.integers(0, 30), st.integers(0, 99))
@@ -107,7 +113,7 @@ def test_without_the_model_the_blend_answers():
     assert [each.name for each in plan.scorers] == ["ranker", "blend"]
     assert plan.instant == {"ranker", "blend"}
     frame = FeatureFrame(("score.popular", "rank.popular", "carts"), np.ones((2, 3), dtype=np.float32))
-    failures: list[Failure] = []
+    failures = account()
     name, _ = asyncio.run(climb(plan, QUERY, frame, lambda: 1.0, failures))
     assert (name, failures) == ("blend", [])
     wrong = replace(plan, models=Models({"ranker": object()}))
@@ -115,10 +121,10 @@ def test_without_the_model_the_blend_answers():
     assert (name, [each.component for each in failures]) == ("blend", ["ranker"])
     assert "ModelUnavailable" in failures[0].reason
     loaded = plans(config, models=Models({"ranker": Sum(("carts", "score.popular"))}))["default"]
-    name, score = asyncio.run(climb(loaded, QUERY, frame, lambda: 1.0, []))
+    name, score = asyncio.run(climb(loaded, QUERY, frame, lambda: 1.0, account()))
     assert (name, score.tolist()) == ("ranker", [11.0, 11.0])
     broken = replace(loaded, models=Models({"ranker": Sum(("gone",))}))
-    failures = []
+    failures = account()
     name, _ = asyncio.run(climb(broken, QUERY, frame, lambda: 1.0, failures))
     assert (name, "gone" in failures[0].reason) == ("blend", True)
 

@@ -14,6 +14,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, ModelUnavailable, ScoresUnavailable
 from midstream.core.types import Calibration, Failure, FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
+from midstream.ranking.boundary import Account
 from midstream.ranking.objectives import Objective, Objectives
 from midstream.ranking.pipeline import climb
 from midstream.testing.conformance import check_scorer
@@ -104,8 +105,8 @@ def test_an_unknown_value_gives_no_number():
 def climbed(models: Models) -> tuple[str, list[Failure]]:
     """Who answered, and what failed."""
     plan = replace(plans(parse_config(TEXT))["default"], models=models)
-    failures: list[Failure] = []
-    name, _ = asyncio.run(climb(plan, QUERY, frame_of([[1, 0, 1, 3]]), lambda: 1.0, failures))
+    failures = Account((), lambda: 1.0)
+    name, _ = asyncio.run(climb(plan, QUERY, frame_of([[1, 0, 1, 3]]), failures.remaining_s, failures))
     return name, failures
 
 

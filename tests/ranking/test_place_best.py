@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.core.types import FeatureFrame, Query, TimestampMs
+from midstream.core.types import FeatureFrame, Index, Query, TimestampMs
 from midstream.ranking import arrangement
 from midstream.ranking.arrangement import Arrangement
+from midstream.ranking.lineup import Lineup
 from midstream.ranking.place_best import Best
 from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.rule_boost import Boosted
@@ -40,7 +41,9 @@ def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray]:
     values = dice.integers(-1, int(dice.integers(1, 15)), (count, 1)).astype(np.int32)
     tags = dice.integers(-1, 12, (count, 2)).astype(np.int32)
     has = dice.random(5) < 0.6
-    caps = [(Cap(attribute="a", max=int(dice.integers(1, 6))), values, {})] if has[0] else []
+    caps: list[tuple[Cap, Index, dict[int, int]]] = []
+    if has[0]:
+        caps.append((Cap(attribute="a", max=int(dice.integers(1, 6))), values, {}))
     if has[1]:
         caps.append((Cap(attribute="t", max=9), tags, {int(value): 7 for value in dice.integers(0, 12, 3)}))
     places, rows = dice.permutation(30)[:4].tolist(), dice.permutation(count)[:4].tolist()
@@ -88,8 +91,8 @@ def test_it_is_gone_where_it_is_enough(selector, method, width, added, is_short,
     """By one value of each, by mmr, with nothing drawn, and with no rule that gives places away."""
     made = list[Best]()
 
-    def short(*told: object) -> Best:
-        made.append(Best(*told))
+    def short(lineup: Lineup) -> Best:
+        made.append(Best(lineup))
         return made[-1]
 
     monkeypatch.setattr(arrangement, "Best", short)

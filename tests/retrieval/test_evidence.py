@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_matrix
 
 from midstream.core.types import Models, Query
@@ -141,7 +142,7 @@ def test_parts_of_item_models_add_up_to_the_score(seed, acts):
     """Of weights from item to item and of ALS, acts on one item put together, however many there are."""
     dice = np.random.default_rng(seed)
     vocabulary = vocabulary_of(20)
-    weights = random_matrix(20, 20, density=0.3, format="csr", dtype=np.float32, rng=dice)
+    weights = csr_matrix(random_matrix(20, 20, density=0.3, dtype=np.float32, rng=dice))
     data = Interactions(vocabulary, Histories.of(dice.integers(0, 20, (15, 4)).tolist()))
     factors = fit_als(data, AlsOptions(factors=4, iterations=1, threads=1, seed=seed, item_power=0.5))
     weight = dice.uniform(0.5, 3.0, len(acts)).astype(np.float32)
