@@ -292,7 +292,7 @@ class NoCoroutine(Gives):
         (lambda bad: {"filters": (bad,)}, "an array of bool"),
         (lambda bad: {"features": (bad,)}, "an array of values"),
         (lambda bad: {"scorers": (bad, Blend())}, "an array of scores"),
-        (lambda bad: {"scorers": (NoCoroutine(bad.came), Blend())}, "what async def score gives"),
+        (lambda bad: {"scorers": (NoCoroutine(bad.came), Blend())}, "what async def gives"),
         (lambda bad: {"selectors": (bad, TopK())}, "a Selection"),
         (lambda bad: {"sources": (Gives(Proposal(bad.came, bad.came)),)}, "an array of item indices"),
         (lambda bad: {"selectors": (Gives(Selection(bad.came, bad.came)), TopK())}, "an array of rows"),
