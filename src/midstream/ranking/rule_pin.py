@@ -5,9 +5,9 @@ proposed it, the rule did, under its own name. Its place is its own: nothing is 
 is 1, and it stands nowhere else. It counts for caps and shares, and none of them drops it.
 
 A position that has a pin already keeps the first one of the file, and so does an item. A pin behind the slate that is
-asked for does nothing, and neither does one of an item that is not among those which the caller gave. Where a slate
-ends before a pin's position, because nothing else may come, the pin comes at the end: there is no position for it to
-stand at, and an eligible item is not lost.
+asked for does nothing, and neither does one of an item that is not among those which the caller gave. Where nothing
+else may come at a place above a pin's position, the next pin moves up to it: its own position would not be reached, and
+an eligible item is not lost. Behind it others may come again.
 """
 
 from collections.abc import Iterator

@@ -77,6 +77,13 @@ class Shares:
         """
         self.promotions = promotions
         self.member = np.stack([each.member[order] for each in promotions])
+        self._size = size
+        self._have = [0] * len(promotions)
+        self.pinned(pins)
+
+    def pinned(self, pins: Mapping[int, int]) -> None:
+        """Count the pins from where they stand now, before the first place or after one of them moved up."""
+        size, promotions = self._size, self.promotions
         pinned = np.zeros((len(promotions), size + 1), dtype=np.int64)
         taken = np.zeros(size + 1, dtype=np.int64)
         for place, at in pins.items():
@@ -89,7 +96,6 @@ class Shares:
         self._least = np.stack([each.least(size) for each in promotions]) - pinned
         # Of all beginnings that are longer: what the fullest of them leaves.
         self._room: list[list[int]] = np.minimum.accumulate(room[:, ::-1], axis=1)[:, ::-1].tolist()
-        self._have = [0] * len(promotions)
         self._calm = 0  # up to this place nobody can be in need
 
     def full(self, place: int) -> list[int]:

@@ -29,6 +29,7 @@ class _Checker:
         self._candidates: list[int] = served.candidates.item_index.tolist()
         chosen: list[int] = served.selection.chosen.tolist()
         self._slate = [self._candidates[row] for row in chosen]
+        self._length = len(self._slate)
         scores = dict(zip(self._candidates, served.score.tolist(), strict=True))
         self._scored = {item for item, score in scores.items() if isfinite(score)}
         self._size = served.query.slate_size
@@ -36,24 +37,22 @@ class _Checker:
         self._rules = [each for each in answered.placement.rules if _is_in_force(each, str(segment))]
         self._shares = [each for each in self._rules if isinstance(each, Promote)]
         self._pins = self._pinned()
-        # Pins that came although the slate ended before their positions stand behind all others.
-        self._end = len(self._slate)
-        while self._end and self._pins.get(self._end - 1) != self._slate[self._end - 1]:
-            if self._slate[self._end - 1] not in self._pins.values():
-                break
-            self._end -= 1
+        self._position = {item: position for position, item in self._pins.items()}
+        # Up to where every pin stands at its position: there one came because nobody else could.
+        places = enumerate(self._slate)
+        self._end = next((place for place, item in places if self._position.get(item, place) != place), self._length)
 
     def faults(self) -> Iterator[str]:
         """Yield what is wrong."""
         yield from self._conservation()
         yield from self._pins_stand()
-        for place in range(self._end):
-            if place not in self._pins:
+        for place, item in enumerate(self._slate):
+            if item not in self._position:
                 yield from self._place(place)
-        if self._end < self._size and (self._end not in self._pins):
-            left = [item for item in self._candidates if self.may_come(item, self._end)]
+        if self._length < self._size:
+            left = [item for item in self._candidates if self.may_come(item, self._length)]
             if left:
-                yield f"the slate ends at {self._end} although {left} may come"
+                yield f"the slate ends at {self._length} although {left} may come"
         for share in self._shares:
             yield from self._share(share)
         yield from self._traced()
@@ -71,9 +70,9 @@ class _Checker:
     def may_come(self, item: int, place: int) -> bool:
         """Return whether an item that is no pin could come at a place, given what stands above and the pins."""
         above = self._slate[:place]
-        if item in above or item in self._pins.values() or item not in self._scored:
+        if item in above or item in self._position or item not in self._scored:
             return False
-        behind = {where: each for where, each in self._pins.items() if where >= place}
+        behind = {where: each for where, each in self._pins.items() if each not in above}
         there = [*above, *behind.values()]
         for cap in self._answered.placement.caps:
             for value in _values(item, cap.attribute):
@@ -128,16 +127,19 @@ class _Checker:
         return {position: item for position, item in sorted(taken.items()) if item in eligible}
 
     def _pins_stand(self) -> Iterator[str]:
-        """Yield pins that stand elsewhere, are missing, or were left to chance."""
-        moved = [item for position, item in self._pins.items() if position >= self._end]
-        if self._slate[self._end :] != moved:
-            yield f"behind {self._end} stands {self._slate[self._end :]}, not the pins {moved}"
+        """Yield pins that are missing, stand elsewhere though others may come, or were left to chance."""
         for position, item in self._pins.items():
-            if position < self._end and self._slate[position] != item:
-                yield f"{item} is pinned to {position}, where {self._slate[position]} stands"
-        for place, item in enumerate(self._slate):
-            if item in self._pins.values() and self._served.selection.propensity[place] != 1:
+            if item not in self._slate:
+                yield f"{item} is pinned to {position}, and {self._slate} is without it"
+                continue
+            place = self._slate.index(item)
+            if self._served.selection.propensity[place] != 1:
                 yield f"pin {item} has propensity {self._served.selection.propensity[place]}"
+            if place != position:
+                others = [each for each in self._candidates if self.may_come(each, place)]
+                first = min(where for where, each in self._pins.items() if each not in self._slate[:place])
+                if others or place > position or position != first:
+                    yield f"{item} is pinned to {position} and stands at {place} of {self._slate}: {others} may come"
 
     def _place(self, place: int) -> Iterator[str]:
         """Yield what is wrong with an item that is no pin."""
@@ -209,8 +211,8 @@ class _Checker:
                 yield f"{trace} is of no rule in force"
         told = {(trace.what, trace.item_index, trace.position) for trace in traces}
         for place, item in enumerate(self._slate):
-            is_pin = item in self._pins.values()
-            if is_pin and ("pinned" if place < self._end else "moved", item, place) not in told:
+            is_pin = item in self._position
+            if is_pin and ("pinned" if self._position[item] == place else "moved", item, place) not in told:
                 yield f"nothing says that {item} is pinned to {place}"
             if not is_pin and self._fresh(place) and ("new", item, place) not in told:
                 yield f"nothing says that {item} is new at {place}"

@@ -1,0 +1,113 @@
+"""A slate is short only where nobody else may come: what is left out would break a cap or a most share if it came."""
+
+from collections import Counter
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from midstream.core.types import FeatureFrame, Query, TimestampMs, Trace
+from midstream.ranking.arrangement import Arrangement
+from midstream.ranking.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.plackett_luce import PlackettLuce
+from midstream.ranking.rule_cap import Cap
+from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rule_new_items import Fresh
+from midstream.ranking.rule_promote import Promoted
+from midstream.ranking.rules import Facts
+from midstream.ranking.top_k import TopK
+
+SELECTORS = (TopK(), PlackettLuce(temperature=0.7, pool=4), EpsilonGreedy(epsilon=0.5, keep=1, pool=4))
+
+
+def asked(size: int, seed: int = 0) -> Query:
+    """A request for a slate of this size."""
+    return Query("r", "home", None, None, size, TimestampMs(0), seed)
+
+
+def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray, int]:
+    """Few candidates, most of them promoted, with pins, caps, shares and positions for new items that come together."""
+    dice = np.random.default_rng(seed)
+    count, size = int(dice.integers(1, 13)), int(dice.integers(1, 13))
+    score = dice.standard_normal(count).astype(np.float32)
+    score[dice.random(count) < 0.1] = np.nan
+    codes = dice.integers(-1, 6, (count, 1)).astype(np.int32)
+    has = dice.random(4) < 0.5
+    shares = [(float(dice.choice([0, 0.3, 0.6])), float(dice.choice([0.1, 0.34, 0.5, 0.75, 1.0]))) for _ in range(3)]
+    promotions = tuple(
+        Promoted(f"p{k}", min(least, most), most, dice.random(count) < 0.7)
+        for k, (least, most) in enumerate(shares[: int(dice.integers(1, 4))])
+    )
+    places, rows = dice.permutation(size)[:4].tolist(), dice.permutation(count)[: int(dice.integers(0, 5))].tolist()
+    rules = Arrangement(
+        (Cap(attribute="a", max=int(dice.integers(1, 4))),) if has[0] else (),
+        Diversity(attribute="b", weight=0.8, method="dpp") if has[1] else None,
+    )
+    facts = Facts(
+        np.arange(count, dtype=np.int32),
+        (codes,) if has[0] else (),
+        codes // 2 if has[1] else None,
+        promotions=promotions,
+        fresh=(Fresh("new", frozenset((1, 4)), dice.random(count) < 0.4),) if has[2] else (),
+        pins={place: (row, "pin") for place, row in zip(places, rows, strict=False)},
+    )
+    return rules, facts, score, size
+
+
+def broken_by(row: int, chosen: list[int], rules: Arrangement, facts: Facts) -> str:
+    """Which rule a candidate would break behind a whole slate; empty = none."""
+    for cap, codes in zip(rules.caps, facts.capped, strict=True):
+        counts = Counter(int(codes[each, 0]) for each in chosen)
+        if codes[row, 0] >= 0 and counts[int(codes[row, 0])] >= cap.max:
+            return cap.name
+    for each in facts.promotions:
+        have = sum(bool(each.member[other]) for other in [*chosen, row])
+        if each.member[row] and have > ceil(each.max * (len(chosen) + 1) - 1e-9):
+            return each.name
+    return ""
+
+
+@settings(max_examples=2_000)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**63 - 1), st.sampled_from(SELECTORS))
+def test_who_is_left_out_of_a_short_slate_would_break_a_rule(case, seed, selector) -> None:
+    """Each candidate with a score is tried behind the slate; every pin is there, at its position or above it."""
+    rules, facts, score, size = case_of(case)
+    frame = FeatureFrame((), np.empty((len(score), 0), dtype=np.float32))
+    chosen = rules.select(selector, asked(size, seed), frame, score, facts).chosen.tolist()
+    assert len(set(chosen)) == len(chosen) <= size
+    for position, (row, _) in facts.pins.items():
+        assert chosen.index(row) <= position
+    if len(chosen) < size:
+        left = [row for row in range(len(score)) if row not in chosen and np.isfinite(score[row])]
+        assert [row for row in left if not broken_by(row, chosen, rules, facts)] == []
+
+
+@pytest.mark.parametrize("selector", SELECTORS[::2], ids=repr)
+def test_a_pin_that_moves_up_makes_room_for_a_promotion_behind_it(selector) -> None:
+    """One other and four promoted, a half at most: each of three pins of others lets one more of these come."""
+    facts = Facts(
+        np.arange(8, dtype=np.int32),
+        promotions=(Promoted("p", 0.0, 0.5, np.arange(8) >= 4),),
+        pins={9: (1, "pin"), 10: (2, "pin"), 11: (3, "pin")},
+    )
+    frame, score = FeatureFrame((), np.empty((8, 0), dtype=np.float32)), np.arange(8, 0, -1).astype(np.float32)
+    found = Arrangement().select(selector, asked(12), frame, score, facts)
+    is_promoted = (found.chosen >= 4).astype(int).tolist()
+    assert is_promoted == [0, 1, 1, 0, 1, 0, 1, 0]
+    moved = (Trace("pin", 1, 3, "moved"), Trace("pin", 2, 5, "moved"), Trace("pin", 3, 7, "moved"))
+    assert found.traces == moved
+
+
+def test_a_pin_behind_one_that_moved_up_stands_at_its_position_where_the_slate_gets_there() -> None:
+    """The first pin comes where nobody else may, which lets others come up to the second."""
+    facts = Facts(
+        np.arange(8, dtype=np.int32),
+        promotions=(Promoted("p", 0.0, 0.5, np.arange(8) >= 3),),
+        pins={4: (1, "pin"), 5: (2, "pin")},
+    )
+    frame, score = FeatureFrame((), np.empty((8, 0), dtype=np.float32)), np.arange(8, 0, -1).astype(np.float32)
+    found = Arrangement().select(TopK(), asked(8), frame, score, facts)
+    assert found.chosen.tolist() == [0, 3, 4, 1, 5, 2, 6]
+    assert found.traces[:2] == (Trace("pin", 1, 3, "moved"), Trace("pin", 2, 5, "pinned"))
