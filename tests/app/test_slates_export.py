@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import httpx
@@ -18,6 +21,8 @@ from midstream.app.slates_export import SlateOptions, export_slates
 from midstream.cli.app import app
 from midstream.cli.demo_server import running_server
 from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid
+from midstream.core.kinds import Kind
+from midstream.events.schema import event_at
 
 TOML = """
 [items.attributes]
@@ -158,12 +163,16 @@ def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) 
         said = ["export", str(shop / "a.csv"), "--recommendations", "mail", "--user", "ann", "--field", "title"]
         out = CliRunner().invoke(app, [*said, "-n", "2", "--folder", str(shop), "--json"])
         assert out.exit_code == 0, out.output
-        assert json.loads(out.stdout) | {"through": url} == {
+        summary = json.loads(out.stdout)
+        assert len(summary.pop("log_position")) == 16
+        assert summary == {
             "users": 1,
             "empty": 0,
             "items": 2,
             "logged": True,
             "through": url,
+            "kept": 0,
+            "kept_log_position": "",
         }
         with (shop / "a.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -220,3 +229,136 @@ def test_options_of_the_command_that_are_none_are_said() -> None:
     out = CliRunner().invoke(app, ["export", "--recommendations", "mail", "--having", "gold"])
     assert out.exit_code == 2
     assert "NAME=VALUE" in out.output
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from midstream.app.running import config_of
+from midstream.app.slates_export import SlateOptions, export_slates
+
+folder, name, logged, after = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "logged", int(sys.argv[4])
+kill = lambda done, _: done < after or os.kill(os.getpid(), signal.SIGKILL)
+options = SlateOptions("mail", fields=("title",), format=name.rpartition(".")[2], is_logged=logged)
+export_slates(folder, config_of(folder), folder / name, options, kill)
+"""
+
+
+def killed(folder, name, *, logged, after) -> None:
+    """Write slates in a process that is killed as soon as it has told of so many users."""
+    said = [sys.executable, "-c", KILLED, str(folder), name, "logged" if logged else "unlogged", str(after)]
+    assert subprocess.run(said, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert not (folder / name).exists()
+
+
+def parts(folder, name):
+    """Return the lines of what an export that was broken off has made, without what they were made with."""
+    return (folder / f".{name}.slates").read_bytes().splitlines(keepends=True)[1:]
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv", "parquet"])
+def test_an_export_that_was_killed_goes_on_and_ends_with_the_same_bytes(shop, kind) -> None:
+    """Killed twice, by the second of whom half a line is left: nobody is asked twice, and nobody is missing."""
+    _, whole = export(shop, f"whole.{kind}", format=kind, fields=("title",), is_logged=False)
+    name = f"a.{kind}"
+    killed(shop, name, logged=False, after=1)
+    killed(shop, name, logged=False, after=2)
+    assert len(parts(shop, name)) == 2
+    with (shop / f".{name}.slates").open("ab") as file:
+        file.write(b'{"user_id":"eve","pla')
+    told = []
+    options = SlateOptions("mail", fields=("title",), format=kind, is_logged=False)
+    summary = export_slates(shop, config_of(shop), shop / name, options, lambda *each: told.append(each))
+    assert (summary.users, summary.kept) == (3, 2)
+    assert summary.kept_log_position == summary.log_position
+    assert told == [(3, 3)]
+    assert (shop / name).read_bytes() == whole.read_bytes()
+    assert not list(shop.glob(".a.*"))
+
+
+def test_what_was_logged_before_a_kill_is_not_logged_again(shop) -> None:
+    """The file names each user once, with the one request that the log has of this user."""
+    killed(shop, "a.ndjson", logged=True, after=2)
+    made = [json.loads(each) for each in parts(shop, "a.ndjson")]
+    with midstream.open(shop) as opened:
+        lost = [each["user_id"] for each in made if opened.running.engine.served(each["request_id"]) is None]
+    summary, path = export(shop, "a.ndjson", fields=("title",))
+    slates = lines(path)
+    assert [each["user_id"] for each in slates] == list(PEOPLE)
+    assert summary.kept == 2 - len(lost)
+    assert slates[: summary.kept] == made[: summary.kept]
+    with midstream.open(shop) as opened:
+        events = [event_at(batch, row) for batch in LogView(shop).batches() for row in range(len(batch))]
+        logged = [each.request_id for each in events if each.kind == Kind.SERVED]
+        assert logged == [each["request_id"] for each in slates]
+        assert opened.running.engine.served(slates[0]["request_id"]) is not None
+
+
+def test_a_slate_that_a_killed_process_had_not_logged_is_made_again(shop) -> None:
+    """It stands in what was made, but nothing can be joined to it: the newest are asked for in the log."""
+    killed(shop, "a.ndjson", logged=True, after=2)
+    path = shop / ".a.ndjson.slates"
+    unlogged = json.loads(parts(shop, "a.ndjson")[0]) | {"user_id": "eve", "request_id": "A" * 32}
+    with path.open("ab") as file:
+        file.write(json.dumps(unlogged).encode() + b"\n")
+    export(shop, "a.ndjson", fields=("title",))
+    assert "A" * 32 not in (shop / "a.ndjson").read_text()
+    assert [each["user_id"] for each in lines(shop / "a.ndjson")] == list(PEOPLE)
+
+
+def test_what_was_made_with_something_else_or_long_ago_counts_no_more(shop) -> None:
+    """Another size, another configuration, a day before, or on request; another choice of users has what is of it."""
+    wanted = {"fields": ("title",), "is_logged": False}
+
+    def kept(**options) -> int:
+        return export(shop, "a.ndjson", **{**wanted, **options})[0].kept
+
+    def begun() -> None:
+        killed(shop, "a.ndjson", logged=False, after=2)
+
+    for options in ({"n": 2}, {"fields": ()}, {"anew": True}, {"is_logged": True}):
+        begun()
+        assert kept(**options) == 0
+        (shop / "a.ndjson").unlink()
+    begun()
+    path = shop / ".a.ndjson.slates"
+    head, *rest = path.read_bytes().splitlines(keepends=True)
+    old = json.loads(head)
+    path.write_bytes(json.dumps(old | {"began_ms": old["began_ms"] - 25 * 3_600_000}).encode() + b"\n" + b"".join(rest))
+    assert kept() == 0
+    (shop / "a.ndjson").unlink()
+    begun()
+    assert kept(users=("eve", "bob")) == 1
+    assert [each["user_id"] for each in lines(shop / "a.ndjson")] == ["eve", "bob"]
+    (shop / "a.ndjson").unlink()
+    begun()
+    (shop / "midstream.toml").write_text(TOML.replace("slate_size = 3", "slate_size = 4"))
+    assert kept() == 0
+    assert {len(each["items"]) for each in lines(shop / "a.ndjson")} == {4}
+
+
+def test_where_the_state_stood_before_is_said_and_who_was_erased_since_is_left_out(shop) -> None:
+    """Those made before are of another log position; the command says which, and of the two that are left one is."""
+    killed(shop, "a.ndjson", logged=False, after=2)
+    with midstream.open(shop) as opened:
+        opened.record([view("eve", "i5")])
+        opened._wait(lambda: opened.running.engine.erase("ann"))
+    said = ["export", str(shop / "a.ndjson"), "--recommendations", "mail", "--field", "title", "--unlogged"]
+    out = CliRunner().invoke(app, [*said, "--folder", str(shop)])
+    assert out.exit_code == 0, out.output
+    assert [each["user_id"] for each in lines(shop / "a.ndjson")] == ["bob", "eve"]
+    assert "1 of them were made before" in out.output
+    assert "at log position AAAA" in out.output
+
+
+def test_two_exports_to_one_file_do_not_mix(shop) -> None:
+    """The second is told so, and the first goes on."""
+    options = SlateOptions("mail", is_logged=False)
+
+    def second(done, _count) -> None:
+        if done == 1:
+            with pytest.raises(Invalid, match="Another export"):
+                export(shop, "a.ndjson", is_logged=False)
+
+    export_slates(shop, config_of(shop), shop / "a.ndjson", options, second)
+    assert [each["user_id"] for each in lines(shop / "a.ndjson")] == list(PEOPLE)

@@ -179,6 +179,16 @@ def _opened(target: BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
     return WholeFile(target) if isinstance(target, Path) else nullcontext(target)
 
 
+def require_folder_of(path: Path) -> None:
+    """Refuse a file of a folder that is not there.
+
+    Raises:
+        Invalid: It is not.
+    """
+    if not (folder := path.absolute().parent).is_dir():
+        raise Invalid((Fault("OUT", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
+
+
 class WholeFile(AbstractContextManager[BinaryIO]):
     """A file that gets its name when it is whole; what one that failed has written is removed."""
 
@@ -188,8 +198,7 @@ class WholeFile(AbstractContextManager[BinaryIO]):
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> BinaryIO:
-        if not (folder := self._path.absolute().parent).is_dir():
-            raise Invalid((Fault("OUT", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
+        require_folder_of(self._path)
         self._file = self._part.open("wb")
         return self._file
 

@@ -3,30 +3,40 @@
 By default each slate is logged as served, since whoever gets the e-mail sees it: what is clicked is joined by its
 ``request_id``, exploration learns from it, and ``exclude.served`` knows of it. Through the server that has the folder
 open, if there is one. Unlogged, slates come from the log alone and leave nothing.
+
+All slates of a file are made first (``slates_begun``), so that one that was broken off goes on where it was, in any
+format.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
 
 import httpx
+import msgspec
 
 from midstream.app.config import Config
-from midstream.app.exporting import WholeFile
+from midstream.app.exporting import WholeFile, require_folder_of
 from midstream.app.inspection import LogView, state_of
 from midstream.app.known_users import known_users, listed_users, matches
 from midstream.app.refusals import refusal_of
-from midstream.app.running import DATA_NAME, open_shop
+from midstream.app.running import DATA_NAME, Outside, open_shop
 from midstream.app.server_address import read_address
+from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_unlogged import Unlogged
 from midstream.app.slates_written import WRITERS, Slate
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.shop import Shop
+from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import read_identity
 from midstream.state.fold import Fold
 
 DEADLINE_MS = 10_000
@@ -53,6 +63,8 @@ class SlateOptions:
     format: str = "ndjson"
     is_logged: bool = True
     """Each slate is logged as served."""
+    anew: bool = False
+    """Whatever an export to the same file had made that was broken off is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,12 @@ class SlateSummary:
     logged: bool
     through: str
     """URL of the server that answered; empty = this process did."""
+    log_position: str = ""
+    """Where the state stood when this began."""
+    kept: int = 0
+    """Users among all whose slates an export that was broken off had made."""
+    kept_log_position: str = ""
+    """Where the state stood when that one began; empty = there was none."""
 
 
 class Answers(Protocol):
@@ -86,6 +104,10 @@ class Answers(Protocol):
         """Return the slate of one user."""
         ...
 
+    def is_logged(self, request_id: str) -> bool:
+        """Return whether a slate is in the log."""
+        ...
+
 
 def export_slates(
     folder: Path,
@@ -99,38 +121,78 @@ def export_slates(
     Args:
         folder: Holds ``midstream.toml`` and ``data``.
         config: Of that folder.
-        target: A file, which appears under its name when it is whole; or where bytes go.
+        target: A file, which appears under its name when it is whole, and goes on where one was broken off; or where
+            bytes go.
         options: Placement, users, format.
         notify: Told how many users were answered, of how many.
 
     Raises:
-        Invalid: There is no such format, or the file of users cannot be read.
+        Invalid: There is no such format, the file of users cannot be read, or another export writes this file.
         NotFound: The placement is not configured.
         RequestInvalid: The size cannot be used.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server does not answer.
 
     Cost: that of an answer a user, and what one row group takes: memory does not grow with the users but by 60 bytes
-    for each id.
+    for each id, and 100 more where it goes to a file.
     """
     if options.format not in WRITERS:
         raise Invalid((Fault("--format", f"{options.format!r}", f"One of {', '.join(WRITERS)}.", _PAGE),))
-    written = empty = items = 0
+    notify = notify or (lambda _done, _all: None)
     with ExitStack() as stack:
+        if isinstance(target, Path):
+            require_folder_of(target)
         answers = stack.enter_context(_answers(folder, config, options))
         users = _users(folder, answers.fold, options)
-        file = stack.enter_context(WholeFile(target)) if isinstance(target, Path) else target
-        writer = WRITERS[options.format](file, options.fields)
-        for done, user_id in enumerate(users, 1):
-            slate = answers.slate(user_id)
-            if slate.items:
-                writer.write(slate)
-            written, empty = written + bool(slate.items), empty + (not slate.items)
-            items += len(slate.items)
-            if notify is not None:
-                notify(done, len(users))
-        writer.close()
-        return SlateSummary(written, empty, items, options.is_logged, answers.through)
+        made_with, position = _made_with(folder, config, answers.fold, options)
+        about = SlateSummary(0, 0, 0, options.is_logged, answers.through, position)
+        if not isinstance(target, Path):
+            return _written(target, _told(map(answers.slate, users), len(users), 0, notify), options, about)
+        begun = stack.enter_context(Begun(target, made_with, Outside().clock(), position, anew=options.anew))
+        begun.forget_unlogged(answers.is_logged)
+        left = [user_id for user_id in users if user_id not in begun.kept]
+        if kept := len(users) - len(left):
+            about = replace(about, kept=kept, kept_log_position=begun.log_position)
+        for slate in _told(map(answers.slate, left), len(users), kept, notify):
+            begun.add(slate)
+        with WholeFile(target) as file:
+            return _written(file, begun.slates(users), options, about)
+
+
+def _told(slates: Iterator[Slate], count: int, done: int, notify: Callable[[int, int], None]) -> Iterator[Slate]:
+    """Yield slates and tell of each that it was made, where ``done`` of ``count`` were before."""
+    for number, slate in enumerate(slates, done + 1):
+        yield slate
+        notify(number, count)
+
+
+def _written(file: BinaryIO, slates: Iterator[Slate], options: SlateOptions, about: SlateSummary) -> SlateSummary:
+    """Write slates that have items; return what is said of them, with how many there were."""
+    written = empty = items = 0
+    writer = WRITERS[options.format](file, options.fields)
+    for slate in slates:
+        if slate.items:
+            writer.write(slate)
+        written, empty = written + bool(slate.items), empty + (not slate.items)
+        items += len(slate.items)
+    writer.close()
+    return replace(about, users=written, empty=empty, items=items)
+
+
+def _made_with(folder: Path, config: Config, fold: Fold, options: SlateOptions) -> tuple[MadeWith, str]:
+    """Return what slates depend on, and where the state stands."""
+    log = DataFolder(folder / DATA_NAME).log
+    identity = read_identity(log, RealDisk()) if log.is_dir() else None
+    said = [config.config_hash, *((each.name, each.content) for each in fold.placements.current)]
+    made_with = MadeWith(
+        log_id="" if identity is None else identity.log_id,
+        config=sha256(msgspec.json.encode(said)).hexdigest()[:16],
+        placement=options.placement,
+        n=options.n,
+        fields=options.fields,
+        is_logged=options.is_logged,
+    )
+    return made_with, position_token(0 if identity is None else identity.generation, fold.log_position)
 
 
 def _users(folder: Path, fold: Fold, options: SlateOptions) -> list[str]:
@@ -178,6 +240,10 @@ class _FromLog:
         found = self._asked.answer(user_id, self._options.fields)
         return Slate(user_id, found.placement, None, found.tier, _items(found.items))
 
+    def is_logged(self, request_id: str) -> bool:
+        """Return False: none is."""
+        return False
+
 
 class _FromShop:
     """Slates of the open folder, each logged as served."""
@@ -200,6 +266,10 @@ class _FromShop:
         found = self._shop.recommend(options.placement, user_id=user_id, **asked)
         return Slate(user_id, found.placement, found.request_id, found.tier, _items(found.items))
 
+    def is_logged(self, request_id: str) -> bool:
+        """Return whether the state knows of it."""
+        return self._shop.running.engine.served(request_id) is not None
+
 
 class _FromServer:
     """Slates of the server that has the folder open, each logged as served."""
@@ -217,13 +287,14 @@ class _FromServer:
         found = self._posted(body if options.n is None else {**body, "n": options.n})
         return Slate(user_id, options.placement, found["request_id"], found["tier"], found["items"])
 
+    def is_logged(self, request_id: str) -> bool:
+        """Ask the server whether it knows of it."""
+        address = f"/v1/requests/{quote(request_id, safe='')}"
+        return self._sent(lambda client: client.get(address)).is_success
+
     def _posted(self, body: Mapping[str, object]) -> dict[str, Any]:
         for _ in range(_TRIES_MAX):
-            try:
-                answer = self._client.post("/v1/recommendations", json=body)
-            except httpx.TransportError as error:
-                message = f"{self.through} has the folder open and does not answer: {error}"
-                raise StoreUnavailable(message) from error
+            answer = self._sent(lambda client: client.post("/v1/recommendations", json=body))
             if answer.is_success:
                 found: dict[str, Any] = answer.json()
                 return found
@@ -232,6 +303,13 @@ class _FromServer:
             time.sleep(float(answer.headers.get("retry-after", "1")))
         message = f"{self.through} was overloaded {_TRIES_MAX} times"
         raise StoreUnavailable(message)
+
+    def _sent(self, send: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
+        try:
+            return send(self._client)
+        except httpx.TransportError as error:
+            message = f"{self.through} has the folder open and does not answer: {error}"
+            raise StoreUnavailable(message) from error
 
 
 def _items(items: Sequence[AnswerItem]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ UsersFile = Annotated[Path | None, typer.Option("--users", help="Only users of t
 Having = Annotated[list[str] | None, typer.Option(help="Only users with this in the profile: plan=gold; repeatable.")]
 Size = Annotated[int | None, typer.Option("-n", "--n", help="Items of a slate; default: the placement's.")]
 Fields = Annotated[list[str] | None, typer.Option("--field", help="This attribute of each item, too; repeatable.")]
+Anew = Annotated[bool, typer.Option("--anew", help="Begin anew, whatever one that was broken off had made.")]
 Unlogged = Annotated[bool, typer.Option("--unlogged", help="From the log alone; nothing is logged as served.")]
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow"}
 
@@ -45,6 +47,7 @@ def command(
     n: Size = None,
     fields: Fields = None,
     unlogged: Unlogged = False,
+    anew: Anew = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +59,7 @@ def command(
     chosen = file_format or _SUFFIXES.get(target.suffix if target else "", "ndjson")
     if placement is not None:
         wanted = slate_options(placement, n, fields, (users, users_file, having), chosen, is_logged=not unlogged)
-        print_slates(folder, target, wanted, as_json=as_json)
+        print_slates(folder, target, replace(wanted, anew=anew), as_json=as_json)
         return
     with ended_by_sigterm():
         summary = run_export(folder, target, options_of(chosen, kinds, since, until))
@@ -146,3 +149,7 @@ def print_slates(folder: Path, file: Path | None, options: "SlateOptions", *, as
         print_json(summary)
     else:
         say(f"{summary.users} slates written, {summary.items} items; {summary.empty} users have none")
+        if summary.kept:
+            before, now = summary.kept_log_position, summary.log_position
+            where = "" if before == now else f", at log position {before}; the others at {now}"
+            say(f"{summary.kept} of them were made before, by an export that was broken off{where}")
