@@ -137,3 +137,18 @@ def test_series_of_placements_are_bounded(monkeypatch, name):
         metrics.observe_feature_read(each, 0.001)
     found = {dict(labels)["placement"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
     assert found == {"p0": 3, "p4": 1, "p5": 1, "p6": 1}
+
+
+@pytest.mark.parametrize(
+    "name, last", [("part_failures_total", 3), ("part_overruns_total", 3), ("part_benched", 1)], ids=str
+)
+def test_series_of_parts_are_bounded(monkeypatch, name, last):
+    """Parts of placements that are set while it runs replace those of which nothing was said for longest."""
+    monkeypatch.setattr("midstream.monitoring.metrics._PARTS_MAX", 4)
+    metrics = Metrics(CollectorRegistry())
+    for each in ("p0", *(f"p{number}" for number in range(4)), "p0", *(f"p{number}" for number in range(4, 7))):
+        metrics.count_failure(each)
+        metrics.count_overrun(each)
+        metrics.set_benched("home", each, is_benched=True)
+    found = {dict(labels)["part"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
+    assert found == {"p0": last, "p4": 1, "p5": 1, "p6": 1}

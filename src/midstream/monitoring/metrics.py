@@ -2,8 +2,8 @@
 
 Invariants: a metric is named ``midstream_*`` with its unit; seconds and bytes are base units. Labels are
 configured names (placement, part, table, route template) or fixed words, never an id that a caller sends, so
-the number of time series is bounded by the configuration; of slates, whose placements and rules may be set while it
-runs, by ``Series``. Nothing here reads a clock or any state. The
+the number of time series is bounded by the configuration; of slates, whose placements, rules and parts may be set
+while it runs, by ``Series``. Nothing here reads a clock or any state. The
 registry is given, not the library's global one, so that several engines can live in one process.
 """
 
@@ -41,6 +41,9 @@ histograms of 3.3 kB and three tiers of 0.8 kB each: 18 MB."""
 _TIERS = 3
 _RULES_MAX = 8 * _PLACEMENTS_MAX
 """Of which actions are counted: half of the 16 that a placement may have; 0.8 kB each, 12 MB."""
+_PARTS_MAX = 4 * _PLACEMENTS_MAX
+"""Of which it is counted that they failed, overran or are benched: four of each placement. Three metrics of 0.8 kB a
+series: 20 MB."""
 
 
 class Totals(Collector):
@@ -90,6 +93,9 @@ class Metrics:
         self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
         self._of_rules = Series(self._rule_actions, _RULES_MAX)
         self._of_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
+        self._of_failures = Series(self._failures, _PARTS_MAX)
+        self._of_overruns = Series(self._overruns, _PARTS_MAX)
+        self._of_benched = Series(self._benched, _PARTS_MAX)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -329,15 +335,15 @@ class Metrics:
 
     def count_failure(self, part: str) -> None:
         """Count a part of a plan (a configured component's name) that did not answer."""
-        self._failures.labels(part).inc()
+        self._of_failures.of(part).inc()
 
     def count_overrun(self, part: str) -> None:
         """Count a part of a plan that took more of the time than it may."""
-        self._overruns.labels(part).inc()
+        self._of_overruns.of(part).inc()
 
     def set_benched(self, placement: str, part: str, *, is_benched: bool) -> None:
         """Set whether a part of a plan is left out."""
-        self._benched.labels(placement, part).set(is_benched)
+        self._of_benched.of(placement, part).set(is_benched)
 
     def observe_feature_read(self, placement: str, seconds: float) -> None:
         """Note what reading the features of a request took."""
