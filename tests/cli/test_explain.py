@@ -169,10 +169,21 @@ def test_what_is_not_there(asked, run):
 
 
 def test_an_answer_of_now_is_explained_alike(asked, run):
-    """``recommend --explain`` prints what ``explain`` prints."""
-    folder, _ = asked
-    status, out, err = run("recommend", "default", "--user", "ann", "--explain", "-f", folder)
-    assert (status, "because of a (100%)" in out, "session: a" in err) == (0, True, True)
+    """``recommend --explain`` prints a line an item as ``explain`` does, and all of those that ``--why`` names."""
+    folder, request_id = asked
+    logged = run("explain", request_id, "-f", folder)[1]
+    status, out, err = run("recommend", "default", "--user", "ann", "-n", "2", "--explain", "-f", folder)
+    assert (status, out) == (0, logged)
+    assert ("a (100%)" in out, "session: a" in err, "--why ID" in err) == (True, True, True)
+    status, out, err = run(
+        "recommend", "default", "--user", "ann", "--why", "b", "--why", "a", "--why", "x", "-f", folder
+    )
+    assert status == 0
+    assert ("because of a (100%)" in out, "adds" in out, "--why ID" in err) == (True, True, False)
+    assert "removed by repeats" in out
+    assert "nothing had named this item by then" in out
+    told = json.loads(run("recommend", "default", "--user", "ann", "--why", "a", "--json", "-f", folder)[1])
+    assert [(each["id"], each["outcome"]) for each in told["asked"]] == [("a", "removed")]
     told = json.loads(run("recommend", "default", "--user", "ann", "--explain", "--json", "-f", folder)[1])
     assert told["why"][0]["proposed"]
     assert told["unexplained"] == {}

@@ -4,6 +4,7 @@ The same pipeline, plan and state as the server's; only the deadline is longer, 
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from midstream.core.types import Served
 from midstream.engine.answers import query_of
 from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.types import Ask
-from midstream.ranking.explanation import SlateWhy, explain, with_parts
+from midstream.ranking.explanation import SlateWhy
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.ranking.why_not import explain_with
 from midstream.state.fold import Fold
 
 DEADLINE_S = 300.0
@@ -63,11 +65,10 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
     return ask_fold(fold, found[ask.placement], ask)
 
 
-def why_of(answered: Answered) -> SlateWhy:
-    """Return why an answer is what it is; the state must stand where it stood then."""
+def why_of(answered: Answered, items: Sequence[str] = ()) -> SlateWhy:
+    """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
     served, plan = answered.served, answered.plan
-    why = explain(served, plan, answered.fold.moment(served.query, plan.models))
-    return with_parts(why, served, plan)
+    return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
 
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:

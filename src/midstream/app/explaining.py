@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import httpx
 import msgspec
-import numpy as np
 
 from midstream.app.inspection import LogView
 from midstream.app.refusals import refusal_of
@@ -22,9 +21,7 @@ from midstream.engine.child import Notify, nobody
 from midstream.engine.explainer import JOB_S_MAX, WAITING_MAX
 from midstream.events.schema import event_at
 from midstream.ranking.explained import Explained
-from midstream.ranking.explanation import by_part, explain, with_parts
-from midstream.ranking.score_parts import score_parts
-from midstream.ranking.why_not import asked_of, row_of, why
+from midstream.ranking.why_not import explain_with
 
 ANSWER_S_MAX = 30
 """A server is asked again after so long; it says why when it gives up, after minutes."""
@@ -100,16 +97,5 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
     if again.served.query.continues:  # nothing was proposed or scored for it: the request that it continues says why
         return told
     served, plan, moment = again.served, again.plan, again.moment
-    slate = with_parts(explain(served, plan, moment), served, plan)
-    if items:
-        asked = asked_of(served, plan, moment)
-        found = [why(asked, item) for item in items]
-        rows = np.array([row_of(served, moment, item) for item in items], dtype=np.intp)
-        made = iter(score_parts(served, plan, rows[rows >= 0], asked.failures))
-        found = [
-            msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
-            for each, row in zip(found, rows.tolist(), strict=True)
-        ]
-        unexplained = {**by_part(asked.failures), **slate.unexplained}
-        slate = msgspec.structs.replace(slate, asked=tuple(found), unexplained=unexplained)
+    slate = explain_with(served, plan, moment, items)
     return msgspec.structs.replace(told, why=slate)

@@ -35,13 +35,24 @@ def print_explained(found: "Explained") -> None:
     if found.why is None:
         say(f"it cannot be run again; served were: {', '.join(found.slate) or 'nothing'}")
         return
-    for line in lines_of(found.why.items, out.width if out.is_terminal else COLUMNS):
-        out.print(line, markup=False)
-    for item in found.why.asked:
+    print_why(found.why, "--item")
+
+
+def print_why(why: "SlateWhy", option: str) -> None:
+    """Print a line for each item of a slate, all of those that were asked about, and what led to it as a whole.
+
+    Args:
+        why: The explanation.
+        option: Of the command, by which an item is asked about.
+    """
+    if why.items:
+        for line in lines_of(why.items, out.width if out.is_terminal else COLUMNS):
+            out.print(line, markup=False)
+    for item in why.asked:
         print_item(item)
-    print_slate(found.why)
-    if found.why.items and not found.why.asked:
-        say("all of one item, in the slate or not: --item ID")
+    print_slate(why)
+    if why.items and not why.asked:
+        say(f"all of one item, in the slate or not: {option} ID")
 
 
 def lines_of(items: "Sequence[ItemWhy]", columns: int = COLUMNS) -> list[str]:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, score_text, table_of
-from midstream.cli.explained import print_item, print_slate
+from midstream.cli.explained import print_why
 
 if TYPE_CHECKING:
     from midstream.app.asking import Answered
+    from midstream.ranking.explanation import SlateWhy
 
 app = typer.Typer()
+Why = Annotated[list[str] | None, typer.Option("--why", help="All of this item, in the slate or not; repeatable.")]
 Items = Annotated[list[str] | None, typer.Option("--item", help="An item of the basket or session; repeatable.")]
 
 
@@ -23,7 +25,8 @@ def command(
     items: Items = None,
     n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: the placement's.")] = None,
     item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what proposed, removed and failed.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say of each item why, in a line.")] = False,
+    why: Why = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -31,31 +34,26 @@ def command(
 
     From the log, recording nothing. A server may have the folder open.
     """
-    from midstream.app.asking import ask_folder
+    from midstream.app.asking import ask_folder, why_of
     from midstream.app.running import config_of
     from midstream.engine.types import Ask
 
     ask = Ask(placement, user_id=user, session_id=session, n=n, items=tuple(items or ()), filter=item_filter)
     with err.status("reading the log; the first time on a machine this compiles for about a minute"):
         answered = ask_folder(folder, config_of(folder), ask)
-    if as_json:
-        print_json(as_object(answered, explain=explain))
-    else:
-        print_answer(answered, explain=explain)
+        told = why_of(answered, why or ()) if explain or why else None
+    print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
 
 
-def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
-    """Return an answer for ``--json``."""
+def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]:
+    """Return an answer for ``--json``, with why where it was explained."""
     served = answered.served
     items = [
         {"id": item_id, "score": score, "position": position, "sources": _sources(answered, position)}
         for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
     ]
     found: dict[str, object] = {"placement": served.query.placement, "items": items, "tier": served.tier}
-    if explain:
-        from midstream.app.asking import why_of
-
-        why = why_of(answered)
+    if why is not None:
         found |= {
             "recent": answered.recent_ids,
             "retrieved": served.retrieved,
@@ -65,28 +63,25 @@ def as_object(answered: "Answered", *, explain: bool) -> dict[str, object]:
             "log_position": served.log_position,
             "models": served.models,
             "why": why.items,
+            "asked": why.asked,
             "unexplained": why.unexplained,
         }
     return found
 
 
-def print_answer(answered: "Answered", *, explain: bool) -> None:
-    """Print a slate as a table, and below it what led to it."""
+def print_answer(answered: "Answered", why: "SlateWhy | None") -> None:
+    """Print a slate as a table, or where it was explained as lines that say why, and below them what led to it."""
+    if not answered.item_ids:
+        say("no item may be served; what the log has of items shows: midstream size")
+    if why is not None:
+        print_why(why, "--why")
+        return
     columns = ["#", "item", "score", "sources"]
     rows: list[list[object]] = [
         [position + 1, item_id, score_text(score), _places(_sources(answered, position))]
         for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
     ]
     out.print(table_of(columns, rows))
-    if not rows:
-        say("no item may be served; what the log has of items shows: midstream size")
-    if explain:
-        from midstream.app.asking import why_of
-
-        why = why_of(answered)
-        for item in why.items:
-            print_item(item)
-        print_slate(why)
 
 
 def _sources(answered: "Answered", position: int) -> dict[str, int]:

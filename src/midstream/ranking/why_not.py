@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,10 +24,14 @@ from midstream.ranking.explanation import (
     ItemWhy,
     Proposed,
     Removed,
+    SlateWhy,
+    by_part,
+    explain,
     features_of,
     finite,
     proposals_of,
     served_in_words,
+    with_parts,
 )
 from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.frame import merge
@@ -34,6 +39,7 @@ from midstream.ranking.given import PAGE
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.rule_cap import Cap, served_before
+from midstream.ranking.score_parts import score_parts
 from midstream.ranking.sift import sift
 from midstream.ranking.top_k import best_first
 from midstream.state.items import Items
@@ -66,6 +72,30 @@ def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
     amounts = amounts_of(served, plan, moment, failures)
     proposed = merge(proposals, moment.table(Vocabulary).item_count)
     return Asked(served, plan, moment, proposed, unasked, failures, amounts)
+
+
+def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str]) -> SlateWhy:
+    """Return why each item of a slate is in it, and why some items are or are not, with what made their scores.
+
+    Args:
+        served: What the pipeline returned.
+        plan: What answered.
+        moment: The state that it answered from. Cost: 2 ms, with items that of the sources once more.
+        items: Ids, which ``asked`` of the explanation is about, in this order.
+    """
+    slate = with_parts(explain(served, plan, moment), served, plan)
+    if not items:
+        return slate
+    asked = asked_of(served, plan, moment)
+    found = [why(asked, item) for item in items]
+    rows = np.array([row_of(served, moment, item) for item in items], dtype=np.intp)
+    made = iter(score_parts(served, plan, rows[rows >= 0], asked.failures))
+    found = [
+        msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
+        for each, row in zip(found, rows.tolist(), strict=True)
+    ]
+    unexplained = {**by_part(asked.failures), **slate.unexplained}
+    return msgspec.structs.replace(slate, asked=tuple(found), unexplained=unexplained)
 
 
 def why(asked: Asked, item_id: str) -> ItemWhy:
