@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,13 +22,19 @@ class Time:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
+        self.worked = 0.0
         self.slept = 0.0
         self.others = 0.0
         """Cores that others keep busy."""
         patch.setattr(time, "monotonic", lambda: self.now)
-        patch.setattr(time, "process_time", lambda: self.now)
+        patch.setattr(time, "process_time", lambda: self.worked)
         patch.setattr(time, "sleep", self.sleep)
-        patch.setattr(child, "busy_seconds", lambda: self.now * (1 + self.others))
+        patch.setattr(child, "busy_seconds", lambda: self.worked + self.now * self.others)
+
+    def work(self, seconds: float, *, share: float = 1.0) -> None:
+        """Work, with a share of one core."""
+        self.worked += seconds
+        self.now += seconds / share
 
     def sleep(self, seconds: float) -> None:
         """Let time go by."""
@@ -80,35 +88,64 @@ def test_the_rate_is_kept(counts: list[int], works: list[float]) -> None:
             pace = Pace(hurried=hurried)
             written = 0
             for count, work in zip(counts, works, strict=False):
-                clock.now += work
+                clock.work(work)
                 pace.wrote(count)
                 written += count
                 assert hurried or written <= (clock.now - 100.0) * child.BYTES_S_MAX + PIECE_BYTES + 1
             assert clock.slept == 0 or not hurried
 
 
+@pytest.mark.parametrize("share", [1.0, 0.1])
 @pytest.mark.parametrize("others, hurried, rests", [(0.0, False, False), (1.0, False, True), (1.0, True, False)])
 def test_a_child_rests_while_others_are_busy(
-    monkeypatch: pytest.MonkeyPatch, others: float, hurried: bool, rests: bool
+    monkeypatch: pytest.MonkeyPatch, others: float, hurried: bool, rests: bool, share: float
 ) -> None:
-    """Half of the time then, and none while the machine is idle or a stop waits."""
+    """As long as it worked, however long it waited for a core; not at all while the machine is idle or a stop waits."""
     clock = Time(monkeypatch)
     clock.others = others
     pace = Pace(hurried=hurried)
     for _ in range(1_000):
-        clock.now += 0.02
+        clock.work(0.02, share=share)
         pace.rest()
     assert clock.slept == (pytest.approx(20, rel=0.05) if rests else 0)
+
+
+SHARE = """
+import os, sys, time
+from midstream.engine import child
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+reading, writing = os.pipe()
+first = os.fork()
+if not first:
+    child.begin()
+    os.write(writing, b"x")
+    while True:
+        pass
+os.read(reading, 1)
+while time.process_time() < 2.0:
+    pass
+with open(f"/proc/{first}/stat") as file:
+    ticks = file.read().rpartition(")")[2].split()
+os.kill(first, 9)
+print((int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK") / time.process_time())
+"""
+
+
+def test_a_child_has_little_of_a_core_that_others_want_and_never_nothing() -> None:
+    """One core, wanted by a child and by another process: a tenth, however much others take of that core as well."""
+    command = [sys.executable, "-c", SHARE]
+    share = float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert 0.02 < share < 0.3
 
 
 def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """When another process is its parent now, nobody waits for what it makes."""
     clock = Time(monkeypatch)
     pace = Pace(hurried=True)
-    clock.now += 1
+    clock.work(1)
     pace.rest()
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    clock.now += 1
+    clock.work(1)
     with pytest.raises(SystemExit):
         pace.rest()
 

@@ -22,7 +22,7 @@ import pytest
 from midstream.app.server_address import read_address
 from midstream.serving.local_socket import connect_to
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_200)]
 CONFIG = """
 [server]
 answer_wait_max = "10s"
@@ -35,8 +35,6 @@ index_sessions_max = 20_000
 event_ids_max = 100_000
 requests_max = 20_000
 document_bytes_max = 1_000_000
-[snapshots]
-interval = "2s"
 [[features]]
 name = "mine"
 kind = "count"
@@ -49,9 +47,9 @@ log_features = 0.1
 """
 START_S_MAX = 240.0
 """As `cli/demo_server.py`: a cold compile of all kernels, beside other work."""
-END_S_MAX = 20.0
-CHILD_S_MAX = 240.0
-"""A rebuild and a rewrite are made by children that run on time that nobody else wants."""
+END_S_MAX = 120.0
+CHILD_S_MAX = 480.0
+"""A rebuild and a rewrite are made by children that are behind all others in rank."""
 IDLE_S = 0.01
 """Of a client that looks or writes while such a child is at work."""
 
@@ -477,7 +475,7 @@ def test_another_configuration_is_served_by_all_at_once(server, change):
         with closing(server.connect()) as connection:
             status, view = ask(connection, "POST", "/v1/rebuild")
             assert status in {200, 202}, view
-            wait_until(lambda: {ask(connection, "GET", "/v1/rebuild")[1]["config_hash"]} != before, CHILD_S_MAX)
+            wait_until(lambda: {ask_anew(connection, "GET", "/v1/rebuild")[1]["config_hash"]} != before, CHILD_S_MAX)
         swapped = time.monotonic()
         server.wait_until_ready()
         time.sleep(0.2)
@@ -533,7 +531,7 @@ def test_another_writing_of_the_log_is_followed_by_all(server):
 def rewrite_state(server):
     """Return how far the rewrite of the log is."""
     with closing(server.connect()) as connection:
-        return ask(connection, "GET", "/v1/erasures")[1]["rewrite"]["state"]
+        return ask_anew(connection, "GET", "/v1/erasures")[1]["rewrite"]["state"]
 
 
 def generation(token):

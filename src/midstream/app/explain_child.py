@@ -1,6 +1,6 @@
 """The process that explains one logged request: state of then, request again, comparison, reasons.
 
-It runs on time that nobody else wants, beside the server, and changes nothing.
+It runs beside the server and behind it in rank, and changes nothing.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The process that fits a model: beside a server on time that nobody else wants, within its time and memory.
+"""The process that fits a model: beside a server and behind it in rank, within its time and memory.
 
 Memory is bounded by what the process may map (``RLIMIT_AS``) beyond what it had when the state's tables were reserved,
 so an allocation beyond it fails where it is made, and the error names the limit. Time is looked at at each step of the

@@ -1,9 +1,11 @@
-"""Child processes beside the server: on time that nobody else wants, paced, gone when the server is.
+"""Child processes beside the server: behind it in rank, paced, gone when the server is.
 
-A child takes nothing from the server by its rank (``SCHED_IDLE``). What is left are the things that have no rank: the
-disk, where a gigabyte of unwritten pages makes the log's next sync wait for it, and the memory that all cores share.
-So a child writes past the page cache, in pieces and at a bounded rate, and rests between pieces of work while others
-are busy. It says how far it is on its standard output, a line each, and reports there at its end.
+A child takes little from the server by its rank, and never nothing: on a machine whose cores are all taken a process
+of the lowest rank (``SCHED_IDLE``) gets a three-hundredth of a core, so that an erasure that is due never ends, and
+one that was killed takes minutes to be gone. What is left are the things that have no rank: the disk, where a gigabyte
+of unwritten pages makes the log's next sync wait for it, and the memory that all cores share. So a child writes past
+the page cache, in pieces and at a bounded rate, and rests between pieces of work while others are busy. It says how
+far it is on its standard output, a line each, and reports there at its end.
 """
 
 import asyncio
@@ -22,12 +24,14 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid
 
+NICENESS = 10
+"""A tenth of the server's share of a core that both want, by the kernel's table of weights (110 of 1,024)."""
 PIECE_BYTES = 4 << 20
 """Written at once: 10 ms of a disk that writes 400 MB/s, which is what a sync of the log may have to wait for."""
 BYTES_S_MAX = 64 << 20
 """A sixth of such a disk; 2 GB take half a minute."""
 PIECE_S = 0.01
-"""Work between two rests."""
+"""Work of the processor between two rests."""
 BUSY_SHARE = 0.2
 """Of one core: above it, others work and the child rests as long as it works."""
 LOOK_S = 0.25
@@ -62,9 +66,9 @@ class Pace:
         self._notify = notify
         self._is_hurried = hurried
         self._parent = os.getppid()
-        self._since = self._said = self._looked = time.monotonic()
+        self._said = self._looked = time.monotonic()
         self._busy_before = busy_seconds()
-        self._own_before = time.process_time()
+        self._since = self._own_before = time.process_time()
         self._others_are_busy = False
         self._due = 0.0
 
@@ -76,20 +80,21 @@ class Pace:
             self._notify(stage, done, total)
 
     def rest(self) -> None:
-        """Called after each small piece of work: pause as long as it took while others are busy.
+        """Called after each small piece of work: pause as long as it worked while others are busy.
+
+        Time in which others had the core is no work: on a machine that is full such a child would hardly go on.
 
         Raises:
             SystemExit: The server is gone, so nobody waits for what is made here.
         """
-        now = time.monotonic()
-        worked = now - self._since
+        worked = time.process_time() - self._since
         if worked < PIECE_S:
             return
         if os.getppid() != self._parent:
             sys.exit(0)
-        if not self._is_hurried and self._are_others_busy(now):
+        if not self._is_hurried and self._are_others_busy(time.monotonic()):
             time.sleep(min(worked, REST_S_MAX))
-        self._since = time.monotonic()
+        self._since = time.process_time()
 
     def wrote(self, byte_count: int) -> None:
         """Called after each piece that was written: pause until the rate is kept."""
@@ -99,7 +104,7 @@ class Pace:
         self._due = max(self._due, now - byte_count / BYTES_S_MAX) + byte_count / BYTES_S_MAX
         if self._due > now:
             time.sleep(self._due - now)
-        self._since = time.monotonic()
+        self._since = time.process_time()
 
     def _are_others_busy(self, now: float) -> bool:
         if now - self._looked >= LOOK_S:
@@ -196,8 +201,9 @@ def busy_seconds() -> float:
 
 
 def begin() -> None:
-    """Take the lowest rank: the first call of a child."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Take a rank behind the server's: the first call of a child that nobody waits for."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS))
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def say_progress(stage: str, done: int, total: int) -> None:

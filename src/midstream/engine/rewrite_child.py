@@ -1,6 +1,6 @@
 """The process that writes the log anew without erased users, and the state that this log gives.
 
-It runs on time that nobody else wants, beside the server, which goes on appending to the old log; what comes meanwhile
+It runs behind the server in rank, which goes on appending to the old log; what comes meanwhile
 the server brings over itself before it commits. Nothing that this process writes counts before that.
 """
 
@@ -122,8 +122,9 @@ def erased_of(report: Report) -> Erased:
 
 def main() -> None:
     """Read the order, write the log, report."""
-    child.begin()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    if not order.hurried:
+        child.begin()
     try:
         done = run(order, Pace(child.say_progress, hurried=order.hurried))
     except (MidstreamError, OSError, MemoryError) as error:

@@ -1,6 +1,6 @@
 """The process that makes history of old segments, and cuts history where its time is over.
 
-It runs on time that nobody else wants, beside the server, which goes on appending and reading. Before history is cut
+It runs behind the server in rank, which goes on appending and reading. Before history is cut
 the state at the cut is written as the base that the log begins with from then on.
 """
 
@@ -110,8 +110,9 @@ def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPositi
 
 def main() -> None:
     """Read the order, do it, report."""
-    child.begin()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    if not order.hurried:
+        child.begin()
     try:
         done = run(order, Pace(child.say_progress, hurried=order.hurried))
     except (MidstreamError, OSError, MemoryError) as error:

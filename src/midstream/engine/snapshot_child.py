@@ -1,6 +1,6 @@
 """The process that writes a snapshot: newest snapshot + durable log to a position -> new snapshot.
 
-It runs on time that nobody else wants, beside the server, and goes the way of a restart each time: what it writes was
+It runs beside the server, behind it in rank, and goes the way of a restart each time: what it writes was
 restored from the snapshot before and folded from the log, so the digest that it reports, compared with the live one,
 tests both. Given other settings than those in service it is a rebuild: the same way, from further back.
 """
@@ -128,8 +128,9 @@ def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, 
 
 def main() -> None:
     """Read the order, write the snapshot, report."""
-    child.begin()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    if not order.hurried:
+        child.begin()
     try:
         done = run(order, Pace(child.say_progress, hurried=order.hurried))
     except (MidstreamError, OSError, MemoryError) as error:
