@@ -194,6 +194,23 @@ def test_a_number_out_of_bounds_hides_nothing_of_a_placement(tmp_path: Path) -> 
     ]
 
 
+def test_a_half_life_that_is_not_kept_hides_nothing_of_a_placement(tmp_path: Path) -> None:
+    """Nor does one that is none; what goes together is told beside it, and nothing that only the half-life breaks."""
+    write(tmp_path)
+    rest = {"weights": {"7": 1.0, "hot": 1.0}, "caps": [{"attribute": "brnad", "max": 1}]}
+    for half_life in ("3h", "soon"):
+        hot = {"kind": "trending", "name": "hot", "half_life": half_life, "by_segment": True}
+        told = {"sources": [{"kind": "popular"}, hot], **rest}
+        with midstream.open(tmp_path) as shop, pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement("home", told, author="ann")
+        assert sorted(each.where for each in refused.value.faults) == [
+            "$.caps[0].attribute",
+            "$.sources[1].by_segment",
+            "$.sources[1].half_life",
+            "$.weights.7",
+        ]
+
+
 @pytest.mark.parametrize("number", range(len(BAD)))
 def test_a_bad_one_is_refused_and_changes_nothing(folder: Path, number: int) -> None:
     """With a pointer into what was sent, what came, what is right and a page; log, plans and files are as before."""

@@ -427,6 +427,40 @@ def test_a_number_out_of_bounds_makes_no_fault_of_another(text, wheres):
     assert list(found) == [f"midstream.toml: $.placements[0].{each}" for each in wheres]
 
 
+@pytest.mark.parametrize("half_life,kept", [('"5x"', '"7h", "8h"'), ("7", '"7h", "8h"'), ('"1s"', '"7h"')])
+def test_a_wrong_half_life_hides_nothing_of_the_file(half_life, kept):
+    """Neither of its own placement nor of others, nor of other sections; one that is none is not one too many."""
+    found = faults_of(
+        f"""
+        [trending]
+        half_lives = ["1h", "2h", "3h", "4h", {kept}]
+        [snapshots]
+        keep = 1
+        [pairs]
+        half_life = "soon"
+        [[placements]]
+        sources = [{{ kind = "trending", half_life = {half_life}, by_segment = true }}]
+        weights = {{ "7" = 1.0 }}
+        [[placements]]
+        name = "other"
+        slate_size = 50
+        slate_size_max = 20
+        caps = [{{ attribute = "brnad", max = 1, within = "long" }}]
+        """
+    )
+    wheres = [
+        "pairs.half_life",
+        "placements[0].sources[0].half_life",
+        "placements[0].sources[0].by_segment",
+        "placements[0].weights.7",
+        "placements[1].caps[0].attribute",
+        "placements[1].caps[0].within",
+        "placements[1].slate_size",
+        "snapshots.keep",
+    ]
+    assert sorted(found) == sorted(f"midstream.toml: $.{each}" for each in wheres)
+
+
 def test_a_key_that_could_be_read_as_several_is_quoted():
     """Where it is a setting, a source or an action, so that no two faults have one pointer."""
     found = faults_of(

@@ -49,7 +49,7 @@ def served(url):
 def refusals(call):
     """Return what is said of changes that are refused, and by what is not there."""
     bad = (
-        '{"weights": {"x": 1, "a.b/~[0]": 1}}',
+        '{"weights": {"x": 1, "a.b/~[0]": 1, "7": 1}}',
         '{"slate_sise": 1}',
         "slate_size = [",
         '{"filter": "item.prise > 1"}',
@@ -66,7 +66,14 @@ def test_the_commands_say_the_same_of_a_folder_and_of_its_server(tmp_path, place
     """List, show, preview, set and remove, and every refusal in four parts."""
     alone = refusals(placements)
     assert [status for status, *_ in alone] == [1] * len(alone)
-    for part in ("$.weights.x", '$.weights["a.b/~[0]"]', '"x" is not a source', "Sources: ", "docs/sources.md"):
+    for part in (
+        "$.weights.x",
+        '$.weights["a.b/~[0]"]',
+        "$.weights.7\n",
+        '"x" is not a source',
+        "Sources: ",
+        "docs/sources.md",
+    ):
         assert part in alone[0][2]
     assert placements("set", "home", "home.toml", "--author", "ann", "--note", "fewer")[0] == 0
     status, out, _ = placements("list")

@@ -16,6 +16,7 @@ import msgspec
 from midstream.app.config import Config, Placement
 from midstream.app.reading import FILE_NAME, Told, is_table, placement_readings, with_relations
 from midstream.app.relations import SOURCES, relation_faults
+from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
@@ -116,8 +117,31 @@ def require_holds(file: Config, config: Config) -> None:
 
 
 def _held(file: Config, config: Config) -> tuple[Fault, ...]:
-    """Return which relations an effective configuration breaks, or where it needs another state than the file's."""
-    return tuple(_state_faults(file, config)) or tuple(relation_faults(config))
+    """Return where an effective configuration needs another state than the file's, and which relations it breaks.
+
+    Relations are looked at twice, with one and another half-life that is kept in the place of each that is not: what
+    only a half-life too many, or one that nobody wrote, breaks is not told.
+    """
+    faults, kept = tuple(_state_faults(file, config)), file.half_lives()
+    wholes = [config] if not faults else [_with_half_life(config, kept, each) for each in (kept[0], kept[-1])]
+    return with_relations(faults, [tuple(relation_faults(each)) for each in wholes])
+
+
+def _with_half_life(config: Config, kept: Sequence[Duration], half_life: Duration) -> Config:
+    """Return a configuration whose sources have another half-life where theirs is not kept."""
+    placements = [
+        msgspec.structs.replace(
+            placement,
+            sources=tuple(
+                msgspec.structs.replace(each, half_life=half_life)
+                if isinstance(each, Popular | Trending) and each.half_life not in kept
+                else each
+                for each in placement.sources
+            ),
+        )
+        for placement in config.placements
+    ]
+    return msgspec.structs.replace(config, placements=tuple(placements))
 
 
 def within_placement(error: ConfigInvalid, config: Config, name: str) -> ConfigInvalid:

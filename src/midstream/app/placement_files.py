@@ -219,25 +219,25 @@ def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  
         message = f"{url} has the folder open and does not answer: {error}"
         raise StoreUnavailable(message) from error
     if not answer.is_success:
-        _raise(answer, url)
+        _raise(answer, url, sent.get("json", {}).get("placement"))
     return answer.content
 
 
-def _where(pointer: str) -> str:
+def _where(pointer: str, placement: object) -> str:
     """Return where something is wrong as it is said without a server: in the placement, or in the question."""
     if pointer == _PLACEMENT or pointer.startswith(f"{_PLACEMENT}/"):
-        return path_of(pointer.removeprefix(_PLACEMENT))
+        return path_of(pointer.removeprefix(_PLACEMENT), placement)
     if pointer == "name":
         return "$.name"
     return pointer.removeprefix("/question")
 
 
-def _raise(answer: httpx.Response, url: str) -> None:
-    """Raise what a server refuses as what it is here."""
+def _raise(answer: httpx.Response, url: str, placement: object) -> None:
+    """Raise what a server refuses as what it is here; ``placement`` is what was sent of one."""
     problem = problem_of(answer)
     if problem is None:
         raise refusal_of(answer, url)
-    faults = tuple(Fault(_where(each.pointer), each.came, each.right, each.page) for each in problem.errors)
+    faults = tuple(Fault(_where(each.pointer, placement), each.came, each.right, each.page) for each in problem.errors)
     if answer.status_code == HTTPStatus.CONFLICT:
         raise PlacementChanged(faults) if faults else RebuildRunning(problem.detail)
     if answer.status_code == HTTPStatus.NOT_FOUND:

@@ -1,7 +1,8 @@
 """A configuration file to a ``Config``: every fault found is reported, not the first one.
 
 The file is walked beside the types: each table is a struct, each value is decoded on its own. Where all of it can be
-decoded, but for numbers that are out of bounds, ``app.relations`` checks what no single value can say.
+decoded, but for numbers that are out of bounds and for durations, ``app.relations`` checks what no single value can
+say.
 """
 
 import tomllib
@@ -62,6 +63,8 @@ _PAGES = {
 }
 """Pages of the settings of a placement."""
 _SHOWN_CHARACTERS = 60
+_DURATIONS = ("6h", "7d")
+"""In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
 _FAR = 1_000
 """From the bound of a number that has one bound."""
 _NOUNS = {
@@ -75,13 +78,13 @@ _NOUNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfBounds(Fault):
-    """A number that is too small or too large."""
+class Replaced(Fault):
+    """A number that is too small or too large, or no duration: what else is wrong is looked for with others there."""
 
-    bound: float
-    """The nearest that is right."""
-    other: float
-    """Another that is right, far from it."""
+    one: float | str
+    """In its place: of a number the nearest that is right."""
+    other: float | str
+    """Another, far from it."""
 
 
 def read_config(path: Path) -> Config:
@@ -138,15 +141,15 @@ def parse_placement(told: Told, where: str) -> Placement:
 
 
 def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple[Placement, ...]]:
-    """Return what is wrong with numbers of a placement, and readings of it by which to look for what else is.
+    """Return what is wrong with single values of a placement, and readings of it by which to look for what else is.
 
     Args:
         told: As JSON or TOML gives it.
         where: Pointer to it, as ``parse_placement`` takes it.
 
     Returns:
-        The numbers that are out of bounds; and the placement. Where there are such numbers it is there twice, each time
-        with other numbers in their place: ``with_relations`` tells what is wrong whatever they are.
+        The numbers that are out of bounds, and what is no duration; and the placement. Where there is such a value it
+        is there twice, each time with another in its place: ``with_relations`` tells what is wrong whatever they are.
 
     Raises:
         ConfigInvalid: All faults that were found, where something else is wrong.
@@ -162,7 +165,7 @@ def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]
 
     Args:
         faults: Of single values.
-        relations: Of each reading: what is wrong in one of them alone is the doing of a number that nobody wrote.
+        relations: Of each reading: what is wrong in one of them alone is the doing of a value that nobody wrote.
     """
     known = {each.where for each in faults}
     first, *others = relations
@@ -171,22 +174,22 @@ def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]
 
 
 def _read(told: Told, kind: type[T], where: str) -> tuple[tuple[Fault, ...], tuple[T, ...]]:
-    """Return the faults of single values and what is told: twice if numbers are out of bounds, not at all if worse."""
+    """Return the faults of single values and what is told: twice if these can be replaced, not at all if not."""
     faults = tuple(_walk(told, kind, where))
-    out = [each for each in faults if isinstance(each, OutOfBounds)]
+    out = [each for each in faults if isinstance(each, Replaced)]
     if len(out) < len(faults):
         return faults, ()
     wholes = [told]
     if out:
         places = [steps(each.where.removeprefix(where)) for each in out]
         wholes = [
-            _replaced(told, places, [each.bound for each in out]),
+            _replaced(told, places, [each.one for each in out]),
             _replaced(told, places, [each.other for each in out]),
         ]
     return faults, tuple(msgspec.convert(each, kind, dec_hook=read_custom) for each in wholes)
 
 
-def _replaced(told: Told, places: Sequence[Sequence[str | int]], values: Sequence[float]) -> Told:
+def _replaced(told: Told, places: Sequence[Sequence[str | int]], values: Sequence[float | str]) -> Told:
     """Return what is told with other values at some places."""
     whole = deepcopy(told)
     for (*path, last), value in zip(places, values, strict=True):
@@ -279,12 +282,17 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
-        if (inside := _inside(value, kind)) is not None:
-            yield OutOfBounds(where, f"{_show(value)} came.", _words(kind), _page(where), *inside)
+        if (others := _DURATIONS if _is_duration(kind) else _inside(value, kind)) is not None:
+            yield Replaced(where, f"{_show(value)} came.", _words(kind), _page(where), *others)
             return
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
         right = f"A list: [{_show(value)}]." if isinstance(value, str) and origin_of(kind) is tuple else _words(kind)
         yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
+
+
+def _is_duration(kind: TypeForm) -> bool:
+    """Return whether a value is to be a duration, if any."""
+    return kind is Duration or (Duration in get_args(kind) and set(get_args(kind)) <= {Duration, types.NoneType})
 
 
 def _inside(value: Told, kind: TypeForm) -> tuple[float, float] | None:

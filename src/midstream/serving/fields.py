@@ -108,15 +108,25 @@ def json_pointer(path: str) -> str:
     return "".join(f"/{_escaped(str(each))}" for each in steps(path))
 
 
-def path_of(pointer: str) -> str:
-    """Return the path that a JSON Pointer is of.
+def path_of(pointer: str, document: object) -> str:
+    """Return the path that a JSON Pointer is of; what it points into says whether a number is a place or a key.
 
     Example:
-        >>> path_of("/rules/0/name"), path_of("/weights/a.b~1c"), path_of("")
+        >>> path_of("/rules/0/name", {"rules": [{}]}), path_of("/weights/a.b~1c", {}), path_of("", {})
         ('$.rules[0].name', '$.weights["a.b/c"]', '$')
+        >>> path_of("/weights/7", {"weights": {"7": -1.0}})
+        '$.weights.7'
     """
-    found = (each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:])
-    return "$" + "".join(f"[{each}]" if each.isascii() and each.isdigit() else step(each) for each in found)
+    path, value = "$", document
+    for each in pointer.split("/")[1:]:
+        key = each.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and key.isascii() and key.isdigit():
+            found, at = cast("list[object]", value), int(key)
+            path, value = f"{path}[{key}]", found[at] if at < len(found) else None
+        else:
+            path += step(key)
+            value = cast("dict[str, object]", value).get(key) if isinstance(value, dict) else None
+    return path
 
 
 def _what_came(body: bytes, pointer: str, kind: str | None) -> str:
