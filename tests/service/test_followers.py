@@ -14,7 +14,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -312,6 +312,54 @@ def test_an_answer_can_be_looked_up_through_any_process(server):
             assert (status, record["query"]["request_id"]) == (200, request_id)
             click = {"type": "click", "item_id": "i1", "user_id": "u1", "request_id": request_id}
             assert ask(connection, "POST", "/v1/events", click)[1]["recorded"] == 1
+
+
+@contextmanager
+def one_of_each(server):
+    """Open a connection to each process, by its name."""
+    found = {}
+    with ExitStack() as stack:
+        for _ in range(100):
+            connection = stack.enter_context(closing(server.connect()))
+            before = metric(server, "midstream_answers_total")
+            assert ask(connection, "GET", "/v1/recommendations")[0] == 200
+            (name,) = metric(server, "midstream_answers_total") - before
+            found.setdefault(name, connection)
+            if len(found) == server.followers + 1:
+                break
+        yield found
+
+
+def pages_of(first, processes):
+    """Read a slate on to its end, each page through the next of some processes; return all pages."""
+    pages = [first]
+    for connection in processes:
+        if "cursor" not in pages[-1]:
+            return pages
+        body = {"cursor": pages[-1]["cursor"], "deadline": "10s"}  # as long as its record may be behind
+        status, page = ask(connection, "POST", "/v1/recommendations", body)
+        assert status == 200, page
+        pages.append(page)
+    return pages
+
+
+def test_a_slate_is_continued_through_any_process(server):
+    """From each process to each other and back, at once: every position once, no item twice, the order of the first."""
+    views = [{"type": "view", "user_id": f"p{n % 7}", "item_id": f"page{n}", "event_id": f"page{n}"} for n in range(60)]
+    with one_of_each(server) as opened:
+        assert opened.keys() == {"leader", "follower-1", "follower-2"}
+        status, recorded = ask(opened["leader"], "POST", "/v1/events", {"events": views})
+        assert (status, recorded["recorded"]) == (200, 60)
+        for one, other in itertools.permutations(opened, 2):
+            body = {"session_id": "pages", "n": 9, "cursor": True, "min_log_position": recorded["log_position"]}
+            first = ask(opened[one], "POST", "/v1/recommendations", body)[1]
+            pages = pages_of(first, itertools.cycle([opened[other], opened[one]]))
+            items = [item for page in pages for item in page["items"]]
+            assert [item["position"] for item in items] == list(range(len(items)))
+            assert len({item["id"] for item in items}) == len(items) >= 60
+            assert len({page["request_id"] for page in pages}) == len(pages) > 6
+            alone = pages_of(first, itertools.repeat(opened[one]))
+            assert [page["items"] for page in alone] == [page["items"] for page in pages]
 
 
 def test_all_states_are_the_same(server):
