@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from midstream.testing.patience import PATIENCE_S
+
 README = Path(__file__).parents[1] / "README.md"
 PORT = "8765"
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_WAIT = """\
-for _ in $(seq 600); do [ -s data/server.url ] && break; sleep 0.1; done
+_WAIT = f"""\
+for _ in $(seq {PATIENCE_S * 10:.0f}); do [ -s data/server.url ] && break; sleep 0.1; done
 """
 
 
@@ -52,7 +54,13 @@ def test_quickstart_runs(tmp_path):
     environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
     text = script().replace(PORT, free_port())
     done = subprocess.run(
-        ["bash", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False
+        ["bash", "-c", text],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     said = done.stdout.split("--- next\n")

@@ -35,6 +35,7 @@ from midstream.events.segments import SegmentLog
 from midstream.events.to_arrow import SCHEMA
 from midstream.serving.options import ServerOptions
 from midstream.simulation.world import example_events
+from midstream.testing.patience import PATIENCE_S
 
 START_MS = 1_700_000_000_000
 SERVER = Path(__file__).parents[1] / "service" / "fake_server.py"
@@ -195,7 +196,7 @@ def test_a_wide_catalogue_goes_through_a_server(tmp_path):
     assert rows * 1_000 > CONFIG.server.bulk_message_bytes_max
     with served_elsewhere(tmp_path) as url:
         summary = import_file(tmp_path, CONFIG, catalogue)
-        last = httpx.get(f"{url}/v1/items/i{rows - 1}").json()
+        last = httpx.get(f"{url}/v1/items/i{rows - 1}", timeout=PATIENCE_S).json()
     assert (summary.recorded, summary.rejected, summary.through) == (rows, 0, url)
     assert last["attributes"] == {"title": words}
 

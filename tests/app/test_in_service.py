@@ -19,6 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.types import Ask
 from midstream.state.settings import FoldSettings
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
 from midstream.testing.rig import Rig, view
 
@@ -196,7 +197,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
         return await asyncio.Future()
 
     async def until_it_died(_running: Running) -> None:
-        await asyncio.wait_for(died.wait(), 60)
+        await asyncio.wait_for(died.wait(), PATIENCE_S)
 
     monkeypatch.setattr(child, "run", dies)
     assert gap(run_folder(folder, until_it_died, may_serve_before=True)) == "30m"

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import httpx
 import pyarrow.parquet as pq
@@ -23,6 +22,7 @@ from midstream.cli.demo_server import running_server
 from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
+from midstream.testing.patience import PATIENCE_S, wait_until
 
 TOML = """
 [items.attributes]
@@ -176,15 +176,10 @@ def test_the_command_through_a_server_and_a_slate_that_is_continued_there(shop) 
         }
         with (shop / "a.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             address = f"/v1/requests/{rows[0]['request_id']}"
-            record = client.get(address)
-            for _ in range(100):
-                if record.status_code == 200:
-                    break
-                time.sleep(0.05)
-                record = client.get(address)
-            assert [each["id"] for each in record.json()["items"]] == [row["item_id"] for row in rows]
+            wait_until(lambda: client.get(address).status_code == 200)
+            assert [each["id"] for each in client.get(address).json()["items"]] == [row["item_id"] for row in rows]
             first = client.post("/v1/recommendations", json={"user_id": "bob", "placement": "mail", "cursor": True})
             pages = [first.json()]
             while "cursor" in pages[-1]:

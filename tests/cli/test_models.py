@@ -1,8 +1,8 @@
 """``midstream models`` shows and changes which versions answer, with or without a server that has the folder open."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -15,6 +15,7 @@ from midstream.cli.demo_server import running_server
 from midstream.models.artifact import Manifest
 from midstream.models.held import held_bytes
 from midstream.testing.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
+from midstream.testing.patience import wait_until
 
 
 @pytest.fixture
@@ -40,14 +41,15 @@ def asked(url):
 
 def record_of(url, request_id):
     """Return the served record of a request, which is appended some milliseconds after the answer."""
-    until = monotonic() + 10
-    while True:
-        try:
-            with urlopen(f"{url}/v1/requests/{request_id}") as told:  # noqa: S310  our own server
-                return json.loads(told.read())
-        except HTTPError:
-            assert monotonic() < until
-            sleep(0.02)
+    found = {}
+
+    def is_there():
+        with suppress(HTTPError), urlopen(f"{url}/v1/requests/{request_id}") as told:  # noqa: S310  our own server
+            found.update(json.loads(told.read()))
+        return found
+
+    wait_until(is_there)
+    return found
 
 
 def test_versions_are_promoted_with_and_without_a_server(tmp_path: Path, models) -> None:

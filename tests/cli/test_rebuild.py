@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -11,9 +10,15 @@ import pytest
 
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
-from midstream.testing.rebuilds import OVER_S_MAX, SMALL_LIMITS, write_config
+from midstream.testing.patience import PATIENCE_S, wait_until
+from midstream.testing.rebuilds import SMALL_LIMITS, write_config
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
+
+
+def asking(url: str) -> httpx.Client:
+    """Return a client that waits as long as may be necessary."""
+    return httpx.Client(base_url=url, timeout=PATIENCE_S)
 
 
 def run(*arguments: object) -> int:
@@ -26,7 +31,7 @@ def run(*arguments: object) -> int:
 def test_a_server_changes_its_configuration_while_it_serves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing, plans, a broken file, another state; by the command, by the signal; and no request fails meanwhile."""
     write_config(tmp_path)
-    with running_server(tmp_path, lambda _: None) as url, httpx.Client(base_url=url) as client:
+    with running_server(tmp_path, lambda _: None) as url, asking(url) as client:
         for number in range(50):
             assert client.post("/v1/events", json={**EVENT, "item_id": f"i{number}"}).status_code == 200
         assert run("rebuild", "-f", tmp_path) == 0
@@ -61,10 +66,7 @@ def test_a_server_changes_its_configuration_while_it_serves(tmp_path: Path, capf
 def hang_up(folder: Path, client: httpx.Client, reason: str) -> None:
     """Send the signal to the server that has the folder open, and wait until health says why it was not heeded."""
     os.kill(int((folder / "data" / "lock").read_text().split()[0]), signal.SIGHUP)
-    until = time.monotonic() + OVER_S_MAX
-    while reason not in client.get("/health/ready").json()["reason"]:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: reason in client.get("/health/ready").json()["reason"])
 
 
 def test_a_folder_that_nobody_has_open_is_rebuilt_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

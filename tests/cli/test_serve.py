@@ -4,7 +4,6 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from midstream.app.running import open_shop
 from midstream.app.server_address import publish, read_address
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="what is printed sends with curl")
 
@@ -21,19 +21,15 @@ def test_what_serve_prints_works(tmp_path):
     with pytest.raises(SystemExit):
         main(["init", str(tmp_path)])
     with running_server(tmp_path, lambda _: None):
-        said = ""
-        for _ in range(100):  # its address is known a moment before it is printed
-            said = (tmp_path / "server.txt").read_text()
-            if "Ctrl-C" in said:
-                break
-            time.sleep(0.1)
+        wait_until(lambda: "Ctrl-C" in (tmp_path / "server.txt").read_text())  # known a moment before it is printed
+        said = (tmp_path / "server.txt").read_text()
         assert "midstream import example.ndjson" in said
         commands = [line.strip() for line in said.splitlines() if line.strip().startswith("curl ")]
         with pytest.raises(SystemExit) as left:
             main(["import", str(tmp_path / "example.ndjson"), "-f", str(tmp_path)])
         assert left.value.code == 0
         event, slate = (
-            json.loads(subprocess.run(each, shell=True, capture_output=True, check=True, timeout=60).stdout)  # noqa: S602  as a reader does
+            json.loads(subprocess.run(each, shell=True, capture_output=True, check=True, timeout=PATIENCE_S).stdout)  # noqa: S602  as a reader does
             for each in commands
         )
         assert event["recorded"] == 1

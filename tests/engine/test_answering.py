@@ -17,6 +17,7 @@ from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 ITEMS = tuple(f"i{number}" for number in range(12))
@@ -37,7 +38,7 @@ async def filled(rig: Rig) -> None:
 async def record_of(engine: Engine, answer: Answer) -> ServedRecord:
     """The record of an answer, once it is in the log."""
     engine.flush_served()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (record := engine.served(answer.request_id)) is None:  # noqa: ASYNC110  the log tells nobody
             await asyncio.sleep(0)
     return record

@@ -17,6 +17,7 @@ from midstream.events.decode import decode_objects
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord
 from midstream.testing.models import publish_chain, run_folder, write_folder
+from midstream.testing.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -37,7 +38,7 @@ async def asked(running: Running) -> Answer:
 async def record_of(running: Running, answer: Answer) -> ServedRecord:
     """Return the record of an answer, once it is in the log."""
     running.engine.flush_served()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while (found := running.engine.served(answer.request_id)) is None:  # noqa: ASYNC110  the log thread writes it
             await asyncio.sleep(0.001)
     return found

@@ -13,6 +13,7 @@ from midstream.engine import outbox
 from midstream.engine.cursors import Cursor, parse_cursor
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.served import ServedRecord
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 CONFIG = replace(
@@ -61,7 +62,7 @@ def test_pages_hold_all_items_once_and_each_has_a_record_of_its_own() -> None:
         assert [item.position for item in items] == list(range(15))
         assert [len(page.items) for page in pages] == [4, 4, 4, 3]
         rig.engine.flush_served()
-        await rig.engine.reached(LogPosition(len(ITEMS) + 4), 5.0)
+        await rig.engine.reached(LogPosition(len(ITEMS) + 4), PATIENCE_S)
         records = [record_of(rig, page) for page in pages]
         first = pages[0].request_id
         assert [each.query.continues for each in records] == ["", first, first, first]
@@ -80,7 +81,7 @@ def test_what_became_ineligible_in_between_is_left_out_and_what_is_new_does_not_
         await rig.engine.record(rig.batch(*ITEMS))
         first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
         rig.engine.flush_served()
-        await rig.engine.reached(LogPosition(len(ITEMS) + 1), 5.0)
+        await rig.engine.reached(LogPosition(len(ITEMS) + 1), PATIENCE_S)
         order = [item.id for block in record_of(rig, first).order for item in block]
         bought = order[5]
         await rig.engine.record(rig.batch({**view(bought, event_id="b"), "type": "purchase"}))
@@ -149,7 +150,7 @@ def test_a_slate_that_made_room_for_newer_ones_cannot_be_continued() -> None:
         for _ in range(4):
             await rig.engine.recommend(Ask(user_id="bob"))
         rig.engine.flush_served()
-        await rig.engine.reached(LogPosition(len(ITEMS) + 5), 5.0)
+        await rig.engine.reached(LogPosition(len(ITEMS) + 5), PATIENCE_S)
         with pytest.raises(RequestInvalid, match="not kept any more"):
             await rig.engine.recommend(Ask("", cursor=cursor_of(first), deadline_ms=20))
 

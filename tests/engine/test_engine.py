@@ -16,6 +16,7 @@ from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.types import Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 
@@ -108,7 +109,7 @@ def test_a_bug_on_the_log_thread_is_told_to_everyone() -> None:
 
     async def work(rig: Rig) -> None:
         calls = [asyncio.ensure_future(rig.engine.record(rig.batch(view(f"i{n}")))) for n in range(3)]
-        done, waiting = await asyncio.wait(calls, timeout=5)
+        done, waiting = await asyncio.wait(calls, timeout=PATIENCE_S)
         assert not waiting
         assert {type(each.exception()) for each in done} == {AppendFailed}
         with pytest.raises(AppendFailed):
@@ -185,7 +186,7 @@ def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(MemoryLog):
         def append(self, batch):
             at_work.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
             return super().append(batch)
 
     async def work(rig: Rig) -> None:
@@ -194,7 +195,7 @@ def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(writer, "QUEUE_BYTES_MAX", 2 * (event(1).rows.nbytes + len(event(1).text)))
         taken = [asyncio.ensure_future(rig.engine.record(event(0)))]
-        await asyncio.wait_for(asyncio.to_thread(at_work.wait), 10)
+        await asyncio.wait_for(asyncio.to_thread(at_work.wait), PATIENCE_S)
         taken += [asyncio.ensure_future(rig.engine.record(event(number))) for number in (1, 2)]
         await asyncio.sleep(0)  # these wait behind the first one, which the log thread has
         with pytest.raises(Overloaded, match="bytes"):
@@ -218,7 +219,7 @@ def test_what_waits_for_the_fold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
             taken = asyncio.ensure_future(rig.engine.record(rig.batch(*(view(f"i{n}") for n in range(5)))))
             while rig.log.end < 5:  # noqa: ASYNC110  the log thread sets no event
                 await asyncio.sleep(0.001)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 with pytest.raises(Overloaded, match="applied"):
                     await rig.engine.record(rig.batch(view("late")))
         rig.engine._folding._work.set()
@@ -373,7 +374,7 @@ def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.Monkey
     class Slow(MemoryLog):
         def append(self, batch):
             at_work.set()
-            assert (may_break, is_broken, is_broken)[self.end].wait(60)
+            assert (may_break, is_broken, is_broken)[self.end].wait(PATIENCE_S)
             return super().append(batch)
 
     async def work(rig: Rig) -> None:
@@ -384,7 +385,7 @@ def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.Monkey
         handed_back = asyncio.Semaphore(0)
         rig.engine.after_commit.append(handed_back.release)
         first = asyncio.ensure_future(rig.engine.record(rig.batch(view("mug"))))
-        assert await asyncio.to_thread(at_work.wait, 60)
+        assert await asyncio.to_thread(at_work.wait, PATIENCE_S)
         second = asyncio.ensure_future(rig.engine.record(rig.batch(view("cup"))))
         await asyncio.sleep(0)
         may_break.set()
@@ -396,7 +397,7 @@ def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.Monkey
             await second
         await rig.engine.recommend(Ask())
         for _ in range(3):  # the last one is of the served record
-            await asyncio.wait_for(handed_back.acquire(), 60)
+            await asyncio.wait_for(handed_back.acquire(), PATIENCE_S)
         assert not rig.engine._folding._durable
 
     Rig(log=Slow()).run(work)
@@ -473,10 +474,10 @@ class Minutes:
 
     async def let_one_pass(self) -> None:
         """Wake the sleeper, and return when it sleeps again."""
-        await asyncio.wait_for(self._asleep.wait(), 60)
+        await asyncio.wait_for(self._asleep.wait(), PATIENCE_S)
         self._asleep.clear()
         self.let_pass(1)
-        await asyncio.wait_for(self._asleep.wait(), 60)
+        await asyncio.wait_for(self._asleep.wait(), PATIENCE_S)
 
 
 def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,14 +508,14 @@ def test_one_tick_is_under_way_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
         def append(self, batch: EventBatch) -> LogPosition:
             if batch.rows["kind"][0] == Kind.TICK:
                 at_work.set()
-                assert go_on.wait(60)
+                assert go_on.wait(PATIENCE_S)
             return super().append(batch)
 
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(view("mug")))
         rig.now_ms += 60_000
         minutes.let_pass(200)
-        assert await asyncio.to_thread(at_work.wait, 60)
+        assert await asyncio.to_thread(at_work.wait, PATIENCE_S)
         for _ in range(200):
             await asyncio.sleep(0)  # each is a turn for whoever has something to do
             rig.now_ms += 1_000

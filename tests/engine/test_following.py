@@ -26,6 +26,7 @@ from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.testing.following import pair
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL
 
 NOW_MS = 1_750_000_000_000
@@ -75,7 +76,7 @@ def test_equal_positions_have_equal_digests(tmp_path):
             sizes = [chance.choice((1, 1, 2, 40, 400)) for _ in range(chance.randrange(1, 4))]
             recorded = await asyncio.gather(*(both.leader.record(acts(chance, size)) for size in sizes))
             end = max(each.log_position for each in recorded)
-            assert await both.follower.reached(end, 10)
+            assert await both.follower.reached(end, PATIENCE_S)
             assert both.follower.fold.log_position == both.leader.fold.log_position == end
             assert both.follower.fold.digest() == both.leader.fold.digest()
 
@@ -92,7 +93,7 @@ def test_a_follower_that_begins_late_catches_up(tmp_path):
             await both.leader.record(acts(chance, 4_000))
         assert both.follower.fold.log_position == 0
         both._tell()
-        assert await both.follower.reached(48_000, 60)
+        assert await both.follower.reached(48_000, PATIENCE_S)
         assert both.follower.fold.digest() == both.leader.fold.digest()
 
     run(tmp_path, play)

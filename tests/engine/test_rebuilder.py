@@ -107,7 +107,6 @@ class Load:
             await asyncio.sleep(0.002)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("in_process")
 def test_twenty_changes_under_load(tmp_path: Path) -> None:
     """Each state is the fold of everything under its settings; no event is lost, and no request fails."""

@@ -29,6 +29,7 @@ from midstream.events.log_repair import survey_log
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.dropped import NOTHING
 from midstream.state.settings import Limits
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rebuilds import write_config
 
 NOW_MS = 1_760_000_000_000
@@ -74,7 +75,7 @@ def acts(user, count, prefix):
 
 async def refusing(running):
     """Wait until the engine takes no more events, as the log thread tells it to."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while running.engine.health().accepts_events:  # noqa: ASYNC110  the log thread tells
             await asyncio.sleep(0.001)
 
@@ -209,7 +210,7 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
         merge = {"type": "user", "user_id": "bob", "operation": "merge", "attributes": {"from": ERASED[1]}}
         late = [{**each, "time": time_ms} for each in (*acts(ERASED[0], 5, "l"), *acts(ERASED[1], 5, "l"), merge)]
         running.engine._writer.submit(Entry(batch_of(running, *late), None))  # past what refuses them at the door
-        assert await running.engine.reached(LogPosition(running.engine.fold.log_position + len(late)), 60)
+        assert await running.engine.reached(LogPosition(running.engine.fold.log_position + len(late)), PATIENCE_S)
         assert traces(shop)
         clock[0] += hours * 3_600_000
         await running.engine.record(batch_of(running, *acts("eve", 1, "f")))

@@ -12,6 +12,7 @@ import pytest
 from midstream.app.running import open_running, open_shop
 from midstream.core.errors import RequestInvalid
 from midstream.engine import engine as engine_module
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL
 
 
@@ -25,7 +26,7 @@ def test_a_shop_that_was_never_entered_can_be_closed(tmp_path: Path) -> None:
 
     closing = threading.Thread(target=close, daemon=True)
     closing.start()
-    closing.join(10)
+    closing.join(PATIENCE_S)
     assert not closing.is_alive()
     with open_shop(tmp_path, SMALL) as again:
         assert again.recommend().items == ()

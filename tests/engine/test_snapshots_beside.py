@@ -10,6 +10,7 @@ from midstream.core.types import EventBatch
 from midstream.engine import snapshots
 from midstream.engine.running import Running
 from midstream.engine.snapshotter import SnapshotOptions
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 
@@ -77,7 +78,7 @@ def test_snapshots_are_written_while_serving(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(running.snapshotter, "_options", snapshots_each(50))
         await running.start()
         await running.engine.record(batch)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not snapshots.names(tmp_path / "data" / "snapshots"):  # noqa: ASYNC110  a child process writes it
                 await asyncio.sleep(0.05)
         await running.stop()

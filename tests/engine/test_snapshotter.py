@@ -9,6 +9,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import snapshotter
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig, view
 
 
@@ -18,7 +19,7 @@ async def try_twice(rig: Rig, folder: Path) -> float:
     writer = Snapshotter(DataFolder(folder), SnapshotOptions(interval_ms=1), rig.engine, LogPosition(0))
     writer.start()
     failed = 0.0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while failed < 2:
             await asyncio.sleep(0.01)
             assert writer._task is not None

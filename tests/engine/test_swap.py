@@ -14,6 +14,7 @@ from midstream.core.types import FeatureFrame, LogPosition, Models, Query, Score
 from midstream.engine.types import Ask, Outcome
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 KNOWN = [{"type": "item", "item_id": f"known{number}", "attributes": {}} for number in range(5)]
@@ -39,7 +40,7 @@ def test_a_swapped_state_is_the_fold_of_all_events() -> None:
                 await rig.engine.record(rig.batch(view(f"known{number % 5}", user=f"u{number}")))
 
         going_on = asyncio.ensure_future(live())
-        assert await rig.engine.reached(LogPosition(16), 60)
+        assert await rig.engine.reached(LogPosition(16), PATIENCE_S)
         await rig.engine.hand_over(fold, plans(REJECTING))
         assert rig.engine.fold is fold
         assert fold.log_position > 15
@@ -102,7 +103,7 @@ def test_an_answer_under_way_keeps_its_state() -> None:
         answer = await asked
         assert answer.failures == ()
         assert {item.id for item in answer.items} == set(before)
-        assert await rig.engine.reached(LogPosition(16), 60)
+        assert await rig.engine.reached(LogPosition(16), PATIENCE_S)
         record = rig.engine.served(answer.request_id)
         assert record is not None
         assert [item.id for item in record.items] == [item.id for item in answer.items]
@@ -116,7 +117,7 @@ def test_a_wait_for_writes_ends_in_the_new_state() -> None:
     async def work(rig: Rig) -> None:
         await some(rig)
         before = rig.engine._folding
-        asked = asyncio.ensure_future(before.reached(LogPosition(16), 5.0))
+        asked = asyncio.ensure_future(before.reached(LogPosition(16), PATIENCE_S))
         await asyncio.sleep(0)
         await rig.engine.hand_over(Fold(REJECTING.fold_settings()), plans(REJECTING))
         await rig.engine.record(rig.batch(view("known1")))

@@ -15,6 +15,7 @@ from midstream.app.config import Config
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score
 from midstream.engine.warm import WAIT_S_MAX, Trial, warm_up
 from midstream.ranking.pipeline import LATE
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.virtual_loop import VirtualLoop
 
 PROBE = Path(__file__).with_name("warm_probe.py")
@@ -23,7 +24,11 @@ PROBE = Path(__file__).with_name("warm_probe.py")
 def test_nothing_is_compiled_after_the_warm_up(tmp_path):
     """A process of its own, because here other tests have compiled kernels already."""
     run = subprocess.run(
-        [sys.executable, str(PROBE), str(tmp_path / "shop")], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, str(PROBE), str(tmp_path / "shop")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""

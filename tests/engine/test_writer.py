@@ -11,6 +11,7 @@ from midstream.core.types import TimestampMs
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig, view
 
 VIEW = build((Event(1, action="view", item_id="mug"),))
@@ -25,7 +26,7 @@ def test_an_errand_that_is_given_up(when):
 
     def work(now):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
         return now
 
     errand = writer.between_frames(work)
@@ -34,12 +35,12 @@ def test_an_errand_that_is_given_up(when):
         go_on.set()
     writer.start()
     if when == "while it is done":
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE_S)
         assert not errand.cancel()
         go_on.set()
-        errand.result(10)
+        errand.result(PATIENCE_S)
     writer.submit(Entry(VIEW, None))
-    assert written.wait(10)
+    assert written.wait(PATIENCE_S)
     writer.close()
     assert log.end == 1
     assert begun.is_set() == (when == "while it is done")
@@ -56,17 +57,17 @@ def test_an_errand_that_ends_the_log_thread(error, queued):
 
     def work(_):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
         raise error
 
     errand = writer.between_frames(work)
     writer.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     second = writer.between_frames(lambda log: log)
     writer.submit(*(Entry(VIEW, None) for _ in range(queued)))
     go_on.set()
-    assert errand.exception(10) is error
-    assert isinstance(second.exception(10), AppendFailed)
+    assert errand.exception(PATIENCE_S) is error
+    assert isinstance(second.exception(PATIENCE_S), AppendFailed)
     writer.close()
     with pytest.raises(AppendFailed, match="ended by a bug"):
         writer.submit(Entry(VIEW, None))
@@ -82,16 +83,16 @@ def test_an_errand_after_which_the_log_may_take_nothing():
 
     def work(_):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
         message = "which log is the log?"
         raise AppendFailed(message)
 
     errand = writer.between_frames(work)
     writer.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     writer.submit(Entry(VIEW, None))
     go_on.set()
-    assert isinstance(errand.exception(10), AppendFailed)
+    assert isinstance(errand.exception(PATIENCE_S), AppendFailed)
     writer.close()
     with pytest.raises(AppendFailed, match="which log"):
         writer.submit(Entry(VIEW, None))
@@ -111,7 +112,7 @@ def test_what_was_written_before_is_acknowledged():
     writer.submit(Entry(VIEW, None))
     errand = writer.between_frames(work)
     writer.start()
-    assert isinstance(errand.exception(10), ZeroDivisionError)
+    assert isinstance(errand.exception(PATIENCE_S), ZeroDivisionError)
     writer.close()
     assert [(len(each.entries), each.error is None) for each in written] == [(1, True), (0, False)]
     assert log.end == 1
@@ -128,7 +129,7 @@ def test_health_says_that_the_log_thread_ended():
         assert rig.engine.health().accepts_events
         with pytest.raises(MemoryError):
             await rig.engine.replace_log(broken)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (health := rig.engine.health()).accepts_events:  # noqa: ASYNC110  the log thread tells
                 await asyncio.sleep(0.001)
         assert "ended by a bug" in health.reason

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 class SlowEngine(FakeEngine):
-    """Takes a while to record, as a disk does."""
+    """Takes a while to record, as a disk does: says that it begins, and ends when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self._told = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
 
     async def record(self, batch):
-        await asyncio.sleep(0.3)
+        print("records", flush=True)
+        await asyncio.shield(self._told)
         return await super().record(batch)
 
 
@@ -33,9 +38,10 @@ async def opening():
 
 
 if __name__ == "__main__":
-    wait = "60s" if "--patient" in sys.argv else "500ms"
+    wait = "500ms" if "--hasty" in sys.argv else "600s"
+    waits = {"body_wait_max": wait, "head_wait_max": wait, "stop_wait_max": "600s"}
     options = msgspec.convert(
-        {"port": 0, "body_wait_max": wait, "head_wait_max": wait, "connections_max": 64},
+        {"port": 0, "connections_max": 64, **waits},
         ServerOptions,
         dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
     )

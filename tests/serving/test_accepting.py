@@ -12,6 +12,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.board import Board, Line
 from midstream.serving import accepting
 from midstream.serving.accepting import Acceptor, Share
+from midstream.testing.patience import PATIENCE_S
 
 
 class Greeter(asyncio.Protocol):
@@ -39,7 +40,7 @@ def share(listener, board, process):
 async def taken(port, count):
     """Connect ``count`` times at once; return how many connections each process took."""
     pairs = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(count)))
-    greetings = await asyncio.gather(*(asyncio.wait_for(reader.read(1), 10) for reader, _ in pairs))
+    greetings = await asyncio.gather(*(asyncio.wait_for(reader.read(1), PATIENCE_S) for reader, _ in pairs))
     return Counter(int(each) for each in greetings), [writer for _, writer in pairs]
 
 

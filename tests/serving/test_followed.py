@@ -39,12 +39,13 @@ HERE = {
 
 
 class Follower(FakeEngine):
-    """An engine that follows a fake: it is always level."""
+    """An engine that follows a fake: it is level unless it is said to be behind."""
 
     def __init__(self):
         super().__init__()
         self.levels = []
         self.is_full = False
+        self.is_behind = False
         self.log = SimpleNamespace(end=7)
 
     async def reached(self, position, timeout_s):
@@ -52,7 +53,7 @@ class Follower(FakeEngine):
         if self.is_full:
             message = "too many wait"
             raise Overloaded(message)
-        return True
+        return not self.is_behind
 
 
 class Both:
@@ -163,17 +164,23 @@ def test_nothing_is_answered_from_what_is_no_longer_in_service(tmp_path):
 
 
 def test_lookups_wait_for_what_was_acknowledged(tmp_path):
-    """Before a lookup the state comes level with the log, for a bounded time; when too many wait it answers at once."""
+    """Before a lookup the state comes level with the log; when that takes too long, or too many wait, the leader's is
+    asked, which is level.
+    """
 
     async def play(found):
-        await found.ask("GET", "/v1/items/a")
-        found.follower.is_full = True
-        return found.follower.levels, (await found.ask("GET", "/v1/items/a")).status_code
+        await found.ask("PUT", "/v1/items/mug", json={"price": 1})
+        answers = []
+        for found.follower.is_behind, found.follower.is_full in ((False, False), (True, False), (False, True)):
+            before = passed_on(found.follower)
+            status = (await found.ask("GET", "/v1/items/mug")).status_code
+            answers.append((status, passed_on(found.follower) - before))
+        return found.follower.levels, answers
 
-    levels, status = run(tmp_path, play)
-    assert [position for position, _ in levels] == [7, 7]
+    levels, answers = run(tmp_path, play)
+    assert [position for position, _ in levels] == [7, 7, 7]
     assert 0 < levels[0][1] < 1
-    assert status == 404
+    assert answers == [(404, 0), (200, 1), (200, 1)]
 
 
 def test_request_that_is_not_known_here_may_be_known_there(tmp_path):

@@ -17,7 +17,6 @@ MARGIN = 1.05
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_ten_million_users_and_a_million_made_up_items_stay_within_the_sizes() -> None:
     """At default maxima: resident memory <= printed sizes + 5 %, every user beyond 1 M evicted, no catalogue item lost.
 

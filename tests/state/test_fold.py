@@ -218,7 +218,6 @@ def test_the_clock_of_this_machine_does_not_matter(log, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "environment",
     [{"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}, {"PYTHONHASHSEED": "3", "NUMBA_CPU_NAME": "generic"}],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from midstream.serving.app import App
 
 LEVEL_S_MAX = 0.05
-"""A lookup waits so long for what was acknowledged when it came: the deadline of a placement."""
+"""A lookup waits so long for what was acknowledged when it came, the deadline of a placement, and is passed on then."""
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
 _PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
@@ -89,15 +89,17 @@ class FollowedApp:
             return False
         is_request = path.startswith(_REQUESTS)
         if is_request or path.startswith(_LOOKUPS):
-            await self._come_level()
+            if not await self._came_level():
+                return False
             return not is_request or self._engine.served(path.removeprefix(_REQUESTS)) is not None
         return path in _PLAIN
 
-    async def _come_level(self) -> None:
+    async def _came_level(self) -> bool:
         try:
-            await self._engine.reached(self._engine.log.end, LEVEL_S_MAX)
+            return await self._engine.reached(self._engine.log.end, LEVEL_S_MAX)
         except Overloaded:
             self._engine.metrics.count_overload("log_position")
+            return False
 
 
 def recording_at(leader: Passage, flush: Flush) -> Record:

@@ -101,6 +101,11 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head_bytes and self._head_timer is None:
             self._wait_for_head()
 
+    def on_message_begin(self) -> None:
+        """A head has begun, maybe in the piece with which the request before ended."""
+        self._head_bytes = self._head_bytes or 1
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """The head is complete: from here on the app is asked."""
         self._head_is_open = False

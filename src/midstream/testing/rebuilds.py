@@ -15,6 +15,7 @@ from midstream.engine.replay import catch_up
 from midstream.engine.running import Running
 from midstream.engine.types import RebuildView
 from midstream.state.fold import Fold
+from midstream.testing.patience import PATIENCE_S
 
 SMALL_LIMITS = """
 [limits]
@@ -26,8 +27,6 @@ event_ids_max = 5000
 hot_items_max = 50
 new_items_max = 50
 """
-OVER_S_MAX = 100.0
-"""For a real child to begin, fold and write on a machine that is busy otherwise."""
 
 
 def write_config(folder: Path, text: str = "", limits: str = SMALL_LIMITS) -> None:
@@ -57,7 +56,7 @@ async def rebuilt(running: Running) -> RebuildView:
     Raises:
         TimeoutError: It takes longer than any that goes well.
     """
-    async with asyncio.timeout(OVER_S_MAX):
+    async with asyncio.timeout(PATIENCE_S):
         while running.rebuilder.is_running:  # noqa: ASYNC110  a process or a thread is waited for
             await asyncio.sleep(0.005)
     return running.rebuilder.view()
