@@ -1,4 +1,5 @@
-"""What all tests share: the Hypothesis profiles, and that what a test leaves is gone before memory is short.
+"""What all tests share: the Hypothesis profiles, that a busy machine makes no answer late, and that what a test leaves
+is gone before memory is short.
 
 ``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``. Without it, ``CI=true`` picks ``ci`` and all
 else ``dev``.
@@ -8,11 +9,17 @@ import ctypes
 import gc
 import os
 import resource
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from midstream.app.config import Placement
+from midstream.engine.answering import Answering
+from midstream.engine.types import Ask
+from midstream.testing.patience import PATIENCE_S
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
 settings.register_profile("dev", max_examples=50, deadline=None)
@@ -33,6 +40,26 @@ def profile_name(environ: Mapping[str, str]) -> str:
 
 
 settings.load_profile(profile_name(os.environ))
+
+
+def give_time() -> None:
+    """Give questions for which nobody chose a deadline as long as may be necessary.
+
+    In the usual 50 ms a machine that is busy may stand still, and sources are left out. What deadlines do is proven
+    with questions and placements that have one, and on clocks of the tests' own.
+    """
+    until, usual_ms = Answering._until, Placement().deadline.ms
+
+    def patient(self: Answering, asks: Sequence[Ask]) -> float:
+        chosen = until(self, asks)
+        is_chosen = asks[0].deadline_ms or any(plan.deadline_ms != usual_ms for plan in self._plans_of(asks))
+        has_own_clock = self._engine.host.monotonic is not time.monotonic
+        return chosen if is_chosen or has_own_clock else chosen + PATIENCE_S
+
+    Answering._until = patient  # type: ignore[method-assign]
+
+
+give_time()
 
 
 HEAVY = ("slow", "crash", "quality")
