@@ -21,6 +21,7 @@ from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
 from midstream.core.errors import Invalid, StoreUnavailable
 from midstream.simulation.connection import Connection, Item, Slate
+from midstream.testing.patience import PATIENCE_S
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=200), st.integers(11, 14))
@@ -156,6 +157,9 @@ def test_a_file_without_sessions_is_told(tmp_path):
 def test_demo_runs_without_data(monkeypatch, capsys):
     """Where no data is found the simulator takes its place, says so, and all of the demo runs."""
     monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
+    for module, name in ((demo, "TOTAL_S"), (demo, "REPLAY_S_MIN"), (demo_replay, "SECOND_HALF_S_MIN")):
+        monkeypatch.setattr(module, name, PATIENCE_S)
+    monkeypatch.setattr(demo_training, "CONFIG", demo_training.CONFIG.replace('"45s"', f'"{PATIENCE_S:.0f}s"'))
     with pytest.raises(SystemExit) as left:
         main(["demo", "--sessions", "40", "--no-pause"])
     said = capsys.readouterr().out
@@ -186,6 +190,7 @@ def test_a_slow_start_leaves_time_for_sessions(monkeypatch, capsys):
 
     monkeypatch.setattr(demo_replay, "train_beside", train_too_long)
     monkeypatch.setattr(demo, "TOTAL_S", -10.0)
+    monkeypatch.setattr(demo_replay, "SECOND_HALF_S_MIN", PATIENCE_S)
     with pytest.raises(SystemExit) as left:
         main(["demo", "--sessions", "20", "--no-pause"])
     said = capsys.readouterr().out
