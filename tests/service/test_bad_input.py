@@ -27,6 +27,7 @@ from midstream.events.disk import RealDisk
 from midstream.features.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
 from midstream.state.settings import Limits
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig
 
 ATTRIBUTES: dict[str, wire.AttributeKind] = {
@@ -55,7 +56,6 @@ SMALL = Limits(users_max=100, items_max=1_000, click_items_max=500, sessions_max
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 """For each of some twenty operations."""
 SOME = settings(max_examples=40)
-ANSWER_S_MAX = 10
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Door:
         async def send(message):
             sent.append(message)
 
-        self.portal.start_task_soon(self.app, scope, receive, send).result(ANSWER_S_MAX)
+        self.portal.start_task_soon(self.app, scope, receive, send).result(PATIENCE_S)
         return sent
 
     def ask(self, method, url, content=b""):

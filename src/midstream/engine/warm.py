@@ -76,7 +76,6 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
     Returns:
         What failed in the answers, and what took too long.
     """
-    warm_decoding()
     fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
     failures: list[Failure] = []
@@ -95,6 +94,7 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
             slow = {key: each for key, each in overran.items() if turn == 1 or key in slow}
             if not slow:
                 break
+    warm_decoding()
     return Trial(tuple(failures), tuple(slow.values()))
 
 
