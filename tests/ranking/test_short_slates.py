@@ -84,6 +84,41 @@ def test_who_is_left_out_of_a_short_slate_would_break_a_rule(case, seed, selecto
         assert [row for row in left if not broken_by(row, chosen, rules, facts)] == []
 
 
+def longest(promoted: int, others: int, most: float, size: int) -> int:
+    """How long a slate of so many of both can be if every order of them is tried."""
+    found, ends = {(0, 0)}, [(0, 0)]
+    while ends:
+        have, rest = ends.pop()
+        for step in ((have + 1, rest), (have, rest + 1)):
+            is_there = step[0] <= promoted and step[1] <= others and sum(step) <= size
+            if step not in found and is_there and step[0] <= ceil(most * sum(step) - 1e-9):
+                found.add(step)
+                ends.append(step)
+    return max(map(sum, found))
+
+
+@given(
+    st.lists(st.booleans(), max_size=14), st.sampled_from([0.05, 0.2, 0.34, 0.5, 0.9, 1.0]), st.floats(0, 1), st.data()
+)
+def test_with_one_most_share_and_no_cap_no_slate_could_be_longer(is_promoted, most, least, data) -> None:
+    """Whatever comes first, by score, by likeness, as it is new or because a least share needs it."""
+    member, size = np.array(is_promoted, dtype=bool), data.draw(st.integers(1, 16))
+    fresh = np.array(data.draw(st.lists(st.booleans(), min_size=len(member), max_size=len(member))), dtype=bool)
+    facts = Facts(
+        np.arange(len(member), dtype=np.int32),
+        values=np.arange(len(member), dtype=np.int32)[:, None] // 3,
+        promotions=(Promoted("p", least * most, most, member),),
+        fresh=(Fresh("new", frozenset((0, 3)), fresh),),
+    )
+    score = np.arange(len(member), 0, -1).astype(np.float32)
+    frame = FeatureFrame((), np.empty((len(member), 0), dtype=np.float32))
+    rules = Arrangement((), Diversity(attribute="b", weight=0.5))
+    query = asked(size, data.draw(st.integers(0, 2**63 - 1)))
+    found = rules.select(data.draw(st.sampled_from(SELECTORS)), query, frame, score, facts)
+    others = len(member) - int(member.sum())
+    assert len(found.chosen) == longest(int(member.sum()), others, most, size)
+
+
 @pytest.mark.parametrize("selector", SELECTORS[::2], ids=repr)
 def test_a_pin_that_moves_up_makes_room_for_a_promotion_behind_it(selector) -> None:
     """One other and four promoted, a half at most: each of three pins of others lets one more of these come."""
