@@ -28,6 +28,7 @@ from midstream.core.types import (
     Score,
     Selection,
     Served,
+    Trace,
 )
 from midstream.engine.guards import BENCHED, Guards
 from midstream.monitoring.metrics import Metrics
@@ -161,6 +162,7 @@ class FaultySource:
                 "duplicates": Proposal(np.array([7, 9, 7, 5, 5], np.int32), np.array([5, 4, 3, 2, 1], np.float32)),
                 "out of range": Proposal(np.array([7, ITEMS], np.int32), score[:2]),
                 "negative": Proposal(np.array([7, -1], np.int32), score[:2]),
+                "masked": Proposal(np.ma.masked_array(np.array([7, ITEMS], np.int32), mask=True), score[:2]),
                 "wrong length": Proposal(index, score[:2]),
                 "wrong dtype": Proposal(cast("Index", index.astype(np.int64)), score),
                 "NaN": Proposal(index, np.full(3, np.nan, np.float32)),
@@ -202,6 +204,8 @@ class FaultyScorer:
                 "infinite": np.full_like(score, np.inf),
                 "wrong length": score[:-1],
                 "wrong dtype": cast("Score", score.astype(np.complex64)),
+                "masked": np.ma.masked_array(score, mask=True),
+                "too large": cast("Score", np.full(len(score), 1e300)),
             }[self.fault.lie]
         return score
 
@@ -225,9 +229,22 @@ class FaultySelector:
     fault: Fault
 
     def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
+        made = TopK().select(query, features, score)
         if self.world.begin(self.fault):
-            return Selection(np.array([0, 0]), np.ones(2, np.float32))
-        return TopK().select(query, features, score)
+            rows, chances = made.chosen, made.propensity
+            return {
+                "duplicates": Selection(np.array([0, 0]), np.ones(2, np.float32)),
+                "nothing": Selection(rows[:0], chances[:0]),
+                "objects": Selection(cast("Any", rows.astype(object)), chances),
+                "truths": Selection(cast("Any", rows > 0), chances),
+                "masked": Selection(np.ma.masked_array(rows, mask=False), chances),
+                "impossible": Selection(rows, cast("Score", np.full(len(rows), 1e-60))),
+                "texts": Selection(rows, cast("Score", np.full(len(rows), "1.0"))),
+                "no traces": Selection(rows, chances, cast("Any", None)),
+                "traces of its own": Selection(rows, chances, (Trace("mine", ITEMS, 0, "moved by me"),)),
+                "no selection": cast("Selection", None),
+            }[self.fault.lie]
+        return made
 
 
 PARTS = ("shelf", "features", "ranker", "permitted", SELECTOR, "fetch")
@@ -265,16 +282,29 @@ def named(served: Served) -> dict[str, str]:
 
 
 LIES = {
-    "shelf": ("duplicates", "out of range", "negative", "wrong length", "wrong dtype", "NaN", "infinite"),
+    "shelf": ("duplicates", "out of range", "negative", "masked", "wrong length", "wrong dtype", "NaN", "infinite"),
     "features": ("NaN", "infinite", "wrong length", "wrong dtype"),
-    "ranker": ("NaN", "infinite", "wrong length", "wrong dtype"),
-    SELECTOR: ("duplicates",),
+    "ranker": ("NaN", "infinite", "wrong length", "wrong dtype", "masked", "too large"),
+    SELECTOR: (
+        "duplicates",
+        "nothing",
+        "objects",
+        "truths",
+        "masked",
+        "impossible",
+        "texts",
+        "no traces",
+        "traces of its own",
+        "no selection",
+    ),
 }
 HARMLESS = {
     *(("shelf", lie) for lie in ("duplicates", "NaN", "infinite")),
     *(("features", lie) for lie in ("NaN", "infinite")),
+    *((SELECTOR, lie) for lie in ("no traces", "traces of its own")),
 }
-"""What is answered with as it is: an item that came twice, a source's own numbers, what nobody knows."""
+"""What is answered with as it is: an item that came twice, a source's own numbers, what nobody knows, what a selector
+says of rules."""
 
 
 @pytest.mark.parametrize("part, lie", [(part, lie) for part, lies in LIES.items() for lie in lies])
@@ -291,6 +321,75 @@ def test_a_lie_costs_the_part_and_nothing_else(world, part, lie, waits):
     assert np.isfinite(served.score[served.selection.chosen]).all()
     healed = plan_of(world, waits=waits) if (part, lie) not in HARMLESS else plan
     world.require_same_again(healed, served)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A filter, a scorer and a selector that write to what they are given, as calls of NumPy do that work in place."""
+
+    on: list[str]
+    name: str = "own"
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        if "filter" in self.on:
+            candidates.item_index.sort()
+            candidates.item_index[:] = 0
+        return np.ones(len(candidates), np.bool_)
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        if "scorer" in self.on:
+            features.values[:] = 7.0
+        return np.arange(len(features.values), 0, -1).astype(np.float32)
+
+    def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
+        if "selector" in self.on:
+            score[:] = np.nan
+        return TopK().select(query, features, score)
+
+
+@pytest.mark.parametrize("part", ["filter", "scorer", "selector"])
+def test_what_a_part_of_ones_own_is_given_it_cannot_change(world, part):
+    """It has failed where it tries; whose columns they are sees them as they were, and nobody is served instead.
+
+    Nothing passes a filter that failed; without the scorer and the selector the answer is what a rerun makes of it.
+    """
+    world.shop.put("i0", available=False)
+    own = Writing([part])
+    plan = replace(plan_of(world), scorers=(own, Blend()), selectors=(own, TopK()), bounded=frozenset(("available",)))
+    plan = replace(plan, filters=(Available(), replace(own, name="permitted")))
+    served, _ = world.answer(plan)
+    assert set(named(served)) == {{"filter": "permitted", "scorer": "own", "selector": SELECTOR}[part]}
+    assert "read-only" in next(iter(named(served).values()))
+    slate = world.ids(served)
+    assert len(set(slate)) == len(slate) == (0 if part == "filter" else 15)
+    assert "i0" not in slate
+    if served.features is not None:
+        assert served.features.values[:, 0].tolist() == served.candidates.item_index.tolist()
+    own.on.clear()
+    world.require_same_again(plan, served)
+
+
+@dataclass(frozen=True)
+class KeepingScorer:
+    """Gives the same array each time, and writes to it when it is asked again."""
+
+    kept: list[Score]
+    name: str = "ranker"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        if not self.kept:
+            self.kept.append(np.arange(len(features.values), 0, -1).astype(np.float32))
+        self.kept[0] += 1
+        return self.kept[0]
+
+
+def test_scores_that_their_scorer_keeps_are_not_those_of_the_answer(world):
+    """What was served says what it was scored by, whatever the scorer does to its array afterwards."""
+    plan = replace(plan_of(world, waits=True), scorers=(KeepingScorer([]), Blend()))
+    served, _ = world.answer(plan)
+    before = served.score.tolist()
+    world.answer(plan)
+    assert served.score.tolist() == before
 
 
 @pytest.mark.parametrize("part", IN_PROCESS)

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import FeatureFailed, ShapeMismatch
 from midstream.core.protocols import Feature
@@ -21,6 +23,8 @@ FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
 _NAMES_MAX = 1_024
 """Sets of columns whose names are kept: one of each plan, and one more for each set of sources that failed together."""
+_PLAIN: Final = (np.ndarray, np.memmap)
+T = TypeVar("T", bound=np.generic)
 _UNSIGNED = np.dtype(np.uint32)
 _NAN_BITS = np.float32(np.nan).view(_UNSIGNED)
 _NO_ITEMS: Index = np.empty(0, dtype=np.int32)
@@ -38,6 +42,39 @@ def of_type(came: object, kind: type, right: str) -> None:
         raise ShapeMismatch(message)
 
 
+def of_array(came: object, right: str) -> None:
+    """Refuse what a component gave that is no plain array: one with a mask says of what it hides another thing.
+
+    Raises:
+        ShapeMismatch: It is none.
+    """
+    of_type(came, np.ndarray, right)
+    if type(came) not in _PLAIN:
+        message = f"{type(came).__name__} came where {right} is right"
+        raise ShapeMismatch(message)
+
+
+def lent(values: NDArray[T]) -> NDArray[T]:
+    """Return a view of an array that cannot be written to, for a component of one's own: others read it after it.
+
+    Our own get the array itself: of a read-only one further forms of the kernels would be compiled.
+    """
+    found = values.view()
+    found.flags.writeable = False
+    return found
+
+
+def lent_candidates(candidates: Candidates) -> Candidates:
+    """Return candidates whose columns cannot be written to. Cost: 1 µs."""
+    columns = (lent(candidates.source_score), lent(candidates.source_rank))
+    return Candidates(lent(candidates.item_index), candidates.source_names, *columns)
+
+
+def lent_frame(features: FeatureFrame) -> FeatureFrame:
+    """Return a frame whose values cannot be written to."""
+    return FeatureFrame(features.names, lent(features.values))
+
+
 def checked(proposal: Proposal, item_count: int) -> Proposal:
     """Return a proposal whose columns go together and whose items exist, whoever wrote the source.
 
@@ -46,8 +83,8 @@ def checked(proposal: Proposal, item_count: int) -> Proposal:
     """
     of_type(proposal, Proposal, "a Proposal")
     item_index, score = proposal.item_index, proposal.score
-    of_type(item_index, np.ndarray, "an array of item indices")
-    of_type(score, np.ndarray, "an array of scores")
+    of_array(item_index, "an array of item indices")
+    of_array(score, "an array of scores")
     if item_index.ndim != 1 or item_index.shape != score.shape:
         message = f"items of shape {item_index.shape} came with scores of shape {score.shape}"
         raise ShapeMismatch(message)
@@ -286,7 +323,7 @@ def _whole(values: Score, shape: tuple[int, int]) -> Score:
     Raises:
         ShapeMismatch: They are of another, or no numbers.
     """
-    of_type(values, np.ndarray, "an array of values")
+    of_array(values, "an array of values")
     if values.dtype.kind != "f":
         message = f"values came as {values.dtype}: float32 is right"
         raise ShapeMismatch(message)

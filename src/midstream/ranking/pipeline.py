@@ -31,7 +31,18 @@ from midstream.ranking.awaited import awaited
 from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.cut import cut
 from midstream.ranking.expression_filter import request_faults
-from midstream.ranking.frame import checked, declared_of, extend, merge, of_type, read, take
+from midstream.ranking.frame import (
+    checked,
+    declared_of,
+    extend,
+    lent,
+    lent_frame,
+    merge,
+    of_array,
+    of_type,
+    read,
+    take,
+)
 from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.model_scorer import ModelScorer
 from midstream.ranking.objectives import Objectives
@@ -155,7 +166,7 @@ def gather(
         retrieved = said_of(candidates)
         candidates = with_pins(pinned, candidates, retrieved)
         retrieved_count = len(candidates)
-    verdicts = sift(plan.filters, moment, candidates, failures)
+    verdicts = sift(plan.filters, moment, candidates, failures, plan.bounded)
     removed, verdict = dict(verdicts.removed()), None
     if query.given:
         retrieved[GIVEN] = retrieved_count
@@ -260,7 +271,7 @@ def closed(
     plan: Plan, moment: Moment, candidates: Candidates, failures: list[Failure]
 ) -> tuple[Candidates, dict[str, int]]:
     """Return what the filters leave, nothing as one of them is closed, and how many each removed."""
-    verdicts = sift(plan.filters, moment, candidates, failures)
+    verdicts = sift(plan.filters, moment, candidates, failures, plan.bounded)
     return take(candidates, verdicts.kept), dict(verdicts.removed())
 
 
@@ -298,7 +309,7 @@ def fill(
     while start < len(proposal.item_index) and wanted > 0:
         more = proposal.item_index[start : start + step]
         block = extend(_NOTHING, plan.fill.name, more[~np.isin(more, asked)], looked_at)
-        verdicts = sift(plan.filters, moment, block, failures)
+        verdicts = sift(plan.filters, moment, block, failures, plan.bounded)
         rows = np.flatnonzero(verdicts.kept)[:wanted]
         wanted -= len(rows)
         # What lies behind the last item needed was not looked at.
@@ -338,12 +349,12 @@ async def climb(
         if scorer is not last and wait_s_max <= 0:
             failures.append(Failure(scorer.name, LATE))
             continue
-        begin = partial(scorer.score, query, features, plan.models)
+        begin = partial(scorer.score, query, features if is_instant else lent_frame(features), plan.models)
         with boundary(scorer.name, failures, waits=not is_instant):
             if is_instant:
                 return scorer.name, _usable(await begin(), features)
             numbers = await awaited(scorer.name, begin, wait_s_max, share_s(plan), failures)
-            return scorer.name, _usable(numbers, features)
+            return scorer.name, _usable(numbers, features).copy()  # whoever wrote it may keep it
     message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
     raise ScoresUnavailable(message)
 
@@ -357,17 +368,20 @@ def share_s(plan: Plan) -> float:
 
 
 def _usable(score: Score, features: FeatureFrame) -> Score:
-    """Return scores, one a row, of which one at least is a number.
+    """Return scores, one a row, of which one at least is a number, as float32, which is what the record keeps.
 
     Raises:
         ShapeMismatch: They are more or fewer, or of another type.
         ScoresUnavailable: None is a number.
     """
-    of_type(score, np.ndarray, "an array of scores")
+    of_array(score, "an array of scores")
     features.row_for_row(score)
     if score.dtype.kind != "f":
         message = f"scores came as {score.dtype}: float32 is right"
         raise ShapeMismatch(message)
+    if score.dtype != np.float32:
+        with np.errstate(over="ignore"):  # what is beyond it is no number
+            score = score.astype(np.float32)
     if len(score) and not np.count_nonzero(np.isfinite(score)):
         message = "no candidate got a number"
         raise ScoresUnavailable(message)
@@ -432,18 +446,33 @@ def choose(
 def chosen_by(
     selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None
 ) -> Selection:
-    """Return the choice of a selector; by the rules of the slate where these were read."""
-    if facts is None or plan.arrangement is None or not isinstance(selector, Choosing):
+    """Return the choice of a selector; by the rules of the slate where these were read.
+
+    Raises:
+        ShapeMismatch: One of one's own chooses nothing of what has a score, or what it returns is no selection.
+    """
+    if not isinstance(selector, Choosing):
+        made = selector.select(query, lent_frame(features), lent(score))
+        of_type(made, Selection, "a Selection")
+        of_array(made.chosen, "an array of rows")
+        if not len(made.chosen) and np.isfinite(score).any():
+            message = f"nothing was chosen of {len(score)} candidates"
+            raise ShapeMismatch(message)
+        return Selection(made.chosen, made.propensity)  # rules alone leave traces
+    if facts is None or plan.arrangement is None:
         return selector.select(query, features, score)
     return plan.arrangement.select(selector, query, features, score, facts)
 
 
 def proper(selection: Selection, slate_size: int, score: Score, pinned: frozenset[int] = frozenset()) -> Selection:
     """Return a selection that keeps the Protocol's promise, or raise ``ShapeMismatch``; pinned rows need no score."""
-    of_type(selection, Selection, "a Selection")
-    chosen, propensity = selection.chosen, selection.propensity
-    of_type(chosen, np.ndarray, "an array of rows")
-    of_type(propensity, np.ndarray, "an array of propensities")
+    of_array(selection.chosen, "an array of rows")
+    of_array(selection.propensity, "an array of propensities")
+    if selection.chosen.dtype.kind not in "iu" or selection.propensity.dtype.kind != "f":
+        message = f"rows came as {selection.chosen.dtype}, propensities as {selection.propensity.dtype}"
+        raise ShapeMismatch(message)
+    # As the record keeps them: what is no number above 0 there is none here.
+    chosen, propensity = selection.chosen.astype(np.intp), selection.propensity.astype(np.float32)
     rows = set(chosen.tolist())
     if len(chosen) > slate_size or len(rows) < len(chosen) or propensity.shape != chosen.shape:
         message = f"{len(chosen)} rows, {len(rows)} distinct, {len(propensity)} propensities: at most {slate_size}"
@@ -454,7 +483,7 @@ def proper(selection: Selection, slate_size: int, score: Score, pinned: frozense
     if not all(0 < each <= 1 for each in propensity.tolist()):
         message = "a propensity outside (0, 1]"
         raise ShapeMismatch(message)
-    return selection
+    return Selection(chosen, propensity, selection.traces)
 
 
 def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -> str:

@@ -1,6 +1,6 @@
 """Filters over candidates: for each candidate the first filter that says no."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +11,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Failure, Mask, Moment
 from midstream.ranking.boundary import boundary
-from midstream.ranking.frame import of_type
+from midstream.ranking.frame import lent_candidates, of_array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,18 +36,36 @@ class Verdicts:
         return dict(zip(self.names, counts.tolist(), strict=False))
 
 
-def sift(filters: tuple[Filter, ...], moment: Moment, candidates: Candidates, failures: list[Failure]) -> Verdicts:
+def sift(
+    filters: tuple[Filter, ...],
+    moment: Moment,
+    candidates: Candidates,
+    failures: list[Failure],
+    bounded: Container[str],
+) -> Verdicts:
     """Ask every filter about every candidate; the first no counts.
 
     Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
     columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing.
+
+    Args:
+        filters: In the order in which they are named.
+        moment: The state.
+        candidates: The rows.
+        failures: Gets what fails.
+        bounded: Names of those that are ours (``Plan.bounded``). Others cannot write to the candidates: what one put
+            there would have passed the filters before it as another item.
     """
+    unwritable = None
     verdict = np.full(len(candidates), len(filters), dtype=np.intp)
     is_closed = False
     for number, rule in enumerate(filters):
         keep: Mask | None = None
         with boundary(rule.name, failures):
-            keep = _row_for_row(rule.keep(moment, candidates), len(candidates))
+            asked = candidates
+            if rule.name not in bounded:
+                asked = unwritable = unwritable or lent_candidates(candidates)
+            keep = _row_for_row(rule.keep(moment, asked), len(candidates))
         if keep is None:
             is_closed = True
             verdict[verdict == len(filters)] = number
@@ -58,7 +76,7 @@ def sift(filters: tuple[Filter, ...], moment: Moment, candidates: Candidates, fa
 
 def _row_for_row(keep: Mask, count: int) -> Mask:
     """Return a mask with one truth a candidate, or raise ``ShapeMismatch``."""
-    of_type(keep, np.ndarray, "an array of bool")
+    of_array(keep, "an array of bool")
     if keep.shape != (count,) or keep.dtype != np.bool_:
         message = f"{keep.dtype} of shape {keep.shape} came where bool of shape ({count},) is right"
         raise ShapeMismatch(message)

@@ -172,7 +172,7 @@ def removals(asked: Asked, index: int) -> tuple[tuple[Removed, ...], tuple[str, 
         if any(each.component == rule.name for each in asked.served.failures):
             found.append(Removed(rule.name, "it failed, so nothing passes"))
             continue
-        verdicts = sift((rule,), asked.moment, one, asked.failures)
+        verdicts = sift((rule,), asked.moment, one, asked.failures, asked.plan.bounded)
         if verdicts.is_closed:
             unasked.append(rule.name)
         elif not verdicts.kept[0]:
