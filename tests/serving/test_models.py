@@ -1,5 +1,7 @@
 """``/v1/models``: what is known, what is promoted, and what stands against it, each with its status."""
 
+import re
+
 import pytest
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, ModelUnfit, Overloaded
@@ -22,7 +24,9 @@ def test_a_body_that_says_something_else_is_refused(client, body):
     """400, and nothing is changed."""
     before = client.get("/v1/models").json()
     for verb in ("promote", "rollback"):
-        assert client.post(f"/v1/models/near/{verb}", body).status_code == 400
+        problem = client.post(f"/v1/models/near/{verb}", body).json()
+        assert problem["status"] == 400
+        assert not re.search(r"codec|`str`|`int`", problem["detail"])
     assert client.get("/v1/models").json() == before
 
 

@@ -56,6 +56,8 @@ def test_a_preview_has_two_slates(client):
         ({**PUT, "if_version": -1}, "/if_version"),
         ({**PUT, "atuhor": "ann"}, "/atuhor"),
         ({**PUT, "note": 7}, "/note"),
+        (b'{"author": "ann", "placement": {"filter": "\xd8"}}', "/placement"),
+        (b'{"author": "ann", "placement": {"slate_size": 1e999}}', "/placement"),
     ],
 )
 def test_a_body_that_says_something_else_is_refused(client, body, pointer):

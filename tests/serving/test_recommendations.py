@@ -1,3 +1,4 @@
+import re
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -99,6 +100,8 @@ def test_fields_are_returned_beside_each_item(client):
         ({"items": ["a", 5]}, "/items/1"),
         ({"items": ["a"] * 201}, "/items"),
         ({"context": {"a": None}}, "/context"),
+        ({"explain": 1.5}, "/explain"),
+        ({"n": True}, "/n"),
         ({"deadline": "soon"}, "/deadline"),
         ({"deadline": "1h"}, "/deadline"),
         ({"filter": "true"}, "/filter"),
@@ -122,6 +125,7 @@ def test_what_is_wrong_is_pointed_at(client, body, pointer):
     assert problem.get("pointer") == pointer
     for part in ("came", "right", "page"):
         assert problem["errors"][0][part] == problem[part] != ""
+    assert not re.search(r"\b(codec|str|int|float|bool)\b", problem["detail"])
 
 
 @pytest.mark.parametrize(

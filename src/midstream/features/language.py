@@ -17,6 +17,7 @@ import numpy as np
 
 from midstream.core.errors import Fault
 from midstream.core.types import Candidates, Index, Mask, Moment
+from midstream.events.faults import shown
 from midstream.features.declared import DeclaredFeatures, block_of
 from midstream.features.language_costs import compares_candidates, cost_of, is_of_items
 from midstream.features.language_names import (
@@ -212,13 +213,18 @@ def _context_faults(text: str, kinds: Mapping[str, Kind], context: Mapping[str, 
     return tuple(
         Fault(
             f"/context/{name}",
-            f"{context[name]!r} was sent.",
+            f"{_sent(context[name])} was sent.",
             f"The filter {text!r} compares it as {WORDS[kind] if kind != 'boolean' else 'true or false'}.",
             PAGE,
         )
         for name, kind in kinds.items()
         if name in context and not _fits(context[name], kind)
     )
+
+
+def _sent(value: object) -> str:
+    """Return a context value as JSON has it; numbers come as floats, whole ones too."""
+    return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _fits(value: object, kind: Kind) -> bool:

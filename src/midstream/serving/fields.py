@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -36,6 +36,16 @@ _WORDS = {
     "array": "a list",
     "object": "an object",
 }
+_KINDS_SAID = {
+    "str": "text",
+    "int": "a number",
+    "float": "a number",
+    "bool": "a truth",
+    "array": "a list",
+    "object": "an object",
+}
+"""What msgspec calls a value that came, in words of JSON."""
+_OUT_OF_RANGE = "A number came that is out of range."
 _KINDS: tuple[tuple[type[inspect.Type] | tuple[type[inspect.Type], ...], str], ...] = (
     (inspect.StrType, "Text."),
     (inspect.IntType, "A whole number."),
@@ -63,11 +73,41 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str
         raise _fault(error, body, fields, decoder.type) from error
 
 
+def decode_any(raw: msgspec.Raw, pointer: str) -> Any:  # noqa: ANN401  any JSON
+    """Return what a part of a body says, which was passed over when the body was decoded.
+
+    Raises:
+        RequestInvalid: It is no JSON that can be read: texts and numbers are looked at only here.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except UNREADABLE as error:
+        came = (
+            _OUT_OF_RANGE if isinstance(error, msgspec.ValidationError) else f"It cannot be read: {_why(error, raw)}."
+        )
+        raise _invalid(pointer, came, "JSON in UTF-8, numbers up to 1.8e308.") from error
+
+
+def _why(error: Exception, body: bytes | msgspec.Raw) -> str:
+    """Return why some bytes are no JSON."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    try:
+        bytes(body).decode()
+    except UnicodeDecodeError as found:
+        return f"it is not UTF-8 (byte {found.start})"
+    return "it is not UTF-8"
+
+
 def _fault(error: Exception, body: bytes, fields: tuple[str, ...], wanted: object) -> RequestInvalid:
     if not isinstance(error, msgspec.ValidationError):
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        return _invalid("", f"The body is not JSON that can be read: {reason}.", "One JSON object in UTF-8.")
+        came = f"The body is not JSON that can be read: {_why(error, body)}."
+        return _invalid("", came, "One JSON object in UTF-8.")
     text, pointer = _message_and_pointer(str(error))
+    if text == "Number out of range":
+        return _invalid(pointer, _OUT_OF_RANGE, "Numbers up to 1.8e308.")
     unknown = _UNKNOWN.fullmatch(text)
     if unknown is not None:
         nested = _names_at(inspect.type_info(wanted), pointer.split("/")[1:]) if pointer else ()
@@ -131,7 +171,7 @@ def path_of(pointer: str, document: object) -> str:
 
 def _what_came(body: bytes, pointer: str, kind: str | None) -> str:
     """Show the value at a pointer, or its kind alone where what follows it in the body cannot be read."""
-    named = f" ({kind.replace('`', '')})" if kind else ""
+    named = f" ({_KINDS_SAID.get(kind.replace('`', ''), kind)})" if kind else ""
     try:
         value: object = msgspec.json.decode(body)
     except UNREADABLE:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.core.errors import NotFound
 from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.catalogue import decoded
-from midstream.serving.fields import query_fields
+from midstream.serving.fields import decode_json, query_fields
 from midstream.serving.openapi import Document, plain_operation, read_operation
 from midstream.serving.reply import NO_STORE, Reply, to_response
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 MODELS_PATH = "/v1/models"
-PAGE = "docs/models.md"
 
 
 class PromoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,11 +106,7 @@ def _body(content: bytes, kind: type[Body]) -> Body:
     Raises:
         RequestInvalid: It is something else.
     """
-    try:
-        return msgspec.json.decode(content or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        right = f"An object with {' and '.join(kind.__struct_fields__)}, each of them text, or nothing."
-        raise RequestInvalid((Fault("/", f"{error}.", right, PAGE),)) from error
+    return decode_json(msgspec.json.Decoder(kind), content or b"{}", kind.__struct_fields__)
 
 
 def _answer(found: object) -> Response:

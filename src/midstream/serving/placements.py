@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -14,7 +14,7 @@ from midstream.engine.placing import PAGE, Said
 from midstream.serving.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
 from midstream.serving.body import BodyLimits, read_body, require_own_site
 from midstream.serving.catalogue import decoded
-from midstream.serving.fields import decode_json, json_pointer, query_fields, single
+from midstream.serving.fields import decode_any, decode_json, json_pointer, query_fields, single
 from midstream.serving.openapi import Document, json_body, parameter, preview_question, read_operation, ref, responses
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
 from midstream.serving.reply import NO_STORE, Reply, to_response
@@ -61,7 +61,7 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         body = await read_body(request.scope, request.receive, limits)
         told = decode_json(_put, body, PutBody.__struct_fields__)
         said = Said(told.author, told.note, told.if_version)
-        document = _document(told.placement)
+        document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
             return _answer(await _known(placing).put(_name(request), document, said))
 
@@ -82,7 +82,7 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         told = decode_json(_preview, body, PreviewBody.__struct_fields__)
         name = _name(request)
         _require_plain(told.question)
-        document = _document(told.placement)
+        document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
             found = await _known(placing).preview(name, document, ask_of(told.question, name))
         today = None if found.today is None else slate_of(found.today, None)
@@ -143,10 +143,6 @@ def _known(placing: "Placing | None") -> "Placing":
 
 def _name(request: Request) -> str:
     return decoded(str(request.path_params["name"]), "name")
-
-
-def _document(raw: msgspec.Raw) -> Any:  # noqa: ANN401  any JSON
-    return msgspec.json.decode(raw)
 
 
 def _version(text: str | None) -> int | None:
