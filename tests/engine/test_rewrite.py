@@ -30,7 +30,7 @@ from midstream.events.segment_reader import SegmentReader
 from midstream.state.dropped import NOTHING
 from midstream.state.settings import Limits
 from midstream.testing.patience import PATIENCE_S
-from midstream.testing.rebuilds import write_config
+from midstream.testing.rebuilds import run_in_process, write_config
 
 NOW_MS = 1_760_000_000_000
 DAY_MS = 86_400_000
@@ -39,6 +39,12 @@ ERASED = ("anna-maria@example", "anonymous-4711")
 CONFIG = msgspec.structs.replace(
     Config(), limits=Limits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999)
 )
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """No process for a child: how it is started and how it ends is proven where this is not."""
+    monkeypatch.setattr(child, "run", run_in_process)
 
 
 def counts_of(engine, item):
@@ -242,6 +248,7 @@ def days_ago(running, days, events):
 
 
 @pytest.mark.parametrize("keep", ["", "20d"])
+@pytest.mark.usefixtures("in_process")
 def test_history_and_what_stands_for_what_was_cut(shop, keep):
     """Sealed and cut history is rewritten too: no id in any column, the same sums, the state that the new log gives."""
     history = HistorySection(hot=Duration("2d"), keep=keep)
@@ -287,6 +294,7 @@ def test_history_and_what_stands_for_what_was_cut(shop, keep):
     assert digest != again.engine.fold.digest()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_many_are_erased_at_once(shop):
     """A rewrite that has more to report than 64 KiB carries all of it out."""
 
@@ -310,6 +318,7 @@ def test_many_are_erased_at_once(shop):
     assert traces(shop) == []
 
 
+@pytest.mark.usefixtures("in_process")
 def test_plans_that_change_meanwhile_stay(shop, monkeypatch):
     """Placements put in service while the rest is folded into the new state are in service after the rewrite."""
     write_config(shop)
@@ -392,6 +401,7 @@ def test_broken_off_anywhere_the_log_is_the_old_one_or_the_new(shop, monkeypatch
 
 
 @pytest.mark.parametrize("fails", ["once", "twice", "for good"])
+@pytest.mark.usefixtures("in_process")
 def test_a_commit_that_may_not_last(shop, monkeypatch, fails):
     """The disk takes the new log's name and cannot make it durable: taken back durably, the old log goes on. Where that
     fails too nothing more is acknowledged and health says so, and whichever log is found has all that was acknowledged.
@@ -459,6 +469,7 @@ def test_a_commit_that_may_not_last(shop, monkeypatch, fails):
 
 @pytest.mark.parametrize("kind", [MemoryError, ZeroDivisionError])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.usefixtures("in_process")
 def test_what_nobody_expects_while_the_last_events_follow(shop, monkeypatch, kind):
     """No memory leaves the old log in use; a bug ends the log thread, which health says; a stop comes to its end."""
 
@@ -491,6 +502,7 @@ def test_what_nobody_expects_while_the_last_events_follow(shop, monkeypatch, kin
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_erase_that_was_cut_while_it_waited(shop):
     """Its event is gone with what retention cut: after a rewrite, and a start, nothing waits and none is due again."""
     clock = [NOW_MS - 10 * DAY_MS]
@@ -532,6 +544,7 @@ def test_an_erase_that_was_cut_while_it_waited(shop):
 
 
 @pytest.mark.parametrize("ended", ["well", "before it was clean"])
+@pytest.mark.usefixtures("in_process")
 def test_snapshots_of_before_go(shop, monkeypatch, ended):
     """Also one that was set aside, and also when the process dies right after the commit: then at the next start."""
     data = DataFolder(shop / DATA_NAME)
@@ -569,6 +582,7 @@ def test_snapshots_of_before_go(shop, monkeypatch, ended):
     again.engine.log.close()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):
     """Not before 24 h, then at the next look; and with a day as the most, before that day is over."""
 

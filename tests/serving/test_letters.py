@@ -26,18 +26,26 @@ WATCH = {"type": "watch", "user_id": "ann", "item_id": "film"}
 PATH = Path("/data/dead-letters.ndjson")
 
 
+class Changing(FakeEngine):
+    """An engine whose terms may change."""
+
+    terms = None
+
+    def accept(self):
+        return self.terms or super().accept()
+
+
 class Shop:
     """An app whose terms may change, with its dead letters."""
 
     def __init__(self, make_client, **engine):
         self.letters = DeadLetters(PATH, ForgetfulDisk())
-        self.client = make_client(FakeEngine(**engine))
-        self.terms = self.client.engine.accept()
-        self.client.app = asgi(self.client.engine, lambda: self.terms, dead_letters=self.letters)
+        self.client = make_client(Changing(**engine), dead_letters=self.letters)
 
     def allow(self, *actions):
         """Take these acts from here on."""
-        self.terms = msgspec.structs.replace(self.terms, actions=self.terms.actions | set(actions))
+        terms = self.client.engine.accept()
+        self.client.engine.terms = msgspec.structs.replace(terms, actions=terms.actions | set(actions))
 
     def send(self, *events):
         return self.client.post("/v1/events", list(events)).json()
@@ -155,7 +163,7 @@ def test_a_letter_that_was_recorded_before_is_not_recorded_again(shop):
     assert shop.retry()["recorded"] == 2
     old = DeadLetters(PATH, ForgetfulDisk())
     old.add(before)
-    shop.client.app = asgi(shop.client.engine, lambda: shop.terms, dead_letters=old)
+    shop.client.app = asgi(shop.client.engine, shop.client.engine.accept, dead_letters=old)
     done = shop.retry()
     assert (done["recorded"], done["duplicates"]) == (0, 2)
     assert len(shop.recorded) == 2
@@ -180,7 +188,7 @@ def test_two_retries_at_once_record_once(shop):
 
 def routes_of(shop):
     """Return an ingest over the shop's letters, and the metrics."""
-    ingest = Ingest(shop.client.engine, lambda: shop.terms, ServerOptions(), shop.letters)
+    ingest = Ingest(shop.client.engine, shop.client.engine.accept, ServerOptions(), shop.letters)
     return ingest, shop.client.engine.metrics
 
 
