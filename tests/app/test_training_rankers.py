@@ -35,6 +35,7 @@ from midstream.ranking.blend import Blend
 from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.sift import sift
+from midstream.testing.patience import wait_until
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
 
@@ -250,9 +251,10 @@ options = {{ {options} }}
     with timed_shop(place, BEGIN_MS + 99 * HOUR_MS) as timed:
         answer = timed.shop.recommend(placement="home", user_id="u1", n=6)
         assert (answer.tier, answer.failures) == ("full", ())
-        record = None
-        while record is None:  # the served event is appended some milliseconds after the answer
-            record = timed.shop.running.engine.served(answer.request_id)
+        # The served event is appended some milliseconds after the answer.
+        wait_until(lambda: timed.shop.running.engine.served(answer.request_id))
+        record = timed.shop.running.engine.served(answer.request_id)
+        assert record is not None
         assert record.scorer == "objectives"
         assert set(answer.models) == {"click", "order"}
     (place / "midstream.toml").write_text(text.replace('{ model = "click" }', '{ model = "purchase" }'))

@@ -10,6 +10,7 @@ from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.cli.app import main
 from midstream.engine.shop import Shop
+from midstream.testing.patience import wait_until
 
 GROUPS, IN_GROUP = 4, 6
 KINDS = [
@@ -59,9 +60,10 @@ def by_model(shop: Shop, source: str, user: str) -> tuple[dict[str, str], str]:
     answer = shop.recommend("home", user_id=user, n=5, deadline_ms=5_000)
     assert answer.tier == "full"
     assert answer.failures == ()
-    record = None
-    while record is None:  # the served event is appended some milliseconds after the answer
-        record = shop.running.engine.served(answer.request_id)
+    # The served event is appended some milliseconds after the answer.
+    wait_until(lambda: shop.running.engine.served(answer.request_id))
+    record = shop.running.engine.served(answer.request_id)
+    assert record is not None
     proposed = [each.id[:2] for each in record.items if source in each.sources]
     return dict(answer.models), proposed[0] if proposed else ""
 
@@ -143,9 +145,10 @@ def test_content_finds_what_nobody_has_acted_on(tmp_path: Path) -> None:
     def proposed(shop: Shop) -> set[str]:
         answer = shop.recommend("home", user_id="bob", n=20, deadline_ms=5_000)
         assert (answer.tier, answer.failures) == ("full", ())
-        record = None
-        while record is None:  # the served event is appended some milliseconds after the answer
-            record = shop.running.engine.served(answer.request_id)
+        # The served event is appended some milliseconds after the answer.
+        wait_until(lambda: shop.running.engine.served(answer.request_id))
+        record = shop.running.engine.served(answer.request_id)
+        assert record is not None
         return {each.id for each in record.items if "content" in each.sources}
 
     with open_shop(tmp_path) as shop:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import DiskFull
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
+from midstream.events.wire import Accept
 from midstream.serving import letters as routes
 from midstream.serving.app import asgi
 from midstream.serving.ingest import Ingest
@@ -29,9 +30,9 @@ PATH = Path("/data/dead-letters.ndjson")
 class Changing(FakeEngine):
     """An engine whose terms may change."""
 
-    terms = None
+    terms: Accept | None = None
 
-    def accept(self):
+    def accept(self) -> Accept:
         return self.terms or super().accept()
 
 
