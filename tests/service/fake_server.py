@@ -39,7 +39,7 @@ async def opening():
 
 if __name__ == "__main__":
     wait = "500ms" if "--hasty" in sys.argv else "600s"
-    waits = {"body_wait_max": wait, "head_wait_max": wait, "stop_wait_max": "600s"}
+    waits = {"body_wait_max": wait, "head_wait_max": wait, "stop_wait_max": "600s", "keep_alive": "1h"}
     options = msgspec.convert(
         {"port": 0, "connections_max": 64, **waits},
         ServerOptions,
