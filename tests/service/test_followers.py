@@ -69,8 +69,8 @@ class Server:
         address = read_address(self.folder / "data")
         if address is not None:
             self.port = int(address.rpartition(":")[2])
-            with suppress(ConnectionRefusedError):  # the address of one that was killed before
-                return [each["state"] for each in self.health()["followers"]] == ["serving"] * self.followers
+            told = self.health_if_told()  # none by the address of one that was killed before
+            return told and [each["state"] for each in told["followers"]] == ["serving"] * self.followers
         return False
 
     def said(self):
@@ -83,8 +83,20 @@ class Server:
 
     def health(self):
         """Ask for health."""
-        with closing(self.connect()) as connection:
+        told: list[dict[str, object]] = []
+
+        def is_told():
+            told[:] = [self.health_if_told()]
+            return told[0]
+
+        wait_until(is_told)
+        return told[0]
+
+    def health_if_told(self):
+        """Ask once; return nothing where nobody listens, or a process that is being exchanged took the connection."""
+        with suppress(OSError, http.client.HTTPException), closing(self.connect()) as connection:
             return ask(connection, "GET", "/health/ready")[1]
+        return None
 
     def children(self):
         """Return the process ids of the followers."""
@@ -210,7 +222,7 @@ def metrics(server):
     def are_all_there():
         nonlocal text
         with closing(server.connect()) as connection:
-            text = ask(connection, "GET", "/metrics")[1].decode()
+            text = ask_anew(connection, "GET", "/metrics")[1].decode()
         return all(name in text for name in names)
 
     wait_until(are_all_there)
@@ -320,7 +332,7 @@ def test_an_answer_can_be_looked_up_through_any_process(server):
 @contextmanager
 def one_of_each(server):
     """Open a connection to each process, by its name."""
-    found = {}
+    found: dict[str, object] = {}
     with ExitStack() as stack:
         for _ in range(100):
             connection = stack.enter_context(closing(server.connect()))
