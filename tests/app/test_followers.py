@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,8 @@ def place(board=None, epoch=0):
     engine: Any = SimpleNamespace(failure=None, fold=SimpleNamespace(log_position=5))
     following: Any = SimpleNamespace(behind=0)
     order: Any = SimpleNamespace(number=1, epoch=epoch)
-    return Place(order, board or Board.make(), engine, following)
+    nothing: Any = None
+    return Place(order, board or Board.make(), engine, following, nothing, nothing)
 
 
 @given(st.lists(st.integers(0, 2 * BEHIND_EVENTS_MAX), max_size=30))
@@ -81,12 +83,10 @@ async def watch(tmp_path, monkeypatch, lives):
 
     async def live(_number):
         seconds = rest.pop(0)
-        if seconds is None:
-            watched._board.renew()
         clock.now += seconds or 0
         if not rest:
             watched._ends.set()
-        return "ended"
+        return None if seconds is None else "ended"
 
     async def wait(seconds):
         waits.append(seconds)
@@ -117,6 +117,60 @@ def test_an_exchange_is_no_failure(tmp_path, monkeypatch):
     assert rig.engine.concerns == {}
 
 
+class Pipe:
+    """The standard input of a process that reads nothing more once it is stuck."""
+
+    def __init__(self, stuck):
+        self.lines: list[bytes] = []
+        self.transport = SimpleNamespace(get_write_buffer_size=lambda: len(b"".join(self.lines)) if stuck else 0)
+
+    def write(self, line):
+        """Take a line."""
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+@pytest.mark.parametrize("other", ["plans", "state", "log"])
+def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeypatch, other, stuck):
+    """Plans in the same state go through its pipe, the newest of several changes alone; one that is stuck is ended."""
+
+    async def change():
+        rig = Rig()
+        engine = rig.engine
+        running: Any = SimpleNamespace(engine=engine)
+        watched = Followers(running, tmp_path, ServerOptions(followers=1))
+        ended, pipe = [], Pipe(stuck)
+        process: Any = SimpleNamespace(stdin=pipe, terminate=lambda: ended.append(watched._board.epoch))
+        watched._children[1] = child = followers._Child(process, 0, watched._board.epoch)
+        monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
+        for _ in range(2):
+            if other == "state":
+                engine._in_service = replace(engine._in_service, fold=Rig().engine.fold)
+            if other == "log":
+                engine.log = Rig().engine.log
+            watched.renew()
+        await asyncio.sleep(0)
+        first = pipe.lines, ended, child.epoch, watched._board.epoch
+        watched.renew()
+        await asyncio.sleep(0)
+        return first, pipe.lines, ended
+
+    (lines, ended, epoch, now), later, ended_later = asyncio.run(change())
+    told = [msgspec.json.encode(Told(each)) + b"\n" for each in (2, 3)]
+    if other == "plans":
+        assert (lines[:1], epoch, now) == (told[:1], 2, 2)
+        assert (later, ended_later) == ((told[:1], [3]) if stuck else (told, []))
+    else:
+        assert (lines, ended[:2], epoch) == ([], [1, 2], 0)
+        assert (later, ended_later) == ([], [1, 2])
+
+
+class Told(msgspec.Struct):
+    """An order."""
+
+    epoch: int
+
+
 @pytest.mark.parametrize("step", ["wake", "process"])
 def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch, step):
     """Whatever is not to be had, a descriptor or a process: health says so, the watch goes on, nothing stays open."""
@@ -145,6 +199,7 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
     monkeypatch.setattr(watched, "_pause", wait)
     monkeypatch.setattr(os, "eventfd", refused if step == "wake" else eventfd)
     monkeypatch.setattr(os, "close", closing)
+    monkeypatch.setattr(watched, "_order", lambda *_: SimpleNamespace(epoch=0))
     monkeypatch.setattr(watched, "_process", refused)
     asyncio.run(watched._keep(1))
     monkeypatch.undo()

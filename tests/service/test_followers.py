@@ -486,7 +486,8 @@ def ask_anew(connection, method, path, body=None):
 
 
 def test_a_placement_that_is_set_answers_the_next_request_of_every_process(server):
-    """Through whichever process it is set: from its answer on no slate is of the one before, and none fails."""
+    """Through whichever process it is set: from its answer on no slate is of the one before, and no process ends."""
+    children = server.children()
     for size in (3, 4):
         question = {"placement": f"set-{size}"}
         with connections(server, 6) as opened:
@@ -508,6 +509,8 @@ def test_a_placement_that_is_set_answers_the_next_request_of_every_process(serve
             assert ask_anew(connection, "DELETE", f"/v1/placements/set-{size}?author=ann")[0] == 200
             assert ask_anew(connection, "POST", "/v1/recommendations", {"placement": f"set-{size}"})[0] == 400
     wait_until(lambda: equal_digests(server))
+    server.wait_until_ready()
+    assert server.children() == children
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The process that follows: newest snapshot, the rest of the log, then answers on the port that all share.
 
 It owns nothing of the data folder and ends with the process that does: the kernel kills it when that one dies, and so
-does the end of its standard input. When it cannot go on it ends loudly, and is started again from the newest snapshot.
+does the end of its standard input. Through that it hears of other plans and models as well, and takes them up in its
+state as it is. When it cannot go on it ends loudly, and is started again from the newest snapshot.
 """
 
 import asyncio
@@ -24,12 +25,14 @@ from midstream.app.load import read_custom
 from midstream.app.running import DATA_NAME, Outside, loaded_state, service_of
 from midstream.app.watching import baseline_of, watch_features
 from midstream.core.errors import MidstreamError
+from midstream.core.types import LogPosition
 from midstream.engine.board import Board, Line
 from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
 from midstream.engine.following import FollowedLog, Following
 from midstream.engine.forwarding import Forwarding
+from midstream.engine.rebuilder import warm
 from midstream.engine.service import Service
 from midstream.engine.tokens import RequestIds
 from midstream.events.disk import RealDisk
@@ -55,6 +58,10 @@ FLUSH_S_MAX = 0.2
 LOT_S_MAX = 5.0
 """How long the leader may take for a lot before it counts as lost."""
 PASS_MARGIN_S = 5.0
+LEVEL_S_MAX = 1.0
+"""Between two looks whether what a state is brought level for is still wanted."""
+ORDER_BYTES_MAX = 1 << 26
+"""Of a line from the leader: four times the texts of all placements that may be set, as JSON within JSON."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -66,6 +73,8 @@ class Place:
     board: Board
     engine: Engine
     following: Following
+    service: Service
+    champions: Champions
     failure: BaseException | None = None
     is_ready: bool = False
     accepts: bool = False
@@ -77,6 +86,29 @@ class Place:
     def end(self, failure: BaseException) -> None:
         """Keep what ended the following."""
         self.failure = failure
+
+    async def take_up(self, order: Order) -> None:
+        """Serve other plans and models in the state that is here, once it has what says that they are in service.
+
+        Raises:
+            MidstreamError: They cannot be loaded: this process cannot go on.
+        """
+        engine = self.engine
+        config = config_of(order)
+        service = await asyncio.to_thread(service_of, Path(order.folder), config, self.service.settings)
+        await warm(service.settings, tuple(service.plans.values()), engine.host.monotonic)
+        while not await engine.reached(LogPosition(order.log_position), LEVEL_S_MAX):
+            if not self.is_next(order):
+                return
+        self.service = service
+        engine.swap(engine.fold, service.plans)
+        engine.metrics.set_configuration(service.config_hash, service.settings.version())
+        await self.champions.follow(order.models)
+        self.order = order
+
+    def is_next(self, order: Order) -> bool:
+        """Return whether an order is of what is in service now."""
+        return order.epoch == self.board.epoch
 
     def tick(self, connections: int) -> bool:
         """Say on the board how this process is; return whether it takes further connections.
@@ -98,10 +130,8 @@ class Place:
 
 def main() -> None:
     """Read the order, follow until a signal asks to stop."""
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    end_with(order.leader)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(follow(order))
+        runner.run(follow())
 
 
 def end_with(leader: int) -> None:
@@ -111,42 +141,54 @@ def end_with(leader: int) -> None:
         sys.exit(1)
 
 
-async def follow(order: Order) -> None:
+async def follow() -> None:
     """Open, catch up, serve; return after a signal asked to stop.
 
     Raises:
         MidstreamError: The log or the configuration cannot be used.
     """
+    orders = asyncio.StreamReader(ORDER_BYTES_MAX)
+    protocol = asyncio.StreamReaderProtocol(orders)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
+    order = msgspec.json.decode(await orders.readline(), type=Order)
+    end_with(order.leader)
     data = DataFolder(Path(order.folder) / DATA_NAME)
     options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_custom)
-    config = msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
+    config = config_of(order)
     wait_s_max = (options.body_wait_max.ms + options.commit_wait_max.ms) / 1_000 + PASS_MARGIN_S
     leader, inside = Passage(data.sockets / "leader", wait_s_max), Passage(data.sockets / "leader-inside", LOT_S_MAX)
     board = Board(order.board)
     service = service_of(Path(order.folder), config, decode_settings(order.settings))
     forwarding = _forwarding(inside)
     engine = _open(data, service, board, forwarding)
-    Champions(engine, Registry(data.models, config.registry.version_bytes_max)).follow(order.models)
+    champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
+    await champions.follow(order.models)
     place: Place | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
-    place = Place(order, board, engine, following)
+    place = Place(order, board, engine, following, service, champions)
     watch_features(engine, baseline_of(config, Path(order.folder)))
     await engine.start()
     following.start()
-    _listen_to_leader(order, following)
+    hearing = _listen_to_leader(place, orders)
 
     async def flush() -> None:
         engine.flush_served()
         await forwarding.sent(FLUSH_S_MAX)
 
     elsewhere = Elsewhere(record=recording_at(leader, flush))
-    app = asgi(engine, lambda: service.accept, options, elsewhere=elsewhere)
+    app = asgi(engine, lambda: place.service.accept, options, elsewhere=elsewhere)
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share)
+    hearing.cancel()
     await following.stop()
     await engine.stop()
+
+
+def config_of(order: Order) -> Config:
+    """Return the configuration that an order is about."""
+    return msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
 
 
 def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwarding) -> Engine:
@@ -172,20 +214,31 @@ def _forwarding(inside: Passage) -> Forwarding:
     return Forwarding(send, Metrics(CollectorRegistry()))
 
 
-def _listen_to_leader(order: Order, following: Following) -> None:
-    """Hear that there is more to read, and that the leader is gone."""
-    loop = asyncio.get_running_loop()
+def _listen_to_leader(place: Place, orders: asyncio.StreamReader) -> asyncio.Task[None]:
+    """Hear that there is more to read, what is in service next, and that the leader is gone."""
+    loop, wake_by = asyncio.get_running_loop(), place.order.wake
 
     def wake() -> None:
-        os.eventfd_read(order.wake)
-        following.wake()
+        os.eventfd_read(wake_by)
+        place.following.wake()
 
-    def gone() -> None:
-        if not os.read(sys.stdin.fileno(), 1):
-            os._exit(1)  # whoever could take what is left to be done is not there
+    async def hear() -> None:
+        while line := await orders.readline():
+            order = msgspec.json.decode(line, type=Order)
+            if place.is_next(order):
+                await place.take_up(order)
+        os._exit(1)  # whoever could take what is left to be done is not there
 
-    loop.add_reader(order.wake, wake)
-    loop.add_reader(sys.stdin.fileno(), gone)
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        loop.call_exception_handler({"message": "what is in service next was not taken up", "exception": error})
+        os.kill(os.getpid(), signal.SIGTERM)  # until it has ended it passes all on; the leader starts it again
+
+    loop.add_reader(wake_by, wake)
+    task = loop.create_task(hear(), name="midstream-orders")
+    task.add_done_callback(ended)
+    return task
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The further processes of a server: started, watched, started again, stopped with the one that owns the log.
 
 What they are given: the folder, the configuration that is in service, and three descriptors: the shared socket of the
-port, the board, and what wakes them. The pipe to their standard input stays open; they end with its other end.
+port, the board, and what wakes them. The pipe to their standard input stays open: through it comes what is in service
+next, where that reads the state as it is, such as another placement or version of a model; they end with its other end.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ KILL_S = 5.0
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a follower is told, as one line of JSON on its standard input."""
+    """What a follower is told, as one line of JSON on its standard input, at its start and when plans change."""
 
     folder: str
     """Of ``midstream.toml``; components of one's own are looked for there."""
@@ -58,6 +59,8 @@ class Order(msgspec.Struct, frozen=True):
     """``ServerOptions`` in use, which the command line may have changed."""
     epoch: int
     """Of the board, when this was ordered."""
+    log_position: int
+    """Where the state of the leader stood then: it has what says that this is in service."""
     leader: int
     """Its process id."""
     board: int
@@ -73,6 +76,24 @@ class _Child:
     process: asyncio.subprocess.Process
     wake: int
     """Descriptor."""
+    epoch: int
+    """Of the board, when its last order was given."""
+    is_to_end: bool = False
+    """Something else is in service, of which it cannot be told."""
+
+    def exchange(self) -> None:
+        """Ask it to end; another one takes its place."""
+        self.is_to_end = True
+        _signal(self, kill=False)
+
+    def tell(self, order: Order) -> bool:
+        """Give it another order; return False when it has not read the one before, so that nothing piles up."""
+        pipe = self.process.stdin
+        if pipe is None or pipe.transport.get_write_buffer_size():
+            return False
+        pipe.write(_line(order))
+        self.epoch = order.epoch
+        return True
 
 
 class Followers:
@@ -90,6 +111,7 @@ class Followers:
         self._restarts = dict.fromkeys(self._numbers, 0)
         self._ends = asyncio.Event()
         self._listener: socket.socket | None = None
+        self._followed = self._engine.log, self._engine.fold
 
     @property
     def _numbers(self) -> range:
@@ -106,6 +128,7 @@ class Followers:
             await stack.enter_async_context(served_at(sockets / "leader-inside", Inside(engine), self._options))
             self._tell()
             engine.after_commit.append(self._tell)
+            self._followed = engine.log, engine.fold
             engine.after_swap.append(self.renew)
             engine.followers = self.views
             engine.beside.append(self._set_gauges)
@@ -118,10 +141,24 @@ class Followers:
                 await asyncio.gather(*tasks)
 
     def renew(self) -> None:
-        """Exchange them: what they have loaded is no longer in service. Until they end they pass all requests on."""
+        """What they have loaded is no longer in service: until they have what is, they pass all requests on.
+
+        Where the state and the log are those that they follow they are told of the rest, else they are exchanged.
+        """
         self._board.renew()
+        (log, fold), self._followed = self._followed, (self._engine.log, self._engine.fold)
+        if log is self._engine.log and fold is self._engine.fold:
+            asyncio.get_running_loop().call_soon(self._order_all)  # what is in service is said behind the swap
+            return
         for child in self._children.values():
-            _signal(child, kill=False)
+            child.exchange()
+
+    def _order_all(self) -> None:
+        """Tell each follower what is in service now; one that cannot be told is exchanged."""
+        for number, child in self._children.items():
+            is_told = child.is_to_end or child.epoch == self._board.epoch
+            if not is_told and not child.tell(self._order(number, child.wake)):
+                child.exchange()
 
     def views(self) -> tuple[FollowerView, ...]:
         """Return how each of them is."""
@@ -176,12 +213,11 @@ class Followers:
         delay_s = RESTART_S_MIN
         while not self._ends.is_set():
             began = loop.time()
-            epoch = self._board.epoch
             said = await self._run(number)
             if self._ends.is_set():
                 return
-            if epoch != self._board.epoch:
-                continue  # it was asked to end
+            if said is None:
+                continue
             self._restarts[number] += 1
             self._engine.metrics.count_follower_restart(number)
             self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
@@ -195,22 +231,23 @@ class Followers:
             async with asyncio.timeout(seconds):
                 await self._ends.wait()
 
-    async def _run(self, number: int) -> str:
-        """Run one follower until it ends; return how it ended."""
-        epoch = self._board.epoch
+    async def _run(self, number: int) -> str | None:
+        """Run one follower until it ends; return how it ended, None when it was asked to."""
         try:
             child = await self._start(number)
         except OSError as error:  # no memory, no process or no descriptor to be had now
             return f"could not be started ({error.strerror or error})"
         self._children[number] = child
-        if self._ends.is_set() or epoch != self._board.epoch:  # while it was being started
-            _signal(child, kill=False)
+        if self._ends.is_set() or child.epoch != self._board.epoch:  # while it was being started
+            child.exchange()
         try:
             status = await child.process.wait()
         finally:
             del self._children[number]
             os.close(child.wake)
             self._board.clear(number)
+        if child.is_to_end:
+            return None
         return f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
     async def _start(self, number: int) -> _Child:
@@ -222,16 +259,14 @@ class Followers:
         with ExitStack() as undo:
             wake = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             undo.callback(os.close, wake)
-            process = await self._process(number, wake)
+            order = self._order(number, wake)
+            process = await self._process(order)
             undo.pop_all()
-        return _Child(process, wake)
+        return _Child(process, wake, order.epoch)
 
-    async def _process(self, number: int, wake: int) -> asyncio.subprocess.Process:
-        if self._listener is None:
-            raise RuntimeError
-        listener = self._listener.fileno()
+    def _order(self, number: int, wake: int) -> Order:
         service = self._running.service
-        order = Order(
+        return Order(
             folder=str(self._folder.resolve()),
             number=number,
             config=encode_config(service.config),
@@ -239,11 +274,14 @@ class Followers:
             models=dict(self._running.champions.versions),
             options=msgspec.json.encode(self._options, enc_hook=str).decode(),
             epoch=self._board.epoch,
+            log_position=self._engine.fold.log_position,
             leader=os.getpid(),
             board=self._board.descriptor,
-            listener=listener,
+            listener=-1 if self._listener is None else self._listener.fileno(),
             wake=wake,
         )
+
+    async def _process(self, order: Order) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # nothing of the current folder is imported
@@ -251,11 +289,11 @@ class Followers:
             "midstream.app.follower",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=(self._board.descriptor, listener, wake),
+            pass_fds=(order.board, order.listener, order.wake),
             start_new_session=True,  # Ctrl-C is the leader's to hear
         )
         if process.stdin is not None:
-            process.stdin.write(msgspec.json.encode(order) + b"\n")
+            process.stdin.write(_line(order))
         return process
 
     async def _end_all(self) -> None:
@@ -272,6 +310,10 @@ class Followers:
 def encode_config(config: Configuration) -> str:
     """Return a configuration as JSON, for another process."""
     return msgspec.json.encode(config, enc_hook=str).decode()
+
+
+def _line(order: Order) -> bytes:
+    return msgspec.json.encode(order) + b"\n"
 
 
 def _signal(child: _Child, *, kill: bool) -> None:

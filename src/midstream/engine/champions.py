@@ -64,11 +64,16 @@ class Champions:
             self._engine.serve_models(self._models())
         self._tell()
 
-    def follow(self, versions: Mapping[str, str]) -> None:
-        """Load what another process serves, before anything is asked here."""
+    async def follow(self, versions: Mapping[str, str]) -> None:
+        """Serve what another process serves; what is loaded here stays, the rest is read on a thread."""
         for name, version in versions.items():
-            self._loads(name, version, None)
-        self._engine.serve_models(self._models())
+            try:
+                loaded = await self._loaded(name, version)
+                self._require_read(loaded)
+            except _Refusal as error:
+                self._refuse(name, version, CHAMPION, error)
+            else:
+                await asyncio.to_thread(self._serve(loaded).clear)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -162,6 +167,7 @@ class Champions:
             raise Overloaded(message)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if loaded is not None:
+            self._engine.metrics.count_model_swap(name)
             await asyncio.to_thread(self._serve(loaded).clear)
         row = self._engine.fold.promotions.find(name, alias)
         if row is None:
@@ -206,14 +212,13 @@ class Champions:
             self._warm[loaded.name] = before
         self._now[loaded.name] = loaded
         self._refused.pop(loaded.name, None)
-        self._engine.metrics.count_model_swap(loaded.name)
         self._engine.serve_models(self._models())
         return gone
 
-    def _loads(self, name: str, version: str, manifest: str | None) -> bool:
+    def _loads(self, name: str, version: str, manifest: str) -> bool:
         """Load a version and have it among those in service; say whether that was possible."""
         try:
-            if manifest is not None and self.registry.manifest_hash(name, version) != manifest:
+            if self.registry.manifest_hash(name, version) != manifest:
                 message = f"{version}: its manifest is not the one that was promoted"
                 raise ArtifactInvalid(message)
             loaded = self.registry.load(name, version)
