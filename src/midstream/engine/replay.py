@@ -14,7 +14,7 @@ Read: TypeAlias = Callable[[LogPosition, int], Sequence[tuple[LogPosition, Event
 READ_EVENTS = 10_000
 """Events read at once: 2 MB at 200 B."""
 JOINED_BYTES_MAX = 8 << 20
-"""Texts of commits that are joined; those of 10,000 events with bodies of 800 bytes. A longer commit stays by itself."""
+"""Texts of commits that are joined: 10,000 events with bodies of 800 bytes. A longer commit stays by itself."""
 
 
 def batches(read: Read, after: LogPosition, upto: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
