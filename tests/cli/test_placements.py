@@ -107,6 +107,23 @@ def test_the_commands_say_the_same_of_a_folder_and_of_its_server(tmp_path, place
     assert [each["note"] for each in versions] == ["fewer", "", "fewer again", "", ""]
 
 
+@pytest.mark.parametrize(
+    "name,content,words",
+    [
+        ("none.toml", None, "It cannot be read: No such file or directory."),
+        (".", None, "It cannot be read: Is a directory."),
+        ("bad.toml", b'filter = "\xff"', "It cannot be read: byte 10 is no UTF-8."),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_fault_in_four_parts(tmp_path, placements, name, content, words):
+    """The file is named, and why in words."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    status, _, said = placements("set", "home", name)
+    assert (status, said.splitlines()[:2]) == (1, [name, f"  {words}"])
+    assert "docs/placements.md" in said
+
+
 def test_check_and_recommend_take_what_is_set(placements, capfd, tmp_path):
     """Checked is what answers, with what it covers; what is set aside is named, and the exit status says so."""
     told = {"slate_size": 3, "filter": "item.price > 0 or item.available"}

@@ -49,6 +49,20 @@ def test_answers_that_follow_each_other_never_repeat_until_nothing_is_left(who) 
     Rig(config=CONFIG).run(work)
 
 
+def test_a_cursor_that_is_sent_again_at_once_gives_nothing_that_it_gave_before() -> None:
+    """It waits for the record of what it gave; where that does not come in time the answer says so."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(*ITEMS))
+        first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
+        answers = [await rig.engine.recommend(Ask("", cursor=first.cursor, deadline_ms=5_000)) for _ in range(4)]
+        assert len({item for answer in answers for item in ids(answer)}) == 9
+        assert [len(answer.items) for answer in answers] == [3, 3, 3, 0]
+        assert {answer.read_your_writes for answer in answers} == {None}
+
+    Rig(config=CONFIG).run(work)
+
+
 def test_a_session_that_signs_in_and_users_that_become_one_remember() -> None:
     """What the session was served counts when its user is named, and what a merged user was served does."""
 

@@ -56,7 +56,8 @@ def listed_users(path: Path) -> Iterator[str]:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         right = "A text file with a user id on each line."
-        raise Invalid((Fault("--users", f"{path.name} cannot be read: {error}.", right, PAGE),)) from error
+        why = f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise Invalid((Fault("--users", f"{path.name} cannot be read: {why}.", right, PAGE),)) from error
     yield from dict.fromkeys(line.strip() for line in lines if line.strip())
 
 

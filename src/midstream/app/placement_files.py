@@ -54,15 +54,18 @@ def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
         path: ``-`` = standard input.
 
     Raises:
-        ConfigInvalid: It is neither, or too long.
-        OSError: It cannot be read.
+        ConfigInvalid: It is neither, too long, or cannot be read.
     """
     name = "standard input" if path == STANDARD_INPUT else path
-    if path == STANDARD_INPUT:
-        content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
-    else:
-        with Path(path).open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
+    right = "The settings of one placement as TOML, without [[placements]], or one JSON object."
+    try:
+        if path == STANDARD_INPUT:
+            content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        else:
+            with Path(path).open("rb") as file:
+                content = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigInvalid((Fault(name, f"It cannot be read: {error.strerror}.", right, PAGE),)) from error
     if len(content) > FILE_BYTES_MAX:
         raise ConfigInvalid((Fault(name, "It is too long.", f"At most {FILE_BYTES_MAX:,} bytes.", PAGE),))
     try:
@@ -70,8 +73,8 @@ def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
             return msgspec.json.decode(content)
         return tomllib.loads(content.decode())
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        right = "The settings of one placement as TOML, without [[placements]], or one JSON object."
-        raise ConfigInvalid((Fault(name, f"It cannot be read: {error}.", right, PAGE),)) from error
+        why = f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise ConfigInvalid((Fault(name, f"It cannot be read: {why}.", right, PAGE),)) from error
 
 
 def question_of(

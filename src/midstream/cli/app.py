@@ -100,6 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="midstream")
     except (MidstreamError, OSError) as error:
         # What the machine refuses (a port in use, a file that may not be read) is as expected as what we refuse.
-        name = "" if isinstance(error, Invalid) else f"{type(error).__name__}: "
-        say(f"{name}{error}")
+        say(_said(error))
         sys.exit(1)
+
+
+def _said(error: MidstreamError | OSError) -> str:
+    """Return an error in words: what the machine says of which file, the faults of what is invalid, else the kind."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"

@@ -30,6 +30,7 @@ from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.read_on import query_on, read_on
+from midstream.ranking.served import ServedRecord
 from midstream.ranking.traces import pack_traces
 from midstream.state.fold import Fold
 
@@ -195,10 +196,13 @@ class Answering:
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if self._ahead is not None:
             await self._ahead.has(cursor.request_id, until)
-        record = engine.served(cursor.request_id)
-        if record is None or record.query.placement not in engine.plans:
-            raise gone(token)
+        record = self._continued(cursor, token)
         require_same(ask, engine.plan(ask.placement) if ask.placement else None, record)
+        then = record.query
+        asker = replace(ask, placement=then.placement, user_id=then.user_id, session_id=then.session_id)
+        if not await self._knows_what_was_served((asker,), until):
+            read_your_writes = False
+        record = self._continued(cursor, token)  # its user may have been erased meanwhile
         fold, plan = engine.fold, engine.plan(record.query.placement)
         request_id, seed = engine.host.request_ids.make()
         asked = replace(record.query, request_id=request_id, seed=seed, now_ms=engine.clock())
@@ -210,6 +214,17 @@ class Answering:
             return answer
         after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))
         return structs.replace(answer, cursor=after.token(engine.host.request_ids))
+
+    def _continued(self, cursor: Cursor, token: str) -> ServedRecord:
+        """Return the record of the slate that is continued.
+
+        Raises:
+            RequestInvalid: It is gone, or its placement is.
+        """
+        record = self._engine.served(cursor.request_id)
+        if record is None or record.query.placement not in self._engine.plans:
+            raise gone(token)
+        return record
 
     def check(self, ask: Ask) -> None:
         """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
