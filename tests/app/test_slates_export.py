@@ -306,7 +306,7 @@ def test_what_was_made_with_something_else_or_long_ago_counts_no_more(shop) -> N
     wanted = {"fields": ("title",), "is_logged": False}
 
     def kept(**options) -> int:
-        return export(shop, "a.ndjson", **{**wanted, **options})[0].kept
+        return int(export(shop, "a.ndjson", **{**wanted, **options})[0].kept)
 
     def begun() -> None:
         killed(shop, "a.ndjson", logged=False, after=2)
