@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from midstream.core.errors import Fault
+from midstream.events.faults import shown
 
 PAGE = "docs/configuration.md"
 NAME_BYTES_MAX = 64
@@ -16,10 +17,12 @@ def within(where: str, value: float, low: float, high: float, page: str = PAGE) 
 
 
 def name_faults(where: str, name: str) -> Iterator[Fault]:
-    """Yield a fault unless a name has a usable length."""
+    """Yield a fault unless a name has a usable length, and can be read as it stands: it comes back in every table."""
     length = len(name.encode())
     if not 1 <= length <= NAME_BYTES_MAX:
         yield Fault(where, f"The name has {length} bytes.", f"From 1 to {NAME_BYTES_MAX}.", PAGE)
+    elif not name.isprintable() or name != name.strip():
+        yield Fault(where, f"{shown(name)} came.", "Text without a space at its ends, line breaks and the like.", PAGE)
 
 
 def listed(names: Iterable[str]) -> str:

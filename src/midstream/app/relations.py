@@ -263,15 +263,8 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
     for number, placement in enumerate(config.placements):
         where = f"$.placements[{number}]"
         yield from name_faults(f"{where}.name", placement.name)
-        if (
-            placement.name != placement.name.strip()
-            or not placement.name.isprintable()
-            or placement.name == ANY_PLACEMENT
-        ):
-            right = (
-                f"Text without a space at its ends, line breaks and the like; not {ANY_PLACEMENT}, which is any name."
-            )
-            yield Fault(f"{where}.name", f"{placement.name!r} came.", right, PAGE)
+        if placement.name == ANY_PLACEMENT:
+            yield Fault(f"{where}.name", f'"{ANY_PLACEMENT}" came, which is any name.', "A name of its own.", PAGE)
         if placement.name in names:
             yield Fault(f"{where}.name", f'"{placement.name}" is there already.', "A name of its own.", PAGE)
         names.add(placement.name)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from midstream.app.bounds import listed, name_faults
 from midstream.app.config import Custom, Placement
 from midstream.core.errors import Fault
+from midstream.events.faults import shown
+from midstream.events.wire import Limits
 from midstream.ranking.rule_boost import Boost
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
 from midstream.ranking.rule_in_force import Stated, span_ms, time_ms
@@ -23,6 +25,7 @@ ITEMS_MAX = 1_000
 """Of one promotion: as many as a placement puts forward."""
 TEXT_CHARACTERS_MAX = 500
 """Of an author or a note."""
+_ID_CHARS_MAX = Limits().id_chars_max
 _SHARES_ROUNDING = 1e-9
 _TIME = 'An RFC 3339 time with a zone, such as "2026-11-27T00:00:00Z".'
 
@@ -72,6 +75,7 @@ def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
     """Yield what is wrong with what a rule of its kind says."""
     match rule:
         case Pin():
+            yield from _ids(rule.items, place)
             yield from _positions(placement, rule.positions, place)
             if len(rule.items) != len(rule.positions):
                 came = f"{len(rule.items)} items and {len(rule.positions)} positions came."
@@ -85,11 +89,21 @@ def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
                 came = "A boost came beside thompson, which goes by rates alone."
                 yield Fault(place, came, "Another selector, or a promotion.", PAGE)
         case Promote():
+            yield from _ids(rule.items, place)
             yield from _promotion(rule, place)
         case NewItems():
             yield from _positions(placement, rule.positions, place)
             if rule.within.ms <= 0:
                 yield Fault(f"{place}.within", f"{rule.within} came.", 'Some time, such as "7d".', PAGE)
+
+
+def _ids(items: Sequence[str], place: str) -> Iterator[Fault]:
+    """Yield a fault for ids that no item can have."""
+    for number, item in enumerate(items):
+        if not 1 <= len(item) <= _ID_CHARS_MAX:
+            yield Fault(
+                f"{place}.items[{number}]", f"{shown(item)} came.", f"Text of 1 to {_ID_CHARS_MAX} characters.", PAGE
+            )
 
 
 def _promotion(rule: Promote, place: str) -> Iterator[Fault]:

@@ -214,7 +214,7 @@ def _context_faults(text: str, kinds: Mapping[str, Kind], context: Mapping[str, 
         Fault(
             f"/context/{name}",
             f"{_sent(context[name])} was sent.",
-            f"The filter {text!r} compares it as {WORDS[kind] if kind != 'boolean' else 'true or false'}.",
+            f"The condition {text!r} compares it as {WORDS[kind] if kind != 'boolean' else 'true or false'}.",
             PAGE,
         )
         for name, kind in kinds.items()

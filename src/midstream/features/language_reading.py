@@ -140,7 +140,7 @@ class _Reader:
         """Return what a node stands for."""
         match node:
             case ast.Constant(value=bool() | str() as value):
-                return constant(value)
+                return replace(constant(value), said=self._notes.said(node))
             case ast.Constant(value=int() | float() as value):
                 return self._constant(node, value)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not isinstance(
@@ -170,7 +170,7 @@ class _Reader:
     def _constant(self, node: ast.expr, value: float) -> Value | None:
         """Return a number that fits into 64 bits."""
         if abs(value) <= _NUMBER_MAX:
-            return constant(float(value))
+            return replace(constant(float(value)), said=self._notes.said(node))
         return self._refused(node, "The number is too large.", f"At most {_NUMBER_MAX:.2g}.")
 
     def _list(self, node: ast.expr, elements: Sequence[ast.expr]) -> Value | None:
