@@ -13,8 +13,10 @@ from midstream.app.running import open_running, open_shop
 from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, StoreUnavailable
 from midstream.engine.child import Ended
 from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer, Job
+from midstream.engine.lookups import served_body
 from midstream.engine.types import Ask
 from midstream.ranking.explained import Explained
+from midstream.ranking.served import blank_served
 from midstream.state.settings import Limits
 
 CONFIG = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
@@ -62,6 +64,34 @@ def test_who_was_erased_is_not_explained(tmp_path):
             shop._call(lambda: explainer.begin(request_id))
     with pytest.raises(NotFound, match="erased"):
         explain_request(tmp_path, request_id)
+
+
+def test_who_was_erased_is_not_explained_after_the_rewrite_either(tmp_path):
+    """The record is blank then: not found as before, and what was made of it before the erasure is given to nobody."""
+
+    async def work(explainer, request_id):
+        engine = explainer._engine
+        position, body = served_body(engine.fold, engine.log, request_id)
+        job = explainer.begin(request_id)
+        assert await explainer.wait(job, JOB_S_MAX)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("midstream.engine.explainer.served_body", lambda *_: (position, blank_served(body)))
+            with pytest.raises(NotFound, match="erased"):
+                explainer.begin(request_id)
+        assert explainer.begin(request_id) is job
+
+    beside(tmp_path, Children(Ended(b"{}", "")), work)
+
+
+def test_a_slate_that_continues_another_names_it(tmp_path):
+    """Nothing was proposed for it: its explanation says in whose order it read, and whether it came out the same."""
+    served(tmp_path)
+    with open_shop(tmp_path, CONFIG) as shop:
+        first = shop.recommend(user_id="ann", n=1, cursor=True)
+        second = shop.recommend(cursor=first.cursor, n=1)
+    told = explain_request(tmp_path, second.request_id, ("a",))
+    assert (told.identical, told.continues, told.why) == (True, first.request_id, None)
+    assert explain_request(tmp_path, first.request_id).continues == ""
 
 
 def test_a_server_has_it_made_beside_it(tmp_path):

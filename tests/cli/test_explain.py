@@ -214,3 +214,13 @@ def test_what_is_printed_is_for_people(capfd):
     assert "own: OSError: it is gone" in said.err
     print_explained(Explained(request_id="r", identical=True, why=about(told(features={"recent": 7.0}))))
     assert "value" in capfd.readouterr().out
+
+
+def test_a_slate_that_continues_another_is_not_said_to_be_gone(capfd):
+    """It came out the same: the text names the slate whose explanation says why."""
+    print_explained(Explained(request_id="r", identical=True, slate=("a", "b"), continues="first"))
+    told = " ".join(capfd.readouterr().err.split())
+    assert "identical to the bit" in told
+    assert "midstream explain first says why" in told
+    assert "served were: a, b" in told
+    assert "cannot be run again" not in told

@@ -48,7 +48,10 @@ def test_one_that_failed(client, failure, status, slug):
 def test_what_cannot_be_asked(client, query, pointer):
     """Waits of half a minute at most, ids of a usable length."""
     assert client.get(f"{PATH}?{query}").json()["pointer"] == pointer
-    assert client.get(PATH + "?" + "&".join(f"item=i{number}" for number in range(21))).status_code == 400
+    many = client.get(PATH + "?" + "&".join(f"item=i{number}" for number in range(21)))
+    assert (many.status_code, many.json()["came"]) == (400, "21 items came.")
+    empty = client.get(f"{PATH}?item=a&item=")
+    assert empty.json()["came"] == "One of 0 characters came."
     assert client.get(f"{PATH}?items=a").status_code == 400
     assert client.explainer.asked == []
 

@@ -90,7 +90,11 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
     """Return the explanation of a request that was run again."""
     logged = again.logged
     told = Explained(
-        request_id=logged.request_id, identical=again.is_identical, differences=again.differences, slate=logged.ids
+        request_id=logged.request_id,
+        identical=again.is_identical,
+        differences=again.differences,
+        slate=logged.ids,
+        continues=logged.continues,
     )
     if again.served is None or again.plan is None or again.moment is None:
         return told

@@ -28,6 +28,7 @@ from midstream.engine.answers import ids_of
 from midstream.engine.champions import models_of
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.engine.lookups import ERASED, require_asker
 from midstream.engine.replay import batches
 from midstream.events.disk import RealDisk
 from midstream.events.schema import event_at
@@ -44,7 +45,6 @@ from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
 from midstream.training.registry import Loaded, Registry
 
-ERASED = "The user of this request was erased: nothing is kept of it, so nothing can be explained."
 PLANS_MAX = 64
 """Plans kept while many requests are run again: of as many placements and configurations."""
 
@@ -110,10 +110,9 @@ class Reruns:
             NotFound: It is no record, or one that was blanked because its user was erased.
             LogDamaged: The log cannot be trusted.
         """
+        require_asker(body)
         record = decode_served(body)
         logged = decode_body(body)
-        if not record.query.request_id:
-            raise NotFound(ERASED)
         try:
             self._require_events(record.log_position)
             config, declared = self._config(record.config_hash)

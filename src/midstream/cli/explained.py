@@ -32,6 +32,11 @@ def print_explained(found: "Explained") -> None:
         say(f"{found.request_id} was run again: the answer is identical to the bit")
     for each in found.differences:
         say(f"not as it was: {each.field}: then {each.then}; now {each.now}")
+    if found.continues:
+        say(f"it reads on in the order of {found.continues}: midstream explain {found.continues} says why")
+    if found.why is None and found.identical:
+        say(f"served were: {', '.join(found.slate) or 'nothing'}")
+        return
     if found.why is None:
         say(f"it cannot be run again; served were: {', '.join(found.slate) or 'nothing'}")
         return

@@ -15,7 +15,7 @@ import msgspec
 from midstream.core.errors import ExplanationFailed, MidstreamError, Overloaded
 from midstream.engine import child
 from midstream.engine.engine import Engine
-from midstream.engine.lookups import served_body
+from midstream.engine.lookups import require_asker, served_body
 
 Run: TypeAlias = Callable[[str, bytes, child.Notify], Awaitable[child.Ended]]
 CHILD = "midstream.app.explain_child"
@@ -93,7 +93,8 @@ class Explainer:
             NotFound: No such request is known, or its user was erased.
             Overloaded: As many wait as may.
         """
-        position, _ = served_body(self._engine.fold, self._engine.log, request_id)
+        position, body = served_body(self._engine.fold, self._engine.log, request_id)
+        require_asker(body)  # and so before a result of then is given
         self._forget()
         key = (request_id, tuple(items))
         job = self._jobs.get(key)

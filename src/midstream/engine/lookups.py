@@ -17,6 +17,7 @@ from midstream.state.hashing import id_hash
 AHEAD_MS_MAX = 300_000
 """Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 WINDOWS = ("1h", "24h", "7d", "30d")
+ERASED = "The user of this request was erased: nothing is kept of it, so nothing can be explained."
 _USER_TEXT, _REQUEST_TEXT, _BODY_TEXT = 2, 5, 6
 """Places among the texts of a row."""
 
@@ -125,9 +126,18 @@ def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition
     if texts[_REQUEST_TEXT].decode() != request_id:
         raise NotFound(unknown)
     if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode()), position):
-        message = "The user of this request was erased: nothing is kept of it, so nothing can be explained."
-        raise NotFound(message)
+        raise NotFound(ERASED)
     return position, texts[_BODY_TEXT]
+
+
+def require_asker(body: bytes) -> None:
+    """Refuse a served record of nobody any more: one that was blanked when an erasure was written into the log.
+
+    Raises:
+        NotFound: It is one, or a record of another version.
+    """
+    if not decode_served(body).query.request_id:
+        raise NotFound(ERASED)
 
 
 def clock_concern(ahead_ms: int) -> str:

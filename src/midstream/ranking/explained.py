@@ -16,5 +16,8 @@ class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is not as it was: of the answer, or what is gone that an answer needs."""
     slate: tuple[str, ...] = ()
     """Ids of the items that were served."""
+    continues: str = ""
+    """Request id of the slate in whose order it read on, by a cursor: that one's explanation says why, and this one has
+    none. Empty = it continues none."""
     why: SlateWhy | None = None
-    """Of the request as it is answered now; None = it cannot be answered any more."""
+    """Of the request as it is answered now; None = it cannot be answered any more, or it continues another."""

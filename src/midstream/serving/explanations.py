@@ -73,9 +73,11 @@ def _items(fields: dict[str, list[str]]) -> tuple[str, ...]:
     from midstream.engine.explainer import ITEMS_MAX
 
     items = tuple(dict.fromkeys(fields.get("item", [])))
-    if len(items) > ITEMS_MAX or not all(0 < len(each) <= 128 for each in items):  # noqa: PLR2004  as ids everywhere
+    lengths = [len(each) for each in items if not 0 < len(each) <= 128]  # noqa: PLR2004  as ids everywhere
+    if len(items) > ITEMS_MAX or lengths:
+        came = f"One of {lengths[0]} characters came." if lengths else f"{len(items)} items came."
         right = f"At most {ITEMS_MAX} ids of 1 to 128 characters."
-        raise RequestInvalid((Fault("/item", f"{len(items)} items came.", right, PAGE),))
+        raise RequestInvalid((Fault("/item", came, right, PAGE),))
     return items
 
 
