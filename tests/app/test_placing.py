@@ -385,6 +385,24 @@ def test_a_name_that_nobody_could_ask_for_again_is_refused(folder: Path, name: s
             assert shop.placement(fine).origin == "api"
 
 
+@pytest.mark.parametrize(
+    "author,note,where",
+    [
+        ("a\nb", "", "/author"),
+        ("\x1b[31mann", "", "/author"),
+        ("\ud800", "", "/author"),
+        ("ann", "\x1b]0;x\x07", "/note"),
+    ],
+)
+def test_who_and_why_can_be_printed_as_they_stand(folder: Path, author: str, note: str, where: str) -> None:
+    """Control characters would be the terminal's of whoever lists placements; a note may have lines."""
+    with midstream.open(folder) as shop:
+        with pytest.raises(ConfigInvalid) as refused:
+            shop.set_placement("home", {}, author=author, note=note)
+        assert [each.where for each in refused.value.faults] == [where]
+        shop.set_placement("home", {}, author="ann", note="fewer,\nfor the small page")
+
+
 def test_what_is_wrong_elsewhere_is_the_file_s(folder: Path) -> None:
     """A pointer leads into what was sent, or names the file."""
     error = ConfigInvalid((Fault("$.placements[0].filter", "", "", ""), Fault("$.features[0]", "", "", "")))

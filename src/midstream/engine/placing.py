@@ -40,6 +40,7 @@ from midstream.engine.placement_views import (
 from midstream.engine.rebuilder import Rebuilder, warm
 from midstream.engine.service import Configuration, Service
 from midstream.engine.types import Answer, Ask
+from midstream.events.faults import shown
 from midstream.events.schema import Event, build
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
@@ -326,7 +327,7 @@ def require_no_why(ask: Ask) -> None:
 
 
 def _require_texts(name: str, said: Said) -> None:
-    """Refuse a change without an author, or with a text that is too long to be kept.
+    """Refuse a change without an author, or with a text that is too long to be kept or cannot be printed as it stands.
 
     Raises:
         ConfigInvalid: Every fault is named.
@@ -336,6 +337,9 @@ def _require_texts(name: str, said: Said) -> None:
         size = len(text.encode(errors="replace"))
         if size > TEXT_BYTES_MAX:
             faults.append(Fault(where, f"It has {size:,} bytes.", f"At most {TEXT_BYTES_MAX:,}.", PAGE))
+    for where, text in (("/author", said.author), ("/note", "".join(said.note.replace("\r\n", "\n").split("\n")))):
+        if not text.isprintable():  # a terminal would do what its control characters say
+            faults.append(Fault(where, f"{shown(text)} came.", "Text without control characters.", PAGE))
     if not said.author.strip():
         faults.append(Fault("/author", "It is empty.", "Who changes it, such as ann@shop.example.", PAGE))
     if faults:
