@@ -14,7 +14,9 @@ from midstream.core.errors import Fault, Invalid, StoreUnavailable
 
 Answer = TypeVar("Answer")
 ANSWER_S_MAX = 120.0
-"""The first request on a machine may wait for a kernel."""
+"""The first request on a machine may wait for a kernel, and one on a busy machine for its turn."""
+_OVERLOADED = b'"urn:midstream:overloaded"'
+"""Nothing was kept of such a request."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -71,23 +73,31 @@ class Connection:
             await self._writer.wait_closed()
 
     async def _post(self, path: str, content: object) -> bytes:
+        """Return what a request is answered with; one for which there is no room is sent again when the answer says."""
+        body = msgspec.json.encode(content)
         async with asyncio.timeout(ANSWER_S_MAX):
-            if self._reader is None or self._writer is None:
-                self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-            body = msgspec.json.encode(content)
-            head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
-            self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            try:
-                answer = await self._reader.readuntil(b"\r\n\r\n")
-                status, _, fields = answer.partition(b"\r\n")
-                received = await self._reader.readexactly(_length_of(fields))
-            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
-                message = f"POST {path}: {self._host}:{self._port} answers as no midstream server does: {error}"
-                raise StoreUnavailable(message) from error
+            status, fields, received = await self._exchange(path, body)
+            while _OVERLOADED in received and b"retry-after" in fields.lower():
+                await asyncio.sleep(_number_of(fields, b"retry-after"))
+                status, fields, received = await self._exchange(path, body)
         if not status.startswith(b"HTTP/1.1 2"):
             message = f"POST {path}: {status.decode('latin-1')}: {received[:300].decode('utf-8', 'replace')}"
             raise StoreUnavailable(message)
         return received
+
+    async def _exchange(self, path: str, body: bytes) -> tuple[bytes, bytes, bytes]:
+        """Send a request; return the first line, the fields and the body of the answer."""
+        if self._reader is None or self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
+        self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        try:
+            answer = await self._reader.readuntil(b"\r\n\r\n")
+            status, _, fields = answer.partition(b"\r\n")
+            return status, fields, await self._reader.readexactly(_number_of(fields, b"content-length"))
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            message = f"POST {path}: {self._host}:{self._port} answers as no midstream server does: {error}"
+            raise StoreUnavailable(message) from error
 
 
 def _address_of(url: str) -> tuple[str, int]:
@@ -103,17 +113,17 @@ def _address_of(url: str) -> tuple[str, int]:
     return host, 80 if port is None else port
 
 
-def _length_of(fields: bytes) -> int:
-    """Return how many bytes follow a head.
+def _number_of(fields: bytes, wanted: bytes) -> int:
+    """Return what a field of a head says, such as how many bytes follow.
 
     Raises:
         ValueError: It does not say so.
     """
     for line in fields.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        if name.lower() == wanted:
             return int(value)
-    message = "no content-length"
+    message = f"no {wanted.decode()}"
     raise ValueError(message)
 
 
