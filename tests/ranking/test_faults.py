@@ -596,7 +596,16 @@ def test_a_filter_that_fails_lets_nothing_pass_however_often(world, fault):
         assert world.ids(served) == []
         assert "permitted" in named(served)
         assert BENCHED not in named(served).values()
+        (view,) = world.guards.views()
+        assert (view.part, view.state, view.for_s) == ("permitted", "failing", 10.0)
+        assert view.reason == named(served)["permitted"]
         world.later(2.0)
+    fault.is_on = False
+    world.later(7.9)
+    assert [each.state for each in world.guards.views()] == ["failing"]
+    world.later(0.2)
+    assert world.guards.views() == ()
+    assert named(world.answer(plan)[0]) == {}
 
 
 @pytest.mark.parametrize("part", IN_PROCESS)

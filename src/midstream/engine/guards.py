@@ -14,7 +14,7 @@ placement that is benched stays so while another one is set. Another state gives
 
 Never benched are what answers in any case (the floor, the catalogue, the blend, the last selector), since nothing would
 be left; and what says what may be served and where (filters, rules of the slate): without its yes nothing may pass, so
-a bench would empty every slate, and a slow filter is asked on. Of those it is told that they were slow.
+a bench would empty every slate, and a slow filter is asked on. Of those it is told that they were slow, or failed.
 
 The state is here and not in components or plans. Who is benched is an argument of a request and stands in its served
 record as a failure, so that a rerun leaves the same out.
@@ -63,10 +63,10 @@ class _Watched:
     history: int = 0
     """Its last answers as bits, newest lowest: 1 = failed."""
     until: float = 0.0
-    """Benched, or called slow, until then; 0 = neither."""
+    """Benched, or called slow or failing, until then; 0 = none of it."""
     tries_until: float = 0.0
     """A request tries it; when nothing came of that by then another one may."""
-    state: Literal["benched", "trying", "slow"] | None = None
+    state: Literal["benched", "trying", "slow", "failing"] | None = None
     reason: str = ""
 
 
@@ -139,6 +139,8 @@ class Guards:
             told = _told(took_s, budget_s) if is_slow else ""
             if part in may_be_benched:
                 self._judge(plan.name, part, watched, (told or reasons.get(part, ""), is_slow, now))
+            elif part in reasons:
+                watched.state, watched.until, watched.reason = "failing", now + self._options.bench_s, reasons[part]
             elif is_slow:
                 watched.state, watched.until, watched.reason = "slow", now + self._options.bench_s, told
             elif now >= watched.until:
@@ -187,7 +189,7 @@ class Guards:
         return tuple(
             GuardedPart(placement, part, watched.state, watched.reason, max(0.0, round(watched.until - now, 1)))
             for (placement, part), watched in sorted(self._watched.items())
-            if watched.state is not None and (watched.state != "slow" or now < watched.until)
+            if watched.state is not None and (watched.state in {"benched", "trying"} or now < watched.until)
         )
 
 

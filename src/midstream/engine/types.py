@@ -302,8 +302,9 @@ class GuardedPart:
 
     placement: str
     part: str
-    state: Literal["benched", "trying", "slow"]
-    """``benched``: left out; ``trying``: one request asks it again; ``slow``: it overran, and is asked on."""
+    state: Literal["benched", "trying", "slow", "failing"]
+    """``benched``: left out; ``trying``: one request asks it again; ``slow``: it overran, and is asked on; ``failing``:
+    it fails, and is asked on, such as a filter, without which nothing may be served."""
     reason: str
     for_s: float
     """Seconds until it is tried again, or until nothing is said of it any more."""
