@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from dataclasses import replace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -40,6 +41,7 @@ from midstream.ranking.top_k import TopK
 from midstream.ranking.why_not import asked_of, conjuncts, why
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.covisitation import Covisitation
+from midstream.retrieval.evidence import Evidence, Led
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 from midstream.testing.events import served_body
@@ -204,6 +206,51 @@ def test_a_failed_part_is_not_asked_again():
     assert {each.source for each in told.proposed} <= {"trending", "popular"}
     assert told.removed[0].filter == "filter"
     assert "failed" in told.removed[0].part
+
+
+LIES = {
+    "another type": cast("Evidence", {}),
+    "no item": Evidence((Led(10**7, 0.5),)),
+    "an item below 0": Evidence((Led(-1, 0.5),)),
+    "no share": Evidence((Led(0, np.nan),)),
+    "a text as share": Evidence((Led(0, cast("float", "half")),)),
+    "no facts": Evidence(facts=cast("Any", None)),
+    "a fact of another type": Evidence(facts={"shelf": cast("Any", object())}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_evidence_that_is_none_is_named_and_costs_nothing_else(lie):
+    """A type, an item or a number that cannot be told: the source is named, and the rest of it can be sent as JSON."""
+
+    class Lying(Popular, frozen=True, tag="lying"):
+        def why(self, moment, item_index):
+            return [LIES[lie]] * len(item_index)
+
+    served, moment = answered(SHOP, plan_of(floor=(Lying(limit=5),)), asking(SHOP, slate_size=20))
+    told = explain(served, plan_of(floor=(Lying(limit=5),)), moment)
+    assert told.unexplained.keys() == {"popular"}
+    assert msgspec.json.decode(msgspec.json.encode(told), type=SlateWhy) == told
+
+
+def test_evidence_in_numbers_of_numpy_is_told_as_any_other():
+    """A source of one's own reads them from arrays, and JSON has none of them."""
+
+    class Counting(Popular, frozen=True, tag="counting"):
+        def why(self, moment, item_index):
+            led = (Led(cast("int", np.int32(0)), cast("float", np.float32(0.5))),)
+            return [Evidence(led, {"acts": cast("float", np.int64(3)), "heat": cast("float", np.float32(0.25))})] * len(
+                item_index
+            )
+
+    served, moment = answered(SHOP, plan_of(floor=(Counting(limit=5),)), asking(SHOP, slate_size=20))
+    told = msgspec.json.decode(
+        msgspec.json.encode(explain(served, plan_of(floor=(Counting(limit=5),)), moment)), type=SlateWhy
+    )
+    assert told.unexplained == {}
+    said = next(one for item in told.items for one in item.proposed if one.source == "popular")
+    assert [(each.id, each.share) for each in said.led_by] == [(SHOP.ids([0])[0], 0.5)]
+    assert said.facts == {"acts": 3, "heat": 0.25}
 
 
 @pytest.mark.parametrize("raised", ["ValueError", "ShapeMismatch"])

@@ -6,6 +6,7 @@ plan, and the moment, live or rebuilt. So what is explained is what happened, an
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 
 import msgspec
 import numpy as np
@@ -16,10 +17,11 @@ from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.ranking.boundary import boundary
 from midstream.ranking.effects import Effect, amounts_of, effects_of
+from midstream.ranking.frame import of_type
 from midstream.ranking.plan import Plan
 from midstream.ranking.score_parts import ScoreParts, score_parts
 from midstream.ranking.top_k import best_first
-from midstream.retrieval.evidence import NOTHING, Evidence, SaysWhy
+from midstream.retrieval.evidence import NOTHING, Evidence, Led, SaysWhy
 from midstream.state.vocabulary import Vocabulary
 
 
@@ -207,7 +209,7 @@ def evidence_of(
         source: None = it is not there any more.
         moment: The state that it proposed from.
         item_index: Of the items, (n,).
-        failures: Gets its name and reason where it fails at it, or answers with another number.
+        failures: Gets its name and reason where it fails at it, or answers with another number, or no evidence.
     """
     nothing = (NOTHING,) * len(item_index)
     if not isinstance(source, SaysWhy) or not len(item_index):
@@ -217,8 +219,26 @@ def evidence_of(
         if len(told) != len(item_index):
             message = f"evidence of {len(told)} items came where {len(item_index)} is right"
             raise ShapeMismatch(message)
-        return told
+        item_count = moment.table(Vocabulary).item_count
+        return tuple(_plain(each, item_count) for each in told)
     return nothing
+
+
+def _plain(told: Evidence, item_count: int) -> Evidence:
+    """Return evidence in Python's own numbers, as NumPy's are no JSON, whoever wrote the source.
+
+    Raises:
+        ShapeMismatch: It is of another type, or led by an item that there is not, with a share that is no number.
+        TypeError: What it counts is neither a text nor a number.
+    """
+    of_type(told, Evidence, "Evidence")
+    led = tuple(Led(index(each.item_index), float(each.share)) for each in told.led)
+    if not all(0 <= each.item_index < item_count and math.isfinite(each.share) for each in led):
+        message = f"evidence of an item outside 0 to {item_count - 1}, or of a share that is no number"
+        raise ShapeMismatch(message)
+    return Evidence(
+        led, {name: each if isinstance(each, str | int) else float(each) for name, each in told.facts.items()}
+    )
 
 
 def _led_by(evidence: Evidence, moment: Moment) -> tuple[LedBy, ...]:
