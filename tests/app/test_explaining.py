@@ -7,10 +7,10 @@ import httpx
 import msgspec
 import pytest
 
-from midstream.app.config import Config
+from midstream.app.config import Config, Placement
 from midstream.app.explaining import TURNS_MAX, explain_request, explain_through
 from midstream.app.running import open_running, open_shop
-from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, StoreUnavailable
+from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, RequestInvalid, StoreUnavailable
 from midstream.engine.child import Ended
 from midstream.engine.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer, Job
 from midstream.engine.lookups import served_body
@@ -92,6 +92,19 @@ def test_a_slate_that_continues_another_names_it(tmp_path):
     told = explain_request(tmp_path, second.request_id, ("a",))
     assert (told.identical, told.continues, told.why) == (True, first.request_id, None)
     assert explain_request(tmp_path, first.request_id).continues == ""
+
+
+def test_a_cursor_says_whose_slate_goes_on(tmp_path):
+    """A program need not name the placement again, as over HTTP; one that names another is refused."""
+    config = msgspec.structs.replace(CONFIG, placements=(Placement(name="home"), Placement(name="other")))
+    with open_shop(tmp_path, config) as shop:
+        shop.record([{"type": "view", "user_id": "bob", "item_id": item} for item in ("a", "b", "c")])
+        first = shop.recommend("home", user_id="ann", n=1, cursor=True)
+        assert shop.recommend(cursor=first.cursor, n=1).placement == "home"
+        with pytest.raises(RequestInvalid):
+            shop.recommend("other", cursor=first.cursor, n=1)
+        with pytest.raises(NotFound, match="default"):
+            shop.recommend(user_id="ann")
 
 
 def test_a_server_has_it_made_beside_it(tmp_path):

@@ -167,14 +167,20 @@ class Shop:
         outcome = np.concatenate([each.outcome for each in recorded])
         return Recorded(recorded[-1].log_position, outcome, np.concatenate(erased))
 
-    def recommend(self, placement: str = "default", **request: Unpack[Request]) -> Answer:
+    def recommend(self, placement: str | None = None, **request: Unpack[Request]) -> Answer:
         """Answer with a slate that has seen everything recorded before.
+
+        Args:
+            placement: None = ``default``; with a ``cursor`` the placement of the slate that it continues.
+            request: Fields of ``Ask``.
 
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        ask = ask_of(placement, request)
+        ask = ask_of("default" if placement is None else placement, request)
+        if placement is None and isinstance(ask.cursor, str):
+            ask = replace(ask, placement="")
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def rank(self, items: Sequence[str], placement: str = "default", **request: Unpack[RankRequest]) -> Answer:
