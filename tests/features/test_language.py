@@ -67,7 +67,9 @@ def test_a_condition_passes_where_the_interpreter_says_true(drawn, user, context
 @pytest.mark.parametrize("value,came", [(3.0, "3"), (2.5, "2.5"), (True, "true"), (float("inf"), "an infinity")])
 def test_a_value_of_another_kind_is_shown_as_it_was_sent(value, came):
     """As JSON has it, at its place in the request."""
-    (fault,) = condition('context.x == "lamp"', names(), "$", REQUEST).faults({"x": value})
+    found = condition('context.x == "lamp"', names(), "$", REQUEST)
+    assert isinstance(found, Condition)
+    (fault,) = found.faults({"x": value})
     assert fault.where == "/context/x"
     assert fault.came.startswith(came)
 
