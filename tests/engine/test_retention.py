@@ -13,7 +13,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import LogDamaged
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine import beginning, seal_child
+from midstream.engine import beginning, replay, seal_child
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder, open_log
 from midstream.engine.replay import catch_up
@@ -290,6 +290,7 @@ def test_all_reading_before_a_cut_is_paced(tmp_path: Path, events: EventBatch, m
         return restated(fold, each())
 
     monkeypatch.setattr(beginning, "restated", watched)
+    monkeypatch.setattr(replay, "READ_EVENTS", 50)
     order = Order(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()))
     done = seal_child.run(order, pace)
     assert len(seen) > 3

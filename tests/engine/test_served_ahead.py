@@ -55,9 +55,8 @@ def test_a_cursor_that_is_sent_again_at_once_gives_nothing_that_it_gave_before()
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
         first = await rig.engine.recommend(Ask(user_id="ann", cursor=True))
-        answers = [
-            await rig.engine.recommend(Ask("", cursor=first.cursor or False, deadline_ms=5_000)) for _ in range(4)
-        ]
+        again = Ask("", cursor=first.cursor or False, deadline_ms=5_000)
+        answers = [await rig.engine.recommend(again) for _ in range(4)]
         assert len({item for answer in answers for item in ids(answer)}) == 9
         assert [len(answer.items) for answer in answers] == [3, 3, 3, 0]
         assert {answer.read_your_writes for answer in answers} == {None}
