@@ -18,7 +18,9 @@ from midstream.app.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, Place
 from midstream.app.followers import Followers, encode_config
 from midstream.app.load import read_custom
 from midstream.app.reading import parse_config
-from midstream.engine.board import Board
+from midstream.core.errors import ArtifactInvalid
+from midstream.core.types import LogPosition
+from midstream.engine.board import Board, Line
 from midstream.serving.options import ServerOptions
 from midstream.testing.rig import Rig
 
@@ -124,6 +126,10 @@ class Pipe:
         self.lines: list[bytes] = []
         self.transport = SimpleNamespace(get_write_buffer_size=lambda: len(b"".join(self.lines)) if stuck else 0)
 
+    def is_closing(self):
+        """Return that it is open."""
+        return False
+
     def write(self, line):
         """Take a line."""
         self.lines.append(line)
@@ -140,7 +146,9 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
         running: Any = SimpleNamespace(engine=engine)
         watched = Followers(running, tmp_path, ServerOptions(followers=1))
         ended, pipe = [], Pipe(stuck)
-        process: Any = SimpleNamespace(stdin=pipe, terminate=lambda: ended.append(watched._board.epoch))
+        process: Any = SimpleNamespace(
+            stdin=pipe, returncode=None, terminate=lambda: ended.append(watched._board.epoch)
+        )
         watched._children[1] = child = followers._Child(process, 0, watched._board.epoch)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         for _ in range(2):
@@ -163,6 +171,85 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
     else:
         assert (lines, ended[:2], epoch) == ([], [1, 2], 0)
         assert (later, ended_later) == ([], [1, 2])
+
+
+def test_a_follower_whose_pipe_is_gone_keeps_no_other_from_being_told(tmp_path, monkeypatch):
+    """It is exchanged, and the one behind it is told."""
+
+    async def change():
+        running: Any = SimpleNamespace(engine=Rig().engine)
+        watched = Followers(running, tmp_path, ServerOptions(followers=2))
+        monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
+        pipes, ended = (Pipe(stuck=False), Pipe(stuck=False)), []
+
+        def gone(_line):
+            raise RuntimeError
+
+        monkeypatch.setattr(pipes[0], "write", gone)
+        for number, pipe in enumerate(pipes, 1):
+            process: Any = SimpleNamespace(
+                stdin=pipe, returncode=None, terminate=lambda each=number: ended.append(each)
+            )
+            watched._children[number] = followers._Child(process, 0, 0)
+        watched.renew()
+        await asyncio.sleep(0)
+        return ended, pipes[1].lines
+
+    assert asyncio.run(change()) == ([1], [msgspec.json.encode(Told(1)) + b"\n"])
+
+
+def test_a_follower_that_does_not_take_up_what_it_was_told_is_exchanged(tmp_path, monkeypatch):
+    """After a time in which it takes no connections; not one that took it up, and is behind later."""
+
+    async def watch_it(accepts):
+        loop, clock = asyncio.get_running_loop(), SimpleNamespace(now=100.0)
+        monkeypatch.setattr(loop, "time", lambda: clock.now)
+        running: Any = SimpleNamespace(engine=Rig().engine)
+        watched = Followers(running, tmp_path, ServerOptions(followers=1))
+        monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
+        ended = []
+        process: Any = SimpleNamespace(stdin=Pipe(stuck=False), returncode=None, terminate=lambda: ended.append(1))
+        watched._children[1] = followers._Child(process, 0, 0)
+        watched.renew()
+        watched._order_all()
+        for seconds, takes in ((0.1, True), (10.0, accepts), (120.0, False)):
+            clock.now += seconds
+            watched._board.write(1, Line(0, takes, LogPosition(0), is_ready=True))
+            watched._tick(0)
+        monkeypatch.undo()
+        return ended
+
+    assert asyncio.run(watch_it(accepts=False)) == [1]
+    assert asyncio.run(watch_it(accepts=True)) == []
+
+
+@pytest.mark.parametrize("what", ["following", "folding", "model", "nothing"])
+def test_what_cannot_be_taken_up_ends_the_process(what):
+    """Its reading or folding ended meanwhile, or a model is not to be had: it is started anew and never left behind."""
+
+    async def reached(_position, _seconds):
+        return what in {"model", "nothing"}
+
+    async def load(_versions):
+        champions.versions = {"ranker": "1" if what == "model" else "2"}
+
+    one = place()
+    champions: Any = SimpleNamespace(versions={"ranker": "1"}, follow=load)
+    one.champions, one.engine.reached, one.order.plans = champions, reached, 3
+    one.board.renew()
+    wanted: Any = SimpleNamespace(number=1, epoch=1, plans=3, log_position=9, models={"ranker": "2"})
+    if what == "nothing":
+        asyncio.run(one.take_up(wanted))
+        assert one.is_current()
+        return
+    one.failure = OSError("unreadable") if what == "following" else None
+    one.engine.failure = ZeroDivisionError("a table") if what == "folding" else None
+    with pytest.raises((OSError, ZeroDivisionError, ArtifactInvalid)) as caught:
+        asyncio.run(one.take_up(wanted))
+    one.cannot = caught.value
+    assert not one.is_current()
+    with pytest.raises(type(caught.value)):
+        one.tick(0)
 
 
 class Told(msgspec.Struct):

@@ -24,7 +24,7 @@ from midstream.app.followers import Order
 from midstream.app.load import read_custom
 from midstream.app.running import DATA_NAME, Outside, loaded_state, service_of
 from midstream.app.watching import baseline_of, watch_features
-from midstream.core.errors import MidstreamError
+from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.board import Board, Line
 from midstream.engine.champions import Champions
@@ -61,7 +61,7 @@ PASS_MARGIN_S = 5.0
 LEVEL_S_MAX = 1.0
 """Between two looks whether what a state is brought level for is still wanted."""
 ORDER_BYTES_MAX = 1 << 26
-"""Of a line from the leader: four times the texts of all placements that may be set, as JSON within JSON."""
+"""Of a line from the leader: room for the texts of all placements that may be set, as JSON within JSON."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -76,6 +76,8 @@ class Place:
     service: Service
     champions: Champions
     failure: BaseException | None = None
+    cannot: BaseException | None = None
+    """Why what is in service next was not taken up."""
     is_ready: bool = False
     accepts: bool = False
 
@@ -91,19 +93,26 @@ class Place:
         """Serve other plans and models in the state that is here, once it has what says that they are in service.
 
         Raises:
-            MidstreamError: They cannot be loaded: this process cannot go on.
+            Exception: This process cannot go on: they cannot be loaded, or what ended the following or the folding.
         """
-        engine = self.engine
-        config = config_of(order)
-        service = await asyncio.to_thread(service_of, Path(order.folder), config, self.service.settings)
-        await warm(service.settings, tuple(service.plans.values()), engine.host.monotonic)
+        engine, service = self.engine, self.service
+        if order.plans != self.order.plans:
+            service = await asyncio.to_thread(service_of, Path(order.folder), config_of(order), service.settings)
+            fresh = [each for each in service.plans.values() if each != self.service.plans.get(each.name)]
+            await warm(service.settings, fresh, engine.host.monotonic)
         while not await engine.reached(LogPosition(order.log_position), LEVEL_S_MAX):
             if not self.is_next(order):
                 return
-        self.service = service
-        engine.swap(engine.fold, service.plans)
-        engine.metrics.set_configuration(service.config_hash, service.settings.version())
+            if (failure := self.failure or engine.failure) is not None:
+                raise failure
+        if service is not self.service:
+            self.service = service
+            engine.swap(engine.fold, service.plans)
+            engine.metrics.set_configuration(service.config_hash, service.settings.version())
         await self.champions.follow(order.models)
+        if dict(self.champions.versions) != order.models:
+            message = f"models {order.models} are in service, and here {dict(self.champions.versions)}"
+            raise ArtifactInvalid(message)
         self.order = order
 
     def is_next(self, order: Order) -> bool:
@@ -119,6 +128,8 @@ class Place:
         failure = self.failure or self.engine.failure
         if failure is not None and self.is_current():
             raise failure
+        if self.cannot is not None:
+            raise self.cannot
         self.accepts = self.is_current() and self.following.behind <= (
             BEHIND_EVENTS_MAX if self.accepts else NEAR_EVENTS
         )
@@ -233,7 +244,7 @@ def _listen_to_leader(place: Place, orders: asyncio.StreamReader) -> asyncio.Tas
         if task.cancelled() or (error := task.exception()) is None:
             return
         loop.call_exception_handler({"message": "what is in service next was not taken up", "exception": error})
-        os.kill(os.getpid(), signal.SIGTERM)  # until it has ended it passes all on; the leader starts it again
+        place.cannot = error
 
     loop.add_reader(wake_by, wake)
     task = loop.create_task(hear(), name="midstream-orders")

@@ -9,10 +9,11 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,6 +33,9 @@ from midstream.serving.options import ServerOptions
 from midstream.serving.passing import Passage
 from midstream.state.settings import encode_settings
 
+if TYPE_CHECKING:
+    from midstream.ranking.plan import Plan
+
 RESTART_S_MIN = 0.1
 RESTART_S_MAX = 10.0
 """A follower that ends at once is started again after 0.1 s, 0.2 s, ... 10 s: six times in the first ten seconds."""
@@ -39,6 +43,10 @@ LIVED_S = 60.0
 """One that lived so long begins with the shortest wait again."""
 ANSWER_S_MAX = 2.0
 """How long the metrics of a follower are waited for."""
+SAID_S_MAX = 1.0
+"""What a follower says of itself on the board is no older."""
+TAKE_UP_S_MAX = 60.0
+"""A follower that takes no connections so long after it was told of other plans or models is exchanged."""
 KILL_S = 5.0
 """A follower that has not ended so long after its last answer had to be given is killed."""
 
@@ -51,6 +59,8 @@ class Order(msgspec.Struct, frozen=True):
     number: int
     config: str
     """The configuration in service, as ``encode_config`` writes it."""
+    plans: int
+    """How often other plans than those at the start were put in service: as before, and code is not read again."""
     models: dict[str, str]
     """Version of each model in service, by name."""
     settings: str
@@ -80,18 +90,28 @@ class _Child:
     """Of the board, when its last order was given."""
     is_to_end: bool = False
     """Something else is in service, of which it cannot be told."""
+    told_at: float | None = None
+    """When it was told, in seconds of the loop; None = it has taken that up."""
 
     def exchange(self) -> None:
         """Ask it to end; another one takes its place."""
-        self.is_to_end = True
+        self.is_to_end = self.process.returncode is None
         _signal(self, kill=False)
+
+    def end(self) -> None:
+        """Kill it, if it is still there: it was asked to end."""
+        if self.process.returncode is None:
+            _signal(self, kill=True)
 
     def tell(self, order: Order) -> bool:
         """Give it another order; return False when it has not read the one before, so that nothing piles up."""
         pipe = self.process.stdin
-        if pipe is None or pipe.transport.get_write_buffer_size():
+        if pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size():
             return False
-        pipe.write(_line(order))
+        try:
+            pipe.write(_line(order))
+        except RuntimeError:  # it is gone, and its end was not heard of yet
+            return False
         self.epoch = order.epoch
         return True
 
@@ -112,6 +132,8 @@ class Followers:
         self._ends = asyncio.Event()
         self._listener: socket.socket | None = None
         self._followed = self._engine.log, self._engine.fold
+        self._told: tuple[Mapping[str, Plan] | None, int, str] = None, 0, ""
+        """The plans that followers were last told of, how often there were others, their configuration as text."""
 
     @property
     def _numbers(self) -> range:
@@ -151,14 +173,23 @@ class Followers:
             asyncio.get_running_loop().call_soon(self._order_all)  # what is in service is said behind the swap
             return
         for child in self._children.values():
-            child.exchange()
+            self._exchange(child)
+
+    def _exchange(self, child: _Child) -> None:
+        """Ask one to end, and kill it where it does not within the time of a stop."""
+        child.exchange()
+        wait_s = self._options.stop_wait_max.ms / 1_000 + KILL_S
+        asyncio.get_running_loop().call_later(wait_s, child.end)
 
     def _order_all(self) -> None:
         """Tell each follower what is in service now; one that cannot be told is exchanged."""
         for number, child in self._children.items():
-            is_told = child.is_to_end or child.epoch == self._board.epoch
-            if not is_told and not child.tell(self._order(number, child.wake)):
-                child.exchange()
+            if child.is_to_end or child.epoch == self._board.epoch:
+                continue
+            if child.tell(self._order(number, child.wake)):
+                child.told_at = asyncio.get_running_loop().time()
+            else:
+                self._exchange(child)
 
     def views(self) -> tuple[FollowerView, ...]:
         """Return how each of them is."""
@@ -205,7 +236,19 @@ class Followers:
         for number in self._numbers:
             if self._board.line(number).is_ready:
                 self._engine.concerns.pop(_concern(number), None)
+        now = asyncio.get_running_loop().time()
+        for number, child in self._children.items():
+            self._look_at(child, self._board.line(number), now)
         return True
+
+    def _look_at(self, child: _Child, line: Line, now: float) -> None:
+        """Exchange a follower that was told of what is in service and has not taken it up."""
+        if child.told_at is None or child.is_to_end or now - child.told_at <= SAID_S_MAX:
+            return
+        if line.accepts:
+            child.told_at = None
+        elif now - child.told_at > TAKE_UP_S_MAX:
+            self._exchange(child)
 
     async def _keep(self, number: int) -> None:
         """Have one follower running until the end."""
@@ -239,7 +282,7 @@ class Followers:
             return f"could not be started ({error.strerror or error})"
         self._children[number] = child
         if self._ends.is_set() or child.epoch != self._board.epoch:  # while it was being started
-            child.exchange()
+            self._exchange(child)
         try:
             status = await child.process.wait()
         finally:
@@ -266,10 +309,14 @@ class Followers:
 
     def _order(self, number: int, wake: int) -> Order:
         service = self._running.service
+        if service.plans is not self._told[0]:
+            self._told = service.plans, self._told[1] + 1, encode_config(service.config)
+        _, plans, config = self._told
         return Order(
             folder=str(self._folder.resolve()),
             number=number,
-            config=encode_config(service.config),
+            config=config,
+            plans=plans,
             settings=encode_settings(service.settings),
             models=dict(self._running.champions.versions),
             options=msgspec.json.encode(self._options, enc_hook=str).decode(),

@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True):
     start: str
     """The version that is gone on from; empty = none."""
     beside_server: bool
-    """Take the lowest rank: a server has the folder open."""
+    """Stand behind the server in rank, which has the folder open."""
 
 
 def decode_config(text: str) -> Config:

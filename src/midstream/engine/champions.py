@@ -65,8 +65,10 @@ class Champions:
         self._tell()
 
     async def follow(self, versions: Mapping[str, str]) -> None:
-        """Serve what another process serves; what is loaded here stays, the rest is read on a thread."""
+        """Serve what another process serves; what is in service here stays, the rest is read on a thread."""
         for name, version in versions.items():
+            if self.versions.get(name) == version:
+                continue
             try:
                 loaded = await self._loaded(name, version)
                 self._require_read(loaded)

@@ -202,6 +202,8 @@ def busy_seconds() -> float:
 
 def begin() -> None:
     """Take a rank behind the server's: the first call of a child that nobody waits for."""
+    if os.sched_getscheduler(0) == os.SCHED_IDLE:  # as the server itself: nobody may leave that without a privilege
+        return
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS))
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
