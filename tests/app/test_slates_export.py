@@ -1,7 +1,9 @@
 """Slates for many users as a file: who gets one, what stands in it, what it leaves in the log."""
 
 import csv
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,14 +16,17 @@ from typer.testing import CliRunner
 import midstream
 from midstream.app.explaining import explained
 from midstream.app.inspection import LogView
+from midstream.app.models import promote, registry_of
 from midstream.app.reruns import Reruns, find_request
 from midstream.app.running import config_of
+from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_export import SlateOptions, export_slates
 from midstream.cli.app import app
 from midstream.cli.demo_server import running_server
-from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid
+from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid, StoreUnavailable
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
+from midstream.testing.models import publish_chain
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 TOML = """
@@ -357,3 +362,86 @@ def test_two_exports_to_one_file_do_not_mix(shop) -> None:
 
     export_slates(shop, config_of(shop), shop / "a.ndjson", options, second)
     assert [each["user_id"] for each in lines(shop / "a.ndjson")] == list(PEOPLE)
+
+
+def broken_off(folder, name, *, logged, after) -> None:
+    """Write slates until so many users were told of, and fail then."""
+
+    def fail(done, _count) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_slates(folder, config_of(folder), folder / name, SlateOptions("mail", is_logged=logged), fail)
+
+
+def test_a_busy_server_is_asked_again_whether_a_slate_was_logged(shop, monkeypatch) -> None:
+    """Overload is no answer, and neither is a failure: nothing is made twice for it, and what was made stays."""
+    real = httpx.Client.get
+    statuses: list[int] = []
+
+    def get(client, url, **options):
+        if str(url).startswith("/v1/requests/") and statuses:
+            request = httpx.Request("GET", client.base_url.join(url))
+            return httpx.Response(statuses.pop(), headers={"retry-after": "0"}, request=request)
+        return real(client, url, **options)
+
+    with running_server(shop, lambda _: None) as url:
+        broken_off(shop, "a.ndjson", logged=True, after=2)
+        made = [json.loads(each) for each in parts(shop, "a.ndjson")]
+        for each in made:
+            wait_until(lambda address=f"{url}/v1/requests/{each['request_id']}": httpx.get(address).status_code == 200)
+        monkeypatch.setattr(httpx.Client, "get", get)
+        statuses.append(500)
+        with pytest.raises(StoreUnavailable, match="answered 500"):
+            export(shop, "a.ndjson")
+        assert len(parts(shop, "a.ndjson")) == 2
+        statuses.extend([429, 503, 503])
+        summary, path = export(shop, "a.ndjson")
+    assert not statuses
+    assert (summary.kept, summary.users) == (2, 3)
+    assert lines(path)[:2] == made
+
+
+def test_an_export_begins_anew_after_a_promotion(shop) -> None:
+    """Another champion makes other slates; an alias that answers nobody does not."""
+    config = config_of(shop)
+    first, second = (publish_chain(registry_of(shop), step) for step in (1, 2))
+    for version, alias, kept in ((first, "champion", 0), (second, "shadow", 2), (second, "champion", 0)):
+        broken_off(shop, "a.ndjson", logged=False, after=2)
+        promote(shop, config, "near", version, alias)
+        assert export(shop, "a.ndjson", is_logged=False)[0].kept == kept
+
+
+def test_slates_that_a_whole_file_has_are_not_kept_for_the_next_one(shop) -> None:
+    """Killed after the file got its name they are left beside it; beside an older file they are of a newer export."""
+    beside, linked = shop / ".a.ndjson.slates", shop / "linked"
+    options = SlateOptions("mail", is_logged=False)
+    tell = lambda done, count: os.link(beside, linked) if done == count else None  # noqa: E731
+    export_slates(shop, config_of(shop), shop / "a.ndjson", options, tell)
+    linked.rename(beside)
+    assert export(shop, "a.ndjson", is_logged=False)[0].kept == 0
+    os.utime(shop / "a.ndjson", (1, 1))
+    broken_off(shop, "a.ndjson", logged=False, after=2)
+    assert export(shop, "a.ndjson", is_logged=False)[0].kept == 2
+
+
+def test_what_was_removed_before_it_was_locked_is_opened_again(tmp_path, monkeypatch) -> None:
+    """Another export that ends in between removes the file: who locks what is gone would keep nobody out."""
+    beside, made_with = tmp_path / ".a.slates", MadeWith("", "", "mail", None, (), is_logged=False)
+    removed = [True, True]
+    real = fcntl.flock
+
+    def flock(file, operation) -> None:
+        if removed and removed.pop():
+            beside.unlink()
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Begun(tmp_path / "a", made_with, 0, ""):
+        assert beside.stat().st_size
+        with pytest.raises(Invalid, match="Another export"), Begun(tmp_path / "a", made_with, 0, ""):
+            pass
+    removed.extend([True] * 100)
+    with pytest.raises(Invalid, match="Another export"), Begun(tmp_path / "a", made_with, 0, ""):
+        pass

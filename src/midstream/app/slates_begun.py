@@ -2,8 +2,9 @@
 
 They stand beside the file that is to be, a line each, behind a line that says what they were made with. A line counts
 when it is whole, so whoever is killed leaves at most half a line more. Who makes slates with something else, such as
-another placement or configuration, begins anew, and so does who comes more than ``KEPT_MS_MAX`` later: slates are
-made ahead of a visit, and those of yesterday are not meant.
+another placement, configuration or champion, begins anew, and so does who comes more than ``KEPT_MS_MAX`` later: slates
+are made ahead of a visit, and those of yesterday are not meant. Nor are those meant that are in a whole file already,
+which whoever was killed just after it got its name leaves beside it: the file is then the newer of the two.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import msgspec
 
@@ -24,6 +25,8 @@ KEPT_MS_MAX: Final = 24 * 60 * 60_000
 UNSURE_MAX: Final = 512
 """Newest slates of which it is asked whether they reached the log: two lots of served records, of which one gathers
 while the other is written."""
+_OPENED_MAX: Final = 8
+"""Times that the file is opened while others remove it between that and its lock."""
 _PAGE = "docs/cli.md"
 
 
@@ -32,7 +35,7 @@ class MadeWith(msgspec.Struct, frozen=True):
 
     log_id: str
     config: str
-    """Hash of the configuration and of the placements that were set."""
+    """Hash of the configuration, of the placements that were set and of the champions."""
     placement: str
     n: int | None
     fields: tuple[str, ...]
@@ -60,6 +63,7 @@ class Begun(AbstractContextManager["Begun"]):
             log_position: Where the state stands now.
             anew: Whatever was made before counts no more.
         """
+        self._target = path
         self._path = path.with_name(f".{path.name}.slates")
         self._now = _Beginning(made_with, now_ms, log_position)
         self._anew = anew
@@ -76,13 +80,7 @@ class Begun(AbstractContextManager["Begun"]):
         Raises:
             Invalid: Another process has it open.
         """
-        self._file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            fault = Fault("OUT", f"Another export is writing {self._path.name}.", "Another file, or later.", _PAGE)
-            raise Invalid((fault,)) from error
+        self._file = self._locked()
         self._read()
         return self
 
@@ -118,6 +116,22 @@ class Begun(AbstractContextManager["Begun"]):
         """Yield the slates of some users, in the order of these. Cost: a read of one line each."""
         return (self._slate(self._at[user_id]) for user_id in users)
 
+    def _locked(self) -> BinaryIO:
+        """Return the file, open and locked: the one of that name, not one that was removed before it was locked."""
+        for _ in range(_OPENED_MAX):
+            file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                break
+            named, own = _stat(self._path), os.fstat(file.fileno())
+            if named is not None and os.path.samestat(named, own):
+                return file
+            file.close()
+        fault = Fault("OUT", f"Another export is writing {self._path.name}.", "Another file, or later.", _PAGE)
+        raise Invalid((fault,))
+
     def _slate(self, at: int) -> Slate:
         self._file.seek(at)
         return msgspec.json.decode(self._file.readline(), type=Slate)
@@ -147,7 +161,19 @@ class Begun(AbstractContextManager["Begun"]):
         except msgspec.MsgspecError:
             return False
         is_old = self._now.began_ms - found.began_ms > KEPT_MS_MAX
-        if self._anew or is_old or found.made_with != self._now.made_with:
+        if self._anew or is_old or found.made_with != self._now.made_with or self._is_in_target():
             return False
         self.log_position = found.log_position
         return True
+
+    def _is_in_target(self) -> bool:
+        """Return whether the whole file was written after these; at once after is the same time on a coarse clock."""
+        whole = _stat(self._target)
+        return whole is not None and whole.st_mtime_ns >= os.fstat(self._file.fileno()).st_mtime_ns
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None

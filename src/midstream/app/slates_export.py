@@ -31,6 +31,7 @@ from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_unlogged import Unlogged
 from midstream.app.slates_written import WRITERS, Slate
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
+from midstream.engine.champions import CHAMPION
 from midstream.engine.folder import DataFolder
 from midstream.engine.shop import Shop
 from midstream.engine.tokens import position_token
@@ -184,9 +185,10 @@ def _made_with(folder: Path, config: Config, fold: Fold, options: SlateOptions) 
     log = DataFolder(folder / DATA_NAME).log
     identity = read_identity(log, RealDisk()) if log.is_dir() else None
     said = [config.config_hash, *((each.name, each.content) for each in fold.placements.current)]
+    models = [(row.model, row.alias, row.version) for row in fold.promotions.rows if row.alias == CHAMPION]
     made_with = MadeWith(
         log_id="" if identity is None else identity.log_id,
-        config=sha256(msgspec.json.encode(said)).hexdigest()[:16],
+        config=sha256(msgspec.json.encode([said, models])).hexdigest()[:16],
         placement=options.placement,
         n=options.n,
         fields=options.fields,
@@ -288,18 +290,26 @@ class _FromServer:
         return Slate(user_id, options.placement, found["request_id"], found["tier"], found["items"])
 
     def is_logged(self, request_id: str) -> bool:
-        """Ask the server whether it knows of it."""
+        """Ask the server whether it knows of it, again while it is overloaded: only a 404 says that it does not."""
         address = f"/v1/requests/{quote(request_id, safe='')}"
-        return self._sent(lambda client: client.get(address)).is_success
+        answer = self._answered(lambda client: client.get(address))
+        if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND:
+            return answer.is_success
+        raise refusal_of(answer, self.through)
 
     def _posted(self, body: Mapping[str, object]) -> dict[str, Any]:
+        answer = self._answered(lambda client: client.post("/v1/recommendations", json=body))
+        if not answer.is_success:
+            raise refusal_of(answer, self.through)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def _answered(self, send: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
+        """Return what the server answers once it has room."""
         for _ in range(_TRIES_MAX):
-            answer = self._sent(lambda client: client.post("/v1/recommendations", json=body))
-            if answer.is_success:
-                found: dict[str, Any] = answer.json()
-                return found
+            answer = self._sent(send)
             if answer.status_code not in (429, 503):
-                raise refusal_of(answer, self.through)
+                return answer
             time.sleep(float(answer.headers.get("retry-after", "1")))
         message = f"{self.through} was overloaded {_TRIES_MAX} times"
         raise StoreUnavailable(message)
