@@ -389,8 +389,8 @@ def test_a_busy_server_is_asked_again_whether_a_slate_was_logged(shop, monkeypat
     with running_server(shop, lambda _: None) as url:
         broken_off(shop, "a.ndjson", logged=True, after=2)
         made = [json.loads(each) for each in parts(shop, "a.ndjson")]
-        for each in made:
-            wait_until(lambda address=f"{url}/v1/requests/{each['request_id']}": httpx.get(address).status_code == 200)
+        known = [f"{url}/v1/requests/{each['request_id']}" for each in made]
+        wait_until(lambda: all(httpx.get(each).status_code == 200 for each in known))
         monkeypatch.setattr(httpx.Client, "get", get)
         statuses.append(500)
         with pytest.raises(StoreUnavailable, match="answered 500"):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
@@ -293,7 +294,7 @@ class _FromServer:
         """Ask the server whether it knows of it, again while it is overloaded: only a 404 says that it does not."""
         address = f"/v1/requests/{quote(request_id, safe='')}"
         answer = self._answered(lambda client: client.get(address))
-        if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND:
+        if answer.is_success or answer.status_code == HTTPStatus.NOT_FOUND:
             return answer.is_success
         raise refusal_of(answer, self.through)
 
