@@ -17,6 +17,7 @@ import xxhash
 
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch, LogPosition
+from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.outcomes import Leaving, Outcomes, Slates
@@ -146,7 +147,8 @@ def rate(count: int, repeats: int) -> None:
 
     def only_read(outcomes: Outcomes, batch: IndexedBatch, _: Leaving | None) -> None:
         served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
-        outcomes._read(batch, served)
+        rows, text = frozen_columns(batch.source)
+        outcomes._read(rows, text, served)
 
     def nothing(_: Outcomes, __: IndexedBatch, ___: Leaving | None) -> None:
         pass
