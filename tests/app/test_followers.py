@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from midstream.app import followers
 from midstream.app.config import Config
-from midstream.app.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, Place
+from midstream.app.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, Place, fresh_plans
 from midstream.app.followers import Followers, encode_config
 from midstream.app.load import read_custom
 from midstream.app.reading import parse_config
+from midstream.app.running import service_of
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.board import Board, Line
@@ -250,6 +251,19 @@ def test_what_cannot_be_taken_up_ends_the_process(what):
     assert not one.is_current()
     with pytest.raises(type(caught.value)):
         one.tick(0)
+
+
+def test_only_plans_that_answer_in_another_way_are_warmed(tmp_path):
+    """Not those whose placement is as it was, although each names the configuration that it is of."""
+
+    def plans_of(text):
+        config = parse_config(text)
+        return service_of(tmp_path, config, config.fold_settings()).plans
+
+    text = '[[placements]]\nname = "a"\n[[placements]]\nname = "b"\n'
+    before = plans_of(text)
+    assert [each.name for each in fresh_plans(before, plans_of(text + "slate_size = 4\n"))] == ["b"]
+    assert [each.name for each in fresh_plans(before, plans_of(text + '[[placements]]\nname = "c"\n'))] == ["c"]
 
 
 class Told(msgspec.Struct):

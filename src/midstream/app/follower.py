@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from midstream.engine.tokens import RequestIds
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.plan import Plan
 from midstream.serving.accepting import Share
 from midstream.serving.app import Elsewhere, asgi
 from midstream.serving.beside import served_at
@@ -98,8 +100,7 @@ class Place:
         engine, service = self.engine, self.service
         if order.plans != self.order.plans:
             service = await asyncio.to_thread(service_of, Path(order.folder), config_of(order), service.settings)
-            fresh = [each for each in service.plans.values() if each != self.service.plans.get(each.name)]
-            await warm(service.settings, fresh, engine.host.monotonic)
+            await warm(service.settings, fresh_plans(self.service.plans, service.plans), engine.host.monotonic)
         while not await engine.reached(LogPosition(order.log_position), LEVEL_S_MAX):
             if not self.is_next(order):
                 return
@@ -137,6 +138,12 @@ class Place:
         line = Line(connections, self.accepts, self.engine.fold.log_position, self.is_ready)
         self.board.write(self.order.number, line)
         return self.accepts
+
+
+def fresh_plans(before: Mapping[str, Plan], after: Mapping[str, Plan]) -> list[Plan]:
+    """Return the plans that answer in another way than before; that each names another configuration is none."""
+    known = {name: replace(plan, config_hash="") for name, plan in before.items()}
+    return [plan for name, plan in after.items() if replace(plan, config_hash="") != known.get(name)]
 
 
 def main() -> None:
