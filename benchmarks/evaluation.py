@@ -22,7 +22,7 @@ class Factors:
     """A model that is two sets of vectors."""
 
     def __init__(self, history, item):
-        self.vocabulary = ItemVocabulary.of([str(row) for row in range(len(item))], np.arange(1, len(item) + 1))
+        self.vocabulary = ItemVocabulary.of([str(row) for row in range(len(item))])
         self._history, self._item = history, item
 
     def history_vectors(self, histories):

@@ -28,7 +28,6 @@ from midstream.models.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 from serving import CONFIG, Server, asks, compile_generator, prepare, request, serving, write_requests
 
@@ -81,7 +80,7 @@ def main() -> None:
 def publish(registry: Registry, size: int) -> Iterator[str]:
     """Publish three versions of different weights; yield their names."""
     ids = [f"i{number:07d}" for number in range(WORLD.items)]
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     each = size // WEIGHT_BYTES // WORLD.items
     start = np.arange(WORLD.items + 1, dtype=np.int64) * each
     row = (np.arange(WORLD.items, dtype=np.int32)[:, None] + np.arange(1, each + 1, dtype=np.int32)) % WORLD.items

@@ -17,7 +17,6 @@ import surprise
 from midstream.models.histories import Histories, Interactions
 from midstream.models.svd import SvdOptions, fit_ratings
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 
 FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"
 FOLDS = 5
@@ -51,7 +50,7 @@ def by_surprise(data, users, item, seed):
 def main():
     """Print the RMSE of each fold, and how far predictions are apart at most."""
     user, item, rating, ids = read_ratings(Path(sys.argv[1]))
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     fold = np.random.default_rng(0).permutation(len(user)) % FOLDS
     figures, apart = [], 0.0
     for number in range(FOLDS):

@@ -104,7 +104,7 @@ def asked(count, seed):
 
 def expected(rows):
     """Return the values of each row, by a pass over the events as they are."""
-    block = declarations(CONFIG).block(("views", "mine", "here", "beside"))
+    block = declarations(CONFIG, CONFIG.fold_settings()).block(("views", "mine", "here", "beside"))
     questions = [
         Question(
             Query("", "", each["user_id"], each["session_id"], 1, TimestampMs(each.get("time", NO_TIME)), row),

@@ -13,6 +13,7 @@ from midstream.engine.replay import batches
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
 from midstream.state.event_ids import fingerprints
+from midstream.testing.ids import KEY
 
 NOW_MS = 1_700_000_000_000
 
@@ -36,7 +37,7 @@ events = st.lists(
 
 def planned(some, log, last_log_time_ms, rows_max=5, bytes_max=BYTES_MAX):
     """Spill events in pieces of three; return the plan, and the events that it records, in order."""
-    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file") as spill:
+    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file", KEY) as spill:
         for start in range(0, len(some), 3):
             spill.add(build(some[start : start + 3]))
         logged = batches(log.read, LogPosition(0), log.end)
@@ -135,12 +136,12 @@ def test_what_is_known_is_what_a_dict_knows(logged, some):
     for start in range(0, len(logged), 4):
         log.append(build([each._replace(log_time_ms=NOW_MS) for each in logged[start : start + 4]]))
     known: dict[int, int] = {}
-    prints = fingerprints(build(logged))
+    prints = fingerprints(build(logged), KEY)
     for each, content in zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True):
         known.setdefault(each, content)
     plan, _ = planned(some, log, NOW_MS)
     order, known_count, conflicts, seen = [], 0, 0, set()
-    prints = fingerprints(build(some))
+    prints = fingerprints(build(some), KEY)
     for at, (each, content) in enumerate(zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True)):
         if not each or not (each in known or each in seen):
             order.append(at)

@@ -22,8 +22,8 @@ from midstream.engine.feature_reads import view_of
 from midstream.events.schema import Event, build
 from midstream.features.external import External, Table, TableColumns, bound, table_faults
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
+from midstream.testing.ids import KEY, hash_of
 
 NOW = 1_700_000_000_000
 CSV = f"""id,time,score,is_new,note
@@ -46,12 +46,12 @@ def values(content, hashes, now_ms=NOW, columns=None):
 
 
 def read(folder, declared):
-    return read_tables([declared], (), folder)["t"]
+    return read_tables([declared], (), folder, KEY)["t"]
 
 
 def fault(folder, declared):
     with pytest.raises(ConfigInvalid) as raised:
-        read_tables([declared], (), folder)
+        read_tables([declared], (), folder, KEY)
     return raised.value.faults[0]
 
 
@@ -62,9 +62,9 @@ def test_a_csv_is_read_as_it_stands(tmp_path):
     assert found.columns == ("score", "is_new")
     assert (found.rows, found.incomplete_rows, found.newest_ms) == (4, 1, NOW)
     assert found.sha256 == hashlib.sha256(CSV.encode()).hexdigest()
-    read_values = values(found, [id_hash("a"), id_hash("b"), id_hash("c")])
+    read_values = values(found, [hash_of("a"), hash_of("b"), hash_of("c")])
     np.testing.assert_array_equal(read_values, [[2.5, 2.0, np.nan], [np.nan, 0.0, np.nan]])
-    np.testing.assert_array_equal(values(found, [id_hash("a")], NOW + 1), [[9.0], [1.0]])
+    np.testing.assert_array_equal(values(found, [hash_of("a")], NOW + 1), [[9.0], [1.0]])
 
 
 TIMES = {
@@ -85,7 +85,7 @@ def test_times_of_every_kind_are_read_to_the_millisecond(tmp_path, kind):
     """The first row is before now whatever its unit; a fraction of a millisecond is cut off, not rounded up."""
     rows = pa.table({"id": ["a", "b"], "time": TIMES[kind], "n": [1.0, 2.0]})
     pq.write_table(rows, tmp_path / "t.parquet")
-    found = values(read(tmp_path, table("t.parquet")), [id_hash("a"), id_hash("b")])
+    found = values(read(tmp_path, table("t.parquet")), [hash_of("a"), hash_of("b")])
     assert found[0, 0] == 1.0
     assert math.isnan(found[0, 1]) == (kind not in {"seconds", "zoned"})
 
@@ -94,7 +94,7 @@ def test_ids_that_are_numbers_are_their_digits(tmp_path):
     """As in an import."""
     pq.write_table(pa.table({"sku": [7], "at": [NOW - 1], "n": [True]}), tmp_path / "t.parquet")
     found = read(tmp_path, table("t.parquet", id="sku", time="at", columns=("n",)))
-    assert values(found, [id_hash("7")]).tolist() == [[1.0]]
+    assert values(found, [hash_of("7")]).tolist() == [[1.0]]
 
 
 @given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(NOW, NOW + 5), st.integers(0, 9)), max_size=12))
@@ -109,7 +109,7 @@ def test_every_row_of_a_file_is_found_at_its_time(tmp_path_factory, rows):
             past = [row for row in rows if row[0] == key and row[1] < now]
             newest = [row[2] for row in past if row[1] == max(each[1] for each in past)]
             right = float(newest[-1]) if newest else math.nan
-            np.testing.assert_array_equal(values(found, [id_hash(key)], now), [[right]])
+            np.testing.assert_array_equal(values(found, [hash_of(key)], now), [[right]])
 
 
 def _csv(text):
@@ -214,7 +214,7 @@ def test_a_column_of_a_text_has_one_type_to_its_end(tmp_path, last):
     lines = [f"a,{NOW},1,1"] * 70_000
     (tmp_path / "t.csv").write_text("\n".join(["id,time,n,m", *lines, f"b,{NOW - 1},{last},2"]) + "\n")
     if last in {"1.5", ""}:
-        found = values(read(tmp_path, table()), [id_hash("b")])
+        found = values(read(tmp_path, table()), [hash_of("b")])
         np.testing.assert_array_equal(found, [[float(last or "nan")], [2.0]])
     else:
         assert read(tmp_path, table()).columns == ("m",)
@@ -231,7 +231,7 @@ def test_features_name_tables_and_columns_that_there_are(tmp_path):
     (tmp_path / "t.csv").write_text(CSV)
     feature = External(name="q", table="t", columns=("scor",))
     with pytest.raises(ConfigInvalid, match="score"):
-        read_tables([table()], [feature], tmp_path)
+        read_tables([table()], [feature], tmp_path, KEY)
     assert [each.where for each in table_faults([table(columns=("score",))], [feature])] == ["$.features[0].columns"]
     assert [each.where for each in table_faults([], [feature])] == ["$.features[0].table"]
     wrong = [table(), table(rows_max=0, ttl=Duration("0s"))]
@@ -262,7 +262,7 @@ def test_items_users_and_everybody_have_rows_of_their_own(tmp_path, entity):
     moment = fold.moment(Query("r", "home", "anon", None, 3, TimestampMs(NOW), 1), Models({}))
     items = fold.vocabulary.item_indices(("a", "b", "c"))
     candidates = Candidates(items, (), np.empty((3, 0), np.float32), np.empty((3, 0), np.int32))
-    tables = read_tables([table(entity=entity)], (), tmp_path)
+    tables = read_tables([table(entity=entity)], (), tmp_path, KEY)
     reader = bound(TableColumns("t", ("n",)), tables)
     found = np.full((1, 3), np.nan)
     reader.fill(moment, candidates, found)

@@ -29,7 +29,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
 from midstream.events.schema import Event, event_at
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
+from midstream.testing.ids import hash_of
 from midstream.testing.patience import PATIENCE_S, wait_until
 from midstream.testing.reference import Reference
 
@@ -265,7 +265,7 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
     assert {key: count for key, count in one_by_one.items() if count} == dict(reference.item_counts)
     for user in {event.user_id for event in events} - {""}:
         index, who = fold.vocabulary.user_index(user), reference.who(user)
-        assert fold.vocabulary.user_hash_of(user) == id_hash(who)
+        assert fold.vocabulary.user_hash_of(user) == hash_of(who)
         if index < 0:
             assert not reference.rings[who]
             continue
@@ -306,4 +306,4 @@ def known_items(fold: Fold) -> set[str]:
 
 def hashes(session_id: str, user_id: str) -> tuple[int, int]:
     """Return what ``Sessions.find`` is asked with."""
-    return id_hash(session_id), id_hash(user_id)
+    return hash_of(session_id), hash_of(user_id)

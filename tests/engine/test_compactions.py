@@ -19,9 +19,9 @@ from midstream.engine.running import Running
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
 from midstream.testing.events import START_MS, cuts, random_events, tiny_settings
+from midstream.testing.ids import KEY, hash_of
 from midstream.testing.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
 from midstream.testing.rig import Rig, view
 
@@ -31,7 +31,7 @@ ITEMS = sorted({event_at(EVENTS, row).item_id for row in range(300)} - {""})
 
 def dropping(before: int, items: list[str]) -> Dropped:
     """Return what drops these items before a position."""
-    return Dropped(LogPosition(before), np.unique(np.array([id_hash(each) for each in items], dtype=np.uint64)))
+    return Dropped(LogPosition(before), np.unique(np.array([hash_of(each) for each in items], dtype=np.uint64)))
 
 
 def fold_of(batch: EventBatch, dropped: Dropped = NOTHING, edges: tuple[int, ...] = ()) -> Fold:
@@ -49,12 +49,12 @@ def without_items(batch: EventBatch, dropped: Dropped) -> EventBatch:
     """
     hashes = set(dropped.item_hash.tolist())
     events = [event_at(batch, row) for row in range(len(batch))]
-    of_dropped = [each for each in events[: dropped.before] if id_hash(each.item_id) in hashes]
+    of_dropped = [each for each in events[: dropped.before] if hash_of(each.item_id) in hashes]
     copied = {repr(each._replace(log_time_ms=0)) for each in of_dropped if not each.event_id}  # NaN is itself here
     return build(
         [
             each._replace(item_id="")
-            if (row < dropped.before and id_hash(each.item_id) in hashes)
+            if (row < dropped.before and hash_of(each.item_id) in hashes)
             or repr(each._replace(log_time_ms=0)) in copied
             else each
             for row, each in enumerate(events)
@@ -108,13 +108,13 @@ def test_what_is_named_last_by_its_delete_is_dropped(
     )
     candidates = "abc"
     compactions.write_candidates(
-        folder, np.array([id_hash(each) for each in candidates[:2]], dtype=np.uint64), dropping(1, ["c"])
+        folder, np.array([hash_of(each) for each in candidates[:2]], dtype=np.uint64), dropping(1, ["c"])
     )
     places = sorted({0, before, *(edge for edge in edges if edge < before)})
     parts = [(LogPosition(start), cut(batch, start, stop)) for start, stop in pairwise(places)]
-    found = compactions.choose(folder, parts, LogPosition(before))
+    found = compactions.choose(folder, parts, LogPosition(before), KEY)
     last = dict(names[:before])
-    expected = {id_hash(each) for each in candidates if last.get(each) == "delete"}
+    expected = {hash_of(each) for each in candidates if last.get(each) == "delete"}
     assert set(found.item_hash.tolist()) == expected
     settings = msgspec.structs.replace(tiny_settings(), compaction=found.name)
     kept = compactions.dropped_by(folder, settings)
@@ -125,9 +125,9 @@ def test_what_is_named_last_by_its_delete_is_dropped(
 def test_a_lost_or_damaged_compaction_is_refused(tmp_path: Path) -> None:
     """No state of settings whose dropped items are not known for certain."""
     folder = DataFolder(tmp_path)
-    compactions.write_candidates(folder, np.array([id_hash("a")], dtype=np.uint64), NOTHING)
+    compactions.write_candidates(folder, np.array([hash_of("a")], dtype=np.uint64), NOTHING)
     deleted = build([Event(Kind.ITEM, Operation.DELETE, item_id="a", log_time_ms=START_MS)])
-    name = compactions.choose(folder, [(LogPosition(0), deleted)], LogPosition(1)).name
+    name = compactions.choose(folder, [(LogPosition(0), deleted)], LogPosition(1), KEY).name
     settings = msgspec.structs.replace(tiny_settings(), compaction=name)
     path = tmp_path / "compactions" / f"{name}.npy"
     content = path.read_bytes()

@@ -18,9 +18,9 @@ from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
 from midstream.ranking.served import decode_served
 from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, cuts, event_lists
+from midstream.testing.ids import KEY, hash_of
 from midstream.testing.rig import Rig, view
 
 DAY_MS = 86_400_000
@@ -43,7 +43,7 @@ def named(event):
         other = json.loads(event.body).get("from", "")
         event = event._replace(body=json.dumps({"from": f"[{other}]" if other else ""}).encode())
     if event.kind == Kind.ERASE and not event.user_id:  # one that an earlier rewrite left
-        return event._replace(body=blanked_body([id_hash("[a]")]))
+        return event._replace(body=blanked_body([hash_of("[a]")]))
     if not event.user_id:
         return event
     user = f"[{event.user_id}]"
@@ -63,7 +63,7 @@ def blanked(events, edges=None, event_ids_max=ROOMY.limits.event_ids_max):
     pieces = [
         (LogPosition(start), cut(batch, start, stop)) for start, stop in pairwise([0, *(edges or []), len(events)])
     ]
-    erased = find_erased(lambda: pieces, event_ids_max)
+    erased = find_erased(lambda: pieces, event_ids_max, KEY)
     blanker = Blanker(erased)
     found = [blanker.blank(first, piece) for first, piece in pieces]
     return [event_at(piece, place) for piece in found for place in range(len(piece))], erased
@@ -71,12 +71,12 @@ def blanked(events, edges=None, event_ids_max=ROOMY.limits.event_ids_max):
 
 def erased_in(batch):
     """Return who was erased in a log of one batch."""
-    return find_erased(lambda: [(LogPosition(0), batch)], ROOMY.limits.event_ids_max)
+    return find_erased(lambda: [(LogPosition(0), batch)], ROOMY.limits.event_ids_max, KEY)
 
 
 def hidden_in(batch, event_ids_max=ROOMY.limits.event_ids_max):
     """Return what says of a log of one batch which events are hidden."""
-    return Hidden(lambda: [(LogPosition(0), batch)], event_ids_max)
+    return Hidden(lambda: [(LogPosition(0), batch)], event_ids_max, KEY)
 
 
 def folded(events):
@@ -94,7 +94,7 @@ def key(event):
 
 def with_neutral_id(event, erased):
     """Return an event with the event id that stands where a blanked event was told apart by the same."""
-    known = erased.prints.get(int(told_apart(build([event]))[0]))
+    known = erased.prints.get(int(told_apart(build([event]), KEY)[0]))
     return event if known is None else event._replace(event_id=f"{NEUTRAL}{known.position}")
 
 
@@ -130,7 +130,7 @@ def test_events_of_others_are_as_they_were(events):
         )
         others = not names & erased.ids.keys() and event.session_id not in erased.sessions and event.kind != Kind.ERASE
         # A rewrite before has blanked what these users did; only a late copy of that goes as well.
-        before = [each for name in names - {"", None} for each in erased.refused.get(id_hash(name), ())]
+        before = [each for name in names - {"", None} for each in erased.refused.get(hash_of(name), ())]
         is_blanked = left.kind == Kind.TICK and any(is_late_copy(event, each) for each in before)
         assert not others or is_blanked or key(with_neutral_id(event, erased)) == key(left)
 
@@ -192,7 +192,7 @@ def test_an_erase_keeps_hashes_for_a_day_and_then_nothing():
     merge = Event(Kind.USER, Operation.MERGE, user_id="[b]", body=b'{"from":"[a]"}', log_time_ms=START_MS)
     erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
     found, _ = blanked([merge, erase, Event(Kind.TICK, log_time_ms=START_MS + DAY_MS)])
-    assert json.loads(found[1].body) == {"erased": sorted(f"{id_hash(each):016x}" for each in ("[a]", "[b]"))}
+    assert json.loads(found[1].body) == {"erased": sorted(f"{hash_of(each):016x}" for each in ("[a]", "[b]"))}
     end = Event(Kind.TICK, log_time_ms=START_MS + DAY_MS + 1)
     found, _ = blanked([*found, end])
     assert [event.kind for event in found] == [Kind.TICK] * 4
@@ -507,7 +507,7 @@ def test_events_that_follow_the_last_look_are_blanked_by_hashes_too():
 
 def test_what_is_hidden_is_what_would_be_blanked():
     """Of who was erased and is named still, and of who is known by hashes; whether one is asked or a batch is."""
-    erases = [Event(Kind.ERASE, user_id="[d]"), Event(Kind.ERASE, body=blanked_body([id_hash("[a]")]))]
+    erases = [Event(Kind.ERASE, user_id="[d]"), Event(Kind.ERASE, body=blanked_body([hash_of("[a]")]))]
     act = Event(Kind.INTERACTION, action="view", user_id="[d]", item_id="x")
     first = [each._replace(log_time_ms=START_MS) for each in (act, erases[1])]
     for erases_named in ((), (erases[0]._replace(log_time_ms=START_MS + 1_000),)):
@@ -531,7 +531,7 @@ def test_an_event_id_that_others_sent_too_still_tells_copies_apart(is_first):
         vocabulary = folded(events).vocabulary
         assert [vocabulary.item_index(each) >= 0 for each in "xy"] == [is_first, not is_first]
     tail = build([other, act._replace(event_id="late", event_time_ms=START_MS), other._replace(event_id="late")])
-    later = Erased(erased.ids, {}, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms)
+    later = Erased(KEY, erased.ids, {}, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms)
     left = Blanker(later).blank(LogPosition(3), tail)
     assert [event_at(left, place).event_id for place in range(3)] == [found[0].event_id, f"{NEUTRAL}4", f"{NEUTRAL}4"]
     assert [event_at(left, place).user_id for place in range(3)] == ["[b]", "", "[b]"]

@@ -22,10 +22,10 @@ from midstream.events.segment_reader import SegmentReader
 from midstream.events.values import merged_id
 from midstream.state.dropped import NOTHING
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, encode_settings
 from midstream.testing.conformance_log import events_in
 from midstream.testing.events import Stream, random_events, tiny_settings
+from midstream.testing.ids import hash_of
 
 LOG_ID = bytes(range(16))
 COUNT = 2_000
@@ -152,8 +152,8 @@ def test_the_log_begins_after_a_damaged_file(data: DataFolder, number: int, *, i
     whole = Fold(roomy())
     whole.apply(LogPosition(0), EVENTS)
     fold = begun(data)
-    nameless = {str(id_hash(user)) for user in users_in(file.first, file.end)} - {
-        str(id_hash(user)) for user in (*users_in(0, file.first), *users_in(file.end, COUNT))
+    nameless = {str(hash_of(user)) for user in users_in(file.first, file.end)} - {
+        str(hash_of(user)) for user in (*users_in(0, file.first), *users_in(file.end, COUNT))
     }
     expected = {name: value for name, value in attributes(whole).items() if name not in nameless}
     assert {name: value for name, value in attributes(fold).items() if name not in nameless} == expected

@@ -20,6 +20,7 @@ from midstream.features.declared import DeclaredFeatures
 from midstream.features.parity import Parity
 from midstream.features.request_inputs import Told
 from midstream.state.settings import encode_settings
+from midstream.testing.ids import KEY
 
 CONFIG = parse_config(
     """
@@ -100,10 +101,10 @@ def test_no_more_bytes_than_the_maximum_are_held(tmp_path, monkeypatch):
     """Records as they lie in the log, however large each is; nothing is decoded before its turn."""
     order = ordered(tmp_path)
     log = LogView(tmp_path)
-    whole = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    whole = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0), KEY)
     sizes = [len(body) for bodies in whole._at.values() for body in bodies]
     monkeypatch.setattr(parity_watch, "BYTES_MAX", max(sizes) * 3)
-    some = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    some = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0), KEY)
     held = [len(body) for bodies in some._at.values() for body in bodies]
     assert len(sizes) == 10
     assert len(held) >= 3
@@ -124,7 +125,7 @@ def test_a_record_of_another_fold_version_is_passed_by(tmp_path):
 @pytest.mark.parametrize("places", [(), (103, 107, 110)])
 def test_a_batch_is_cut_where_something_is_compared(places):
     """All of it is folded, in steps, none of them across such a place."""
-    watch = ParityWatch("", (), LogPosition(0))
+    watch = ParityWatch("", (), LogPosition(0), KEY)
     watch._at = {place: [] for place in places}
     found = list(watch.cuts(100, 10, 4))
     assert [start for start, _ in found[1:]] == [stop for _, stop in found[:-1]]
@@ -172,7 +173,7 @@ def test_a_slate_whose_features_all_failed_is_none_that_was_compared(tmp_path, m
         patch.setattr(Told, "fill", fails)
         order = ordered(tmp_path, config)
     log, slates = LogView(tmp_path), list[int]()
-    watch = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0))
+    watch = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0), KEY)
     assert len(watch._at) == 10
     monkeypatch.setattr(Parity, "add_logged", lambda *_asked: slates.append(1))
     assert run(order).unequal == ""

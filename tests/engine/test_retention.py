@@ -25,10 +25,10 @@ from midstream.events.segment_reader import SegmentReader
 from midstream.state.documents import Change
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.restating import Restated, restated
 from midstream.state.settings import FoldSettings, encode_settings
 from midstream.testing.events import START_MS, Stream, random_events, served_body, tiny_settings
+from midstream.testing.ids import hash_of
 
 LOG_ID = bytes(range(16))
 COUNT = 3_000
@@ -319,7 +319,7 @@ def test_what_was_erased_and_merged_is_said_again(tmp_path: Path) -> None:
     assert fold.users.document(fold.vocabulary.user_index("guest")) == {"size": "M", "hat": True}
     assert fold.vocabulary.user_index("guest") == fold.vocabulary.user_index("ann")
     assert fold.vocabulary.user_index("bob") == -1
-    assert fold.vocabulary.erasures.arrays()["user_hash"].tolist() == [id_hash("bob")]
+    assert fold.vocabulary.erasures.arrays()["user_hash"].tolist() == [hash_of("bob")]
 
 
 def test_what_came_back_after_a_compaction_is_in_the_base(tmp_path: Path) -> None:
@@ -342,9 +342,9 @@ def test_what_came_back_after_a_compaction_is_in_the_base(tmp_path: Path) -> Non
     for row in rows:
         log.append(build([row]))
     log.close()
-    dropped = Dropped(LogPosition(count + 2), np.array([id_hash("back")], dtype=np.uint64))
+    dropped = Dropped(LogPosition(count + 2), np.array([hash_of("back")], dtype=np.uint64))
     data.compactions.mkdir()
-    np.save(data.compactions / f"{dropped.name}.npy", np.array([dropped.before, id_hash("back")], dtype=np.uint64))
+    np.save(data.compactions / f"{dropped.name}.npy", np.array([dropped.before, hash_of("back")], dtype=np.uint64))
     settings = msgspec.structs.replace(roomy(), compaction=dropped.name)
     done = ordered(data, settings, 1, 2)
     assert done.begin > count + 3

@@ -15,7 +15,7 @@ from midstream.engine.turns import Folding
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
 from midstream.state.aliases import Aliases
-from midstream.state.hashing import id_hash
+from midstream.testing.ids import hash_of
 from midstream.testing.rig import SMALL, Rig, view
 
 MEMORY = Placement(exclude={"served": "1h"}, slate_size=3, repeats="any")
@@ -196,8 +196,8 @@ def test_who_waits_looks_up_a_few_askers_and_still_finds_their_own(monkeypatch: 
             looked.clear()
             assert await ahead.seen([], 0.0)
             assert len(looked) == ADDED_MAX
-        assert not await ahead.seen([id_hash("u0")], 0.0)
-        assert not await ahead.seen([id_hash("u999")], 0.0)
-        assert await ahead.seen([id_hash("nobody")], 0.0)
+        assert not await ahead.seen([hash_of("u0")], 0.0)
+        assert not await ahead.seen([hash_of("u999")], 0.0)
+        assert await ahead.seen([hash_of("nobody")], 0.0)
 
     Rig(config=CONFIG).run(work)

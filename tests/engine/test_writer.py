@@ -11,6 +11,7 @@ from midstream.core.types import TimestampMs
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
+from midstream.testing.ids import KEY
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig, view
 
@@ -21,7 +22,9 @@ VIEW = build((Event(1, action="view", item_id="mug"),))
 def test_an_errand_that_is_given_up(when):
     """Whoever cancels an errand does not take the log thread with it: a frame is written after it."""
     log, written = MemoryLog(), threading.Event()
-    writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, lambda _: written.set(), keeps_event_time=False)
+    writer = Writer(
+        log, lambda: TimestampMs(1_000), time.monotonic, lambda _: written.set(), KEY, keeps_event_time=False
+    )
     begun, go_on = threading.Event(), threading.Event()
 
     def work(now):
@@ -52,7 +55,9 @@ def test_an_errand_that_is_given_up(when):
 def test_an_errand_that_ends_the_log_thread(error, queued):
     """Nobody waits for what will not be done: the errand has its error, what is queued and what comes is refused."""
     written: list[Written] = []
-    writer = Writer(MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+    writer = Writer(
+        MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False
+    )
     begun, go_on = threading.Event(), threading.Event()
 
     def work(_):
@@ -78,7 +83,9 @@ def test_an_errand_that_ends_the_log_thread(error, queued):
 def test_an_errand_after_which_the_log_may_take_nothing():
     """It says so with ``AppendFailed``: what is queued and what comes is refused with its reason, without a bug."""
     written: list[Written] = []
-    writer = Writer(MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+    writer = Writer(
+        MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False
+    )
     begun, go_on = threading.Event(), threading.Event()
 
     def work(_):
@@ -104,7 +111,7 @@ def test_what_was_written_before_is_acknowledged():
     """A frame that was handed back before the errand is not told as one that failed."""
     written: list[Written] = []
     log = MemoryLog()
-    writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, written.append, keeps_event_time=False)
+    writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False)
 
     def work(_):
         raise ZeroDivisionError

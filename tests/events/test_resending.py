@@ -11,6 +11,7 @@ from midstream.events.decode import decode
 from midstream.events.resending import event_of
 from midstream.events.wire import Accept
 from midstream.state.event_ids import fingerprints
+from midstream.testing.ids import KEY
 
 REASON = Fault("", "", "", "")
 ACCEPT = Accept(frozenset({"view"}), 0)
@@ -65,7 +66,7 @@ def test_an_item_alone_is_the_row_that_the_order_would_have_made(extra):
         assert again is not None
         alone = decode(again, ACCEPT).batch
         assert len(alone) == 1
-        whole, single = fingerprints(order), fingerprints(alone)
+        whole, single = fingerprints(order, KEY), fingerprints(alone, KEY)
         for name in ("id_hash", "check", "content"):
             assert getattr(whole, name)[item] == getattr(single, name)[0]
 

@@ -38,12 +38,12 @@ from midstream.features.lists import Reduction, reduced, reduced_rows
 from midstream.features.texts import COMPARED_CHARACTERS_MAX
 from midstream.state.attributes import value_hash
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.pair_query import PairQuery
 from midstream.state.session_query import SessionQuery
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import START_MS, tiny_settings
+from midstream.testing.ids import hash_of
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 NOW = START_MS + DAY
@@ -249,7 +249,7 @@ def test_what_was_done_last():
     def columns(name, count):
         return [found[f"{name}_{place}"][0] for place in range(count)]
 
-    bucket = {name: id_hash(name) % 1_000 for name in "abcd"}
+    bucket = {name: hash_of(name) % 1_000 for name in "abcd"}
     same(columns("session", 4), [bucket["d"], bucket["a"], bucket["b"], math.nan])
     same(columns("user", 4), [bucket["a"], bucket["b"], bucket["c"], math.nan])
     same(columns("bought", 1), [bucket["c"]])

@@ -12,9 +12,9 @@ from midstream.core.types import LogPosition
 from midstream.feedback.examples import Wanted, example_schema, outcome_examples, write_examples
 from midstream.feedback.rewards import rewards_of
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import EventType, FoldSettings, Limits
 from midstream.testing.followed import FollowedLog
+from midstream.testing.ids import hash_of
 from midstream.testing.join import ReferenceJoin
 
 SETTINGS = FoldSettings(
@@ -58,9 +58,9 @@ def test_examples_equal_the_plain_join(since, before, tmp_path):
     for slate in slates:
         for position, followed in enumerate(slate.positions):
             row = next(at)
-            assert (id_hash(row["request_id"]), row["log_position"]) == (slate.request, slate.log_position)
+            assert (hash_of(row["request_id"]), row["log_position"]) == (slate.request, slate.log_position)
             assert (row["placement"], row["plan"], row["tier"]) == slate.group
-            assert (row["position"], id_hash(row["item_id"])) == (position, followed.item)
+            assert (row["position"], hash_of(row["item_id"])) == (position, followed.item)
             came = {name for name in SETTINGS.action_names() if row[f"outcome_{name}"]}
             assert came | ({"impression"} if row["impression"] else set()) == followed.actions
             assert (row["count"], row["value"]) == (followed.count, followed.value)

@@ -8,13 +8,12 @@ from scipy.sparse import csr_matrix
 from midstream.models.histories import Histories, Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 
 
 def vocabulary_of(count: int, first: int = 0) -> ItemVocabulary:
     """Return a vocabulary of so many items."""
     ids = [f"item-{number}" for number in range(first, first + count)]
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 def interactions_of(rows: list[list[int]], item_count: int) -> Interactions:

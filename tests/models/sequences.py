@@ -5,7 +5,6 @@ import numpy as np
 from midstream.models.histories import Histories
 from midstream.models.sequence import SMALL, Sequence, Weights, shapes
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 
 HISTORIES = Histories.of([[3, 1, 4], [], [1], [4, 1, 3], [2, 2, 2, 2, 5, 6, 0, 1, 3], [6]])
 
@@ -13,7 +12,7 @@ HISTORIES = Histories.of([[3, 1, 4], [], [1], [4, 1, 3], [2, 2, 2, 2, 5, 6, 0, 1
 def vocabulary_of(items):
     """So many items."""
     ids = [f"i{number}" for number in range(items)]
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 def drawn_model(seed=0, *, items=7, ages=5, blocks=2, factors=8, hidden=12, heads=2):

@@ -27,7 +27,7 @@ ONE32 = np.float32(1)
 def interactions(histories, item_count):
     """Histories over so many items."""
     ids = [f"i{number}" for number in range(item_count)]
-    return Interactions(ItemVocabulary.of(ids, np.arange(1, item_count + 1, dtype=np.uint64)), histories)
+    return Interactions(ItemVocabulary.of(ids), histories)
 
 
 def drawn(seed, users=60, item_count=30, most=12):
@@ -371,7 +371,7 @@ def test_a_fit_that_goes_on_is_ahead_of_one_that_begins():
     options = AlsOptions(factors=6, unobserved_weight=0.1)
     yesterday = fit_als(data, options)
     turned = np.roll(np.arange(30), 7)
-    other = ItemVocabulary.of([f"i{each}" for each in turned] + ["new"], np.append(turned + 1, 99).astype(np.uint64))
+    other = ItemVocabulary.of([f"i{each}" for each in turned] + ["new"])
     place = np.argsort(turned).astype(np.int32)
     histories = data.histories
     today = Interactions(other, Histories(place[histories.row], histories.weight, histories.start))

@@ -21,7 +21,6 @@ from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.loading import load
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 from midstream.testing.conformance_models import check_item_model
 
 HISTORIES = Histories.of([[3, 1, 3], [], [0], [5, 2, 7, 7, 1]])
@@ -30,7 +29,7 @@ HISTORIES = Histories.of([[3, 1, 3], [], [0], [5, 2, 7, 7, 1]])
 def model_of(items: int = 9, seed: int = 0) -> ItemToItem:
     """Return a model of random weights."""
     ids = [f"item-{number}" for number in range(items)]
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     dice = np.random.default_rng(seed)
     weights = dice.random((items, items)) * (dice.random((items, items)) < 0.5)
     return ItemToItem.of(vocabulary, csr_matrix(weights))

@@ -21,7 +21,6 @@ from midstream.models.item_to_item import ItemToItem
 from midstream.models.model import ItemModel
 from midstream.models.top_k import top_k
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 
 ITEMS = halves.HALVES_MIN + 5
@@ -30,7 +29,7 @@ ITEMS = halves.HALVES_MIN + 5
 def vocabulary_of(count: int) -> ItemVocabulary:
     """Return so many items."""
     ids = [f"item-{number}" for number in range(count)]
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 def als_of(items: ItemVocabulary) -> Als:

@@ -9,14 +9,14 @@ from midstream.core.errors import ArtifactInvalid, FitStopped
 from midstream.models.histories import Histories
 from midstream.models.model import Watch, best_of
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
+from midstream.testing.ids import hash_of
 
 IDS = st.lists(st.text(min_size=1, max_size=12).filter(lambda each: each.isprintable()), unique=True, max_size=30)
 
 
 def vocabulary_of(ids: list[str]) -> ItemVocabulary:
     """Return a vocabulary with the state's hashes."""
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 @given(IDS, st.randoms(use_true_random=False))
@@ -25,7 +25,7 @@ def test_each_id_is_found_in_its_row_and_no_other_is(ids: list[str], dice: st.Da
     found = vocabulary_of(ids)
     asked = [*ids, "nobody knows this one"]
     dice.shuffle(asked)  # type: ignore[attr-defined]
-    rows = found.rows_of(np.array([id_hash(each) for each in asked], dtype=np.uint64))
+    rows = found.rows_of(np.array([hash_of(each) for each in asked], dtype=np.uint64))
     assert [ids.index(each) if each in ids else -1 for each in asked] == rows.tolist()
     assert found.ids == ids
     assert [found.id_of(row) for row in range(len(found))] == ids

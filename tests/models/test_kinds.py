@@ -54,7 +54,7 @@ def test_options_may_come_as_text_and_others_are_refused():
 
 def test_a_kind_fits_and_reads_what_it_wrote():
     """Through the mapping, as a command does it."""
-    vocabulary = ItemVocabulary.of(["a", "b"], np.array([7, 9], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(["a", "b"])
     kind = item_kind("popular")
     model = kind.fit(Interactions(vocabulary, Histories.of([[1], [1, 0]])), kind.decoded({}), QUIET)
     again = kind.restore(vocabulary, model.arrays())
@@ -70,7 +70,7 @@ def test_every_kind_answers_as_before_when_it_is_read_again(name):
         package, extra = EXTRAS[name]
         pytest.importorskip(package, reason=f'needs the extra "{extra}": pip install "midstream[{extra}]"')
     ids = [f"i{number}" for number in range(12)]
-    vocabulary = ItemVocabulary.of(ids, np.arange(1, 13, dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     rng = np.random.default_rng(4)
     drawn = Histories.of([[], *(rng.choice(12, 4, replace=False).tolist() for _ in range(30))])
     histories = Histories(drawn.row, rng.integers(1, 6, len(drawn.row)).astype(np.float32), drawn.start)
@@ -126,7 +126,7 @@ def test_no_option_takes_what_is_no_number_without_end_or_absurd(name, value):
 
 def test_content_is_not_fitted_where_nobody_says_what_items_are():
     """Acts alone say nothing of what an item is; a model without one vector would never propose anything."""
-    data = Interactions(ItemVocabulary.of(["a"], np.array([1], dtype=np.uint64)), Histories.of([[0]]))
+    data = Interactions(ItemVocabulary.of(["a"]), Histories.of([[0]]))
     kind = item_kind("content")
     with pytest.raises(Invalid, match="acts alone"):
         kind.fit(data, kind.decoded({}), QUIET)
@@ -166,7 +166,7 @@ def test_a_blend_is_told_what_items_are_where_a_part_is():
     assert is_told_items("content", {})
     assert is_told_items("blend", {"parts": ["als", "content"]})
     assert not any(is_told_items(each, {}) for each in ("blend", "als", "trees"))
-    vocabulary = ItemVocabulary.of(["a", "b", "c"], np.array([7, 9, 11], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(["a", "b", "c"])
     data = Interactions(vocabulary, Histories.of([[0, 1], [1, 2], [0, 1, 2]]))
     kind, own = item_kind("blend"), {"kind": "als", "options": {"seed": 5}, "weight": 1.0}
     fitted = [

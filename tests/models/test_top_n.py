@@ -14,7 +14,7 @@ from midstream.testing.conformance_models import check_item_model
 
 
 def vocabulary(count):
-    return ItemVocabulary.of([f"i{row}" for row in range(count)], np.arange(1, count + 1, dtype=np.uint64))
+    return ItemVocabulary.of([f"i{row}" for row in range(count)])
 
 
 class Given:

@@ -27,6 +27,7 @@ from midstream.features.external import External
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.fold import Fold
 from midstream.testing.events import Stream, random_event_list, tiny_settings
+from midstream.testing.ids import KEY
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
 EVENTS, QUESTIONS = 100_000, 1_000
@@ -360,7 +361,7 @@ def test_values_are_those_of_the_formulas():
     """At places of a log without merges and erasures, whose users and sessions the raw events tell."""
     events = random_event_list(6_000, 8, Stream(users=60, items=50, step_ms=20_000))
     batch = build(events)
-    ids = EventIds(SETTINGS.limits.event_ids_max)
+    ids = EventIds(SETTINGS.limits.event_ids_max, KEY)
     is_new = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()) == Admission.NEW
     fold, formulas, differences = Fold(SETTINGS), Formulas(), defaultdict(list)
     rng = np.random.default_rng(1)

@@ -24,7 +24,6 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
-from midstream.state.hashing import id_hash
 from midstream.testing.still import StillShop
 
 HOUR_MS = 3_600_000
@@ -33,7 +32,7 @@ HOUR_MS = 3_600_000
 def vocabulary_of(count: int) -> ItemVocabulary:
     """Return items by number."""
     ids = [f"i{number}" for number in range(count)]
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 def shop_of(*sessions: str) -> StillShop:
@@ -127,7 +126,7 @@ def test_an_item_model_says_which_acts_led_there():
     """Of its own weights; an item that it does not know is led to by nothing."""
     shop = shop_of()
     ids = ("a", "b", "c")
-    vocabulary = ItemVocabulary.of(list(ids), np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(list(ids))
     start, row = np.array([0, 2, 3, 3], np.int64), np.array([1, 2, 2], np.int32)
     model = ItemToItem(vocabulary, start, row, np.array([1.0, 1.0, 3.0], np.float32))
     shop.act("view", "ann", "a", "b")

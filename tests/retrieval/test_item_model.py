@@ -13,7 +13,6 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval import item_model
 from midstream.retrieval.item_model import Als, Content, Ease, Graph, Hybrid, ItemModelSource, Sequence, TwoTower
-from midstream.state.hashing import id_hash
 from midstream.state.last_items import last_acts
 from midstream.testing.conformance import check_source
 from midstream.testing.conformance_models import check_item_model
@@ -27,7 +26,7 @@ SESSIONS = ("abc", "abd", "bcd", "efg", "efh", "agh")
 
 def model_of(items: str = ITEMS, sessions: tuple[str, ...] = SESSIONS) -> Beside:
     """Return a model of some sessions whose rows are in the order of some items."""
-    vocabulary = ItemVocabulary.of(list(items), np.array([id_hash(each) for each in items], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(list(items))
     rows = [[items.index(each) for each in session if each in items] for session in sessions]
     return fit_beside(Interactions(vocabulary, Histories.of(rows)), BesideOptions())
 

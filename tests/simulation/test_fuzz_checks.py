@@ -15,7 +15,6 @@ from midstream.events.schema import Event, build
 from midstream.serving.ingest import EventsAnswer, Result
 from midstream.state.dropped import NOTHING
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.testing.dice import Dice
 from midstream.testing.events import START_MS, served_body, tiny_settings
 from midstream.testing.fuzz.acts import ACTS
@@ -28,6 +27,7 @@ from midstream.testing.fuzz.proof import check_acknowledged
 from midstream.testing.fuzz.traffic import Batch
 from midstream.testing.fuzz.turns import TURNS
 from midstream.testing.fuzz.world import HEALTHY_S_MAX, World
+from midstream.testing.ids import hash_of
 from midstream.testing.virtual_loop import VirtualLoop, only_virtual
 
 ORDER = {"type": "cart", "event_id": "e", "user_id": "u1", "items": [{"item_id": "a"}, {"item_id": "b"}]}
@@ -175,6 +175,6 @@ def test_an_erased_user_has_no_slate_from_before():
     fold, model = folded((*JOINED, Event(Kind.ERASE, user_id="u1", log_time_ms=START_MS), slate("v", "u1")))
     check_join(fold.outcomes, model.join, 7)
     check_forgotten(fold.outcomes, model.erased_at, 7)
-    assert model.erased_at == {id_hash("u1"): 5}
+    assert model.erased_at == {hash_of("u1"): 5}
     with pytest.raises(Broken, match="a slate is held whose user was erased"):
         check_forgotten(folded(JOINED)[0].outcomes, model.erased_at, 5)

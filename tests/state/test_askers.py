@@ -18,9 +18,9 @@ from midstream.events.schema import Event, build, cut
 from midstream.events.served_body import decode_body
 from midstream.state.askers import RECENT_ITEMS_MAX, RECENT_SLATES_MAX, RECENT_STEPS_MAX, placement_hash, session_asker
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, cuts, served_body, tiny_settings
+from midstream.testing.ids import KEY, hash_of
 
 USERS = ("", "ann", "bob", "s")
 SESSIONS = ("", "s", "t")
@@ -86,7 +86,7 @@ class Plain:
     def recent(self, asker, placement=""):
         """Return items and times, the newest slate first."""
         found = [each for each in reversed(self.slates) if asker == each.asker and placement in ("", each.placement)]
-        return [(id_hash(item), each.time_ms) for each in found for item in each.ids]
+        return [(hash_of(item), each.time_ms) for each in found for item in each.ids]
 
     def _rename(self, user, asker):
         for each in self.slates:
@@ -102,8 +102,8 @@ def check(fold, plain):
     for placement in ("", *PLACEMENTS):
         for kind, names in (("user", USERS[1:]), ("session", SESSIONS[1:])):
             for name in names:
-                key = fold.vocabulary.user_hash_of(name) if kind == "user" else session_asker(id_hash(name))
-                found = fold.outcomes.recent((key,), placement_hash(placement))
+                key = fold.vocabulary.user_hash_of(name) if kind == "user" else session_asker(hash_of(name))
+                found = fold.outcomes.recent((key,), placement_hash(placement, KEY))
                 who = (kind, plain.resolve(name) if kind == "user" else name)
                 told = list(zip(found.item_hash.tolist(), found.log_time_ms.tolist(), strict=True))
                 assert told == plain.recent(who, placement), (who, placement)
@@ -182,11 +182,11 @@ def test_a_session_is_not_the_user_of_the_same_id():
     """And a slate for a user in a session is the user's alone."""
     fold = Fold(SETTINGS)
     fold.apply(LogPosition(0), build([served("q", "ab", session="s"), served("r", "cd", user="s", session="t")]))
-    assert fold.outcomes.recent((session_asker(id_hash("s")),)).item_hash.tolist() == [id_hash("a"), id_hash("b")]
-    assert fold.outcomes.recent((id_hash("s"),)).item_hash.tolist() == [id_hash("c"), id_hash("d")]
-    assert len(fold.outcomes.recent((session_asker(id_hash("t")),)).item_hash) == 0
-    both = fold.outcomes.recent((id_hash("s"), session_asker(id_hash("s"))))
-    assert both.item_hash.tolist() == [id_hash(each) for each in "cdab"]
+    assert fold.outcomes.recent((session_asker(hash_of("s")),)).item_hash.tolist() == [hash_of("a"), hash_of("b")]
+    assert fold.outcomes.recent((hash_of("s"),)).item_hash.tolist() == [hash_of("c"), hash_of("d")]
+    assert len(fold.outcomes.recent((session_asker(hash_of("t")),)).item_hash) == 0
+    both = fold.outcomes.recent((hash_of("s"), session_asker(hash_of("s"))))
+    assert both.item_hash.tolist() == [hash_of(each) for each in "cdab"]
     assert len(fold.outcomes.recent((0, session_asker(0))).item_hash) == 0
 
 
@@ -198,9 +198,9 @@ def test_only_the_newest_slates_of_one_asker_are_looked_at():
     short = [served(f"r{each}", letters[each % 32], user="ann") for each in range(RECENT_SLATES_MAX + 5)]
     long = [served(f"l{each}", letters, user="bob") for each in range(RECENT_SLATES_MAX)]
     fold.apply(LogPosition(0), build(short + long))
-    found = fold.outcomes.recent((id_hash("ann"),)).item_hash.tolist()
-    assert found == [id_hash(letters[each % 32]) for each in range(RECENT_SLATES_MAX + 4, 4, -1)]
-    assert len(fold.outcomes.recent((id_hash("bob"),)).item_hash) == RECENT_ITEMS_MAX // 32 * 32
+    found = fold.outcomes.recent((hash_of("ann"),)).item_hash.tolist()
+    assert found == [hash_of(letters[each % 32]) for each in range(RECENT_SLATES_MAX + 4, 4, -1)]
+    assert len(fold.outcomes.recent((hash_of("bob"),)).item_hash) == RECENT_ITEMS_MAX // 32 * 32
 
 
 def test_slates_of_other_placements_push_none_out():
@@ -211,11 +211,11 @@ def test_slates_of_other_placements_push_none_out():
     home = [served(f"h{each}", letters[each], user="ann", placement="home") for each in range(5)]
     cart = [served(f"c{each}", "z", user="ann", placement="cart") for each in range(RECENT_STEPS_MAX - 5)]
     fold.apply(LogPosition(0), build(home + cart))
-    asker, name = (id_hash("ann"),), placement_hash("home")
-    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [id_hash(each) for each in "edcba"]
-    assert len(fold.outcomes.recent(asker, placement_hash("cart")).item_hash) == RECENT_SLATES_MAX
+    asker, name = (hash_of("ann"),), placement_hash("home", KEY)
+    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [hash_of(each) for each in "edcba"]
+    assert len(fold.outcomes.recent(asker, placement_hash("cart", KEY)).item_hash) == RECENT_SLATES_MAX
     fold.apply(LogPosition(RECENT_STEPS_MAX), build([served("late", "z", user="ann", placement="cart")]))
-    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [id_hash(each) for each in "edcb"]
+    assert fold.outcomes.recent(asker, name).item_hash.tolist() == [hash_of(each) for each in "edcb"]
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
@@ -247,11 +247,11 @@ def test_the_log_without_the_erased_gives_the_memory_that_the_erasure_left():
         served("u", "cd", user="ann"),
     ]
     batch = build([event._replace(log_time_ms=START_MS + place) for place, event in enumerate(events)])
-    erased = find_erased(lambda: iter([(LogPosition(0), batch)]), SETTINGS.limits.event_ids_max)
+    erased = find_erased(lambda: iter([(LogPosition(0), batch)]), SETTINGS.limits.event_ids_max, KEY)
     live, again = Fold(SETTINGS), Fold(SETTINGS)
     live.apply(LogPosition(0), batch)
     again.apply(LogPosition(0), Blanker(erased).blank(LogPosition(0), batch))
     one, other = live.outcomes.arrays(), again.outcomes.arrays()
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
-    assert live.outcomes.recent((id_hash("ann"),)).item_hash.tolist() == [id_hash("c"), id_hash("d")]
+    assert live.outcomes.recent((hash_of("ann"),)).item_hash.tolist() == [hash_of("c"), hash_of("d")]
     assert np.count_nonzero(one["asker"]) == 3

@@ -25,12 +25,12 @@ from midstream.state.cells import Keys
 from midstream.state.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.fold import Fold, part
 from midstream.state.hash_table import table_size
-from midstream.state.hashing import id_hash
 from midstream.state.program import Cell, ScopeName, column, compile_columns
 from midstream.state.sessions import Sessions
 from midstream.state.settings import Limits
 from midstream.state.user_slots import new_meta
 from midstream.testing.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
+from midstream.testing.ids import hash_of
 
 ACTS = ("cart", "click", "view")
 MINUTE = 60_000
@@ -535,8 +535,8 @@ def test_pairs_of_a_user_who_becomes_another_go_in_the_order_in_which_they_came(
     other = act("c", "x", log_time_ms=START_MS + 98)
     fold = folded(settings_of(feature_user_items_max=99), build([*events, other, merge]))
     (keys,) = [group.keys.arrays() for group in fold.cells.groups if group.scope == "user_item"]
-    assert keys["first"].tolist() == [id_hash("c")] + [id_hash("b")] * 5
-    assert keys["second"].tolist()[1:] == [id_hash(item) for item in (*items[1:], items[0])]
+    assert keys["first"].tolist() == [hash_of("c")] + [hash_of("b")] * 5
+    assert keys["second"].tolist()[1:] == [hash_of(item) for item in (*items[1:], items[0])]
 
 
 ENDS = (
@@ -571,7 +571,7 @@ def test_nothing_is_left_of_a_user_who_is_forgotten(end):
     without = folded(settings, build([item, act("b", "x")]))
     for group in fold.cells.groups:
         if group.keys is not None and group.scope != "session":
-            assert group.keys.arrays()["first"].tolist() == [id_hash("b")] * (1 + (group.attribute == "tags"))
+            assert group.keys.arrays()["first"].tolist() == [hash_of("b")] * (1 + (group.attribute == "tags"))
     counts = [cell for cell in CELLS if cell.scope == "item" and cell.actions == ACTS and cell.take == "one"]
     found = fold.cells.read([cell for cell in counts if cell.fold == "sum"], keys_for(fold, "b", "x"), START_MS)
     assert found.tolist() == [[2.0]]

@@ -23,11 +23,14 @@ from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import (
     START_MS,
     Stream,
+    blanked_erase,
     cuts,
+    erasure_logs,
     event_batches,
     indexed,
     random_event_list,
     random_events,
+    stamp,
     tiny_settings,
 )
 
@@ -159,6 +162,24 @@ def test_small_nasty_logs_fold_the_same_however_they_are_cut(batch, data):
         fresh.restore(fold.arrays())
         fold = fresh
     assert differences(fold_in(settings, batch, [0, len(batch)]), fold) == []
+
+
+@given(erasure_logs(), st.data())
+def test_who_was_erased_is_forgotten_at_the_same_time_however_a_log_is_cut(batch, data):
+    """Users who are erased again, before and after a rewrite; what is remembered of the first time goes after a day."""
+    settings = tiny_settings()
+    edges = [0, *data.draw(cuts(len(batch))), len(batch)]
+    assert differences(fold_in(settings, batch, every(1, len(batch))), fold_in(settings, batch, edges)) == []
+
+
+def test_what_an_earlier_erase_left_goes_at_its_own_time_in_one_batch_and_in_two():
+    """One user at 0 h, another at 1 h and again at 2 h, and what comes 24.5 h and 25.5 h after the first."""
+    hours = (0, 1, 2, 24.5, 25.5)
+    events = [blanked_erase("a"), blanked_erase("b"), blanked_erase("b"), Event(Kind.TICK), Event(Kind.TICK)]
+    batch = stamp(events, [START_MS + int(each * 3_600_000) for each in hours])
+    alone, together = (fold_in(tiny_settings(), batch, edges) for edges in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 5]))
+    assert differences(alone, together) == []
+    assert alone.vocabulary.erasures.arrays()["position"].tolist() == [2]
 
 
 def test_duplicates_touch_nothing_but_their_count(settings):

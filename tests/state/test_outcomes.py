@@ -17,12 +17,12 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.events.served_body import RECORD_VERSION, decode_body, encode_body
 from midstream.state.dropped import Dropped
 from midstream.state.fold import Fold, part
-from midstream.state.hashing import id_hash
 from midstream.state.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
 from midstream.testing.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
 from midstream.testing.followed import FollowedLog
+from midstream.testing.ids import KEY, hash_of
 from midstream.testing.join import Followed, ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
@@ -262,12 +262,12 @@ def test_a_merge_of_users_changes_who_remembers_and_an_erasure_makes_the_slates_
     add(fold, people()[-1:])
     after = fold.outcomes.arrays()
     assert all(before[name].tobytes() == after[name].tobytes() for name in before if name != "asker")
-    assert before["asker"].tolist() == [id_hash(each) for each in ("visitor", "bob", "ann")]
-    assert after["asker"].tolist() == [id_hash(each) for each in ("ann", "bob", "ann")]
+    assert before["asker"].tolist() == [hash_of(each) for each in ("visitor", "bob", "ann")]
+    assert after["asker"].tolist() == [hash_of(each) for each in ("ann", "bob", "ann")]
     add(fold, [Event(Kind.ERASE, user_id="ann")])
     erased = fold.outcomes.arrays()
-    assert erased["user"].tolist() == erased["asker"].tolist() == [0, id_hash("bob"), 0]
-    assert erased["waiting_user"].tolist() == [0, id_hash("bob")]
+    assert erased["user"].tolist() == erased["asker"].tolist() == [0, hash_of("bob"), 0]
+    assert erased["waiting_user"].tolist() == [0, hash_of("bob")]
     stays = [name for name in after if not name.endswith(("user", "asker"))]
     assert all(after[name].tobytes() == erased[name].tobytes() for name in stays)
     add(fold, [click_of("r3", "e"), slate_of("r9", "a")])
@@ -283,7 +283,7 @@ def test_the_log_without_the_erased_gives_the_state_that_the_erasure_left():
         for place, event in enumerate([*people(), *more])
     ]
     batch = build(events)
-    erased = find_erased(lambda: iter([(LogPosition(0), batch)]), SETTINGS.limits.event_ids_max)
+    erased = find_erased(lambda: iter([(LogPosition(0), batch)]), SETTINGS.limits.event_ids_max, KEY)
     rewritten = Blanker(erased).blank(LogPosition(0), batch)
     live, again = Fold(SETTINGS), Fold(SETTINGS)
     live.apply(LogPosition(0), batch)
@@ -301,7 +301,7 @@ def test_a_value_that_no_sum_holds_was_not_sent():
     ]
     fold = shop(events=[slate_of("r", "ab"), *acts])
     ((slate,),) = [plain(fold.outcomes, some) for some in fold.outcomes.held()]
-    assert slate.positions[0] == Followed(id_hash("a"), {"click"}, 4, 6.0, acted_after_ms=1_000)
+    assert slate.positions[0] == Followed(hash_of("a"), {"click"}, 4, 6.0, acted_after_ms=1_000)
 
 
 def test_records_of_earlier_releases_are_read_and_those_of_later_ones_are_not():
@@ -310,14 +310,14 @@ def test_records_of_earlier_releases_are_read_and_those_of_later_ones_are_not():
     roomy = msgspec.structs.replace(SETTINGS, limits=Limits(outcome_slates_max=99, outcome_items_max=999))
     events = [Event(Kind.SERVED, request_id=f"r{number}", body=body) for number, body in enumerate(bodies)]
     fold = shop(roomy, events)
-    assert [each.request for each in held(fold.outcomes)] == [id_hash(f"r{each}") for each in range(1, len(bodies) - 1)]
+    assert [each.request for each in held(fold.outcomes)] == [hash_of(f"r{each}") for each in range(1, len(bodies) - 1)]
     assert fold.outcomes.totals["slate_unread"] == 2
 
 
 def test_items_that_a_compaction_dropped_are_still_acted_on():
     """An outcome is known by what it names, not by whether the state has a slot for it."""
     events = [slate_of("r", "ab"), click_of("r", "b")]
-    dropped = Dropped(LogPosition(10), np.array([id_hash("b")], dtype=np.uint64))
+    dropped = Dropped(LogPosition(10), np.array([hash_of("b")], dtype=np.uint64))
     fold = Fold(msgspec.structs.replace(SETTINGS, compaction=dropped.name), dropped)
     add(fold, events)
     assert fold.vocabulary.item_index("b") == -1
@@ -342,11 +342,11 @@ def test_a_slate_at_the_edge_of_the_window_is_held_and_one_beyond_it_is_not():
 def test_reading_a_slate_by_its_request():
     """What is known so far, in memory of its own; nothing of a request that is not held."""
     fold = shop(events=[slate_of("r", "ab"), click_of("r", "b"), click_of("r", "b")])
-    slates = fold.outcomes.slate(id_hash("r"))
+    slates = fold.outcomes.slate(hash_of("r"))
     assert slates is not None
     (slate,) = plain(fold.outcomes, slates)
-    assert slate.positions == [Followed(id_hash("a")), Followed(id_hash("b"), {"click"}, 2, acted_after_ms=1_000)]
-    assert fold.outcomes.slate(id_hash("s")) is None
+    assert slate.positions == [Followed(hash_of("a")), Followed(hash_of("b"), {"click"}, 2, acted_after_ms=1_000)]
+    assert fold.outcomes.slate(hash_of("s")) is None
     assert fold.outcomes.slate(0) is None
 
 

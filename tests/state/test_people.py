@@ -13,9 +13,9 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, cuts
+from midstream.testing.ids import hash_of
 from midstream.testing.reference import Reference
 
 USERS = ("a", "b", "c", "d", "é")
@@ -93,7 +93,7 @@ def check(fold, reference):
     names, vocabulary = fold.settings.action_names(), fold.vocabulary
     for user in USERS:
         index, who = vocabulary.user_index(user), reference.who(user)
-        assert vocabulary.user_hash_of(user) == id_hash(who)
+        assert vocabulary.user_hash_of(user) == hash_of(who)
         counts = {action: count for (each, action), count in reference.user_counts.items() if each == who and count}
         assert (index >= 0) == bool(counts)
         if index < 0:
@@ -132,7 +132,7 @@ def check_sessions(fold, reference):
             found = reference.sessions.get(name) if name[1] else None
             if found is not None and now - found.last_log_time_ms > GAP_MS:
                 found = None
-            open_session = fold.sessions.find(id_hash(session), fold.vocabulary.user_hash_of(user), now)
+            open_session = fold.sessions.find(hash_of(session), fold.vocabulary.user_hash_of(user), now)
             assert (open_session is None) == (found is None)
             if found is not None:
                 assert open_session.number == found.number
@@ -182,7 +182,7 @@ def test_what_is_left_of_others_when_one_is_erased_is_as_if_that_one_had_never_c
     fold.apply(fold.log_position, build([end]))
     assert sums == {name: array.tobytes() for name, array in fold.arrays().items() if name.startswith("items.")}
     assert fold.vocabulary.user_index(user) == -1
-    assert not len(fold.sessions.open_of_user(id_hash(user), fold.log_time_ms))
+    assert not len(fold.sessions.open_of_user(hash_of(user), fold.log_time_ms))
     without = folded(*(event for event in events if event.user_id != user))
     for other in set(USERS) - {user}:
         left, right = fold.vocabulary.user_index(other), without.vocabulary.user_index(other)
@@ -195,13 +195,13 @@ def test_what_is_left_of_others_when_one_is_erased_is_as_if_that_one_had_never_c
 def test_an_alias_counts_for_the_user_it_was_merged_into():
     """Chains are resolved when they are made, in either order; self merges and circles are void and counted."""
     fold = folded(view("a", "x"), merge("b", "a"), merge("c", "b"), merge("a", "c"), merge("c", "c"), view("a", "y"))
-    assert {fold.vocabulary.user_hash_of(each) for each in "abc"} == {id_hash("c")}
+    assert {fold.vocabulary.user_hash_of(each) for each in "abc"} == {hash_of("c")}
     assert fold.vocabulary.user_count == 1
     assert fold.users.counts(fold.vocabulary.user_index("b"))["view"] == 2
     assert fold.counts()["merge_void"] == 2
     query = Query("r", "default", "a", None, 10, TimestampMs(START_MS), 0)
     moment = fold.moment(query, Models({}))
-    assert (moment.user_index, moment.user_hash) == (fold.vocabulary.user_index("c"), id_hash("c"))
+    assert (moment.user_index, moment.user_hash) == (fold.vocabulary.user_index("c"), hash_of("c"))
     assert moment.recent_item_index.tolist() == [0, 1]
 
 
@@ -232,8 +232,8 @@ def test_the_first_made_alias_goes_when_there_is_no_room():
     """Its id is a user of its own again; counted."""
     settings = settings_of(aliases_max=2)
     fold = folded(merge("x", "a"), merge("x", "b"), merge("x", "c"), settings=settings)
-    assert fold.vocabulary.user_hash_of("a") == id_hash("a")
-    assert {fold.vocabulary.user_hash_of(each) for each in "bc"} == {id_hash("x")}
+    assert fold.vocabulary.user_hash_of("a") == hash_of("a")
+    assert {fold.vocabulary.user_hash_of(each) for each in "bc"} == {hash_of("x")}
     assert fold.counts()["alias_evicted"] == 1
 
 
@@ -248,7 +248,7 @@ def test_late_copies_of_an_erased_user_are_passed_by_for_a_day():
     fresh = view("a", "z", START_MS + 6, event_time_ms=START_MS + 1)
     fold.apply(fold.log_position, build([fresh, view("b", "z", START_MS + 7)]))
     assert fold.vocabulary.user_count == 2
-    assert fold.vocabulary.user_hash_of("a") == id_hash("a")
+    assert fold.vocabulary.user_hash_of("a") == hash_of("a")
     old = merge("c", "a", START_MS + 8, event_time_ms=START_MS)
     fold.apply(fold.log_position, build([old]))
     assert (fold.counts()["erased"], len(fold.vocabulary.aliases)) == (3, 0)
@@ -261,11 +261,11 @@ def test_an_erase_stays_pending_until_the_log_is_rewritten():
     """With its place and every id; a blanked one refuses late copies for a day and is then gone without a trace."""
     fold = folded(merge("b", "a"), erase("a"), Event(Kind.TICK, log_time_ms=START_MS + 2 * DAY_MS))
     assert {(row.user_hash, row.position) for row in fold.vocabulary.erasures.pending} == {
-        (id_hash(each), 1) for each in "ab"
+        (hash_of(each), 1) for each in "ab"
     }
-    assert fold.vocabulary.erasures.hides(id_hash("a"), LogPosition(0))
-    assert not fold.vocabulary.erasures.hides(id_hash("a"), LogPosition(2))
-    body = b'{"erased":["%016x"]}' % id_hash("a")
+    assert fold.vocabulary.erasures.hides(hash_of("a"), LogPosition(0))
+    assert not fold.vocabulary.erasures.hides(hash_of("a"), LogPosition(2))
+    body = b'{"erased":["%016x"]}' % hash_of("a")
     blanked = folded(
         Event(Kind.ERASE, body=body, log_time_ms=START_MS), view("a", "x", START_MS + 1, event_time_ms=START_MS)
     )
@@ -278,7 +278,7 @@ def test_an_erase_stays_pending_until_the_log_is_rewritten():
 def test_erasures_have_a_maximum():
     """The oldest row goes, counted; what is to be blanked is read from the log."""
     fold = folded(erase("a"), erase("b"), erase("c"), settings=settings_of(erased_max=2))
-    assert [row.user_hash for row in fold.vocabulary.erasures.pending] == [id_hash("b"), id_hash("c")]
+    assert [row.user_hash for row in fold.vocabulary.erasures.pending] == [hash_of("b"), hash_of("c")]
     assert fold.counts()["erasure_forgotten"] == 1
 
 

@@ -16,6 +16,7 @@ from midstream.state.fold import Fold
 from midstream.state.placements import Placements, PlacementVersion, encode_placement, placement_body, placement_of
 from midstream.state.restating import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
+from midstream.testing.ids import KEY
 
 SETTINGS = tiny_settings()
 SMALL = {"PLACEMENTS_MAX": 2, "VERSIONS_MAX": 3, "BYTES_MAX": 100}
@@ -32,7 +33,7 @@ def folded(batch: EventBatch, at: list[int] | None = None) -> Fold:
 def plain(batch: EventBatch) -> list[PlacementVersion]:
     """The same in plain Python, as long as nothing has to make room: the twin."""
     found: dict[str, list[PlacementVersion]] = {}
-    ids = EventIds(SETTINGS.limits.event_ids_max)
+    ids = EventIds(SETTINGS.limits.event_ids_max, KEY)
     admitted = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()).tolist()
     for place in range(len(batch)):
         event = event_at(batch, place)

@@ -15,6 +15,7 @@ from midstream.state.placements import is_about_placements
 from midstream.state.promotions import ALIASES, Promotion, promotion_body
 from midstream.state.restating import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
+from midstream.testing.ids import KEY
 
 SETTINGS = tiny_settings()
 
@@ -30,7 +31,7 @@ def folded(batch: EventBatch, at: list[int] | None = None) -> Fold:
 def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
     """The same in plain Python: the twin. What is a copy of another event is said by the window of ids."""
     found: dict[tuple[str, str], Promotion] = {}
-    ids, refused = EventIds(SETTINGS.limits.event_ids_max), 0
+    ids, refused = EventIds(SETTINGS.limits.event_ids_max, KEY), 0
     admitted = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()).tolist()
     for place in range(len(batch)):
         event = event_at(batch, place)

@@ -11,9 +11,9 @@ from midstream.core.kinds import Kind
 from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
-from midstream.state.hashing import id_hash
 from midstream.state.served_slates import COUNT, IDS, PLACEMENT, PLAN, SPANS, TIER, find_slates, hash_ids
 from midstream.testing.events import served_body
+from midstream.testing.ids import hash_of
 
 TEXT = st.text(max_size=40)
 VALUE = st.recursive(
@@ -87,7 +87,7 @@ def plainly(body):
         return None
     if bytes(told.version) not in {bytes([each]) for each in range(1, RECORD_VERSION + 1)}:
         return None
-    return told.placement.encode(), told.config_hash.encode(), told.tier.encode(), [id_hash(each) for each in told.ids]
+    return told.placement.encode(), told.config_hash.encode(), told.tier.encode(), [hash_of(each) for each in told.ids]
 
 
 @given(bodies())
@@ -109,4 +109,4 @@ def test_what_decodes_as_a_record_has_its_slate(body):
     except (ValueError, RecursionError):
         return
     names = (told.placement.encode(), told.config_hash.encode(), told.tier.encode())
-    assert read(body) == (*names, [id_hash(each) for each in told.ids])
+    assert read(body) == (*names, [hash_of(each) for each in told.ids])

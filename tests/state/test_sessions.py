@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build
 from midstream.state.fold import part
-from midstream.state.hashing import id_hash
 from midstream.state.sessions import Sessions
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
+from midstream.testing.ids import hash_of
 
 GAP_MS = 30 * 60_000
 IDS = ("", "a", "b", "c", "d", "é", "a-longer-identifier-of-more-than-32-bytes")
@@ -119,7 +119,7 @@ def check_reads(sessions, twin, now):
     assert len(sessions) == len(twin.open)
     assert sessions.next_number == twin.next_number
     assert (sessions.expired_count, sessions.evicted_count) == (twin.expired, twin.evicted)
-    hashes = [id_hash(each) for each in IDS]
+    hashes = [hash_of(each) for each in IDS]
     for moment in (now, now + GAP_MS, now + GAP_MS + 1):
         for user_hash in hashes:
             found = sessions.open_of_user(user_hash, moment).tolist()
@@ -174,8 +174,8 @@ def test_reading_changes_nothing(batch):
     sessions.number(indexed(batch, settings))
     before = {name: array.tobytes() for name, array in sessions.arrays().items()}
     for each in IDS:
-        sessions.find(id_hash(each), id_hash("a"), 2**50)
-        sessions.open_of_user(id_hash(each), 0)
+        sessions.find(hash_of(each), hash_of("a"), 2**50)
+        sessions.open_of_user(hash_of(each), 0)
     assert {name: array.tobytes() for name, array in sessions.arrays().items()} == before
 
 
@@ -211,7 +211,7 @@ def test_merged_and_forgotten_sessions_are_those_of_a_dictionary(batch, sessions
         assert [user for user, number in zip(numbered.user.tolist(), numbers, strict=True) if number < 0] == [
             0 for number in numbers if number < 0
         ]
-        into, other = id_hash(data.draw(ids)), id_hash(data.draw(ids))
+        into, other = hash_of(data.draw(ids)), hash_of(data.draw(ids))
         if data.draw(st.booleans()) and into != other:
             sessions.merge(into, other)
             twin.merge(into, other)
@@ -230,7 +230,7 @@ def test_each_event_says_whose_session_it_is_in():
     click = Event(Kind.INTERACTION, action="view", item_id="x", session_id="s", log_time_ms=9)
     batch = build([click, click._replace(user_id="a"), click._replace(user_id="b"), click])
     found = Sessions(settings_of()).number(indexed(batch, settings_of()))
-    assert found.user.tolist() == [0, id_hash("a"), id_hash("a"), id_hash("a")]
+    assert found.user.tolist() == [0, hash_of("a"), hash_of("a"), hash_of("a")]
 
 
 def number_of(session):
@@ -242,7 +242,7 @@ def test_a_session_without_an_id_goes_on_under_the_other_name_where_that_is_free
     """Else it stays where no later event finds it, and is its user's all the same."""
     settings = settings_of()
     click = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
-    a, b, c = (id_hash(each) for each in "abc")
+    a, b, c = (hash_of(each) for each in "abc")
     sessions = Sessions(settings)
     sessions.number(indexed(build([click._replace(user_id="a"), click._replace(user_id="b")]), settings))
     sessions.merge(c, a)

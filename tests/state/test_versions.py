@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.state.hashing import id_hash
-from midstream.state.versions import hashes_of, versions_of
+from midstream.state.hashing import hashes_of
+from midstream.state.versions import versions_of
+from midstream.testing.ids import KEY, hash_of
 
 KEYS = st.one_of(st.integers(1, 6), st.integers(2**63, 2**63 + 5), st.just(2**64 - 1), st.integers(1, 2**64 - 1))
 ROWS = st.lists(st.tuples(KEYS, st.integers(-3, 12)), max_size=30)
@@ -60,4 +61,4 @@ def test_texts_are_hashed_as_ids_are(texts):
     encoded = [text.encode("utf-8", "replace") for text in texts]
     text = np.frombuffer(b"".join(encoded) or b"\0", dtype=np.uint8)
     starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    assert hashes_of(text, starts).tolist() == [id_hash(each.decode()) for each in encoded]
+    assert hashes_of(text, starts, KEY).tolist() == [hash_of(each.decode()) for each in encoded]

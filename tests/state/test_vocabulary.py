@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, event_at
-from midstream.state.hashing import id_hash
-from midstream.state.item_slots import ITEM_ID_BYTES_MAX
+from midstream.state.item_slots import COLLIDES, ITEM_ID_BYTES_MAX, ITEM_META, take_item
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN, Count, Vocabulary
 from midstream.testing.events import START_MS, cuts, event_batches, random_events
+from midstream.testing.ids import KEY, hash_of
 
 MINUTES_5, HOURS_24 = 300_000, 86_400_000
 
@@ -147,14 +147,14 @@ def check_reads(vocabulary, twin):
     for user_id in ("a", "b", "c", "d", "é", "nobody", ""):
         assert vocabulary.user_index(user_id) == twin.slots.get(user_id, -1)
     for user_id, slot in twin.slots.items():
-        assert vocabulary.user_hash(slot) == id_hash(user_id)
+        assert vocabulary.user_hash(slot) == hash_of(user_id)
     ids = list(twin.items)
     assert vocabulary.item_indices([*ids, "nothing", ""]).tolist() == [*range(len(ids)), -1, -1]
-    hashes = np.array([id_hash(each) for each in [*ids, "nothing"]] + [0], dtype=np.uint64)
+    hashes = np.array([hash_of(each) for each in [*ids, "nothing"]] + [0], dtype=np.uint64)
     assert vocabulary.item_indices_of_hashes(hashes).tolist() == [*range(len(ids)), -1, -1]
     assert vocabulary.item_ids(np.arange(len(ids), dtype=np.int32)) == ids
     assert [vocabulary.item_id(index) for index in range(len(ids))] == ids
-    assert vocabulary.item_hash.tolist() == [id_hash(each) for each in ids]
+    assert vocabulary.item_hash.tolist() == [hash_of(each) for each in ids]
     assert vocabulary.in_catalogue.tolist() == [each in twin.catalogue for each in ids]
 
 
@@ -182,7 +182,7 @@ def test_every_column_says_what_was_sent(batch):
         assert found.operation[index] == event.operation
         assert found.log_time_ms[index] == event.log_time_ms
         for name in ("user", "item", "session", "request"):
-            assert getattr(found, f"{name}_hash")[index] == id_hash(getattr(event, f"{name}_id")), name
+            assert getattr(found, f"{name}_hash")[index] == hash_of(getattr(event, f"{name}_id")), name
     assert np.array_equal(found.value, batch.rows["value"], equal_nan=True)
     assert np.array_equal(found.quantity, batch.rows["quantity"], equal_nan=True)
 
@@ -245,22 +245,69 @@ def test_items_are_refused_when_their_text_has_no_room():
     assert 2 * ITEM_ID_BYTES_MAX == 8 * ITEM_ID_BYTES_MEAN
 
 
-def test_items_of_one_hash_are_told_apart_by_their_text():
-    """The hash of one item is set to that of another, as if somebody had found two ids that collide."""
+def colliding(*before):
+    """Return a vocabulary whose first item, ``first``, has the hash of ``other``, as if two ids collided."""
     vocabulary = Vocabulary(settings_of(items_max=9, click_items_max=9))
-    batch = build([put("first"), put("other")])
-    vocabulary.index(LogPosition(0), batch, np.ones(2, dtype=np.bool_))
+    batch = build([put("first"), *before])
+    vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
     arrays = vocabulary.arrays()
-    arrays["item_hash"] = np.array([id_hash("other"), id_hash("other")], dtype=np.uint64)
+    arrays["item_hash"][0] = hash_of("other")
     vocabulary.restore(arrays)
-    assert vocabulary.item_index("other") == 1
-    assert vocabulary.item_index("first") == -1
+    return vocabulary
+
+
+@pytest.mark.parametrize(
+    "event, is_counted",
+    [
+        (put("other"), True),
+        (Event(Kind.INTERACTION, action="view", item_id="other", log_time_ms=START_MS), True),
+        (Event(Kind.IMPRESSION, item_id="other", log_time_ms=START_MS), False),
+        (Event(Kind.ITEM, Operation.DELETE, item_id="other", log_time_ms=START_MS), False),
+    ],
+)
+def test_an_id_with_the_hash_of_another_item_is_refused_and_counted(event, is_counted):
+    """It gets no index and no place, and nobody who goes by the hash of its events takes it for the item."""
+    vocabulary = colliding(put("third"))
+    found = vocabulary.index(LogPosition(2), build([event, put("third")]), np.ones(2, dtype=np.bool_))
+    assert found.item_index.tolist() == [-1, 1]
+    assert hash_of("other") != found.item_hash[0] != 0
+    assert vocabulary.item_count == 2
+    assert vocabulary.counts[Count.ITEM_COLLISION] == is_counted
+    assert vocabulary.counts[Count.ITEM_REFUSED] == 0
+    assert vocabulary.item_indices_of_hashes(np.array([hash_of("other")], dtype=np.uint64)).tolist() == [0]
+
+
+def test_an_item_is_told_from_one_of_its_hash_by_every_byte():
+    """Longer, shorter, and different in the first or last byte alone; only the same text is the item."""
+    always = (True, True)
+    for other in ("firs", "first!", "girst", "firsu", "first"):
+        meta, table = np.zeros(1, dtype=ITEM_META), np.zeros(8, dtype=np.int32)
+        tables = (
+            np.zeros(3, np.uint64),
+            np.zeros(4, np.int64),
+            np.zeros(3, np.bool_),
+            np.zeros(99, np.uint8),
+            table,
+            meta,
+        )
+        taken = [
+            take_item(*always, np.uint64(7), np.frombuffer(each.encode(), np.uint8), 0, len(each), *tables)
+            for each in ("first", other)
+        ]
+        assert taken == [0, 0 if other == "first" else COLLIDES]
+        assert meta["items"][0] == 1
 
 
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
     vocabulary = Vocabulary(settings_of(users_max=1_000, items_max=500))
     held = [each for each in vars(vocabulary).values() if isinstance(each, np.ndarray)]
-    small = vocabulary._actions.nbytes + vocabulary._meta.nbytes + vocabulary._user_meta.nbytes + 8 * len(Count)
+    small = (
+        vocabulary._actions.nbytes
+        + vocabulary._meta.nbytes
+        + vocabulary._user_meta.nbytes
+        + 8 * len(Count)
+        + KEY.nbytes
+    )
     assert vocabulary.bytes_max == sum(each.nbytes for each in held) - small
     assert vocabulary.bytes_now == 0

@@ -17,10 +17,10 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.models.descriptions import Description
 from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Count
 from midstream.testing.events import cuts, event_batches, tiny_settings
+from midstream.testing.ids import KEY, hash_of
 from midstream.testing.still import SMALL, START_MS
 from midstream.training.datasets import ActOptions, ActReader, Acts
 
@@ -30,7 +30,7 @@ ALL = ActOptions(WEIGHTS)
 
 def read(batch: EventBatch, options: ActOptions, settings: FoldSettings, edges: Sequence[int] = ()) -> Acts:
     """Return the acts of a log that is read in some batches."""
-    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max)
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max, KEY)
     reader = ActReader(Fold(settings), options, hidden.of)
     for start, stop in pairwise((0, *edges, len(batch))):
         reader.add(LogPosition(start), cut(batch, start, stop))
@@ -59,7 +59,7 @@ def told(acts: Acts, history_acts_max: int = 100) -> dict[int, str]:
 
 def of(**histories: str) -> dict[int, str]:
     """Return histories of user ids, by hash."""
-    return {id_hash(user): items for user, items in histories.items()}
+    return {hash_of(user): items for user, items in histories.items()}
 
 
 def test_histories_are_acts_that_weigh_something_in_log_order() -> None:
@@ -140,11 +140,11 @@ def test_erased_users_are_nobody_and_copies_count_once() -> None:
 @pytest.mark.parametrize("is_hidden", [True, False])
 def test_late_copies_of_who_is_known_by_hashes_alone_teach_nothing(is_hidden: bool) -> None:
     """Whether somebody says that they are hidden or the erase that was carried out refuses them: acts, and merges."""
-    blanked = Event(Kind.ERASE, body=blanked_body([id_hash("ann")]))
+    blanked = Event(Kind.ERASE, body=blanked_body([hash_of("ann")]))
     late = act("ann", "a")._replace(event_time_ms=START_MS)
     merge = Event(Kind.USER, Operation.MERGE, user_id="bob", body=b'{"from":"ann"}', event_time_ms=START_MS)
     batch = log_of(blanked, late, merge, act("ann", "b"), act("bob", "c"))
-    hidden = Hidden(lambda: [(LogPosition(0), batch)], SMALL.limits.event_ids_max)
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], SMALL.limits.event_ids_max, KEY)
     assert hidden.of(LogPosition(0), batch).tolist() == [False, True, True, False, False]
     nothing = np.zeros(len(batch), dtype=np.bool_)
     reader = ActReader(Fold(SMALL), ALL, hidden.of if is_hidden else lambda _first, _batch: nothing)
@@ -168,7 +168,7 @@ def test_a_range_is_of_the_log_and_the_newest_are_kept() -> None:
     minute = 60_000
 
     def items(**options: int) -> str:
-        return told(read(log, replace(ALL, **options), SMALL, (3, 6)))[id_hash("ann")]  # type: ignore[arg-type]
+        return told(read(log, replace(ALL, **options), SMALL, (3, 6)))[hash_of("ann")]  # type: ignore[arg-type]
 
     assert items(first=2, stop=5) == "cde"
     assert items(since_ms=START_MS + 2 * minute, until_ms=START_MS + 5 * minute) == "cde"
@@ -213,7 +213,7 @@ def test_acts_are_those_of_the_state_whatever_the_batches(
 def plain(batch: EventBatch, settings: FoldSettings) -> list[tuple[tuple[int, str], int]]:
     """Return position, item and user of each act, one event at a time."""
     fold = Fold(settings)
-    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max)
+    hidden = Hidden(lambda: [(LogPosition(0), batch)], settings.limits.event_ids_max, KEY)
     kept: dict[int, tuple[str, str]] = {}
     for position in range(len(batch)):
         event = event_at(batch, position)
@@ -230,7 +230,7 @@ def plain(batch: EventBatch, settings: FoldSettings) -> list[tuple[tuple[int, st
             kept[position] = (event.user_id, event.item_id)
     vocabulary = fold.vocabulary
     return [
-        ((at, item), vocabulary.user_hash_of(user) if user else id_hash(event_at(batch, at).session_id))
+        ((at, item), vocabulary.user_hash_of(user) if user else hash_of(event_at(batch, at).session_id))
         for at, (user, item) in kept.items()
         if fold.items.exists(vocabulary.item_index(item))
     ]

@@ -13,7 +13,6 @@ from midstream.models.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 
 HISTORIES = Histories.of([[0, 1], [2]])
@@ -22,7 +21,7 @@ HISTORIES = Histories.of([[0, 1], [2]])
 def model_of(seed: int = 0, items: int = 5) -> ItemToItem:
     """Return a model of random weights."""
     ids = [f"item-{number}" for number in range(items)]
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     return ItemToItem.of(vocabulary, csr_matrix(np.random.default_rng(seed).random((items, items))))
 
 

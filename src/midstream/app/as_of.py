@@ -113,7 +113,7 @@ class Past:
     @cached_property
     def declared(self) -> Declarations:
         """All declared features. Raises ``Invalid`` when a table cannot be read."""
-        return declarations(self.config, self._folder, self._name)
+        return declarations(self.config, self.eras.current, self._folder, self._name)
 
     @cached_property
     def eras(self) -> "Eras":

@@ -137,7 +137,7 @@ def of_served(
             continue
         positions.append(told.log_position)
         sizes.append(len(told.ids))
-        requests.append(id_hash(told.request_id))
+        requests.append(id_hash(told.request_id, past.log.id_key))
         waiting.append((position, body))
         if len(waiting) == _LAID_ROWS:
             _lay(spill, waiting)

@@ -17,7 +17,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.history_repair import HistoryRepaired, repair_history
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME
-from midstream.events.log_repair import Repaired, repair, survey_log
+from midstream.events.log_repair import Repaired, known_identity, repair, survey_log
 from midstream.events.segment_scan import Survey
 
 DISK_FREE_MIN = 1 << 30
@@ -72,6 +72,7 @@ def repair_folder(folder: Path, config: Config) -> FolderRepaired:
     try:
         history_lock = disk.lock(data.history_lock)
         try:
+            known_identity(data.log, disk)  # before anything asks for the key that follows from it
             history = repair_history(data, settings_of(data, config))
         finally:
             disk.close(history_lock)

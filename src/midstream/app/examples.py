@@ -16,6 +16,7 @@ from midstream.app.as_of import Answers, AsOfOptions, Past, answer
 from midstream.app.as_of_calls import noting, statistics_path
 from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked_served import Picks, ServedCounts, ServedRange, of_served, served_range
+from midstream.app.in_service import keyed
 from midstream.app.inspection import beginning_of
 from midstream.app.running import DATA_NAME, Outside, config_of
 from midstream.app.spill import Rows
@@ -127,7 +128,8 @@ def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
     config, log, bounds = past.config, past.log, question.bounds
     stop = log.end if bounds.stop is None else LogPosition(bounds.stop)
     rewards = question.rewards or rewards_of(config.feedback.reward, config.events.types)
-    fold = beginning_of(DataFolder(question.folder / DATA_NAME), config.fold_settings(), log)
+    data = DataFolder(question.folder / DATA_NAME)
+    fold = beginning_of(data, keyed(data, config.fold_settings()), log)
 
     def read() -> Iterator[tuple[LogPosition, EventBatch]]:
         return batches(log.read, log.begin, log.end)

@@ -26,7 +26,7 @@ from midstream.events.encode import encode_lines
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.schema import pick
 from midstream.events.to_arrow import SCHEMA, to_table
-from midstream.state.event_ids import Admission, EventIds, fingerprints
+from midstream.state.event_ids import Admission, EventIds
 
 FORMATS = ("ndjson", "csv", "parquet", "arrow")
 KINDS = tuple(kind.name.lower() for kind in Kind)
@@ -86,7 +86,7 @@ class _Selection:
     def __init__(self, log: LogView, config: Config, options: ExportOptions) -> None:
         self._log = log
         self._options = options
-        self._ids = EventIds(config.limits.event_ids_max)
+        self._ids = EventIds(config.limits.event_ids_max, log.id_key)
         self._kinds = [Kind[name.upper()] for name in options.kinds]
         self.events = self.left_out = self.duplicates = 0
 
@@ -95,7 +95,7 @@ class _Selection:
         read = 0
         for batch in self._log.batches():
             times = batch.rows["log_time_ms"]
-            is_first = self._ids.admit(fingerprints(batch), times.astype(np.int64)) == Admission.NEW
+            is_first = self._ids.admit(self._ids.fingerprints(batch), times.astype(np.int64)) == Admission.NEW
             is_wanted = np.isin(batch.rows["kind"], self._kinds)
             if self._options.since_ms is not None:
                 is_wanted &= times >= self._options.since_ms

@@ -17,6 +17,7 @@ from midstream.engine.feature_reads import declared_by, view_of, views_of
 from midstream.engine.types import FeatureView
 from midstream.features.external import ExternalTable
 from midstream.ranking.frame import read_or_stop
+from midstream.ranking.plan import Plan
 from midstream.retrieval.popular import Popular
 from midstream.state.fold import Fold, Size
 from midstream.state.sizes import sizes_max
@@ -56,12 +57,12 @@ def list_features(folder: Path, config: Config) -> Sequence[FeatureView]:
         ConfigInvalid: A component of one's own cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
-    return views_of(_state(folder, config), plans(config, folder), Outside().clock())
+    return views_of(*_served(folder, config), Outside().clock())
 
 
 def size_features(folder: Path, config: Config) -> Sized:
     """Return the memory of what each feature counts or reads, and of all together."""
-    fold, made = _state(folder, config), plans(config, folder)
+    fold, made = _served(folder, config)
     tables = [outside_size(each) for each in declared_by(made).tables]
     now = fold.sizes()["cells"].bytes_now + sum(each.bytes_now for each in tables)
     full = sizes_max(fold.settings)["cells"] + sum(each.bytes_max for each in tables)
@@ -87,12 +88,12 @@ def show_feature(folder: Path, config: Config, name: str, user: str | None = Non
         NotFound: No feature has that name.
         FeatureFailed: It cannot be read.
     """
-    made, now_ms = plans(config, folder), Outside().clock()
+    fold, made = _served(folder, config)
+    now_ms = Outside().clock()
     declared = declared_by(made)
     if name not in declared.names:
         message = f'"{name}" is not a declared feature.{nearest(name, declared.names)}'
         raise NotFound(f"{message} There are {', '.join(declared.names) or 'none'}")
-    fold = _state(folder, config)
     found = view_of(fold, made, name, now_ms)
     assert found is not None  # noqa: S101  it was just looked up
     moment, who = _moment(fold, user, now_ms)
@@ -104,8 +105,10 @@ def show_feature(folder: Path, config: Config, name: str, user: str | None = Non
     return Shown(found, who, ids, tuple(tuple(row) for row in values.tolist()))
 
 
-def _state(folder: Path, config: Config) -> Fold:
-    return state_of(folder, config, LogView(folder)).fold
+def _served(folder: Path, config: Config) -> tuple[Fold, dict[str, Plan]]:
+    """Return the state, and the plans that read it."""
+    fold = state_of(folder, config, LogView(folder)).fold
+    return fold, plans(config, folder, settings=fold.settings)
 
 
 def _moment(fold: Fold, user: str | None, now_ms: TimestampMs) -> tuple[Moment, str | None]:

@@ -49,7 +49,7 @@ def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) ->
     registry = registry_of(folder)
     require_goes_on(model, version, registry.manifest(model.name, version))
     found = registry.load(model.name, version)
-    if found.manifest.window.log_id != log.log_id:
+    if found.manifest.window.log_name != log.public_name:
         came = f"{version} was fitted on another log: which of these events it knows cannot be said."
         raise _refusal(came, "A version that was trained here, or a training without --from.")
     return found

@@ -22,6 +22,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import ROW, TEXTS, TIME_SENT
 from midstream.events.text_kernels import copy_spans
 from midstream.state.event_ids import fingerprints
+from midstream.state.hashing import IdKey
 
 ROWS_MAX = 20_000_000
 """Rows of one import: 1.2 GB of memory at 60 B, and 3 GB of disk at 160 B."""
@@ -50,10 +51,11 @@ class _Keys:
 class Spill:
     """Rows of an import on disk. Use it in a ``with`` block."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """Keep them in ``folder``; ``name`` is that of what is imported."""
+    def __init__(self, folder: Path, name: str, key: IdKey) -> None:
+        """Keep them in ``folder``; ``name`` is that of what is imported, ``key`` tells its rows apart from others."""
         folder.mkdir(parents=True, exist_ok=True)
         self._name = name
+        self.key = key
         self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
         self._text: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
         self._keys = _Keys()
@@ -94,7 +96,7 @@ class Spill:
         self._text.write(batch.text)
         self._first.append(rows)
         self._base.append(text_bytes)
-        prints = fingerprints(batch)
+        prints = fingerprints(batch, self.key)
         kinds = batch.rows["kind"]
         self._keys.time_ms.append(own_time_ms(batch))
         self._keys.id_hash.append(prints.id_hash)
@@ -184,7 +186,7 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
         now_ms: The clock.
     """
     time, id_hash, content, is_act = spill.columns()
-    verdict = _verdicts(id_hash, content, logged)
+    verdict = _verdicts(id_hash, content, logged, spill.key)
     del id_hash, content
     is_new = verdict == NEW
     fresh = time[is_new & (time > 0)]
@@ -205,7 +207,9 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
     )
 
 
-def _verdicts(id_hash: NDArray[np.uint64], content: NDArray[np.uint32], logged: Logged) -> NDArray[np.uint8]:
+def _verdicts(
+    id_hash: NDArray[np.uint64], content: NDArray[np.uint32], logged: Logged, key: IdKey
+) -> NDArray[np.uint8]:
     """Return for each row whether it is ``NEW``, ``KNOWN`` or in ``CONFLICT`` with one of the same id.
 
     Of rows of the import with the same id the first one is new at most. Rows without one are always new.
@@ -220,7 +224,7 @@ def _verdicts(id_hash: NDArray[np.uint64], content: NDArray[np.uint32], logged: 
     in_log = np.zeros(len(distinct), np.bool_)
     first_content = np.zeros(len(distinct), np.uint32)
     for _, batch in logged:
-        prints = fingerprints(batch)
+        prints = fingerprints(batch, key)
         place = np.minimum(np.searchsorted(distinct, prints.id_hash), len(distinct) - 1)
         same = np.flatnonzero((distinct[place] == prints.id_hash) & ~in_log[place])
         # Of two in one batch the first counts: it is written last.

@@ -39,6 +39,7 @@ from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.log_repair import survey_log
 from midstream.events.loose_arrow import pa
 from midstream.events.segment_reader import SegmentReader
+from midstream.events.siphash import KEY_BYTES, id_key_of
 from midstream.events.to_arrow import SCHEMA, to_table
 from midstream.events.wire import TRUSTED_FIELDS, Limits
 
@@ -139,7 +140,7 @@ def import_file(
     terms = Terms(columns, accept, _content_digest(path), now_ms)
     source = _Source(path, terms, notify or _nobody)
     data = DataFolder(folder / DATA_NAME)
-    with Spill(data.root, path.name) as spill:
+    with Spill(data.root, path.name, id_key_of(Outside().entropy(KEY_BYTES).hex())) as spill:
         read = _read(source, data, spill)
         url = ""
         try:

@@ -17,10 +17,12 @@ import msgspec
 
 from midstream.app.config import Config
 from midstream.app.load import read_custom
-from midstream.core.errors import NotFound, SnapshotInvalid
+from midstream.core.errors import LogDamaged, NotFound, SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine import compactions
 from midstream.engine.folder import DataFolder
+from midstream.events.disk import RealDisk
+from midstream.events.log_identity import read_identity
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
@@ -127,7 +129,7 @@ def config_named(data: DataFolder, config_hash: str) -> Config:
 
 
 def settings_of(data: DataFolder, config: Config) -> FoldSettings:
-    """Return what decides the state in this folder: what the configuration says, and the compaction in service."""
+    """Return what decides the state in this folder: the configuration, the log's key and the compaction in service."""
     pointer = _pointer(data)
     return _compacted(data, config, "" if pointer is None else pointer.compaction)
 
@@ -137,13 +139,23 @@ def differs_at_start(running: Config, wanted: Config) -> tuple[str, ...]:
     return tuple(f"[{name}]" for name in SECTIONS_AT_START if getattr(running, name) != getattr(wanted, name))
 
 
+def keyed(data: DataFolder, settings: FoldSettings) -> FoldSettings:
+    """Return settings under the key of the folder's log; of one that has none yet as they are."""
+    try:
+        identity = read_identity(data.log, RealDisk()) if data.log.is_dir() else None
+    except LogDamaged:  # whoever opens the log says so; until it is repaired nothing can be read under any key
+        return settings
+    return settings if identity is None else msgspec.structs.replace(settings, id_key=identity.id_key)
+
+
 def _compacted(data: DataFolder, config: Config, compaction: str) -> FoldSettings:
     """Return the settings with the compaction, or without when it is lost: the slots are then taken again."""
-    settings = msgspec.structs.replace(config.fold_settings(), compaction=compaction)
+    plain = keyed(data, config.fold_settings())
+    settings = msgspec.structs.replace(plain, compaction=compaction)
     try:
         compactions.dropped_by(data, settings)
     except SnapshotInvalid:
-        return config.fold_settings()
+        return plain
     return settings
 
 

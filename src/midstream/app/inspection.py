@@ -19,6 +19,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.log_repair import survey_log
 from midstream.events.segment_reader import SegmentReader
+from midstream.events.siphash import IdKey, id_key_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -59,6 +60,11 @@ class LogView:
         """Which log, and which writing of its history."""
         return identity_of(bytes(LOG_ID_BYTES), 0) if self.reader is None else self.reader.identity
 
+    @property
+    def id_key(self) -> IdKey:
+        """Under which its ids are hashed."""
+        return id_key_of(self.identity.id_key)
+
     def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
         """Return batches of the events at and after a position, as ``EventLog.read`` does."""
         return () if self.reader is None else self.reader.read(after, limit, self.end)
@@ -70,7 +76,9 @@ class LogView:
     def hidden(self, config: Config) -> Hidden:
         """Return what says which events are of users who were erased and still named. Cost: see ``Hidden``."""
         reader = self.reader
-        return Hidden(lambda: () if reader is None else everything(reader, self.end), config.limits.event_ids_max)
+        return Hidden(
+            lambda: () if reader is None else everything(reader, self.end), config.limits.event_ids_max, self.id_key
+        )
 
 
 @dataclass(frozen=True, slots=True)

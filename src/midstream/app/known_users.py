@@ -33,7 +33,7 @@ def known_users(fold: Fold, log: LogView, notify: Callable[[int, int], None] | N
         return
     seen: set[int] = set()
     for first, batch in everything(log.reader, log.end):
-        hashes = hash_column(batch, _USER_TEXT)
+        hashes = hash_column(batch, _USER_TEXT, fold.vocabulary.id_key)
         found, places = np.unique(hashes, return_index=True)
         for place in np.sort(places[found != 0]).tolist():
             user = int(hashes[place])
@@ -63,7 +63,7 @@ def listed_users(path: Path) -> Iterator[str]:
 
 def matches(fold: Fold, user_id: str, wanted: tuple[tuple[str, str], ...]) -> bool:
     """Say whether the profile of a user has each of some values, compared as text; true and false as in JSON."""
-    slot = fold.vocabulary.user_slot(id_hash(user_id))
+    slot = fold.vocabulary.user_slot(id_hash(user_id, fold.vocabulary.id_key))
     return not wanted or (slot >= 0 and all(_text(fold.users.value(slot, name)) == value for name, value in wanted))
 
 

@@ -40,7 +40,7 @@ def memory_of(folder: Path, config: Config) -> Memory:
         LogDamaged: The log cannot be trusted.
     """
     fold, registry = state_of(folder, config, LogView(folder)).fold, registry_of(folder)
-    outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, folder).tables}
+    outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, fold.settings, folder).tables}
     champions = {row.model: row.version for row in fold.promotions.rows if row.alias == CHAMPION and row.version}
     models: dict[str, Size] = {}
     for name in sorted({*champions, *(each.name for each in config.models)}):

@@ -270,7 +270,7 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
 
 def _said(past: Past, question: RankerQuestion) -> tuple[str, ...]:
     """Return the columns of the placement's sources, which a replay asks; none of a placement that is not there."""
-    plan = plans(past.config, question.folder).get(question.placement)
+    plan = plans(past.config, question.folder, settings=past.eras.current).get(question.placement)
     return () if plan is None else source_columns(plan)
 
 

@@ -171,6 +171,7 @@ def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> Fo
     """Choose the items that are to be dropped; return the settings that say so."""
     data = DataFolder(folder / DATA_NAME)
     fold = state_of(folder, config, log).fold
+    key = fold.vocabulary.id_key
     compactions.write_candidates(data, fold.vocabulary.item_hash[fold.items.deleted()], fold.dropped)
 
     def every() -> Iterator[tuple[LogPosition, EventBatch]]:
@@ -178,4 +179,4 @@ def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> Fo
             yield first, batch
             notify("choosing", first + len(batch), log.end)
 
-    return msgspec.structs.replace(fold.settings, compaction=compactions.choose(data, every(), log.end).name)
+    return msgspec.structs.replace(fold.settings, compaction=compactions.choose(data, every(), log.end, key).name)

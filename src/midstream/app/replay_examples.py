@@ -36,7 +36,7 @@ from midstream.ranking.frame import merge, ranks_of, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
 from midstream.ranking.sift import sift
-from midstream.state.event_ids import Admission, EventIds, fingerprints
+from midstream.state.event_ids import Admission, EventIds
 
 PAGE = "docs/feedback.md"
 PLACE = "blend.place"
@@ -114,7 +114,7 @@ def write_replay_examples(
     counts = ReplayCounts()
     block = past.block()
     groups = replay_groups(past, folder, block, wanted, counts, notify)
-    schema = _schema_of(block, source_columns(plans(past.config, folder)[wanted.placement]))
+    schema = _schema_of(block, source_columns(plans(past.config, folder, settings=past.eras.current)[wanted.placement]))
     gathered = Gathered(block.names)
     counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
     gathered.statistics().write(statistics_path(out))
@@ -138,7 +138,7 @@ def replay_groups(
         LogDamaged: The log cannot be trusted.
     """
     config = past.config
-    found = plans(config, folder)
+    found = plans(config, folder, settings=past.eras.current)
     if wanted.placement not in found:
         message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, found)}"
         raise NotFound(message)
@@ -158,11 +158,11 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: Repla
     """Yield each act that is a label, once, with its log position; those of erased users are counted."""
     log = past.log
     hidden = log.hidden(past.config)
-    ids = EventIds(past.config.limits.event_ids_max)
+    ids = EventIds(past.config.limits.event_ids_max, log.id_key)
     stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
     for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):
         times = batch.rows["log_time_ms"].astype(np.int64)
-        is_act = (ids.admit(fingerprints(batch), times) == Admission.NEW) & (batch.rows["kind"] == Kind.INTERACTION)
+        is_act = (ids.admit(ids.fingerprints(batch), times) == Admission.NEW) & (batch.rows["kind"] == Kind.INTERACTION)
         is_act &= first + np.arange(len(batch)) >= bounds.first
         is_act &= (times >= (bounds.since_ms or 0)) & (times < (bounds.until_ms or np.iinfo(np.int64).max))
         for index in np.flatnonzero(is_act).tolist():

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from midstream.app.config import Config, Placement
-from midstream.app.in_service import config_named
+from midstream.app.in_service import config_named, keyed
 from midstream.app.inspection import LogView
 from midstream.app.running import DATA_NAME, config_of, loaded_state
 from midstream.app.wiring import declarations, placements, plan
@@ -134,7 +134,7 @@ class Reruns:
         """Return the record of the slate that one continues, None = it continues none."""
         if not record.query.continues:
             return None
-        position = fold.requests.find(id_hash(record.query.continues))
+        position = fold.requests.find(id_hash(record.query.continues, fold.vocabulary.id_key))
         if position is None or position < self.log.begin:
             raise Gone("continues", record.query.continues, "the slate that it continues is not kept any more")
         ((_, batch), *_) = self.log.read(position, 1, LogPosition(position + 1))
@@ -149,7 +149,8 @@ class Reruns:
         if config_hash not in self._configs:
             config = self._read_config(config_hash)
             try:
-                self._configs[config_hash] = config, declarations(config, self._folder)
+                settings = keyed(self._data, config.fold_settings())
+                self._configs[config_hash] = config, declarations(config, settings, self._folder)
             except ConfigInvalid as error:
                 raise Gone("config_hash", config_hash, str(error)) from error
         return self._configs[config_hash]
@@ -165,7 +166,7 @@ class Reruns:
 
     def _settings(self, config: Config, fold_version: str) -> FoldSettings:
         """Return the settings that give a fold version: those of the configuration, under a compaction or none."""
-        plain = config.fold_settings()
+        plain = keyed(self._data, config.fold_settings())
         names = ("", *(path.stem for path in sorted(self._data.compactions.glob("*.npy"))))
         for name in names:
             settings = msgspec.structs.replace(plain, compaction=name)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
-from midstream.app.in_service import Span, differs_at_start, keep_config, remember, remembered, settings_of
+from midstream.app.in_service import Span, differs_at_start, keep_config, keyed, remember, remembered, settings_of
 from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
@@ -203,7 +203,7 @@ def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engi
 
     def read(said: Sequence[PlacementVersion]) -> Service:
         config = config_of(folder)
-        return changed(folder, service_of(folder, config, config.fold_settings()), said)
+        return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
     return Beside(
         read=read,
@@ -222,7 +222,12 @@ def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
         ConfigInvalid: A component of one's own cannot be loaded.
     """
     made = Service(
-        config, config.config_hash, settings, with_any(config, plans(config, folder)), accept_of(config), config
+        config,
+        config.config_hash,
+        settings,
+        with_any(config, plans(config, folder, settings=settings)),
+        accept_of(config),
+        config,
     )
     return made.under(settings)
 

@@ -33,7 +33,7 @@ _PAGE = "docs/cli.md"
 class MadeWith(msgspec.Struct, frozen=True):
     """What slates depend on beside the state and their user."""
 
-    log_id: str
+    log_name: str
     config: str
     """Hash of the configuration, of the placements that were set and of the champions."""
     placement: str

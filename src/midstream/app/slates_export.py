@@ -188,7 +188,7 @@ def _made_with(folder: Path, config: Config, fold: Fold, options: SlateOptions) 
     said = [config.config_hash, *((each.name, each.content) for each in fold.placements.current)]
     models = [(row.model, row.alias, row.version) for row in fold.promotions.rows if row.alias == CHAMPION]
     made_with = MadeWith(
-        log_id="" if identity is None else identity.log_id,
+        log_name="" if identity is None else identity.public_name,
         config=sha256(msgspec.json.encode([said, models])).hexdigest()[:16],
         placement=options.placement,
         n=options.n,

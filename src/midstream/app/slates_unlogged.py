@@ -43,6 +43,6 @@ class Unlogged:
             RequestInvalid: The size cannot be used.
         """
         fold, plan, ask = self.fold, self._plan, replace(self._ask, user_id=user_id, fields=fields)
-        query = query_of(ask, plan, "", id_hash(user_id) >> 1, Outside().clock())
+        query = query_of(ask, plan, "", id_hash(user_id, fold.vocabulary.id_key) >> 1, Outside().clock())
         served = asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
         return answer_of(served, ask, fold, "", read_your_writes=None)

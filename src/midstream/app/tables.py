@@ -19,7 +19,8 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Mask
 from midstream.events.loose_arrow import Array, pa, pt
 from midstream.features.external import EVERYBODY, PAGE, External, ExternalTable, Table, Tables, missing_columns
-from midstream.state.versions import hashes_of, versions_of
+from midstream.state.hashing import IdKey, hashes_of
+from midstream.state.versions import versions_of
 
 pc: Any = pyarrow.compute
 csv: Any = pyarrow.csv
@@ -35,13 +36,14 @@ _Part: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int64], Mask, NDArray[np
 _MISSING_ID = np.uint64(0)
 
 
-def read_tables(tables: Sequence[Table], features: Sequence[object], folder: Path) -> Tables:
+def read_tables(tables: Sequence[Table], features: Sequence[object], folder: Path, key: IdKey) -> Tables:
     """Return the content of all tables, by name.
 
     Args:
         tables: Of the configuration; ``table_faults`` found nothing.
         features: Declared; the columns that they read must be there.
         folder: Of the configuration file: relative paths begin there.
+        key: Of ids in the state.
 
     Raises:
         ConfigInvalid: A file is not there, too large, or not as it was declared; all faults are named.
@@ -52,7 +54,7 @@ def read_tables(tables: Sequence[Table], features: Sequence[object], folder: Pat
     faults: list[Fault] = []
     for number, table in enumerate(tables):
         try:
-            found[table.name] = read_table(table, folder, f"$.tables[{number}]")
+            found[table.name] = read_table(table, folder, f"$.tables[{number}]", key)
         except ConfigInvalid as error:
             faults.extend(error.faults)
     for number, feature in enumerate(features):
@@ -63,7 +65,7 @@ def read_tables(tables: Sequence[Table], features: Sequence[object], folder: Pat
     return found
 
 
-def read_table(table: Table, folder: Path, where: str) -> ExternalTable:
+def read_table(table: Table, folder: Path, where: str, key: IdKey) -> ExternalTable:
     """Return the content of one table.
 
     Raises:
@@ -72,7 +74,7 @@ def read_table(table: Table, folder: Path, where: str) -> ExternalTable:
     content = _content(table, folder / table.path, where)
     try:
         columns, pieces = _parsed(table, content, where)
-        parts = [_part(table, columns, piece, where) for piece in pieces]
+        parts = [_part(table, columns, piece, where, key) for piece in pieces]
     except (pa.ArrowException, UnicodeDecodeError) as error:
         came = f"{table.path} cannot be read: {str(error).splitlines()[0][:200]}"
         raise _invalid(f"{where}.path", came, "A Parquet, CSV or TSV file that is whole.") from error
@@ -179,9 +181,15 @@ def _too_many(table: Table, rows: str, where: str) -> ConfigInvalid:
     return _invalid(f"{where}.path", f"{table.path} has {rows} rows.", f"At most rows_max, {table.rows_max:,}.")
 
 
-def _part(table: Table, columns: Sequence[str], read: Any, where: str) -> _Part:  # noqa: ANN401  a pa.Table, untyped
+def _part(
+    table: Table,
+    columns: Sequence[str],
+    read: Any,  # noqa: ANN401  a pa.Table, untyped
+    where: str,
+    key: IdKey,
+) -> _Part:
     """Return hash and time of each row of a piece, whether it has a time, and its values, (n, columns)."""
-    hashes = _hashes(table, read, where)
+    hashes = _hashes(table, read, where, key)
     times, is_timed = _times(table, read, where)
     return hashes, times, is_timed, np.stack([_numbers(_column(read, each)) for each in columns], axis=1)
 
@@ -259,7 +267,7 @@ def _numbers(column: Array) -> NDArray[np.float64]:
     return found.astype(np.float64)
 
 
-def _hashes(table: Table, read: Any, where: str) -> NDArray[np.uint64]:  # noqa: ANN401  as _parsed
+def _hashes(table: Table, read: Any, where: str, key: IdKey) -> NDArray[np.uint64]:  # noqa: ANN401  as _parsed
     """Return the hash of each row's id, 0 = it has none."""
     if table.entity == "global":
         return np.full(len(read), EVERYBODY, dtype=np.uint64)
@@ -270,7 +278,7 @@ def _hashes(table: Table, read: Any, where: str) -> NDArray[np.uint64]:  # noqa:
     buffers = column.buffers()
     starts = np.frombuffer(buffers[1], dtype=np.int64)[column.offset : column.offset + len(column) + 1]
     text = np.frombuffer(buffers[2] or b"\0", dtype=np.uint8)
-    return hashes_of(text, np.ascontiguousarray(starts) if len(starts) else np.zeros(1, dtype=np.int64))
+    return hashes_of(text, np.ascontiguousarray(starts) if len(starts) else np.zeros(1, dtype=np.int64), key)
 
 
 def _times(table: Table, read: Any, where: str) -> tuple[NDArray[np.int64], Mask]:  # noqa: ANN401  as _parsed

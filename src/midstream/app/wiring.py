@@ -76,20 +76,23 @@ def fold(config: Config) -> Fold:
     return Fold(config.fold_settings())
 
 
-def plans(config: Config, folder: Path = HERE, models: Models | None = None) -> dict[str, Plan]:
+def plans(
+    config: Config, folder: Path = HERE, models: Models | None = None, settings: FoldSettings | None = None
+) -> dict[str, Plan]:
     """Return what answers each placement, by name, ``similar`` among them whether it is configured or not.
 
     Args:
         config: Of ``app.reading``: its relations hold.
         folder: Of the configuration file: components of one's own are looked for there.
         models: The loaded artifacts.
+        settings: Of the state that is read; None = of one without a log, such as an evaluation's.
 
     Raises:
         ConfigInvalid: A component of one's own cannot be loaded, or a loaded model reads what its placement does not
             have; those of all placements are named.
     """
-    settings = config.fold_settings()
-    declared = declarations(config, folder)
+    settings = settings or config.fold_settings()
+    declared = declarations(config, settings, folder)
     found: dict[str, Plan] = {}
     faults: list[Fault] = []
     for placement in placements(config):
@@ -128,7 +131,7 @@ def plan(
 
     Plans that are given the same ``declared`` share what is compiled of it.
     """
-    declared = declared or declarations(config, folder)
+    declared = declared or declarations(config, settings, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
     sources, floor = _sources(config, placement, where, folder)
     names = names_of(config, placement, declared)
@@ -202,11 +205,12 @@ def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def declarations(config: Config, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:
+def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:
     """Return what can be read of features, whichever placements read it.
 
     Args:
         config: Of ``app.reading``: its relations hold.
+        settings: Of the state beside which tables are read: rows of both meet in the hashes of ids.
         folder: Of the configuration file: paths of tables begin there.
         name: Of the configuration file, with which what is wrong with it begins.
 
@@ -214,7 +218,7 @@ def declarations(config: Config, folder: Path = HERE, name: str = FILE_NAME) -> 
         ConfigInvalid: A table cannot be read; all faults are named.
     """
     try:
-        tables = read_tables(config.tables, config.features, folder)
+        tables = read_tables(config.tables, config.features, folder, settings.hash_key())
     except ConfigInvalid as error:
         raise named(error, name) from error
     return Declarations(config.features, tuple(config.items.attributes.items()), tuple(tables.values()))

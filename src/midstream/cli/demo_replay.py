@@ -178,7 +178,7 @@ class Replay:
     def _freeze(self) -> Frozen:
         """Fold the log as it is now; the server has it open and goes on."""
         fold = state_from_the_beginning(self.folder, self.config, LogView(self.folder))
-        plan = plans(self.config, self.folder)[DEFAULT]
+        plan = plans(self.config, self.folder, settings=fold.settings)[DEFAULT]
         return Frozen(fold, plan)
 
 

@@ -25,6 +25,7 @@ from midstream.core.types import Models
 from midstream.engine.engine import Engine
 from midstream.engine.model_views import ModelView, Standing, model_view, model_views
 from midstream.events.schema import Event, build
+from midstream.models.model import is_item_model
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
@@ -180,7 +181,14 @@ class Champions:
     async def _loaded(self, name: str, version: str) -> Loaded:
         """Return a version, read on a thread unless it is loaded already."""
         known = self._known(name, version)
-        return await asyncio.to_thread(self.registry.load, name, version) if known is None else known
+        return await asyncio.to_thread(self._read, name, version) if known is None else known
+
+    def _read(self, name: str, version: str) -> Loaded:
+        """Return a version whose items are hashed under the key of the state, so that no request waits for that."""
+        loaded = self.registry.load(name, version)
+        if is_item_model(loaded.model):
+            loaded.model.vocabulary.under(self._engine.fold.vocabulary.id_key)
+        return loaded
 
     async def _verified(self, name: str, version: str) -> str:
         """Return the hash of the manifest of a version that was read whole, has answered, and was dropped again."""
@@ -223,7 +231,7 @@ class Champions:
             if self.registry.manifest_hash(name, version) != manifest:
                 message = f"{version}: its manifest is not the one that was promoted"
                 raise ArtifactInvalid(message)
-            loaded = self.registry.load(name, version)
+            loaded = self._read(name, version)
             self._require_read(loaded)
             self._now[name] = loaded
         except _Refusal as error:

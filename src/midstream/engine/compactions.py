@@ -17,6 +17,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.event_columns import item_hashes
+from midstream.state.hashing import IdKey
 from midstream.state.settings import FoldSettings
 
 _CANDIDATES = "candidates.npy"
@@ -53,18 +54,21 @@ def write_candidates(folder: DataFolder, deleted: NDArray[np.uint64], dropped: D
     _write(folder.compactions / _CANDIDATES, np.union1d(deleted, dropped.item_hash))
 
 
-def choose(folder: DataFolder, events: Iterable[tuple[LogPosition, EventBatch]], before: LogPosition) -> Dropped:
+def choose(
+    folder: DataFolder, events: Iterable[tuple[LogPosition, EventBatch]], before: LogPosition, key: IdKey
+) -> Dropped:
     """Return which of the candidates are dropped, and keep that in the folder.
 
     Args:
         folder: Holds the candidates.
         events: All of the log up to ``before``.
         before: Position of the compaction.
+        key: Of ids.
     """
     candidates: NDArray[np.uint64] = np.load(folder.compactions / _CANDIDATES, allow_pickle=False)
     is_dead = np.zeros(len(candidates), dtype=np.bool_)
     for _, batch in events:
-        hashes = item_hashes(batch)
+        hashes = item_hashes(batch, key)
         place = np.searchsorted(candidates, hashes)
         known = place < len(candidates)
         known[known] = candidates[place[known]] == hashes[known]

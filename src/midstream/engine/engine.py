@@ -114,7 +114,12 @@ class Engine:
         self._intake = Intake(fold)
         self._ids = host.request_ids
         self._writer = self._options.forwarding or host.writer(
-            log, host.clock, host.monotonic, self._hand_back, keeps_event_time=self._options.keeps_event_time
+            log,
+            host.clock,
+            host.monotonic,
+            self._hand_back,
+            fold.vocabulary.id_key,
+            keeps_event_time=self._options.keeps_event_time,
         )
         self.feature_values = FeatureValues()
         """What the features of newly served items are like."""

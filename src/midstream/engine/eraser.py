@@ -159,7 +159,7 @@ class Eraser:
         began = self._engine.host.monotonic()
         async with self._snapshotter.swaps, self._snapshotter.turn:
             report = await self._child(hurried=hurried)
-            erased = erased_of(report)
+            erased = erased_of(report, self._engine.fold.vocabulary.id_key)
             self.view = ErasureView("catching_up")
             fold = await asyncio.to_thread(self._loaded, report)
             await self._come_near(fold, erased)

@@ -42,6 +42,6 @@ def erasures_due(fold: Fold, days_max: int) -> Sequence[ErasureDue]:
 
 def last_erasure(due: Sequence[ErasureDue], fold: Fold, user_id: str) -> ErasureDue:
     """Return the last of the erasures of a user, which has one."""
-    wanted = id_hash(user_id)
+    wanted = id_hash(user_id, fold.vocabulary.id_key)
     position = max(row.position for row in fold.vocabulary.erasures.pending if row.user_hash == wanted)
     return next(each for each in due if each.log_position == position)

@@ -37,7 +37,7 @@ from midstream.events.values import merged_id
 from midstream.ranking.served import blank_served
 from midstream.state.erasures import REFUSED_MS, blanked_body, blanked_hashes, hash_column
 from midstream.state.event_ids import SPAN_S, Admission, EventIds, fingerprints
-from midstream.state.hashing import id_hash
+from midstream.state.hashing import IdKey, id_hash
 
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 Read: TypeAlias = Callable[[], Batches]
@@ -70,6 +70,8 @@ class Print(NamedTuple):
 class Erased:
     """Who is to be blanked where."""
 
+    key: IdKey
+    """Of ids."""
     ids: dict[str, list[Erase]] = field(default_factory=dict[str, list[Erase]])
     """Each erased id to its erases, in order."""
     refused: dict[int, list[Erase]] = field(default_factory=dict[int, list[Erase]])
@@ -95,7 +97,10 @@ class Erased:
         time_ms = event.event_time_ms
         if time_ms is None:
             return False
-        erases = (*self.ids.get(user_id, ()), *(self.refused.get(id_hash(user_id), ()) if self.refused else ()))
+        erases = (
+            *self.ids.get(user_id, ()),
+            *(self.refused.get(id_hash(user_id, self.key), ()) if self.refused else ()),
+        )
         return any(
             each.position < position
             and time_ms <= each.log_time_ms
@@ -114,7 +119,7 @@ class Erased:
 
     def hashes(self) -> Sequence[int]:
         """Return the 64-bit hashes of all erased ids that are named, ascending."""
-        return sorted(id_hash(each) for each in self.ids)
+        return sorted(id_hash(each, self.key) for each in self.ids)
 
 
 class _People:
@@ -144,18 +149,19 @@ class _People:
         return group
 
 
-def find_erased(read: Read, event_ids_max: int) -> Erased:
+def find_erased(read: Read, event_ids_max: int, key: IdKey) -> Erased:
     """Return who was erased in a log, by name where their events are not blanked yet, and by hash where they are.
 
     Args:
         read: Gives all of it, to its end.
         event_ids_max: Event ids that the fold remembers, of ``Limits``: so the same merges and erases are copies.
+        key: Of ids.
 
     Cost: a pass of about 0.1 µs an event; where there is an erase, one more of 0.3 µs and three of 0.1 µs, and memory
     for the merged and erased ids, their sessions and their events' prints, and in the second pass for the event ids as
     the fold's: 28 bytes each at most.
     """
-    found = _find_people(read, event_ids_max)
+    found = _find_people(read, event_ids_max, key)
     if found:
         fates = _Fates(found)
         for first, batch in read():
@@ -163,9 +169,9 @@ def find_erased(read: Read, event_ids_max: int) -> Erased:
     return found
 
 
-def _find_people(read: Read, event_ids_max: int) -> Erased:
+def _find_people(read: Read, event_ids_max: int, key: IdKey) -> Erased:
     """Return who was erased, with their sessions and without their events' prints."""
-    found = _find_ids(read(), event_ids_max) if _has_erase(read()) else Erased()
+    found = _find_ids(read(), event_ids_max, key) if _has_erase(read()) else Erased(key)
     if found.ids:
         covering = _find_sessions(read(), found)
         _leave_shared(read(), found, covering)
@@ -180,14 +186,15 @@ def _has_erase(batches: Batches) -> bool:
 class Hidden:
     """Says which events are of users who were erased, while the log still names them."""
 
-    def __init__(self, read: Read, event_ids_max: int) -> None:
+    def __init__(self, read: Read, event_ids_max: int, key: IdKey) -> None:
         """Look through a log. Cost: as ``find_erased``, less a pass.
 
         Args:
             read: Gives all of it, to its end: an erase hides what lies before.
             event_ids_max: Event ids that the fold remembers, of ``Limits``.
+            key: Of ids.
         """
-        erased = _find_people(read, event_ids_max)
+        erased = _find_people(read, event_ids_max, key)
         self._fates = _Fates(erased) if erased else None
 
     def __call__(self, event: Event, position: int) -> bool:
@@ -221,13 +228,14 @@ class _Fates:
     def __init__(self, erased: Erased) -> None:
         self.erased = erased
         self._hashes = _sorted({*erased.hashes(), *erased.refused})
-        self._sessions = _hashes_of(erased.sessions)
+        self._sessions = _hashes_of(erased.sessions, erased.key)
 
     def concerned(self, batch: EventBatch) -> NDArray[np.bool_]:
         """Return which events have to be looked at, (n,)."""
         kind, operation = batch.rows["kind"], batch.rows["operation"]
-        user = hash_column(batch, _USER_TEXT)
-        alone = (user == 0) & np.isin(hash_column(batch, _SESSION_TEXT), self._sessions)
+        user = hash_column(batch, _USER_TEXT, self.erased.key)
+        session = hash_column(batch, _SESSION_TEXT, self.erased.key)
+        alone = (user == 0) & np.isin(session, self._sessions)
         changes = (kind == Kind.ERASE) | ((kind == Kind.USER) & (operation == Operation.MERGE))
         found: NDArray[np.bool_] = np.isin(user, self._hashes) | alone | changes
         return found
@@ -237,7 +245,7 @@ class _Fates:
         places = np.flatnonzero(self.concerned(batch))
         if not len(places):
             return
-        prints = told_apart(batch)
+        prints = told_apart(batch, self.erased.key)
         for place in places[prints[places] != 0].tolist():
             event = event_at(batch, place)
             if self.of(event, first + place) is not _Fate.KEEP:
@@ -295,7 +303,9 @@ class Blanker:
         self._fates.find_prints(first, batch)
         if len(self._fates.erased.prints) != len(self._prints):
             self._prints = _sorted(self._fates.erased.prints)
-        prints = told_apart(batch) if len(self._prints) else np.zeros(len(batch), dtype=np.uint64)
+        prints = (
+            told_apart(batch, self._fates.erased.key) if len(self._prints) else np.zeros(len(batch), dtype=np.uint64)
+        )
         is_told = np.isin(prints, self._prints) & (prints != 0)
         changed: list[Event] = []
         order = np.arange(len(batch))
@@ -321,7 +331,8 @@ class Blanker:
             return Event(Kind.TICK, log_time_ms=event.log_time_ms)
         if fate is _Fate.HASHES:
             group = self._fates.erased.groups[position]
-            body = blanked_body(sorted(id_hash(each) for each in group))
+            key = self._fates.erased.key
+            body = blanked_body(sorted(id_hash(each, key) for each in group))
             return Event(Kind.ERASE, body=body, log_time_ms=event.log_time_ms)
         body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
         if event.kind == Kind.SERVED:
@@ -329,9 +340,9 @@ class Blanker:
         return event._replace(user_id="", session_id="", event_id="", body=body)
 
 
-def told_apart(batch: EventBatch) -> NDArray[np.uint64]:
+def told_apart(batch: EventBatch, key: IdKey) -> NDArray[np.uint64]:
     """Return what tells the copies of each event apart, (n,); 0 = nothing, or a request id, which stays."""
-    prints = fingerprints(batch).id_hash
+    prints = fingerprints(batch, key).id_hash
     prints[(batch.rows["kind"] == Kind.SERVED) & (batch.rows["event_id_length"] == 0)] = 0
     return prints
 
@@ -340,16 +351,16 @@ def _sorted(prints: Iterable[int]) -> NDArray[np.uint64]:
     return np.array(sorted(prints), dtype=np.uint64)
 
 
-def _find_ids(batches: Batches, event_ids_max: int) -> Erased:
+def _find_ids(batches: Batches, event_ids_max: int, key: IdKey) -> Erased:
     """Return the erased ids and their groups: merges and erases in the order of the log, as the fold takes them."""
-    found = Erased()
+    found = Erased(key)
     people = _People()
-    event_ids = EventIds(event_ids_max)
+    event_ids = EventIds(event_ids_max, key)
     end_log_time_ms = 0
     for first, batch in batches:
         kind, operation = batch.rows["kind"], batch.rows["operation"]
         is_merge = (kind == Kind.USER) & (operation == Operation.MERGE)
-        admitted = event_ids.admit(fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64))
+        admitted = event_ids.admit(event_ids.fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64))
         is_copy = admitted != int(Admission.NEW)
         found.copies.update((first + np.flatnonzero((kind == Kind.ERASE) & is_copy)).tolist())
         for place in np.flatnonzero((is_merge | (kind == Kind.ERASE)) & ~is_copy).tolist():
@@ -382,10 +393,10 @@ def _erase(people: _People, event: Event, position: int, found: Erased) -> None:
 
 def _find_sessions(batches: Batches, erased: Erased) -> dict[str, set[int]]:
     """Return the session ids that came with an erased id, each with the positions of the erases that cover it."""
-    hashes = _hashes_of(erased.ids)
+    hashes = _hashes_of(erased.ids, erased.key)
     found: dict[str, set[int]] = {}
     for first, batch in batches:
-        is_erased = np.isin(hash_column(batch, _USER_TEXT), hashes) & (batch.rows["session_id_length"] > 0)
+        is_erased = np.isin(hash_column(batch, _USER_TEXT, erased.key), hashes) & (batch.rows["session_id_length"] > 0)
         for place in np.flatnonzero(is_erased).tolist():
             event, position = event_at(batch, place), first + place
             covering = erased.next_erase(event.user_id, position)
@@ -396,9 +407,9 @@ def _find_sessions(batches: Batches, erased: Erased) -> dict[str, set[int]]:
 
 def _leave_shared(batches: Batches, erased: Erased, covering: dict[str, set[int]]) -> None:
     """Take from the erases that cover each session those before which somebody else came with it."""
-    sessions = _hashes_of(covering)
+    sessions = _hashes_of(covering, erased.key)
     for first, batch in batches:
-        is_one = np.isin(hash_column(batch, _SESSION_TEXT), sessions) & (batch.rows["user_id_length"] > 0)
+        is_one = np.isin(hash_column(batch, _SESSION_TEXT, erased.key), sessions) & (batch.rows["user_id_length"] > 0)
         for place in np.flatnonzero(is_one).tolist():
             event, position = event_at(batch, place), first + place
             erases = covering.get(event.session_id)
@@ -408,5 +419,5 @@ def _leave_shared(batches: Batches, erased: Erased, covering: dict[str, set[int]
             erases -= {each for each in erases if position < each and (blanked_by is None or each < blanked_by)}
 
 
-def _hashes_of(ids: Iterable[str]) -> NDArray[np.uint64]:
-    return _sorted(id_hash(each) for each in ids)
+def _hashes_of(ids: Iterable[str], key: IdKey) -> NDArray[np.uint64]:
+    return _sorted(id_hash(each, key) for each in ids)

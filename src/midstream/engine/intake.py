@@ -96,13 +96,13 @@ class Intake:
         Costs nothing while nobody was erased.
         """
         erasures = self.fold.vocabulary.erasures
-        late = erasures.late_copies(batch)
+        late = erasures.late_copies(batch, self.fold.vocabulary.id_key)
         if late is None:
             return np.empty(0, dtype=np.int32)
         is_merge = (batch.rows["kind"] == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
         for row in np.flatnonzero(is_merge & ~late).tolist():  # they name another id, and so would the log
-            other = np.array([id_hash(merged_id(texts_of(batch, row)[_BODY_TEXT]))], dtype=np.uint64)
-            late[row] = bool(erasures.refused(batch.rows[row : row + 1], other))
+            other = id_hash(merged_id(texts_of(batch, row)[_BODY_TEXT]), self.fold.vocabulary.id_key)
+            late[row] = bool(erasures.refused(batch.rows[row : row + 1], np.array([other], dtype=np.uint64)))
         return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
 
     def release(self, admitted: Admitted, ticket: Future[None]) -> None:

@@ -114,7 +114,7 @@ def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition
         NotFound: It is unknown, older than what is kept, or of a user who was erased; the text says which.
         LogDamaged: The record's frame does not match its checksum.
     """
-    position = fold.requests.find(id_hash(request_id))
+    position = fold.requests.find(id_hash(request_id, fold.vocabulary.id_key))
     unknown = f'No request "{request_id[:64]}" is known, or it is older than what is kept.'
     if position is None:
         raise NotFound(unknown)
@@ -125,7 +125,7 @@ def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition
     texts = texts_of(batch, 0)
     if texts[_REQUEST_TEXT].decode() != request_id:
         raise NotFound(unknown)
-    if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode()), position):
+    if fold.vocabulary.erasures.hides(id_hash(texts[_USER_TEXT].decode(), fold.vocabulary.id_key), position):
         raise NotFound(ERASED)
     return position, texts[_BODY_TEXT]
 

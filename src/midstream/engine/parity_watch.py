@@ -26,7 +26,7 @@ from midstream.ranking.frame import read_block
 from midstream.ranking.plan import FEATURES, Plan
 from midstream.ranking.served import decode_served, read_then
 from midstream.state.fold import Fold
-from midstream.state.hashing import id_hash
+from midstream.state.hashing import IdKey, id_hash
 from midstream.state.settings import read_duration
 
 SLATES_MAX = 1_000
@@ -56,13 +56,16 @@ def watched(plans: Mapping[str, Plan]) -> str:
 class ParityWatch:
     """Compares as the fold passes by."""
 
-    def __init__(self, told: str, events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition) -> None:
+    def __init__(
+        self, told: str, events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, key: IdKey
+    ) -> None:
         """Find what is to be compared.
 
         Args:
             told: What ``watched`` returns; empty = nothing is.
             events: Those that will be folded, all looked through once.
             begin: Where the fold stands.
+            key: Of ids: nobody who makes request ids is to choose what is compared.
         """
         self.parity = Parity()
         self._failures: list[Failure] = []
@@ -72,7 +75,7 @@ class ParityWatch:
         order = msgspec.json.decode(told, type=Watched, dec_hook=read_duration)
         self._declared = Declarations(order.features, tuple(order.attributes.items()))
         self._names = comparable(self._declared, tables=False)
-        for position, body in _chosen(events, begin, order.config_hash):
+        for position, body in _chosen(events, begin, order.config_hash, key):
             self._at.setdefault(position, []).append(body)
 
     def cuts(self, first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
@@ -119,7 +122,7 @@ class ParityWatch:
 
 
 def _chosen(
-    events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, config_hash: str
+    events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, config_hash: str, key: IdKey
 ) -> Iterator[tuple[LogPosition, bytes]]:
     """Yield the records to compare, each with the log position that it saw.
 
@@ -131,7 +134,7 @@ def _chosen(
     for _, batch in events:
         for index in np.flatnonzero(batch.rows["kind"] == Kind.SERVED).tolist():
             body = texts_of(batch, index)[_BODY]
-            found = _ranked(body, begin, config_hash)
+            found = _ranked(body, begin, config_hash, key)
             if found is not None:
                 heapq.heappush(kept, (*found, body))
                 held += len(body)
@@ -140,7 +143,7 @@ def _chosen(
     yield from ((position, body) for _, position, body in kept)
 
 
-def _ranked(body: bytes, begin: LogPosition, config_hash: str) -> tuple[int, LogPosition] | None:
+def _ranked(body: bytes, begin: LogPosition, config_hash: str, key: IdKey) -> tuple[int, LogPosition] | None:
     """Return the negative hash of a record's request and the log position that it saw.
 
     None for one that has no values or cannot be compared here.
@@ -151,4 +154,6 @@ def _ranked(body: bytes, begin: LogPosition, config_hash: str) -> tuple[int, Log
         return None
     is_whole = bool(told.request_id and told.feature_names) and all(part != FEATURES for part, _ in told.failures)
     is_here = told.log_position >= begin and told.config_hash == config_hash
-    return (-id_hash(told.request_id), LogPosition(told.log_position)) if is_whole and is_here else None
+    if not is_whole or not is_here:
+        return None
+    return -id_hash(told.request_id, key), LogPosition(told.log_position)

@@ -110,7 +110,9 @@ class Rewrite:
         shutil.rmtree(self.target, ignore_errors=True)
         self._old = SegmentReader(self.data.log, self.disk)
         erased = find_erased(
-            lambda: self._paced("looking", everything(self._old, upto), upto), settings.limits.event_ids_max
+            lambda: self._paced("looking", everything(self._old, upto), upto),
+            settings.limits.event_ids_max,
+            settings.hash_key(),
         )
         self._blanker = Blanker(erased)
         self.disk.make_folder(self.target)

@@ -22,6 +22,7 @@ from midstream.engine.snapshot_child import STEP_EVENTS
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
+from midstream.state.hashing import IdKey
 from midstream.state.settings import decode_settings
 
 
@@ -113,11 +114,11 @@ def _places(erases: Iterable[Erase]) -> tuple[tuple[int, int], ...]:
     return tuple((each.position, each.log_time_ms) for each in erases)
 
 
-def erased_of(report: Report) -> Erased:
+def erased_of(report: Report, key: IdKey) -> Erased:
     """Return who was erased, as the blanking of further events needs it."""
     ids = {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
     refused = {each: [Erase(*one) for one in erases] for each, erases in report.refused.items()}
-    return Erased(ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
+    return Erased(key, ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
 
 
 def main() -> None:

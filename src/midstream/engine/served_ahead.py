@@ -41,9 +41,10 @@ class ServedAhead:
         Whose it is, is looked up when somebody waits, so that users who became one in between are one; where nobody
         does, as most placements go by nothing that was served, one at a time behind ``ADDED_MAX`` others.
         """
-        user_hash, session_hash = id_hash(query.user_id or ""), id_hash(query.session_id or "")
+        key = self._folding.fold.vocabulary.id_key
+        user_hash, session_hash = id_hash(query.user_id or "", key), id_hash(query.session_id or "", key)
         if user_hash or session_hash:
-            self._added.append((user_hash, session_hash, id_hash(query.request_id), self._monotonic()))
+            self._added.append((user_hash, session_hash, id_hash(query.request_id, key), self._monotonic()))
             if len(self._added) > ADDED_MAX:
                 self._look_up()
 
@@ -80,7 +81,8 @@ class ServedAhead:
 
     async def has(self, request_id: str, until: float) -> bool:
         """Wait until the state has the record of a request; return False when the time is over before."""
-        return await self._has(id_hash(request_id), self._monotonic(), until)
+        request_hash = id_hash(request_id, self._folding.fold.vocabulary.id_key)
+        return await self._has(request_hash, self._monotonic(), until)
 
     async def _has(self, request_hash: int, since: float, until: float) -> bool:
         """Wait for one record."""
@@ -113,5 +115,6 @@ class ServedAhead:
 
 def askers_of(fold: Fold, user_id: str | None, session_id: str | None) -> list[int]:
     """Return under what the slates of who asks are found: first the user's, then the session's; none of nobody."""
-    found = fold.vocabulary.user_hash_of(user_id or ""), session_asker(id_hash(session_id or ""))
+    vocabulary = fold.vocabulary
+    found = vocabulary.user_hash_of(user_id or ""), session_asker(id_hash(session_id or "", vocabulary.id_key))
     return [each for each in found if each]

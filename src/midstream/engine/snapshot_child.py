@@ -88,12 +88,14 @@ def run(order: Order, pace: Pace | None = None) -> Report:
 
     if order.compacts:
         every = _paced(beginning.everything(reader, position), "choosing", position, pace)
-        settings = msgspec.structs.replace(settings, compaction=compactions.choose(folder, every, position).name)
+        settings = msgspec.structs.replace(
+            settings, compaction=compactions.choose(folder, every, position, settings.hash_key()).name
+        )
     loaded = beginning.newest(folder, settings, reader, position, pace)
     fold = loaded.fold
     began, written_at = fold.log_position, time.monotonic()
     looked_through = _paced(batches(read, began, position), "comparing", position, pace) if order.watched else ()
-    watch = ParityWatch(order.watched, looked_through, began)
+    watch = ParityWatch(order.watched, looked_through, began, settings.hash_key())
     watch.look(fold)
     for first, batch in _paced(batches(read, began, position), "folding", position, pace):
         for start, stop in watch.cuts(first, len(batch), STEP_EVENTS):

@@ -151,7 +151,7 @@ def warm_people(fold: Fold, action: str) -> None:
     session_asker(1)
     fold.apply(LogPosition(fold.log_position), build((Event(Kind.ERASE, user_id="u1", log_time_ms=_NOW),)))
     late = build((act,))
-    fold.vocabulary.erasures.late_copies(late)
+    fold.vocabulary.erasures.late_copies(late, fold.vocabulary.id_key)
     fold.apply(LogPosition(fold.log_position), late)
 
 

@@ -19,6 +19,7 @@ from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
 from midstream.events.schema import TIME_SENT, build, concat
 from midstream.state.event_ids import Fingerprints, fingerprints, joined
+from midstream.state.hashing import IdKey
 
 FRAME_EVENTS_MAX = 10_000
 """Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
@@ -89,18 +90,20 @@ class Writer:
         clock: Clock,
         monotonic: Callable[[], float],
         deliver: Callable[[Written], None],
+        key: IdKey,
         *,
         keeps_event_time: bool,
     ) -> None:
         """Write to ``log``; call ``deliver`` from the log thread after each frame.
 
         With ``keeps_event_time`` the events bring their own log time, as in an import into an empty log and in a
-        replay that has its own clock.
+        replay that has its own clock. ``key`` is that of ids, for fingerprints of what comes without.
         """
         self._log = log
         self._clock = clock
         self._monotonic = monotonic
         self._deliver = deliver
+        self._key = key
         self._keeps_event_time = keeps_event_time
         self._queue: deque[Entry] = deque()
         self._queued = 0
@@ -241,7 +244,7 @@ class Writer:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
         batch = stamp(concat([entry.batch for entry in entries]), self._log.last_log_time_ms, now_ms)
-        prints = joined([entry.prints or fingerprints(entry.batch) for entry in entries])
+        prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])
         first = self._log.end
         error: AppendFailed | None = None
         try:

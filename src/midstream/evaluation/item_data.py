@@ -25,7 +25,6 @@ from midstream.evaluation.tables import PAGE
 from midstream.models.histories import Histories
 from midstream.models.histories import Interactions as Learned
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 
 HELD_OUT_SHARE = 0.1
 """Of each user's train, for choosing, where a data set has no validation part."""
@@ -34,7 +33,7 @@ _SEED = 1
 
 def vocabulary_of(ids: Sequence[str]) -> ItemVocabulary:
     """Return a vocabulary of ids, row for row."""
-    return ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    return ItemVocabulary.of(ids)
 
 
 def gowalla(folder: Path) -> ItemData:

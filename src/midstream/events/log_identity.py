@@ -2,8 +2,12 @@
 
 The id is drawn when the log is made, seeds every checksum in it and ties snapshots to it. The generation counts how
 often history was rewritten, so that a log position given out before is not taken for one of now.
+
+The id is a secret: the key under which ids of users and items are hashed follows from it, and who has that key makes
+ids that are taken for each other.
 """
 
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -11,9 +15,11 @@ import xxhash
 
 from midstream.core.errors import LogDamaged
 from midstream.events.disk import Disk
+from midstream.events.siphash import KEY_BYTES
 
 IDENTITY_NAME = "log.json"
 LOG_ID_BYTES = 16
+_NAME_BYTES = 16
 _BYTES_MAX = 1024
 """The file has about 130 bytes; more is not ours."""
 
@@ -30,6 +36,16 @@ class LogIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def id_bytes(self) -> bytes:
         """The log id as it stands in a segment's opening."""
         return bytes.fromhex(self.log_id)
+
+    @property
+    def id_key(self) -> str:
+        """The key of ids, 32 hex digits: the same wherever a copy of the log is, and through a rewrite and a repair."""
+        return blake2b(self.id_bytes, digest_size=KEY_BYTES, person=b"midstream ids").hexdigest()
+
+    @property
+    def public_name(self) -> str:
+        """What anybody may know the log by, 32 hex digits: neither the id nor the key follows from it."""
+        return blake2b(self.id_bytes, digest_size=_NAME_BYTES, person=b"midstream name").hexdigest()
 
 
 def identity_of(log_id: bytes, generation: int) -> LogIdentity:

@@ -62,7 +62,7 @@ class Last:
         if self.attribute:
             numbers: Columns = self.coding.of_items(moment.table(Items), self.attribute, acted)[0]
             return numbers
-        return self.coding.of_hashes(moment.table(Vocabulary).item_hash[acted])
+        return self.coding.of_hashes(moment.table(Vocabulary).item_numbers(acted))
 
 
 @dataclass(frozen=True, slots=True)

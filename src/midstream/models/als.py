@@ -221,7 +221,7 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
         if begin.options.factors != options.factors:
             message = f"{begin.options.factors} factors came where {options.factors} are right"
             raise ShapeMismatch(message)
-        rows = begin.vocabulary.rows_of(data.vocabulary.hashes)
+        rows = data.vocabulary.rows_in(begin.vocabulary)
         items[rows >= 0, : options.factors] = begin.item_factors[rows[rows >= 0]]
     with ThreadPoolExecutor(options.threads) as pool:
         for epoch in range(options.iterations):

@@ -30,7 +30,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Calibration
 from midstream.models.model import Arrays
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by whoever changes what a manifest or a file means."""
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 1 << 20
@@ -67,8 +67,8 @@ _WRITERS_MAX = 100
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model was fitted on: a stretch of the log, or data from elsewhere."""
 
-    log_id: str = ""
-    """Of the log; empty = the data came from elsewhere."""
+    log_name: str = ""
+    """``LogIdentity.public_name`` of the log, as others may be given a version; empty = data from elsewhere."""
     generation: int = 0
     """Of the log: its writing."""
     first: int = 0

@@ -74,7 +74,9 @@ def recent_of(moment: Moment, *, anywhere: bool = False) -> Recent:
     askers = [each for each in (moment.user_hash, session_asker(moment.session_hash)) if each]
     if not askers:
         return NOTHING_SERVED
-    return moment.table(Outcomes).recent(askers, 0 if anywhere else placement_hash(moment.query.placement))
+    return moment.table(Outcomes).recent(
+        askers, 0 if anywhere else placement_hash(moment.query.placement, moment.table(Vocabulary).id_key)
+    )
 
 
 def items_of(moment: Moment, recent: Recent, age_ms: int) -> Index:

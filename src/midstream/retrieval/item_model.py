@@ -84,7 +84,7 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             raise SourceUnavailable(message)
         vocabulary = moment.table(Vocabulary)
         item_index, weight = last_acts(moment, self.actions, self.history_items_max)
-        row = model.vocabulary.rows_of(vocabulary.item_hash[item_index])
+        row = model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[item_index])
         known = row >= 0
         if not known.any():
             return _NOTHING
@@ -99,8 +99,8 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             return nothing
         vocabulary = moment.table(Vocabulary)
         acted, weight = last_acts(moment, self.actions, self.history_items_max)
-        row = model.vocabulary.rows_of(vocabulary.item_hash[acted])
-        wanted = model.vocabulary.rows_of(vocabulary.item_hash[item_index])
+        row = model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[acted])
+        wanted = model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[item_index])
         known = row >= 0
         if not known.any():
             return nothing
@@ -108,7 +108,7 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         parts = act_parts(model, one, np.maximum(wanted, 0))
         if parts is None:
             return nothing
-        items = vocabulary.item_indices_of_hashes(model.vocabulary.hashes[parts.row])
+        items = vocabulary.item_indices_of_hashes(model.vocabulary.under(vocabulary.id_key).hashes[parts.row])
         found = strongest(items, parts.values)
         is_known = (wanted >= 0).tolist()
         return tuple(each if known else NOTHING for each, known in zip(found, is_known, strict=True))
@@ -176,9 +176,11 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
             return ItemModelSource.retrieve(self, moment)
         vocabulary, items = moment.table(Vocabulary), moment.table(Items)
         acted, weight = last_acts(moment, self.actions, self.history_items_max)
-        row = model.vocabulary.rows_of(vocabulary.item_hash[acted])
+        row = model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[acted])
         newest, _ = items.newest()
-        new = newest[model.vocabulary.rows_of(vocabulary.item_hash[newest]) < 0][:NEW_ITEMS_MAX]
+        new = newest[model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[newest]) < 0][
+            :NEW_ITEMS_MAX
+        ]
         new = new[items.available[new]]
         is_known = row >= 0
         if is_known.all() and not len(new):
@@ -225,7 +227,8 @@ _NOTHING = Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
 
 def _servable(vocabulary: ItemVocabulary, rows: Index, score: NDArray[np.float32], moment: Moment) -> Proposal:
     """Return the items of some rows that can be served, in their order."""
-    item_index = moment.table(Vocabulary).item_indices_of_hashes(vocabulary.hashes[rows])
+    known = moment.table(Vocabulary)
+    item_index = known.item_indices_of_hashes(vocabulary.under(known.id_key).hashes[rows])
     servable = item_index >= 0
     servable[servable] = moment.table(Items).available[item_index[servable]]
     return Proposal(item_index[servable], score[servable])

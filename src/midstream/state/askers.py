@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.state.hash_table import find, insert, remove
-from midstream.state.hashing import id_hash
+from midstream.state.hashing import IdKey, id_hash
 from midstream.state.kernel import kernel, signed
 
 ASKED = np.dtype([("asker", "u8"), ("placement", "u8"), ("older", "i4"), ("unused", "i4")])
@@ -37,9 +37,9 @@ def session_asker(session_hash: int) -> int:
     return int(asker_of(_NONE, np.uint64(session_hash)))
 
 
-def placement_hash(name: str) -> int:
+def placement_hash(name: str, key: IdKey) -> int:
     """Return under what the slates of a placement are told from others; 0 = each placement."""
-    return id_hash(name)
+    return id_hash(name, key)
 
 
 @kernel

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT, text_lengths
-from midstream.state.hashing import hash_id
+from midstream.state.hashing import IdKey, hash_id
 from midstream.state.kernel import frozen_columns, kernel
 
 REFUSED_MS = 86_400_000
@@ -97,11 +97,11 @@ class Erasures:
         self._rows = [row for row in rows if log_time_ms - row.log_time_ms <= REFUSED_MS]
         self._refresh(log_time_ms)
 
-    def late_copies(self, batch: EventBatch) -> Mask | None:
+    def late_copies(self, batch: EventBatch, key: IdKey) -> Mask | None:
         """Return which events of a batch that is not stamped yet are late copies, as ``refused`` does."""
         if not len(self._hash):
             return None
-        return self.refused(batch.rows, hash_column(batch, _USER_TEXT))
+        return self.refused(batch.rows, hash_column(batch, _USER_TEXT, key))
 
     def refused(self, rows: NDArray[np.void], user_hash: NDArray[np.uint64]) -> Mask | None:
         """Return which events are late copies of erased users, (n,); None = none can be.
@@ -152,24 +152,31 @@ class Erasures:
         hashes = sorted(last)
         self._hash = np.array(hashes, dtype=np.uint64)
         self._until = np.array([last[each] for each in hashes], dtype=np.int64)
-        self._expires_ms = min(last.values(), default=_NEVER) + REFUSED_MS
+        # A row whose id was erased again says nothing any more, and still goes at its own time: so however a log is cut
+        # into batches, the rows are the same.
+        due = [row.log_time_ms for row in self._rows if not row.is_pending]
+        self._expires_ms = min([*due, *last.values()], default=_NEVER) + REFUSED_MS
 
 
-def hash_column(batch: EventBatch, text: int) -> NDArray[np.uint64]:
+def hash_column(batch: EventBatch, text: int, key: IdKey) -> NDArray[np.uint64]:
     """Return the 64-bit hash of one of the texts of each event, (n,), 0 = empty; ``text`` is its place in ``TEXTS``."""
     lengths = text_lengths(batch)
     starts = batch.rows["text_start"] + lengths[:, :text].sum(axis=1)
     hashes = np.empty(len(batch), dtype=np.uint64)
-    _hash_texts(frozen_columns(batch)[1], starts, lengths[:, text].copy(), hashes)
+    _hash_texts(frozen_columns(batch)[1], starts, lengths[:, text].copy(), key, hashes)
     return hashes
 
 
 @kernel
 def _hash_texts(
-    text: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], hashes: NDArray[np.uint64]
+    text: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    key: IdKey,
+    hashes: NDArray[np.uint64],
 ) -> None:
     for i in range(len(starts)):
-        hashes[i] = hash_id(text, starts[i], lengths[i])
+        hashes[i] = hash_id(text, starts[i], lengths[i], key)
 
 
 def blanked_body(hashes: Sequence[int]) -> bytes:

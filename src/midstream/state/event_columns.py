@@ -5,13 +5,14 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
-from midstream.state.hashing import hash_id
+from midstream.state.hashing import IdKey, hash_id
 from midstream.state.kernel import frozen_columns, kernel, signed
 
 _INTERACTION = int(Kind.INTERACTION)
+_NONE = np.uint64(0)
 
 
-def item_hashes(batch: EventBatch) -> NDArray[np.uint64]:
+def item_hashes(batch: EventBatch, key: IdKey) -> NDArray[np.uint64]:
     """Return the 64-bit hash of the id of the item that each event names, shape (n,); 0 = none."""
     n = len(batch)
     rows, text = frozen_columns(batch)
@@ -19,6 +20,7 @@ def item_hashes(batch: EventBatch) -> NDArray[np.uint64]:
     read_columns(
         rows,
         text,
+        key,
         np.empty(0, dtype=np.uint64),
         np.empty((2, n), dtype=np.uint8),
         hashes,
@@ -35,6 +37,7 @@ def item_hashes(batch: EventBatch) -> NDArray[np.uint64]:
 def read_columns(
     rows: NDArray[np.void],
     text: NDArray[np.uint8],
+    key: IdKey,
     actions: NDArray[np.uint64],
     codes: NDArray[np.uint8],
     hashes: NDArray[np.uint64],
@@ -53,18 +56,19 @@ def read_columns(
         quantity[i] = row["quantity"]
         start = signed(row["text_start"]) + signed(row["event_id_length"])
         length = signed(row["action_length"])
-        action[i] = _action_of(hash_id(text, start, length), actions) if row["kind"] == _INTERACTION else -1
+        action[i] = _action_of(hash_id(text, start, length, key), actions) if row["kind"] == _INTERACTION else -1
         start += length
         length = signed(row["user_id_length"])
-        hashes[0, i] = hash_id(text, start, length)
+        hashes[0, i] = hash_id(text, start, length, key) if length > 0 else _NONE
         start += length
         length = signed(row["item_id_length"])
-        hashes[1, i] = hash_id(text, start, length)
+        hashes[1, i] = hash_id(text, start, length, key) if length > 0 else _NONE
         start += length
         length = signed(row["session_id_length"])
-        hashes[2, i] = hash_id(text, start, length)
+        hashes[2, i] = hash_id(text, start, length, key) if length > 0 else _NONE
         start += length
-        hashes[3, i] = hash_id(text, start, signed(row["request_id_length"]))
+        length = signed(row["request_id_length"])
+        hashes[3, i] = hash_id(text, start, length, key) if length > 0 else _NONE
 
 
 @kernel

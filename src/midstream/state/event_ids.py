@@ -18,19 +18,23 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import TIME_SENT
+from midstream.events.siphash import Words, sip_begin, sip_text, sip_word
 from midstream.state.hash_table import fill, remove, table_size
-from midstream.state.hashing import CHECK_SEED, combine, hash_check, hash_id, xxh64
+from midstream.state.hashing import IdKey
 from midstream.state.kernel import frozen_columns, kernel, signed
 from midstream.state.prefetch import AHEAD, FURTHER, prefetch
 
 SPAN_S = 86_400
 """Seconds of log time for which an id is remembered: 24 h, to the second."""
 _SECOND_MS = 1_000
-_CHECK_SEED = np.uint64(CHECK_SEED)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _NONE = np.uint64(0)
 _SERVED = int(Kind.SERVED)
 _TICK = int(Kind.TICK)
+_OF_CONTENT, _OF_ID, _OF_REQUEST = np.uint64(0), np.uint64(1), np.uint64(2)
+"""First byte of what is hashed, so that no client's event id can stand in the way of a served record's request id."""
+_ID_BYTES, _CONTENT_BYTES = 8, 40
+"""Of the words before the text."""
 _SWEEP_SHARE = 16
 """Clearing an entry of the table costs about a sixteenth of deleting an id."""
 _BYTES_EACH = 20
@@ -68,8 +72,8 @@ class Fingerprints:
         return Fingerprints(self.id_hash[chosen], self.check[chosen], self.content[chosen])
 
 
-def fingerprints(batch: EventBatch) -> Fingerprints:
-    """Return the fingerprints of all events, the same wherever and whenever they are taken.
+def fingerprints(batch: EventBatch, key: IdKey) -> Fingerprints:
+    """Return the fingerprints of all events, under one key the same wherever and whenever they are taken.
 
     Cost: about 80 ns an event of 100 bytes.
     """
@@ -78,7 +82,7 @@ def fingerprints(batch: EventBatch) -> Fingerprints:
         np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint32)
     )
     if count:
-        _fingerprint(*frozen_columns(batch), found.id_hash, found.check, found.content)
+        _fingerprint(*frozen_columns(batch), key, found.id_hash, found.check, found.content)
     return found
 
 
@@ -96,8 +100,9 @@ def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
 class EventIds:
     """The ids of the newest events; full, the oldest goes."""
 
-    def __init__(self, event_ids_max: int) -> None:
+    def __init__(self, event_ids_max: int, key: IdKey) -> None:
         """Reserve the maximum; pages are paid when touched."""
+        self._key = key
         self._ids_max = event_ids_max
         self._id_hash = np.zeros(event_ids_max, dtype=np.uint64)
         self._check = np.zeros(event_ids_max, dtype=np.uint32)
@@ -128,10 +133,9 @@ class EventIds:
         oldest = int(self._second[self._meta["head"][0]]) * _SECOND_MS
         return max(0, log_time_ms - oldest)
 
-    @staticmethod
-    def fingerprints(batch: EventBatch) -> Fingerprints:
+    def fingerprints(self, batch: EventBatch) -> Fingerprints:
         """Return what tells the events of a batch apart, for ``find`` and ``admit``."""
-        return fingerprints(batch)
+        return fingerprints(batch, self._key)
 
     def find(self, prints: Fingerprints) -> NDArray[np.uint8]:
         """Return the ``Admission`` of each event without remembering any.
@@ -176,51 +180,46 @@ class EventIds:
 def _fingerprint(
     rows: NDArray[np.void],
     text: NDArray[np.uint8],
+    key: IdKey,
     id_hash: NDArray[np.uint64],
     check: NDArray[np.uint32],
     content: NDArray[np.uint32],
 ) -> None:
+    begin = sip_begin(key)
+    a, b, c, d = begin
+    of_id = sip_word(a, b, c, d, _OF_ID)
+    of_request = sip_word(a, b, c, d, _OF_REQUEST)
     for i in range(len(rows)):
         row = rows[i]
         start = signed(row["text_start"])
         id_length = signed(row["event_id_length"])
         rest = start + id_length
-        length = (
-            signed(row["action_length"])
-            + signed(row["user_id_length"])
-            + signed(row["item_id_length"])
-            + signed(row["session_id_length"])
-            + signed(row["request_id_length"])
-            + signed(row["body_length"])
-        )
-        sent = _content_hash(row, text, rest, length, np.uint64(0))
+        request = rest + signed(row["action_length"]) + signed(row["user_id_length"])
+        request += signed(row["item_id_length"]) + signed(row["session_id_length"])
+        request_length = signed(row["request_id_length"])
+        length = request - rest + request_length + signed(row["body_length"])
+        sent, further = sip_text(_numbers(row, begin), _CONTENT_BYTES, text, rest, length)
         content[i] = np.uint32(sent & _LOW32)
         if id_length > 0:
-            id_hash[i] = hash_id(text, start, id_length)
-            check[i] = hash_check(text, start, id_length)
-        elif row["kind"] == _SERVED and row["request_id_length"] > 0:
-            request = rest + signed(row["action_length"]) + signed(row["user_id_length"])
-            request += signed(row["item_id_length"]) + signed(row["session_id_length"])
-            request_length = signed(row["request_id_length"])
-            # Turned into another hash, so that no client's event id can stand in a served record's way.
-            id_hash[i] = combine(hash_id(text, request, request_length), np.uint64(_SERVED)) | np.uint64(1)
-            check[i] = hash_check(text, request, request_length)
+            sent, further = sip_text(of_id, _ID_BYTES, text, start, id_length)
+        elif row["kind"] == _SERVED and request_length > 0:
+            sent, further = sip_text(of_request, _ID_BYTES, text, request, request_length)
         elif row["kind"] == _TICK or (row["flags"] & TIME_SENT) == 0:
-            id_hash[i] = _NONE
-            check[i] = np.uint32(0)
-        else:
-            id_hash[i] = sent | np.uint64(1)
-            check[i] = np.uint32(_content_hash(row, text, rest, length, _CHECK_SEED) & _LOW32)
+            sent, further = _NONE, _NONE
+        if sent == _NONE and further != _NONE:
+            sent = np.uint64(1)
+        id_hash[i] = sent
+        check[i] = np.uint32(further & _LOW32)
 
 
 @kernel
-def _content_hash(row: np.void, text: NDArray[np.uint8], start: int, length: int, seed: np.uint64) -> np.uint64:
-    """Return the hash of all that was sent beside the event id, under one seed."""
-    found = xxh64(text, start, length, seed)
+def _numbers(row: np.void, begin: Words) -> Words:
+    """Return the hash's state after all that was sent of an event beside its texts, and how long each of these is."""
+    a, b, c, d = begin
     fixed = (
-        np.uint64(row["kind"])
-        | (np.uint64(row["operation"]) << np.uint64(8))
-        | (np.uint64(row["action_length"]) << np.uint64(16))
+        _OF_CONTENT
+        | (np.uint64(row["kind"]) << np.uint64(8))
+        | (np.uint64(row["operation"]) << np.uint64(16))
         | (np.uint64(row["flags"] & TIME_SENT) << np.uint64(24))
         | (np.uint64(row["body_length"]) << np.uint64(32))
     )
@@ -230,13 +229,17 @@ def _content_hash(row: np.void, text: NDArray[np.uint8], start: int, length: int
         | (np.uint64(row["session_id_length"]) << np.uint64(32))
         | (np.uint64(row["request_id_length"]) << np.uint64(48))
     )
-    found = combine(combine(found, fixed), lengths)
-    found = combine(found, np.uint64(signed(row["position"])))
-    found = combine(found, np.float64(row["value"]).view(np.uint64))
-    found = combine(found, np.uint64(np.float32(row["quantity"]).view(np.uint32)))
-    if row["flags"] & TIME_SENT:
-        found = combine(found, np.uint64(signed(row["event_time_ms"])))
-    return found
+    quantity = (
+        np.uint64(np.float32(row["quantity"]).view(np.uint32))
+        | (np.uint64(np.int16(row["position"]).view(np.uint16)) << np.uint64(32))
+        | (np.uint64(row["action_length"]) << np.uint64(48))
+    )
+    a, b, c, d = sip_word(a, b, c, d, fixed)
+    a, b, c, d = sip_word(a, b, c, d, lengths)
+    a, b, c, d = sip_word(a, b, c, d, quantity)
+    a, b, c, d = sip_word(a, b, c, d, np.float64(row["value"]).view(np.uint64))
+    time = np.uint64(signed(row["event_time_ms"])) if row["flags"] & TIME_SENT else _NONE
+    return sip_word(a, b, c, d, time)
 
 
 @kernel

@@ -31,7 +31,7 @@ from midstream.state.cells import Cells
 from midstream.state.counted import Counted
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.erasures import Erasures, blanked_hashes
-from midstream.state.event_ids import Admission, EventIds, Fingerprints, fingerprints
+from midstream.state.event_ids import Admission, EventIds, Fingerprints
 from midstream.state.hashing import id_hash
 from midstream.state.items import Items
 from midstream.state.kernel import frozen_columns, kernel
@@ -129,7 +129,7 @@ class Fold:
         self.settings = settings
         self.dropped = dropped
         """The items that are passed by."""
-        self.event_ids = EventIds(limits.event_ids_max)
+        self.event_ids = EventIds(limits.event_ids_max, settings.hash_key())
         self.vocabulary = Vocabulary(settings, dropped)
         self.sessions = Sessions(settings)
         self.items = Items(settings, self.vocabulary)
@@ -239,7 +239,7 @@ class Fold:
             raise ValueError(message)
         if not len(batch):
             return
-        found = self.event_ids.admit(prints or fingerprints(batch), batch.rows["log_time_ms"].copy())
+        found = self.event_ids.admit(prints or self.event_ids.fingerprints(batch), batch.rows["log_time_ms"].copy())
         for start, stop in edges(batch):
             piece = EventBatch(batch.rows[start:stop], batch.text)
             self._fold(LogPosition(first + start), piece, found[start:stop])
@@ -282,7 +282,7 @@ class Fold:
     def _merge(self, merge: IndexedBatch) -> None:
         """Let one user be another: the row, the open sessions, and all that comes under the id from here on."""
         vocabulary = self.vocabulary
-        from_hash = id_hash(merged_id(texts_of(merge.source, 0)[_BODY]))
+        from_hash = id_hash(merged_id(texts_of(merge.source, 0)[_BODY]), vocabulary.id_key)
         if vocabulary.erasures.refused(merge.source.rows, np.array([from_hash], dtype=np.uint64)):
             vocabulary.counts[_ERASED] += 1
             return
@@ -342,7 +342,7 @@ class Fold:
 
         The asking session is the one named by the query's session id, or without one by its user id.
         """
-        session_hash = id_hash(query.session_id or "")
+        session_hash = id_hash(query.session_id or "", self.vocabulary.id_key)
         user_hash = self.vocabulary.user_hash_of(query.user_id or "")
         session = self.sessions.find(session_hash, user_hash, query.now_ms)
         recent = session.item_index if session is not None else np.empty(0, dtype=np.int32)

@@ -1,70 +1,36 @@
-"""XXH64 as a kernel: ids become 64-bit hashes without a Python object for each.
+"""Hashes in the state: of ids under the log's key, of two hashes one, and of texts whose numbers models are fitted on.
 
-One function everywhere, so that a request finds what the fold stored. A single hash of 64 bits is shared by
-two of 10 M ids with probability 3e-6; tables that may not confuse ids keep 32 check bits of a second hash
-beside it.
+``events.siphash`` has those of ids, since models hash their items with them too. What is made of such hashes by ``mix``
+and ``combine`` is as little to be foreseen as they are.
+
+XXH64 has no key. It is left where its number has to mean the same in every log: texts in buckets, of which two share
+one by intent, for models that may have been trained elsewhere.
 
 Reference: Y. Collet, xxHash fast digest algorithm, specification 0.1.1, section XXH64.
 """
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from midstream.events.siphash import NO_KEY, IdKey, hash_id, hashes_of, id_hash, id_key_of
 from midstream.state.kernel import kernel
 
-CHECK_SEED = 0x6D696473
-"""Seed of the second hash, whose low 32 bits are the check bits."""
-_CHECK_SEED = np.uint64(CHECK_SEED)
+__all__ = ["NO_KEY", "IdKey", "combine", "hash_id", "hashes_of", "id_hash", "id_key_of", "mix", "xxh64"]
+
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)
 _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 _BITS = np.uint64(64)
-_LOW32 = np.uint64(0xFFFFFFFF)
 _STRIPE = 32
-
-
-def id_hash(text: str) -> int:
-    """Return the 64-bit hash of an id; 0 stands for "no id", so only the empty text has it.
-
-    Example:
-        >>> id_hash("")
-        0
-        >>> hex(id_hash("ann"))
-        '0xb41beba40346ebe'
-    """
-    if not text:
-        return 0
-    return xxhash.xxh64_intdigest(text.encode()) or 1
-
-
-def id_check(text: str) -> int:
-    """Return the 32 check bits of an id: the low half of its hash under another seed."""
-    return xxhash.xxh64_intdigest(text.encode(), CHECK_SEED) & 0xFFFFFFFF
-
-
-@kernel
-def hash_id(arena: NDArray[np.uint8], start: int, length: int) -> np.uint64:
-    """Return ``id_hash`` of ``length`` bytes of the arena."""
-    if length == 0:
-        return np.uint64(0)
-    found = xxh64(arena, start, length, np.uint64(0))
-    return found if found != np.uint64(0) else np.uint64(1)
-
-
-@kernel
-def hash_check(arena: NDArray[np.uint8], start: int, length: int) -> np.uint32:
-    """Return ``id_check`` of ``length`` bytes of the arena."""
-    return np.uint32(xxh64(arena, start, length, _CHECK_SEED) & _LOW32)
 
 
 @kernel
 def xxh64(arena: NDArray[np.uint8], start: int, length: int, seed: np.uint64) -> np.uint64:
     """Return XXH64 of ``length`` bytes of the arena from ``start`` on, as ``xxhash.xxh64_intdigest`` does.
 
-    Cost: about 11 ns for an id of 16 bytes.
+    Cost: about 11 ns for a text of 16 bytes.
     """
     end = start + length
     at = start

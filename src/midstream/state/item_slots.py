@@ -1,4 +1,7 @@
-"""Indices of items: by first appearance, for good, found by hash and told apart by text.
+"""Indices of items: by first appearance, for good, found by hash, of which no two items have the same.
+
+An id with the hash of another item's is no item: it is refused, and told from one for which there is no room. So
+whoever knows items by hash alone, such as a model or a slate, never takes one for another.
 
 ``item_hash`` (items,) and ``item_start`` (items + 1,) say by index what the hash is and where in
 ``item_text`` the id lies; ``meta`` holds the numbers in use.
@@ -7,12 +10,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Mask
-from midstream.state.hashing import hash_id
+from midstream.core.types import Index, Mask
+from midstream.state.hashing import IdKey, hash_id, xxh64
 from midstream.state.kernel import kernel, signed
 
 ITEM_ID_BYTES_MAX = 512
 """Bytes of one item id: 128 characters of 4 bytes."""
+COLLIDES = -2
+"""In the place of an index: another item has this id's hash. -1 = it is not there, and is not made."""
 ITEM_META = np.dtype(
     [
         ("items", "i8"),
@@ -21,6 +26,8 @@ ITEM_META = np.dtype(
         ("text_used", "i8"),
     ]
 )
+_TAKEN = -(1 << 62)
+"""In the place of a place: the hash is another item's."""
 
 
 @kernel
@@ -38,10 +45,12 @@ def take_item(
     table: NDArray[np.int32],
     meta: NDArray[np.void],
 ) -> int:
-    """Return the index of an item, made if it is not there and may be; else -1."""
+    """Return the index of an item, made if it is not there and may be; else -1, or ``COLLIDES``."""
     at = item_slot(wanted, text, start, length, item_hash, item_start, item_text, table)
     if at >= 0:
         index = signed(table[at] - 1)
+    elif at == _TAKEN:
+        return COLLIDES
     else:
         if not (is_catalogue or makes_items) or not _has_room(is_catalogue, length, item_hash, item_text, meta):
             return -1
@@ -72,19 +81,18 @@ def item_slot(
     item_text: NDArray[np.uint8],
     table: NDArray[np.int32],
 ) -> int:
-    """Return the place in the table that holds an item, or -1 minus the free place where it belongs."""
+    """Return the place in the table that holds an item, or -1 minus the free place where it belongs, or ``_TAKEN``."""
     mask = len(table) - 1
     at = signed(wanted) & mask
     while table[at] != 0:
         index = table[at] - 1
-        if item_hash[index] == wanted and item_start[index + 1] - item_start[index] == length:
-            same = True
-            for j in range(length):
+        if item_hash[index] == wanted:
+            same = item_start[index + 1] - item_start[index] == length
+            for j in range(length if same else 0):
                 if item_text[item_start[index] + j] != text[start + j]:
                     same = False
                     break
-            if same:
-                return at
+            return at if same else _TAKEN
         at = (at + 1) & mask
     return -1 - at
 
@@ -93,6 +101,7 @@ def item_slot(
 def find_items(
     arena: NDArray[np.uint8],
     lengths: NDArray[np.int64],
+    key: IdKey,
     found: NDArray[np.int32],
     item_hash: NDArray[np.uint64],
     item_start: NDArray[np.int64],
@@ -105,11 +114,21 @@ def find_items(
         length = lengths[i]
         found[i] = -1
         if length > 0:
-            wanted = hash_id(arena, start, length)
+            wanted = hash_id(arena, start, length, key)
             at = item_slot(wanted, arena, start, length, item_hash, item_start, item_text, table)
             if at >= 0:
                 found[i] = table[at] - 1
         start += length
+
+
+@kernel
+def number_items(
+    item_index: Index, item_start: NDArray[np.int64], item_text: NDArray[np.uint8], found: NDArray[np.uint64]
+) -> None:
+    """Write XXH64 of the id of each item to ``found`` (n,)."""
+    for i in range(len(item_index)):
+        start, stop = signed(item_start[item_index[i]]), signed(item_start[item_index[i] + 1])
+        found[i] = xxh64(item_text, start, stop - start, np.uint64(0))
 
 
 @kernel

@@ -18,7 +18,7 @@ from midstream.core.types import Mask
 from midstream.state.askers import asker_of, link, unlink
 from midstream.state.cell_fold import sent
 from midstream.state.hash_table import find, insert, remove
-from midstream.state.hashing import hash_id
+from midstream.state.hashing import IdKey, hash_id
 from midstream.state.kernel import kernel, signed
 from midstream.state.outcome_waiting import await_slate, drop_oldest, release
 from midstream.state.prefetch import AHEAD, FURTHER, NEAR, prefetch
@@ -73,6 +73,8 @@ class Columns(NamedTuple):
     quantity: NDArray[np.float32]
     rows: Rows
     text: NDArray[np.uint8]
+    key: IdKey
+    """Of ids."""
 
 
 class Told(NamedTuple):
@@ -154,7 +156,7 @@ def fold_outcomes(
             worth = np.nan if kind == _IMPRESSION else _worth(columns.value[i], columns.quantity[i])
             item = columns.item_hash[i]
             if item == _NONE:
-                item = _named_item(columns.rows[i], columns.text)
+                item = _named_item(columns.rows[i], columns.text, columns.key)
             time_ms = signed(columns.event_time_ms[i])
             place = find(request, held.slates["request"], held.table)
             if place >= 0:
@@ -380,11 +382,11 @@ def _look_ahead(i: int, request_hash: Hashes, held: Held) -> None:
 
 
 @kernel
-def _named_item(event: np.void, text: NDArray[np.uint8]) -> np.uint64:
+def _named_item(event: np.void, text: NDArray[np.uint8], key: IdKey) -> np.uint64:
     """Return the hash of the item that an event names although the state has no room for it any more."""
     start = signed(event["text_start"]) + signed(event["event_id_length"])
     start += signed(event["action_length"]) + signed(event["user_id_length"])
-    return hash_id(text, start, signed(event["item_id_length"]))
+    return hash_id(text, start, signed(event["item_id_length"]), key)
 
 
 @kernel

@@ -138,6 +138,7 @@ class Outcomes:
         limits = settings.limits
         self._names = settings.action_names()
         self._window_ms = settings.outcome_window.ms
+        self._key = settings.hash_key()
         self._slates = np.zeros(limits.outcome_slates_max, dtype=SLATE)
         self._table = np.zeros(table_size(limits.outcome_slates_max), dtype=np.int32)
         self._hashes = np.zeros(limits.outcome_items_max, dtype=np.uint64)
@@ -242,6 +243,7 @@ class Outcomes:
             batch.quantity,
             rows,
             text,
+            self._key,
         )
         done = 0
         for stop in self._numbered(batch, spans, told):
@@ -383,8 +385,8 @@ class Outcomes:
         items = np.empty(starts[-1], dtype=np.uint64)
         placements = np.zeros(len(served), dtype=np.uint64)
         if len(served):  # also when all of them are empty, as that of the warm-up is
-            hash_ids(text, spans, starts, items)
-            hash_placements(text, spans, placements)
+            hash_ids(text, spans, starts, self._key, items)
+            hash_placements(text, spans, self._key, placements)
         return spans, Told(served, np.full(len(served), -1, dtype=np.int32), starts, items, placements)
 
     def _numbered(self, batch: IndexedBatch, spans: Numbers, told: Told) -> Iterator[int]:

@@ -46,25 +46,26 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
     last_ms = fold.log_time_ms if until_ms is None else min(until_ms, fold.log_time_ms)
     slots = fold.vocabulary.arrays()["user_hash"]
     wanted = {int(slots[slot]) for slot, _ in fold.users.changes()}
+    key = fold.vocabulary.id_key
     texts: dict[int, str] = {}
     kept: list[Event] = []
     aliases = set(fold.vocabulary.aliases.arrays()["alias"].tolist())
     erased = set(fold.vocabulary.erasures.arrays()["user_hash"].tolist())
     for event in _of_people(events):
         for text in _ids_of(event):
-            if (known := id_hash(text)) in wanted:
+            if (known := id_hash(text, key)) in wanted:
                 texts[known] = text
         if event.kind == Kind.ERASE:
-            still_matters = not erased.isdisjoint((id_hash(event.user_id), *blanked_hashes(event.body)))
+            still_matters = not erased.isdisjoint((id_hash(event.user_id, key), *blanked_hashes(event.body)))
         else:
-            merged = id_hash(merged_id(event.body)) if event.operation == _MERGE else 0
+            merged = id_hash(merged_id(event.body), key) if event.operation == _MERGE else 0
             # An erase takes in what was merged before, which the log is to be rewritten without as well.
             still_matters = merged in aliases or merged in erased
         if still_matters and event.log_time_ms <= last_ms:
             kept.append(event)
     limits = fold.settings.limits
     kept = kept[-(limits.aliases_max + limits.erased_max) :]
-    erased_ms = {id_hash(event.user_id): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
+    erased_ms = {id_hash(event.user_id, key): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
     users = list(_users(fold, texts, erased_ms, last_ms))
     every = (*kept, *_items(fold, last_ms), *users, *_promotions(fold, last_ms), *_placements(fold, last_ms))
     found = sorted(every, key=lambda event: event.log_time_ms)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.events.served_body import RECORD_VERSION, REQUIRED_COUNT, ServedBody
-from midstream.state.hashing import hash_id
+from midstream.state.hashing import IdKey, hash_id
 from midstream.state.kernel import kernel, signed
 
 PLACEMENT, PLAN, TIER, IDS = 0, 2, 4, 6
@@ -58,35 +58,37 @@ def find_slates(rows: NDArray[np.void], text: Bytes, places: Numbers, found: Num
 
 
 @kernel
-def hash_ids(text: Bytes, found: Numbers, starts: Numbers, hashes: NDArray[np.uint64]) -> None:
+def hash_ids(text: Bytes, found: Numbers, starts: Numbers, key: IdKey, hashes: NDArray[np.uint64]) -> None:
     """Write the hash of each id of each slate.
 
     Args:
         text: Of the batch.
         found: In it, by ``find_slates``.
         starts: Where the hashes of each slate go; as many as fit before those of the next one, (m + 1,).
+        key: Of ids.
         hashes: Is given them.
     """
     for number in range(len(found)):
         at = found[number, IDS]
         for each in range(starts[number], starts[number + 1]):
             _, length, at = _head(text, at, len(text))
-            hashes[each] = hash_id(text, at, length)
+            hashes[each] = hash_id(text, at, length, key)
             at += length
 
 
 @kernel
-def hash_placements(text: Bytes, found: Numbers, hashes: NDArray[np.uint64]) -> None:
+def hash_placements(text: Bytes, found: Numbers, key: IdKey, hashes: NDArray[np.uint64]) -> None:
     """Write the hash of the placement of each slate.
 
     Args:
         text: Of the batch.
         found: In it, by ``find_slates``.
+        key: Of ids.
         hashes: Is given them, (m,); 0 = there is no slate.
     """
     for number in range(len(found)):
         is_slate = found[number, COUNT] >= 0
-        hashes[number] = hash_id(text, found[number, PLACEMENT], found[number, PLACEMENT + 1] if is_slate else 0)
+        hashes[number] = hash_id(text, found[number, PLACEMENT], found[number, PLACEMENT + 1] if is_slate else 0, key)
 
 
 @kernel

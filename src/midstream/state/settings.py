@@ -7,9 +7,10 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
+from midstream.state.hashing import NO_KEY, IdKey, id_key_of
 from midstream.state.program import Cell
 
-KERNEL_VERSION = 15
+KERNEL_VERSION = 16
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]
@@ -109,11 +110,17 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     compaction: str = ""
     """Names the deleted items whose slots are not kept (``state.dropped``); empty = all are. No setting of a file."""
+    id_key: str = NO_KEY
+    """32 hex digits under which ids are hashed: ``LogIdentity.id_key`` of the log. No setting of a file; a secret."""
 
     def version(self) -> str:
         """Return the fold version: 16 hex digits of a hash of the kernels' version and all of this."""
         text = msgspec.json.encode((KERNEL_VERSION, self), enc_hook=str, order="deterministic")
         return sha256(text).hexdigest()[:16]
+
+    def hash_key(self) -> IdKey:
+        """Return the key of ids as kernels take it."""
+        return id_key_of(self.id_key)
 
     def action_names(self) -> tuple[str, ...]:
         """Return the configured interactions in the order of their numbers: by name, however a file has them."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.state.hashing import hash_id
 from midstream.state.kernel import kernel, signed
 from midstream.state.program import Columns
 
@@ -75,13 +74,6 @@ def versions_of(hashes: NDArray[np.uint64], times: NDArray[np.int64], values: Co
     return Versions(keys, starts, times[order], np.ascontiguousarray(values[order], dtype=np.float64), prefix)
 
 
-def hashes_of(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return ``id_hash`` of texts that lie end to end: text i is from ``starts[i]`` to ``starts[i + 1]``."""
-    found = np.empty(len(starts) - 1, dtype=np.uint64)
-    _hash_texts(text, starts, found)
-    return found
-
-
 @kernel
 def read_newest(
     hashes: NDArray[np.uint64],
@@ -132,9 +124,3 @@ def _newest(times: NDArray[np.int64], first: int, stop: int, now_ms: int) -> int
         else:
             high = middle
     return low - 1 if low > first else -1
-
-
-@kernel
-def _hash_texts(text: NDArray[np.uint8], starts: NDArray[np.int64], found: NDArray[np.uint64]) -> None:
-    for i in range(len(found)):
-        found[i] = hash_id(text, starts[i], starts[i + 1] - starts[i])

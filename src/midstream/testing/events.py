@@ -18,12 +18,13 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
+from midstream.state.erasures import blanked_body
 from midstream.state.event_ids import Admission, EventIds
-from midstream.state.hashing import id_hash
 from midstream.state.placements import encode_placement, placement_body
 from midstream.state.promotions import ALIASES, promotion_body
 from midstream.state.settings import FoldSettings, Limits
 from midstream.state.vocabulary import Vocabulary
+from midstream.testing.ids import hash_of
 
 START_MS = 1_700_000_000_000
 """Log time of the first event: November 2023."""
@@ -160,7 +161,7 @@ def stamp(events: Sequence[Event], log_times_ms: Sequence[int]) -> EventBatch:
 
 def indexed(batch: EventBatch, settings: FoldSettings) -> IndexedBatch:
     """Return a whole log as the tables are given it: deduplicated and with indices, from an empty state."""
-    ids = EventIds(settings.limits.event_ids_max)
+    ids = EventIds(settings.limits.event_ids_max, settings.hash_key())
     found = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy())
     return Vocabulary(settings).index(LogPosition(0), batch, found == Admission.NEW)
 
@@ -350,7 +351,8 @@ _BODIES = (
     *(b"", b"{}", b'{"category":"hats"}', b'{"category":null,"price":3}', b'{"category":"toys","available":false}'),
     *(b'{"plan":"a"}', b'{"plan":2,"page":true}', b'{"plan":[],"page":"a"}'),
 )
-_STEPS_MS = (0, 0, 1, 1_000, 61_000, 150_000, 40 * _MINUTE_MS, 25 * _HOUR_MS)
+_STEPS_MS = (0, 0, 1, 1_000, 61_000, 150_000, 40 * _MINUTE_MS, 23 * _HOUR_MS, 25 * _HOUR_MS)
+"""What a day ends for one of two events that are 40 minutes apart, 23 hours and twice as much do not for the other."""
 _BEHIND_MS = (0, 1_000, 3 * _MINUTE_MS, _HOUR_MS, 24 * _HOUR_MS, 24 * _HOUR_MS + 1, 2_000 * _HOUR_MS)
 _AHEAD_MS = (5 * _MINUTE_MS, 5 * _MINUTE_MS + 1, 30 * _HOUR_MS)
 _SHIFTS_MS = (*(-each for each in _BEHIND_MS), *_AHEAD_MS)
@@ -409,11 +411,25 @@ def _people() -> st.SearchStrategy[tuple[int, int | None, Event]]:
     pairs = st.tuples(st.sampled_from(_IDS), st.sampled_from(bodies))
     merge = pairs.map(lambda pair: Event(Kind.USER, Operation.MERGE, user_id=pair[0], body=pair[1]))
     erase = st.sampled_from(_IDS[1:]).map(lambda each: Event(Kind.ERASE, user_id=each))
-    blanked = st.just(Event(Kind.ERASE, body=b'{"erased":["%016x"]}' % id_hash("a")))
+    blanked = st.sampled_from(_IDS[1:4]).map(blanked_erase)
     shift = st.none() | st.sampled_from(_SHIFTS_MS)
     event_id = st.sampled_from(["", "", "e1", "e2", "m1", "m2"])
     event = st.builds(_with_event_id, merge | merge | erase | blanked, event_id)
     return st.tuples(st.sampled_from(_STEPS_MS), shift, event)
+
+
+def blanked_erase(*user_ids: str) -> Event:
+    """Return what a rewrite of the log leaves of an erase of users, under the key of a state without a log."""
+    return Event(Kind.ERASE, body=blanked_body(sorted(map(hash_of, user_ids))))
+
+
+def erasure_logs() -> st.SearchStrategy[EventBatch]:
+    """Return logs of erases of a few users, again and again, named and blanked, and of what comes a day later."""
+    erase = st.sampled_from(_IDS[1:4]).flatmap(
+        lambda each: st.sampled_from([blanked_erase(each), Event(Kind.ERASE, user_id=each)])
+    )
+    step = st.sampled_from([0, 40 * _MINUTE_MS, _HOUR_MS, 23 * _HOUR_MS])
+    return st.lists(st.tuples(step, st.none(), erase | st.just(Event(Kind.TICK))), max_size=12).map(_stamped).map(build)
 
 
 def _with_event_id(event: Event, event_id: str) -> Event:

@@ -82,6 +82,9 @@ class ReferenceJoin:
         """What waits for a slate, the first that came first."""
         return list(self._waiting.values())
 
+    def _hash(self, text: str) -> int:
+        return id_hash(text, self.settings.hash_key())
+
     def pass_time(self, now_ms: int) -> None:
         """Let what is older than the window go; before each event, whatever it is."""
         limit = self.settings.outcome_window.ms
@@ -122,7 +125,7 @@ class ReferenceJoin:
         group = (told.placement, told.config_hash, told.tier)
         if group not in self.groups:
             self.groups.append(group)
-        request = id_hash(event.request_id)
+        request = self._hash(event.request_id)
         if request in self.slates:
             return
         while (
@@ -130,8 +133,8 @@ class ReferenceJoin:
             or self._held_positions + len(told.ids) > limits.outcome_items_max
         ):
             self._leave("slate_evicted")
-        positions = [Followed(id_hash(each)) for each in told.ids]
-        user = id_hash(event.user_id)
+        positions = [Followed(self._hash(each)) for each in told.ids]
+        user = self._hash(event.user_id)
         self.slates[request] = JoinedSlate(request, user, log_position, event.log_time_ms, group, positions)
         self._held_positions += len(positions)
         self.counts[group, "slates"] += 1
@@ -157,9 +160,9 @@ class ReferenceJoin:
         value, quantity = (each if abs(each) <= _SENT_MAX else math.nan for each in (event.value, event.quantity))
         worth = value if math.isnan(quantity) else value * quantity
         outcome = Waiting(
-            id_hash(event.request_id),
-            id_hash(event.item_id),
-            id_hash(event.user_id),
+            self._hash(event.request_id),
+            self._hash(event.item_id),
+            self._hash(event.user_id),
             IMPRESSION if is_seen else event.action,
             math.nan if is_seen else worth,
             event_time_ms,

@@ -20,7 +20,6 @@ from midstream.models.golden import item_content, row_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash
 from midstream.training.registry import Registry
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class Near(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def retrieve(self, moment: Moment) -> Proposal:
         model = moment.models.get(self.model, ItemToItem)
         vocabulary = moment.table(Vocabulary)
-        rows = model.vocabulary.rows_of(vocabulary.item_hash[moment.recent_item_index])
+        rows = model.vocabulary.under(vocabulary.id_key).rows_of(vocabulary.item_hash[moment.recent_item_index])
         best, scores = model.best(Histories.of([rows[rows >= 0].tolist()]), 10)
         indices = vocabulary.item_indices([model.vocabulary.id_of(row) for row in best.tolist()])
         return Proposal(indices[indices >= 0].astype(np.int32), scores[indices >= 0])
@@ -86,7 +85,7 @@ def write_folder(folder: Path) -> None:
 def chain_of(items: int, step: int, prefix: str = "item-") -> ItemToItem:
     """Return a model that says of each item the one ``step`` further on."""
     ids = [f"{prefix}{number}" for number in range(items)]
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     rows = np.arange(items)
     weights = csr_matrix((np.ones(items, dtype=np.float32), (rows, (rows + step) % items)), shape=(items, items))
     return ItemToItem.of(vocabulary, weights)

@@ -18,7 +18,6 @@ from midstream.models.sequence_onnx import FILE
 from midstream.models.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
-from midstream.state.hashing import id_hash
 from midstream.testing.models import CONFIG
 from midstream.training.registry import Registry
 
@@ -74,7 +73,7 @@ def small_item_model(kind: str, seed: int) -> ItemModel:
     """
     dice = np.random.default_rng(seed)
     ids = [f"item-{number}" for number in range(ITEMS)]
-    vocabulary = ItemVocabulary.of(ids, np.array([id_hash(each) for each in ids], dtype=np.uint64))
+    vocabulary = ItemVocabulary.of(ids)
     if kind == "sasrec":
         return _sequence(vocabulary, dice)
     if kind not in ITEM_KINDS:

@@ -25,7 +25,7 @@ from midstream.models.descriptions import Description, description_of
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.state.erasures import blanked_hashes
-from midstream.state.event_ids import Admission, fingerprints
+from midstream.state.event_ids import Admission
 from midstream.state.fold import Fold, edges, parts
 from midstream.state.hashing import id_hash
 
@@ -153,7 +153,9 @@ class ActReader:
 
     def add(self, first: LogPosition, batch: EventBatch) -> None:
         """Take the next events. Cost: about 1 µs an act, 3.5 µs where every second event changes an item or a user."""
-        found = self._fold.event_ids.admit(fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64))
+        found = self._fold.event_ids.admit(
+            self._fold.event_ids.fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64)
+        )
         hidden = self._hidden(first, batch) & (batch.rows["kind"] != Kind.ERASE)  # what they refuse stays refused
         is_new = found == int(Admission.NEW)
         self._count("erased", np.count_nonzero(hidden & is_new & (batch.rows["kind"] == Kind.INTERACTION)))
@@ -195,7 +197,7 @@ class ActReader:
             part.weight[kept],
             part.time_ms[kept],
             part.position[kept],
-            ItemVocabulary.of(ids, vocabulary.item_hash[item_index]),
+            ItemVocabulary.of(ids),
             (int(times[0]), int(times[-1])) if len(times) else (0, 0),
             dict(self._left),
             described,
@@ -271,7 +273,7 @@ class ActReader:
         if batch.operation[place] == Operation.DELETE:
             self._users.clear(user_hash, batch.first + place)
         elif batch.operation[place] == Operation.MERGE:
-            other = id_hash(merged_id(texts_of(batch.source, place)[_BODY]))
+            other = id_hash(merged_id(texts_of(batch.source, place)[_BODY]), self._fold.vocabulary.id_key)
             row = batch.source.rows[place : place + 1]
             if self._fold.vocabulary.erasures.refused(row, np.array([other], dtype=np.uint64)):
                 return

@@ -30,7 +30,8 @@ from midstream.models.artifact import (
     read_manifest,
     sync_folder,
 )
-from midstream.training.registry import ARRIVING, Registry, answering
+from midstream.models.loading import load
+from midstream.training.registry import ARRIVING, Registry
 
 IMPORTED_NUMBER_MAX = 99_999_999
 """Leaves nine hundred million numbers to what is fitted after an import: one a second for 28 years."""
@@ -124,7 +125,7 @@ def take_in(registry: Registry, fill: Callable[[Path], tuple[str, str]], name: s
     try:
         own, version = fill(temporary)
         artifact = read_artifact(temporary / own / version)
-        answering(artifact)
+        load(artifact)
         if name not in {"", own}:
             return name, _renamed(registry, artifact, name)
         (registry.folder / own).mkdir(exist_ok=True)

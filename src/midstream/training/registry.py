@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
 from midstream.models.artifact import (
     MANIFEST,
@@ -29,11 +27,8 @@ from midstream.models.artifact import (
     write_artifact,
 )
 from midstream.models.loading import load
-from midstream.models.model import ItemModel, RowModel, is_item_model
-from midstream.state.hashing import id_hash
+from midstream.models.model import ItemModel, RowModel
 
-HASHES_CHECKED = 256
-"""Of a vocabulary, evenly spread: another function differs in each, and SHA-256 says that none was changed since."""
 VERSION_BYTES_MAX = 2 << 30
 """Of the files of a version, unless the configuration says otherwise; loaded it may hold twice as much
 (``models.held``). Beside the one that answers there are the one before it, and one that is being loaded: three times as
@@ -198,12 +193,12 @@ class Registry:
         Raises:
             NotFound: It is not there.
             ArtifactTooLarge: As ``read``.
-            ArtifactInvalid: It is damaged, or not what it says, or its items have other hashes than here.
+            ArtifactInvalid: It is damaged, or not what it says.
             ExtraMissing: A library that reads its kind is not installed.
         """
         manifest_hash = self.manifest_hash(name, version)
         artifact = self.read(name, version)
-        return Loaded(name, version, artifact.manifest, manifest_hash, answering(artifact))
+        return Loaded(name, version, artifact.manifest, manifest_hash, load(artifact))
 
     def remove(self, name: str, version: str) -> None:
         """Remove a version, for good. Nothing asks whether it serves.
@@ -231,25 +226,6 @@ class Registry:
             message = f"no version {version!r} of a model {name!r} is there"
             raise NotFound(message)
         return self._of(name) / version
-
-
-def answering(artifact: Artifact) -> ItemModel | RowModel:
-    """Return the model of an artifact as ``models.loading.load`` does, if its hashes are those that the state makes.
-
-    Raises:
-        ArtifactInvalid: As there; or the hashes of its items are those of another function: none would be found.
-        ExtraMissing: As there.
-    """
-    model = load(artifact)
-    if is_item_model(model):
-        vocabulary = model.vocabulary
-        for row in (
-            np.unique(np.linspace(0, len(vocabulary) - 1, HASHES_CHECKED).astype(int)) if len(vocabulary) else ()
-        ):
-            if id_hash(vocabulary.id_of(int(row))) != int(vocabulary.hashes[row]):
-                message = f"{artifact.version}: its items have other hashes than this release gives them: fit it anew"
-                raise ArtifactInvalid(message)
-    return model
 
 
 def _is_running(pid: str) -> bool:

@@ -132,6 +132,7 @@ class Model:
         """Hash of a user id to the log position at which it was erased last."""
         self._erased: dict[int, int] = {}
         """Hash of a user id to the log time at which it was erased last."""
+        self._key = settings.hash_key()
         self._seen = Seen(settings.limits.event_ids_max)
         self._actions = frozenset(settings.types)
         self._users_max = settings.limits.users_max
@@ -167,7 +168,7 @@ class Model:
         if event.kind in {Kind.INTERACTION, Kind.IMPRESSION}:
             self.touched[f"user:{event.user_id}"].add(event.item_id)
             self.touched[f"session:{event.session_id}"].add(event.item_id)
-        is_dropped = self._position <= self._dropped_before and id_hash(event.item_id) in self._dropped
+        is_dropped = self._position <= self._dropped_before and id_hash(event.item_id, self._key) in self._dropped
         if event.kind == Kind.ITEM and not is_dropped:
             if event.operation != Operation.DELETE or event.item_id in self.catalogue:
                 self.catalogue.setdefault(event.item_id, Sold()).change(event)
@@ -196,13 +197,13 @@ class Model:
         members = {user, *(alias for alias, target in self.aliases.items() if target == user)}
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != user}
         self.users.pop(user, None)
-        hashes = set(map(id_hash, members))
+        hashes = {id_hash(each, self._key) for each in members}
         self._erased.update(dict.fromkeys(hashes, event.log_time_ms))
         self.erased_at.update(dict.fromkeys(hashes, self._position - 1))
         self.join.forget(hashes)
 
     def _is_late_copy(self, user_id: str, event: Event) -> bool:
-        erased_ms = self._erased.get(id_hash(user_id))
+        erased_ms = self._erased.get(id_hash(user_id, self._key))
         if erased_ms is None or event.event_time_ms is None:
             return False
         return event.event_time_ms <= erased_ms and event.log_time_ms - erased_ms <= SPAN_S * 1_000
