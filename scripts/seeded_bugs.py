@@ -431,6 +431,31 @@ BUGS = (
         ("tests/state/test_fold.py", "tests/state/test_vocabulary.py", "tests/state/test_event_ids.py"),
     ),
     Bug(
+        "who_is_erased_again_is_remembered_until_another_is_forgotten",
+        (
+            Edit(
+                "state/erasures.py", "min([*due, *last.values()], default=_NEVER)", "min(last.values(), default=_NEVER)"
+            ),
+        ),
+        ("tests/state/test_fold.py",),
+    ),
+    Bug(
+        "an_item_of_the_same_hash_is_the_item",
+        (Edit("state/item_slots.py", "return at if same else _TAKEN", "return at"),),
+        ("tests/state/test_vocabulary.py",),
+    ),
+    Bug(
+        "ids_hash_alike_in_every_log",
+        (
+            Edit(
+                "events/siphash.py",
+                "    a, b, c, d = key[0] ^ _A, key[1] ^ _B, key[0] ^ _C, key[1] ^ _D\n    at",
+                "    a, b, c, d = _A, _B, _C, _D\n    at",
+            ),
+        ),
+        ("tests/state/test_hashing.py", "tests/state/test_collisions.py"),
+    ),
+    Bug(
         "segment_outlives_its_user",
         (Edit("state/segment_fold.py", "            user_code[user] = 0\n", "            pass\n"),),
         ("tests/state/test_segments.py",),
@@ -751,7 +776,7 @@ BUGS = (
     ),
     Bug(
         "merges_are_not_said_again",
-        (Edit("state/restating.py", "id_hash(merged_id(event.body)) if event.operation == _MERGE else 0", "0"),),
+        (Edit("state/restating.py", "id_hash(merged_id(event.body), key) if event.operation == _MERGE else 0", "0"),),
         RETENTION,
     ),
     Bug(

@@ -268,7 +268,7 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path, content: bytes) ->
         ("weight", np.zeros(3, np.float32), "not those"),
         ("row", np.full(40, 9, np.int32), "not"),
         ("start", np.zeros((10, 1), np.int64), "start"),
-        ("vocabulary.hashes", np.ones(9, np.uint64), "twice"),
+        ("vocabulary.start", np.arange(10, dtype=np.int64), "vocabulary"),
         ("golden.start", np.array([0, 3, 3, 4, 99]), "golden"),
         ("golden.start", np.array([0]), "golden"),
         ("golden.row", np.full(9, 9, np.int32), "golden"),

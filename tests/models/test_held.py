@@ -18,9 +18,10 @@ from midstream.models.golden import item_content, made_histories
 from midstream.models.held import HELD_TIMES_MAX, held_bytes
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
-from midstream.models.model import ItemModel
+from midstream.models.model import ItemModel, is_item_model
 from midstream.models.top_k import top_k
 from midstream.models.vocabulary import ItemVocabulary
+from midstream.testing.ids import KEY
 from midstream.training.registry import Registry
 
 ITEMS = halves.HALVES_MIN + 5
@@ -74,6 +75,8 @@ def test_a_model_holds_what_was_taken_to_load_it(tmp_path: Path, monkeypatch: py
     try:
         before = tracemalloc.get_traced_memory()[0]
         loaded = registry.load("near", version)
+        assert is_item_model(loaded.model)
+        loaded.model.vocabulary.under(KEY)  # as who serves it does
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import ArtifactInvalid, FitStopped
+from midstream.models import vocabulary
 from midstream.models.histories import Histories
 from midstream.models.model import Watch, best_of
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.testing.ids import hash_of
+from midstream.state.hashing import id_hash, id_key_of
+from midstream.testing.ids import KEY
 
 IDS = st.lists(st.text(min_size=1, max_size=12).filter(lambda each: each.isprintable()), unique=True, max_size=30)
 
@@ -21,12 +23,16 @@ def vocabulary_of(ids: list[str]) -> ItemVocabulary:
 
 @given(IDS, st.randoms(use_true_random=False))
 def test_each_id_is_found_in_its_row_and_no_other_is(ids: list[str], dice: st.DataObject) -> None:
-    """Rows are found by the hash of the id, whatever the order; what is not known is -1; written and read is equal."""
+    """Rows are found by the hash of the id, under each key; what is not known is -1; written and read is equal."""
     found = vocabulary_of(ids)
     asked = [*ids, "nobody knows this one"]
     dice.shuffle(asked)  # type: ignore[attr-defined]
-    rows = found.rows_of(np.array([hash_of(each) for each in asked], dtype=np.uint64))
-    assert [ids.index(each) if each in ids else -1 for each in asked] == rows.tolist()
+    wanted = [ids.index(each) if each in ids else -1 for each in asked]
+    for key in (KEY, id_key_of("5a" * 16)):
+        hashes = np.array([id_hash(each, key) for each in asked], dtype=np.uint64)
+        assert found.under(key).rows_of(hashes).tolist() == wanted
+        assert found.under(key).hashes.tolist() == [id_hash(each, key) for each in ids]
+    assert vocabulary_of(asked).rows_in(found).tolist() == wanted
     assert found.ids == ids
     assert [found.id_of(row) for row in range(len(found))] == ids
     again = ItemVocabulary.restore(found.arrays())
@@ -40,19 +46,27 @@ def test_another_order_is_another_vocabulary(ids: list[str]) -> None:
     assert vocabulary_of(ids) != vocabulary_of(ids[::-1])
 
 
+def test_of_two_items_of_one_hash_the_first_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is no row of any item: a state has one of them at most, and nothing raises."""
+    monkeypatch.setattr(vocabulary, "hashes_of", lambda *_: np.array([7, 5, 7, 9, 7], dtype=np.uint64))
+    found = vocabulary_of(["a", "b", "c", "d", "e"]).under(KEY)
+    assert found.hashes.tolist() == [7, 5, 0, 9, 0]
+    assert found.rows_of(np.array([5, 7, 9, 0, 1], dtype=np.uint64)).tolist() == [1, 0, 3, -1, -1]
+
+
 def test_what_is_no_vocabulary_is_refused() -> None:
     """An item twice, an id of no text, texts that do not end where they should, parts that lack."""
     with pytest.raises(ArtifactInvalid, match="twice"):
-        vocabulary_of(["a", "a"])
+        ItemVocabulary.restore(vocabulary_of(["a", "b", "a"]).arrays())
     with pytest.raises(ArtifactInvalid, match="texts"):
-        ItemVocabulary(np.array([1, 2], np.uint64), b"ab", np.array([0, 2, 2]))
+        ItemVocabulary(b"ab", np.array([0, 2, 2]))
     with pytest.raises(ArtifactInvalid, match="texts"):
-        ItemVocabulary(np.array([1, 2], np.uint64), b"abc", np.array([0, 1, 2]))
+        ItemVocabulary(b"abc", np.array([0, 1, 2]))
     arrays = vocabulary_of(["a", "b"]).arrays()
     with pytest.raises(ArtifactInvalid, match="lacks"):
         ItemVocabulary.restore({name: array for name, array in arrays.items() if "text" not in name})
     with pytest.raises(ArtifactInvalid, match="types"):
-        ItemVocabulary.restore({**arrays, "vocabulary.hashes": np.array([1.0, 2.0])})
+        ItemVocabulary.restore({**arrays, "vocabulary.start": np.array([0.0, 1.0, 2.0])})
 
 
 def test_a_part_is_what_it_was_among_all() -> None:

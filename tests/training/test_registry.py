@@ -143,15 +143,3 @@ def test_a_version_that_lies_with_another_model_is_refused(tmp_path: Path) -> No
     with pytest.raises(ArtifactInvalid, match="'near'"):
         registry.load("far", version)
     assert isinstance(registry.manifests("far")[0], ArtifactInvalid)
-
-
-def test_items_of_another_hash_function_are_refused_by_name(tmp_path: Path) -> None:
-    """None of them would be found, and no answer would say why."""
-    registry = Registry(tmp_path / "models")
-    model = model_of()
-    vocabulary = ItemVocabulary.of(model.vocabulary.ids, model.vocabulary.hashes ^ np.uint64(1))
-    other = ItemToItem.of(vocabulary, csr_matrix(np.eye(5)))
-    draft = Draft(name="near", kind="item_to_item", vocabulary_hash=vocabulary.content_hash)
-    with pytest.raises(ArtifactInvalid, match="other hashes"):
-        registry.publish(draft, item_content(other, HISTORIES))
-    assert registry.versions("near") == []

@@ -12,7 +12,9 @@ from midstream.app.wiring import declarations
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
 from midstream.engine.champions import CHAMPION
 from midstream.models.held import HELD_TIMES_MAX, held_bytes
+from midstream.models.model import is_item_model
 from midstream.state.fold import Size
+from midstream.state.hashing import IdKey
 from midstream.training.registry import Registry
 
 VERSIONS_HELD = 2
@@ -44,14 +46,17 @@ def memory_of(folder: Path, config: Config) -> Memory:
     champions = {row.model: row.version for row in fold.promotions.rows if row.alias == CHAMPION and row.version}
     models: dict[str, Size] = {}
     for name in sorted({*champions, *(each.name for each in config.models)}):
-        now = _held(registry, name, champions[name]) if name in champions else 0
+        now = _held(registry, name, champions[name], fold.vocabulary.id_key) if name in champions else 0
         models[f"models.{name}"] = Size(now, VERSIONS_HELD * HELD_TIMES_MAX * registry.bytes_max)
     return Memory({**fold.sizes(), **outside}, models)
 
 
-def _held(registry: Registry, name: str, version: str) -> int:
+def _held(registry: Registry, name: str, version: str, key: IdKey) -> int:
     """Return the bytes that a version holds once it is loaded; 0 = it cannot be."""
     try:
-        return held_bytes(registry.load(name, version).model)
+        model = registry.load(name, version).model
     except (ArtifactInvalid, ExtraMissing, NotFound):
         return 0
+    if is_item_model(model):
+        model.vocabulary.under(key)  # as who serves it does
+    return held_bytes(model)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 HELD_TIMES_MAX: Final = 2
 """Times the bytes of its files that a model holds at most, but for the words of ``content``: vectors of float32 are
-rounded to half of their bytes (``halves``), those of ``svd``, of float64, to 4 + 2 of 8, and a vocabulary of n items
-sorts 16 n bytes beside the 16 n and more that it is read from."""
+rounded to half of their bytes (``halves``), those of ``svd``, of float64, to 4 + 2 of 8, and a vocabulary of
+n items has 16 n bytes of hashes and their order beside the 8 n and the ids that it is read from."""
 
 
 def held_bytes(model: object) -> int:

@@ -28,16 +28,16 @@ class ItemRows:
     key: IdKey
     hashes: Hashes
     """Of each row, (n,); 0 where an earlier row has the same one, so that of two such items one is known."""
-    _order: NDArray[np.int64] = field(repr=False)
+    _order: NDArray[np.intp] = field(repr=False)
     """Rows by ascending hash."""
-    _sorted: Hashes = field(repr=False)
 
     def rows_of(self, hashes: Hashes) -> Index:
         """Return the row of each item, -1 = the model does not know it. Cost: a search, 0.1 µs each."""
-        if not len(self._sorted):
+        if not len(self._order):
             return np.full(len(hashes), -1, dtype=np.int32)
-        place = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
-        return np.where((self._sorted[place] == hashes) & (hashes != 0), self._order[place], -1).astype(np.int32)
+        place = np.searchsorted(self.hashes, hashes, sorter=self._order)
+        row = self._order[np.minimum(place, len(self._order) - 1)]
+        return np.where((self.hashes[row] == hashes) & (hashes != 0), row, -1).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +105,11 @@ class ItemVocabulary:
             return known
         hashes = hashes_of(np.frombuffer(self.text or b"\0", dtype=np.uint8), self.start, key)
         order = np.argsort(hashes, kind="stable")
-        ordered = hashes[order]
-        hashes[order[1:][ordered[1:] == ordered[:-1]]] = 0
-        found = ItemRows(key, hashes, order, ordered)
+        again = order[1:][hashes[order[1:]] == hashes[order[:-1]]]
+        if len(again):
+            hashes[again] = 0
+            order = np.argsort(hashes, kind="stable")
+        found = ItemRows(key, hashes, order)
         self._known[:] = [found]
         return found
 
