@@ -16,7 +16,8 @@ from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.schema import cut
@@ -172,7 +173,7 @@ def test_events_sealing_and_cuts_go_on_meanwhile(tmp_path: Path, name: str, monk
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("step", ["survey_log", "hot_firsts"])
+@pytest.mark.parametrize("step", ["survey_folder", "hot_firsts"])
 def test_the_first_sealing_meanwhile_makes_it_begin_again(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME
-from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, SnapshotInvalid
+from midstream.core.errors import FolderLocked, LogDamaged, LogIncomplete, LogUnreadable, SnapshotInvalid
 from midstream.engine import snapshots
 from midstream.engine.beginning import base_flaw, base_folder
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.history_repair import HistoryRepaired, repair_history
-from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME
-from midstream.events.log_repair import Repaired, repair, survey_log
+from midstream.engine.vouching import LossAccepted, accept_loss, is_absent, survey_folder
+from midstream.events.disk import Disk, RealDisk
+from midstream.events.log_repair import Repaired, repair_held, survey_log
 from midstream.events.segment_scan import Survey
+from midstream.state.settings import FoldSettings
 
 DISK_FREE_MIN = 1 << 30
 """1 GiB: sixteen segments."""
@@ -57,48 +58,73 @@ class FolderRepaired:
 
     history: HistoryRepaired | None
     """None = nothing was wrong with it."""
-    log: Repaired
+    log: Repaired | None
+    """None = there is none."""
+    loss: LossAccepted | None
+    """What other files say was in the log, and is gone from it; None = nothing."""
+    set_aside: tuple[str, ...]
+    """Snapshots of what is gone, by the name that they have now."""
 
 
 def repair_folder(folder: Path, config: Config) -> FolderRepaired:
     """Repair history, then cut a damaged log to its last good position and keep the rest in files beside it.
+
+    Where events are gone that other files vouch for, the log goes on without them, in a new generation.
 
     Raises:
         FolderLocked: A process has the folder open.
         LogUnreadable: It is of another schema version.
     """
     data, disk = DataFolder(folder / DATA_NAME), RealDisk()
-    lock = disk.lock(data.lock)
+    lock = disk.lock(data.lock, data.root)
     try:
-        history_lock = disk.lock(data.history_lock)
-        try:
-            history = repair_history(data, settings_of(data, config))
-        finally:
-            disk.close(history_lock)
+        return _repaired(data, disk, settings_of(data, config))
     finally:
         disk.close(lock)
-    return FolderRepaired(history, repair(data.log, disk))
+
+
+def _repaired(data: DataFolder, disk: Disk, settings: FoldSettings) -> FolderRepaired:
+    if is_absent(data, disk):
+        return FolderRepaired(None, None, accept_loss(data, disk, os.urandom), _set_aside(data, disk))
+    history_lock = lock_history(data, disk)
+    try:
+        history = repair_history(data, settings)
+        log = repair_held(data.log, disk)
+        return FolderRepaired(history, log, accept_loss(data, disk, os.urandom), _set_aside(data, disk))
+    finally:
+        disk.close(history_lock)
+
+
+def _set_aside(data: DataFolder, disk: Disk) -> tuple[str, ...]:
+    """Keep the snapshots of what is gone from the next start, which removes those of another generation."""
+    if is_absent(data, disk):
+        return ()
+    found = survey_log(data.log, disk)
+    return tuple(snapshots.set_aside_lost(data.snapshots, found.log_id, found.end))
 
 
 def _lock(data: DataFolder) -> str:
-    if not data.lock.exists():
+    if not data.root.is_dir():
         return "free"
     disk = RealDisk()
     try:
-        disk.close(disk.lock(data.lock))
+        disk.close(disk.lock(data.lock, data.root))
     except FolderLocked as error:
         return str(error).partition(" is ")[2]
     return "free"
 
 
 def _log(data: DataFolder, problems: list[str]) -> str:
-    if not (data.log / IDENTITY_NAME).exists() and not data.log.exists():
-        return "none yet"
     try:
-        found = survey_log(data.log, RealDisk(), thorough=True)
+        found = survey_folder(data, RealDisk(), thorough=True)
+    except LogIncomplete as error:
+        problems.append(str(error))
+        return "not all there"
     except (LogDamaged, LogUnreadable) as error:
         problems.append(str(error))
         return "cannot be read"
+    if found is None:
+        return "none yet"
     if found.damage is not None:
         problems.append(str(found.damage.error(data.log)))
     torn = f", torn tail of {found.torn.dropped_bytes} bytes (dropped at the next start)" if found.torn else ""

@@ -15,9 +15,9 @@ from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.service import Service
+from midstream.engine.vouching import survey_folder
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdentity, identity_of
-from midstream.events.log_repair import survey_log
+from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
@@ -32,11 +32,13 @@ class LogView:
         What is read of history is checked when it is read.
 
         Raises:
+            LogIncomplete: It is gone, or ends before what other files of the folder say was durable.
             LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
             LogUnreadable: It is of another schema version.
         """
-        log = DataFolder(folder / DATA_NAME).log
-        self.survey = None if not (log / IDENTITY_NAME).exists() else survey_log(log, RealDisk())
+        data = DataFolder(folder / DATA_NAME)
+        log = data.log
+        self.survey = survey_folder(data, RealDisk())
         self.reader: SegmentReader | None = None
         """None where there is no log."""
         if self.survey is not None:

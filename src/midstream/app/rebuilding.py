@@ -92,7 +92,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
     data = DataFolder(folder / DATA_NAME)
     disk = RealDisk()
     disk.make_folder(data.log)
-    lock = disk.lock(data.lock)
+    lock = disk.lock(data.lock, data.root)
     try:
         log = LogView(folder)
         settings = _compacted(folder, config, log, notify) if compact else settings_of(data, config)

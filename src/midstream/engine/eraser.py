@@ -285,6 +285,7 @@ class Eraser:
         self._folder.remove_outdated_logs()
         identity = SegmentReader(self._folder.log, RealDisk()).identity
         snapshots.prune(self._folder.snapshots, self._options.keep, identity)
+        snapshots.remove_lost(self._folder.snapshots)
 
     def _say(self, stage: str, done: int, total: int) -> None:
         state: ErasureState = msgspec.convert(stage, ErasureState)
