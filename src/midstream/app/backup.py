@@ -33,6 +33,7 @@ from midstream.events.history import MANIFEST_NAME as HISTORY_NAME
 from midstream.events.history import history_folder, read_history
 from midstream.events.log_identity import IDENTITY_NAME
 from midstream.events.segment_scan import Survey, hot_firsts, segment_name
+from midstream.events.whole_file import sync_file
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "backup.json"
@@ -338,9 +339,5 @@ def sync_tree(root: Path) -> None:
     """Make all files and names in and below a folder durable."""
     for folder, _, names in os.walk(root):
         for name in names:
-            file = os.open(Path(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            sync_file(Path(folder, name))
         RealDisk().sync_folder(Path(folder))

@@ -43,6 +43,7 @@ def examine(folder: Path, config: Config) -> Examined:
         "lock": _lock(data),
         "log": _log(data, problems),
         "snapshots": _snapshots(data, config, problems),
+        "key": _key(data, problems),
         "disk": _disk(folder, problems),
         "cpu": f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}",
         "versions": _versions(),
@@ -157,6 +158,14 @@ def _snapshots(data: DataFolder, config: Config, problems: list[str]) -> list[st
         fit = "good" if manifest.fold_version == wanted else f"of fold version {manifest.fold_version}, so not used now"
         found.append(f"at log position {manifest.log_position}: {fit}")
     return found
+
+
+def _key(data: DataFolder, problems: list[str]) -> str:
+    flaw = data.key_flaw()
+    if flaw is not None:
+        problems.append(str(flaw))
+        return "bad"
+    return "good" if (data.root / "key").exists() else "none yet"
 
 
 def _disk(folder: Path, problems: list[str]) -> str:

@@ -6,6 +6,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, NotFound, Overloaded
@@ -130,7 +131,7 @@ class Engine:
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
         self.after_commit: list[Callable[[], None]] = []
-        """Called after each durable write, before its events are applied."""
+        """Called after each durable write, in turns with its being applied."""
         self.after_swap: list[Callable[[], None]] = []
         """Called when another state, other plans, or another writing of the log were put in service."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
@@ -458,15 +459,23 @@ class Engine:
         self._refusal = written.error
         if written.error is None:
             self.metrics.observe_commit(len(written.batch), written.append_s)
-            for tell in self.after_commit:
-                tell()
+            # Before anybody is told: whatever becomes of that, what is durable is folded.
             self._folding.add(written.first, written.batch, written.tickets(), written.prints)
+            self._tell_commit()
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
         self._outbox.came_back(written.entries, may_go_again=isinstance(written.error, DiskFull))
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
+
+    def _tell_commit(self) -> None:
+        """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""
+        self.concerns["commit"] = "what goes on beside the engine was not told of a commit; standard error says why"
+        with ExitStack() as everyone:
+            for tell in reversed(self.after_commit):
+                everyone.callback(tell)
+        del self.concerns["commit"]
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""

@@ -4,20 +4,21 @@ A rewrite of history writes a whole log into a folder of its own, ``log-1`` besi
 with a higher generation. From then on that is the log; what it replaced is removed when nobody reads it any more.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstream.core.errors import LogDamaged
+from midstream.core.errors import Fault, Invalid, LogDamaged
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, read_identity
 from midstream.events.segments import lock_path
+from midstream.events.whole_file import WholeFile
 
 KEY_BYTES = 32
 BASE_NAME = "base"
 """Folder in that of a log: what stands for events that are gone."""
+_KEY_NAME = "key"
 _LOG_NAME = "log"
 _BEYOND_ALL = 1 << 63
 """Above any generation: a log whose identity was damaged is not passed by, so that opening it says so."""
@@ -98,16 +99,32 @@ class DataFolder:
         return self.root / "dead-letters.ndjson"
 
     def key(self, entropy: Callable[[int], bytes]) -> bytes:
-        """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner."""
-        path = self.root / "key"
+        """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner.
+
+        Raises:
+            Invalid: The file is not a key: with a part of it, or with nothing, anybody could make request ids.
+        """
+        path = self.root / _KEY_NAME
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with WholeFile(path, 0o600) as file:
                 file.write(entropy(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+        if flaw := self.key_flaw():
+            raise Invalid((flaw,))
         return path.read_bytes()
+
+    def key_flaw(self) -> Fault | None:
+        """Return what is wrong with the file of the secret, None = nothing, or there is none yet."""
+        path = self.root / _KEY_NAME
+        size = path.stat().st_size if path.exists() else KEY_BYTES
+        if size == KEY_BYTES:
+            return None
+        came = f"It has {size} bytes, so it was cut short or written over."
+        right = (
+            f"{KEY_BYTES} bytes: put it back from a backup. Without one remove it: the next start makes another, and "
+            "refuses request ids and cursors that were given out before."
+        )
+        return Fault(str(path), came, right, "docs/data.md")
 
     def _logs(self) -> list[Path]:
         """Return the folders of logs, also those that are not whole, in the order they were made."""
