@@ -7,6 +7,7 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, changed, loaded_state, service_of
+from midstream.core.errors import LogRewritten
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything
@@ -36,15 +37,16 @@ class LogView:
             LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
             LogUnreadable: It is of another schema version.
         """
-        data = DataFolder(folder / DATA_NAME)
-        log = data.log
+        self._data = data = DataFolder(folder / DATA_NAME)
+        self.is_rewritten = False
+        """Whether the log was rewritten while this was read, so that not all that was read is of one writing."""
         self.survey = survey_folder(data, RealDisk())
         self.reader: SegmentReader | None = None
         """None where there is no log."""
         if self.survey is not None:
             if self.survey.damage is not None:
-                raise self.survey.damage.error(log)
-            self.reader = SegmentReader(log, RealDisk())
+                raise self.survey.damage.error(data.log)
+            self.reader = SegmentReader(data.log, RealDisk())
 
     @property
     def begin(self) -> LogPosition:
@@ -62,8 +64,35 @@ class LogView:
         return identity_of(bytes(LOG_ID_BYTES), 0) if self.reader is None else self.reader.identity
 
     def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
-        """Return batches of the events at and after a position, as ``EventLog.read`` does."""
-        return () if self.reader is None else self.reader.read(after, limit, self.end)
+        """Return batches of the events at and after a position, as ``EventLog.read`` does.
+
+        A server may rewrite the log without erased users meanwhile. Then the new one is read on in: it has as many
+        events, at the same positions, and less is known of some.
+        """
+        if self.reader is None:
+            return ()
+        try:
+            return self.reader.read(after, limit, self.end)
+        except LogRewritten:
+            self.reader = self._rewritten(self.reader.identity)
+            self.is_rewritten = True
+        return self.reader.read(after, limit, self.end)
+
+    def _rewritten(self, before: LogIdentity) -> SegmentReader:
+        """Return a reader of the log that took the place of another.
+
+        Raises:
+            LogIncomplete: There is none, or it has not all the events.
+            LogRewritten: It is another log.
+        """
+        found = survey_folder(self._data, RealDisk())
+        reader = None if found is None else SegmentReader(self._data.log, RealDisk())
+        if found is None or reader is None or reader.identity.log_id != before.log_id or found.end < self.end:
+            message = (
+                f"{self._data.log} is another log than the one that was read so far; read again from the beginning"
+            )
+            raise LogRewritten(message)
+        return reader
 
     def batches(self) -> Iterator[EventBatch]:
         """Yield all events that are kept, oldest first."""

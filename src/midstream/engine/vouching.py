@@ -7,8 +7,9 @@ then on what was made before vouches for nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from midstream.core.errors import LogIncomplete
+from midstream.core.errors import LogDamaged, LogIncomplete
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
 from midstream.engine.rewrite import receipts
@@ -16,6 +17,7 @@ from midstream.events.disk import Disk
 from midstream.events.history import history_folder
 from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, identity_of, read_identity, write_identity
 from midstream.events.log_repair import survey_log
+from midstream.events.segment_reader import LOOKS_MAX
 from midstream.events.segment_scan import Survey, make_first_segment, segment_firsts, segment_name
 from midstream.events.vouched import Vouched, incomplete
 
@@ -74,10 +76,23 @@ def survey_folder(data: DataFolder, disk: Disk, *, thorough: bool = False) -> Su
         LogDamaged: Its identity is missing or not as it was written, or its history is not.
         LogUnreadable: It is of another schema version.
     """
+    for _ in range(LOOKS_MAX - 1):
+        log = data.log
+        try:
+            found = _survey(data, log, disk, thorough=thorough)
+        except (FileNotFoundError, LogDamaged):
+            if data.log == log:
+                raise
+        else:
+            if found is None or found.damage is None or data.log == log:
+                return found
+    return _survey(data, data.log, disk, thorough=thorough)
+
+
+def _survey(data: DataFolder, log: Path, disk: Disk, *, thorough: bool) -> Survey | None:
     known = vouched(data, disk)  # first: a server that goes on makes the log longer and never shorter
     if is_absent(data, disk):
         return None
-    log = data.log
     found = survey_log(log, disk, thorough=thorough)
     if found.damage is None:
         known.require(log, found.end)
