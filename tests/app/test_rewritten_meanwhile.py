@@ -68,7 +68,7 @@ def test_a_reader_says_that_its_log_is_gone_and_never_that_it_is_damaged(tmp_pat
     assert not isinstance(caught.value, LogDamaged)
     assert "repair" not in str(caught.value)
     reader = SegmentReader(data.log, RealDisk())
-    sorted(data.log.glob("*.segment"))[0].unlink()
+    min(data.log.glob("*.segment")).unlink()
     with pytest.raises(LogDamaged, match="repair"):
         reader.read(LogPosition(0), COUNT, LogPosition(COUNT))
 

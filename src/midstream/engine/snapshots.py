@@ -24,6 +24,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.engine.hourly import NONE, Hourly, Written, staying
 from midstream.events.log_identity import LogIdentity
+from midstream.events.whole_file import WholeFile
 from midstream.models.artifact import sync_folder
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
@@ -150,6 +151,19 @@ def set_aside(folder: Path, log_position: int, fold_version: str) -> None:
         shutil.rmtree(old)
     name = f"{log_position:020d}-{fold_version}"
     (folder / name).rename(folder / f"{_SET_ASIDE}{name}")
+
+
+def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None:
+    """Let snapshots of one generation be of another that has the same events; what is of none is left as it is.
+
+    Raises:
+        OSError: The disk.
+    """
+    for name, each in list(manifests(folder)):
+        if (each.log_id, each.generation) == (before.log_id, before.generation):
+            carried = msgspec.structs.replace(each, log_id=identity.log_id, generation=identity.generation)
+            with WholeFile(folder / name / _MANIFEST) as file:
+                file.write(_seal(carried))
 
 
 def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
