@@ -23,6 +23,8 @@ from midstream.state.settings import FoldSettings
 
 DISK_FREE_MIN = 1 << 30
 """1 GiB: sixteen segments."""
+DISK_FREE_SHARE = 10
+"""Of a disk with less than ten times that, a tenth: a small one is not wrong for being small."""
 _LIBRARIES = ("midstream", "numpy", "numba", "pyarrow", "msgspec", "uvicorn", "fastapi")
 
 
@@ -170,8 +172,12 @@ def _key(data: DataFolder, problems: list[str]) -> str:
 
 def _disk(folder: Path, problems: list[str]) -> str:
     usage = shutil.disk_usage(folder if folder.exists() else folder.absolute().parent)
-    if usage.free < DISK_FREE_MIN:
-        problems.append(f"only {usage.free >> 20} MiB are free on the disk")
+    wanted = min(DISK_FREE_MIN, usage.total // DISK_FREE_SHARE)
+    if usage.free < wanted:
+        problems.append(
+            f"only {usage.free >> 20} MiB are free on the disk, {wanted >> 20} or more would be right: where there is "
+            "no room events are refused (507) and no snapshot is written; nothing that was acknowledged is lost"
+        )
     return f"{usage.free >> 20} MiB free of {usage.total >> 20} MiB"
 
 
