@@ -26,7 +26,8 @@ from midstream.app.as_of_calls import Wanted, write_answers
 from midstream.app.inspection import LogView
 from midstream.app.reading import parse_config
 from midstream.core.types import LogPosition
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.engine.replay import batches as read_batches
 from midstream.events.schema import Event, build
 from midstream.features.as_of import gathered

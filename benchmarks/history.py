@@ -26,7 +26,8 @@ from midstream.app.inspection import LogView, beginning_of
 from midstream.app.running import DATA_NAME
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import seal_child, snapshot_child
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.engine.replay import catch_up
 from midstream.events.history import DAY_MS
 from midstream.events.schema import ROW

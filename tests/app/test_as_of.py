@@ -18,7 +18,8 @@ from midstream.app.wiring import declarations
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine import snapshots
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.evaluation.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import cut
 from midstream.features.as_of import NO_TIME, Cursor, Question, as_of

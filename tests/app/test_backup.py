@@ -16,7 +16,9 @@ from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
+from midstream.engine.tokens import parse_position, position_token
 from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.schema import cut
@@ -90,6 +92,25 @@ def test_a_restored_folder_has_the_same_state(shop: Path, tmp_path: Path, name: 
     assert not list(again.rglob("*.new"))
     with open_shop(again, CONFIG) as opened:
         assert opened.running.engine.log.end == COUNT
+
+
+def test_a_restore_begins_a_generation_of_its_own(shop: Path, tmp_path: Path) -> None:
+    """A log position that was given out after the backup is not taken for one of what is recorded since, also where the
+    same backup is restored twice; the log keeps its id, and what was made of the same events is used on.
+    """
+    back_up(shop, tmp_path / "kept")
+    before = LogView(shop).identity
+    found: set[int] = set()
+    for name in ("one", "two"):
+        restore(tmp_path / "kept", tmp_path / name)
+        identity = LogView(tmp_path / name).identity
+        assert identity.log_id == before.log_id
+        assert identity.generation > before.generation
+        assert parse_position(position_token(before.generation, COUNT + 9), identity.generation, COUNT) is None
+        found.add(identity.generation)
+        with open_shop(tmp_path / name, CONFIG) as opened:
+            assert opened.running.started.snapshot_position == 1_400
+    assert len(found) == 2, "one run in 65,536 may draw the same twice"
 
 
 def test_nothing_is_written_over(shop: Path, tmp_path: Path) -> None:
@@ -172,7 +193,7 @@ def test_events_sealing_and_cuts_go_on_meanwhile(tmp_path: Path, name: str, monk
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("step", ["survey_log", "hot_firsts"])
+@pytest.mark.parametrize("step", ["survey_folder", "hot_firsts"])
 def test_the_first_sealing_meanwhile_makes_it_begin_again(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

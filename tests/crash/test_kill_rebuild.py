@@ -14,7 +14,8 @@ from midstream.app.rebuilding import rebuild
 from midstream.app.running import DATA_NAME, FOLD_AT_START_EVENTS, config_of
 from midstream.app.server_address import read_address
 from midstream.core.kinds import Kind
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.events.schema import Event, build
 from midstream.testing.patience import PATIENCE_S, wait_until
 from midstream.testing.rebuilds import write_config

@@ -599,3 +599,25 @@ def test_a_clock_that_jumped_ahead_is_named() -> None:
         assert rig.engine.health().reason == ""
 
     Rig().run(work)
+
+
+def test_who_is_told_of_a_commit_cannot_end_the_engine() -> None:
+    """What is durable is folded and acknowledged, all others are told, and what was raised is not hidden."""
+    told: list[int] = []
+    raised: list[object] = []
+
+    def fail() -> None:
+        if len(told) < 2:
+            raise LookupError
+
+    async def work(rig: Rig) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context.get("exception")))
+        rig.engine.after_commit += [lambda: told.append(1), fail, lambda: told.append(2)]
+        for number in range(2):
+            recorded = await rig.engine.record(rig.batch(view("mug", event_id=str(number))))
+            assert recorded.log_position == number + 1
+            assert ("not told of a commit" in rig.engine.health().reason) == (number == 0)
+
+    Rig().run(work)
+    assert told == [1, 2, 1, 2]
+    assert [type(error) for error in raised] == [LookupError]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from midstream.core.errors import FolderLocked, LogDamaged
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, identity_of, write_identity
 from midstream.events.segments import SegmentLog
@@ -56,7 +57,7 @@ def test_a_damaged_identity_is_not_passed_by(tmp_path: Path) -> None:
     (tmp_path / "log-1" / IDENTITY_NAME).write_bytes(b"{}")
     with pytest.raises(LogDamaged, match="log-1"):
         open_log(data, LOG_ID, 1_000)
-    open_lock = RealDisk().lock(data.lock)
+    open_lock = RealDisk().lock(data.lock, data.root)
     RealDisk().close(open_lock)
 
 

@@ -10,8 +10,9 @@ from midstream.core.errors import LogDamaged
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, seal_child, snapshots
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
 from midstream.engine.history_repair import HistoryRepaired, repair_history
+from midstream.engine.opening import open_log
 from midstream.engine.replay import catch_up
 from midstream.engine.seal_child import Order
 from midstream.events.disk import RealDisk

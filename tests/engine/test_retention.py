@@ -15,7 +15,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import beginning, replay, seal_child
 from midstream.engine.child import Pace
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.engine.replay import catch_up
 from midstream.engine.seal_child import Order, Report
 from midstream.events.disk import RealDisk

@@ -13,7 +13,8 @@ from midstream.app.running import open_running
 from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
 from midstream.engine import sealer
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.schema import cut
@@ -93,7 +94,7 @@ def test_a_closed_folder_is_sealed_and_cut_and_an_open_one_sealed(tmp_path: Path
     """The command seals in both, and leaves the cut to a server that has the folder open."""
     assert seal_folder(tmp_path, config("3d")).sealed_events == 0
     data = with_log(tmp_path)
-    lock = RealDisk().lock(data.lock)
+    lock = RealDisk().lock(data.lock, data.root)
     beside = seal_folder(tmp_path, config("3d"))
     assert beside.sealed_events > 0
     assert beside.begin == 0

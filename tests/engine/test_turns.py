@@ -1,5 +1,7 @@
 """A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from midstream.events.schema import ROW
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.testing.events import random_events, tiny_settings
+from midstream.testing.patience import PATIENCE_S
 
 KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
 SERVED, ITEM = int(Kind.SERVED), int(Kind.ITEM)
@@ -77,3 +80,23 @@ def test_turns_apply_everything_once_and_in_order() -> None:
             turns += 1
         assert turns > 2
         assert folding.fold.digest() == whole.digest()
+
+
+def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:
+    """A request that was given up leaves its place to another, as one whose time is over does."""
+
+    async def work() -> None:
+        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        waits = [asyncio.create_task(folding.reached(LogPosition(5), PATIENCE_S)) for _ in range(9)]
+        await asyncio.sleep(0)
+        assert folding.waiting == 9
+        for each in waits[:4]:
+            each.cancel()
+        await asyncio.wait(waits[:4])
+        assert folding.waiting == 5
+        folding.add(LogPosition(0), random_events(5, seed=9), ())
+        folding._turn(1e9)
+        assert await asyncio.gather(*waits[4:]) == [True] * 5
+        assert folding.waiting == 0
+
+    asyncio.run(work())

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,7 +283,7 @@ def test_an_item_is_told_from_one_of_its_hash_by_every_byte():
     always = (True, True)
     for other in ("firs", "first!", "girst", "firsu", "first"):
         meta, table = np.zeros(1, dtype=ITEM_META), np.zeros(8, dtype=np.int32)
-        tables = (
+        tables: Any = (
             np.zeros(3, np.uint64),
             np.zeros(4, np.int64),
             np.zeros(3, np.bool_),

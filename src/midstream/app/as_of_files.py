@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from midstream.app.exporting import WholeFile
+from midstream.app.exporting import require_folder_of
 from midstream.core.errors import Fault, Invalid
 from midstream.events.loose_arrow import Batch, Schema, pa, pt
+from midstream.events.whole_file import WholeFile
 
 TABLE_FORMATS = ("parquet", "arrow", "csv")
 WAITING_MAX = 2
@@ -41,6 +42,7 @@ def write_tables(path: Path, name: str, schema: Schema, batches: Iterable[Batch]
     A thread writes, so that packing costs no time of the reading.
     """
     rows = 0
+    require_folder_of(path)
     with ExitStack() as stack:
         file = stack.enter_context(WholeFile(path))
         writer = _WRITERS[name](file, schema)

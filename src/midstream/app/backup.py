@@ -27,12 +27,13 @@ from midstream.engine import snapshots
 from midstream.engine.beginning import base_folder
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.engine.vouching import is_absent, survey_folder, vouched
 from midstream.events.disk import RealDisk
 from midstream.events.history import MANIFEST_NAME as HISTORY_NAME
 from midstream.events.history import history_folder, read_history
 from midstream.events.log_identity import IDENTITY_NAME
-from midstream.events.log_repair import survey_log
 from midstream.events.segment_scan import Survey, hot_firsts, segment_name
+from midstream.events.whole_file import sync_file
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "backup.json"
@@ -119,7 +120,9 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
     """
     target = target.resolve()  # so that it has a name, whichever way it was said
     _require_free(target)
-    if not (DataFolder(folder / DATA_NAME).log / IDENTITY_NAME).exists():
+    data = DataFolder(folder / DATA_NAME)
+    vouched(data, RealDisk())  # a log that is gone is said to be
+    if is_absent(data, RealDisk()):
         raise Invalid((Fault("--folder", f"{folder} has no data.", "A folder that events were recorded in.", PAGE),))
     for attempt in range(1, ATTEMPTS_MAX + 1):
         sink: _Sink = _TarSink(target) if target.suffix == TAR_SUFFIX else _FolderSink(target)
@@ -142,7 +145,9 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
 def _copy(folder: Path, sink: _Sink, notify: Notify) -> Manifest:
     data = DataFolder(folder / DATA_NAME)
     log = data.log
-    survey = survey_log(log, RealDisk())
+    survey = survey_folder(data, RealDisk())
+    if survey is None:
+        raise FileNotFoundError(log)
     if survey.damage is not None:
         raise survey.damage.error(log)
     planned = list(_plan(folder, data, log, survey))
@@ -334,9 +339,5 @@ def sync_tree(root: Path) -> None:
     """Make all files and names in and below a folder durable."""
     for folder, _, names in os.walk(root):
         for name in names:
-            file = os.open(Path(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            sync_file(Path(folder, name))
         RealDisk().sync_folder(Path(folder))

@@ -5,6 +5,7 @@ written: a file that is laid out in a way that is not understood here is left to
 """
 
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 from midstream.app.config import Config, Placement
 from midstream.app.reading import parse_config
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.events.whole_file import WholeFile
 
 _HEADER = re.compile(r"^\s*\[\[?(?P<path>[^\]]+)\]\]?\s*(#.*)?$")
 _PAGE = "docs/quality.md"
@@ -54,9 +56,8 @@ def write_blend(path: Path, placement: str, weights: Mapping[str, float], rank_o
         Invalid: As of ``with_blend``; the file was not touched.
     """
     changed = with_blend(path.read_text("utf-8"), placement, weights, rank_offset)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(changed, "utf-8")
-    fresh.replace(path)
+    with WholeFile(path, stat.S_IMODE(path.stat().st_mode)) as file:
+        file.write(changed.encode())
 
 
 def _number(config: Config, placement: str) -> int:

@@ -10,18 +10,20 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME
-from midstream.core.errors import FolderLocked, LogDamaged, LogUnreadable, SnapshotInvalid
+from midstream.core.errors import FolderLocked, LogDamaged, LogIncomplete, LogUnreadable, SnapshotInvalid
 from midstream.engine import snapshots
 from midstream.engine.beginning import base_flaw, base_folder
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.history_repair import HistoryRepaired, repair_history
-from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME
-from midstream.events.log_repair import Repaired, known_identity, repair, survey_log
+from midstream.engine.vouching import LossAccepted, accept_loss, is_absent, survey_folder
+from midstream.events.disk import Disk, RealDisk
+from midstream.events.log_repair import Repaired, known_identity, repair_held, survey_log
 from midstream.events.segment_scan import Survey
 
 DISK_FREE_MIN = 1 << 30
 """1 GiB: sixteen segments."""
+DISK_FREE_SHARE = 10
+"""Of a disk with less than ten times that, a tenth: a small one is not wrong for being small."""
 _LIBRARIES = ("midstream", "numpy", "numba", "pyarrow", "msgspec", "uvicorn", "fastapi")
 
 
@@ -42,6 +44,7 @@ def examine(folder: Path, config: Config) -> Examined:
         "lock": _lock(data),
         "log": _log(data, problems),
         "snapshots": _snapshots(data, config, problems),
+        "key": _key(data, problems),
         "disk": _disk(folder, problems),
         "cpu": f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}",
         "versions": _versions(),
@@ -57,49 +60,74 @@ class FolderRepaired:
 
     history: HistoryRepaired | None
     """None = nothing was wrong with it."""
-    log: Repaired
+    log: Repaired | None
+    """None = there is none."""
+    loss: LossAccepted | None
+    """What other files say was in the log, and is gone from it; None = nothing."""
+    set_aside: tuple[str, ...]
+    """Snapshots of what is gone, by the name that they have now."""
 
 
 def repair_folder(folder: Path, config: Config) -> FolderRepaired:
     """Repair history, then cut a damaged log to its last good position and keep the rest in files beside it.
+
+    Where events are gone that other files vouch for, the log goes on without them, in a new generation.
 
     Raises:
         FolderLocked: A process has the folder open.
         LogUnreadable: It is of another schema version.
     """
     data, disk = DataFolder(folder / DATA_NAME), RealDisk()
-    lock = disk.lock(data.lock)
+    lock = disk.lock(data.lock, data.root)
     try:
-        history_lock = disk.lock(data.history_lock)
-        try:
-            known_identity(data.log, disk)  # before anything asks for the key that follows from it
-            history = repair_history(data, settings_of(data, config))
-        finally:
-            disk.close(history_lock)
+        return _repaired(data, disk, config)
     finally:
         disk.close(lock)
-    return FolderRepaired(history, repair(data.log, disk))
+
+
+def _repaired(data: DataFolder, disk: Disk, config: Config) -> FolderRepaired:
+    if is_absent(data, disk):
+        return FolderRepaired(None, None, accept_loss(data, disk, os.urandom), _set_aside(data, disk))
+    history_lock = lock_history(data, disk)
+    try:
+        known_identity(data.log, disk)  # before anything asks for the key that follows from it
+        history = repair_history(data, settings_of(data, config))
+        log = repair_held(data.log, disk)
+        return FolderRepaired(history, log, accept_loss(data, disk, os.urandom), _set_aside(data, disk))
+    finally:
+        disk.close(history_lock)
+
+
+def _set_aside(data: DataFolder, disk: Disk) -> tuple[str, ...]:
+    """Keep the snapshots of what is gone from the next start, which removes those of another generation."""
+    if is_absent(data, disk):
+        return ()
+    found = survey_log(data.log, disk)
+    return tuple(snapshots.set_aside_lost(data.snapshots, found.log_id, found.end))
 
 
 def _lock(data: DataFolder) -> str:
-    if not data.lock.exists():
+    if not data.root.is_dir():
         return "free"
     disk = RealDisk()
     try:
-        disk.close(disk.lock(data.lock))
+        disk.close(disk.lock(data.lock, data.root))
     except FolderLocked as error:
         return str(error).partition(" is ")[2]
     return "free"
 
 
 def _log(data: DataFolder, problems: list[str]) -> str:
-    if not (data.log / IDENTITY_NAME).exists() and not data.log.exists():
-        return "none yet"
     try:
-        found = survey_log(data.log, RealDisk(), thorough=True)
+        found = survey_folder(data, RealDisk(), thorough=True)
+    except LogIncomplete as error:
+        problems.append(str(error))
+        return "not all there"
     except (LogDamaged, LogUnreadable) as error:
         problems.append(str(error))
         return "cannot be read"
+    if found is None:
+        return "none yet"
     if found.damage is not None:
         problems.append(str(found.damage.error(data.log)))
     torn = f", torn tail of {found.torn.dropped_bytes} bytes (dropped at the next start)" if found.torn else ""
@@ -134,10 +162,22 @@ def _snapshots(data: DataFolder, config: Config, problems: list[str]) -> list[st
     return found
 
 
+def _key(data: DataFolder, problems: list[str]) -> str:
+    flaw = data.key_flaw()
+    if flaw is not None:
+        problems.append(str(flaw))
+        return "bad"
+    return "good" if (data.root / "key").exists() else "none yet"
+
+
 def _disk(folder: Path, problems: list[str]) -> str:
     usage = shutil.disk_usage(folder if folder.exists() else folder.absolute().parent)
-    if usage.free < DISK_FREE_MIN:
-        problems.append(f"only {usage.free >> 20} MiB are free on the disk")
+    wanted = min(DISK_FREE_MIN, usage.total // DISK_FREE_SHARE)
+    if usage.free < wanted:
+        problems.append(
+            f"only {usage.free >> 20} MiB are free on the disk, {wanted >> 20} or more would be right: where there is "
+            "no room events are refused (507) and no snapshot is written; nothing that was acknowledged is lost"
+        )
     return f"{usage.free >> 20} MiB free of {usage.total >> 20} MiB"
 
 

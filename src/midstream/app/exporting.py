@@ -26,6 +26,7 @@ from midstream.events.encode import encode_lines
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.schema import pick
 from midstream.events.to_arrow import SCHEMA, to_table
+from midstream.events.whole_file import WholeFile
 from midstream.state.event_ids import Admission, EventIds
 
 FORMATS = ("ndjson", "csv", "parquet", "arrow")
@@ -176,7 +177,10 @@ def _require_known(options: ExportOptions) -> None:
 
 
 def _opened(target: BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
-    return WholeFile(target) if isinstance(target, Path) else nullcontext(target)
+    if not isinstance(target, Path):
+        return nullcontext(target)
+    require_folder_of(target)
+    return WholeFile(target)
 
 
 def require_folder_of(path: Path) -> None:
@@ -187,28 +191,6 @@ def require_folder_of(path: Path) -> None:
     """
     if not (folder := path.absolute().parent).is_dir():
         raise Invalid((Fault("OUT", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
-
-
-class WholeFile(AbstractContextManager[BinaryIO]):
-    """A file that gets its name when it is whole; what one that failed has written is removed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(f".{path.name}.part")
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> BinaryIO:
-        require_folder_of(self._path)
-        self._file = self._part.open("wb")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
 
 
 def _writer_of(name: str, file: BinaryIO) -> _Writer:

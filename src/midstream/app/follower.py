@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
 from midstream.engine.following import FollowedLog, Following
-from midstream.engine.forwarding import Forwarding
+from midstream.engine.forwarding import Forwarding, lot_length
 from midstream.engine.rebuilder import warm
 from midstream.engine.service import Service
 from midstream.engine.tokens import RequestIds
@@ -223,13 +224,19 @@ def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwardi
 
 
 def _forwarding(inside: Passage) -> Forwarding:
+    metrics = Metrics(CollectorRegistry())
+
     async def send(lot: bytes) -> bool:
         try:
-            return (await inside.ask("POST", SERVED_PATH, lot, LOTS)).status == 204  # noqa: PLR2004  no content
+            status = (await inside.ask("POST", SERVED_PATH, lot, LOTS)).status
         except MidstreamError:
-            return False
+            return False  # the leader may have it: the same record twice is one
+        refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if refused:  # and would be again
+            metrics.count_served_lost(lot_length(lot))
+        return refused or status == HTTPStatus.NO_CONTENT
 
-    return Forwarding(send, Metrics(CollectorRegistry()))
+    return Forwarding(send, metrics)
 
 
 def _listen_to_leader(place: Place, orders: asyncio.StreamReader) -> asyncio.Task[None]:

@@ -28,15 +28,16 @@ from midstream.app.server_address import read_address
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.engine import EngineOptions
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.engine.replay import batches
 from midstream.engine.running import Running
 from midstream.engine.types import Outcome
+from midstream.engine.vouching import survey_folder
 from midstream.engine.writer import QUEUE_BYTES_MAX
 from midstream.events.dead_letters import DeadLetters, dead_letter
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
-from midstream.events.log_repair import survey_log
 from midstream.events.loose_arrow import pa
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.siphash import KEY_BYTES, id_key_of
@@ -266,8 +267,9 @@ def _through_server(
     data: DataFolder, url: str, spill: Spill, source: _Source, bytes_max: int
 ) -> tuple[Plan, Mapping[int, int]]:
     """Record what is new through the server that has the folder open, in requests of so many bytes."""
+    found = survey_folder(data, RealDisk())
+    end = LogPosition(0 if found is None else found.end)
     reader = SegmentReader(data.log, RealDisk())
-    end = LogPosition(survey_log(data.log, RealDisk()).end)
     now_ms = source.terms.now_ms
     # Log time is the server's: a history does not fold as it happened beside live traffic.
     logged = batches(lambda after, limit: reader.read(after, limit, end), reader.begin, end)

@@ -9,7 +9,6 @@ API. It is written before the first answer under it, and stays until the log beg
 name it, at most ``KEPT_MAX`` of them beside what is in service; then those go that were left first.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from midstream.engine import compactions
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import read_identity
+from midstream.events.whole_file import WholeFile
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
@@ -178,14 +178,5 @@ def _pointer(data: DataFolder) -> _Serving | None:
 
 def _write(path: Path, content: bytes) -> None:
     """Replace a file by one that is durable."""
-    temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
+    with WholeFile(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, changed, loaded_state, service_of
+from midstream.core.errors import LogRewritten
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything
@@ -15,9 +16,9 @@ from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.service import Service
+from midstream.engine.vouching import survey_folder
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, LogIdentity, identity_of
-from midstream.events.log_repair import survey_log
+from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.siphash import IdKey, id_key_of
 from midstream.state.fold import Fold
@@ -33,17 +34,20 @@ class LogView:
         What is read of history is checked when it is read.
 
         Raises:
+            LogIncomplete: It is gone, or ends before what other files of the folder say was durable.
             LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
             LogUnreadable: It is of another schema version.
         """
-        log = DataFolder(folder / DATA_NAME).log
-        self.survey = None if not (log / IDENTITY_NAME).exists() else survey_log(log, RealDisk())
+        self._data = data = DataFolder(folder / DATA_NAME)
+        self.is_rewritten = False
+        """Whether the log was rewritten while this was read, so that not all that was read is of one writing."""
+        self.survey = survey_folder(data, RealDisk())
         self.reader: SegmentReader | None = None
         """None where there is no log."""
         if self.survey is not None:
             if self.survey.damage is not None:
-                raise self.survey.damage.error(log)
-            self.reader = SegmentReader(log, RealDisk())
+                raise self.survey.damage.error(data.log)
+            self.reader = SegmentReader(data.log, RealDisk())
 
     @property
     def begin(self) -> LogPosition:
@@ -66,8 +70,35 @@ class LogView:
         return id_key_of(self.identity.id_key)
 
     def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
-        """Return batches of the events at and after a position, as ``EventLog.read`` does."""
-        return () if self.reader is None else self.reader.read(after, limit, self.end)
+        """Return batches of the events at and after a position, as ``EventLog.read`` does.
+
+        A server may rewrite the log without erased users meanwhile. Then the new one is read on in: it has as many
+        events, at the same positions, and less is known of some.
+        """
+        if self.reader is None:
+            return ()
+        try:
+            return self.reader.read(after, limit, self.end)
+        except LogRewritten:
+            self.reader = self._rewritten(self.reader.identity)
+            self.is_rewritten = True
+        return self.reader.read(after, limit, self.end)
+
+    def _rewritten(self, before: LogIdentity) -> SegmentReader:
+        """Return a reader of the log that took the place of another.
+
+        Raises:
+            LogIncomplete: There is none, or it has not all the events.
+            LogRewritten: It is another log.
+        """
+        found = survey_folder(self._data, RealDisk())
+        reader = None if found is None else SegmentReader(self._data.log, RealDisk())
+        if found is None or reader is None or reader.identity.log_id != before.log_id or found.end < self.end:
+            message = (
+                f"{self._data.log} is another log than the one that was read so far; read again from the beginning"
+            )
+            raise LogRewritten(message)
+        return reader
 
     def batches(self) -> Iterator[EventBatch]:
         """Yield all events that are kept, oldest first."""

@@ -14,7 +14,7 @@ from midstream.app.in_service import Span, remember, settings_of
 from midstream.app.inspection import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.running import DATA_NAME
 from midstream.app.server_address import read_address
-from midstream.core.errors import ConfigInvalid, Fault, RebuildFailed, RebuildRunning, StoreUnavailable
+from midstream.core.errors import ConfigInvalid, Fault, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions, snapshots
 from midstream.engine.beginning import everything
@@ -67,11 +67,15 @@ def verify(folder: Path, config: Config) -> Verified:
 
     Raises:
         LogDamaged: The log cannot be trusted.
+        LogRewritten: A server rewrote it meanwhile.
     """
     log = LogView(folder)
     view = state_of(folder, config, log)
     digest = view.fold.digest()
     whole = state_from_the_beginning(folder, config, log)
+    if log.is_rewritten:
+        message = "the log was rewritten while it was read twice, so the two are of different writings; verify again"
+        raise LogRewritten(message)
     return Verified(log.end, whole.digest(), digest, view.snapshot_position, view.refused_snapshots)
 
 
@@ -92,7 +96,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
     data = DataFolder(folder / DATA_NAME)
     disk = RealDisk()
     disk.make_folder(data.log)
-    lock = disk.lock(data.lock)
+    lock = disk.lock(data.lock, data.root)
     try:
         log = LogView(folder)
         settings = _compacted(folder, config, log, notify) if compact else settings_of(data, config)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
+from secrets import randbelow
 from typing import IO, Protocol
 
 import msgspec
@@ -23,12 +24,17 @@ from midstream.app.backup import (
 )
 from midstream.app.running import DATA_NAME
 from midstream.core.errors import Fault, Invalid
+from midstream.engine import snapshots
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
+from midstream.events.log_identity import identity_of, write_identity
 from midstream.events.log_repair import survey_log
+from midstream.events.segment_reader import SegmentReader
 
 _WORK = ".restoring"
+GENERATIONS_MAX = 1 << 16
+"""A generation has 32 bits: 65,536 restores in a row, and two of one backup are told apart by all but one in 65,536."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
         LogDamaged: What was put back is no sound log.
         OSError: The disk.
     """
+    RealDisk().make_folder(folder.absolute().parent)
     work = folder / _WORK
     with _opened(source) as found:
         manifest = _manifest(found, source)
@@ -69,7 +76,9 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
                 _put(found, manifest, name, work)
                 notify("restoring", number, len(manifest.files))
             _require_sound(work, manifest, source)
+            _begin_generation(work)
             sync_tree(work)
+            RealDisk().sync_folder(folder.absolute().parent)
             _name(work, folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -136,6 +145,19 @@ def _require_sound(work: Path, manifest: Manifest, source: Path) -> None:
         raise survey.damage.error(log)
     if survey.end != manifest.log_position:
         raise _not_whole(f"The log of {source} ends at {survey.end}, not at {manifest.log_position}.")
+
+
+def _begin_generation(work: Path) -> None:
+    """Let no log position that was given out after the backup be taken for one of what is recorded from here on.
+
+    Nobody knows how often the log was rewritten or restored since, so the generation goes up by as much as chance says.
+    The snapshots are of the same events, and go along; the log keeps its id.
+    """
+    data = DataFolder(work / DATA_NAME)
+    before = SegmentReader(data.log, RealDisk()).identity
+    identity = identity_of(before.id_bytes, before.generation + 1 + randbelow(GENERATIONS_MAX))
+    write_identity(data.log, RealDisk(), identity)
+    snapshots.carry_over(data.snapshots, before, identity)
 
 
 def _manifest(source: _Source, path: Path) -> Manifest:

@@ -30,7 +30,8 @@ from midstream.engine.child import Notify, nobody
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
-from midstream.engine.folder import DataFolder, open_log
+from midstream.engine.folder import DataFolder
+from midstream.engine.opening import open_log
 from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up

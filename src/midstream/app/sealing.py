@@ -29,7 +29,7 @@ def seal_folder(folder: Path, config: Config, notify: Notify = nobody) -> Report
     if not data.root.is_dir():
         return Report(0, 0, 0, 0, 0, 0, 0)
     try:
-        lock = disk.lock(data.lock)
+        lock = disk.lock(data.lock, data.root)
     except FolderLocked:
         return _seal(folder, config, 0, notify)
     try:

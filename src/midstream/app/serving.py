@@ -20,6 +20,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running, Started
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
+from midstream.events.segments import SegmentLog
 from midstream.events.wire import Limits
 from midstream.serving.app import Elsewhere, Upkeep
 from midstream.serving.options import ServerOptions
@@ -49,6 +50,8 @@ class Stopped:
     """Log position of the newest snapshot; 0 = there is none."""
     mismatch: str
     """How the last snapshot differed from the live state; empty as it should be."""
+    flaw: str
+    """Why the next start may not find all that was acknowledged; empty as it should be."""
 
 
 def serve_folder(
@@ -132,4 +135,5 @@ def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
     position = snapshots.position_of(newest[0]) if newest else LogPosition(0)
     end = running.engine.fold.log_position
     mismatch = running.snapshotter.mismatch if running.snapshotter is not None else ""
-    return Stopped(end, end - began, position, mismatch)
+    log = running.engine.log
+    return Stopped(end, end - began, position, mismatch, log.flaw if isinstance(log, SegmentLog) else "")

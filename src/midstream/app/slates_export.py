@@ -22,7 +22,7 @@ import httpx
 import msgspec
 
 from midstream.app.config import Config
-from midstream.app.exporting import WholeFile, require_folder_of
+from midstream.app.exporting import require_folder_of
 from midstream.app.inspection import LogView, state_of
 from midstream.app.known_users import known_users, listed_users, matches
 from midstream.app.refusals import refusal_of
@@ -39,6 +39,7 @@ from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import read_identity
+from midstream.events.whole_file import WholeFile
 from midstream.state.fold import Fold
 
 DEADLINE_MS = 10_000

@@ -8,6 +8,7 @@ import typer
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say
 
 if TYPE_CHECKING:
+    from midstream.app.examination import FolderRepaired
     from midstream.engine.history_repair import HistoryRepaired
 
 app = typer.Typer()
@@ -44,13 +45,22 @@ def print_repair(folder: Path) -> None:
     done = repair_folder(folder, config_of(folder))
     if done.history is not None:
         print_history(done.history)
-    log = done.log
-    if log.damage is None:
+    print_log(done)
+    for name in done.set_aside:
+        out.print(f"kept aside: snapshots/{name}", markup=False)
+
+
+def print_log(done: "FolderRepaired") -> None:
+    """Say what became of the log."""
+    log, loss = done.log, done.loss
+    if log is not None and log.damage is not None:
+        out.print(f"cut to log position {log.survey.end}, generation {log.survey.generation}", markup=False)
+        for path in log.side_files:
+            out.print(f"kept aside: {path.name}", markup=False)
+    elif loss is None:
         out.print("the log is sound; nothing of it was changed", markup=False)
-        return
-    out.print(f"cut to log position {log.survey.end}, generation {log.survey.generation}", markup=False)
-    for path in log.side_files:
-        out.print(f"kept aside: {path.name}", markup=False)
+    if loss is not None:
+        out.print(f"{loss.missing}; the log goes on from log position {loss.end}, in a new generation", markup=False)
 
 
 def print_history(done: "HistoryRepaired") -> None:

@@ -95,14 +95,19 @@ def first_item_of_example(folder: Path) -> str | None:
 
 
 def print_stopped(stopped: "Stopped") -> None:
-    """Say what was saved."""
-    out.print(
-        f"stopped at log position {stopped.log_position}: {stopped.recorded} events since the start, all of them "
-        f"durable; the next start begins with {_start(stopped)}",
-        markup=False,
-    )
+    """Say what was saved.
+
+    Raises:
+        typer.Exit: With 1, where it may not be there at the next start.
+    """
+    counted = f"stopped at log position {stopped.log_position}: {stopped.recorded} events since the start"
+    if not stopped.flaw:
+        out.print(f"{counted}, all of them durable; the next start begins with {_start(stopped)}", markup=False)
     if stopped.mismatch:
         say(f"the last snapshot differs from the live state, which is a bug: {stopped.mismatch}")
+    if stopped.flaw:
+        say(f"{counted}; the next start may not find all that is in the log: {stopped.flaw}")
+        raise typer.Exit(1)
 
 
 def _start(stopped: "Stopped") -> str:

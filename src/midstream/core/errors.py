@@ -63,6 +63,14 @@ class LogDamaged(MidstreamError):
     """Bytes in the middle of the log do not match their checksum."""
 
 
+class LogIncomplete(LogDamaged):
+    """The log is gone, or ends before what other files of the data folder say was durable."""
+
+
+class LogRewritten(MidstreamError):
+    """Another writing of the log took the place of the one that was being read; read again from the beginning."""
+
+
 class LogUnreadable(MidstreamError):
     """The log is sound, and written by a version of the program whose events this one does not read."""
 

@@ -286,11 +286,16 @@ class Answering:
             parse_position(token, self._engine.log.generation, self._engine.log.end)
 
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
-        """Wait for the caller's own writes; None when none were named, False when the deadline came first."""
+        """Wait for the caller's own writes; None when none were named.
+
+        False when the deadline came first, and at once when nobody can say whether the state has them.
+        """
         if token is None:
             return None
         engine = self._engine
         position = parse_position(token, engine.log.generation, engine.log.end)
+        if position is None:
+            return False
         return await self._folding.reached(position, until - engine.host.monotonic())
 
     async def _knows_what_was_served(self, asks: Sequence[Ask], until: float) -> bool:

@@ -4,7 +4,6 @@ An item is dropped when it is deleted and the last event that names it, before t
 it. Items that an earlier compaction dropped stay dropped unless something named them since.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
+from midstream.events.whole_file import WholeFile
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.event_columns import item_hashes
 from midstream.state.hashing import IdKey
@@ -94,14 +94,5 @@ def prune(folder: DataFolder, names: Iterable[str]) -> None:
 def _write(path: Path, numbers: NDArray[np.uint64]) -> None:
     """Write a file that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
+    with WholeFile(path) as file:
         np.save(file, numbers, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

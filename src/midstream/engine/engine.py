@@ -6,6 +6,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, NotFound, Overloaded
@@ -123,19 +124,19 @@ class Engine:
         )
         self.feature_values = FeatureValues()
         """What the features of newly served items are like."""
-        self._outbox = Outbox(self._writer, self._takes_nothing, metrics)
+        self.concerns: dict[str, str] = {}
+        """What an operator should look at while all goes on, by what it is about; health shows it."""
+        self._outbox = Outbox(self._writer, self._takes_nothing, metrics, self.concerns)
         self.guards = Guards(host.monotonic, metrics, self._options.guards)
         """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
-        self.concerns: dict[str, str] = {}
-        """What an operator should look at while all goes on, by what it is about; health shows it."""
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
         self.after_commit: list[Callable[[], None]] = []
-        """Called after each durable write, before its events are applied."""
+        """Called after each durable write, in turns with its being applied."""
         self.after_swap: list[Callable[[], None]] = []
         """Called when another state, other plans, or another writing of the log were put in service."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
@@ -253,7 +254,7 @@ class Engine:
         """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
         if self._ticker is not None:
             self._ticker.cancel()
-        self._outbox.flush()
+        await self._outbox.drain()
         await asyncio.to_thread(self._writer.close)
         await asyncio.sleep(0)  # the last frame comes through the loop
         await self._folding.stop()
@@ -285,7 +286,7 @@ class Engine:
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             try:
-                self._writer.submit(*self._outbox.take(), Entry(admitted.batch, ticket, admitted.prints))
+                self._outbox.submit(Entry(admitted.batch, ticket, admitted.prints))
             except (Overloaded, AppendFailed) as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")
@@ -322,13 +323,8 @@ class Engine:
         return erasures_due(self.fold, self._options.erase_days_max)
 
     def record_served(self, lot: EventBatch) -> None:
-        """Append what another process served, without waiting for it.
-
-        Raises:
-            Overloaded: Too many events wait; nothing of the lot is kept.
-            AppendFailed: The log takes nothing more.
-        """
-        self._writer.submit(Entry(lot, None))
+        """Append what another process served, without waiting for it: as what this one did."""
+        self._outbox.add_lot(lot)
 
     def flush_served(self) -> None:
         """Hand over the served records that wait for company."""
@@ -468,14 +464,23 @@ class Engine:
         self._refusal = written.error
         if written.error is None:
             self.metrics.observe_commit(len(written.batch), written.append_s)
-            for tell in self.after_commit:
-                tell()
+            # Before anybody is told: whatever becomes of that, what is durable is folded.
             self._folding.add(written.first, written.batch, written.tickets(), written.prints)
+            self._tell_commit()
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
+        self._outbox.came_back(written.entries, may_go_again=isinstance(written.error, DiskFull))
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
+
+    def _tell_commit(self) -> None:
+        """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""
+        self.concerns["commit"] = "what goes on beside the engine was not told of a commit; standard error says why"
+        with ExitStack() as everyone:
+            for tell in reversed(self.after_commit):
+                everyone.callback(tell)
+        del self.concerns["commit"]
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""

@@ -14,14 +14,14 @@ from typing import Literal
 
 import msgspec
 
-from midstream.core.errors import AppendFailed, ErasureRunning, MidstreamError, RewriteFailed
+from midstream.core.errors import AppendFailed, ErasureRunning, FolderLocked, MidstreamError, RewriteFailed
 from midstream.core.protocols import EventLog
 from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.erasing import DAY_MS
 from midstream.engine.erasure import Erased
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.replay import catch_up
 from midstream.engine.rewrite import (
     SNAPSHOTS_NAME,
@@ -54,6 +54,9 @@ LOOK_S = 600.0
 EARLY_MS = 6 * 3_600_000
 """With a day as the most, a rewrite begins before late copies are no longer refused, so that it can fail once."""
 SALT_BYTES = 16
+SEAL_WAIT_S = 0.5
+SEAL_LOOKS_MAX = 120
+"""A minute for another process to end its sealing: as much as 5 GB of segments take."""
 RECEIPTS_SHOWN_MAX = 100
 """The newest; all of them are in the folder."""
 ErasureState = Literal[
@@ -165,8 +168,9 @@ class Eraser:
             await self._come_near(fold, erased)
             receipt = await self._forget_beside(report, erased)
             await asyncio.to_thread(write_receipt, self._folder, receipt)
-            self._is_committing = True
+            lock = await self._lock_history()
             try:
+                self._is_committing = True
                 await self._engine.replace_log(lambda log: self._replaced(log, erased))
                 await self._engine.hand_over(fold, None)
                 # Nothing was awaited since the swap.
@@ -174,9 +178,23 @@ class Eraser:
                 await asyncio.to_thread(self._clean)
             finally:
                 self._is_committing = False
+                RealDisk().close(lock)
         self.view = ErasureView("done", 1.0)
         self._engine.concerns.pop(CONCERN, None)
         self._engine.metrics.observe_rewrite(good=True, seconds=self._engine.host.monotonic() - began)
+
+    async def _lock_history(self) -> int:
+        """Keep a ``midstream seal`` in another process from writing into the old log while it is removed.
+
+        Raises:
+            FolderLocked: One is at work for longer; the rewrite begins again when it is due the next time.
+        """
+        for _ in range(SEAL_LOOKS_MAX):
+            try:
+                return lock_history(self._folder, RealDisk())
+            except FolderLocked:
+                await asyncio.sleep(SEAL_WAIT_S)
+        return lock_history(self._folder, RealDisk())
 
     async def _child(self, *, hurried: bool) -> Report:
         """Have the new log and its state made.
@@ -285,6 +303,7 @@ class Eraser:
         self._folder.remove_outdated_logs()
         identity = SegmentReader(self._folder.log, RealDisk()).identity
         snapshots.prune(self._folder.snapshots, self._options.keep, identity)
+        snapshots.remove_lost(self._folder.snapshots)
 
     def _say(self, stage: str, done: int, total: int) -> None:
         state: ErasureState = msgspec.convert(stage, ErasureState)

@@ -1,28 +1,25 @@
-"""What lies where in a data folder, and how it is opened.
+"""What lies where in a data folder.
 
 A rewrite of history writes a whole log into a folder of its own, ``log-1`` beside ``log``, and its ``log.json`` last,
 with a higher generation. From then on that is the log; what it replaced is removed when nobody reads it any more.
 """
 
-import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstream.core.errors import FolderLocked, LogDamaged
+from midstream.core.errors import Fault, Invalid, LogDamaged
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, read_identity
-from midstream.events.segments import SegmentLog, lock_path
+from midstream.events.segments import lock_path
+from midstream.events.whole_file import WholeFile
 
 KEY_BYTES = 32
 BASE_NAME = "base"
 """Folder in that of a log: what stands for events that are gone."""
+_KEY_NAME = "key"
 _LOG_NAME = "log"
-_WAITS_S = (0.1,) * 100
-"""A child rests after each row group, 50 ms on a slow machine, and after each segment, 1 s."""
 _BEYOND_ALL = 1 << 63
 """Above any generation: a log whose identity was damaged is not passed by, so that opening it says so."""
 
@@ -40,12 +37,12 @@ class DataFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the one process that may write to any of this."""
+        """Says which process has the lock of ``root``, and so is the one that may write to any of this."""
         return lock_path(self.root / _LOG_NAME)
 
     @property
     def history_lock(self) -> Path:
-        """Held by the one process that seals, cuts or rewrites history; it may do so beside a server."""
+        """Says which process seals, cuts or rewrites history, with the lock of ``log``; maybe beside a server."""
         return self.root / "history.lock"
 
     def next_log(self) -> Path:
@@ -102,16 +99,32 @@ class DataFolder:
         return self.root / "dead-letters.ndjson"
 
     def key(self, entropy: Callable[[int], bytes]) -> bytes:
-        """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner."""
-        path = self.root / "key"
+        """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner.
+
+        Raises:
+            Invalid: The file is not a key: with a part of it, or with nothing, anybody could make request ids.
+        """
+        path = self.root / _KEY_NAME
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with WholeFile(path, 0o600) as file:
                 file.write(entropy(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+        if flaw := self.key_flaw():
+            raise Invalid((flaw,))
         return path.read_bytes()
+
+    def key_flaw(self) -> Fault | None:
+        """Return what is wrong with the file of the secret, None = nothing, or there is none yet."""
+        path = self.root / _KEY_NAME
+        size = path.stat().st_size if path.exists() else KEY_BYTES
+        if size == KEY_BYTES:
+            return None
+        came = f"It has {size} bytes, so it was cut short or written over."
+        right = (
+            f"{KEY_BYTES} bytes: put it back from a backup. Without one remove it: the next start makes another, and "
+            "refuses request ids and cursors that were given out before."
+        )
+        return Fault(str(path), came, right, "docs/data.md")
 
     def _logs(self) -> list[Path]:
         """Return the folders of logs, also those that are not whole, in the order they were made."""
@@ -120,43 +133,19 @@ class DataFolder:
         return sorted((path for path in self.root.iterdir() if path.is_dir() and _number(path) >= 0), key=_number)
 
 
-def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | None = None) -> SegmentLog:
-    """Take the lock of a data folder and open its log; closing the log releases both.
-
-    Args:
-        data: Made if it is not there.
-        new_id: 16 random bytes that name the log if there is none yet.
-        segment_bytes: A commit that would make a segment larger than this begins the next one.
-        disk: Makes the file calls of the log; None = the real one.
+def lock_history(data: DataFolder, disk: Disk) -> int:
+    """Take the lock of a log's history, which is that of the log's own folder: a rewritten log has another.
 
     Raises:
-        FolderLocked: Another process has it open, or rewrites its history.
-        LogDamaged: The log cannot be trusted; nothing was changed.
-        LogUnreadable: It is of another schema version.
-        AppendFailed: What was found could not be made durable.
-        OSError: A file could not be opened or read.
+        FolderLocked: Another process seals, cuts or rewrites it.
+        FileNotFoundError: There is no log.
     """
-    disk = disk or RealDisk()
-    disk.make_folder(data.root)
-    lock = disk.lock(data.lock)  # before anything is looked at that another process may be replacing
-    with ExitStack() as undo:
-        undo.callback(disk.close, lock)
-        history_lock = _lock_history(data, disk)
-        undo.pop_all()
-    try:
-        return SegmentLog(data.log, disk, new_id, segment_bytes, lock)
-    finally:
-        disk.close(history_lock)
-
-
-def _lock_history(data: DataFolder, disk: Disk) -> int:
-    """Take the lock of history; a child of a server that died has it until its next rest, and then ends."""
-    for wait_s in _WAITS_S:
-        try:
-            return disk.lock(data.history_lock)
-        except FolderLocked:
-            time.sleep(wait_s)
-    return disk.lock(data.history_lock)
+    while True:
+        log = data.log
+        lock = disk.lock(data.history_lock, log)
+        if data.log == log:
+            return lock
+        disk.close(lock)  # a rewrite was committed in between, as one is at most in minutes
 
 
 def _number(path: Path) -> int:

@@ -1,6 +1,7 @@
 """What a follower has to write: its served records, which go to the leader in the lots of its outbox.
 
-Nobody waits for them, as on the leader; where they find no room they are lost and counted.
+Nobody waits for them, as on the leader. A lot that the leader has no room for is sent again until it has, so nothing is
+lost here; what finds no room here any more stays where it was collected, which has a maximum.
 """
 
 import asyncio
@@ -21,10 +22,12 @@ LOTS_MAX = 64
 """Lots that wait for the leader: 64 x 20 ms, more than a second in which it did not answer."""
 SEND_S_MAX = 5.0
 """How long the end of a process waits for its last lots."""
+AGAIN_S = 0.1
+"""Until a lot that was not taken is sent again."""
 _COUNT = struct.Struct("<I")
 
 Send = Callable[[bytes], Awaitable[bool]]
-"""Sends one lot to the leader; returns whether it was taken."""
+"""Sends one lot to the leader; returns whether it is done with, else it is to be sent again."""
 
 
 class Forwarding:
@@ -91,10 +94,11 @@ class Forwarding:
         while True:
             await self._work.wait()
             while self._lots:
-                lot = self._lots[0]
-                if not await self._send(encode_lot(lot)):
-                    self.metrics.count_overload("served")
-                self._lots.popleft()
+                if await self._send(encode_lot(self._lots[0])):
+                    self._lots.popleft()
+                    continue
+                self.metrics.count_overload("served")
+                await asyncio.sleep(AGAIN_S)
             self._work.clear()
             self._idle.set()
 
@@ -102,6 +106,12 @@ class Forwarding:
 def encode_lot(lot: EventBatch) -> bytes:
     """Return a batch as bytes for another process of the same program: number of rows, rows, texts."""
     return _COUNT.pack(len(lot)) + lot.rows.tobytes() + lot.text
+
+
+def lot_length(sent: bytes) -> int:
+    """Return how many records ``encode_lot`` wrote."""
+    (count,) = _COUNT.unpack_from(sent)
+    return int(count)
 
 
 def decode_lot(sent: bytes) -> EventBatch | None:

@@ -84,7 +84,8 @@ def _newest_snapshot(data: DataFolder, settings: FoldSettings, identity: LogIden
         dropped = dropped_by(data, settings)
     except SnapshotInvalid:
         return None
-    for generation in range(identity.generation, -1, -1):
+    generations = {each.generation for _, each in snapshots.manifests(data.snapshots)}
+    for generation in sorted(generations, reverse=True):
         known = identity_of(identity.id_bytes, generation)
         wanted = snapshots.Wanted(settings, dropped, known, LogPosition(0), end)
         found = snapshots.find_newest(data.snapshots, wanted, Pace(hurried=True))

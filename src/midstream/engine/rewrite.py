@@ -39,7 +39,7 @@ from midstream.events.history import (
 from midstream.events.log_identity import LogIdentity, identity_of, write_identity
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
-from midstream.events.segment_scan import segment_name
+from midstream.events.segment_scan import make_first_segment
 from midstream.events.segments import SegmentLog
 from midstream.state.settings import FoldSettings
 
@@ -121,6 +121,7 @@ class Rewrite:
         write_identity(self.target, self.disk, identity)
         base = [self._blanker.blank(first, batch) for first, batch in self._base_events()]
         history = self._history()
+        make_first_segment(self.target, self.disk, 0 if history is None else history.end)
         if self._old.begin:
             self._base(base, erased, settings)
         files = 0 if history is None else len(history.files)
@@ -168,8 +169,6 @@ class Rewrite:
         tail = LastTrimmed(-1, 0, old.end, old.log_id, generation, old.tail.log_time_ms)
         history = History(old.log_id, old.begin, tuple(files), tail)
         write_history(self.target, self.disk, history)
-        self.disk.close(self.disk.open(self.target / segment_name(old.end)))
-        self.disk.sync_folder(self.target)
         return history
 
     def _append(self, log: SegmentLog, upto: LogPosition) -> None:
@@ -213,7 +212,7 @@ def open_new(target: Path, disk: Disk, segment_bytes: int) -> "_OpenNew":
 
 class _OpenNew:
     def __init__(self, target: Path, disk: Disk, segment_bytes: int) -> None:
-        self._log = SegmentLog(target, disk, b"", segment_bytes, disk.lock(target / _LOCK_NAME))
+        self._log = SegmentLog(target, disk, b"", segment_bytes, disk.lock(target / _LOCK_NAME, target))
 
     def __enter__(self) -> SegmentLog:
         return self._log

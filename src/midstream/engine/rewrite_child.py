@@ -15,7 +15,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import beginning, child, compactions, snapshots
 from midstream.engine.child import Pace
 from midstream.engine.erasure import Erase, Erased, Print
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.replay import batches
 from midstream.engine.rewrite import SNAPSHOTS_NAME, Made, Rewrite
 from midstream.engine.snapshot_child import STEP_EVENTS
@@ -68,7 +68,7 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     pace = pace or Pace(hurried=True)
     data = DataFolder(Path(order.folder))
     disk = RealDisk()
-    lock = disk.lock(data.history_lock)
+    lock = lock_history(data, disk)
     try:
         settings = decode_settings(order.settings)
         rewrite = Rewrite(data, disk, order.segment_bytes, pace)

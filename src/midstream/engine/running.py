@@ -1,8 +1,9 @@
 """An engine with everything that goes on beside it: its snapshots, and what its start found."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
+from midstream.core.errors import AppendFailed
 from midstream.core.types import LogPosition
 from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine
@@ -13,6 +14,7 @@ from midstream.engine.rebuilder import Rebuilder
 from midstream.engine.sealer import Sealer
 from midstream.engine.service import Configuration, Service
 from midstream.engine.snapshotter import Snapshotter
+from midstream.events.segments import SegmentLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,15 @@ class Running:
             if self.sealer is not None:
                 await self.sealer.stop()
             await self.engine.stop()
+            self._look_at_log()
             if self.snapshotter is not None:
                 await self.snapshotter.stop()
         finally:
             self.engine.log.close()
+
+    def _look_at_log(self) -> None:
+        """See whether the log still has its place, where no event came since it lost it."""
+        log = self.engine.log
+        if isinstance(log, SegmentLog):
+            with suppress(AppendFailed):  # ``flaw`` keeps it, for whoever tells how this process ended
+                log.require_in_place()

@@ -13,7 +13,7 @@ from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import beginning, child
 from midstream.engine.child import Pace
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.events.disk import RealDisk
 from midstream.events.sealing import kept_from, retain, seal
 from midstream.events.segment_reader import SegmentReader
@@ -66,7 +66,7 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     pace = pace or Pace(hurried=True)
     data = DataFolder(Path(order.folder))
     disk = RealDisk()
-    lock = disk.lock(data.history_lock)
+    lock = lock_history(data, disk)
     try:
         return _run(order, data, pace)
     finally:

@@ -6,7 +6,7 @@ process, half of its time at most: the rest is left to answer. Nobody else waits
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from midstream.core.errors import Overloaded
 from midstream.core.types import Query
@@ -21,7 +21,7 @@ ASKERS_MAX = 4_096
 ADDED_MAX = 64
 """Records whose asker is not looked up yet: who waits looks up all of them, at 3 µs each in 0.2 ms."""
 WAIT_S_MAX = 10.0
-"""A record that is so old came, and newer ones took its place, or it was lost, which was counted then."""
+"""A record that is so old came, and newer ones took its place, or it waits for room still."""
 
 
 class ServedAhead:
@@ -34,6 +34,8 @@ class ServedAhead:
         self._monotonic = monotonic
         self._added: deque[tuple[int, int, int, float]] = deque()
         self._last: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._lost: OrderedDict[int, None] = OrderedDict()
+        outbox.on_lost = self._lose
 
     def add(self, query: Query) -> None:
         """Keep that the record of an answer is on its way; nobody waits for one that was nobody's.
@@ -89,6 +91,8 @@ class ServedAhead:
         is_handed_over = False
         while not self._holds(request_hash):
             remaining_s = until - self._monotonic()
+            if request_hash in self._lost:
+                return False
             if self._monotonic() - since > WAIT_S_MAX:
                 return True
             if remaining_s <= 0:
@@ -96,9 +100,17 @@ class ServedAhead:
             if not is_handed_over:
                 self._outbox.flush()
                 is_handed_over = True
+                continue  # there may have been no room for it
             if not await self._folding.progress(remaining_s):
                 return self._holds(request_hash)
         return True
+
+    def _lose(self, request_ids: Collection[str]) -> None:
+        """Remember that these records do not come."""
+        key = self._folding.fold.vocabulary.id_key
+        self._lost.update((id_hash(each, key), None) for each in request_ids)
+        while len(self._lost) > ASKERS_MAX:
+            self._lost.popitem(last=False)
 
     def _look_up(self) -> None:
         """Take what was added first as the last record of its asker."""

@@ -24,6 +24,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.engine.hourly import NONE, Hourly, Written, staying
 from midstream.events.log_identity import LogIdentity
+from midstream.events.whole_file import WholeFile
 from midstream.models.artifact import sync_folder
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.fold import Fold
@@ -40,6 +41,8 @@ _TEMPORARY = ".writing-"
 _SET_ASIDE = ".differs-"
 """Before the name of a snapshot that differed from the live state: kept to be looked into while the log has the same
 generation, never read at a start."""
+_LOST = ".lost-"
+"""Before the name of a snapshot of events that are in no file any more: kept until the log is rewritten."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,6 +151,49 @@ def set_aside(folder: Path, log_position: int, fold_version: str) -> None:
         shutil.rmtree(old)
     name = f"{log_position:020d}-{fold_version}"
     (folder / name).rename(folder / f"{_SET_ASIDE}{name}")
+
+
+def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None:
+    """Let snapshots of one generation be of another that has the same events; what is of none is left as it is.
+
+    Raises:
+        OSError: The disk.
+    """
+    for name, each in list(manifests(folder)):
+        if (each.log_id, each.generation) == (before.log_id, before.generation):
+            carried = msgspec.structs.replace(each, log_id=identity.log_id, generation=identity.generation)
+            with WholeFile(folder / name / _MANIFEST) as file:
+                file.write(_seal(carried))
+
+
+def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
+    """Take the snapshots out of use that know of events which the log has lost; return the names they have now.
+
+    Args:
+        folder: Of snapshots.
+        log_id: Of the log as it goes on.
+        end: Log position that it goes on from.
+    """
+    lost = [name for name, each in manifests(folder) if each.log_id != log_id or each.log_position > end]
+    for name in lost:
+        shutil.rmtree(folder / f"{_LOST}{name}", ignore_errors=True)
+        (folder / name).rename(folder / f"{_LOST}{name}")
+    return [f"{_LOST}{name}" for name in lost]
+
+
+def remove_lost(folder: Path) -> None:
+    """Remove what ``set_aside_lost`` kept: they may know users whom a rewrite took out of all else."""
+    for path in folder.glob(f"{_LOST}*"):
+        shutil.rmtree(path)
+
+
+def manifests(folder: Path) -> Iterator[tuple[str, Manifest]]:
+    """Yield names and manifests of the snapshots whose manifest can be read, newest first; no array is read."""
+    for name in names(folder):
+        try:
+            yield name, _unseal((folder / name / _MANIFEST).read_bytes())
+        except (OSError, SnapshotInvalid):
+            continue
 
 
 def names(folder: Path) -> list[str]:

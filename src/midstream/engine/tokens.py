@@ -23,23 +23,26 @@ def position_token(generation: int, position: int) -> str:
     return urlsafe_b64encode(_POSITION.pack(generation, position)).decode()
 
 
-def parse_position(token: str, generation: int, end: int) -> LogPosition:
-    """Return the log position of a token that this log gave out.
+def parse_position(token: str, generation: int, end: int) -> LogPosition | None:
+    """Return the log position of a token that this log gave out, None when it is of another generation.
+
+    Then nothing is known of the events that it names: the log was rewritten, repaired or restored from a backup since.
+    Whoever hands it back made no mistake, so that is no error.
 
     Args:
         token: What ``position_token`` made.
-        generation: Of the log now; a token of another one names events that may be gone.
+        generation: Of the log now.
         end: Position after the last durable or queued event; nothing beyond it was ever given out.
 
     Raises:
-        RequestInvalid: Not such a text, or of another generation, or of the future.
+        RequestInvalid: Not such a text, or of the future.
     """
     try:
         found, position = _POSITION.unpack(urlsafe_b64decode(token.encode()))
     except (NotBase64, ValueError, WrongLength) as error:
         raise _bad_token(token, "is not a log position") from error
     if found != generation:
-        raise _bad_token(token, "is a log position of another generation: history was rewritten since")
+        return None
     if position > end:
         raise _bad_token(token, "is a log position of the future")
     return LogPosition(position)

@@ -134,13 +134,15 @@ class Folding:
             raise Overloaded(message)
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, _Waiter(position, next(self._numbers), future))
-        await asyncio.wait((future,), timeout=max(timeout_s, 0.0))
-        if not future.done():
-            future.cancel()
-            self._waiters = [waiter for waiter in self._waiters if not waiter.future.cancelled()]
-            heapq.heapify(self._waiters)
-            return False
-        return True
+        try:
+            await asyncio.wait((future,), timeout=max(timeout_s, 0.0))
+        finally:
+            is_reached = future.done()
+            if not is_reached:  # the time is over, or whoever asked is gone: its place is another's
+                future.cancel()
+                self._waiters = [waiter for waiter in self._waiters if not waiter.future.cancelled()]
+                heapq.heapify(self._waiters)
+        return is_reached
 
     async def progress(self, timeout_s: float) -> bool:
         """Wait until anything more is applied; return False when the time is over before.

@@ -25,6 +25,7 @@ from midstream.events.segment_scan import (
     Damage,
     Survey,
     hot_firsts,
+    make_first_segment,
     segment_firsts,
     segment_name,
     survey,
@@ -62,7 +63,10 @@ def survey_log(folder: Path, disk: Disk, *, thorough: bool = False) -> Survey:
     """
     identity = read_identity(folder, disk)
     if identity is None:
-        message = f"{folder} holds no log"
+        message = (
+            f"{folder} has no log.json, so nothing in it can be checked. Put it back from a backup, or let "
+            "`midstream doctor --repair` take the id from the segments and raise the generation"
+        )
         raise LogDamaged(message)
     return survey(folder, disk, identity, thorough=thorough)
 
@@ -77,14 +81,15 @@ def repair(folder: Path, disk: Disk) -> Repaired:
         LogUnreadable: It is of another schema version.
         OSError: A file could not be read, written or synced; start the repair again.
     """
-    lock = disk.lock(lock_path(folder))
+    lock = disk.lock(lock_path(folder), folder.parent)
     try:
-        return _repair(folder, disk)
+        return repair_held(folder, disk)
     finally:
         disk.close(lock)
 
 
-def _repair(folder: Path, disk: Disk) -> Repaired:
+def repair_held(folder: Path, disk: Disk) -> Repaired:
+    """Do what ``repair`` does, for who holds the lock of the data folder."""
     lost: Damage | None = None
     if not _has_identity(folder, disk):
         lost = Damage("log.json", 0, 0, 0, "the identity of the log was missing or not as it was written")
@@ -132,9 +137,8 @@ def _cut(folder: Path, disk: Disk, found: Survey, suffix: str) -> tuple[Path, ..
             disk.rename(path, side)
             disk.sync_folder(folder)
         side_files.append(side)
-    if found.history is not None and not hot_firsts(folder, disk, found.history):
-        disk.close(disk.open(folder / segment_name(found.history.end)))  # so that it is not taken for a lost one
-        disk.sync_folder(folder)
+    if not hot_firsts(folder, disk, found.history):
+        make_first_segment(folder, disk, 0 if found.history is None else found.history.end)
     return tuple(reversed(side_files))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from midstream.core.errors import EventsGone, LogDamaged, LogUnreadable
+from midstream.core.errors import EventsGone, LogDamaged, LogRewritten, LogUnreadable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import Disk
 from midstream.events.frames import (
@@ -109,6 +109,7 @@ class SegmentReader:
 
         Raises:
             LogDamaged: A checksum does not match, or a segment is missing; the text names the range of positions.
+            LogRewritten: The folder is no longer the log's: another writing took its place, at the same positions.
             LogUnreadable: A frame is of another schema version.
             EventsGone: ``after`` lies before ``begin``.
             ValueError: ``after`` or ``limit`` is out of range.
@@ -116,6 +117,19 @@ class SegmentReader:
         if not 0 <= after <= durable or limit < 1:
             message = f"after {after} of {durable} and limit {limit}: 0 to the end, and 1 or more, would be right"
             raise ValueError(message)
+        try:
+            return self._read_looking(after, limit, durable)
+        except (FileNotFoundError, LogDamaged) as error:
+            if self._is_replaced():
+                message = (
+                    f"{self.folder}: this writing of the log, generation {self.identity.generation}, is gone: the log "
+                    "was rewritten meanwhile, as erasures have it done. Read again from the beginning"
+                )
+                raise LogRewritten(message) from error
+            raise
+
+    def _read_looking(self, after: int, limit: int, durable: int) -> Sequence[tuple[LogPosition, EventBatch]]:
+        """Read, and where a file is gone look what became of it and begin anew."""
         for look in range(LOOKS_MAX):
             try:
                 return self._read(after, limit, durable)
@@ -124,6 +138,15 @@ class SegmentReader:
                     raise
                 self._look_again()
         return []
+
+    def _is_replaced(self) -> bool:
+        """Return whether the log of this reader has given its place to another: what goes first then is log.json."""
+        try:
+            return read_identity(self.folder, self._disk) != self.identity
+        except FileNotFoundError:
+            return True
+        except LogDamaged:
+            return False
 
     def _read(self, after: int, limit: int, durable: int) -> list[tuple[LogPosition, EventBatch]]:
         found: list[tuple[LogPosition, EventBatch]] = []

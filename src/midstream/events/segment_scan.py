@@ -125,6 +125,12 @@ def segment_name(first: int) -> str:
     return f"{first:0{_DIGITS}d}{SEGMENT_SUFFIX}"
 
 
+def make_first_segment(folder: Path, disk: Disk, first: int) -> None:
+    """Make the segment that a log begins with or goes on in, empty: a log without one lost it. Durable on return."""
+    disk.close(disk.open(folder / segment_name(first)))
+    disk.sync_folder(folder)
+
+
 def segment_firsts(folder: Path, disk: Disk) -> list[int]:
     """Return the log positions at which the segments of a folder begin, ascending."""
     names = [name.removesuffix(SEGMENT_SUFFIX) for name in disk.list_folder(folder) if name.endswith(SEGMENT_SUFFIX)]
@@ -271,7 +277,7 @@ def survey_segments(folder: Path, disk: Disk, identity: LogIdentity, history: Hi
     tail = start_of(identity, history)
     total = 0
     torn = damage = None
-    if not firsts and history is not None:
+    if not firsts:
         damage = no_segment(tail.position)
     for number, first in enumerate(firsts):
         damage = gap(tail.position, first)
@@ -287,8 +293,14 @@ def survey_segments(folder: Path, disk: Disk, identity: LogIdentity, history: Hi
 
 
 def no_segment(position: int) -> Damage:
-    """Return the damage of a log whose history ends at a position and that has no segment: there always is one."""
-    return Damage(segment_name(position), 0, position, None, "it should follow the history; the segment is missing")
+    """Return the damage of a log whose history ends at a position, 0 = it has none, and that has no segment.
+
+    There always is one: a log is made with its first segment, empty.
+    """
+    reason = "it should follow the history; the segment is missing"
+    if position == 0:
+        reason = "all segments are missing"
+    return Damage(segment_name(position), 0, position, None, reason)
 
 
 def gap(position: int, first: int) -> Damage | None:

@@ -119,6 +119,7 @@ class Metrics:
         self._dead_letters_retried = self._counter("dead_letters_retried", "Dead letters sent again.", "outcome")
         self._append_failures = self._counter("append_failures", "Commits not made durable.", "cause")
         self._overloads = self._counter("overloads", "Requests refused by a full queue.", "queue")
+        self._served_lost = self._counter("served_lost", "Served records that never reached the log.")
         self._queued_events = self._gauge("queued_events", "Events waiting for the log.")
         self._waiters = self._gauge("log_position_waiters", "Requests waiting for a log position.")
 
@@ -245,6 +246,10 @@ class Metrics:
     def count_overload(self, queue: str) -> None:
         """Count a request refused because ``queue`` (a fixed word, such as ``events``) was at its maximum."""
         self._overloads.labels(queue).inc()
+
+    def count_served_lost(self, count: int) -> None:
+        """Count served records that were given up: the log took no more, and as many waited for it as may."""
+        self._served_lost.inc(count)
 
     def set_queues(self, events: int, waiters: int) -> None:
         """Set the number of events waiting for the log, and of requests waiting for a log position."""

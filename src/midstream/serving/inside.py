@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from midstream.core.errors import AppendFailed, NotFound, Overloaded
+from midstream.core.errors import NotFound
 from midstream.engine.forwarding import decode_lot
 from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.problems import problem_reply
@@ -58,8 +58,5 @@ class Inside:
         lot = decode_lot(await read_body(scope, receive, BodyLimits(LOT_BYTES_MAX, LOT_S_MAX)))
         if lot is None:
             return Reply(400, b"")
-        try:
-            self._engine.record_served(lot)
-        except (Overloaded, AppendFailed) as error:
-            return problem_reply(error)
+        self._engine.record_served(lot)
         return Reply(204, b"")

@@ -155,15 +155,25 @@ class ForgetfulDisk:
         if self._locks.pop(file, None) is None:
             del self._open[file]
 
-    def lock(self, path: Path) -> int:
-        """Take the lock that a file stands for."""
-        self._note("lock", path)
-        if path in self._locks.values():
+    def is_at(self, file: int, path: Path) -> bool:
+        """Return whether a path still leads to an open file."""
+        self._note("is_at", file, path)
+        return self._names.get(path) is self._open[file]
+
+    def lock(self, path: Path, folder: Path) -> int:
+        """Take the lock of a folder."""
+        self._note("lock", path, folder)
+        if folder in self._locks.values():
             message = f"{path.parent} is in use by process {os.getpid()}"
             raise FolderLocked(message)
         self._handle_count += 1
-        self._locks[self._handle_count] = path
+        self._locks[self._handle_count] = folder
         return self._handle_count
+
+    def take_away(self, path: Path) -> None:
+        """Remove a file as a stranger would, who has it open or not; durably. Not recorded."""
+        del self._names[path]
+        self._durable_names.pop(path, None)
 
     def damage(self, path: Path, content: bytes) -> None:
         """Put other bytes into a file, durably, as rot or a stranger would. Not recorded."""
@@ -350,10 +360,15 @@ class FailingDisk:
         """Release a file."""
         self._inner.close(file)
 
-    def lock(self, path: Path) -> int:
+    def is_at(self, file: int, path: Path) -> bool:
+        """Return whether a path leads to an open file, or fail."""
+        self._meet("is_at")
+        return self._inner.is_at(file, path)
+
+    def lock(self, path: Path, folder: Path) -> int:
         """Take a lock, or fail."""
         self._meet("lock")
-        return self._inner.lock(path)
+        return self._inner.lock(path, folder)
 
     def _due(self, kind: str) -> DiskFault | None:
         """Count a call; return the fault when it is this call that fails."""

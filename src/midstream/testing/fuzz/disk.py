@@ -175,10 +175,15 @@ class SimulatedDisk:
         if handle >= 0:
             self._machine.shadow.close(handle)
 
-    def lock(self, path: Path) -> int:
+    def is_at(self, file: int, path: Path) -> bool:
+        """Return whether a path still leads to an open file."""
+        self._live()
+        return self._real.is_at(file, path)
+
+    def lock(self, path: Path, folder: Path) -> int:
         """Take a lock."""
         self._live()
-        file = self._real.lock(path)
+        file = self._real.lock(path, folder)
         self._files[file] = (-1, path)
         return file
 

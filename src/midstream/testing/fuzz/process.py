@@ -193,6 +193,9 @@ class Process:
         is_closed = not before.accepts_events and not self.is_full
         answer = await self.ingest.take(body, _EVERY)
         position = parse_position(answer.log_position or "", engine.log.generation, engine.log.end)
+        if position is None:
+            message = f"events were acknowledged in another generation: {answer.log_position}"
+            raise Broken(message)
         if answer.recorded and is_closed:
             message = f"events were taken while health said: {before.reason}"
             raise Broken(message)

@@ -1,0 +1,154 @@
+"""The survey of a data folder's log against all that was made of it, for whoever opens or reads a folder.
+
+Snapshots and receipts name the log, its generation and the position that they were made at; a configuration is kept
+once a folder was opened. Positions hold within a generation: a repair that gives up events begins another, and from
+then on what was made before vouches for nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.core.errors import LogDamaged, LogIncomplete
+from midstream.engine import snapshots
+from midstream.engine.folder import DataFolder
+from midstream.engine.rewrite import receipts
+from midstream.events.disk import Disk
+from midstream.events.history import history_folder
+from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, identity_of, read_identity, write_identity
+from midstream.events.log_repair import survey_log
+from midstream.events.segment_reader import LOOKS_MAX
+from midstream.events.segment_scan import Survey, make_first_segment, segment_firsts, segment_name
+from midstream.events.vouched import Vouched, incomplete
+
+
+@dataclass(frozen=True, slots=True)
+class LossAccepted:
+    """What an operator gave up: events that were durable once and are in no file of the folder."""
+
+    end: int
+    """Log position that the log ends at, and goes on from."""
+    missing: str
+    """What was not there."""
+
+
+def vouched(data: DataFolder, disk: Disk) -> Vouched:
+    """Return how far the log of a data folder must reach; to be asked for before the log is looked at.
+
+    Raises:
+        LogIncomplete: There is no log where there was one, or another, or an older writing of it.
+        LogDamaged: The identity of the log is not as it was written.
+    """
+    identity = read_identity(data.log, disk)
+    if identity is None:
+        _require_unused(data, disk)
+        return Vouched()
+    found = Vouched()
+    for name, manifest in snapshots.manifests(data.snapshots):
+        by = f"snapshot {name}"
+        if manifest.log_id != identity.log_id:
+            came = f"the log has the id {identity.log_id}; {by} was made of the log {manifest.log_id}"
+            raise LogIncomplete(incomplete(data.log, came, "that log is missing"))
+        if manifest.generation > identity.generation:
+            came = f"the log has generation {identity.generation}; {by} was made of generation {manifest.generation}"
+            raise LogIncomplete(incomplete(data.log, came, "this is an older writing of it, and the newer is missing"))
+        if manifest.generation == identity.generation and manifest.log_position > found.position:
+            found = Vouched(manifest.log_position, by)
+    for receipt in receipts(data):
+        if receipt.generation == identity.generation and receipt.log_position > found.position:
+            found = Vouched(receipt.log_position, f"the receipt of generation {receipt.generation}")
+    return found
+
+
+def survey_folder(data: DataFolder, disk: Disk, *, thorough: bool = False) -> Survey | None:
+    """Check the log of a data folder, also while it is being written; None = nothing was ever recorded in it.
+
+    Args:
+        data: The folder.
+        disk: Makes the file calls of the log.
+        thorough: Check every byte of history too; else that each file is there in its size.
+
+    Returns:
+        What there is, up to the first damage.
+
+    Raises:
+        LogIncomplete: The log is gone, or ends before what other files say was durable.
+        LogDamaged: Its identity is missing or not as it was written, or its history is not.
+        LogUnreadable: It is of another schema version.
+    """
+    for _ in range(LOOKS_MAX - 1):
+        log = data.log
+        try:
+            found = _survey(data, log, disk, thorough=thorough)
+        except (FileNotFoundError, LogDamaged):
+            if data.log == log:
+                raise
+        else:
+            if found is None or found.damage is None or data.log == log:
+                return found
+    return _survey(data, data.log, disk, thorough=thorough)
+
+
+def _survey(data: DataFolder, log: Path, disk: Disk, *, thorough: bool) -> Survey | None:
+    known = vouched(data, disk)  # first: a server that goes on makes the log longer and never shorter
+    if is_absent(data, disk):
+        return None
+    found = survey_log(log, disk, thorough=thorough)
+    if found.damage is None:
+        known.require(log, found.end)
+    return found
+
+
+def accept_loss(data: DataFolder, disk: Disk, entropy: Callable[[int], bytes]) -> LossAccepted | None:
+    """Let a log that lost its end, or all of it, go on from where it ends, as an operator asked for.
+
+    The generation is raised first, above all that was made of what is missing: so a log position from before is not
+    taken for one of now, and whenever this is interrupted it can be begun again. Hold the lock of the folder.
+
+    Args:
+        data: The folder. Damage within the log was repaired before.
+        disk: Makes the file calls of the log.
+        entropy: Makes the id of a log of which nothing is left.
+
+    Returns:
+        What was given up; None = nothing was missing, and nothing was changed.
+    """
+    try:
+        survey_folder(data, disk)
+    except LogIncomplete as error:
+        missing = str(error).partition(". Nothing was changed")[0]
+    else:
+        return None
+    made = [manifest for _, manifest in snapshots.manifests(data.snapshots)]
+    known = read_identity(data.log, disk)
+    generations = [0 if known is None else known.generation, *(each.generation for each in made)]
+    generations += [each.generation for each in receipts(data)]
+    ids = [each.log_id for each in (known, *made) if each is not None]
+    log_id = bytes.fromhex(ids[0]) if ids else entropy(LOG_ID_BYTES)
+    identity = identity_of(log_id, max(generations) + 1)
+    disk.make_folder(data.log)
+    if known is None:
+        make_first_segment(data.log, disk, 0)
+    write_identity(data.log, disk, identity)
+    return LossAccepted(survey_log(data.log, disk).end, missing)
+
+
+def is_absent(data: DataFolder, disk: Disk) -> bool:
+    """Return whether no log was ever made here, or one whose making was interrupted before it was one."""
+    log = data.log
+    if IDENTITY_NAME in disk.list_folder(log) or disk.list_folder(history_folder(log)):
+        return False
+    firsts = segment_firsts(log, disk)
+    return not firsts or (firsts == [0] and disk.size(log / segment_name(0)) == 0)
+
+
+def _require_unused(data: DataFolder, disk: Disk) -> None:
+    """Raise where there is no log beside what is made of one."""
+    if not is_absent(data, disk):
+        return  # what is left of it says more
+    traces = [data.snapshots / name for name, _ in snapshots.manifests(data.snapshots)]
+    for folder in (data.receipts, data.configurations):
+        traces += sorted(folder.glob("*.json"))
+    if traces:
+        came = f"there is no log, and {traces[0]} is beside it, which is made of one"
+        raise LogIncomplete(incomplete(data.log, came, "the log is missing"))

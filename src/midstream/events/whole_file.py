@@ -1,0 +1,47 @@
+"""A file that gets its name when it is whole and durable: whoever finds it finds all of it, whenever that ended."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from midstream.events.disk import RealDisk
+
+
+class WholeFile(AbstractContextManager[BinaryIO]):
+    """What is written in a ``with`` block; when that fails, what had the name before has it still."""
+
+    def __init__(self, path: Path, mode: int = 0o666) -> None:
+        """Write to a file beside ``path``, in the same folder, with this mode less the process's mask."""
+        self._path = path
+        self._mode = mode
+        self._part = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> BinaryIO:
+        """Begin anew; what one that was killed has left is gone."""
+        self._part.unlink(missing_ok=True)
+        self._file = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode), "wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Make it durable and give it its name, or remove it."""
+        if self._file is None:
+            return
+        try:
+            self._file.close()  # a writer of tables may have done so
+            if kind is None:
+                sync_file(self._part)
+                self._part.replace(self._path)
+                RealDisk().sync_folder(self._path.parent)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Make the contents of a file durable that somebody has written."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
