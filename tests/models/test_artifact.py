@@ -15,7 +15,16 @@ from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.models import artifact as artifacts
-from midstream.models.artifact import Content, Draft, Window, read_artifact, read_manifest, versions, write_artifact
+from midstream.models.artifact import (
+    SCHEMA_VERSION,
+    Content,
+    Draft,
+    Window,
+    read_artifact,
+    read_manifest,
+    versions,
+    write_artifact,
+)
 from midstream.models.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.item_to_item import ItemToItem
@@ -203,7 +212,7 @@ def _rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> Pat
 @pytest.mark.parametrize(
     "change, text",
     [
-        (lambda told: told.update(schema_version=2), "has schema 2"),
+        (lambda told: told.update(schema_version=SCHEMA_VERSION + 1), f"has schema {SCHEMA_VERSION + 1}"),
         (lambda told: told.pop("schema_version"), "cannot be read"),
         (lambda told: told.update(shoe_size=44), "shoe_size"),
         (lambda told: told.update(number=3), "number 3"),

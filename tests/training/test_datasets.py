@@ -15,10 +15,12 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.erasure import Hidden
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.models.descriptions import Description
+from midstream.models.ease import EaseOptions, fit_ease
 from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Count
+from midstream.testing.collisions import twin_of
 from midstream.testing.events import cuts, event_batches, tiny_settings
 from midstream.testing.ids import KEY, hash_of
 from midstream.testing.still import SMALL, START_MS
@@ -259,3 +261,32 @@ def test_the_catalogue_is_there_with_what_it_says_where_a_model_reads_it() -> No
     assert [acts.vocabulary.ids[row] for row in acts.item.tolist()] == ["seen", "b"]
     plain = read(log, ALL, settings)
     assert (list(plain.vocabulary.ids), plain.described) == (["seen", "b"], ())
+
+
+def test_one_click_on_a_made_id_ends_no_training() -> None:
+    """It has the XXH64 of an item of the catalogue: both are learned of, each in a row of its own."""
+    item = "best-seller-0001"
+    made = twin_of(item)
+    log = log_of(act("ann", item), act("ann", "b"), act("bob", item), act("bob", "b"), act("mallory", made))
+    acts = read(log, ALL, SMALL)
+    assert sorted(acts.vocabulary.ids) == sorted((item, made, "b"))
+    assert acts.left_out == {}
+    model = fit_ease(acts.interactions(100), EaseOptions())
+    rows = model.vocabulary.under(KEY).rows_of(np.array([hash_of(each) for each in (item, made)], dtype=np.uint64))
+    assert [model.vocabulary.id_of(row) for row in rows.tolist()] == [item, made]
+
+
+def test_acts_on_an_id_whose_hash_another_item_has_are_left_out_and_counted() -> None:
+    """As if two ids collided by chance: the one that came first is learned of, and nothing raises."""
+    fold = Fold(SMALL)
+    fold.apply(LogPosition(0), log_of(act("ann", "first")))
+    arrays = {name: each.copy() for name, each in fold.arrays().items()}
+    arrays["vocabulary.item_hash"][0] = hash_of("other")
+    colliding = Fold(SMALL)
+    colliding.restore(arrays)
+    reader = ActReader(colliding, ALL, lambda _, batch: np.zeros(len(batch), dtype=np.bool_))
+    reader.add(LogPosition(1), log_of(act("ann", "other"), act("ann", "third"), act("bob", "third")))
+    acts = reader.acts()
+    assert acts.vocabulary.ids == ["third"]
+    assert acts.left_out == {"without_room_for_the_item": 1}
+    assert len(fit_ease(acts.interactions(100), EaseOptions()).vocabulary) == 1

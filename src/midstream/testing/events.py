@@ -423,13 +423,16 @@ def blanked_erase(*user_ids: str) -> Event:
     return Event(Kind.ERASE, body=blanked_body(sorted(map(hash_of, user_ids))))
 
 
-def erasure_logs() -> st.SearchStrategy[EventBatch]:
-    """Return logs of erases of a few users, again and again, named and blanked, and of what comes a day later."""
-    erase = st.sampled_from(_IDS[1:4]).flatmap(
-        lambda each: st.sampled_from([blanked_erase(each), Event(Kind.ERASE, user_id=each)])
-    )
-    step = st.sampled_from([0, 40 * _MINUTE_MS, _HOUR_MS, 23 * _HOUR_MS])
-    return st.lists(st.tuples(step, st.none(), erase | st.just(Event(Kind.TICK))), max_size=12).map(_stamped).map(build)
+def random_erasures(seed: int) -> EventBatch:
+    """Return a log of erases of two users, again and again and mostly blanked, and of ticks for some days after."""
+    rng = np.random.default_rng(seed)
+    drafts: list[tuple[int, int | None, Event]] = []
+    for _ in range(int(rng.integers(5, 40))):
+        user_id = _IDS[int(rng.integers(1, 3))]
+        erase = blanked_erase(user_id) if rng.random() < 0.8 else Event(Kind.ERASE, user_id=user_id)  # noqa: PLR2004
+        step_ms = int(rng.choice([40 * _MINUTE_MS, _HOUR_MS, 2 * _HOUR_MS, 6 * _HOUR_MS]))
+        drafts.append((step_ms, None, erase if rng.random() < 0.4 else Event(Kind.TICK)))  # noqa: PLR2004
+    return build(_stamped(drafts))
 
 
 def _with_event_id(event: Event, event_id: str) -> Event:
