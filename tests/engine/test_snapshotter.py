@@ -22,8 +22,8 @@ async def try_twice(rig: Rig, folder: Path) -> float:
     async with asyncio.timeout(PATIENCE_S):
         while failed < 2:
             await asyncio.sleep(0.01)
-            assert writer._task is not None
-            assert not writer._task.done()
+            assert writer._service is not None
+            assert writer._service.is_running
             found = rig.engine.metrics.registry.get_sample_value("midstream_snapshots_total", {"outcome": "failed"})
             failed = found or 0.0
     await writer.stop()
