@@ -5,9 +5,9 @@ that went by it alone would take the whole history. Three rules keep that from h
 
 - while log time is ahead of the clock by more than clocks differ nothing is cut at all;
 - age counts from the clock or the log's last event, whichever is earlier;
-- a pause of the log of more than an hour counts for nothing until the log went on for a day after it. So after a leap of any length,
-  forward or there and back, history stays for a day in which health says so; and a shop that stood still for a year
-  has a day to look at what it has. A log that rests at night keeps some hours more than it was asked to.
+- a pause of the log of more than an hour counts for nothing until the log went on for a day after it. So after a leap
+  of any length, forward or there and back, history stays for a day in which health says so; and a shop that stood
+  still for a year has a day to look at what it has. A log that rests at night keeps some hours more than was asked.
 
 It depends on the log and the clock alone, so it holds across restarts and for a folder that no server has open.
 """
