@@ -18,11 +18,12 @@ from midstream.app.in_service import Span, differs_at_start, keep_config, rememb
 from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
-from midstream.app.watching import baseline_of, watch_features
+from midstream.app.steady_clock import SteadyClock
+from midstream.app.watching import baseline_of, watch_clock, watch_features
 from midstream.app.wiring import plans, with_any
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, LogPosition, TimestampMs
+from midstream.core.types import Clock, LogPosition
 from midstream.engine import snapshots
 from midstream.engine.beginning import newest
 from midstream.engine.champions import Champions
@@ -65,13 +66,21 @@ FOLD_AT_START_EVENTS = 50_000
 class Outside:
     """Time, randomness, disk and threads, as the machine has them; a simulation brings its own."""
 
-    clock: Clock = lambda: TimestampMs(time.time_ns() // 1_000_000)
+    clock: Clock = field(default_factory=lambda: SteadyClock(_wall_ms, _since_boot_s))
     monotonic: Callable[[], float] = time.monotonic
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
     writer: Callable[..., Writer] = Writer
     worked_s: Callable[[], float] = time.thread_time
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _since_boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # unlike the monotonic clock it goes on while a machine sleeps
 
 
 def config_of(folder: Path) -> Config:
@@ -131,6 +140,7 @@ def open_running(
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
         watch_features(engine, baseline_of(config, folder))
+        watch_clock(engine, outside.clock)
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
@@ -280,7 +290,7 @@ def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     running = open_running(root, config or config_of(root))
-    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=Outside().clock()))
+    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
 
 
 def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = False) -> Accept:
