@@ -143,7 +143,11 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
             return BackedUp(manifest.log_position, len(manifest.files), total, attempt)
     came = f"Files of {folder} went away while they were copied, {ATTEMPTS_MAX} times."
     raise Invalid(
-        (Fault("TARGET", came, "A disk on which a copy takes less than an hour, or a stopped server.", PAGE),)
+        (
+            Fault(
+                "TARGET", came, "A disk on which a copy of the log takes less than an hour, or a stopped server.", PAGE
+            ),
+        )
     )
 
 
