@@ -309,3 +309,27 @@ def test_a_rollback_reads_no_disk(folder: Path) -> None:
         assert (await asked(running)).models == {"near": first}
 
     run_folder(folder, work)
+
+
+def test_versions_that_nothing_needs_go_and_the_others_stay(folder: Path) -> None:
+    """The newest stay, what aliases stand for and stood for, and what is loaded; a snapshot is when the others go."""
+    registry = registry_of(folder)
+    versions = [publish_chain(registry, 1 + number) for number in range(7)]
+    text = (folder / "midstream.toml").read_text()
+    (folder / "midstream.toml").write_text(f"{text}\n[registry]\nversions_kept = 2\n")
+
+    async def work(running: Running) -> None:
+        await look(running)
+        for wanted in ("1", "2", "4"):
+            await running.champions.promote("near", wanted)
+        await running.champions.promote("near", "3", "shadow")
+        assert registry.versions("near") == versions
+        assert running.snapshotter is not None
+        assert await running.snapshotter.write(compare=False, hurried=True) is not None
+        assert registry.versions("near") == [versions[number] for number in (1, 2, 3, 5, 6)]
+        assert (await asked(running)).models == {"near": versions[3]}
+        assert (await running.champions.rollback("near")).version == versions[1]
+        assert not list(registry.folder.rglob(".*"))
+
+    run_folder(folder, work)
+    assert publish_chain(registry, 9).startswith("0008-")

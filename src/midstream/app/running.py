@@ -66,7 +66,7 @@ FOLD_AT_START_EVENTS = 50_000
 class Outside:
     """Time, randomness, disk and threads, as the machine has them; a simulation brings its own."""
 
-    clock: Clock = field(default_factory=lambda: SteadyClock(_wall_ms, _since_boot_s))
+    clock: Clock = field(default_factory=lambda: SteadyClock(wall_ms, _since_boot_s))
     monotonic: Callable[[], float] = time.monotonic
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
@@ -75,7 +75,8 @@ class Outside:
     worked_s: Callable[[], float] = time.thread_time
 
 
-def _wall_ms() -> int:
+def wall_ms() -> int:
+    """Return what the machine says that the time is, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -159,8 +160,10 @@ def open_running(
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
+    registry = Registry(data.models, config.registry.version_bytes_max)
+    champions = Champions(engine, registry, config.registry.versions_kept)
     champions.begin()
+    snapshotter.when_written(champions.prune)
     explainer = Explainer(engine, folder, snapshotter.turn)
     placing = Placing(engine, rebuilder, placement_parts(folder, data))
     return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)

@@ -28,7 +28,7 @@ from midstream.events.schema import Event, build
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
 
 CONCERN = "models"
 CHAMPION = "champion"
@@ -40,9 +40,10 @@ _Refusal = (MidstreamError, OSError, MemoryError)
 class Champions:
     """The versions in service, on the event loop of the engine."""
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
-        """Serve nothing yet."""
+    def __init__(self, engine: Engine, registry: Registry, versions_kept: int = VERSIONS_KEPT) -> None:
+        """Serve nothing yet; ``prune`` leaves so many of the newest versions of each model."""
         self.registry = registry
+        self._kept = versions_kept
         self._engine = engine
         self._now: dict[str, Loaded] = {}
         self._warm: dict[str, Loaded] = {}
@@ -138,6 +139,18 @@ class Champions:
                 message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
                 raise NotFound(message)
             return await self._change(name, row.previous, alias)
+
+    async def prune(self) -> None:
+        """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
+
+        Raises:
+            OSError: The disk.
+        """
+        async with self._turn:
+            rows = self._engine.fold.promotions.rows
+            named = {(row.model, each) for row in rows for each in (row.version, row.previous)}
+            loaded = {(each.name, each.version) for held in (self._now, self._warm) for each in held.values()}
+            await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
 
     async def models_of(self, versions: Mapping[str, str]) -> Models:
         """Return models of some versions, such as those that a served record names; those not loaded are read.
