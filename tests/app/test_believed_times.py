@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_an_export_and_an_import_bring_a_log_back(tmp_path: Path, form: str) -> 
             if number in {10, 14}:
                 now_ms += LEAP_MS if number == 10 else -LEAP_MS
             is_wrong = 10 <= number < 14
-            sent = {} if number % 3 == 0 else {"time": now_ms - 1_000 - is_wrong * LEAP_MS}
+            sent: dict[str, Any] = {} if number % 3 == 0 else {"time": now_ms - 1_000 - is_wrong * LEAP_MS}
             await engine.record(Rig(now_ms=now_ms).batch(view(f"i{number % 4}", event_id=f"e{number}", **sent)))
             if number % 5 == 0:
                 await engine.recommend(Ask(user_id="ann"))

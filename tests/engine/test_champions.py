@@ -10,12 +10,13 @@ import pytest
 from midstream.app.inspection import LogView, state_of
 from midstream.app.models import registry_of
 from midstream.app.running import config_of
-from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord
+from midstream.state import promotions
 from midstream.testing.models import publish_chain, run_folder, write_folder
 from midstream.testing.patience import PATIENCE_S
 
@@ -333,3 +334,23 @@ def test_versions_that_nothing_needs_go_and_the_others_stay(folder: Path) -> Non
 
     run_folder(folder, work)
     assert publish_chain(registry, 9).startswith("0008-")
+
+
+def test_a_champion_that_answers_makes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more names than are kept the one that was named longest ago goes, unless a placement asks for it."""
+    monkeypatch.setattr(promotions, "PROMOTIONS_MAX", 2)
+    registry = registry_of(folder)
+    for name in ("near", "other_2026_01_01", "other_2026_01_02"):
+        publish_chain(registry, 1, name)
+
+    async def work(running: Running) -> None:
+        champions = running.champions
+        await champions.promote("near")
+        await champions.promote("other_2026_01_01")
+        with pytest.raises(Overloaded, match="champion of 'near', answers in home"):
+            await champions.promote("other_2026_01_02")
+        await champions.promote("near")
+        await champions.promote("other_2026_01_02")
+        assert {row.model for row in running.engine.fold.promotions.rows} == {"near", "other_2026_01_02"}
+
+    run_folder(folder, work)

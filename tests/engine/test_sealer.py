@@ -13,7 +13,7 @@ from midstream.app.running import Outside, open_running
 from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
 from midstream.core.types import TimestampMs
-from midstream.engine import seal_child, sealer
+from midstream.engine import child, seal_child, sealer
 from midstream.engine.child import Ended
 from midstream.engine.folder import DataFolder, open_log
 from midstream.events.disk import RealDisk
@@ -114,7 +114,7 @@ def test_health_names_what_a_wrong_clock_keeps_from_being_cut(tmp_path: Path, mo
     async def in_process(_module: str, order: bytes, *_: object) -> Ended:
         return Ended(msgspec.json.encode(seal_child.run(msgspec.json.decode(order, type=seal_child.Order))), "")
 
-    monkeypatch.setattr(sealer.child, "run", in_process)
+    monkeypatch.setattr(child, "run", in_process)
 
     async def main() -> list[str]:
         nonlocal now_ms

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from midstream.core.types import LogPosition
-from midstream.engine import snapshotter
+from midstream.engine import child, snapshotter
 from midstream.engine.child import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshot_child import Report
@@ -60,7 +60,7 @@ def test_health_says_why_there_is_no_snapshot_and_how_long(tmp_path: Path, monke
     async def told(*_: object, **__: object) -> Ended:
         return ends.pop(0)
 
-    monkeypatch.setattr(snapshotter.child, "run", told)
+    monkeypatch.setattr(child, "run", told)
 
     async def work(rig: Rig) -> None:
         nonlocal now_s

@@ -152,10 +152,7 @@ def open_running(
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
     sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
     sealer = Sealer(data, sealing, engine, snapshotter.turn)
-    erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
-    eraser = Eraser(engine, snapshotter, data, erasing)
-    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
-    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    eraser = _eraser(engine, snapshotter, data, config, outside)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
@@ -167,6 +164,16 @@ def open_running(
     explainer = Explainer(engine, folder, snapshotter.turn)
     placing = Placing(engine, rebuilder, placement_parts(folder, data))
     return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)
+
+
+def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:
+    """Return what carries erasures out, in the log and in what names users beside it."""
+    days_max = config.users.erase_days_max
+    options = EraserOptions(config.log.segment_bytes_max, outside.entropy, config.snapshots.keep, days_max)
+    eraser = Eraser(engine, snapshotter, data, options)
+    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
+    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    return eraser
 
 
 def _tidy(data: DataFolder) -> None:

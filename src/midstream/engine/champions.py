@@ -117,7 +117,7 @@ class Champions:
             ModelUnfit: It is refused because a placement that names it does not have what it reads; likewise.
             ExtraMissing: A library that reads it is not installed; likewise.
             ConfigInvalid: There is no such alias.
-            Overloaded: As many aliases are kept as may be, or too many events wait.
+            Overloaded: A champion that answers would have to make room, or too many events wait.
             AppendFailed: The log could not be made durable; what was in service stays.
         """
         _require_alias(alias)
@@ -177,9 +177,8 @@ class Champions:
             self._refuse(name, version, alias, error)
             raise
         promotions = self._engine.fold.promotions
-        if promotions.find(name, alias) is None and len(promotions) >= PROMOTIONS_MAX:
-            message = f"{PROMOTIONS_MAX} aliases of models are kept, there is no place for another"
-            raise Overloaded(message)
+        if promotions.find(name, alias) is None and (out := promotions.next_out) is not None:
+            self._require_unread(out)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if loaded is not None:
             self._engine.metrics.count_model_swap(name)
@@ -208,6 +207,16 @@ class Champions:
         faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
         if faults:
             raise ModelUnfit(tuple(faults))
+
+    def _require_unread(self, out: Promotion) -> None:
+        """Refuse to let a champion make room for another alias while a placement asks for it."""
+        placements = [plan.name for plan in self._plans() if out.model in plan.model_names]
+        if out.version and out.alias == CHAMPION and placements:
+            message = (
+                f"{PROMOTIONS_MAX} aliases of models are kept, and the one named longest ago, {out.alias} of "
+                f"{out.model!r}, answers in {', '.join(placements)}: promote its version again, and then this one"
+            )
+            raise Overloaded(message)
 
     def _plans(self) -> tuple[Plan, ...]:
         """Return the plans, each once: the default one may answer under other names too."""

@@ -9,7 +9,7 @@ from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
 from midstream.state.program import Cell
 
-KERNEL_VERSION = 15
+KERNEL_VERSION = 16
 """Raised by whoever changes what any table holds after the same events."""
 
 UnknownItems = Literal["accept", "hold", "reject"]
