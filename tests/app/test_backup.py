@@ -1,5 +1,6 @@
 """A backup is the folder as it was at one log position, whatever went on; restored, it gives the same state."""
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition
+from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
 from midstream.engine.opening import open_log
 from midstream.engine.tokens import parse_position, position_token
@@ -214,6 +216,77 @@ def test_the_first_sealing_meanwhile_makes_it_begin_again(
     assert sealed[0] > 0
     restore(tmp_path / "kept", tmp_path / "again")
     assert digest_of(tmp_path / "again") == digest_at(1_000)
+
+
+@pytest.mark.parametrize("name", ["kept", "kept.tar"])
+def test_a_copy_that_takes_longer_than_the_time_between_snapshots(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While files are copied snapshots come and go, letters turn, a configuration, a model and an explained state go:
+    it is done at the first attempt, has a snapshot, and what is restored is what the log of then says.
+    """
+    shop = tmp_path / "shop"
+    data = DataFolder(shop / "data")
+    append(shop, 0, 300)
+    rebuild(shop, CONFIG)
+    append(shop, 300, 400)
+    rebuild(shop, CONFIG)
+    old = data.snapshots / f"{100:020d}-0000"
+    shutil.copytree(data.snapshots / snapshots.names(data.snapshots)[1], old)
+    for path in ("models/near/0001-ab/manifest.json", "models/near/0001-ab/weights.npy", "config/ab.json"):
+        (data.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (data.root / path).write_text("x")
+    data.dead_letters.write_text("one line\n")
+    before = snapshots.names(data.snapshots)[:2]
+    real, copied = backup._Copier.add, list[str]()
+
+    def slow(self, each, file):
+        if not copied:
+            append(shop, 400, 500)
+            rebuild(shop, CONFIG)  # as often as one is due
+            for each_name in (*before, old.name):
+                shutil.rmtree(data.snapshots / each_name, ignore_errors=True)
+            shutil.rmtree(data.models / "near" / "0001-ab")
+            (data.configurations / "ab.json").unlink()
+            data.dead_letters.rename(data.dead_letters.with_name("dead-letters.ndjson.old"))
+        copied.append(each.name)
+        real(self, each, file)
+
+    monkeypatch.setattr(backup._Copier, "add", slow)
+    done = back_up(shop, tmp_path / name)
+    assert (done.attempts, done.log_position) == (1, 400)
+    assert done.files == len(copied)
+    assert not [each for each in copied if "/models/" in each or "ab.json" in each or old.name in each]
+    assert "data/dead-letters.ndjson.old" in copied
+    restore(tmp_path / name, tmp_path / "again")
+    assert snapshots.names(DataFolder(tmp_path / "again" / "data").snapshots) == before
+    found = verify(tmp_path / "again", CONFIG)
+    assert found.is_equal
+    assert found.snapshot_position == 400
+    assert digest_of(tmp_path / "again") == digest_at(400)
+
+
+def test_a_file_that_goes_while_it_is_its_turn_is_left_out_with_what_it_belongs_to(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the opening: a snapshot of which a file is gone is not half in the copy."""
+    target = tmp_path / "shop"
+    shutil.copytree(shop, target)
+    data = DataFolder(target / "data")
+    (whole,) = snapshots.names(data.snapshots)
+    real = backup._still_there
+
+    def then_gone(path, name):
+        found = real(path, name)
+        if path == data.snapshots / whole:
+            found[-1].path.unlink()
+        return found
+
+    monkeypatch.setattr(backup, "_still_there", then_gone)
+    back_up(target, tmp_path / "kept")
+    restore(tmp_path / "kept", tmp_path / "again")
+    assert snapshots.names(DataFolder(tmp_path / "again" / "data").snapshots) == []
+    assert digest_of(tmp_path / "again") == digest_at(COUNT)
 
 
 def test_what_goes_away_each_time_is_said(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

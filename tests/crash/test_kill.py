@@ -5,6 +5,7 @@ A killed process loses no page cache, so this proves restart and dedupe; power l
 """
 
 import http.client
+import itertools
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import numpy as np
 import pytest
 
 from midstream.app.running import config_of, open_running
+from midstream.app.sealing import seal_folder
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
@@ -34,6 +36,8 @@ from midstream.testing.patience import PATIENCE_S, wait_until
 from midstream.testing.reference import Reference
 
 KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
+CLOCK_KILLS = int(os.environ.get("MIDSTREAM_CLOCK_KILLS", "2"))
+HOUR_MS = 3_600_000
 CLIENTS = 3
 CONFIG = '[snapshots]\ninterval = "1s"\n'
 ACTIONS = ("view", "view", "view", "cart", "purchase", "dismiss")
@@ -125,9 +129,10 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the server until the block ends, and kill it then if it still lives."""
-    command = [sys.executable, "-m", "midstream", "serve", "--folder", str(folder), "--port", str(port)]
+def serving(folder: Path, port: int, clock: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server, by a ``clock`` that is wrong by what a file says, until the block ends; kill it then."""
+    program = ["midstream"] if clock is None else ["midstream.testing.leaping_server", str(clock)]
+    command = [sys.executable, "-m", *program, "serve", "--folder", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             wait_until_ready(process, port)
@@ -199,8 +204,63 @@ def test_a_graceful_stop_loses_nothing_and_ends_well(tmp_path: Path) -> None:
     require_equal(fold, events)
 
 
+@pytest.mark.crash
+@pytest.mark.timeout(600 + 60 * CLOCK_KILLS)
+def test_a_clock_that_leaps_under_load_loses_nothing(tmp_path: Path) -> None:
+    """Forward and back by an hour, a day and a year, killed meanwhile, started an hour ahead: acknowledged ids once,
+    log time in order and by no leap further, nothing cut, and erasures due when they were promised.
+    """
+    (tmp_path / "midstream.toml").write_text(f'{CONFIG}[history]\nhot = "1h"\nkeep = "2d"\n')
+    clock = tmp_path / "clock"
+    clients = [Client(number, 0, random.Random(number)) for number in range(CLIENTS)]  # noqa: S311  a load, no secret
+    for number in range(CLOCK_KILLS):
+        clock.write_text(str(number % 2 * HOUR_MS))
+        cycle(tmp_path, clients, 1.5, least=20 * (number + 1), clock=clock)
+    events, fold = read_back(tmp_path)
+    times = Counter(event.event_id for event in events if event.kind in {Kind.INTERACTION, Kind.USER})
+    acknowledged = set().union(*(client.acknowledged for client in clients))
+    assert {times[event_id] for event_id in acknowledged} == {1}
+    assert {event_id: count for event_id, count in times.items() if count > 1} == {}
+    log_times = [event.log_time_ms for event in events]
+    assert log_times == sorted(log_times)
+    assert log_times[-1] <= time.time() * 1_000 + HOUR_MS
+    require_equal(fold, events)
+    assert seal_folder(tmp_path, config_of(tmp_path)).begin == 0
+    running = open_running(tmp_path, config_of(tmp_path))
+    due = running.engine.erasures()
+    running.engine.log.close()
+    assert due
+    assert max(each.erase_by_ms for each in due) <= time.time() * 1_000 + 7 * 24 * HOUR_MS
+
+
+@contextmanager
+def moved(clock: Path) -> Iterator[None]:
+    """Set a clock wrong and right again, over and over, until the block ends."""
+    leaps = [sign * size for size in (HOUR_MS, 24 * HOUR_MS, 365 * 24 * HOUR_MS) for sign in (1, -1)]
+    stop = threading.Event()
+
+    def move() -> None:
+        for wrong_by_ms in itertools.chain.from_iterable((leap, 0) for leap in itertools.cycle(leaps)):
+            if stop.wait(0.05):
+                return
+            clock.write_text(str(wrong_by_ms))
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def cycle(
-    folder: Path, clients: list[Client], seconds: float, end: signal.Signals = signal.SIGKILL, least: int = 0
+    folder: Path,
+    clients: list[Client],
+    seconds: float,
+    end: signal.Signals = signal.SIGKILL,
+    least: int = 0,
+    clock: Path | None = None,
 ) -> int:
     """Serve under load for a while, and until so many events were acknowledged in all and each kind of act among them,
     then end the server; return its exit status.
@@ -212,7 +272,7 @@ def cycle(
         return not least or (any(client.erased for client in clients) and any(client.merged for client in clients))
 
     port = free_port()
-    with serving(folder, port) as server:
+    with serving(folder, port, clock) as server, nullcontext() if clock is None else moved(clock):
         stop = threading.Event()
         threads = []
         for client in clients:

@@ -10,12 +10,13 @@ import pytest
 from midstream.app.inspection import LogView, state_of
 from midstream.app.models import registry_of
 from midstream.app.running import config_of
-from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound
+from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, Ask
 from midstream.events.decode import decode_objects
 from midstream.ranking.rerun import rerun
 from midstream.ranking.served import ServedRecord
+from midstream.state import promotions
 from midstream.testing.models import publish_chain, run_folder, write_folder
 from midstream.testing.patience import PATIENCE_S
 
@@ -307,5 +308,49 @@ def test_a_rollback_reads_no_disk(folder: Path) -> None:
         row = await running.champions.rollback("near")
         assert (row.version, row.manifest) == (first, told)
         assert (await asked(running)).models == {"near": first}
+
+    run_folder(folder, work)
+
+
+def test_versions_that_nothing_needs_go_and_the_others_stay(folder: Path) -> None:
+    """The newest stay, what aliases stand for and stood for, and what is loaded; a snapshot is when the others go."""
+    registry = registry_of(folder)
+    versions = [publish_chain(registry, 1 + number) for number in range(7)]
+    text = (folder / "midstream.toml").read_text()
+    (folder / "midstream.toml").write_text(f"{text}\n[registry]\nversions_kept = 2\n")
+
+    async def work(running: Running) -> None:
+        await look(running)
+        for wanted in ("1", "2", "4"):
+            await running.champions.promote("near", wanted)
+        await running.champions.promote("near", "3", "shadow")
+        assert registry.versions("near") == versions
+        assert running.snapshotter is not None
+        assert await running.snapshotter.write(compare=False, hurried=True) is not None
+        assert registry.versions("near") == [versions[number] for number in (1, 2, 3, 5, 6)]
+        assert (await asked(running)).models == {"near": versions[3]}
+        assert (await running.champions.rollback("near")).version == versions[1]
+        assert not list(registry.folder.rglob(".*"))
+
+    run_folder(folder, work)
+    assert publish_chain(registry, 9).startswith("0008-")
+
+
+def test_a_champion_that_answers_makes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more names than are kept the one that was named longest ago goes, unless a placement asks for it."""
+    monkeypatch.setattr(promotions, "PROMOTIONS_MAX", 2)
+    registry = registry_of(folder)
+    for name in ("near", "other_2026_01_01", "other_2026_01_02"):
+        publish_chain(registry, 1, name)
+
+    async def work(running: Running) -> None:
+        champions = running.champions
+        await champions.promote("near")
+        await champions.promote("other_2026_01_01")
+        with pytest.raises(Overloaded, match="champion of 'near', answers in home"):
+            await champions.promote("other_2026_01_02")
+        await champions.promote("near")
+        await champions.promote("other_2026_01_02")
+        assert {row.model for row in running.engine.fold.promotions.rows} == {"near", "other_2026_01_02"}
 
     run_folder(folder, work)

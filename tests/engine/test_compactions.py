@@ -135,10 +135,23 @@ def test_a_lost_or_damaged_compaction_is_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(SnapshotInvalid, match=name):
             compactions.dropped_by(folder, settings)
-    compactions.prune(folder, ())
-    assert not list(path.parent.iterdir())
+    path.unlink()
     with pytest.raises(SnapshotInvalid, match=name):
         compactions.dropped_by(folder, settings)
+
+
+def test_the_last_compactions_stay(tmp_path: Path) -> None:
+    """What answered requests of the last months can be made again; what is in use stays however old it is."""
+    folder = DataFolder(tmp_path)
+    names: list[str] = []
+    for number in range(compactions.EARLIER_MAX + 4):
+        compactions.write_candidates(folder, np.array([hash_of("a")], dtype=np.uint64), NOTHING)
+        deleted = build([Event(Kind.ITEM, Operation.DELETE, item_id="a", log_time_ms=START_MS)])
+        names.append(compactions.choose(folder, [(LogPosition(0), deleted)], LogPosition(1 + number), KEY).name)
+    (folder.compactions / "half.writing").touch()
+    compactions.prune(folder, {names[0]})
+    left = {path.name for path in folder.compactions.iterdir()}
+    assert left == {f"{name}.npy" for name in (names[0], *names[4:])}
 
 
 async def season(running: Running, name: str) -> None:

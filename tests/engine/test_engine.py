@@ -498,6 +498,22 @@ def test_a_tick_moves_log_time_on_while_a_session_is_open(monkeypatch: pytest.Mo
     assert Rig().run(work) == [1, 2, 3, 4, 4, 4]
 
 
+def test_a_tick_moves_log_time_by_an_hour_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far ahead a clock stands, nobody's events move the log no further than sessions need it."""
+    minutes = Minutes()
+    monkeypatch.setattr(asyncio, "sleep", minutes.sleep)
+
+    async def work(rig: Rig) -> tuple[int, int]:
+        began_ms = rig.now_ms
+        await rig.engine.record(rig.batch(view("mug")))
+        rig.now_ms += 365 * 86_400_000
+        for _ in range(9):
+            await minutes.let_one_pass()
+        return int(rig.log.end), rig.log.last_log_time_ms - began_ms
+
+    assert Rig().run(work) == (2, 3_600_000)
+
+
 def test_one_tick_is_under_way_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a disk holds a tick, and however often its turn comes meanwhile, no other is made of that time."""
     minutes = Minutes()

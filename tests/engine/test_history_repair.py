@@ -25,12 +25,14 @@ from midstream.state.dropped import NOTHING
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, encode_settings
 from midstream.testing.conformance_log import events_in
-from midstream.testing.events import Stream, random_events, tiny_settings
+from midstream.testing.events import START_MS, Stream, random_events, tiny_settings
 from midstream.testing.ids import hash_of
 
 LOG_ID = bytes(range(16))
 COUNT = 2_000
 EVENTS = random_events(COUNT, 5, Stream(step_ms=9 * DAY_MS // COUNT, catalogue_share=0.3))
+NOW_MS = START_MS + 1_000 * DAY_MS
+"""Of a clock that is behind nothing."""
 
 
 def roomy() -> FoldSettings:
@@ -49,7 +51,7 @@ def data(tmp_path: Path) -> DataFolder:
     for start in range(0, COUNT, 100):
         log.append(cut(EVENTS, start, start + 100))
     log.close()
-    order = Order(str(found.root), COUNT, DAY_MS, 0, encode_settings(roomy()))
+    order = Order(str(found.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS)
     seal_child.run(order)
     fold = Fold(roomy())
     fold.apply(LogPosition(0), EVENTS)
@@ -162,7 +164,7 @@ def test_the_log_begins_after_a_damaged_file(data: DataFolder, number: int, *, i
     loaded = beginning.newest(data, roomy(), SegmentReader(data.log, RealDisk()), LogPosition(COUNT))
     assert loaded.fold.log_position == file.end
     assert "generation" in loaded.refused[0]
-    seal_child.run(Order(str(data.root), COUNT, DAY_MS, 0, encode_settings(roomy())))
+    seal_child.run(Order(str(data.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS))
     assert all(each.exists() for each in done.side_files)
 
 
@@ -210,7 +212,7 @@ def test_a_lost_manifest_and_a_damaged_file(data: DataFolder) -> None:
 
 def test_a_lost_base_is_made_again(data: DataFolder) -> None:
     """From the newest snapshot: the log begins where it did."""
-    report = seal_child.run(Order(str(data.root), COUNT, DAY_MS, 5 * DAY_MS, encode_settings(roomy())))
+    report = seal_child.run(Order(str(data.root), COUNT, DAY_MS, 5 * DAY_MS, encode_settings(roomy()), NOW_MS))
     place = beginning.base_folder(data.log, report.begin)
     (place / "base.json").write_bytes(b"{}")
     done = repaired(data)

@@ -21,13 +21,13 @@ def written_at(each: list[int], byte_count: int = 10) -> dict[str, Written]:
 
 @given(times, st.integers(0, 3), st.integers(0, 400))
 def test_at_most_one_an_hour_within_days_and_bytes(when, days, bytes_max):
-    """Each is the first of its span, none is older than the days, and together they fit."""
+    """Each is the first of its span, they are of no more hours than the days have, and together they fit."""
     written = written_at(when)
     kept = staying(written, Hourly(days, bytes_max))
     hours = [written[name].log_time_ms // HOUR_MS for name in kept]
     assert len(set(hours)) == len(hours)
     assert sum(written[name].byte_count for name in kept) <= bytes_max
-    assert all(written[name].log_time_ms >= max(when) - days * DAY_MS for name in kept)
+    assert set(hours) <= set(sorted({each // HOUR_MS for each in when})[-24 * days :])
     assert days or not kept
 
 
@@ -36,10 +36,19 @@ def test_with_room_each_hour_has_one(when, days):
     """No hour with a snapshot in the days is left without its first one."""
     written = written_at(when)
     kept = staying(written, Hourly(days, 1 << 40))
-    since = max(when, default=0) - days * DAY_MS
-    inside = {name: each.log_time_ms // HOUR_MS for name, each in written.items() if each.log_time_ms >= since}
+    last = sorted({each // HOUR_MS for each in when})[-24 * days :]
+    hour_of = {name: each.log_time_ms // HOUR_MS for name, each in written.items()}
+    inside = {name: hour for name, hour in hour_of.items() if hour in last}
     assert {inside[name] for name in kept} == set(inside.values())
     assert all(name == min(other for other in inside if inside[other] == inside[name]) for name in kept)
+
+
+@given(times, st.integers(1, 3))
+def test_a_leap_of_the_clock_drops_one_at_most(when, days):
+    """However far ahead the newest is, what stayed without it stays, but for the oldest hour where all are taken."""
+    before = staying(written_at(when), Hourly(days, 1 << 40))
+    after = staying(written_at([*when, 10_000 * DAY_MS]), Hourly(days, 1 << 40))
+    assert len(before - after) <= (len(before) == 24 * days)
 
 
 @given(times, st.integers(1, 300))

@@ -36,6 +36,8 @@ COUNT = 3_000
 HOUR_MS = 3_600_000
 WIDE = Stream(step_ms=9 * DAY_MS // COUNT, catalogue_share=0.3)
 """Nine days in so many events."""
+NOW_MS = START_MS + 1_000 * DAY_MS
+"""Of a clock that is behind nothing."""
 
 
 def roomy() -> FoldSettings:
@@ -65,7 +67,7 @@ def with_log(root: Path, events: EventBatch) -> DataFolder:
 def ordered(data: DataFolder, settings: FoldSettings, hot_days: int, keep_days: int) -> Report:
     """Seal and cut as the child would."""
     end = log_end(data)
-    order = Order(str(data.root), end, hot_days * DAY_MS, keep_days * DAY_MS, encode_settings(settings))
+    order = Order(str(data.root), end, hot_days * DAY_MS, keep_days * DAY_MS, encode_settings(settings), NOW_MS)
     return seal_child.run(order)
 
 
@@ -292,7 +294,7 @@ def test_all_reading_before_a_cut_is_paced(tmp_path: Path, events: EventBatch, m
 
     monkeypatch.setattr(beginning, "restated", watched)
     monkeypatch.setattr(replay, "READ_EVENTS", 50)
-    order = Order(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()))
+    order = Order(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()), NOW_MS)
     done = seal_child.run(order, pace)
     assert len(seen) > 3
     assert all(now[0] > before[0] and now[1] > before[1] for before, now in pairwise(seen))
@@ -308,14 +310,14 @@ def test_what_was_erased_and_merged_is_said_again(tmp_path: Path) -> None:
         Event(Kind.USER, Operation.PUT, "3", user_id="guest", body=b'{"hat": true}', log_time_ms=start + 2),
         Event(Kind.USER, Operation.MERGE, "4", user_id="ann", body=b'{"from":"guest"}', log_time_ms=start + 3),
         Event(Kind.ERASE, event_id="5", user_id="bob", log_time_ms=start + 4),
-        *(Event(Kind.TICK, event_id=f"t{day}", log_time_ms=start + day * DAY_MS) for day in range(1, 8)),
+        *(Event(Kind.TICK, event_id=f"t{hour}", log_time_ms=start + hour * HOUR_MS) for hour in range(24, 169)),
     ]
     data = DataFolder(tmp_path)
     log = open_log(data, LOG_ID, 1 << 20)
     for row in rows:
         log.append(build([row]))
     log.close()
-    assert ordered(data, roomy(), 1, 2).begin == 9
+    assert ordered(data, roomy(), 1, 2).begin == 5 + 96
     fold = state_of(data, other(roomy()))
     assert fold.users.document(fold.vocabulary.user_index("guest")) == {"size": "M", "hat": True}
     assert fold.vocabulary.user_index("guest") == fold.vocabulary.user_index("ann")
@@ -336,7 +338,7 @@ def test_what_came_back_after_a_compaction_is_in_the_base(tmp_path: Path) -> Non
         Event(Kind.ITEM, Operation.PUT, "1", item_id="back", event_time_ms=start, log_time_ms=start + 100),
         Event(Kind.ITEM, Operation.DELETE, "2", item_id="back", event_time_ms=start + 1, log_time_ms=start + 100),
         Event(Kind.ITEM, Operation.PUT, "3", item_id="back", event_time_ms=start + 2, log_time_ms=start + 100),
-        *(Event(Kind.TICK, event_id=f"t{day}", log_time_ms=start + day * DAY_MS) for day in range(1, 8)),
+        *(Event(Kind.TICK, event_id=f"t{hour}", log_time_ms=start + hour * HOUR_MS) for hour in range(24, 169)),
     ]
     data = DataFolder(tmp_path)
     log = open_log(data, LOG_ID, 1 << 20)

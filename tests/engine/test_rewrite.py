@@ -519,9 +519,9 @@ def test_an_erase_that_was_cut_while_it_waited(shop):
         assert running.snapshotter
         await fill(running)
         await running.engine.erase(ERASED[0])
-        for day in range(10):
-            clock[0] = NOW_MS - (9 - day) * DAY_MS
-            await running.engine.record(batch_of(running, *acts("bob", 1, f"day{day}")))
+        for hour in range(240):  # a log that rests for longer is kept for longer
+            clock[0] = NOW_MS - (239 - hour) * DAY_MS // 24
+            await running.engine.record(batch_of(running, *acts("bob", 1, f"hour{hour}")))
         assert running.eraser.is_due()
         report = await running.sealer.seal(hurried=True)
         assert report is not None

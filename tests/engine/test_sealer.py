@@ -9,10 +9,12 @@ import pytest
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_from_the_beginning
 from midstream.app.rebuilding import verify
-from midstream.app.running import open_running
+from midstream.app.running import Outside, open_running
 from midstream.app.sealing import seal_folder
 from midstream.core.durations import Duration
-from midstream.engine import sealer
+from midstream.core.types import TimestampMs
+from midstream.engine import child, seal_child, sealer
+from midstream.engine.child import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.opening import open_log
 from midstream.events.disk import RealDisk
@@ -102,3 +104,39 @@ def test_a_closed_folder_is_sealed_and_cut_and_an_open_one_sealed(tmp_path: Path
     alone = seal_folder(tmp_path, config("3d"))
     assert alone.sealed_events == 0
     assert alone.begin == alone.cut_events > 0
+
+
+def test_health_names_what_a_wrong_clock_keeps_from_being_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log time ahead of the clock, and a leap that the log has not gone on from; a right clock takes both away."""
+    with_log(tmp_path)
+    right_ms = int(EVENTS.rows["log_time_ms"][-1])
+    now_ms = right_ms
+
+    async def in_process(_module: str, order: bytes, *_: object) -> Ended:
+        return Ended(msgspec.json.encode(seal_child.run(msgspec.json.decode(order, type=seal_child.Order))), "")
+
+    monkeypatch.setattr(child, "run", in_process)
+
+    async def main() -> list[str]:
+        nonlocal now_ms
+        running = open_running(tmp_path, config("8d"), outside=Outside(clock=lambda: TimestampMs(now_ms)))
+        await running.start()
+        engine, sealing = running.engine, running.sealer
+        assert sealing is not None
+        said: list[str] = []
+        for step_ms in (0, 400 * DAY_MS, -400 * DAY_MS, 400 * DAY_MS, *(3_600_000 for _ in range(25))):
+            now_ms += step_ms
+            await engine.record(Rig().batch(view("i1", event_id=f"at{len(said)}")))
+            report = await sealing.seal()
+            assert report is not None
+            assert report.begin == 0 or len(said) > 25
+            said.append(engine.concerns.get("retention", ""))
+        await running.stop()
+        return said
+
+    said = asyncio.run(main())
+    assert said[0] == ""
+    assert "kept 399.9 days longer" in said[1].replace("400.0", "399.9")
+    assert "400.00 days ahead of the clock" in said[2]
+    assert "days longer" in said[3]
+    assert said[-1] == ""

@@ -18,7 +18,7 @@ import pytest
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.acts import ACTS
 from midstream.testing.fuzz.run import run, shrunk
-from midstream.testing.fuzz.turns import TURNS
+from midstream.testing.fuzz.turns import LEAPS, TURNS
 from midstream.testing.fuzz.weather import Spell
 from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 
@@ -28,11 +28,13 @@ MET = {
     "change: state",
     "conflicts",
     "duplicates",
+    "erasures carried out",
     "events: AppendFailed",
     "events: DiskFull",
     "events: Overloaded",
     "events: Unreachable",
     "events sealed",
+    *(f"leap: {name}" for name in LEAPS),
     "letters recorded",
     "letters refused",
     "no start",

@@ -22,7 +22,8 @@ def rows_of(table):
 @given(st.lists(ERASES | TICKS, max_size=12), st.sampled_from([3, 100]), st.booleans())
 def test_rows_are_those_of_a_plain_list_after_each_event(drafts, erased_max, is_restored):
     """Erased again or not, pending or not, full or not, restored on the way or not."""
-    table, rows, now = Erasures(erased_max), [], 0
+    table, now = Erasures(erased_max), 0
+    rows: list[tuple[int, int, int, bool]] = []
     for position, (step, hashes, is_pending) in enumerate(drafts):
         now += step
         if hashes:

@@ -12,7 +12,7 @@ from midstream.state import promotions
 from midstream.state.event_ids import Admission, EventIds
 from midstream.state.fold import Fold
 from midstream.state.placements import is_about_placements
-from midstream.state.promotions import ALIASES, Promotion, promotion_body
+from midstream.state.promotions import Promotion, promotion_body
 from midstream.state.restating import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
 from midstream.testing.ids import KEY
@@ -48,7 +48,9 @@ def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
             if said.version or said.manifest:
                 row = Promotion(said.model, said.alias, said.version, said.manifest, "", "", place, event.log_time_ms)
                 found[said.model, said.alias] = row
-        elif (before.version, before.manifest) != (said.version, said.manifest):
+        elif (before.version, before.manifest) == (said.version, said.manifest):
+            found[said.model, said.alias] = before._replace(position=place, log_time_ms=event.log_time_ms)
+        else:
             found[said.model, said.alias] = before._replace(
                 version=said.version,
                 manifest=said.manifest,
@@ -86,15 +88,38 @@ def test_aliases_outlive_the_events_that_made_them(batch: EventBatch) -> None:
     assert known(again.promotions.rows) == known(fold.promotions.rows)
 
 
-def test_the_bound_holds_and_what_finds_no_place_is_counted() -> None:
-    """192 rows; those that are there still change."""
-    bodies = [promotion_body(f"m{number}", "champion", "0001-aa", "a") for number in range(200)]
-    bodies.append(promotion_body("m0", "champion", "0002-bb", "b"))
-    fold = folded(build([Event(Kind.CONTROL, body=body, log_time_ms=1_000) for body in bodies]))
-    assert len(fold.promotions) == promotions.PROMOTIONS_MAX
-    assert fold.counts()["control_refused"] == 8
-    found = fold.promotions.find("m0")
-    assert found is not None
-    assert (found.version, found.previous, found.position) == ("0002-bb", "0001-aa", 200)
-    assert fold.promotions.find("m0", ALIASES[1]) is None
-    assert fold.sizes()["promotions"].bytes_now == fold.sizes()["promotions"].bytes_max
+def promoting(model: str, version: str) -> Event:
+    """Return the event that lets the champion of a model stand for a version, empty = none."""
+    manifest = version and "a"
+    return Event(Kind.CONTROL, body=promotion_body(model, "champion", version, manifest), log_time_ms=1_000)
+
+
+def test_names_with_a_date_go_on_for_ever() -> None:
+    """192 rows, those that were named last: one that stands for none makes room first, and to be named is enough."""
+    rows = [promoting(f"m{number:03d}", "0001-aa") for number in range(192)]
+    rows += [promoting("m000", "0001-aa"), promoting("m005", "")]
+    rows += [promoting(f"n{number}", "0001-aa") for number in range(3)]
+    whole = folded(build(rows))
+    names = {row.model for row in whole.promotions.rows}
+    assert len(whole.promotions) == promotions.PROMOTIONS_MAX
+    assert {f"m{number:03d}" for number in range(192)} - names == {"m005", "m001", "m002"}
+    assert names >= {"n0", "n1", "n2", "m000"}
+    assert whole.counts()["control_refused"] == 0
+    out = whole.promotions.next_out
+    assert out is not None
+    assert out.model == "m003"
+    assert whole.sizes()["promotions"].bytes_now == whole.sizes()["promotions"].bytes_max
+    for at in ([1, 191, 192, 193, 194, 196], list(range(1, len(rows)))):
+        assert folded(build(rows), at).digest() == whole.digest()
+    again = Fold(SETTINGS)
+    again.restore(whole.arrays())
+    for fold in (again, whole):
+        fold.apply(LogPosition(len(rows)), build([promoting("later", "0001-aa")]))
+    assert again.digest() == whole.digest()
+    assert again.promotions.find("m003") is None
+    said = restated(whole, []).events
+    base = Fold(SETTINGS)
+    base.begin_with(LogPosition(len(said)), len(said), [said])
+    first = base.promotions.next_out
+    assert first is not None
+    assert first.model == "m004"

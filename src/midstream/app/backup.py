@@ -1,22 +1,24 @@
 """A data folder copied as it was at one log position, also while a server writes to it; a folder or a tar.
 
 Nothing is locked. The log is surveyed, and what the survey found is copied: files of history and segments that never
-change, the last segment up to where it was sound, the snapshots and the base at or before that position, and all other
-files as they are. A file that is gone when its turn comes has become history, was cut or was replaced; then all begins
-again. The manifest is written last and has the SHA-256 of each file; the copy gets its name when it is whole.
+change, the last segment up to where it was sound, the base that it begins with. One of these that is gone when its turn
+comes has become history, was cut or was replaced; then all begins again. Everything else is no truth and may go away
+while a copy takes hours: the newest snapshots are opened before the first byte is copied and so stay to be read, and
+what belongs together beside them (an older snapshot, a version of a model) is opened at once when its turn comes, or
+left out. The manifest is written last and has the SHA-256 of each file; the copy gets its name when it is whole.
 """
 
 import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeAlias
 
 import msgspec
 import xxhash
@@ -38,8 +40,14 @@ from midstream.events.whole_file import sync_file
 FORMAT_VERSION = 1
 MANIFEST_NAME = "backup.json"
 ATTEMPTS_MAX = 5
-"""Sealing and cuts come an hour apart; a copy that takes longer than that several times needs another way."""
+"""Sealing and cuts come an hour apart, and segments are sealed two days after they were written: a copy of the log
+that takes longer than an hour several times, while history is cut in each, needs another way."""
+OPENED_FIRST = 2
+"""Snapshots, the newest: those that a server keeps at least. Each has some hundred files, of 1,024 that a process may
+have open."""
 PIECE_BYTES = 4 << 20
+READ_BYTES_MAX = 32 << 20
+"""Of a file that is read at once: twice what a file of dead letters holds."""
 PAGE = "docs/data.md"
 TAR_SUFFIX = ".tar"
 _ALIVE = frozenset({"lock", "history.lock", "server.url"})
@@ -138,7 +146,11 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
             return BackedUp(manifest.log_position, len(manifest.files), total, attempt)
     came = f"Files of {folder} went away while they were copied, {ATTEMPTS_MAX} times."
     raise Invalid(
-        (Fault("TARGET", came, "A disk on which a copy takes less than an hour, or a stopped server.", PAGE),)
+        (
+            Fault(
+                "TARGET", came, "A disk on which a copy of the log takes less than an hour, or a stopped server.", PAGE
+            ),
+        )
     )
 
 
@@ -150,32 +162,69 @@ def _copy(folder: Path, sink: _Sink, notify: Notify) -> Manifest:
         raise FileNotFoundError(log)
     if survey.damage is not None:
         raise survey.damage.error(log)
-    planned = list(_plan(folder, data, log, survey))
-    files: dict[str, Entry] = {}
-    for number, each in enumerate(planned, start=1):
-        with _opened(each) as file:
-            size = _size(file) if each.size is None else each.size
-            reader = _Hashed(file, size)
-            sink.add(each.name, reader, size)  # type: ignore[arg-type]  # it reads, which is all that is asked for
+    total = len(_still_there(data.root, "")) + 1
+    copier = _Copier(sink, lambda done: notify("copying", min(done, total), total))
+    with ExitStack() as opened_first:
+        names = [name for name in snapshots.names(data.snapshots) if _is_covered(name, survey)]
+        opened = [found for name in names[:OPENED_FIRST] if (found := _opened_all(_snapshot(data, name), opened_first))]
+        for each in _plan(log, survey):
+            with _opened(each) as file:
+                copier.add(each, file)
+        for unit in opened:
+            copier.add_unit(unit)
+    for planned in (*(_snapshot(data, name) for name in names[OPENED_FIRST:]), *_units(folder, data)):
+        with ExitStack() as stack:
+            copier.add_unit(_opened_all(planned, stack) or ())
+    return copier.finish(survey)
+
+
+_Unit: TypeAlias = Sequence[tuple["_Planned", IO[bytes]]]
+"""Open files that are of use together only."""
+
+
+class _Copier:
+    """Puts files into a backup, one after another, and writes down what they were."""
+
+    def __init__(self, sink: _Sink, notify: Callable[[int], None]) -> None:
+        self._sink = sink
+        self._notify = notify
+        self._files: dict[str, Entry] = {}
+
+    def add(self, each: "_Planned", file: IO[bytes]) -> None:
+        """Copy a file.
+
+        Raises:
+            FileNotFoundError: It is shorter than it was.
+        """
+        size = _size(file) if each.size is None else each.size
+        reader = _Hashed(file, size)
+        self._sink.add(each.name, reader, size)  # type: ignore[arg-type]  # it reads, which is all that is asked for
         if reader.left:
-            raise FileNotFoundError(each.name)  # it is shorter than it was
-        files[each.name] = Entry(size, reader.digest.hexdigest())
-        notify("copying", number, len(planned))
-    tail = survey.tail
-    bare = Manifest(
-        FORMAT_VERSION,
-        version("midstream"),
-        survey.log_id,
-        survey.generation,
-        survey.begin,
-        survey.end,
-        tail.log_time_ms,
-        files,
-    )
-    manifest = msgspec.structs.replace(bare, checksum=checksum_of(bare))
-    content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    sink.add(MANIFEST_NAME, io.BytesIO(content), len(content))
-    return manifest
+            raise FileNotFoundError(each.name)
+        self._files[each.name] = Entry(size, reader.digest.hexdigest())
+        self._notify(len(self._files))
+
+    def add_unit(self, unit: _Unit) -> None:
+        """Copy files that are open."""
+        for each, file in unit:
+            self.add(each, file)
+
+    def finish(self, survey: Survey) -> Manifest:
+        """Write the manifest; return it."""
+        bare = Manifest(
+            FORMAT_VERSION,
+            version("midstream"),
+            survey.log_id,
+            survey.generation,
+            survey.begin,
+            survey.end,
+            survey.tail.log_time_ms,
+            self._files,
+        )
+        manifest = msgspec.structs.replace(bare, checksum=checksum_of(bare))
+        content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        self._sink.add(MANIFEST_NAME, io.BytesIO(content), len(content))
+        return manifest
 
 
 def checksum_of(manifest: Manifest) -> str:
@@ -183,22 +232,67 @@ def checksum_of(manifest: Manifest) -> str:
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(msgspec.structs.replace(manifest, checksum="")))
 
 
-def _plan(folder: Path, data: DataFolder, log: Path, survey: Survey) -> Iterator[_Planned]:
-    """Yield what is to be copied: first what may go away."""
+def _plan(log: Path, survey: Survey) -> Iterator[_Planned]:
+    """Yield what a backup cannot be without: the log and its base."""
     yield from _log(log, survey)
     if survey.begin:
         base = base_folder(log, survey.begin)
         yield from _tree(base, f"{DATA_NAME}/log/{base.relative_to(log).as_posix()}")
-    for name in snapshots.names(data.snapshots):
-        if survey.begin <= snapshots.position_of(name) <= survey.end:
-            yield from _tree(data.snapshots / name, f"{DATA_NAME}/{data.snapshots.name}/{name}")
+
+
+def _is_covered(name: str, survey: Survey) -> bool:
+    """Return whether the log that is copied has all that a snapshot is made of."""
+    return survey.begin <= snapshots.position_of(name) <= survey.end
+
+
+def _snapshot(data: DataFolder, name: str) -> list[_Planned]:
+    """Return the files of a snapshot, none where it is not whole, such as one that is being removed."""
+    path = data.snapshots / name
+    wanted = snapshots.file_names(path)
+    found = _still_there(path, f"{DATA_NAME}/{data.snapshots.name}/{name}")
+    return found if {each.path.name for each in found} == wanted else []
+
+
+def _units(folder: Path, data: DataFolder) -> Iterator[list[_Planned]]:
+    """Yield what lies beside the log and the snapshots, as it is by then: what is of use together only, together."""
+    in_service = (data.compactions, data.configurations)
+    yield [each for path in in_service for each in _still_there(path, f"{DATA_NAME}/{path.name}")]
+    for version_folder in sorted(data.models.glob("*/*")):
+        yield _still_there(version_folder, f"{DATA_NAME}/{version_folder.relative_to(data.root).as_posix()}")
     for path in sorted(data.root.iterdir()):
         is_log = path.name == "log" or path.name.startswith("log-")
-        if not (is_log or path == data.snapshots or path.name in _ALIVE):
-            yield from _tree(path, f"{DATA_NAME}/{path.name}")
+        if not (is_log or path in {data.snapshots, data.models, *in_service} or path.name in _ALIVE):
+            yield from ([_as_it_is(each)] for each in _still_there(path, f"{DATA_NAME}/{path.name}"))
     for path in (folder / CONFIG_NAME, *sorted(folder.glob("*.py"))):
-        if path.is_file():
-            yield _Planned(path.name, path)
+        yield _still_there(path, path.name)
+
+
+def _still_there(path: Path, name: str) -> list[_Planned]:
+    """Return all files below a folder, or a file; none where it goes away meanwhile."""
+    try:
+        return list(_tree(path, name))
+    except FileNotFoundError:
+        return []
+
+
+def _as_it_is(each: _Planned) -> _Planned:
+    """Return a file with its content, if it is small: dead letters may be cut short while they are copied."""
+    try:
+        is_small = each.path.stat().st_size <= READ_BYTES_MAX
+        return replace(each, content=each.path.read_bytes()) if is_small else each
+    except FileNotFoundError:
+        return each
+
+
+def _opened_all(planned: Sequence[_Planned], stack: ExitStack) -> _Unit | None:
+    """Open files that are of use together, until ``stack`` is closed; None where one went away."""
+    with ExitStack() as undo:
+        try:
+            found = [(each, undo.enter_context(_opened(each))) for each in planned]
+        except FileNotFoundError:
+            return None
+        stack.push(undo.pop_all())
+    return found
 
 
 def _log(log: Path, survey: Survey) -> Iterator[_Planned]:

@@ -38,7 +38,7 @@ from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.settings import EventType, FoldSettings, Limits, UnknownItems
-from midstream.training.registry import VERSION_BYTES_MAX
+from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
@@ -146,6 +146,7 @@ class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[registry]``."""
 
     version_bytes_max: int = VERSION_BYTES_MAX
+    versions_kept: int = VERSIONS_KEPT
 
 
 class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

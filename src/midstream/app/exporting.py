@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from midstream.app.believed_times import BelievedTimes
 from midstream.app.config import Config
 from midstream.app.inspection import LogView
 from midstream.app.running import Outside, config_of
@@ -51,6 +52,8 @@ class ExportOptions:
     """Log time from which on; None = the beginning."""
     until_ms: int | None = None
     """Log time before which; None = the end."""
+    now_ms: int | None = None
+    """A log time ahead of this clock is not believed; None = the machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class ExportSummary:
     """Events of kinds or times that were not asked for."""
     duplicates: int
     """Copies that stand in the log a second time, as after a crash; the state passes them by, and so does an export."""
+    log_times_set: int = 0
+    """Events whose log time was ahead of the clock; it is written as the time that was sent, or of the event before."""
 
 
 def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
@@ -122,6 +127,8 @@ def export_events(
 ) -> ExportSummary:
     """Write the events of a folder's log, also while a server has it open.
 
+    Log times ahead of the clock are written as ``BelievedTimes`` has them, so that an import takes all of them.
+
     Args:
         folder: Holds ``data``.
         config: Of that folder.
@@ -136,12 +143,13 @@ def export_events(
     used = options or ExportOptions()
     _require_known(used)
     found = _Selection(LogView(folder), config, used)
+    believed = BelievedTimes(Outside().clock() if used.now_ms is None else used.now_ms)
     with ExitStack() as stack:
         writer = _writer_of(used.format, stack.enter_context(_opened(target)))
         stack.callback(writer.close)
         for batch in found.batches(notify):
-            writer.write(batch)
-    return ExportSummary(found.events, found.left_out, found.duplicates)
+            writer.write(believed.of(batch))
+    return ExportSummary(found.events, found.left_out, found.duplicates, believed.set_count)
 
 
 def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Sequence[str] | None) -> Any:  # noqa: ANN401  the stubs know no schema

@@ -141,6 +141,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)
     yield from within("$.registry.version_bytes_max", config.registry.version_bytes_max, *VERSION_BYTES, MODELS_PAGE)
+    yield from within("$.registry.versions_kept", config.registry.versions_kept, 2, 10_000, MODELS_PAGE)
     yield from _segment(config.trending.segment)
     for number, each in enumerate(config.trending.half_lives):
         yield from within(f"$.trending.half_lives[{number}]", each.ms, 60_000, WINDOW_MS_MAX, SOURCES)

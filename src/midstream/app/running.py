@@ -18,11 +18,12 @@ from midstream.app.in_service import Span, differs_at_start, keep_config, keyed,
 from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
-from midstream.app.watching import baseline_of, watch_features
+from midstream.app.steady_clock import SteadyClock
+from midstream.app.watching import baseline_of, watch_clock, watch_features
 from midstream.app.wiring import plans, with_any
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, LogPosition, TimestampMs
+from midstream.core.types import Clock, LogPosition
 from midstream.engine import snapshots
 from midstream.engine.beginning import newest
 from midstream.engine.champions import Champions
@@ -66,13 +67,22 @@ FOLD_AT_START_EVENTS = 50_000
 class Outside:
     """Time, randomness, disk and threads, as the machine has them; a simulation brings its own."""
 
-    clock: Clock = lambda: TimestampMs(time.time_ns() // 1_000_000)
+    clock: Clock = field(default_factory=lambda: SteadyClock(wall_ms, _since_boot_s))
     monotonic: Callable[[], float] = time.monotonic
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
     writer: Callable[..., Writer] = Writer
     worked_s: Callable[[], float] = time.thread_time
+
+
+def wall_ms() -> int:
+    """Return what the machine says that the time is, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _since_boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # unlike the monotonic clock it goes on while a machine sleeps
 
 
 def config_of(folder: Path) -> Config:
@@ -132,6 +142,7 @@ def open_running(
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
         watch_features(engine, baseline_of(config, folder))
+        watch_clock(engine, outside.clock)
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
@@ -142,19 +153,28 @@ def open_running(
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
     sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
     sealer = Sealer(data, sealing, engine, snapshotter.turn)
-    erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
-    eraser = Eraser(engine, snapshotter, data, erasing)
-    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
-    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    eraser = _eraser(engine, snapshotter, data, config, outside)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
+    registry = Registry(data.models, config.registry.version_bytes_max)
+    champions = Champions(engine, registry, config.registry.versions_kept)
     champions.begin()
+    snapshotter.when_written(champions.prune)
     explainer = Explainer(engine, folder, snapshotter.turn)
     placing = Placing(engine, rebuilder, placement_parts(folder, data))
     return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)
+
+
+def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:
+    """Return what carries erasures out, in the log and in what names users beside it."""
+    days_max = config.users.erase_days_max
+    options = EraserOptions(config.log.segment_bytes_max, outside.entropy, config.snapshots.keep, days_max)
+    eraser = Eraser(engine, snapshotter, data, options)
+    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
+    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    return eraser
 
 
 def _tidy(data: DataFolder) -> None:
@@ -286,7 +306,7 @@ def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     running = open_running(root, config or config_of(root))
-    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=Outside().clock()))
+    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
 
 
 def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = False) -> Accept:

@@ -5,7 +5,7 @@ from pathlib import Path
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME
+from midstream.app.running import DATA_NAME, Outside
 from midstream.core.errors import FolderLocked
 from midstream.engine import seal_child
 from midstream.engine.child import Notify, Pace, nobody
@@ -19,6 +19,8 @@ def seal_folder(folder: Path, config: Config, notify: Notify = nobody) -> Report
     """Seal what is old enough; in a folder that no server has open cut what is kept too long, too.
 
     A server cuts by itself: the base that the cut needs is of the state that it serves.
+
+    What retention keeps back because log time is ahead of the clock is said in ``kept_back``.
 
     Raises:
         FolderLocked: Another process seals, cuts or rewrites the history.
@@ -45,5 +47,6 @@ def _seal(folder: Path, config: Config, keep_ms: int, notify: Notify) -> Report:
     if end == 0:
         return Report(0, 0, 0, 0, 0, 0, 0)
     settings = encode_settings(settings_of(data, config))
-    order = Order(str(data.root), end, config.history.hot.ms, keep_ms, settings, hurried=True)
+    hot_ms, now_ms = config.history.hot.ms, Outside().clock()
+    order = Order(str(data.root), end, hot_ms, keep_ms, settings, now_ms, hurried=True)
     return seal_child.run(order, Pace(notify, hurried=True))

@@ -11,7 +11,7 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.followers import Followers
 from midstream.app.forgetting import forget_in_pieces
-from midstream.app.running import DATA_NAME, Outside, open_running
+from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import publish, withdraw
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
@@ -105,7 +105,7 @@ def _opening(
         try:
             yield Opened(
                 running.engine,
-                lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=Outside().clock()),
+                lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
                 letters,
                 Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
                 _company(Followers(running, folder, options)) if options.followers else None,

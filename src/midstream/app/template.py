@@ -156,7 +156,10 @@ item with available = false is not served.""",
     ),
     "registry": (
         "Versions of models (docs/models.md).",
-        {"version_bytes_max": "Bytes of one; three of a model are in memory while it is promoted."},
+        {
+            "version_bytes_max": "Bytes of one; three of a model are in memory while it is promoted.",
+            "versions_kept": "The newest of each model that stay, beside those that an alias stands or stood for.",
+        },
     ),
     "monitoring": (
         "What is watched while it runs.",

@@ -1,13 +1,17 @@
-"""What of a running engine is watched: the features of what it serves, against what they were in training."""
+"""What of a running engine is watched: features of what it serves, against what they were in training; its clock."""
 
 from pathlib import Path
 
 from midstream.app.config import Config
 from midstream.app.reading import FILE_NAME
+from midstream.app.steady_clock import SteadyClock
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.core.types import Clock
 from midstream.engine.engine import Engine
 from midstream.evaluation.feature_statistics import FeatureStatistics, read_statistics
 from midstream.monitoring.feature_values import FeatureValues
+
+LEAP = "clock_leap"
 
 
 def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
@@ -36,3 +40,19 @@ def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:
     values = engine.feature_values = FeatureValues(baseline)
     engine.beside.append(lambda: values.refresh(engine.metrics))
     engine.after_swap.append(values.clear)
+
+
+def watch_clock(engine: Engine, clock: Clock) -> None:
+    """Say in health that the clock leapt forward, for as long as that is not believed."""
+
+    def look() -> None:
+        engine.concerns.pop(LEAP, None)
+        clock()
+        if isinstance(clock, SteadyClock) and clock.leap_ms:
+            engine.concerns[LEAP] = (
+                f"the clock leapt forward by {clock.leap_ms / 1_000:.0f} s while the server ran. Time goes on from "
+                "before that until the leap has stood for an hour: if the clock is wrong set it right before, if it is "
+                "right a start takes it at once"
+            )
+
+    engine.watches.append(look)

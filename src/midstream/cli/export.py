@@ -67,7 +67,8 @@ def command(
         print_json(summary)
     else:
         copies = f", {summary.duplicates} second copies left out" if summary.duplicates else ""
-        say(f"{summary.events} events written{copies}")
+        times = f", {summary.log_times_set} with another log time: theirs was ahead" if summary.log_times_set else ""
+        say(f"{summary.events} events written{copies}{times}")
 
 
 def options_of(chosen: str, kinds: list[str] | None, since: str | None, until: str | None) -> "ExportOptions":

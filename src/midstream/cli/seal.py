@@ -11,7 +11,8 @@ app = typer.Typer()
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Make Parquet files of old segments, and remove what is kept too long.
 
-    A server does this by itself, once an hour; beside one this seals and removes nothing that retention would.
+    A server does this by itself, once an hour; beside one this seals and removes nothing that retention would. Where
+    log time is ahead of the clock nothing is removed, and the exit status is 1.
     """
     import msgspec
 
@@ -21,3 +22,5 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     with err.status("sealing"):
         done = seal_folder(folder, config_of(folder))
     print_facts(msgspec.structs.asdict(done), as_json=as_json)
+    if done.kept_back:
+        raise typer.Exit(1)

@@ -29,7 +29,7 @@ from midstream.models.model import is_item_model
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
 
 CONCERN = "models"
 CHAMPION = "champion"
@@ -41,9 +41,10 @@ _Refusal = (MidstreamError, OSError, MemoryError)
 class Champions:
     """The versions in service, on the event loop of the engine."""
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
-        """Serve nothing yet."""
+    def __init__(self, engine: Engine, registry: Registry, versions_kept: int = VERSIONS_KEPT) -> None:
+        """Serve nothing yet; ``prune`` leaves so many of the newest versions of each model."""
         self.registry = registry
+        self._kept = versions_kept
         self._engine = engine
         self._now: dict[str, Loaded] = {}
         self._warm: dict[str, Loaded] = {}
@@ -117,7 +118,7 @@ class Champions:
             ModelUnfit: It is refused because a placement that names it does not have what it reads; likewise.
             ExtraMissing: A library that reads it is not installed; likewise.
             ConfigInvalid: There is no such alias.
-            Overloaded: As many aliases are kept as may be, or too many events wait.
+            Overloaded: A champion that answers would have to make room, or too many events wait.
             AppendFailed: The log could not be made durable; what was in service stays.
         """
         _require_alias(alias)
@@ -139,6 +140,18 @@ class Champions:
                 message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
                 raise NotFound(message)
             return await self._change(name, row.previous, alias)
+
+    async def prune(self) -> None:
+        """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
+
+        Raises:
+            OSError: The disk.
+        """
+        async with self._turn:
+            rows = self._engine.fold.promotions.rows
+            named = {(row.model, each) for row in rows for each in (row.version, row.previous)}
+            loaded = {(each.name, each.version) for held in (self._now, self._warm) for each in held.values()}
+            await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
 
     async def models_of(self, versions: Mapping[str, str]) -> Models:
         """Return models of some versions, such as those that a served record names; those not loaded are read.
@@ -165,9 +178,8 @@ class Champions:
             self._refuse(name, version, alias, error)
             raise
         promotions = self._engine.fold.promotions
-        if promotions.find(name, alias) is None and len(promotions) >= PROMOTIONS_MAX:
-            message = f"{PROMOTIONS_MAX} aliases of models are kept, there is no place for another"
-            raise Overloaded(message)
+        if promotions.find(name, alias) is None and (out := promotions.next_out) is not None:
+            self._require_unread(out)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if loaded is not None:
             self._engine.metrics.count_model_swap(name)
@@ -203,6 +215,16 @@ class Champions:
         faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
         if faults:
             raise ModelUnfit(tuple(faults))
+
+    def _require_unread(self, out: Promotion) -> None:
+        """Refuse to let a champion make room for another alias while a placement asks for it."""
+        placements = [plan.name for plan in self._plans() if out.model in plan.model_names]
+        if out.version and out.alias == CHAMPION and placements:
+            message = (
+                f"{PROMOTIONS_MAX} aliases of models are kept, and the one named longest ago, {out.alias} of "
+                f"{out.model!r}, answers in {', '.join(placements)}: promote its version again, and then this one"
+            )
+            raise Overloaded(message)
 
     def _plans(self) -> tuple[Plan, ...]:
         """Return the plans, each once: the default one may answer under other names too."""

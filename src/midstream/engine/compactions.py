@@ -21,6 +21,8 @@ from midstream.state.hashing import IdKey
 from midstream.state.settings import FoldSettings
 
 _CANDIDATES = "candidates.npy"
+EARLIER_MAX = 16
+"""Files of 8 bytes an item, 1.6 MB with as many as there may be: compacted each week, of a quarter of a year."""
 
 
 def dropped_by(folder: DataFolder, settings: FoldSettings) -> Dropped:
@@ -83,12 +85,26 @@ def choose(
 
 
 def prune(folder: DataFolder, names: Iterable[str]) -> None:
-    """Remove all compactions but those that are in use."""
-    kept = {f"{name}.npy" for name in names}
-    if folder.compactions.is_dir():
-        for path in folder.compactions.iterdir():
-            if path.name not in kept:
-                path.unlink()
+    """Remove all compactions but those that are in use and the last ones before them.
+
+    Requests that were answered under an earlier one are explained under it.
+    """
+    if not folder.compactions.is_dir():
+        return
+    found = [path for path in folder.compactions.glob("*.npy") if path.name != _CANDIDATES]
+    newest = sorted(found, key=lambda path: (_before(path), path.name))[-EARLIER_MAX:]
+    kept = {*(f"{name}.npy" for name in names), *(path.name for path in newest)}
+    for path in folder.compactions.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def _before(path: Path) -> int:
+    """Return the log position of a compaction, -1 where the file cannot be read."""
+    try:
+        return int(np.load(path, mmap_mode="r", allow_pickle=False)[0])
+    except (OSError, EOFError, ValueError, IndexError):
+        return -1
 
 
 def _write(path: Path, numbers: NDArray[np.uint64]) -> None:

@@ -14,7 +14,8 @@ from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answering import Answering
 from midstream.engine.answers import count_outcomes
-from midstream.engine.erasing import erase_event, erasures_due, last_erasure
+from midstream.engine.background_service import BackgroundService, Round
+from midstream.engine.erasing import ErasureAges, erase_event, last_erasure
 from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
@@ -22,7 +23,7 @@ from midstream.engine.guards import GuardOptions, Guards
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
-from midstream.engine.ticking import TICK_MS, tick
+from midstream.engine.ticking import TICK_MS, append_tick
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import (
@@ -124,15 +125,22 @@ class Engine:
         )
         self.feature_values = FeatureValues()
         """What the features of newly served items are like."""
-        self.concerns: dict[str, str] = {}
+        self.erasure_ages = ErasureAges(host.clock, host.monotonic, self._options.erase_days_max, fold)
+        """How long erasures have waited."""
+        forwarding = self._options.forwarding
+        self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics, self.concerns)
         self.guards = Guards(host.monotonic, metrics, self._options.guards)
         """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ticker: asyncio.Task[None] | None = None
         self._refusal: AppendFailed | None = None
+        self.services: list[BackgroundService] = [] if forwarding is None else [forwarding.service]
+        """The loops that go on beside it."""
+        self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
+        self.watches: list[Callable[[], None]] = []
+        """Called when health is asked for: what goes on beside the engine sets its concerns there."""
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
         self.after_commit: list[Callable[[], None]] = []
@@ -237,6 +245,14 @@ class Engine:
         for tell in self.after_swap:
             tell()
 
+    def supervise(
+        self, name: str, one_round: Round, pause_s: float, *, first_s: float | None = None
+    ) -> BackgroundService:
+        """Return a loop beside this engine that is not started, whose errors are told by health and metrics."""
+        service = BackgroundService(name, one_round, pause_s, self.concerns, self.metrics, first_s=first_s)
+        self.services.append(service)
+        return service
+
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
         return self.host.clock()
@@ -248,12 +264,11 @@ class Engine:
         self._writer.start()
         self._folding.start()
         if self._options.forwarding is None:
-            self._ticker = self._loop.create_task(tick(self._tick_is_due, self._writer.submit), name="midstream-tick")
+            self._ticker.start()
 
     async def stop(self) -> None:
         """Make durable, apply and acknowledge all that was taken. The log stays open, for a last snapshot."""
-        if self._ticker is not None:
-            self._ticker.cancel()
+        await self._ticker.stop()
         await self._outbox.drain()
         await asyncio.to_thread(self._writer.close)
         await asyncio.sleep(0)  # the last frame comes through the loop
@@ -320,7 +335,7 @@ class Engine:
 
     def erasures(self) -> Sequence[ErasureDue]:
         """Return the erasures for which the log is still to be rewritten, oldest first."""
-        return erasures_due(self.fold, self._options.erase_days_max)
+        return self.erasure_ages.due(self.fold)
 
     def record_served(self, lot: EventBatch) -> None:
         """Append what another process served, without waiting for it: as what this one did."""
@@ -433,6 +448,8 @@ class Engine:
         elif self._refusal is not None:
             reason = str(self._refusal)
         accepts_events = not reason
+        for look in self.watches:
+            look()
         self.concerns.pop("clock", None)
         if concern := clock_concern(self.log.last_log_time_ms - self.clock()):
             self.concerns["clock"] = concern
@@ -481,6 +498,10 @@ class Engine:
             for tell in reversed(self.after_commit):
                 everyone.callback(tell)
         del self.concerns["commit"]
+
+    async def _tick(self) -> None:
+        if self._tick_is_due():
+            await append_tick(self._writer.submit)
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""

@@ -45,6 +45,7 @@ from midstream.state.settings import encode_settings
 
 CHILD = "midstream.engine.rewrite_child"
 CONCERN = "erasure"
+OVERDUE = "erasure_overdue"
 NEAR_EVENTS = 2_000
 """So few events are brought over between two frames: 5 ms in which the log waits."""
 ROUNDS_MAX = 20
@@ -102,10 +103,10 @@ class Eraser:
         self._folder = folder
         self._options = options
         self._task: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._service = engine.supervise("erasures", self._look, LOOK_S, first_s=0.0)
         self._is_committing = False
         """From here to the end it takes milliseconds, and is not broken off."""
-        engine.beside.append(self._look_at_age)
+        engine.watches.append(self._look_at_age)
 
     @property
     def is_running(self) -> bool:
@@ -114,16 +115,15 @@ class Eraser:
 
     def start(self) -> None:
         """Begin to look whether a rewrite is due."""
-        self._looking = asyncio.get_running_loop().create_task(self._look(), name="midstream-erasures")
+        self._service.start()
 
     async def stop(self) -> None:
         """End what is under way: the old log goes on, or the new one; the next start begins again."""
-        tasks = [task for task in (self._looking, self._task) if task is not None]
-        for task in tasks:
-            if task is self._looking or not self._is_committing:
+        await self._service.stop()
+        if (task := self._task) is not None:
+            if not self._is_committing:
                 task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait((task,))
 
     def begin(self, *, hurried: bool = False) -> asyncio.Task[None]:
         """Begin a rewrite now, whether it is due or not.
@@ -148,15 +148,17 @@ class Eraser:
 
     def is_due(self) -> bool:
         """Return whether an erasure has waited as long as it should: until late copies of it are no longer refused."""
-        pending = self._engine.fold.vocabulary.erasures.pending
         wait_ms = min(REFUSED_MS, self._options.days_max * DAY_MS - EARLY_MS)
-        return bool(pending) and self._engine.clock() - pending[0].log_time_ms > wait_ms
+        return self._waited_ms() > wait_ms
+
+    def _waited_ms(self) -> int:
+        """Return how long the one has waited that waits longest, 0 = none waits."""
+        engine = self._engine
+        return max(map(engine.erasure_ages.waited_ms, engine.erasures()), default=0)
 
     async def _look(self) -> None:
-        while True:
-            if self.is_due() and not self.is_running:
-                self.begin()
-            await asyncio.sleep(LOOK_S)
+        if self.is_due() and not self.is_running:
+            self.begin()
 
     async def _run(self, *, hurried: bool) -> None:
         began = self._engine.host.monotonic()
@@ -322,10 +324,14 @@ class Eraser:
             task.get_loop().call_exception_handler(context)
 
     def _look_at_age(self) -> None:
-        """Warn when the last day has begun."""
-        pending = self._engine.fold.vocabulary.erasures.pending
-        last_day_ms = (self._options.days_max - 1) * DAY_MS
-        if pending and last_day_ms and self._engine.clock() - pending[0].log_time_ms > last_day_ms:
-            self._engine.concerns.setdefault(
-                CONCERN, "an erasure is due within a day and was not carried out: POST /v1/erasures/run"
-            )
+        """Warn when the last day has begun, and when what was promised is over."""
+        waited_ms, wait_ms = self._waited_ms(), self._options.days_max * DAY_MS
+        if waited_ms > wait_ms:
+            days = (waited_ms - wait_ms) / DAY_MS
+            text = f"an erasure is {days:.1f} days older than was promised: POST /v1/erasures/run"
+            self._engine.concerns[OVERDUE] = text
+        elif waited_ms > max(wait_ms - DAY_MS, REFUSED_MS):
+            text = "an erasure is due within a day and was not carried out: POST /v1/erasures/run"
+            self._engine.concerns[OVERDUE] = text
+        else:
+            self._engine.concerns.pop(OVERDUE, None)

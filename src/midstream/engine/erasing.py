@@ -1,11 +1,13 @@
 """What is still to be done of erasures: at once a user is gone from the state, within days from every file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition, TimestampMs
+from midstream.core.types import Clock, LogPosition, TimestampMs
+from midstream.engine.lookups import AHEAD_MS_MAX
 from midstream.engine.question import ID_CHARS_MAX, PAGE
 from midstream.engine.types import ErasureDue
 from midstream.events.faults import shown
@@ -29,15 +31,69 @@ def erase_event(user_id: str) -> Event:
     return Event(Kind.ERASE, user_id=user_id)
 
 
-def erasures_due(fold: Fold, days_max: int) -> Sequence[ErasureDue]:
-    """Return the erasures whose events in the log are not blanked yet, oldest first."""
-    found: list[ErasureDue] = []
-    for position, rows in groupby(fold.vocabulary.erasures.pending, key=lambda row: row.position):
-        members = list(rows)
-        log_time_ms = members[0].log_time_ms
-        due_ms = TimestampMs(log_time_ms + days_max * DAY_MS)
-        found.append(ErasureDue(LogPosition(position), TimestampMs(log_time_ms), len(members), due_ms))
-    return found
+class ErasureAges:
+    """How long erasures have waited, whatever the clock did meanwhile.
+
+    Log time alone does not say so: a clock that stood in the future once leaves it there, and every erase after that
+    has a log time that the clock reaches in a year. So an erase is as old as the clock or the time that this process
+    has known of it says, whichever is more. One that an earlier process left, at a log time that is still to come, is
+    of unknown age and due at once.
+    """
+
+    def __init__(self, clock: Clock, monotonic: Callable[[], float], days_max: int, fold: Fold) -> None:
+        """Begin with those that a state has pending.
+
+        Args:
+            clock: Wall clock.
+            monotonic: Seconds that never go back.
+            days_max: Within which an erasure is to be carried out.
+            fold: As it is before anything is recorded.
+        """
+        self._clock = clock
+        self._monotonic = monotonic
+        self._wait_ms = days_max * DAY_MS
+        self._asked: dict[int, _Asked] = {}
+        """By log position of the erase."""
+        now_ms = clock()
+        for row in fold.vocabulary.erasures.pending:
+            is_ahead = row.log_time_ms > now_ms + AHEAD_MS_MAX
+            self._note(row.position, now_ms - self._wait_ms if is_ahead else row.log_time_ms)
+
+    def due(self, fold: Fold) -> Sequence[ErasureDue]:
+        """Return the erasures whose events in the log are not blanked yet, oldest first."""
+        found: list[ErasureDue] = []
+        for position, rows in groupby(fold.vocabulary.erasures.pending, key=lambda row: row.position):
+            members = list(rows)
+            log_time_ms = members[0].log_time_ms
+            erase_by_ms = TimestampMs(self._asked_ms(position, log_time_ms) + self._wait_ms)
+            found.append(ErasureDue(LogPosition(position), TimestampMs(log_time_ms), len(members), erase_by_ms))
+        known = {each.log_position for each in found}
+        self._asked = {position: asked for position, asked in self._asked.items() if position in known}
+        return found
+
+    def waited_ms(self, due: ErasureDue) -> int:
+        """Return how long an erasure has waited at least."""
+        return max(0, self._clock() - (due.erase_by_ms - self._wait_ms))
+
+    def _asked_ms(self, position: int, log_time_ms: int) -> int:
+        """Return when an erase was asked for, at the latest, on the clock as it stands now."""
+        now_ms = self._clock()
+        asked = self._asked.get(position) or self._note(position, min(log_time_ms, now_ms))
+        known_ms = int((self._monotonic() - asked.known_at) * 1_000)
+        return min(asked.asked_ms, now_ms - known_ms)
+
+    def _note(self, position: int, asked_ms: int) -> "_Asked":
+        return self._asked.setdefault(position, _Asked(asked_ms, self._monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """When one erase was asked for."""
+
+    asked_ms: int
+    """On the wall clock."""
+    known_at: float
+    """Monotonic: when this process saw it first."""
 
 
 def last_erasure(due: Sequence[ErasureDue], fold: Fold, user_id: str) -> ErasureDue:

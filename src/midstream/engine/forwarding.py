@@ -14,6 +14,7 @@ import numpy as np
 from midstream.core.errors import AppendFailed, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
+from midstream.engine.background_service import BackgroundService
 from midstream.engine.writer import Entry
 from midstream.events.schema import ROW, text_lengths
 from midstream.monitoring.metrics import Metrics
@@ -42,7 +43,10 @@ class Forwarding:
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.concerns: dict[str, str] = {}
+        """Those of the engine that it stands in."""
+        self.service = BackgroundService("forward", self._forward, 0.0, self.concerns, metrics)
+        """The loop that sends."""
 
     @property
     def queued_events(self) -> int:
@@ -52,7 +56,7 @@ class Forwarding:
     def start(self) -> None:
         """Begin to send on the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run(), name="midstream-forward")
+        self.service.start()
 
     def submit(self, *entries: Entry) -> None:
         """Queue records.
@@ -82,25 +86,27 @@ class Forwarding:
 
     def close(self) -> None:
         """Wait until the leader has all that was queued, a few seconds at most; called from another thread."""
-        if self._loop is not None and self._task is not None:
-            asyncio.run_coroutine_threadsafe(self._close(self._task), self._loop).result()
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
 
-    async def _close(self, task: asyncio.Task[None]) -> None:
+    async def _close(self) -> None:
         await self.sent(SEND_S_MAX)
-        task.cancel()
-        await asyncio.wait((task,))
+        await self.service.stop()
 
-    async def _run(self) -> None:
-        while True:
-            await self._work.wait()
-            while self._lots:
-                if await self._send(encode_lot(self._lots[0])):
+    async def _forward(self) -> None:
+        await self._work.wait()
+        while self._lots:
+            is_refused = False
+            try:
+                is_refused = not await self._send(encode_lot(self._lots[0]))
+            finally:  # a lot that cannot be sent does not hold up those behind it
+                if not is_refused:
                     self._lots.popleft()
-                    continue
+            if is_refused:
                 self.metrics.count_overload("served")
                 await asyncio.sleep(AGAIN_S)
-            self._work.clear()
-            self._idle.set()
+        self._work.clear()
+        self._idle.set()
 
 
 def encode_lot(lot: EventBatch) -> bytes:

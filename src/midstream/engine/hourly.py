@@ -1,7 +1,8 @@
 """Which snapshots stay beside the newest ones, so that a request of the last days can be run again in seconds.
 
 One an hour of log time, the first of it, for so many days; where they take more bytes than they may, one in two hours,
-in four, and so on. A rerun then folds more of the log, and nothing else changes.
+in four, and so on. A rerun then folds more of the log, and nothing else changes. Hours in which none was written do not
+count, so a clock that stood in the future for one of them is no reason to drop the others.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ class Hourly(msgspec.Struct, frozen=True):
     """How long and how many."""
 
     days: int = 0
-    """Of log time before the newest snapshot; 0 = none stays for this."""
+    """Of hours of log time in which one was written; 0 = none stays for this."""
     bytes_max: int = 10 << 30
     """Of all that stay for this."""
 
@@ -40,14 +41,14 @@ def staying(written: Mapping[str, Written], hourly: Hourly) -> frozenset[str]:
         written: By name, which begins with the log position.
         hourly: How long and how many.
     """
-    newest = max((each.log_time_ms for each in written.values()), default=0)
-    since = newest - hourly.days * HOURS_A_DAY * HOUR_MS
+    count = hourly.days * HOURS_A_DAY
+    hours = set(sorted({each.log_time_ms // HOUR_MS for each in written.values()})[-count:] if count else ())
     spacing = 1
-    while spacing <= hourly.days * HOURS_A_DAY:
+    while spacing <= count:
         first: dict[int, str] = {}
         for name in sorted(written):
-            if written[name].log_time_ms >= since:
-                first.setdefault(written[name].log_time_ms // (spacing * HOUR_MS), name)
+            if (hour := written[name].log_time_ms // HOUR_MS) in hours:
+                first.setdefault(hour // spacing, name)
         if sum(written[name].byte_count for name in first.values()) <= hourly.bytes_max:
             return frozenset(first.values())
         spacing *= 2

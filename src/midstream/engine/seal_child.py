@@ -14,6 +14,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import beginning, child
 from midstream.engine.child import Pace
 from midstream.engine.folder import DataFolder, lock_history
+from midstream.engine.retention import Cut, cut_of
 from midstream.events.disk import RealDisk
 from midstream.events.sealing import kept_from, retain, seal
 from midstream.events.segment_reader import SegmentReader
@@ -33,6 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     """Log time that stays at all; 0 = all of it."""
     settings: str
     """``FoldSettings`` of the version in service, as ``encode_settings`` writes it."""
+    now_ms: int
+    """Wall clock: nothing is cut that is not too old by it."""
     hurried: bool = False
     """Somebody waits for it."""
 
@@ -53,6 +56,10 @@ class Report(msgspec.Struct, frozen=True):
     """Events that retention removed."""
     nameless: int
     """Changes of users that the base could not say, because no event that was kept has their id."""
+    kept_back: str = ""
+    """Why nothing was cut, where the clock cannot be believed; empty = what was too old was."""
+    held_ms: int = 0
+    """How long pauses of the log were that count for nothing until it has gone on for a day."""
 
 
 def run(order: Order, pace: Pace | None = None) -> Report:
@@ -89,16 +96,17 @@ def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
     sealed = seal(folder, disk, position, order.hot_ms, rest)
     reader = SegmentReader(folder, disk)
     history = history_of(folder, disk, reader.identity)
-    begin, nameless = reader.begin, 0
+    begin, nameless, found = reader.begin, 0, Cut(0, 0)
     if history is not None and order.keep_ms and position:
-        ((_, newest),) = reader.read(LogPosition(position - 1), 1, position)
-        cut = kept_from(history, int(newest.rows["log_time_ms"][0]) - order.keep_ms)
+        found = cut_of(reader, position, order.keep_ms, order.now_ms)
+        cut = begin if found.refusal else kept_from(history, found.before_ms)
         if cut > begin:
             nameless = _cut(order, data, reader, LogPosition(cut), pace)
         begin = LogPosition(max(begin, cut))
     beginning.remove_other_bases(folder, begin)
     cut_events = begin - sealed.begin
-    return Report(begin, sealed.end, sealed.events, sealed.files, sealed.segments, cut_events, nameless)
+    written_files = sealed.end, sealed.events, sealed.files, sealed.segments
+    return Report(begin, *written_files, cut_events, nameless, found.refusal, found.held_ms)
 
 
 def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:

@@ -11,11 +11,15 @@ from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.seal_child import Order, Report
 from midstream.events.disk import RealDisk
+from midstream.events.history import DAY_MS
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import history_of, segment_firsts
 from midstream.state.settings import encode_settings
 
 CHILD = "midstream.engine.seal_child"
+RETENTION = "retention"
+HELD_MS_MAX = DAY_MS
+"""Pauses of less together are nights and week-ends."""
 CHILD_S_MAX = 24 * 3_600
 """100 M events at 5,000 a second, a tenth of its rate on an idle machine; a child that takes longer hangs."""
 FIRST_MS_MAX = 60_000
@@ -42,20 +46,19 @@ class Sealer:
         self._options = options
         self._engine = engine
         self._turn = turn
-        self._task: asyncio.Task[None] | None = None
+        first_s = min(FIRST_MS_MAX, options.interval_ms) / 1_000
+        self._service = engine.supervise("seal", self._look, options.interval_ms / 1_000, first_s=first_s)
         reader = SegmentReader(folder.log, RealDisk())
         history = history_of(reader.folder, RealDisk(), reader.identity)
         engine.metrics.set_history(reader.begin, 0 if history is None else history.end)
 
     def start(self) -> None:
         """Begin to seal while serving."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-seal")
+        self._service.start()
 
     async def stop(self) -> None:
         """Seal no more; a child that is at work is ended, and the next one begins again."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        await self._service.stop()
 
     async def seal(self, *, hurried: bool = False) -> Report | None:
         """Seal what is old enough now; return None when the child failed, which health says.
@@ -77,27 +80,39 @@ class Sealer:
         self._engine.concerns.pop("history", None)
         report = msgspec.json.decode(ended.line, type=Report)
         metrics.set_history(report.begin, report.end)
+        self._tell_retention(report)
         if report.nameless:
             text = f"{report.nameless} changes of profiles are in no event that is kept"
             self._engine.concerns["history"] = f"{text}; another fold version begins without them"
         return report
 
+    def _tell_retention(self, report: Report) -> None:
+        """Say where events are kept that would be too old if the clock could be believed."""
+        if report.kept_back:
+            self._engine.concerns[RETENTION] = f"nothing is cut off the history: {report.kept_back}"
+        elif report.held_ms > HELD_MS_MAX:
+            days = report.held_ms / DAY_MS
+            self._engine.concerns[RETENTION] = (
+                f"the log's time leapt, so events are kept {days:.1f} days longer than asked until it has gone on for "
+                "a day. If the clock stands wrong set it right before that; docs/data.md says how"
+            )
+        else:
+            self._engine.concerns.pop(RETENTION, None)
+
     async def _child(self, position: LogPosition, *, hurried: bool) -> child.Ended:
         settings = encode_settings(self._engine.fold.settings)
         options = self._options
-        order = Order(str(self._folder.root), position, options.hot_ms, options.keep_ms, settings, hurried)
+        root, now_ms = str(self._folder.root), self._engine.clock()
+        order = Order(root, position, options.hot_ms, options.keep_ms, settings, now_ms, hurried)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 return await child.run(CHILD, msgspec.json.encode(order))
         except TimeoutError:
             return child.Ended(b"", f"its process took longer than {CHILD_S_MAX} s and was ended")
 
-    async def _run(self) -> None:
-        await asyncio.sleep(min(FIRST_MS_MAX, self._options.interval_ms) / 1_000)
-        while True:
-            if self._may_be_due():
-                await self.seal()
-            await asyncio.sleep(self._options.interval_ms / 1_000)
+    async def _look(self) -> None:
+        if self._may_be_due():
+            await self.seal()
 
     def _may_be_due(self) -> bool:
         """Return whether a child could find something to do: not in a log of one segment, which stays."""

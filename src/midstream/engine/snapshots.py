@@ -331,6 +331,15 @@ def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
     return (*foreign, *aside, *leftovers)
 
 
+def file_names(path: Path) -> frozenset[str]:
+    """Return the names of the files that a snapshot has when it is whole; none where its manifest cannot be read."""
+    try:
+        manifest = _unseal((path / _MANIFEST).read_bytes())
+    except (OSError, SnapshotInvalid):
+        return frozenset()
+    return frozenset({_MANIFEST, *(f"{key}.npy" for key in manifest.files)})
+
+
 def version_of(name: str) -> str:
     """Return the fold version of a snapshot, by its name."""
     return name.partition("-")[2]

@@ -18,6 +18,10 @@ from midstream.state.settings import FoldSettings, encode_settings
 CHILD = "midstream.engine.snapshot_child"
 PARITY = "feature_parity"
 
+FAILED = "snapshot_failed"
+OLD = "snapshot_age"
+OLD_INTERVALS = 3
+"""One that was missed may have waited for another child; three are a fault that lasts."""
 COMPARE_BYTES_MAX = 32 * 1024 * 1024
 """A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
 AT_STOP_EVENTS_MIN = 50_000
@@ -64,20 +68,24 @@ class Snapshotter:
         self._metrics = engine.metrics
         self._monotonic = engine.host.monotonic
         self._written: LogPosition = newest
-        self._written_at = self._monotonic()
-        self._task: asyncio.Task[None] | None = None
+        self._written_at = self._current_at = self._monotonic()
+        """When the newest was written, and when it last had all that was applied."""
+        pause_s = options.interval_ms / 1_000
+        self._service = None
+        if options.mode == "while_serving":
+            self._service = engine.supervise("snapshot", self._write_due, pause_s)
         engine.beside.append(self._set_gauges)
+        engine.watches.append(self._look_at_age)
 
     def start(self) -> None:
         """Begin to write snapshots while serving, if that is asked for."""
-        if self._options.mode == "while_serving":
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-snapshot")
+        if self._service is not None:
+            self._service.start()
 
     async def stop(self) -> None:
         """Write the last snapshot, compared whatever its size, unless the next start would hardly notice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        if self._service is not None:
+            await self._service.stop()
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
             await self.write(compare=True, hurried=True)
 
@@ -87,7 +95,8 @@ class Snapshotter:
 
     def begin_from(self, position: LogPosition) -> None:
         """Take a snapshot of another state that is in service now as the newest."""
-        self._written, self._written_at = position, self._monotonic()
+        self._written = position
+        self._written_at = self._current_at = self._monotonic()
 
     async def write(self, *, compare: bool, hurried: bool = False) -> Report | None:
         """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
@@ -103,13 +112,17 @@ class Snapshotter:
         fold = self._engine.fold
         position: LogPosition = fold.log_position
         if position == self._written:
+            self._current_at = self._monotonic()
             return None
         expected = fold.digest() if compare else None
         began = self._monotonic()
-        report = await self._child(position, fold.settings, hurried=hurried)
-        self._metrics.observe_snapshot(good=report is not None, seconds=self._monotonic() - began)
-        if report is None:
+        ended = await self._child(position, fold.settings, hurried=hurried)
+        self._metrics.observe_snapshot(good=bool(ended.line), seconds=self._monotonic() - began)
+        if not ended.line:
+            self._engine.concerns[FAILED] = f"no snapshot was written: {ended.reason}"
             return None
+        self._engine.concerns.pop(FAILED, None)
+        report = msgspec.json.decode(ended.line, type=Report)
         self._tell_parity(report)
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
@@ -139,14 +152,22 @@ class Snapshotter:
     def _set_gauges(self) -> None:
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.interval_ms / 1_000)
-            used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
-            await self.write(compare=used <= COMPARE_BYTES_MAX)
+    def _look_at_age(self) -> None:
+        """Say so where what was applied since the newest snapshot waits for the next one for too long."""
+        waits_s = self._monotonic() - self._current_at
+        is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000
+        if is_old and self._engine.fold.log_position > self._written:
+            count = self._engine.fold.log_position - self._written
+            self._engine.concerns[OLD] = f"no snapshot for {waits_s:.0f} s: a start would fold {count:,} events"
+        else:
+            self._engine.concerns.pop(OLD, None)
 
-    async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> Report | None:
-        """Run the child; None when it failed, which the metric and its standard error say."""
+    async def _write_due(self) -> None:
+        used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
+        await self.write(compare=used <= COMPARE_BYTES_MAX)
+
+    async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> child.Ended:
+        """Run the child to its end."""
         keep, beside = self._options.keep, self.versions_beside
         told = encode_settings(settings)
         compared = watched(self._engine.plans)
@@ -154,7 +175,6 @@ class Snapshotter:
         order = Order(str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
-                ended = await child.run(CHILD, msgspec.json.encode(order))
+                return await child.run(CHILD, msgspec.json.encode(order))
         except TimeoutError:
-            return None
-        return msgspec.json.decode(ended.line, type=Report) if ended.line else None
+            return child.Ended(b"", f"its process took longer than {CHILD_S_MAX:g} s and was ended")

@@ -16,22 +16,13 @@ TICK_MS = 60_000
 """At most one tick a minute of log time, and only while an open session waits for log time to move."""
 
 
-async def tick(is_due: Callable[[], bool], submit: Callable[[Entry], None]) -> None:
-    """Append a tick each minute that one is due, until it is cancelled.
+async def append_tick(submit: Callable[[Entry], None]) -> None:
+    """Append one tick, and return when its fate is known.
 
     Args:
-        is_due: Whether the log's time lies a minute or more behind, and something waits for it to move.
         submit: Hands an entry to whoever writes, and resolves its ticket when it is applied or was not stored. A tick
             that it refuses is left out.
     """
-    while True:
-        await asyncio.sleep(TICK_MS / 1_000)
-        if is_due():
-            await _append(submit)
-
-
-async def _append(submit: Callable[[Entry], None]) -> None:
-    """Append one tick, and return when its fate is known."""
     ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.
     ticket.add_done_callback(lambda done: None if done.cancelled() else done.exception())

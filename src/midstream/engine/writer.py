@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.errors import AppendFailed, MidstreamError, Overloaded
+from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, EventBatch, LogPosition
+from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
 from midstream.events.schema import TIME_SENT, build, concat
 from midstream.state.event_ids import Fingerprints, fingerprints, joined
 from midstream.state.hashing import IdKey
@@ -27,6 +28,9 @@ QUEUE_EVENTS_MAX = 100_000
 """Events that wait for the log: 20 MB at 200 B, and a second of work at the slowest measured rate."""
 QUEUE_BYTES_MAX = 64 << 20
 """Bytes of those events, 64 MiB: three times 20 MB, and 16 of the largest requests, which are 4 MiB of text each."""
+TICK_STEP_MS_MAX = 3_600_000
+"""A tick alone moves log time an hour at most: one ends every session whose gap is no longer, the next ones the others,
+and a clock that stands a year ahead moves the log by no year while nobody sends anything."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,7 +247,10 @@ class Writer:
     def _append(self, entries: tuple[Entry, ...]) -> Written:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
-        batch = stamp(concat([entry.batch for entry in entries]), self._log.last_log_time_ms, now_ms)
+        batch = concat([entry.batch for entry in entries])
+        if now_ms is not None and len(batch) == 1 and batch.rows["kind"][0] == Kind.TICK:
+            now_ms = TimestampMs(min(now_ms, self._log.last_log_time_ms + TICK_STEP_MS_MAX))
+        batch = stamp(batch, self._log.last_log_time_ms, now_ms)
         prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])
         first = self._log.end
         error: AppendFailed | None = None

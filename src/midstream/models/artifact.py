@@ -42,7 +42,8 @@ VERSION = re.compile(r"([0-9]{4,9})-[0-9a-f]{12}\Z")
 NUMBER_MAX = 999_999_999
 """Of a version: what ``VERSION`` has digits for."""
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}\Z")
-_TEMPORARY = ".writing-"
+TEMPORARY = ".writing-"
+"""Begins the name of a folder that is no version yet, or none any more; the number of its process ends it."""
 _PIECE_BYTES = 1 << 24
 """What is read or written between two moments in which another thread may go on."""
 _HEADER_BYTES_MAX = 1 << 17
@@ -242,7 +243,7 @@ def versions(folder: Path) -> list[str]:
 
 def leftovers(folder: Path) -> list[Path]:
     """Return what interrupted writers left beside the versions of a model."""
-    return sorted(folder.glob(f"{_TEMPORARY}*"))
+    return sorted(folder.glob(f"{TEMPORARY}*"))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -339,7 +340,7 @@ def _is_file_name(name: str) -> bool:
 def _temporary(folder: Path) -> Path:
     """Make a folder of one's own, the end of whose name is the number of this process."""
     for number in range(_WRITERS_MAX):
-        path = folder / f"{_TEMPORARY}{number:02d}-{os.getpid()}"
+        path = folder / f"{TEMPORARY}{number:02d}-{os.getpid()}"
         try:
             path.mkdir()
         except FileExistsError:

@@ -193,6 +193,8 @@ class Metrics:
         )
         self._deleted_items = self._gauge("deleted_items", "Deleted items that hold a slot; a compaction frees them.")
         self._items = self._gauge("items", "Slots of items in use.")
+        self._background_errors = self._counter("background_errors", "Rounds that ended by an error.", "service")
+        self._background_running = self._gauge("background_running", "1 while it goes on.", "service")
         self._seals = self._counter("seals", "Tries to make history of old segments, by outcome.", "outcome")
         self._seal_seconds = self._gauge("seal_seconds", "Time that the last one took.")
         self._history_begin = self._gauge("history_begin_log_position", "Log position of the first event kept.")
@@ -394,6 +396,14 @@ class Metrics:
         """Note one try to make history of old segments."""
         self._seals.labels("sealed" if good else "failed").inc()
         self._seal_seconds.set(seconds)
+
+    def count_background_error(self, service: str) -> None:
+        """Count a round of a background service that ended by an error."""
+        self._background_errors.labels(service).inc()
+
+    def set_background(self, service: str, *, is_running: bool) -> None:
+        """Set whether a background service goes on."""
+        self._background_running.labels(service).set(is_running)
 
     def set_history(self, begin: int, end: int) -> None:
         """Set the log positions of the first event that is kept, and at which the segments begin."""

@@ -2,7 +2,8 @@
 
 A row is one alias of one model: the version it stands for, the one it stood for before, and where in the log that was
 said. The manifest's hash is part of the event, so a version of the same name and other content is not taken for it. A
-body that says something else is passed by and counted, as is an alias of a further model when all places are taken.
+body that says something else is passed by and counted. When all places are taken, the alias makes room that stands for
+none, else the one that was named longest ago: a shop whose models have a date in their names goes on with the newest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ class Promotion(NamedTuple):
     """The version that the alias stood for before; empty = none. What a rollback gives back."""
     previous_manifest: str
     position: int
-    """Log position before the event that said so."""
+    """Log position before the last event that named it, whether that changed anything or not."""
     log_time_ms: int
 
 
@@ -62,7 +63,7 @@ class Promotions:
         """Start with none."""
         self._rows: dict[tuple[str, str], Promotion] = {}
         self.refused_count = 0
-        """Control events that say nothing that is known here, or found no place."""
+        """Control events that say nothing that is known here."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -83,6 +84,13 @@ class Promotions:
         """Every alias, by model and alias."""
         return [self._rows[key] for key in sorted(self._rows)]
 
+    @property
+    def next_out(self) -> Promotion | None:
+        """The alias that makes room for a new one; None while there is room."""
+        if len(self._rows) < PROMOTIONS_MAX:
+            return None
+        return min(self._rows.values(), key=lambda row: (bool(row.version), row.position))
+
     def find(self, model: str, alias: str = "champion") -> Promotion | None:
         """Return what an alias of a model stands for, None = nothing was ever said of it."""
         return self._rows.get((model, alias))
@@ -95,14 +103,18 @@ class Promotions:
                 continue
             body = promotion_of(told)
             key = ("", "") if body is None else (body.model, body.alias)
-            if body is None or (key not in self._rows and len(self._rows) >= PROMOTIONS_MAX):
+            if body is None:
                 self.refused_count += 1
                 continue
+            place = (int(batch.first) + index, int(batch.log_time_ms[index]))
             before = self._rows.get(key)
             was = ("", "") if before is None else (before.version, before.manifest)
             if was != (body.version, body.manifest):
-                place = (int(batch.first) + index, int(batch.log_time_ms[index]))
+                if before is None and (out := self.next_out) is not None:
+                    del self._rows[out.model, out.alias]
                 self._rows[key] = Promotion(*key, body.version, body.manifest, *was, *place)
+            elif before is not None:
+                self._rows[key] = before._replace(position=place[0], log_time_ms=place[1])
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the rows as JSON, by model and alias, and the counter."""

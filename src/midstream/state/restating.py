@@ -73,8 +73,11 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
 
 
 def _promotions(fold: Fold, last_ms: int) -> Iterator[Event]:
-    """Yield what aliases of models stand for, each after what it stood for before: a rollback needs both."""
-    for number, row in enumerate(fold.promotions.rows):
+    """Yield what aliases of models stand for, each after what it stood for before: a rollback needs both.
+
+    Those named longest ago come first, so that they make room first here too.
+    """
+    for number, row in enumerate(sorted(fold.promotions.rows, key=lambda row: row.position)):
         for place, version, manifest in ((0, row.previous, row.previous_manifest), (1, row.version, row.manifest)):
             yield Event(
                 Kind.CONTROL,

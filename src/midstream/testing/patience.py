@@ -5,6 +5,7 @@ would never end, so there is one maximum for all, and it is generous. What is pr
 the test's own, or by counting.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -25,3 +26,14 @@ def wait_until(is_so: Callable[[], object]) -> None:
             message = f"not so within {PATIENCE_S:.0f} s"
             raise TimeoutError(message)
         time.sleep(_POLL_S)
+
+
+async def wait_on_loop(is_so: Callable[[], object]) -> None:
+    """Return when something is so, while the event loop goes on.
+
+    Raises:
+        TimeoutError: It never was.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_so():  # noqa: ASYNC110  what is waited for sets no event
+            await asyncio.sleep(_POLL_S)

@@ -7,7 +7,7 @@ say otherwise. Which version is champion, challenger or shadow is no file either
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamEr
 from midstream.models.artifact import (
     MANIFEST,
     NAME,
+    TEMPORARY,
     Artifact,
     Content,
     Draft,
@@ -34,6 +35,8 @@ VERSION_BYTES_MAX = 2 << 30
 (``models.held``). Beside the one that answers there are the one before it, and one that is being loaded: three times as
 much while a model of this size is promoted. 200,000 items with 500 weights each, the largest there is by default, are
 0.8 GB."""
+VERSIONS_KEPT = 32
+"""Newest versions of a model that stay: of a month in which one is fitted each day."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 """Of a version, as people type it."""
 NUMBER_DIGITS = 4
@@ -207,6 +210,28 @@ class Registry:
             NotFound: It is not there.
         """
         shutil.rmtree(self._there(name, version))
+
+    def prune(self, newest: int, kept: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Remove versions but the newest of each model and those that are named; return them as model and version.
+
+        A folder leaves its name first, so that nobody reads half a version; ``clean`` removes what is interrupted.
+
+        Args:
+            newest: How many of each model stay, by number.
+            kept: Which others stay, as model and version.
+
+        Raises:
+            OSError: The disk; what was not removed yet is there.
+        """
+        removed: list[tuple[str, str]] = []
+        for name in self.names():
+            for version in self.versions(name)[:-newest]:
+                if (name, version) not in kept:
+                    doomed = self._of(name) / f"{TEMPORARY}{version}-{os.getpid()}"
+                    (self._of(name) / version).rename(doomed)
+                    shutil.rmtree(doomed)
+                    removed.append((name, version))
+        return removed
 
     def clean(self) -> None:
         """Remove what writers and imports left that were interrupted; what a process that is there writes stays."""

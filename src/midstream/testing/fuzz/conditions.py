@@ -16,6 +16,8 @@ STRICT_FILTER = "item.price <= 50"
 """Of the placement ``strict``."""
 IDS_FEW = 48
 """Event ids that are remembered in some runs: fewer than are sent while somebody waits."""
+KEEP = "3d"
+"""Longer than a run takes, so that whatever is cut was not too old."""
 _SIZE = "slate_size = 20"
 _DECLARED = "# declared features"
 _READS = "# features that are read"
@@ -155,6 +157,7 @@ segment_bytes_max = {lasting.segment_bytes_max}
 window = "{lasting.outcome_window}"
 [history]
 hot = "{lasting.hot}"
+keep = "{KEEP}"
 [snapshots]
 interval = "{lasting.interval}"
 {_DECLARED}

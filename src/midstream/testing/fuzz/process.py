@@ -12,15 +12,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from midstream.app.config import UsersSection
 from midstream.app.forgetting import forget_in_pieces
 from midstream.app.running import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
+from midstream.engine.erasing import DAY_MS
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.tokens import parse_position
 from midstream.events.dead_letters import DeadLetter, DeadLetters
+from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept
 from midstream.serving.catalogue import Noun
 from midstream.serving.ingest import EventsAnswer, How, Ingest
@@ -28,7 +31,7 @@ from midstream.serving.options import ServerOptions
 from midstream.serving.recommendations import Recommendations, recording
 from midstream.serving.retrying import Retried, retry
 from midstream.testing.dice import Dice
-from midstream.testing.fuzz.conditions import IDS_FEW
+from midstream.testing.fuzz.conditions import IDS_FEW, KEEP
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
 from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
 from midstream.testing.fuzz.letters import last_number
@@ -41,6 +44,7 @@ T = TypeVar("T")
 Tasks = dict["asyncio.Task[Any]", None]
 _OWNER: ContextVar[Tasks] = ContextVar("tasks of the process that runs")
 _EVERY = How(all_results=True)
+_ERASE_MS = UsersSection().erase_days_max * DAY_MS
 LETTERS_BYTES_MAX = 5_000
 """Of one of the two files: about ten letters, so that some are dropped in a run."""
 
@@ -282,6 +286,13 @@ class Process:
             raise Broken(message)
         if self.disk.complaint:
             raise Broken(self.disk.complaint)
+        if isinstance(engine.log, SegmentLog) and engine.log.begin:
+            message = f"the log begins at {engine.log.begin}: what was cut is not as old as {KEEP}"
+            raise Broken(message)
+        promised_ms = engine.clock() + _ERASE_MS
+        if any(due.erase_by_ms > promised_ms for due in engine.erasures()):
+            message = "an erasure is promised for later than was ever said"
+            raise Broken(message)
         if self.running.snapshotter is not None and self.running.snapshotter.mismatch:
             raise Broken(self.running.snapshotter.mismatch)
         if self._last_durable is not None and health.log_position > self._last_durable:

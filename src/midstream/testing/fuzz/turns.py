@@ -6,13 +6,29 @@ from typing import NamedTuple
 
 from midstream.core.errors import AppendFailed, ErasureRunning, Overloaded, RebuildRunning
 from midstream.engine import snapshots
+from midstream.engine.eraser import LOOK_S
+from midstream.state.erasures import REFUSED_MS
 from midstream.testing.dice import Dice
+from midstream.testing.fuzz.ledger import Broken
 from midstream.testing.fuzz.process import Process
 from midstream.testing.fuzz.traffic import USERS
 from midstream.testing.fuzz.weather import Spell
 from midstream.testing.fuzz.world import Unreachable, World
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+LEAPS = {
+    "hour forward": _HOUR_MS,
+    "hour back": -_HOUR_MS,
+    "day forward": _DAY_MS,
+    "day back": -_DAY_MS,
+    "year forward": 365 * _DAY_MS,
+    "year back": -365 * _DAY_MS,
+}
+"""Of a clock that is set by hand, by an hour of daylight saving, or by a battery that is empty."""
+_DUE_S_MAX = 3 * LOOK_S
+"""A rewrite begins at the next look and takes a second or two; one that finds another under way begins anew."""
+_LOOK_S = 20.0
 _AWAITS_MAX = 12
 """So many turns of the loop an action may wait, to fall between any two of what is under way."""
 
@@ -39,6 +55,34 @@ class Operator:
                 await TURNS[name].run(self)
                 world.check()
                 world.mark()
+
+    async def see_erasures_done(self) -> None:
+        """Wait until the erasures that were asked for are due, and see that they are done, whatever the clock did.
+
+        Raises:
+            Broken: One of them is not.
+        """
+        world = self.world
+        world.wall.jump(REFUSED_MS + _HOUR_MS)
+        until = world.loop.time() + _DUE_S_MAX
+        while (left := await self._pending()) is None or left:
+            if world.loop.time() > until:
+                raise Broken(f"{left} erasures that were due were not carried out")
+            await asyncio.sleep(_LOOK_S)
+        world.note("operator: no erasure is left to do")
+
+    async def _pending(self) -> int | None:
+        """Return how many erasures wait for the log to be rewritten, None = nobody answers."""
+
+        async def count(process: Process) -> int:
+            return len(process.engine.erasures())
+
+        try:
+            found = await self.world.ask(count)
+        except Unreachable:
+            return None
+        self.world.met["erasures carried out"] += found > 0
+        return found
 
     def heal(self) -> None:
         """End every fault."""
@@ -82,15 +126,21 @@ def spell(of: Spell, seconds_max: float) -> Callable[[Operator], Awaitable[None]
 
 
 async def move_the_clock(operator: Operator) -> None:
-    """Set the wall clock forward or back, or stop it, or let it go on."""
-    wall = operator.world.wall
-    draw = operator.dice.below(6)
+    """Set the wall clock forward or back, by some hours or by an hour, a day or a year; stop it, set it right."""
+    wall, dice = operator.world.wall, operator.dice
+    draw = dice.below(8)
     if draw == 0:
         wall.stop()
     elif draw == 1:
-        wall.jump(int(operator.dice.between(0.0, 30 * _HOUR_MS)))
-    elif draw <= 3:  # noqa: PLR2004  two in six
-        wall.jump(-int(operator.dice.between(0.0, 3 * _HOUR_MS)))
+        wall.jump(int(dice.between(0.0, 30 * _HOUR_MS)))
+    elif draw == 2:  # noqa: PLR2004  one in eight
+        wall.jump(-int(dice.between(0.0, 3 * _HOUR_MS)))
+    elif draw <= 5:  # noqa: PLR2004  three in eight
+        name = dice.choice(tuple(LEAPS))
+        operator.world.met[f"leap: {name}"] += 1
+        wall.jump(LEAPS[name])
+    elif draw == 6:  # noqa: PLR2004  one in eight
+        wall.set_right()
     else:
         wall.go_on()
 

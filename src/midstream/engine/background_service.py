@@ -1,0 +1,121 @@
+"""Supervised background loops: one guard for all that goes on beside events and requests.
+
+A loop that ends of one error ends for good, and nothing says so: events are sealed no more, snapshots get older,
+erasures are never due. So each round is watched here: an error is named in health and counted, the next round comes
+after a wait that doubles up to a minute, and a good round takes the concern away. What nobody expects is told to the
+event loop as well. Work that has one end, such as a rewrite, is no service: it keeps its own outcome.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+
+from midstream.core.errors import MidstreamError
+from midstream.monitoring.metrics import Metrics
+
+BACK_OFF_S_MIN = 1.0
+"""After the first error: what is short, such as descriptors, often is there again when some requests have ended."""
+BACK_OFF_S_MAX = 60.0
+"""Six doublings. A loop that waits longer by itself is tried again sooner than it would come round."""
+Round = Callable[[], Awaitable[None]]
+
+
+class BackgroundService:
+    """One loop with a start, a stop and a health; its rounds come one after another on the event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        one_round: Round,
+        pause_s: float,
+        concerns: MutableMapping[str, str],
+        metrics: Metrics,
+        *,
+        first_s: float | None = None,
+    ) -> None:
+        """Prepare a loop that is not started.
+
+        Args:
+            name: Stable, ``snake_case``: label of its metrics and, behind ``midstream-``, the name of its task.
+            one_round: Does what is due now.
+            pause_s: Between the end of a round and the next.
+            concerns: Where an error is named, as health shows it.
+            metrics: Counts errors.
+            first_s: Before the first round; None = ``pause_s``.
+        """
+        self.name = name
+        self._round = one_round
+        self._pause_s = pause_s
+        self._first_s = pause_s if first_s is None else first_s
+        self._concerns = concerns
+        self._metrics = metrics
+        self._errors = 0
+        """One after another, up to now."""
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it goes on."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Begin on the running event loop."""
+        self._is_stopping = False
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"midstream-{self.name}")
+        self._task.add_done_callback(self._ended)
+        self._metrics.set_background(self.name, is_running=True)
+
+    async def stop(self) -> None:
+        """End it, in the middle of a round too."""
+        self._is_stopping = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    def health(self) -> str:
+        """Return what is wrong with it, empty as it should be."""
+        return self._concerns.get(self._concern, "")
+
+    @property
+    def _concern(self) -> str:
+        return f"background-{self.name}"
+
+    async def _run(self) -> None:
+        await asyncio.sleep(self._first_s)
+        while True:
+            # A cancellation goes through to the round and ends both.
+            (error,) = await asyncio.gather(self._round(), return_exceptions=True)
+            if error is None:
+                self._note_good()
+                await asyncio.sleep(self._pause_s)
+            else:
+                wait_s = min(BACK_OFF_S_MIN * 2**self._errors, BACK_OFF_S_MAX)
+                self._note(error, wait_s)
+                await asyncio.sleep(wait_s)
+
+    def _note_good(self) -> None:
+        if self._errors:
+            self._errors = 0
+            self._concerns.pop(self._concern, None)
+
+    def _note(self, error: BaseException, wait_s: float) -> None:
+        """Say what a round ended by."""
+        self._errors += 1
+        self._metrics.count_background_error(self.name)
+        reason = f"{type(error).__name__}: {error}"
+        self._concerns[self._concern] = (
+            f"{self.name} in the background failed, {self._errors} times one after another, "
+            f"and is tried again in {wait_s:g} s: {reason}"
+        )
+        if not isinstance(error, (MidstreamError, OSError, MemoryError)):
+            context = {"message": f"a round of {self.name} ended by a bug", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Notice an end that nobody asked for."""
+        self._metrics.set_background(self.name, is_running=False)
+        if self._is_stopping:
+            return
+        error = None if task.cancelled() else task.exception()
+        said = "it was cancelled" if error is None else f"{type(error).__name__}: {error}"
+        self._concerns[self._concern] = f"{self.name} in the background ended and goes on at the next start: {said}"
