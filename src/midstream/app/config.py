@@ -42,9 +42,11 @@ from midstream.training.registry import VERSION_BYTES_MAX
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
-    """A component of one's own: ``path = "components:Shelf"`` and the options that its type declares."""
+    """A component of one's own: ``path = "components:Shelf"`` or a name, and the options that its type declares."""
 
-    path: str
+    path: str = ""
+    name: str = ""
+    """Of ``[components]``, which has the path."""
     options: dict[str, Any] = {}
 
 
@@ -218,6 +220,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistrySection = RegistrySection()
     monitoring: MonitoringSection = MonitoringSection()
     reasons: dict[str, dict[str, str]] = {}
+    components: dict[str, str] = {}
     features: tuple[AnyFeature, ...] = ()
     tables: tuple[Table, ...] = ()
     models: tuple[Model, ...] = ()

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
@@ -189,6 +190,8 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
         return chosen
     before = remembered(data)
     if before is None or before.settings.version() == wanted.settings.version():
+        return chosen
+    if any(unnamed_faults(config, before.config)):  # code that the file of now does not name is not run
         return chosen
     try:
         service = service_of(folder, before.config, before.settings)
