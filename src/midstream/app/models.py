@@ -15,7 +15,7 @@ from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, config_of, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.model_views import ModelView, compared, model_view, model_views
@@ -205,7 +205,7 @@ async def _with_engine(
 
 def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes | None:
     """Return what the server of a folder answers, None = there is none."""
-    url = read_address(DataFolder(folder / DATA_NAME).root)
+    url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
     try:

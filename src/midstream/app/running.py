@@ -42,6 +42,7 @@ from midstream.engine.service import Service
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Live
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
@@ -131,6 +132,7 @@ def open_running(
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
+        engine.live = Live("live", log.name, os.getpid())
         watch_features(engine, baseline_of(config, folder))
         keep_config(data, service.config)
         if position or not log.end:

@@ -27,7 +27,7 @@ from midstream.app.inspection import LogView, state_of
 from midstream.app.known_users import known_users, listed_users, matches
 from midstream.app.refusals import refusal_of
 from midstream.app.running import DATA_NAME, Outside, open_shop
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_unlogged import Unlogged
 from midstream.app.slates_written import WRITERS, Slate
@@ -219,7 +219,7 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
         try:
             shop = stack.enter_context(open_shop(folder, config))
         except FolderLocked:
-            url = read_address(DataFolder(folder / DATA_NAME).root)
+            url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
             client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))

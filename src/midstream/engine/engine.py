@@ -33,6 +33,7 @@ from midstream.engine.types import (
     FeatureView,
     FollowerView,
     Health,
+    Live,
     PageAnswer,
     Recorded,
 )
@@ -133,6 +134,8 @@ class Engine:
         """Called after each durable write, before its events are applied."""
         self.after_swap: list[Callable[[], None]] = []
         """Called when another state, other plans, or another writing of the log were put in service."""
+        self.live = Live("live")
+        """What strangers are told of whose engine this is."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
         """Says how the processes are that follow this one."""
 

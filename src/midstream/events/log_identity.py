@@ -4,6 +4,7 @@ The id is drawn when the log is made, seeds every checksum in it and ties snapsh
 often history was rewritten, so that a log position given out before is not taken for one of now.
 """
 
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from midstream.events.disk import Disk
 
 IDENTITY_NAME = "log.json"
 LOG_ID_BYTES = 16
+_NAME_BYTES = 8
+_NAME_PERSON = b"midstream name"
 _BYTES_MAX = 1024
 """The file has about 130 bytes; more is not ours."""
 
@@ -30,6 +33,11 @@ class LogIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def id_bytes(self) -> bytes:
         """The log id as it stands in a segment's opening."""
         return bytes.fromhex(self.log_id)
+
+    @property
+    def name(self) -> str:
+        """What strangers may know it by, 16 hex digits: a hash of the id, which stays within the folder."""
+        return blake2b(self.id_bytes, digest_size=_NAME_BYTES, person=_NAME_PERSON).hexdigest()
 
 
 def identity_of(log_id: bytes, generation: int) -> LogIdentity:

@@ -120,6 +120,11 @@ class SegmentLog:
         return self._identity.generation
 
     @property
+    def name(self) -> str:
+        """What strangers may know this log by, as ``LogIdentity.name``."""
+        return self._identity.name
+
+    @property
     def log_id(self) -> str:
         """The random id of this log, 32 hex digits."""
         return self._identity.log_id
