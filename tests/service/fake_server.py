@@ -35,8 +35,9 @@ class SlowEngine(FakeEngine):
 async def opening():
     """Make an engine; say how many events it had in the end."""
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
-    names = [each.removeprefix("--log=") for each in sys.argv if each.startswith("--log=")]
-    engine.live = Live("live", *names, os.getpid()) if names else engine.live
+    for each in sys.argv:
+        if each.startswith("--log="):
+            engine.live = Live("live", each.removeprefix("--log="), os.getpid())
     yield Opened(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 
