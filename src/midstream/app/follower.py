@@ -61,6 +61,7 @@ FLUSH_S_MAX = 0.2
 LOT_S_MAX = 5.0
 """How long the leader may take for a lot before it counts as lost."""
 PASS_MARGIN_S = 5.0
+"""Beyond the waits of the leader for a body and for a commit: it says itself that one of them was too long."""
 LEVEL_S_MAX = 1.0
 """Between two looks whether what a state is brought level for is still wanted."""
 ORDER_BYTES_MAX = 1 << 26
