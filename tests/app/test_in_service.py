@@ -111,7 +111,8 @@ def test_what_cannot_be_trusted_is_not_remembered(tmp_path: Path, damage: str) -
     elif damage == "content":
         path.write_bytes(b'{"unheard_of": 1}')
     elif damage == "other":
-        path.write_bytes(path.read_bytes().replace(b'"30m"', b'"31m"'))
+        for part in data.configurations.rglob("*.json"):
+            part.write_bytes(part.read_bytes().replace(b'"30m"', b'"31m"'))
     else:
         path.unlink()
     assert in_service.remembered(data) is None
