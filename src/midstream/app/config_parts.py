@@ -17,6 +17,7 @@ import msgspec
 
 from midstream.app.config import Config, Placement
 from midstream.app.load import read_custom
+from midstream.events.file_modes import make_folder, open_file
 
 T = TypeVar("T", Config, Placement)
 PARTS_NAME = "parts"
@@ -43,7 +44,7 @@ def write_config(folder: Path, config: Config) -> None:
     if path.exists():
         return
     parts = folder / PARTS_NAME
-    parts.mkdir(parents=True, exist_ok=True)
+    make_folder(parts)
     rest = _write_part(parts, msgspec.structs.replace(config, placements=()))
     listed = _Listed(rest, tuple(_write_part(parts, each) for each in config.placements))
     write_whole(path, msgspec.json.encode(listed))
@@ -87,7 +88,7 @@ def remove_configs(folder: Path, hashes: Iterable[str]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file by one that is durable."""
     temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
+    with os.fdopen(open_file(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, Sto
 from midstream.engine.folder import DataFolder
 from midstream.engine.model_views import ModelView, compared, model_view, model_views
 from midstream.engine.running import Running
+from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
 from midstream.serving.problems import Problem
 from midstream.training.fetched import import_folder
@@ -155,7 +156,7 @@ def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
     """
     registry = registry_of(folder)
     if wanted.source.startswith(SCHEME):
-        registry.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(registry.folder)
         with TemporaryDirectory(prefix=ARRIVING, suffix=f"-{os.getpid()}", dir=registry.folder) as fetched:
             fetch(wanted.source, Path(fetched), registry.bytes_max + TAR_BYTES_MAX, wanted.tracking)
             return import_folder(registry, Path(fetched), wanted.name, wanted.inputs, wanted.source)

@@ -16,13 +16,13 @@ from midstream.core.errors import Fault, LogDamaged, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
+from midstream.events.file_modes import open_file
 from midstream.events.log_identity import read_identity
 
 PAGE = "docs/cli.md"
 ANSWER_S_MAX = 60.0
 """As long as what is asked next is waited for: a server that is overloaded answers this as fast as it can."""
 _NAME = "server.url"
-_MODE = 0o600
 _CHARS_MAX = 1_000
 _LINES = 3
 
@@ -52,7 +52,7 @@ def publish(data: Path, address: Address) -> None:
     """Write the address down, whole or not at all, for the eyes of its owner."""
     fresh = data / f"{_NAME}.new"
     fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w", encoding="ascii") as file:
+    with os.fdopen(open_file(fresh, os.O_WRONLY | os.O_EXCL), "w", encoding="ascii") as file:
         file.write(f"{address.url}\n{address.log}\n{address.pid}\n")
     fresh.rename(data / _NAME)
 

@@ -15,6 +15,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
+from midstream.events.file_modes import make_folder, open_file
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.event_columns import item_hashes
 from midstream.state.settings import FoldSettings
@@ -89,9 +90,9 @@ def prune(folder: DataFolder, names: Iterable[str]) -> None:
 
 def _write(path: Path, numbers: NDArray[np.uint64]) -> None:
     """Write a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
+    with os.fdopen(open_file(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         np.save(file, numbers, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())

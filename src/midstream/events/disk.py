@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from midstream.core.errors import FolderLocked
+from midstream.events.file_modes import FOLDER, open_file
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that a later one may not meet again: device full, quota or file size limit reached."""
-_MODE = 0o640
-_FOLDER_MODE = 0o750
 
 
 class Disk(Protocol):
@@ -89,7 +88,7 @@ class RealDisk:
         if folder.is_dir():
             return
         self.make_folder(folder.parent)
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=FOLDER, exist_ok=True)
         self.sync_folder(folder.parent)
 
     def list_folder(self, folder: Path) -> list[str]:
@@ -132,7 +131,7 @@ class RealDisk:
 
     def open(self, path: Path) -> int:
         """Open a file for writing, created empty where there is none."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        return open_file(path, os.O_RDWR)
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all parts from ``start``; the system may take them in several pieces, and is asked until it has all."""
@@ -161,7 +160,7 @@ class RealDisk:
 
         The lock belongs to the open file: a child made by fork shares it, one that starts a new program does not.
         """
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        file = open_file(path, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(file, 0)
