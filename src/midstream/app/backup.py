@@ -41,7 +41,7 @@ ATTEMPTS_MAX = 5
 PIECE_BYTES = 4 << 20
 PAGE = "docs/data.md"
 TAR_SUFFIX = ".tar"
-_ALIVE = frozenset({"lock", "history.lock", "server.url"})
+ALIVE = frozenset({"lock", "history.lock", "server.url"})
 """Of a process that has the folder open."""
 _UNFINISHED = (".new", ".part", ".writing")
 
@@ -189,7 +189,7 @@ def _plan(folder: Path, data: DataFolder, log: Path, survey: Survey) -> Iterator
             yield from _tree(data.snapshots / name, f"{DATA_NAME}/{data.snapshots.name}/{name}")
     for path in sorted(data.root.iterdir()):
         is_log = path.name == "log" or path.name.startswith("log-")
-        if not (is_log or path == data.snapshots or path.name in _ALIVE):
+        if not (is_log or path == data.snapshots or path.name in ALIVE):
             yield from _tree(path, f"{DATA_NAME}/{path.name}")
     for path in (folder / CONFIG_NAME, *sorted(folder.glob("*.py"))):
         if path.is_file():

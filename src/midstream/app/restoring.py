@@ -12,6 +12,7 @@ from typing import IO, Protocol
 import msgspec
 
 from midstream.app.backup import (
+    ALIVE,
     FORMAT_VERSION,
     MANIFEST_NAME,
     PAGE,
@@ -21,7 +22,7 @@ from midstream.app.backup import (
     sync_tree,
     write_file,
 )
-from midstream.app.running import DATA_NAME
+from midstream.app.running import CONFIG_NAME, DATA_NAME
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -29,6 +30,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.log_repair import survey_log
 
 _WORK = ".restoring"
+_SHOWN_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,8 @@ def _name(work: Path, folder: Path) -> None:
 
 def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
     """Copy one file and compare what was written."""
+    _require_own(name)
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise _not_whole(f"The manifest names {name!r}, outside of the folder.")
     try:
         with source.open(name) as file:
             write_file(work / path, file)
@@ -121,6 +122,21 @@ def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
         raise _not_whole(f"{name} is missing.") from error
     if _entry_of(work / path) != manifest.files[name]:
         raise _not_whole(f"{name} does not match its SHA-256.")
+
+
+def _require_own(name: str) -> None:
+    """Refuse what no backup has: paths that lead elsewhere, and files that are made while a server runs.
+
+    Raises:
+        Invalid: It is such a name.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise _not_whole(f"The manifest names {name!r}, outside of the folder.")
+    first, *below = path.parts or ("",)
+    is_ours = below and below[0] not in ALIVE if first == DATA_NAME else name == CONFIG_NAME or path.suffix == ".py"
+    if str(path) != name or not name.isprintable() or not is_ours or (below and first != DATA_NAME):
+        raise _not_whole(f"The manifest names {name[:_SHOWN_CHARACTERS]!r}, which no backup has.")
 
 
 def _entry_of(path: Path) -> Entry:
@@ -179,7 +195,10 @@ class _FolderSource:
     folder: Path
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.folder / name).open("rb")
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():  # a link elsewhere, a pipe
+            raise FileNotFoundError(name)
+        return path.open("rb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +206,8 @@ class _TarSource:
     tar: tarfile.TarFile
 
     def open(self, name: str) -> IO[bytes]:
-        found = self.tar.extractfile(name)
+        member = self.tar.getmember(name)
+        found = self.tar.extractfile(member) if member.isreg() and not member.issparse() else None
         if found is None:
             raise KeyError(name)
         return found
