@@ -142,8 +142,7 @@ def open_running(
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
     snapshotter = Snapshotter(data, snapshots_as, engine, position)
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
-    sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
-    sealer = Sealer(data, sealing, engine, snapshotter.turn)
+    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
     erasing = EraserOptions(config.log.segment_bytes_max, outside.entropy, each.keep, config.users.erase_days_max)
     eraser = Eraser(engine, snapshotter, data, erasing)
     kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
