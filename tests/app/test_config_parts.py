@@ -64,7 +64,7 @@ def test_many_large_placements_cost_about_what_was_sent(tmp_path: Path) -> None:
 
 def test_as_many_as_may_be_kept_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each comes back equal, those too many are gone, and so are the parts of which nothing is left."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fsync", bool)
     monkeypatch.setattr(in_service, "KEPT_MAX", 100)
     data = DataFolder(tmp_path)
     versions = (Placement(name=f"p{n % 20}", slate_size=1 + n // 20, slate_size_max=100) for n in range(130))

@@ -75,7 +75,7 @@ class Asked(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815  as the standard library calls them
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as the standard library calls it
         """Print nothing."""
 
 

@@ -79,16 +79,17 @@ def component_type(path: str, where: str, folder: Path) -> type[Component]:
     if not name or not module_name:
         raise ConfigInvalid((Fault(where, f"{path!r} came.", right, PAGE),))
     module = _module(module_name, where, folder)
-    found = getattr(module, name, None)
+    found: object = getattr(module, name, None)
     if not isinstance(found, type):
         known = [each for each, value in vars(module).items() if isinstance(value, type) and not each.startswith("_")]
         came = f"{module_name} has no type {name!r}.{nearest(name, known)}"
         raise ConfigInvalid((Fault(where, came, right, PAGE),))
-    if not (issubclass(found, msgspec.Struct) or is_dataclass(found)):
+    kind: type[Component] = found
+    if not (issubclass(kind, msgspec.Struct) or is_dataclass(kind)):
         came = f"{path} says nothing about its options."
         right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
         raise ConfigInvalid((Fault(where, came, right, PAGE),))
-    return found
+    return kind
 
 
 def read_custom(kind: type, value: object) -> object:
