@@ -103,7 +103,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], root: Path, followers: in
     while time.monotonic() < until:
         address = read_address(root / "data")
         if address is not None:
-            company = Company(process, int(address.rpartition(":")[2]))
+            company = Company(process, int(address.url.rpartition(":")[2]))
             states = [each["state"] for each in json.loads(company.ask("/health/ready"))["followers"]]
             if states == ["serving"] * followers:
                 return company

@@ -25,7 +25,7 @@ from midstream.app.exporting import FORMATS, ExportOptions, export_events
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.importing import import_file
 from midstream.app.inspection import LogView, state_of
-from midstream.app.server_address import publish
+from midstream.app.server_address import Address, publish
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine import writer
@@ -170,11 +170,13 @@ def test_a_locked_folder_without_a_server_is_told(tmp_path, example):
 def served_elsewhere(folder):
     """Hold a folder as a server of another process does, one in front of an engine of dicts."""
     log = SegmentLog(folder / "data" / "log", RealDisk(), bytes(16))
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER), f"--log={log.public_name}"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout
         url = process.stdout.readline().strip()
-        publish(folder / "data", url)
+        publish(folder / "data", Address(url, log.public_name, process.pid))
         yield url
     finally:
         process.kill()

@@ -111,7 +111,8 @@ def test_what_cannot_be_trusted_is_not_remembered(tmp_path: Path, damage: str) -
     elif damage == "content":
         path.write_bytes(b'{"unheard_of": 1}')
     elif damage == "other":
-        path.write_bytes(path.read_bytes().replace(b'"30m"', b'"31m"'))
+        for part in data.configurations.rglob("*.json"):
+            part.write_bytes(part.read_bytes().replace(b'"30m"', b'"31m"'))
     else:
         path.unlink()
     assert in_service.remembered(data) is None
@@ -245,7 +246,7 @@ def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:
 def test_every_section_takes_effect_somewhere() -> None:
     """A section is part of the state, of the plans, or said to be read at a start: none changes unseen."""
     of_the_state = {"events", "items", "sessions", "pairs", "trending", "limits", "features", "feedback"}
-    of_the_plans = {"placements", "tables", "models", "reasons"}
+    of_the_plans = {"placements", "tables", "models", "reasons", "components"}
     assert {*Config.__struct_fields__} == of_the_state | of_the_plans | set(in_service.SECTIONS_AT_START)
     changed = parse_config(
         "[events.types]\nview = { weight = 9.0 }\n[items]\nunknown_items = 'hold'\n[sessions]\ngap = '9m'\n"

@@ -279,7 +279,14 @@ class Selector(msgspec.Struct, frozen=True):
 
 def custom(kind: str, **options: str) -> dict[str, Any]:
     """Return a component of one's own, as a placement names it."""
-    return {"kind": "custom", "path": f"components:{kind}", "options": options}
+    return {"kind": "custom", "name": kind.lower(), "options": options}
+
+
+def write_components(folder: Path) -> None:
+    """Write the code, and a file that names it."""
+    (folder / "components.py").write_text(COMPONENTS)
+    kinds = ("Source", "Filter", "Scorer", "Selector")
+    write(folder, more="[components]\n" + "".join(f'{kind.lower()} = "components:{kind}"\n' for kind in kinds))
 
 
 LYING: tuple[tuple[dict[str, Any], str, str], ...] = (
@@ -313,7 +320,7 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
 ) -> None:
     """One that raises, leaves, never answers or lies about its columns, also behind another: nothing was changed."""
     told, where, came = LYING[number]
-    (folder / "components.py").write_text(COMPONENTS)
+    write_components(folder)
     monkeypatch.setattr("midstream.engine.warm.WAIT_S_MAX", 1.0)
     with midstream.open(folder) as shop:
         looked(shop)
@@ -331,7 +338,7 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
 
 def test_a_component_that_would_hold_everybody_up_is_refused(folder: Path) -> None:
     """It took more than half of the deadline whenever it was warm: nothing was changed. A longer deadline takes it."""
-    (folder / "components.py").write_text(COMPONENTS)
+    write_components(folder)
     told = {"sources": [{"kind": "popular"}, custom("Source", how="slow")]}
     with midstream.open(folder) as shop:
         end = shop.running.engine.log.end
@@ -361,7 +368,7 @@ def test_a_start_with_a_source_that_ends_tasks_goes_well(folder: Path, how: str)
 
 def test_a_component_that_has_nothing_to_say_yet_is_set(folder: Path) -> None:
     """It says so as its Protocol has it, which is no failure of its own."""
-    (folder / "components.py").write_text(COMPONENTS)
+    write_components(folder)
     told = {
         "sources": [custom("Source", how="unavailable"), {"kind": "trending"}],
         "scorers": [custom("Scorer", how="unavailable")],

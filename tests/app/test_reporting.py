@@ -1,5 +1,6 @@
 """The report says what came of real answers, from the folder alone, and the metrics of the engine say the same."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,7 +12,7 @@ import pytest
 from midstream.app.config import Config, Placement
 from midstream.app.reporting import Report, feature_table, live_columns, report_of, report_table
 from midstream.app.running import open_shop
-from midstream.app.server_address import publish
+from midstream.app.server_address import Address, publish
 from midstream.engine.types import LiveColumn
 from midstream.features.kinds import Count
 
@@ -99,8 +100,10 @@ class FakeServer(BaseHTTPRequestHandler):
 
     def do_GET(self):
         """Answer one request."""
-        found = self.path == "/v1/features/views"
-        body = msgspec.json.encode({"name": "views", "live": {"views_1h": _live(0.1), "views_1d": _live(0.5)}})
+        views = {"name": "views", "live": {"views_1h": _live(0.1), "views_1d": _live(0.5)}}
+        said = {"/v1/features/views": views, "/health/live": {"status": "live", "log": "shop", "pid": os.getpid()}}
+        found = self.path in said
+        body = msgspec.json.encode(said.get(self.path))
         self.send_response(200 if found else 404)
         self.end_headers()
         self.wfile.write(body if found else b"{}")
@@ -136,7 +139,7 @@ def test_a_running_server_says_how_far_features_drifted(tmp_path):
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        publish(tmp_path / "data", f"http://127.0.0.1:{server.server_port}")
+        publish(tmp_path / "data", Address(f"http://127.0.0.1:{server.server_port}", "shop", os.getpid()))
         found = live_columns(tmp_path, config)
     finally:
         server.shutdown()

@@ -148,7 +148,7 @@ def test_check_and_recommend_take_what_is_set(placements, capfd, tmp_path):
 @pytest.mark.parametrize("status", [500, 502, 404, 409])
 def test_an_answer_that_is_no_problem_document_is_said_in_words(tmp_path, monkeypatch, status):
     """Such as that of a proxy before the server: the status and what it says, whatever was asked."""
-    monkeypatch.setattr("midstream.app.placement_files.read_address", lambda _: "http://shop")
+    monkeypatch.setattr("midstream.app.placement_files.server_of", lambda _: "http://shop")
     transport = httpx.MockTransport(lambda _: httpx.Response(status, text="<h1>Bad Gateway</h1>"))
     monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=transport))
     with pytest.raises(StoreUnavailable, match=f"http://shop answered {status}: <h1>Bad"):

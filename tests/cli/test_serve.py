@@ -8,9 +8,10 @@ import subprocess
 import pytest
 
 from midstream.app.running import open_shop
-from midstream.app.server_address import publish, read_address
+from midstream.app.server_address import Address, publish, read_address, server_of
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.engine.folder import DataFolder
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="what is printed sends with curl")
@@ -45,14 +46,16 @@ def test_a_second_server_leaves_the_first_ones_address(tmp_path, capfd):
             main(["serve", "-f", str(tmp_path), "--port", "0"])
         assert left.value.code == 1
         assert "in use by process" in capfd.readouterr().err
-        assert read_address(tmp_path / "data") == url
+        address = read_address(tmp_path / "data")
+        assert address is not None
+        assert (address.url, server_of(DataFolder(tmp_path / "data"))) == (url, url)
     assert read_address(tmp_path / "data") is None
 
 
 def test_the_address_of_a_dead_server_is_not_used(tmp_path):
     """Whoever opens the folder next takes away what a killed server left, so no import is sent there."""
     (tmp_path / "data").mkdir()
-    publish(tmp_path / "data", "http://127.0.0.1:9")
+    publish(tmp_path / "data", Address("http://127.0.0.1:9", "ab", 1))
     with open_shop(tmp_path):
         assert read_address(tmp_path / "data") is None
 

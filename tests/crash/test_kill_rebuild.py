@@ -33,9 +33,9 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: process.poll() is not None or read_address(folder / DATA_NAME) is not None)
-            url = read_address(folder / DATA_NAME)
-            assert url is not None
-            yield process, url
+            address = read_address(folder / DATA_NAME)
+            assert address is not None
+            yield process, address.url
         finally:
             process.kill()
 

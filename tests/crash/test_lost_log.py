@@ -34,9 +34,9 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_until(lambda: process.poll() is not None or read_address(folder / DATA_NAME) is not None)
-            url = read_address(folder / DATA_NAME)
-            assert url is not None, process.stderr and process.stderr.read()
-            yield process, url
+            address = read_address(folder / DATA_NAME)
+            assert address is not None, process.stderr and process.stderr.read()
+            yield process, address.url
         finally:
             process.kill()
 

@@ -128,3 +128,33 @@ def test_the_page_says_of_every_kind_whether_it_is_exported() -> None:
     told = [(kind, row[2].strip()) for row in rows for kind in re.findall(r"`(\w+)`", row[1])]
     assert sorted(kind for kind, _ in told) == sorted({*ITEM_KINDS, *ROW_KINDS})
     assert [kind for kind, what in told if what.startswith("yes")] == ["sasrec"]
+
+
+def _field(number, content):
+    """Return a field of a message as protobuf writes it."""
+
+    def digits(value):
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + digits(value >> 7)
+
+    if isinstance(content, int):
+        return digits(number << 3) + digits(content)
+    return digits(number << 3 | 2) + digits(len(content)) + content
+
+
+def _with_weights_in(path):
+    """Return a network that adds two numbers, which are in a file."""
+    told = [(b"location", path), (b"offset", b"0"), (b"length", b"8")]
+    outside = b"".join(_field(13, _field(1, key) + _field(2, value)) for key, value in told)
+    weights = _field(1, 2) + _field(2, 1) + _field(8, b"w") + outside + _field(14, 1)
+    shape = _field(1, _field(1, 1)) + _field(1, _field(1, 2))
+    ends = [_field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape))) for name in (b"items", b"user")]
+    node = _field(1, b"items") + _field(1, b"w") + _field(2, b"user") + _field(4, b"Add")
+    graph = _field(1, node) + _field(2, b"g") + _field(5, weights) + _field(11, ends[0]) + _field(12, ends[1])
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))
+
+
+@pytest.mark.parametrize("path", [b"/etc/hostname", b"../../key", b"weights.bin"])
+def test_a_network_that_names_a_file_is_none(path):
+    """A version that arrives has all of its weights in files that its manifest names; no other is opened."""
+    with pytest.raises(ArtifactInvalid, match="names a file that has its weights"):
+        runner(_with_weights_in(path))

@@ -1,6 +1,7 @@
 """Serves the fake engine until it is told to stop; prints its address and, when it stopped well, a last word."""
 
 import asyncio
+import os
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from midstream.core.durations import Duration
+from midstream.engine.types import Live
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Opened, serve
 from midstream.testing.engine import FakeEngine
@@ -33,6 +35,9 @@ class SlowEngine(FakeEngine):
 async def opening():
     """Make an engine; say how many events it had in the end."""
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
+    for each in sys.argv:
+        if each.startswith("--log="):
+            engine.live = Live("live", each.removeprefix("--log="), os.getpid())
     yield Opened(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 

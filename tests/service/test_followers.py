@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.server_address import read_address
+from midstream.app.server_address import read_address, server_of
+from midstream.engine.folder import DataFolder
 from midstream.serving.local_socket import connect_to
 from midstream.testing.patience import PATIENCE_S, wait_until
 
@@ -68,7 +69,7 @@ class Server:
         assert self.process.poll() is None, self.said()
         address = read_address(self.folder / "data")
         if address is not None:
-            self.port = int(address.rpartition(":")[2])
+            self.port = int(address.url.rpartition(":")[2])
             told = self.health_if_told()  # none by the address of one that was killed before
             return told and [each["state"] for each in told["followers"]] == ["serving"] * self.followers
         return False
@@ -307,6 +308,7 @@ def test_every_process_answers_alike(server):
         ("POST", "/v1/recommendations", {"uzer_id": "x"}),
         ("GET", "/v1/dead-letters?limit=1", None),
         ("GET", "/v1/rebuild", None),
+        ("GET", "/health/live", None),
         ("GET", "/served", None),
         ("GET", "/digest", None),
     ]
@@ -315,6 +317,8 @@ def test_every_process_answers_alike(server):
             answers = [ask(connection, method, path, body) for connection in opened]
             assert all(each == answers[0] for each in answers[1:]), (method, path, answers)
         assert ask(opened[0], "GET", "/served")[0] == 404
+        assert ask(opened[0], "GET", "/health/live")[1]["pid"] == server.process.pid
+    assert server_of(DataFolder(server.folder / "data")) is not None  # whichever process was asked
 
 
 def test_an_answer_can_be_looked_up_through_any_process(server):

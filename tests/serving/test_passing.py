@@ -14,6 +14,7 @@ from midstream.serving.local_socket import connect_to, listen_at
 from midstream.serving.options import ServerOptions
 from midstream.serving.passing import LeaderGone, Passage
 from midstream.serving.problems import Disconnected
+from midstream.testing.patience import PATIENCE_S
 
 
 class Echo:
@@ -330,3 +331,111 @@ def test_sockets_are_their_owners_alone(tmp_path):
             assert folder.stat().st_mode & 0o777 == 0o700
     with pytest.raises(ConnectionRefusedError):
         connect_to(folder / "leader")
+
+
+class Slow(Echo):
+    """Takes its time before its answer, or in the middle of it; knows when it began, and that somebody went away."""
+
+    def __init__(self, took_s):
+        super().__init__()
+        self.took_s = took_s
+        self.has_begun = asyncio.Event()
+        self.is_left = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        while (await receive()).get("more_body", False):
+            continue
+        self.has_begun.set()
+        if scope["path"] == "/never":
+            while (await receive())["type"] != "http.disconnect":
+                continue
+            self.is_left.set()
+            return
+        await asyncio.sleep(self.took_s)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"do", "more_body": True})
+        await asyncio.sleep(self.took_s)
+        await send({"type": "http.response.body", "body": b"ne"})
+
+
+def slowly(folder, play, took_s=0.2, wait_s_max=0.05):
+    """Let ``play`` ask a side that takes several times as long as anything else may."""
+
+    async def go():
+        slow = Slow(took_s)
+        passage = Passage(folder / "socket", wait_s_max)
+        async with served_at(folder / "socket", slow, ServerOptions()):
+            try:
+                return await play(passage, slow)
+            finally:
+                passage.close()
+                await asyncio.sleep(0.01)  # what is closed is closed in the next turns of the loop
+
+    return asyncio.run(go())
+
+
+SENT = [
+    {"method": "GET", "pieces": [b""]},
+    {"method": "PUT", "headers": [LENGTH], "pieces": [BODY]},
+    {"method": "POST", "headers": [LENGTH], "pieces": [BODY[:10], BODY[10:]]},
+    {"method": "POST", "headers": [(b"transfer-encoding", b"chunked")], "pieces": [BODY[:10], BODY[10:]]},
+]
+
+
+@pytest.mark.parametrize("sent", SENT, ids=["no body", "whole", "in pieces", "in chunks"])
+def test_an_answer_is_waited_for_as_long_as_the_client_waits(tmp_path, monkeypatch, sent):
+    """What takes longer than the other side may be silent otherwise is answered as by one process, with or without
+    an eye on the client.
+    """
+
+    async def play(passage, _slow):
+        for watch_s in (10.0, 0.01):
+            monkeypatch.setattr(passing, "WATCH_S", watch_s)
+            client = Client(**sent)
+            assert await passage.pass_on(client.scope, client.receive, client.send) == 200
+            assert (client.answer[0], client.answer[2]) == (200, b"done")
+        return len(passage._idle), passage._count
+
+    assert slowly(tmp_path, play) == (1, 0)
+
+
+@pytest.mark.parametrize("sent", SENT, ids=["no body", "whole", "in pieces", "in chunks"])
+def test_a_client_that_waits_no_longer_frees_its_place(tmp_path, monkeypatch, sent):
+    """The other side learns of it, as it would of a client of its own."""
+    monkeypatch.setattr(passing, "WATCH_S", 0.01)
+
+    async def play(passage, slow):
+        client = Client(path=b"/never", **sent)
+        client.messages.append({"type": "http.disconnect"})
+        asked = client.receive
+
+        async def receive():
+            if client.asked == len(client.messages) - 1:
+                await slow.has_begun.wait()
+            return await asked()
+
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(Disconnected):
+                await passage.pass_on(client.scope, receive, client.send)
+            await slow.is_left.wait()
+        return client.sent, len(passage._idle), passage._count
+
+    assert slowly(tmp_path, play) == ([], 0, 0)
+
+
+def test_the_end_of_the_other_process_is_told_at_once(tmp_path):
+    """Whatever it was asked to do may have been done; nothing else is waited for."""
+
+    async def ends(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def play():
+        passage = Passage(tmp_path / "socket", 3_600.0)
+        client = Client("PUT", headers=[LENGTH], pieces=[BODY])
+        async with speaking(ends, tmp_path / "socket"), asyncio.timeout(PATIENCE_S):
+            with pytest.raises(LeaderGone, match="may have been done all the same"):
+                await passage.pass_on(client.scope, client.receive, client.send)
+        return client.sent, passage._count
+
+    assert asyncio.run(play()) == ([], 0)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from midstream.app.exporting import require_folder_of
 from midstream.core.errors import Fault, Invalid
 from midstream.events.loose_arrow import Batch, Schema, pa, pt
-from midstream.events.whole_file import WholeFile
+from midstream.events.whole_file import OPEN_MODE, WholeFile
 
 TABLE_FORMATS = ("parquet", "arrow", "csv")
 WAITING_MAX = 2
@@ -44,7 +44,7 @@ def write_tables(path: Path, name: str, schema: Schema, batches: Iterable[Batch]
     rows = 0
     require_folder_of(path)
     with ExitStack() as stack:
-        file = stack.enter_context(WholeFile(path))
+        file = stack.enter_context(WholeFile(path, OPEN_MODE))
         writer = _WRITERS[name](file, schema)
         stack.callback(writer.close)
         pool = stack.enter_context(ThreadPoolExecutor(1))

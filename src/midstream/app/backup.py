@@ -50,7 +50,7 @@ READ_BYTES_MAX = 32 << 20
 """Of a file that is read at once: twice what a file of dead letters holds."""
 PAGE = "docs/data.md"
 TAR_SUFFIX = ".tar"
-_ALIVE = frozenset({"lock", "history.lock", "server.url"})
+ALIVE = frozenset({"lock", "history.lock", "server.url"})
 """Of a process that has the folder open."""
 _UNFINISHED = (".new", ".part", ".writing")
 
@@ -261,7 +261,7 @@ def _units(folder: Path, data: DataFolder) -> Iterator[list[_Planned]]:
         yield _still_there(version_folder, f"{DATA_NAME}/{version_folder.relative_to(data.root).as_posix()}")
     for path in sorted(data.root.iterdir()):
         is_log = path.name == "log" or path.name.startswith("log-")
-        if not (is_log or path in {data.snapshots, data.models, *in_service} or path.name in _ALIVE):
+        if not (is_log or path in {data.snapshots, data.models, *in_service} or path.name in ALIVE):
             yield from ([_as_it_is(each)] for each in _still_there(path, f"{DATA_NAME}/{path.name}"))
     for path in (folder / CONFIG_NAME, *sorted(folder.glob("*.py"))):
         yield _still_there(path, path.name)

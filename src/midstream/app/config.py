@@ -4,6 +4,7 @@ An empty file is a working engine with one placement ``default``. Reading a file
 values are ``app.relations``; the file with every default and what it means is ``app.template``.
 """
 
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -42,9 +43,11 @@ from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
-    """A component of one's own: ``path = "components:Shelf"`` and the options that its type declares."""
+    """A component of one's own: ``path = "components:Shelf"`` or a name, and the options that its type declares."""
 
-    path: str
+    path: str = ""
+    name: str = ""
+    """Of ``[components]``, which has the path."""
     options: dict[str, Any] = {}
 
 
@@ -201,8 +204,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline: Duration = Duration("50ms")
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. An empty file is this default."""
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """All of it. An empty file is this default. What is asked of it for each placement is computed once."""
 
     events: EventsSection = EventsSection()
     items: ItemsSection = ItemsSection()
@@ -219,6 +222,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistrySection = RegistrySection()
     monitoring: MonitoringSection = MonitoringSection()
     reasons: dict[str, dict[str, str]] = {}
+    components: dict[str, str] = {}
     features: tuple[AnyFeature, ...] = ()
     tables: tuple[Table, ...] = ()
     models: tuple[Model, ...] = ()
@@ -229,6 +233,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Ordered by length, so that the order of placements in the file does not change the fold.
         """
+        return self._half_lives
+
+    @cached_property
+    def _half_lives(self) -> tuple[Duration, ...]:
         used = {
             source.half_life
             for placement in self.placements
@@ -252,7 +260,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             limits=self.limits,
         )
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
         """16 hex digits of a hash of the effective configuration, defaults included; on every served record."""
         text = msgspec.json.encode(self, enc_hook=str, order="deterministic")

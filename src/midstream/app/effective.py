@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, Placement
 from midstream.app.reading import FILE_NAME, Told, is_table, placement_readings, with_relations
 from midstream.app.relations import SOURCES, relation_faults
@@ -117,14 +118,15 @@ def require_holds(file: Config, config: Config) -> None:
 
 
 def _held(file: Config, config: Config) -> tuple[Fault, ...]:
-    """Return where an effective configuration needs another state than the file's, and which relations it breaks.
+    """Return where an effective configuration needs another state or code than the file's, and relations it breaks.
 
     Relations are looked at twice, with one and another half-life that is kept in the place of each that is not: what
     only a half-life too many, or one that nobody wrote, breaks is not told.
     """
     faults, kept = tuple(_state_faults(file, config)), file.half_lives()
     wholes = [config] if not faults else [_with_half_life(config, kept, each) for each in (kept[0], kept[-1])]
-    return with_relations(faults, [tuple(relation_faults(each)) for each in wholes])
+    unnamed = tuple(unnamed_faults(file, config))
+    return with_relations((*unnamed, *faults), [tuple(relation_faults(each)) for each in wholes])
 
 
 def _with_half_life(config: Config, kept: Sequence[Duration], half_life: Duration) -> Config:
@@ -171,7 +173,7 @@ def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Con
     aside: dict[str, tuple[Fault, ...]] = {}
     for name, content in said:
         try:
-            changes[name] = read_placement(name, msgspec.json.decode(content))
+            changes[name] = read_placement(name, _decoded(content))
         except ConfigInvalid as error:
             aside[name] = error.faults
     while True:
@@ -186,6 +188,19 @@ def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Con
             found = _by_placement(error, config, changes)
             aside |= found
             changes = {name: each for name, each in changes.items() if name not in found}
+
+
+def _decoded(content: str) -> Told:
+    """Return what a text out of the log says.
+
+    Raises:
+        ConfigInvalid: It is no JSON, or nested deeper than is read: whoever wrote that event was no server.
+    """
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        right = "A placement as JSON: set it anew, or give it back to the file."
+        raise ConfigInvalid((Fault("$", f"It cannot be read: {error}.", right, PAGE),)) from error
 
 
 def _by_placement(

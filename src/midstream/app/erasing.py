@@ -14,7 +14,7 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import FolderLocked, RewriteFailed, StoreUnavailable
 from midstream.engine.erasing import erase_event
 from midstream.engine.folder import DataFolder
@@ -57,7 +57,7 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: b
     try:
         return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids, now=now))
     except FolderLocked:
-        url = read_address(DataFolder(folder / DATA_NAME).root)
+        url = server_of(DataFolder(folder / DATA_NAME))
         if not url:
             raise
         return _through_server(url, user_ids, now=now)

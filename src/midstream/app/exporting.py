@@ -27,7 +27,7 @@ from midstream.events.encode import encode_lines
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.schema import pick
 from midstream.events.to_arrow import SCHEMA, to_table
-from midstream.events.whole_file import WholeFile
+from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.event_ids import Admission, EventIds
 
 FORMATS = ("ndjson", "csv", "parquet", "arrow")
@@ -188,7 +188,7 @@ def _opened(target: BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
     if not isinstance(target, Path):
         return nullcontext(target)
     require_folder_of(target)
-    return WholeFile(target)
+    return WholeFile(target, OPEN_MODE)
 
 
 def require_folder_of(path: Path) -> None:

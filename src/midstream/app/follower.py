@@ -37,6 +37,7 @@ from midstream.engine.forwarding import Forwarding, lot_length
 from midstream.engine.rebuilder import warm
 from midstream.engine.service import Service
 from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
 from midstream.monitoring.metrics import Metrics
@@ -61,6 +62,7 @@ FLUSH_S_MAX = 0.2
 LOT_S_MAX = 5.0
 """How long the leader may take for a lot before it counts as lost."""
 PASS_MARGIN_S = 5.0
+"""Beyond the waits of the leader for a body and for a commit: it says itself that one of them was too long."""
 LEVEL_S_MAX = 1.0
 """Between two looks whether what a state is brought level for is still wanted."""
 ORDER_BYTES_MAX = 1 << 26
@@ -179,7 +181,7 @@ async def follow() -> None:
     board = Board(order.board)
     service = service_of(Path(order.folder), config, decode_settings(order.settings))
     forwarding = _forwarding(inside)
-    engine = _open(data, service, board, forwarding)
+    engine = _open(data, service, board, forwarding, order.leader)
     champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
     await champions.follow(order.models)
     place: Place | None = None
@@ -210,7 +212,7 @@ def config_of(order: Order) -> Config:
     return msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
 
 
-def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwarding) -> Engine:
+def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwarding, leader: int) -> Engine:
     """Return an engine whose state is that of the newest snapshot."""
     outside = Outside()
     reader = SegmentReader(data.log, RealDisk())
@@ -220,7 +222,9 @@ def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwardi
     metrics = forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = EngineOptions(forwarding=forwarding)
-    return Engine(FollowedLog(reader, board), loaded.fold, service.plans, host, metrics, options)
+    engine = Engine(FollowedLog(reader, board), loaded.fold, service.plans, host, metrics, options)
+    engine.live = Live("live", reader.identity.public_name, leader)
+    return engine
 
 
 def _forwarding(inside: Passage) -> Forwarding:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
+from midstream.events.file_modes import make_folder
 from midstream.events.schema import ROW, TEXTS, TIME_SENT
 from midstream.events.text_kernels import copy_spans
 from midstream.state.event_ids import fingerprints
@@ -53,7 +54,7 @@ class Spill:
 
     def __init__(self, folder: Path, name: str, key: IdKey) -> None:
         """Keep them in ``folder``; ``name`` is that of what is imported, ``key`` tells its rows apart from others."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._name = name
         self.key = key
         self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit

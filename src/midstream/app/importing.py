@@ -24,7 +24,7 @@ from midstream.app.import_parts import Terms, read_parts
 from midstream.app.import_rows import open_rows
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.engine import EngineOptions
@@ -148,7 +148,7 @@ def import_file(
         try:
             plan, counts = _into_folder(folder, config, spill, source)
         except FolderLocked:
-            url = read_address(data.root) or ""
+            url = server_of(data) or ""
             if not url:
                 raise
             room = config.server.bulk_message_bytes_max

@@ -1,8 +1,8 @@
 """Configurations kept beside the data: a start can go on with the one that served, a rerun finds that of a record.
 
-``config/<hash>.json`` is a configuration with every default; ``config/serving.json`` names the file's whose state has a
-snapshot. What cannot be read, because it was written by another release or is damaged, counts as not there: then a
-start folds the log anew.
+``config/<hash>.json`` is a configuration with every default (``config_parts`` says how); ``config/serving.json`` names
+the file's whose state has a snapshot. What cannot be read, because it was written by another release or is damaged,
+counts as not there: then a start folds the log anew.
 
 Served records carry the hash of the effective configuration, the file's with the placements that were set through the
 API. It is written before the first answer under it, and stays until the log begins behind the last record that may
@@ -10,24 +10,23 @@ name it, at most ``KEPT_MAX`` of them beside what is in service; then those go t
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from midstream.app.config import Config
-from midstream.app.load import read_custom
+from midstream.app.config_parts import config_hashes, read_config_of, remove_configs, write_config
 from midstream.core.errors import LogDamaged, NotFound, SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine import compactions
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import read_identity
-from midstream.events.whole_file import WholeFile
+from midstream.events.whole_file import write_whole
 from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
 KEPT_MAX = 1_000
-"""Three changes a day for a year; 20 MB at 20 kB."""
+"""Three changes a day for a year; 3 MB of lists of 50 placements, and what was changed."""
 LATE_EVENTS_MAX = 100_000
 """As many events may wait for the log: an answer that was begun under a configuration is recorded before them."""
 SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "registry", "monitoring")
@@ -65,10 +64,7 @@ def keep_config(data: DataFolder, config: Config) -> None:
     Raises:
         OSError: The disk.
     """
-    path = data.configurations / f"{config.config_hash}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, msgspec.json.format(msgspec.json.encode(config, enc_hook=str), indent=1))
+    write_config(data.configurations, config)
 
 
 def remember(
@@ -91,7 +87,7 @@ def remember(
     for each in in_use:
         keep_config(data, each)
     before = _pointer(data)
-    known = {path.stem for path in folder.glob("*.json")} - {_SERVING.removesuffix(".json")}
+    known = config_hashes(folder)
     left = {} if before is None else {name: at for name, at in before.left.items() if name in known}
     for name in known - left.keys():
         left[name] = span.end + LATE_EVENTS_MAX
@@ -101,9 +97,8 @@ def remember(
     kept = {name: left[name] for name in newest if left[name] > span.begin}
     pointer = msgspec.json.encode(_Serving(config.config_hash, settings.compaction, kept), order="deterministic")
     if before is None or (folder / _SERVING).read_bytes() != pointer:
-        _write(folder / _SERVING, pointer)
-    for name in left.keys() - kept.keys():
-        (folder / f"{name}.json").unlink(missing_ok=True)
+        write_whole(folder / _SERVING, pointer)
+    remove_configs(folder, left.keys() - kept.keys())
 
 
 def remembered(data: DataFolder) -> Remembered | None:
@@ -111,7 +106,7 @@ def remembered(data: DataFolder) -> Remembered | None:
     pointer = _pointer(data)
     if pointer is None:
         return None
-    config = _read(data, pointer.config_hash)
+    config = read_config_of(data.configurations, pointer.config_hash)
     return None if config is None else Remembered(config, _compacted(data, config, pointer.compaction))
 
 
@@ -121,7 +116,7 @@ def config_named(data: DataFolder, config_hash: str) -> Config:
     Raises:
         NotFound: It is not kept any more, or cannot be read by this release.
     """
-    config = _read(data, config_hash) if config_hash.isalnum() else None
+    config = read_config_of(data.configurations, config_hash) if config_hash.isalnum() else None
     if config is None:
         message = f"the configuration {config_hash} is not kept any more, or was written by another release"
         raise NotFound(message)
@@ -159,24 +154,8 @@ def _compacted(data: DataFolder, config: Config, compaction: str) -> FoldSetting
     return settings
 
 
-def _read(data: DataFolder, config_hash: str) -> Config | None:
-    """Return the configuration of a hash; None = it is not there, or is not what its name says."""
-    try:
-        content = (data.configurations / f"{config_hash}.json").read_bytes()
-        config = msgspec.json.decode(content, type=Config, dec_hook=read_custom)
-    except (OSError, msgspec.MsgspecError, ValueError):
-        return None
-    return config if config.config_hash == config_hash else None
-
-
 def _pointer(data: DataFolder) -> _Serving | None:
     try:
         return msgspec.json.decode((data.configurations / _SERVING).read_bytes(), type=_Serving)
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file by one that is durable."""
-    with WholeFile(path) as file:
-        file.write(content)

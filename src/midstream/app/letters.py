@@ -10,7 +10,7 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
@@ -65,7 +65,7 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
     try:
         running = open_running(folder, config, EngineOptions(logs_served=False))
     except FolderLocked:
-        url = read_address(DataFolder(folder / DATA_NAME).root)
+        url = server_of(DataFolder(folder / DATA_NAME))
         if url is None:
             raise
         return _through_server(url, wanted)

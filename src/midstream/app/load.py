@@ -1,4 +1,9 @@
-"""Components of one's own, by dotted path, from the folder of the configuration file or from what is installed."""
+"""Components of one's own, by dotted path, from the folder of the configuration file or from what is installed.
+
+The module of a path is a dotted Python name. Its file lies in the folder, where every link that leads to it has been
+followed, or it is a package that was installed there: never a path of the file system, never the standard library.
+What may be loaded at all is what the configuration file names (``app.component_relations``): that is looked at before.
+"""
 
 import importlib
 import sys
@@ -7,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 import msgspec
@@ -31,7 +36,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 """What a component of each kind must have; ``midstream check`` then runs it."""
 
 
-def load(part: object, kind: str, where: str, folder: Path) -> Component:
+def load(
+    part: object, kind: str, where: str, folder: Path, components: Mapping[str, str] = MappingProxyType({})
+) -> Component:
     """Return ``part``, or for a ``Custom`` the component that it names, its options decoded by its type.
 
     Args:
@@ -39,28 +46,50 @@ def load(part: object, kind: str, where: str, folder: Path) -> Component:
         kind: One of ``NEEDS``.
         where: Pointer to the part in the configuration.
         folder: Of the configuration file: ``components:Shelf`` is ``Shelf`` in its ``components.py``.
+        components: Paths by name, of ``[components]``.
 
     Raises:
         ConfigInvalid: There is no such module or name, its options are wrong, or it is no component of that kind.
     """
     if not isinstance(part, Custom):
         return part
-    module_name, _, name = part.path.partition(":")
+    path = components.get(part.name, "") if part.name else part.path
+    place = f"{where}.name" if part.name else f"{where}.path"
+    component = _decoded(part.options, path, component_type(path, place, folder), where)
+    if missing := [each for each in NEEDS[kind] if not hasattr(component, each)]:
+        came = f"{path} has no {' and no '.join(missing)}."
+        needed = f"A {kind} has {', '.join(NEEDS[kind])}: see core/protocols.py."
+        raise ConfigInvalid((Fault(place, came, needed, PAGE),))
+    return component
+
+
+def component_type(path: str, where: str, folder: Path) -> type[Component]:
+    """Return the type that a path names, of whichever kind its components are.
+
+    Args:
+        path: Such as ``components:Shelf``.
+        where: Pointer to it in the configuration.
+        folder: Of the configuration file.
+
+    Raises:
+        ConfigInvalid: There is no such module or name.
+    """
+    module_name, _, name = path.partition(":")
     right = 'A path such as "components:Shelf": a module beside midstream.toml, or installed, and a name in it.'
     if not name or not module_name:
-        raise ConfigInvalid((Fault(f"{where}.path", f"{part.path!r} came.", right, PAGE),))
+        raise ConfigInvalid((Fault(where, f"{path!r} came.", right, PAGE),))
     module = _module(module_name, where, folder)
-    found = getattr(module, name, None)
+    found: object = getattr(module, name, None)
     if not isinstance(found, type):
         known = [each for each, value in vars(module).items() if isinstance(value, type) and not each.startswith("_")]
         came = f"{module_name} has no type {name!r}.{nearest(name, known)}"
-        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
-    component = _decoded(part, found, where)
-    if missing := [each for each in NEEDS[kind] if not hasattr(component, each)]:
-        came = f"{part.path} has no {' and no '.join(missing)}."
-        needed = f"A {kind} has {', '.join(NEEDS[kind])}: see core/protocols.py."
-        raise ConfigInvalid((Fault(f"{where}.path", came, needed, PAGE),))
-    return component
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+    kind: type[Component] = found
+    if not (issubclass(kind, msgspec.Struct) or is_dataclass(kind)):
+        came = f"{path} says nothing about its options."
+        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+    return kind
 
 
 def read_custom(kind: type, value: object) -> object:
@@ -71,31 +100,28 @@ def read_custom(kind: type, value: object) -> object:
     raise ValueError(message)
 
 
-def _decoded(part: Custom, kind: type[Component], where: str) -> Component:
-    """Return a component made of the options."""
-    if not (issubclass(kind, msgspec.Struct) or is_dataclass(kind)):
-        came = f"{part.path} says nothing about its options."
-        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
-        raise ConfigInvalid((Fault(f"{where}.path", came, right, PAGE),))
+def _decoded(options: Mapping[str, Any], path: str, kind: type[Component], where: str) -> Component:
+    """Return a component made of the options, which are data: nothing of them is imported, opened or called."""
     raised: list[BaseException] = []
-    with boundary(part.path, [], raised):
-        return msgspec.convert(part.options, kind, dec_hook=read_custom)
+    with boundary(path, [], raised):
+        return msgspec.convert(options, kind, dec_hook=read_custom)
     (error,) = raised
-    came = sentence(
-        str(error) if isinstance(error, msgspec.ValidationError) else f"{part.path} raised {told_of(error)}"
-    )
-    right = f"What the fields of {part.path} say."
+    came = sentence(str(error) if isinstance(error, msgspec.ValidationError) else f"{path} raised {told_of(error)}")
+    right = f"What the fields of {path} say."
     raise ConfigInvalid((Fault(f"{where}.options", came, right, PAGE),)) from error
 
 
 def _module(name: str, where: str, folder: Path) -> ModuleType:
     """Import the module beside the configuration file, or else an installed one."""
-    path = folder.joinpath(*name.split(".")).with_suffix(".py").resolve()
+    _require_dotted(name, where)
+    path = _beside(name, where, folder)
+    if path is None:
+        _require_installed(name, where, folder)
     raised: list[BaseException] = []
     with _importable(folder), boundary(name, [], raised):
-        return _from_file(name, path) if path.is_file() else importlib.import_module(name)
+        return _from_file(name, path) if path is not None and path.is_file() else importlib.import_module(name)
     (error,) = raised
-    right = f"A module {path.name} in {folder}, or one that is installed."
+    right = f"A module {name.rpartition('.')[2]}.py in {folder}, or one that is installed."
     match error:
         case ImportError():
             came = f"{name!r} cannot be imported: {error}"
@@ -104,7 +130,41 @@ def _module(name: str, where: str, folder: Path) -> ModuleType:
         case _:
             came = f"{name!r} cannot be imported: it raised {told_of(error)}"
             right = "A module that can be imported anywhere: what it does goes into functions and types."
-    raise ConfigInvalid((Fault(f"{where}.path", sentence(came), right, PAGE),)) from error
+    raise ConfigInvalid((Fault(where, sentence(came), right, PAGE),)) from error
+
+
+def _require_dotted(name: str, where: str) -> None:
+    """Refuse what is no dotted Python name, such as a path of the file system."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        came = f"{name!r} is no name of a module."
+        right = 'Python names with dots between them, such as "components" or "shop.shelves", and no path of a file.'
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+
+
+def _beside(name: str, where: str, folder: Path) -> Path | None:
+    """Return the file or the package of a module in the folder, links followed; None = it has none there.
+
+    Raises:
+        ConfigInvalid: A link leads out of the folder.
+    """
+    told = folder.joinpath(*name.split("."))
+    found = next((each for each in (told.with_suffix(".py"), told / "__init__.py") if each.exists()), None)
+    if found is None:
+        return None
+    path, root = found.resolve(), folder.resolve()
+    if not path.is_relative_to(root):
+        came = f"{found.relative_to(folder)} is a link that leads out of the folder of midstream.toml."
+        raise ConfigInvalid((Fault(where, came, f"A file in {folder}, or a link to one there.", PAGE),))
+    return path.parent if found.name == "__init__.py" else path
+
+
+def _require_installed(name: str, where: str, folder: Path) -> None:
+    """Refuse what no one installs to be a component: the standard library, and modules that are not for others."""
+    first = name.partition(".")[0]
+    if first in sys.stdlib_module_names or any(part.startswith("_") for part in name.split(".")):
+        came = f"{name!r} is of the standard library, or not for others to import."
+        right = f"A module {name.rpartition('.')[2]}.py in {folder}, or a package that is installed beside midstream."
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
 
 
 def _from_file(name: str, path: Path) -> ModuleType:
@@ -136,4 +196,5 @@ def _importable(folder: Path) -> Generator[None]:
     try:
         yield
     finally:
-        sys.path.remove(entry)
+        if entry in sys.path:  # not where the module put another list there
+            sys.path.remove(entry)

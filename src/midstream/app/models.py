@@ -15,11 +15,12 @@ from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, config_of, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.model_views import ModelView, compared, model_view, model_views
 from midstream.engine.running import Running
+from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
 from midstream.serving.problems import Problem
 from midstream.training.fetched import import_folder
@@ -155,7 +156,7 @@ def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
     """
     registry = registry_of(folder)
     if wanted.source.startswith(SCHEME):
-        registry.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(registry.folder)
         with TemporaryDirectory(prefix=ARRIVING, suffix=f"-{os.getpid()}", dir=registry.folder) as fetched:
             fetch(wanted.source, Path(fetched), registry.bytes_max + TAR_BYTES_MAX, wanted.tracking)
             return import_folder(registry, Path(fetched), wanted.name, wanted.inputs, wanted.source)
@@ -205,7 +206,7 @@ async def _with_engine(
 
 def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes | None:
     """Return what the server of a folder answers, None = there is none."""
-    url = read_address(DataFolder(folder / DATA_NAME).root)
+    url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
     try:

@@ -17,7 +17,7 @@ from midstream.app.inspection import LogView, served_of
 from midstream.app.placing import placement_parts
 from midstream.app.refusals import problem_of, refusal_of
 from midstream.app.running import DATA_NAME, open_running
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
@@ -212,7 +212,7 @@ async def _with_engine(folder: Path, config: Config, work: Callable[[Running], A
 
 def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  # noqa: ANN401  as httpx takes it
     """Return what the server of a folder answers, None = there is none."""
-    url = read_address(DataFolder(folder / DATA_NAME).root)
+    url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
     try:

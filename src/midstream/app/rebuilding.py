@@ -13,7 +13,7 @@ from midstream.app.config import Config
 from midstream.app.in_service import Span, remember, settings_of
 from midstream.app.inspection import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.running import DATA_NAME
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.core.errors import ConfigInvalid, Fault, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions, snapshots
@@ -123,7 +123,7 @@ def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = Fal
         RebuildRunning: One is under way already.
         RebuildFailed: It failed; the state of before goes on serving.
     """
-    url = read_address(DataFolder(folder / DATA_NAME).root)
+    url = server_of(DataFolder(folder / DATA_NAME))
     if url is None:
         message = "the folder is open in a process that serves no HTTP; end that process first"
         raise StoreUnavailable(message)

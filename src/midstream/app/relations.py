@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
 from midstream.app.bounds import PAGE, listed, name_faults, within
+from midstream.app.component_relations import component_faults
 from midstream.app.config import Config, Custom, Placement
 from midstream.app.model_relations import model_faults, model_source_faults
 from midstream.app.reason_relations import reason_faults
@@ -116,6 +117,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _limits(config, has_size=not features)
     yield from _events(config)
     yield from _attributes(config)
+    yield from component_faults(config)
     yield from model_faults(config)
     yield from reason_faults(config)
     yield from _placements(config, columns_in(config, is_sound=not features))

@@ -11,7 +11,8 @@ import msgspec
 from midstream.app.config import Config
 from midstream.app.inspection import LogView, state_of
 from midstream.app.running import DATA_NAME
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import LiveColumn
 
@@ -75,9 +76,11 @@ def report_of(folder: Path, config: Config) -> Report:
 
 def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
     """Return what a running server says of the features that its placements read; nothing without one."""
-    url = read_address(DataFolder(folder / DATA_NAME).root)
     found: dict[str, LiveColumn] = {}
-    if url is None or not config.features:
+    url = None
+    with suppress(StoreUnavailable):  # a report says nothing of a server that is not there, or is another's
+        url = server_of(DataFolder(folder / DATA_NAME)) if config.features else None
+    if url is None:
         return found
     read = {name for placement in config.placements for name in placement.features}
     with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:

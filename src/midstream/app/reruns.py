@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, Placement
-from midstream.app.in_service import config_named, keyed
+from midstream.app.in_service import config_named, keyed, remembered
 from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME, config_of, loaded_state
+from midstream.app.running import CONFIG_NAME, DATA_NAME, config_of, loaded_state
 from midstream.app.wiring import declarations, placements, plan
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
@@ -149,11 +150,26 @@ class Reruns:
         if config_hash not in self._configs:
             config = self._read_config(config_hash)
             try:
+                self._require_named(config)
                 settings = keyed(self._data, config.fold_settings())
                 self._configs[config_hash] = config, declarations(config, settings, self._folder)
             except ConfigInvalid as error:
                 raise Gone("config_hash", config_hash, str(error)) from error
         return self._configs[config_hash]
+
+    def _require_named(self, config: Config) -> None:
+        """Refuse code that is not named now: a configuration of then is data, wherever it comes from.
+
+        Raises:
+            ConfigInvalid: There is such a path, or the file of now cannot be read to tell.
+        """
+        if any(unnamed_faults(Config(), config)) and (faults := tuple(unnamed_faults(self._file(), config))):
+            raise ConfigInvalid(faults)
+
+    def _file(self) -> Config:
+        """Return what is configured now: in the file, or without one by the program that embeds the engine."""
+        embedded = None if (self._folder / CONFIG_NAME).exists() else remembered(self._data)
+        return config_of(self._folder) if embedded is None else embedded.config
 
     def _read_config(self, config_hash: str) -> Config:
         try:

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 import msgspec
 
 from midstream.app.backup import (
+    ALIVE,
     FORMAT_VERSION,
     MANIFEST_NAME,
     PAGE,
@@ -22,7 +23,7 @@ from midstream.app.backup import (
     sync_tree,
     write_file,
 )
-from midstream.app.running import DATA_NAME
+from midstream.app.running import CONFIG_NAME, DATA_NAME
 from midstream.core.errors import Fault, Invalid
 from midstream.engine import snapshots
 from midstream.engine.child import Notify, nobody
@@ -35,6 +36,7 @@ from midstream.events.segment_reader import SegmentReader
 _WORK = ".restoring"
 GENERATIONS_MAX = 1 << 16
 """A generation has 32 bits: 65,536 restores in a row, and two of one backup are told apart by all but one in 65,536."""
+_SHOWN_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,8 @@ def _name(work: Path, folder: Path) -> None:
 
 def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
     """Copy one file and compare what was written."""
+    _require_own(name)
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise _not_whole(f"The manifest names {name!r}, outside of the folder.")
     try:
         with source.open(name) as file:
             write_file(work / path, file)
@@ -130,6 +131,21 @@ def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
         raise _not_whole(f"{name} is missing.") from error
     if _entry_of(work / path) != manifest.files[name]:
         raise _not_whole(f"{name} does not match its SHA-256.")
+
+
+def _require_own(name: str) -> None:
+    """Refuse what no backup has: paths that lead elsewhere, and files that are made while a server runs.
+
+    Raises:
+        Invalid: It is such a name.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise _not_whole(f"The manifest names {name!r}, outside of the folder.")
+    first, *below = path.parts or ("",)
+    is_ours = below and below[0] not in ALIVE if first == DATA_NAME else name == CONFIG_NAME or path.suffix == ".py"
+    if str(path) != name or not name.isprintable() or not is_ours or (below and first != DATA_NAME):
+        raise _not_whole(f"The manifest names {name[:_SHOWN_CHARACTERS]!r}, which no backup has.")
 
 
 def _entry_of(path: Path) -> Entry:
@@ -201,7 +217,10 @@ class _FolderSource:
     folder: Path
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.folder / name).open("rb")
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():  # a link elsewhere, a pipe
+            raise FileNotFoundError(name)
+        return path.open("rb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +228,8 @@ class _TarSource:
     tar: tarfile.TarFile
 
     def open(self, name: str) -> IO[bytes]:
-        found = self.tar.extractfile(name)
+        member = self.tar.getmember(name)
+        found = self.tar.extractfile(member) if member.isreg() and not member.issparse() else None
         if found is None:
             raise KeyError(name)
         return found

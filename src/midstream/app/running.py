@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
@@ -43,6 +44,7 @@ from midstream.engine.service import Service
 from midstream.engine.shop import Shop
 from midstream.engine.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Live
 from midstream.engine.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
@@ -141,6 +143,7 @@ def open_running(
         metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
         options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
         engine = Engine(log, fold, service.plans, host, metrics, options)
+        engine.live = Live("live", log.public_name, os.getpid())
         watch_features(engine, baseline_of(config, folder))
         watch_clock(engine, outside.clock)
         keep_config(data, service.config)
@@ -210,6 +213,8 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
         return chosen
     before = remembered(data)
     if before is None or before.settings.version() == wanted.settings.version():
+        return chosen
+    if any(unnamed_faults(config, before.config)):  # code that the file of now does not name is not run
         return chosen
     try:
         service = service_of(folder, before.config, before.settings)

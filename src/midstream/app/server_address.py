@@ -1,29 +1,124 @@
 """Where the server of a data folder listens: a small file beside the lock, while it runs.
 
 So ``midstream import`` in another terminal finds the server that has the folder open and sends through it. Only who
-holds the folder's lock writes it or takes it away.
+holds the folder's lock writes it or takes it away. A server that was killed leaves it behind, and then the address may
+be another's: so whoever listens there is asked for the name of its log and its process before anything is sent.
 """
 
+import os
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
+import msgspec
+
+from midstream.core.errors import Fault, LogDamaged, StoreUnavailable
+from midstream.engine.folder import DataFolder
+from midstream.engine.types import Live
+from midstream.events.disk import RealDisk
+from midstream.events.file_modes import open_file
+from midstream.events.log_identity import read_identity
+
+PAGE = "docs/cli.md"
+ANSWER_S_MAX = 60.0
+"""As long as what is asked next is waited for: a server that is overloaded answers this as fast as it can."""
 _NAME = "server.url"
-_CHARS_MAX = 200
+_CHARS_MAX = 1_000
+_LINES = 3
 
 
-def read_address(data: Path) -> str | None:
-    """Return the URL that was published, None when there is none. It may be of a server that died."""
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens, and how to tell that it is the one."""
+
+    url: str
+    log: str
+    """Public name of its log."""
+    pid: int
+    """The process that has the folder open."""
+
+
+def read_address(data: Path) -> Address | None:
+    """Return the address that was published, None when there is none. It may be of a server that died."""
     try:
-        text = (data / _NAME).read_text("ascii")[:_CHARS_MAX].strip()
+        lines = (data / _NAME).read_text("ascii")[:_CHARS_MAX].split()
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-    return text if text.startswith("http://") else None
+    if len(lines) != _LINES or not lines[0].startswith("http://") or not lines[2].isdecimal():
+        return None
+    return Address(lines[0], lines[1], int(lines[2]))
 
 
-def publish(data: Path, url: str) -> None:
-    """Write the URL down."""
-    (data / _NAME).write_text(f"{url}\n", "ascii")
+def publish(data: Path, address: Address) -> None:
+    """Write the address down, whole or not at all, for the eyes of its owner."""
+    fresh = data / f"{_NAME}.new"
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(open_file(fresh, os.O_WRONLY | os.O_EXCL), "w", encoding="ascii") as file:
+        file.write(f"{address.url}\n{address.log}\n{address.pid}\n")
+    fresh.rename(data / _NAME)
 
 
 def withdraw(data: Path) -> None:
-    """Take the URL away."""
+    """Take the address away."""
     (data / _NAME).unlink(missing_ok=True)
+
+
+def server_of(data: DataFolder) -> str | None:
+    """Return the URL of the server that has a folder open, as it says itself; None = there is no such server.
+
+    Every command that sends through a server asks this first.
+
+    Raises:
+        StoreUnavailable: Another answers at the address, or nobody, although its process is there; the text has four
+            parts. Nothing was sent.
+    """
+    address = read_address(data.root)
+    if address is None:
+        return None
+    wanted = Live("live", _name_of(data) or address.log, address.pid)
+    came = _said_at(address.url, wanted)
+    if not came:
+        return address.url
+    if not _is_running(address.pid):
+        return None
+    right = (
+        f"The server of {data.root.parent}: log {wanted.log}, process {wanted.pid}. If that one is gone, remove "
+        f"{data.root / _NAME} and try again; if it listens elsewhere now, start it anew."
+    )
+    raise StoreUnavailable(str(Fault(f"{data.root / _NAME}", came, right, PAGE)))
+
+
+def _said_at(url: str, wanted: Live) -> str:
+    """Return what is wrong with who answers at an address; empty = it is the wanted one."""
+    try:
+        answer = httpx.get(f"{url}/health/live", timeout=ANSWER_S_MAX)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        return f"{url} does not answer: {error}."
+    try:
+        told = msgspec.json.decode(answer.content, type=Live) if answer.status_code == HTTPStatus.OK else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = None
+    if told is None:
+        return f"{url} answers {answer.status_code}, and not as a server of midstream does."
+    if told != wanted:
+        return f"{url} is the server of another folder: log {told.log or 'unknown'}, process {told.pid}."
+    return ""
+
+
+def _name_of(data: DataFolder) -> str:
+    """Return the public name of a folder's log; empty = there is none, or it cannot be read."""
+    try:
+        identity = read_identity(data.log, RealDisk())
+    except LogDamaged:
+        return ""
+    return "" if identity is None else identity.public_name
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

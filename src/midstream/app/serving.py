@@ -12,7 +12,7 @@ from midstream.app.config import Config
 from midstream.app.followers import Followers
 from midstream.app.forgetting import forget_in_pieces
 from midstream.app.running import DATA_NAME, open_running
-from midstream.app.server_address import publish, withdraw
+from midstream.app.server_address import Address, publish, withdraw
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
 from midstream.engine.child import Notify, nobody
@@ -76,7 +76,8 @@ def serve_folder(
     opened: list[Running] = []
 
     def ready(url: str) -> None:
-        publish(data.root, url)
+        live = opened[0].engine.live
+        publish(data.root, Address(url, live.log, live.pid))
         on_ready(_ready(url, opened[0]))
 
     serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)

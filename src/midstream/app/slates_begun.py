@@ -19,6 +19,7 @@ import msgspec
 
 from midstream.app.slates_written import Slate
 from midstream.core.errors import Fault, Invalid
+from midstream.events.file_modes import PRIVATE
 
 KEPT_MS_MAX: Final = 24 * 60 * 60_000
 """A day: as often as most e-mails are sent."""
@@ -119,7 +120,7 @@ class Begun(AbstractContextManager["Begun"]):
     def _locked(self) -> BinaryIO:
         """Return the file, open and locked: the one of that name, not one that was removed before it was locked."""
         for _ in range(_OPENED_MAX):
-            file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
+            file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE), "r+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

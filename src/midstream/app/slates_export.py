@@ -27,7 +27,7 @@ from midstream.app.inspection import LogView, state_of
 from midstream.app.known_users import known_users, listed_users, matches
 from midstream.app.refusals import refusal_of
 from midstream.app.running import DATA_NAME, Outside, open_shop
-from midstream.app.server_address import read_address
+from midstream.app.server_address import server_of
 from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_unlogged import Unlogged
 from midstream.app.slates_written import WRITERS, Slate
@@ -39,7 +39,7 @@ from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import read_identity
-from midstream.events.whole_file import WholeFile
+from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.fold import Fold
 
 DEADLINE_MS = 10_000
@@ -158,7 +158,7 @@ def export_slates(
             about = replace(about, kept=kept, kept_log_position=begun.log_position)
         for slate in _told(map(answers.slate, left), len(users), kept, notify):
             begun.add(slate)
-        with WholeFile(target) as file:
+        with WholeFile(target, OPEN_MODE) as file:
             return _written(file, begun.slates(users), options, about)
 
 
@@ -220,7 +220,7 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
         try:
             shop = stack.enter_context(open_shop(folder, config))
         except FolderLocked:
-            url = read_address(DataFolder(folder / DATA_NAME).root)
+            url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
             client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))

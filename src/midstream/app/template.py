@@ -169,6 +169,12 @@ item with available = false is not served.""",
         },
     ),
     "reasons": (REASONS, {}),
+    "components": (
+        """Types of your own in Python files beside this one, by name (docs/sources.md). Placements that are set over
+HTTP may use these and what the placements here name; nothing else is imported. Such as shelf = "components:Shelf",
+then { kind = "custom", name = "shelf" }.""",
+        {},
+    ),
     "placements": (
         "One table for each place where recommendations are shown.",
         {

@@ -1,20 +1,22 @@
 """What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from midstream.app.config import AnyScorer, AnySource, Config, Custom, Placement
-from midstream.app.load import load
+from midstream.app.load import component_type, load
 from midstream.app.reading import FILE_NAME, named
 from midstream.app.relations import SOURCES
 from midstream.app.rule_relations import PAGE as RULES
 from midstream.app.tables import read_tables
 from midstream.app.texts import names_of
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.paths import step
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
 from midstream.engine.engine import ANY_PLACEMENT
@@ -94,7 +96,7 @@ def plans(
     settings = settings or config.fold_settings()
     declared = declarations(config, settings, folder)
     found: dict[str, Plan] = {}
-    faults: list[Fault] = []
+    faults = list(_component_faults(config, folder))
     for placement in placements(config):
         try:
             found[placement.name] = plan(config, placement, settings, models or Models({}), folder, declared)
@@ -103,6 +105,15 @@ def plans(
     if faults:
         raise named(ConfigInvalid(tuple(faults)), FILE_NAME)
     return found
+
+
+def _component_faults(config: Config, folder: Path) -> Iterator[Fault]:
+    """Yield what is wrong with each of ``[components]``, whether a placement uses it yet or not."""
+    for name, path in config.components.items():
+        try:
+            component_type(path, f"$.components{step(name)}", folder)
+        except ConfigInvalid as error:
+            yield from error.faults
 
 
 def with_any(config: Config, found: Mapping[str, Plan]) -> dict[str, Plan]:
@@ -142,9 +153,11 @@ def plan(
     # A pin says where an item stands, and nothing of how good it is.
     weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
     blend = Blend(weights=weights, rank_offset=placement.rank_offset)
-    scorers = [load(each, "scorer", f"{where}.scorers[{n}]", folder) for n, each in enumerate(placement.scorers)]
-    selector = load(placement.selector, "selector", f"{where}.selector", folder)
-    filters = _filters(placement, settings, names, where, folder)
+    loading = partial(load, folder=folder, components=config.components)
+    scorers = [loading(each, "scorer", f"{where}.scorers[{n}]") for n, each in enumerate(placement.scorers)]
+    selector = loading(placement.selector, "selector", f"{where}.selector")
+    own = [loading(each, "filter", f"{where}.filters[{n}]") for n, each in enumerate(placement.filters)]
+    filters = _filters(placement, settings, names, where, own)
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
@@ -230,7 +243,7 @@ def _sources(
     """Return the sources, and those of the floor: wherever popular and editorial are listed, they run in any case."""
     weights = {each.name: each.actions for each in config.models}
     every: list[Any] = [
-        load(each, "source", f"{where}.sources[{n}]", folder)
+        load(each, "source", f"{where}.sources[{n}]", folder, config.components)
         if not isinstance(each, ItemModelSource) or each.actions
         # Acts weigh in a question what they weighed in the training.
         else msgspec.structs.replace(each, actions=weights.get(each.model, {}))
@@ -245,9 +258,9 @@ def _sources(
 
 
 def _filters(
-    placement: Placement, settings: FoldSettings, names: Names, where: str, folder: Path
+    placement: Placement, settings: FoldSettings, names: Names, where: str, own: Sequence[Filter]
 ) -> tuple[Filter, ...]:
-    """Return the filters, the cheap ones first; the first that says no is the one that is named."""
+    """Return the filters, the cheap ones first and one's own last; the first that says no is the one that is named."""
     found: list[Filter] = [Available(), Excluded()]
     if placement.repeats != "any":
         found.append(Repeats(allow=placement.repeats))
@@ -257,8 +270,7 @@ def _filters(
         found.append(ServedLately(rules=served))
     if placement.filter is not None:
         found.append(ExpressionFilter(_condition(placement.filter, names, f"{where}.filter")))
-    found.extend(load(each, "filter", f"{where}.filters[{n}]", folder) for n, each in enumerate(placement.filters))
-    return (*found, RequestFilter(names))
+    return (*found, *own, RequestFilter(names))
 
 
 def _ruling(rule: S, names: Names, where: str) -> Ruling[S]:

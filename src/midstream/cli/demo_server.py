@@ -45,9 +45,9 @@ def running_server(folder: Path, told: Callable[[float], None]) -> Generator[str
 def _wait(process: "subprocess.Popen[bytes]", folder: Path, output: Path, told: Callable[[float], None]) -> str:
     began = time.monotonic()
     while (waited := time.monotonic() - began) < START_S_MAX:
-        url = read_address(folder / "data")
-        if url is not None:
-            return url
+        address = read_address(folder / "data")
+        if address is not None and address.pid == process.pid:
+            return address.url
         if process.poll() is not None:
             break
         told(waited)

@@ -23,6 +23,7 @@ from typing import NoReturn, Self, TypeAlias
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
+from midstream.events.file_modes import open_file
 
 NICENESS = 10
 """A tenth of the server's share of a core that both want, by the kernel's table of weights (110 of 1,024)."""
@@ -124,13 +125,13 @@ class PacedFile:
         self._buffer = mmap.mmap(-1, PIECE_BYTES)  # begins at a page, as direct writes ask
         self._filled = 0
         self._size = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        flags = os.O_WRONLY | os.O_TRUNC
         try:
-            self._file = os.open(path, flags | os.O_DIRECT, 0o640)
+            self._file = open_file(path, flags | os.O_DIRECT)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            self._file = os.open(path, flags, 0o640)
+            self._file = open_file(path, flags)
 
     def write(self, content: memoryview) -> None:
         """Add bytes.

@@ -14,6 +14,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
+from midstream.events.file_modes import make_folder
 from midstream.events.whole_file import WholeFile
 from midstream.state.dropped import NOTHING, Dropped
 from midstream.state.event_columns import item_hashes
@@ -109,6 +110,6 @@ def _before(path: Path) -> int:
 
 def _write(path: Path, numbers: NDArray[np.uint64]) -> None:
     """Write a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with WholeFile(path) as file:
         np.save(file, numbers, allow_pickle=False)

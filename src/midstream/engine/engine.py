@@ -35,6 +35,7 @@ from midstream.engine.types import (
     FeatureView,
     FollowerView,
     Health,
+    Live,
     PageAnswer,
     Recorded,
 )
@@ -147,6 +148,8 @@ class Engine:
         """Called after each durable write, in turns with its being applied."""
         self.after_swap: list[Callable[[], None]] = []
         """Called when another state, other plans, or another writing of the log were put in service."""
+        self.live = Live("live")
+        """What strangers are told of whose engine this is."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
         """Says how the processes are that follow this one."""
 

@@ -107,7 +107,7 @@ class DataFolder:
         path = self.root / _KEY_NAME
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            with WholeFile(path, 0o600) as file:
+            with WholeFile(path) as file:
                 file.write(entropy(KEY_BYTES))
         if flaw := self.key_flaw():
             raise Invalid((flaw,))

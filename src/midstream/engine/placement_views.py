@@ -136,9 +136,11 @@ def aside_views(aside: Mapping[str, Sequence[Fault]], current: Mapping[str, Plac
 
 
 def document_of(content: str) -> Mapping[str, Any] | None:
-    """Return a placement as what its JSON says; None = an empty text."""
-    document: Mapping[str, Any] | None = msgspec.json.decode(content) if content else None
-    return document
+    """Return a placement as what its JSON says; None = an empty text, or one that no server wrote."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any]) if content else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def version_views(versions: Sequence[PlacementVersion], token: Callable[[int], str]) -> list[VersionView]:

@@ -27,6 +27,7 @@ from midstream.engine.erasure import Blanker, Erased, find_erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
 from midstream.events.disk import Disk
+from midstream.events.file_modes import make_folder, open_file
 from midstream.events.history import (
     DAY_MS,
     FOLDER_NAME,
@@ -282,7 +283,7 @@ def _take_back(data: DataFolder, disk: Disk, final: Path, target: Path, error: O
 def write_receipt(data: DataFolder, receipt: Receipt) -> None:
     """Lay a receipt into the new log, with which it is committed."""
     path = new_log(data) / RECEIPT_NAME
-    with path.open("wb") as file:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -298,7 +299,7 @@ def settle(data: DataFolder) -> None:
         shutil.rmtree(path)
     made = log / SNAPSHOTS_NAME
     if made.is_dir():
-        data.snapshots.mkdir(parents=True, exist_ok=True)
+        make_folder(data.snapshots)
         for snapshot in made.iterdir():
             shutil.rmtree(data.snapshots / snapshot.name, ignore_errors=True)
             snapshot.replace(data.snapshots / snapshot.name)
@@ -306,7 +307,7 @@ def settle(data: DataFolder) -> None:
     written = log / RECEIPT_NAME
     if written.is_file():
         receipt = msgspec.json.decode(written.read_bytes(), type=Receipt)
-        data.receipts.mkdir(parents=True, exist_ok=True)
+        make_folder(data.receipts)
         written.replace(data.receipts / f"{receipt.time_ms}-{receipt.generation}.json")
 
 

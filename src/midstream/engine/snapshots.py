@@ -23,6 +23,7 @@ from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 from midstream.engine.hourly import NONE, Hourly, Written, staying
+from midstream.events.file_modes import make_folder, open_file
 from midstream.events.log_identity import LogIdentity
 from midstream.events.whole_file import WholeFile
 from midstream.models.artifact import sync_folder
@@ -104,11 +105,11 @@ def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = N
     Raises:
         OSError: The disk; what was begun is removed. What a killed writer leaves has a temporary name, for ``prune``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name = f"{fold.log_position:020d}-{fold.settings.version()}"
     temporary = folder / f"{_TEMPORARY}{name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    make_folder(temporary)
     try:
         manifest = _write_files(temporary, fold, identity, pace or Pace(hurried=True))
     except OSError:
@@ -456,7 +457,7 @@ def _pieces(content: memoryview) -> Iterator[memoryview]:
 
 
 def _write_synced(path: Path, content: Content) -> None:
-    with path.open("wb") as file:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -310,6 +310,16 @@ class GuardedPart:
     """Seconds until it is tried again, or until nothing is said of it any more."""
 
 
+class Live(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That a process answers, and whose: so that nobody sends to one shop what is meant for another."""
+
+    status: str
+    log: str = ""
+    """Public name of the log, as ``LogIdentity.name``; empty = there is none in a folder."""
+    pid: int = 0
+    """Of the process that has the folder open, also where another one of the server says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What the engine can do now."""

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from midstream.core.errors import FolderLocked
+from midstream.events.file_modes import FOLDER, open_file
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that a later one may not meet again: device full, quota or file size limit reached."""
-_MODE = 0o640
-_FOLDER_MODE = 0o750
 _NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP})
 """What a network file system says that locks only what is open for writing, which no folder ever is."""
 
@@ -104,7 +103,7 @@ class RealDisk:
         if folder.is_dir():
             return
         self.make_folder(folder.parent)
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=FOLDER, exist_ok=True)
         self.sync_folder(folder.parent)
 
     def list_folder(self, folder: Path) -> list[str]:
@@ -147,7 +146,7 @@ class RealDisk:
 
     def open(self, path: Path) -> int:
         """Open a file for writing, created empty where there is none."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        return open_file(path, os.O_RDWR)
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all parts from ``start``; the system may take them in several pieces, and is asked until it has all."""
@@ -187,7 +186,7 @@ class RealDisk:
         Where the file system locks no folders, as some over a network, it is the file's, and holds until that is
         removed.
         """
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        file = open_file(path, os.O_RDWR)
         try:
             held = _locked(file, folder)
             os.ftruncate(file, 0)

@@ -142,6 +142,11 @@ class SegmentLog:
         return self._identity.generation
 
     @property
+    def public_name(self) -> str:
+        """What strangers may know this log by, as ``LogIdentity.public_name``."""
+        return self._identity.public_name
+
+    @property
     def log_id(self) -> str:
         """The random id of this log, 32 hex digits."""
         return self._identity.log_id

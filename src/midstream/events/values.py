@@ -111,7 +111,7 @@ def merged_id(body: bytes) -> str:
     """Return the other user's id of the body of a merge; empty when the body is none."""
     try:
         return msgspec.json.decode(body, type=_Merge).other
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
 

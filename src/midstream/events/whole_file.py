@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from midstream.events.disk import RealDisk
+from midstream.events.file_modes import file_mode
+
+OPEN_MODE = 0o666
+"""Of a file that somebody asked for at a place of their own: what the process's mask leaves of it."""
 
 
 class WholeFile(AbstractContextManager[BinaryIO]):
     """What is written in a ``with`` block; when that fails, what had the name before has it still."""
 
-    def __init__(self, path: Path, mode: int = 0o666) -> None:
-        """Write to a file beside ``path``, in the same folder, with this mode less the process's mask."""
+    def __init__(self, path: Path, mode: int | None = None) -> None:
+        """Write to a file beside ``path``, in the same folder.
+
+        Args:
+            path: Of the file as it is to be found.
+            mode: Of the file, less the process's mask; None = that of a file of this name in a data folder.
+        """
         self._path = path
-        self._mode = mode
+        self._mode = file_mode(path) if mode is None else mode
         self._part = path.with_name(f".{path.name}.part")
         self._file: BinaryIO | None = None
 
@@ -36,6 +45,12 @@ class WholeFile(AbstractContextManager[BinaryIO]):
                 RealDisk().sync_folder(self._path.parent)
         finally:
             self._part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by one that is durable."""
+    with WholeFile(path) as file:
+        file.write(content)
 
 
 def sync_file(path: Path) -> None:

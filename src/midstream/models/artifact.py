@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Calibration
+from midstream.events.file_modes import FOLDER, make_folder, open_file
 from midstream.models.model import Arrays
 
 SCHEMA_VERSION = 2
@@ -183,7 +184,7 @@ def write_artifact(folder: Path, draft: Draft, content: Content) -> str:
         OSError: The disk; what was begun is removed.
     """
     _require_writable(draft, content)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     next_number(folder)
     temporary = _temporary(folder)
     try:
@@ -342,7 +343,7 @@ def _temporary(folder: Path) -> Path:
     for number in range(_WRITERS_MAX):
         path = folder / f"{TEMPORARY}{number:02d}-{os.getpid()}"
         try:
-            path.mkdir()
+            path.mkdir(mode=FOLDER)
         except FileExistsError:
             continue
         return path
@@ -364,7 +365,7 @@ def _write_array(path: Path, array: NDArray[np.generic]) -> ArtifactFile:
 
 def _write(path: Path, parts: tuple[bytes | memoryview, ...]) -> ArtifactFile:
     digest, written = sha256(), 0
-    with path.open("xb", buffering=0) as file:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_EXCL), "wb", buffering=0) as file:
         for part in parts:
             view = memoryview(part)
             while view:

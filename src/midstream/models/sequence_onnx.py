@@ -38,6 +38,8 @@ from midstream.models.sequence import Sequence as SequenceModel
 
 FILE = "network.onnx"
 """Of a version."""
+_ELSEWHERE = b"location"
+"""Key by which a network of ONNX says where in the file system its weights are. No name of ours has it in it."""
 TOLERANCE = 1e-4
 """Of the largest number of a user."""
 OPSET = 17
@@ -112,6 +114,9 @@ def runner(network: bytes) -> Run:
         state.EPFail, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel,
         state.NotImplemented, state.RuntimeException, ValueError,
     )  # fmt: skip
+    if _ELSEWHERE in network:
+        message = "the network names a file that has its weights: it must have all of them itself"
+        raise ArtifactInvalid(message)
     options = library.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -3,12 +3,16 @@
 Over a unix socket, with a few kept connections. Hop-by-hop headers (RFC 9110, 7.6.1) stay where they are; bodies are
 passed on in pieces, no faster than the other side reads them. What a body may be is judged where it is read, so a
 refusal may come before its end: then the rest is not sent.
+
+Once a request is there, its answer is waited for as long as the client waits: what the other side was asked to do it
+does, and its own limits say how long that may take. A client that goes away ends the connection, and so does the end of
+the other process; who was still asking is then told that it may have been done.
 """
 
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +40,9 @@ _STAYS = frozenset(
 )
 
 
-ENDED = "The process that takes events ended while it was asked; what was sent may be durable all the same."
+ENDED = "The process that takes events ended while it was asked; what was asked for may have been done all the same."
+WATCH_S = 0.5
+"""An answer that takes longer is waited for with an eye on the client; nearly all are there before and cost no task."""
 
 
 class LeaderGone(MidstreamError):
@@ -144,6 +150,11 @@ class _Line:
         pieces, self._answer.pieces = self._answer.pieces, []
         return b"".join(pieces)
 
+    def end(self) -> None:
+        """Let whoever waits for the answer, and the other side, find that the connection ended."""
+        with suppress(OSError):  # the other side was faster
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
@@ -167,11 +178,57 @@ class _Line:
         raise LeaderGone(ENDED)
 
 
+class _Patience:
+    """The wait of a client for an answer, however long that takes: it ends when the client goes away."""
+
+    def __init__(self, line: _Line, receive: Receive) -> None:
+        """Wait for what comes on ``line``; ``receive`` has given the whole request."""
+        self._line = line
+        self._receive = receive
+        self._looking: asyncio.Task[None] | None = None
+        self._is_gone = False
+
+    async def until(self, work: Awaitable[T]) -> T:
+        """Return what the other side says.
+
+        Raises:
+            Disconnected: The client went away.
+            LeaderGone: The connection ended before.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(WATCH_S, self._begin, loop)
+        try:
+            return await work
+        except LeaderGone as error:
+            if self._is_gone:
+                raise Disconnected from error
+            raise
+        finally:
+            timer.cancel()
+            if self._looking is not None:
+                self._looking.cancel()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = loop.create_task(self._look(), name="midstream-client")
+
+    async def _look(self) -> None:
+        while (await self._receive())["type"] == "http.request":
+            continue
+        self._is_gone = True
+        self._line.end()
+
+
 class Passage:
     """The way to another process, which listens at a unix socket."""
 
     def __init__(self, path: Path, wait_s_max: float) -> None:
-        """Ask who listens at ``path``; wait ``wait_s_max`` for an answer once the request is sent."""
+        """Ask who listens at ``path``.
+
+        Args:
+            path: Of the other process's socket.
+            wait_s_max: How long it may take nothing of what is sent. An answer to a request of our own, which nobody
+                waits for, takes no longer either.
+        """
         self._path = path
         self._wait_s_max = wait_s_max
         self._idle: list[_Line] = []
@@ -196,19 +253,20 @@ class Passage:
             first = await _first(receive)
         head = _head(scope["method"], _target(scope), kept)
         async with self._line() as line:
+            patience = _Patience(line, receive)
             if first is None or first.get("more_body", False):
                 begun = head + _framed(first or _NOTHING_YET, in_chunks=in_chunks)
                 await self._within(line.begin(scope["method"], begun))
-                status, headers = await self._exchange(line, receive, in_chunks=in_chunks)
+                status, headers = await self._exchange(line, receive, patience, in_chunks=in_chunks)
             else:
                 whole = head + _framed(first, in_chunks=in_chunks)
                 await self._within(line.begin(scope["method"], whole, is_all=True))
-                status, headers = await self._within(line.head())
+                status, headers = await patience.until(line.head())
             back = [each for each in headers if each[0] not in _STAYS]
             if _closes(headers):
                 back.append((b"connection", b"close"))
             await send({"type": "http.response.start", "status": status, "headers": back})
-            while piece := await self._within(line.piece()):
+            while piece := await patience.until(line.piece()):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
             return status
@@ -242,7 +300,7 @@ class Passage:
         self._idle.clear()
 
     async def _exchange(
-        self, line: _Line, receive: Receive, *, in_chunks: bool
+        self, line: _Line, receive: Receive, patience: _Patience, *, in_chunks: bool
     ) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Send the body; return the head of the answer, which may come before the end of the body."""
         upload = asyncio.ensure_future(line.upload(receive, self._wait_s_max, in_chunks=in_chunks))
@@ -251,7 +309,7 @@ class Passage:
             await asyncio.wait((upload, head), return_when=asyncio.FIRST_COMPLETED)
             if upload.done() and not head.done():
                 upload.result()
-            return await self._within(head)
+            return await (patience.until(head) if upload.done() else head)
         except TimeoutError as error:
             raise self._too_slow() from error
         finally:
@@ -270,7 +328,10 @@ class Passage:
             raise self._too_slow() from error
 
     def _too_slow(self) -> LeaderGone:
-        return LeaderGone(f"The process that takes events did not go on within {self._wait_s_max:g} s.")
+        return LeaderGone(
+            f"The process that takes events did not go on within {self._wait_s_max:g} s; "
+            "what was asked for may have been done all the same."
+        )
 
     @asynccontextmanager
     async def _line(self) -> AsyncGenerator[_Line]:

@@ -188,5 +188,5 @@ def blanked_hashes(body: bytes) -> list[int]:
     """Return the hashes of a blanked erase; none when the body is something else."""
     try:
         return [int(each, 16) for each in msgspec.json.decode(body, type=_Blanked).erased]
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return []

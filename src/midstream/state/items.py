@@ -450,7 +450,7 @@ def hides(operation: int, body: bytes) -> bool:
         return True
     try:
         sent = msgspec.json.decode(body, type=_Availability).available
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return sent is not None and not is_true(sent)
 

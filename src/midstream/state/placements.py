@@ -205,7 +205,7 @@ def is_about_placements(body: bytes) -> bool:
     """Return whether the body of a control event is this table's to fold."""
     try:
         return msgspec.json.decode(body, type=_Change).change == CHANGE
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 
 
@@ -213,7 +213,7 @@ def placement_of(body: bytes) -> PlacementBody | None:
     """Return what the body of a control event says of a placement; None = something else, or more than may be."""
     try:
         found = msgspec.json.decode(body, type=PlacementBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_short = all(len(each.encode()) <= TEXT_BYTES_MAX for each in (found.name, found.author, found.note))
     is_right = found.change == CHANGE and found.name and found.version > 0 and found.sha256 == hash_of(found.content)

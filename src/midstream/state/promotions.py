@@ -134,7 +134,7 @@ def promotion_of(body: bytes) -> PromotionBody | None:
     """Return what the body of a control event says of an alias, None = something else."""
     try:
         found = msgspec.json.decode(body, type=PromotionBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if found.change == "model_alias" and found.alias in ALIASES and found.model else None
 

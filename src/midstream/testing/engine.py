@@ -34,6 +34,7 @@ from midstream.engine.types import (
     FeatureRead,
     FeatureView,
     Health,
+    Live,
     Outcome,
     PageAnswer,
     RebuildView,
@@ -116,6 +117,7 @@ class FakeEngine:
     plans: Mapping[str, FakePlan] = field(
         default_factory=lambda: {each: FakePlan(each) for each in ("default", SIMILAR)}
     )
+    live: Live = field(default_factory=lambda: Live("live"))
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     fold: FakeFold = field(default_factory=FakeFold)
     events: list[Event] = field(default_factory=list[Event])

@@ -6,12 +6,14 @@ which becomes a version of the kind ``trees``. Nothing else is read: no pickle, 
 not name.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid
+from midstream.events.file_modes import make_folder, open_file
 from midstream.models.artifact import MANIFEST, NAME, VERSION, Draft, read_manifest, sync_folder
 from midstream.models.golden import made_rows, row_content
 from midstream.models.trees import Trees
@@ -72,13 +74,14 @@ def _copied(registry: Registry, source: Path, target: Path) -> tuple[str, str]:
     registry.require_size(source.name, manifest.bytes)
     require_room(target, manifest.bytes, str(source))
     folder = target / manifest.name / source.name
-    folder.mkdir(parents=True)
+    make_folder(folder)
     for name, told in (*manifest.files.items(), (MANIFEST, None)):
         path = source / name
         if path.is_symlink() or not path.is_file() or (told is not None and path.stat().st_size != told.bytes):
             message = f"{source.name}: {name} is no file of {told.bytes if told else 'its'} bytes"
             raise ArtifactInvalid(message)
-        shutil.copyfile(path, folder / name)
+        with path.open("rb") as content, os.fdopen(open_file(folder / name, os.O_WRONLY | os.O_EXCL), "wb") as copy:
+            shutil.copyfileobj(content, copy)
         sync_folder(folder / name)
     sync_folder(folder)
     return manifest.name, source.name

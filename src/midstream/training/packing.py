@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from midstream.core.errors import ArtifactInvalid
+from midstream.events.file_modes import make_folder, open_file
 from midstream.models.artifact import (
     MANIFEST,
     MANIFEST_BYTES_MAX,
@@ -121,14 +122,14 @@ def take_in(registry: Registry, fill: Callable[[Path], tuple[str, str]], name: s
     registry.clean()
     temporary = registry.folder / f"{ARRIVING}{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
         own, version = fill(temporary)
         artifact = read_artifact(temporary / own / version)
         load(artifact)
         if name not in {"", own}:
             return name, _renamed(registry, artifact, name)
-        (registry.folder / own).mkdir(exist_ok=True)
+        make_folder(registry.folder / own)
         with locked(registry.folder / own):
             if not _is_there(registry, own, version):
                 (temporary / own / version).rename(registry.folder / own / version)
@@ -226,7 +227,7 @@ def _begun(
         raise _no_file(source, entry)
     name, version, _ = parts
     folder = target / name / version
-    folder.mkdir(parents=True)
+    make_folder(folder)
     _copy(tar, entry, folder / MANIFEST)
     manifest = read_manifest(folder)
     if manifest.name != name:
@@ -253,7 +254,7 @@ def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
     if content is None:
         message = f"{entry.name[:100]!r} has no content"
         raise ArtifactInvalid(message)
-    with path.open("xb") as file:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_EXCL), "wb") as file:
         shutil.copyfileobj(content, file, _PIECE_BYTES)
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,64 @@
+"""Who may read the files of a data folder: one rule, by a file's name, for all that make any.
+
+Secrets, and what people sent as it came, are their owner's alone. The rest, which is personal data in forms of our
+own, may be read by a group that the operator chooses, for backups; strangers read nothing. The umask may take more
+away. What an older release, or a hand, left open to more is closed when it is opened to be written again.
+"""
+
+import os
+from pathlib import Path
+
+PRIVATE = 0o600
+SHARED = 0o640
+FOLDER = 0o750
+_SECRETS = frozenset({"key", "server.url"})
+_AS_IT_CAME = ".ndjson"
+"""Dead letters and rejected rows, the older and the half-written ones of them too."""
+_UNFINISHED = (".new", ".writing")
+
+
+def file_mode(path: Path) -> int:
+    """Return the mode of a file.
+
+    Example:
+        >>> [oct(file_mode(Path(each))) for each in ("key", "dead-letters.ndjson.old", "0001.segment")]
+        ['0o600', '0o600', '0o640']
+    """
+    name = path.name
+    for each in _UNFINISHED:
+        name = name.removesuffix(each)
+    return PRIVATE if name in _SECRETS or _AS_IT_CAME in name else SHARED
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file to be written, created where there is none and with no more than its mode; return the descriptor.
+
+    Args:
+        path: Of the file.
+        flags: As ``os.open`` takes them, beside those to create it and to keep it from programs that are started.
+
+    Raises:
+        OSError: The disk; with ``O_EXCL`` also that it is there.
+    """
+    mode = file_mode(path)
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_mode & 0o777 & ~mode and status.st_uid == os.geteuid():
+            os.fchmod(descriptor, status.st_mode & mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing.
+
+    Raises:
+        OSError: The disk, or a file is in its place.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=FOLDER, exist_ok=True)

@@ -1,0 +1,243 @@
+"""The address beside the lock: whoever listens there says whose server it is before anything is sent."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import msgspec
+import pytest
+
+import midstream
+from midstream.app import server_address
+from midstream.app.config import Config
+from midstream.app.erasing import erase_users
+from midstream.app.importing import import_file
+from midstream.app.letters import resend
+from midstream.app.models import list_models, promote
+from midstream.app.placement_files import list_placements, remove_placement, set_placement, show_placement
+from midstream.app.rebuilding import rebuild_beside
+from midstream.app.reporting import live_columns
+from midstream.app.running import DATA_NAME, config_of
+from midstream.app.server_address import Address, publish, read_address, server_of
+from midstream.app.slates_export import SlateOptions, export_slates
+from midstream.core.errors import FolderLocked, StoreUnavailable
+from midstream.engine.folder import DataFolder
+from midstream.engine.placing import Said
+from midstream.engine.shop import Shop
+from midstream.engine.types import Live
+from midstream.events.log_identity import identity_of
+from midstream.features.kinds import Count
+from midstream.testing.rebuilds import write_config
+
+OTHER = Live("live", "0123456789abcdef", 4)
+COMMANDS: dict[str, Callable[[Path, Config], object]] = {
+    "import": lambda folder, config: import_file(folder, config, folder / "a.ndjson"),
+    "erase": lambda folder, config: erase_users(folder, config, ["ann"]),
+    "dead-letters": lambda folder, config: resend(folder, config, [1]),
+    "placements list": list_placements,
+    "placements show": lambda folder, config: show_placement(folder, config, "home"),
+    "placements set": lambda folder, config: set_placement(folder, config, "home", {}, Said("ann")),
+    "placements remove": lambda folder, config: remove_placement(folder, config, "home", Said("ann")),
+    "models": list_models,
+    "models promote": lambda folder, config: promote(folder, config, "near"),
+    "rebuild": lambda folder, _: rebuild_beside(folder),
+    "slates": lambda folder, config: export_slates(folder, config, folder / "out.ndjson", SlateOptions("home")),
+}
+
+
+class Answering(HTTPServer):
+    """Answers everything alike and keeps what it was asked."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.said = (status, body)
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Asked(BaseHTTPRequestHandler):
+    server: Answering  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _answer(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        self.send_response(self.server.said[0])
+        self.end_headers()
+        self.wfile.write(self.server.said[1])
+
+    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815  as the standard library calls them
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as the standard library calls it
+        """Print nothing."""
+
+
+@contextmanager
+def answering(status: int = 200, body: bytes | Live = OTHER) -> Generator[Answering]:
+    """Give a server that says something."""
+    server = Answering(status, body if isinstance(body, bytes) else msgspec.json.encode(body))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A shop with something in it."""
+    write_config(tmp_path, '[[placements]]\nname = "home"\n[[models]]\nname = "near"\nkind = "ease"\n')
+    (tmp_path / "a.ndjson").write_text('{"type":"view","user_id":"bob","item_id":"lamp"}\n')
+    with midstream.open(tmp_path) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": "lamp"}])
+    return tmp_path
+
+
+def address_of(shop: Shop, url: str, pid: int | None = None) -> Address:
+    """Return what a server of a shop would have published."""
+    live = shop.running.engine.live
+    return Address(url, live.log, live.pid if pid is None else pid)
+
+
+def gone() -> int:
+    """Return the number of a process that is not there any more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_sends_to_another_shop(folder: Path, command: str) -> None:
+    """The folder is open elsewhere and its address is another's now: four parts, and nothing was sent but a look."""
+    config = config_of(folder)
+    with midstream.open(folder) as shop, answering() as other:
+        publish(folder / DATA_NAME, address_of(shop, other.url))
+        with pytest.raises(StoreUnavailable) as refused:
+            COMMANDS[command](folder, config)
+    assert set(other.asked) == {"GET /health/live"}
+    where, came, right, page = str(refused.value).split("\n")
+    assert where.endswith("data/server.url")
+    assert came == f"  {other.url} is the server of another folder: log 0123456789abcdef, process 4."
+    assert f"process {os.getpid()}" in right
+    assert "server.url and try again" in right
+    assert page == "  docs/cli.md"
+
+
+def test_every_command_looks_first() -> None:
+    """Who asks a server of a folder has its address from ``server_of``, which looks who listens there."""
+    users = set[str]()
+    for path in sorted(Path(server_address.__file__).parents[1].rglob("*.py")):
+        names = {
+            name.name
+            for each in ast.walk(ast.parse(path.read_text()))
+            if isinstance(each, ast.ImportFrom) and each.module == "midstream.app.server_address"
+            for name in each.names
+        }
+        if "server_of" in names:
+            users.add(path.stem)
+        assert "read_address" not in names or path.stem in {"training", "demo_server"}, path
+    assert users == {
+        "erasing", "importing", "letters", "models", "placement_files", "rebuilding", "reporting", "slates_export",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "status, body, came",
+    [
+        (502, b"<h1>Bad Gateway</h1>", "answers 502, and not as a server of midstream does."),
+        (200, b"<html>Log in</html>", "answers 200, and not as a server of midstream does."),
+        (200, b"\xff", "answers 200, and not as a server of midstream does."),
+        (200, b"[]", "answers 200, and not as a server of midstream does."),
+        (200, b'{"status":"live"}', "is the server of another folder: log unknown, process 0."),
+    ],
+)
+def test_who_is_no_server_of_ours_is_told_so(folder: Path, status: int, body: bytes, came: str) -> None:
+    """A proxy that answers HTML, and a program that says something else."""
+    with midstream.open(folder) as shop, answering(status, body) as other:
+        publish(folder / DATA_NAME, address_of(shop, other.url))
+        with pytest.raises(StoreUnavailable, match=r"server\.url") as refused:
+            erase_users(folder, config_of(folder), ["ann"])
+    assert str(refused.value).split("\n")[1] == f"  {other.url} {came}"
+
+
+def test_a_server_of_a_copy_of_the_log_is_another(folder: Path) -> None:
+    """A shop restored from a backup has the same log: its process tells it apart."""
+    with midstream.open(folder) as shop:
+        live = shop.running.engine.live
+        with answering(body=Live("live", live.log, live.pid + 1)) as other:
+            publish(folder / DATA_NAME, address_of(shop, other.url))
+            with pytest.raises(StoreUnavailable, match="is the server of another folder"):
+                server_of(DataFolder(folder / DATA_NAME))
+        with answering(body=live) as own:
+            publish(folder / DATA_NAME, address_of(shop, own.url))
+            assert server_of(DataFolder(folder / DATA_NAME)) == own.url
+            publish(folder / DATA_NAME, Address(own.url, OTHER.log, live.pid))  # as copied from another folder
+            assert server_of(DataFolder(folder / DATA_NAME)) == own.url
+
+
+def test_the_address_of_a_server_that_was_killed_counts_as_none(folder: Path) -> None:
+    """Whether nobody listens there or another does; a command that needs the folder says who has it open."""
+    config = config_of(folder)
+    with answering() as other:
+        for url in (other.url, "http://127.0.0.1:9"):
+            with midstream.open(folder) as shop:
+                publish(folder / DATA_NAME, address_of(shop, url, gone()))
+                assert server_of(DataFolder(folder / DATA_NAME)) is None
+                assert [each.placement for each in list_placements(folder, config).placements][:1] == ["home"]
+                with pytest.raises(FolderLocked):
+                    erase_users(folder, config, ["ann"])
+            publish(folder / DATA_NAME, address_of(shop, url, gone()))
+            assert len(erase_users(folder, config, ["ann"])) == 1  # the folder is free again
+            assert read_address(folder / DATA_NAME) is None
+    assert set(other.asked) == {"GET /health/live"}
+
+
+def test_a_server_that_is_there_and_does_not_answer_is_told(folder: Path) -> None:
+    """It hangs, or listens on another port since: four parts."""
+    with midstream.open(folder) as shop:
+        publish(folder / DATA_NAME, address_of(shop, "http://127.0.0.1:9"))
+        with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:9 does not answer") as refused:
+            set_placement(folder, config_of(folder), "home", {}, Said("ann"))
+        assert len(str(refused.value).split("\n")) == 4
+
+
+def test_a_report_says_nothing_of_another_shop(folder: Path) -> None:
+    """Its columns are those of this shop, or none."""
+    config = config_of(folder)
+    features = msgspec.structs.replace(config, features=(Count(name="views", actions=("view",)),))
+    with midstream.open(folder) as shop, answering() as other:
+        publish(folder / DATA_NAME, address_of(shop, other.url))
+        assert live_columns(folder, features) == {}
+    assert set(other.asked) == {"GET /health/live"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "http://127.0.0.1:1\n", "ftp://x\nab\n3\n", "http://x\nab\nme\n", "http://x a 3 b"]
+)
+def test_a_file_that_says_something_else_is_no_address(tmp_path: Path, text: str) -> None:
+    """It is not believed."""
+    (tmp_path / "server.url").write_text(text)
+    assert read_address(tmp_path) is None
+
+
+def test_the_address_is_its_owners_and_the_name_is_no_secret(tmp_path: Path) -> None:
+    """Nobody else may write or read the file; the name is a hash from which the id of the log does not follow."""
+    publish(tmp_path, Address("http://127.0.0.1:1", "ab", 3))
+    publish(tmp_path, Address("http://127.0.0.1:2", "ab", 3))
+    assert read_address(tmp_path) == Address("http://127.0.0.1:2", "ab", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["server.url"]
+    assert (tmp_path / "server.url").stat().st_mode & 0o777 == 0o600
+    names = {identity_of(bytes([n]) * 16, g).public_name for n in range(9) for g in (0, 1)}
+    assert len(names) == 9
+    assert all(len(name) == 32 and int(name, 16) >= 0 for name in names)
+    assert identity_of(bytes(16), 0).public_name == "66c40f180399508199fe5e14cac0ffe0"
