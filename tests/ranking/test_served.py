@@ -241,7 +241,7 @@ def test_each_field_of_a_record_stays_or_goes_with_its_user():
 
 @given(st.sets(st.sampled_from([name for name, (_, becomes) in CLASSES.items() if becomes != "stays"])))
 def test_a_record_that_is_full_of_a_user_is_of_nobody_when_blanked(names):
-    """Whatever field the user stands in, but those that may stay, not a byte of it is left; the others are as they were."""
+    """Whatever fields the user stands in, but those that stay: no byte is left, and the others are as they were."""
     others = {name: filled(kind, "x", 7) for name, (kind, _) in CLASSES.items()}
     full = {name: filled(CLASSES[name][0], MARKER, NUMBER) for name in names}
     body = ServedBody(**others | full | {"version": RECORD_VERSION})

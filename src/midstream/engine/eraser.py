@@ -60,7 +60,8 @@ ErasureState = Literal[
     "idle", "waiting", "looking", "history", "segments", "folding", "writing", "catching_up", "done", "failed"
 ]
 Forget = Callable[[Sequence[str]], Awaitable[int]]
-"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much."""
+"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much. They are
+those of users, and of sessions that were theirs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,8 @@ class Eraser:
     async def _forget_beside(self, report: Report, erased: Erased) -> Receipt:
         """Drop what names erased users beside the log, before the log that still says who they were is gone."""
         ids = list(erased.ids)
-        dropped = {name: await forget(ids) for name, forget in self.forgets.items()}
+        named = [*ids, *erased.sessions]
+        dropped = {name: await forget(named) for name, forget in self.forgets.items()}
         salt = self._options.entropy(SALT_BYTES)
         return Receipt(
             generation_before=report.generation - 1,
