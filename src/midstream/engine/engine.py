@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, NotFound, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answering import Answering
 from midstream.engine.answers import count_outcomes
 from midstream.engine.erasing import erase_event, erasures_due, last_erasure
+from midstream.engine.erasure_places import ErasurePlaces
 from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
@@ -133,6 +134,8 @@ class Engine:
         """Called after each durable write, before its events are applied."""
         self.after_swap: list[Callable[[], None]] = []
         """Called when another state, other plans, or another writing of the log were put in service."""
+        self.erasure_places = ErasurePlaces()
+        """For erasures that wait for the log to be rewritten."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
         """Says how the processes are that follow this one."""
 
@@ -301,14 +304,15 @@ class Engine:
 
         Raises:
             RequestInvalid: No id looks like that.
-            Overloaded: As many erasures wait for the log to be rewritten as are remembered.
+            ErasuresFull: As many erasures wait for the log to be rewritten as may.
             AppendFailed: As ``record`` does, and so does every other error.
         """
         erase = build((erase_event(user_id),))
-        if len(self.fold.vocabulary.erasures.pending) >= self.fold.settings.limits.erased_max:
+        try:
+            self.erasure_places.take(self.fold, user_id)
+        except ErasuresFull:
             self.metrics.count_overload("erasures")
-            message = f"{self.fold.settings.limits.erased_max} erased ids wait for the log to be rewritten"
-            raise Overloaded(message)
+            raise
         await self.record(erase)
         return last_erasure(self.erasures(), self.fold, user_id)
 

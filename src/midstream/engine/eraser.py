@@ -53,6 +53,13 @@ LOOK_S = 600.0
 """Between two looks whether a rewrite is due: days are what it is due in."""
 EARLY_MS = 6 * 3_600_000
 """With a day as the most, a rewrite begins before late copies are no longer refused, so that it can fail once."""
+EARLY_GAP_S = 3_600.0
+"""Between two rewrites that begin because places for erasures run out: each reads the whole log and makes tokens of
+before useless, and whoever erases made-up ids at will must not bring that about all the time."""
+REWRITE_S = 60.0
+"""A rewrite is thought to take as long as the last one, the first one of a process this: some 10 million events."""
+LEFT_S_MIN = 5.0
+"""Of a rewrite that takes longer than the last one did."""
 SALT_BYTES = 16
 RECEIPTS_SHOWN_MAX = 100
 """The newest; all of them are in the folder."""
@@ -103,6 +110,11 @@ class Eraser:
         self._looking: asyncio.Task[None] | None = None
         self._is_committing = False
         """From here to the end it takes milliseconds, and is not broken off."""
+        self._early_s = self._began_s = -EARLY_GAP_S
+        """Monotonic time at which the last one began that was not due, and the last one of all."""
+        self._took_s = REWRITE_S
+        engine.erasure_places.when_crowded = self._begin_early
+        engine.erasure_places.room_in_s = self._room_in_s
         engine.beside.append(self._look_at_age)
 
     @property
@@ -140,6 +152,30 @@ class Eraser:
         self._task.add_done_callback(self._ended)
         return self._task
 
+    async def carry_out(self) -> None:
+        """Rewrite the log without all who were erased by now, when the rewrite that runs has ended; wait for it.
+
+        Raises:
+            RewriteFailed: The log could not be written anew; and whatever else ended it.
+        """
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
+        await self.begin(hurried=True)
+
+    def _begin_early(self) -> None:
+        """Begin a rewrite that is not due, for places for erasures run out; not while one runs, and not too often."""
+        now_s = self._engine.host.monotonic()
+        if not self.is_running and now_s - self._early_s >= EARLY_GAP_S:
+            self._early_s = now_s
+            self.begin()
+
+    def _room_in_s(self) -> float:
+        """Return in how many seconds places for erasures are free again, going by how long the last rewrite took."""
+        now_s = self._engine.host.monotonic()
+        if self.is_running:
+            return max(LEFT_S_MIN, self._began_s + self._took_s - now_s)
+        return max(0.0, self._early_s + EARLY_GAP_S - now_s) + self._took_s
+
     def receipts(self) -> list[Receipt]:
         """Return what the last rewrites did, the oldest first. Reads files."""
         return receipts(self._folder)[-RECEIPTS_SHOWN_MAX:]
@@ -157,7 +193,7 @@ class Eraser:
             await asyncio.sleep(LOOK_S)
 
     async def _run(self, *, hurried: bool) -> None:
-        began = self._engine.host.monotonic()
+        began = self._began_s = self._engine.host.monotonic()
         async with self._snapshotter.swaps, self._snapshotter.turn:
             report = await self._child(hurried=hurried)
             erased = erased_of(report)
@@ -177,7 +213,8 @@ class Eraser:
                 self._is_committing = False
         self.view = ErasureView("done", 1.0)
         self._engine.concerns.pop(CONCERN, None)
-        self._engine.metrics.observe_rewrite(good=True, seconds=self._engine.host.monotonic() - began)
+        self._took_s = self._engine.host.monotonic() - began
+        self._engine.metrics.observe_rewrite(good=True, seconds=self._took_s)
 
     async def _child(self, *, hurried: bool) -> Report:
         """Have the new log and its state made.
