@@ -113,7 +113,9 @@ class Eraser:
         self._early_s = self._began_s = -EARLY_GAP_S
         """Monotonic time at which the last one began that was not due, and the last one of all."""
         self._took_s = REWRITE_S
-        engine.erasure_places.when_crowded = self._begin_early
+        self._early: asyncio.TimerHandle | None = None
+        """Begins the next one that is not due."""
+        engine.erasure_places.when_crowded = self._ask_early
         engine.erasure_places.room_in_s = self._room_in_s
         engine.beside.append(self._look_at_age)
 
@@ -128,6 +130,8 @@ class Eraser:
 
     async def stop(self) -> None:
         """End what is under way: the old log goes on, or the new one; the next start begins again."""
+        if self._early is not None:
+            self._early.cancel()
         tasks = [task for task in (self._looking, self._task) if task is not None]
         for task in tasks:
             if task is self._looking or not self._is_committing:
@@ -163,11 +167,25 @@ class Eraser:
         await self.begin(hurried=True)
 
     def _begin_early(self) -> None:
-        """Begin a rewrite that is not due, for places for erasures run out; not while one runs, and not too often."""
+        """Begin a rewrite that is not due, for places for erasures run out: now, or when the last such is long ago.
+
+        While one runs nothing is done: it frees them, but for those that came too late for it, which ask again.
+        """
+        self._early = None
+        if self.is_running or not self._engine.fold.vocabulary.erasures.pending:
+            return
         now_s = self._engine.host.monotonic()
-        if not self.is_running and now_s - self._early_s >= EARLY_GAP_S:
+        left_s = self._early_s + EARLY_GAP_S - now_s
+        if left_s > 0:
+            self._early = asyncio.get_running_loop().call_later(left_s, self._begin_early)
+        else:
             self._early_s = now_s
             self.begin()
+
+    def _ask_early(self) -> None:
+        """Have a rewrite begin early, unless that is arranged for."""
+        if self._early is None:
+            self._begin_early()
 
     def _room_in_s(self) -> float:
         """Return in how many seconds places for erasures are free again, going by how long the last rewrite took."""
