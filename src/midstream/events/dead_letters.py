@@ -24,7 +24,7 @@ FILE_BYTES_MAX = 16 << 20
 RAW_CHARACTERS_MAX = 256 << 10
 """A body of an event may have 256 KiB, so one that was not refused for its size is kept whole."""
 PIECE_BYTES = 64 << 10
-"""Of letters that are looked through at once: 3 ms."""
+"""Of letters that are looked through at once: 3 ms; 10 where the characters of an id stand in each of them."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 

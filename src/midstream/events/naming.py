@@ -15,7 +15,7 @@ import json
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -87,7 +87,9 @@ class Naming:
             for reading in _readings(text):
                 owners.append(place)
                 readings.append(_encoded(reading))
-        for reading_at, _, _ in self._places(readings):
+        touched: set[int] = set()
+        for reading_at, _, _ in self._places(readings, touched):
+            touched.add(reading_at)
             found[owners[reading_at]] = True
         return found
 
@@ -130,9 +132,14 @@ class Naming:
                 return True
         return False
 
-    def _places(self, encoded: Sequence[bytes]) -> Iterator[tuple[int, int, int]]:
-        """Yield where an id stands: number of the text, place in it, and length, in bytes. None is across two texts."""
-        ends = np.cumsum(np.array([len(each) for each in encoded], dtype=np.int64))
+    def _places(self, encoded: Sequence[bytes], passed: Collection[int] = ()) -> Iterator[tuple[int, int, int]]:
+        """Yield where an id stands: number of the text, place in it, and length, in bytes. None is across two texts.
+
+        Texts of which the numbers are in ``passed`` are passed by, also those that come into it meanwhile.
+        """
+        lengths = np.array([len(each) for each in encoded], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        begins: list[int] = (ends - lengths).tolist()
         whole = b"".join(encoded)
         padded = whole + bytes(WINDOW_BYTES)
         windows = np.ndarray((len(whole),), dtype=np.dtype("<u8"), buffer=padded, strides=(1,))
@@ -142,9 +149,11 @@ class Naming:
             starts = np.flatnonzero(keys[place] == beginning)
             texts_at = np.searchsorted(ends, starts, side="right")
             for start, text in zip(starts.tolist(), texts_at.tolist(), strict=True):
+                if text in passed:
+                    continue
                 for length in self._lengths[width][int(beginning[start])]:
                     if start + length <= int(ends[text]) and whole[start : start + length] in self._encoded:
-                        yield text, start - (int(ends[text]) - len(encoded[text])), length
+                        yield text, start - begins[text], length
 
 
 def _values(value: object) -> Iterator[str]:
