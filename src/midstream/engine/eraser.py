@@ -113,7 +113,7 @@ class Eraser:
         self._early_s = self._began_s = -EARLY_GAP_S
         """Monotonic time at which the last one began that was not due, and the last one of all."""
         self._took_s = REWRITE_S
-        self._early: asyncio.TimerHandle | None = None
+        self._early: asyncio.Task[None] | None = None
         """Begins the next one that is not due."""
         engine.erasure_places.when_crowded = self._ask_early
         engine.erasure_places.room_in_s = self._room_in_s
@@ -130,11 +130,9 @@ class Eraser:
 
     async def stop(self) -> None:
         """End what is under way: the old log goes on, or the new one; the next start begins again."""
-        if self._early is not None:
-            self._early.cancel()
-        tasks = [task for task in (self._looking, self._task) if task is not None]
+        tasks = [task for task in (self._looking, self._early, self._task) if task is not None]
         for task in tasks:
-            if task is self._looking or not self._is_committing:
+            if task is not self._task or not self._is_committing:
                 task.cancel()
         if tasks:
             await asyncio.wait(tasks)
@@ -166,26 +164,20 @@ class Eraser:
             await asyncio.wait((self._task,))
         await self.begin(hurried=True)
 
-    def _begin_early(self) -> None:
-        """Begin a rewrite that is not due, for places for erasures run out: now, or when the last such is long ago.
-
-        While one runs nothing is done: it frees them, but for those that came too late for it, which ask again.
-        """
-        self._early = None
-        if self.is_running or not self._engine.fold.vocabulary.erasures.pending:
-            return
-        now_s = self._engine.host.monotonic()
-        left_s = self._early_s + EARLY_GAP_S - now_s
-        if left_s > 0:
-            self._early = asyncio.get_running_loop().call_later(left_s, self._begin_early)
-        else:
-            self._early_s = now_s
-            self.begin()
-
     def _ask_early(self) -> None:
-        """Have a rewrite begin early, unless that is arranged for."""
-        if self._early is None:
-            self._begin_early()
+        """Have a rewrite begin that is not due, for places for erasures run out, unless that is arranged for."""
+        if self._early is None or self._early.done():
+            self._early = asyncio.get_running_loop().create_task(self._begin_early(), name="midstream-early-rewrite")
+
+    async def _begin_early(self) -> None:
+        """Begin a rewrite now, or when the last one that was not due is long enough ago.
+
+        While one runs nothing is done: it frees places, but for those that came too late for it, who ask again.
+        """
+        await asyncio.sleep(max(0.0, self._early_s + EARLY_GAP_S - self._engine.host.monotonic()))
+        if not self.is_running and self._engine.fold.vocabulary.erasures.pending:
+            self._early_s = self._engine.host.monotonic()
+            self.begin()
 
     def _room_in_s(self) -> float:
         """Return in how many seconds places for erasures are free again, going by how long the last rewrite took."""
