@@ -73,3 +73,11 @@ def test_files_that_nobody_has_open(tmp_path):
     assert forgotten(path, "ann") == 1
     assert [each.raw for each in read_letters(path, RealDisk())] == ["bob"]
     assert [each.name for each in tmp_path.iterdir()] == ["letters"]
+
+
+def test_a_file_that_was_being_written_anew_goes(tmp_path):
+    """What was broken off may name who is forgotten since, also where there are no letters any more."""
+    path = tmp_path / "letters"
+    path.with_name("letters.new").write_text('{"user_id": "ann"}')
+    assert forgotten(path, "ann") == 0
+    assert "ann" not in "".join(each.read_text() for each in tmp_path.iterdir())

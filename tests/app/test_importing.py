@@ -29,6 +29,7 @@ from midstream.app.server_address import Address, publish
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine import writer
+from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
@@ -139,12 +140,29 @@ def test_rejected_rows_have_their_line(tmp_path):
     )
     summary = import_file(tmp_path, CONFIG, path)
     assert (summary.rows, summary.recorded, summary.rejected) == (8, 2, 6)
-    lines = (tmp_path / "data" / summary.rejected_file).read_text().splitlines()
+    file = tmp_path / "data" / summary.rejected_file
+    lines = file.read_text().splitlines()
     where = [json.loads(line)["reason"]["where"] for line in lines]
     assert [each.split(":")[0] for each in where] == ["line 3", "line 4", "line 5", "line 6", "line 7", "line 9"]
     assert len(summary.faults) == importing.FAULTS_SHOWN
     assert "viuw" in lines[2]
     assert "later than now" in lines[4]
+    letters = DeadLetters(file, RealDisk())
+    assert letters.forget(["ann", "a", "view,"]) == 4
+    assert [each.reason.where.split(":")[0] for each in letters.read()] == ["line 6", "line 9"]
+    letters.close()
+
+
+def test_rejected_rows_are_those_of_the_last_import(tmp_path):
+    """All files of them go with the next one, also the older one of an import that had many."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"type,user_id,item_id,time\nview,ann,lamp,{START_MS}\n")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("import-rejected.ndjson", "import-rejected.ndjson.old", "import-rejected.ndjson.new"):
+        (data / name).write_text('{"user_id": "bob"}\n')
+    assert import_file(tmp_path, CONFIG, path).rejected == 0
+    assert not list(data.glob("import-rejected*"))
 
 
 def test_bad_options_record_nothing(tmp_path):

@@ -9,12 +9,14 @@ import pytest
 
 from midstream.app.config import Config, UsersSection
 from midstream.app.running import open_shop
-from midstream.core.errors import Overloaded, RequestInvalid
+from midstream.core.errors import ErasuresFull, RequestInvalid
 from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask, Outcome
 from midstream.events.schema import event_at
 from midstream.state.settings import Limits
+from midstream.testing.ids import hash_of
 from midstream.testing.rig import SMALL, START_MS, Rig, view
 
 DAY_MS = 86_400_000
@@ -105,21 +107,91 @@ def test_an_erase_is_seen_by_everything_that_is_asked_after_it():
     Rig(config=config, options=EngineOptions(erase_days_max=3)).run(work)
 
 
+def small(erased_max):
+    """Return a configuration with so many places for erasures."""
+    limits = Limits(users_max=900, items_max=9, click_items_max=9, erased_max=erased_max)
+    return msgspec.structs.replace(SMALL, limits=limits)
+
+
 def test_as_many_erasures_wait_as_are_remembered():
     """Then no more are taken, so none is lost from sight; an id that is none is refused."""
-    config = msgspec.structs.replace(SMALL, limits=Limits(users_max=9, items_max=9, click_items_max=9, erased_max=2))
 
     async def work(rig):
+        await rig.engine.record(rig.batch(*(view("lamp", user=each) for each in ("ann", "bob", "cy"))))
         for user in ("ann", "bob"):
             await rig.engine.erase(user)
-        with pytest.raises(Overloaded, match="2 erased ids"):
+        with pytest.raises(ErasuresFull, match="2 erased ids") as raised:
             await rig.engine.erase("cy")
+        assert raised.value.retry_after_s == 86_400  # nothing rewrites a log in memory
         for wrong in ("", "x" * 129, "a\x00"):
             with pytest.raises(RequestInvalid):
                 await rig.engine.erase(wrong)
-        assert rig.engine.log.end == 2
+        assert rig.engine.log.end == 5
 
-    Rig(config=config).run(work)
+    Rig(config=small(2)).run(work)
+
+
+@pytest.mark.parametrize("merges", [False, True])
+def test_ids_that_nobody_has_leave_places_to_users(merges):
+    """Half of the places are users', whoever makes ids up, merges them, and erases those."""
+
+    async def work(rig):
+        engine = rig.engine
+        await engine.record(rig.batch(*(view("lamp", user=f"user-{number}") for number in range(60))))
+        refused = 0
+        for number in range(120):
+            if merges:
+                await engine.record(rig.batch(merge(f"nobody-{number}", f"made-up-{number}")))
+            try:
+                await engine.erase(f"nobody-{number}")
+            except ErasuresFull:
+                refused += 1
+        assert refused == 120 - (25 if merges else 50)
+        for number in range(50):
+            due = await engine.erase(f"user-{number}")
+            assert due.ids_count == 1
+            assert engine.user(f"user-{number}") is None
+        with pytest.raises(ErasuresFull, match="100 erased ids wait"):
+            await engine.erase("user-50")
+        with pytest.raises(ErasuresFull, match="not known"):
+            await engine.erase("nobody-at-all")
+        assert sum(each.ids_count for each in engine.erasures()) == 100
+        assert engine.fold.counts()["erasure_forgotten"] == 0
+
+    Rig(config=small(100)).run(work)
+
+
+def test_an_id_takes_one_place_however_often_it_is_erased():
+    """Its first erase says how long it waits, its last what is hidden; others keep their places and stay in sight."""
+
+    async def work(rig):
+        engine = rig.engine
+        await engine.record(rig.batch(*(view("lamp", user=each) for each in ("ann", "bob", "cy"))))
+        first = await engine.erase("bob")
+        last = first
+        for _ in range(30):
+            rig.now_ms += 60_000
+            await engine.record(rig.batch(view("lamp", user="ann")))
+            last = await engine.erase("ann")
+        assert last.log_position == engine.log.end - 1
+        waiting = engine.erasures()
+        assert [each.log_position for each in waiting] == [
+            first.log_position,
+            first.log_position + 2,
+            last.log_position,
+        ]
+        hides = engine.fold.vocabulary.erasures.hides
+        assert hides(hash_of("ann"), LogPosition(last.log_position - 1))
+        await engine.erase("cy")
+        for user in ("ann", "bob", "cy"):
+            assert hides(hash_of(user), LogPosition(0))
+            late = await engine.record(rig.batch(view("lamp", user=user, time=START_MS)))
+            assert late.outcome.tolist() == [Outcome.REFUSED]
+        await engine.record(rig.batch(view("lamp", user="dee")))
+        with pytest.raises(ErasuresFull):
+            await engine.erase("dee")
+
+    Rig(config=small(3)).run(work)
 
 
 def test_merges_and_erasures_hold_after_a_restart(tmp_path):

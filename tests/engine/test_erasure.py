@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
-from midstream.engine.erasure import NEUTRAL, Blanker, Erased, Hidden, find_erased, told_apart
+from midstream.engine.erasure import NEUTRAL, STAYS, Blanker, Erased, Hidden, find_erased, told_apart
 from midstream.engine.replay import batches
+from midstream.engine.rewrite import Receipt
+from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
 from midstream.ranking.served import decode_served
 from midstream.state.erasures import blanked_body
 from midstream.state.fold import Fold
+from midstream.state.placements import PlacementBody
+from midstream.state.promotions import PromotionBody
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, cuts, event_lists
 from midstream.testing.ids import KEY, hash_of
@@ -225,11 +229,96 @@ def test_an_act_keeps_what_is_counted_and_learned_from():
     nameless = act._replace(event_id="")
     erase = Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)
     found, _ = blanked([act, act, nameless, nameless, nameless._replace(value=1.0), erase])
-    left = act._replace(user_id="", session_id="", body=b"", event_id=f"{NEUTRAL}0")
+    left = act._replace(user_id="", session_id="", body=b"", event_id=f"{NEUTRAL}0", request_id="")
     assert key(found[0]) == key(found[1]) == key(left)
     assert [event.event_id for event in found[2:5]] == [f"{NEUTRAL}2", f"{NEUTRAL}2", f"{NEUTRAL}4"]
     undated, _ = blanked([nameless._replace(event_time_ms=None), erase])
     assert undated[0].event_id == ""
+
+
+FIELDS = {
+    "kind": "stays",
+    "operation": "stays",
+    "event_id": "blanked",
+    "action": "stays",
+    "user_id": "blanked",
+    "item_id": "stays",
+    "session_id": "blanked",
+    "request_id": "stays where the engine made it",
+    "body": "blanked, but for a catalogue's and what of a served record may stay",
+    "event_time_ms": "stays",
+    "value": "stays",
+    "quantity": "stays",
+    "position": "stays",
+    "log_time_ms": "stays",
+}
+"""What becomes of each field of an erased user's act, impression or served record: whoever adds one says it here."""
+KINDS = {
+    Kind.INTERACTION: "as FIELDS say",
+    Kind.IMPRESSION: "as FIELDS say",
+    Kind.ITEM: "as FIELDS say",
+    Kind.SERVED: "as FIELDS say",
+    Kind.USER: "a tick",
+    Kind.TICK: "as it was: it says nothing but its time",
+    Kind.ERASE: "hashes, then a tick",
+    Kind.CONTROL: "as it was: what operators say, their names and notes",
+}
+MADE_HERE = RequestIds(bytes(32), lambda count: bytes(range(count))).make()[0]
+
+
+def test_each_field_and_kind_stays_or_goes_with_its_user():
+    """All that an event has is classified, and the code keeps what may stay."""
+    assert set(FIELDS) == set(Event._fields)
+    assert set(KINDS) == set(Kind)
+    assert {name for name, becomes in FIELDS.items() if becomes.startswith("stays")} == set(STAYS)
+    assert set(PlacementBody.__struct_fields__) == {
+        *("change", "name", "version", "content", "sha256"),  # of the configuration
+        *("author", "note"),  # of whoever runs the shop: documented, and never a visitor's
+    }
+    assert set(PromotionBody.__struct_fields__) == {"change", "model", "alias", "version", "manifest"}
+    assert set(Receipt.__struct_fields__) == {
+        *("generation_before", "generation", "log_position", "erasures", "events", "history_files", "dead_letters"),
+        *("import_rejected", "snapshots", "digest", "time_ms"),  # positions, numbers, times
+        *("ids", "salt"),  # salted hashes
+    }
+
+
+@pytest.mark.parametrize("kind", [kind for kind, becomes in KINDS.items() if becomes != KINDS[Kind.CONTROL]])
+@pytest.mark.parametrize("request_id", ["[a]", "of-[a]", "", MADE_HERE])
+def test_an_event_that_is_full_of_a_user_is_of_nobody(kind, request_id):
+    """In every field that may hold text of a client's; its numbers, item and times are as they were."""
+    event = Event(
+        kind,
+        Operation.PATCH if kind in {Kind.USER, Kind.ITEM} else Operation.NONE,
+        event_id="[a]-1",
+        action="view" if kind == Kind.INTERACTION else "",
+        user_id="[a]",
+        item_id="x",
+        session_id="[a]-session",
+        request_id=request_id,
+        body=b"" if kind == Kind.ITEM else b'{"[a]":"[a]"}',
+        event_time_ms=START_MS - 5,
+        value=7.0,
+        quantity=2.0,
+        position=3,
+        log_time_ms=START_MS,
+    )
+    found, _ = blanked([event, Event(Kind.ERASE, user_id="[a]", log_time_ms=START_MS)])
+    left = found[0]._replace(request_id="") if kind == Kind.SERVED else found[0]  # which is the engine's own
+    assert b"[a]" not in build([left]).text
+    if KINDS[kind] == KINDS[Kind.INTERACTION]:
+        keeps = set(STAYS) - (set() if request_id == MADE_HERE or kind == Kind.SERVED else {"request_id"})
+        assert all(getattr(found[0], name) == getattr(event, name) for name in keeps)
+
+
+def test_a_request_id_of_the_right_form_that_is_the_users_own_goes():
+    """Be it the user's, another of its ids, or the session's."""
+    user, other, session = "u" * 32, "o" * 32, "s" * 32
+    act = Event(Kind.INTERACTION, action="view", user_id=user, item_id="x", session_id=session, log_time_ms=START_MS)
+    acts = [act._replace(request_id=each) for each in (user, other, session, MADE_HERE)]
+    erase = Event(Kind.ERASE, user_id=user, log_time_ms=START_MS)
+    found, _ = blanked([merge(user, other), *acts, erase])
+    assert [event.request_id for event in found[1:5]] == ["", "", "", MADE_HERE]
 
 
 def test_a_served_record_keeps_its_slate():

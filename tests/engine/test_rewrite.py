@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.config import Config, HistorySection
-from midstream.app.running import DATA_NAME, Outside, config_of, open_running
+from midstream.app.erasing import erase_users
+from midstream.app.running import DATA_NAME, Outside, config_of, open_running, open_shop
 from midstream.core.durations import Duration
-from midstream.core.errors import AppendFailed, Fault, RewriteFailed
+from midstream.core.errors import AppendFailed, ErasuresFull, Fault, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine import child, eraser, rewrite_child, snapshots
 from midstream.engine.beginning import beginning
@@ -609,3 +610,61 @@ def test_a_rewrite_is_due_when_late_copies_are_no_longer_refused(shop):
     assert asyncio.run(main(7, 24.1))
     shutil.rmtree(shop / DATA_NAME)
     assert asyncio.run(main(1, 18.1))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_rewrite_begins_early_when_places_for_erasures_run_out(shop, monkeypatch):
+    """By itself, with a pause between two of that kind; whoever is sent away finds a place when it was told to come."""
+    monkeypatch.setattr(eraser, "EARLY_GAP_S", 2.0)
+    limits = msgspec.structs.replace(CONFIG.limits, erased_max=20)
+
+    async def settled(running):
+        async with asyncio.timeout(PATIENCE_S):
+            while running.eraser.is_running:  # noqa: ASYNC110  a child tells
+                await asyncio.sleep(0.01)
+        assert running.eraser.view.state == "done", running.eraser.view
+
+    async def flood(running, prefix):
+        """Erase made-up ids until one is sent away; return how many were taken, and when to come again."""
+        for number in range(100):
+            try:
+                await running.engine.erase(f"{prefix}-{number}")
+            except ErasuresFull as error:
+                return number, error.retry_after_s
+        return 100, 0
+
+    async def main():
+        running = open_running(shop, msgspec.structs.replace(CONFIG, limits=limits))
+        await running.start()
+        assert running.eraser
+        await running.engine.record(batch_of(running, *acts("bob", 2, "b"), *acts("eve", 2, "e")))
+        taken, wait_s = await flood(running, "nobody")
+        assert (taken >= 10, wait_s <= eraser.REWRITE_S) == (True, True)
+        await running.engine.erase("bob")
+        await settled(running)
+        assert running.engine.log.generation == 1
+        taken, wait_s = await flood(running, "made-up")
+        assert taken <= 11
+        await running.engine.erase("eve")
+        assert running.engine.log.generation == 1
+        await asyncio.sleep(wait_s)
+        await settled(running)
+        assert running.engine.log.generation == 2
+        await running.engine.erase("made-up-99")
+        await running.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("in_process")
+def test_more_users_are_erased_at_once_than_there_are_places(shop):
+    """Without a server those that wait are carried out, as often as that is needed, and then the next are erased."""
+    config = msgspec.structs.replace(CONFIG, limits=msgspec.structs.replace(CONFIG.limits, erased_max=4))
+    with open_shop(shop, config) as opened:
+        opened.record([{"type": "view", "user_id": f"user-{number}", "item_id": "lamp"} for number in range(6)])
+    asked = [*(f"user-{number}" for number in range(6)), *(f"nobody-{number}" for number in range(6))]
+    assert [each.user_id for each in erase_users(shop, config, asked, now=True)] == asked
+    again = open_running(shop, config)
+    assert again.engine.erasures() == []
+    assert again.engine.log.generation > 1
+    again.engine.log.close()

@@ -1,7 +1,9 @@
 """The served record: all of it comes back, and it is small."""
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Candidates, Failure, FeatureFrame, LogPosition, Query, Selection, Served, TimestampMs
-from midstream.ranking.served import decode_served, encode_served
+from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
+from midstream.ranking.served import STAYS, blank_served, decode_served, encode_served
 
 ids = st.text(max_size=12)
 values = st.one_of(st.text(max_size=8), st.booleans(), st.floats(allow_nan=False))
@@ -147,3 +150,114 @@ def test_what_is_no_record_is_not_found(body):
     """Other bytes are an expected error, whatever they are."""
     with pytest.raises(NotFound):
         decode_served(body)
+
+
+CLASSES = {
+    "version": ("int", "stays"),
+    "log_position": ("int", "stays"),
+    "request_id": ("str", "blanked"),
+    "placement": ("str", "stays"),
+    "user_id": ("str | None", "blanked"),
+    "session_id": ("str | None", "blanked"),
+    "slate_size": ("int", "stays"),
+    "now_ms": ("int", "stays"),
+    "seed": ("int", "stays"),
+    "items": ("tuple[str, ...]", "blanked"),
+    "exclude": ("tuple[str, ...]", "blanked"),
+    "filter": ("str | None", "blanked"),
+    "context": ("dict[str, str | float | bool]", "blanked"),
+    "fetched": ("dict[str, float]", "blanked"),
+    "config_hash": ("str", "stays"),
+    "fold_version": ("str", "stays"),
+    "scorer": ("str", "stays"),
+    "tier": ("str", "stays"),
+    "retrieved_count": ("int", "stays"),
+    "candidate_count": ("int", "stays"),
+    "source_names": ("tuple[str, ...]", "stays"),
+    "retrieved": ("dict[str, int]", "stays"),
+    "removed": ("dict[str, int]", "stays"),
+    "failures": ("tuple[tuple[str, str], ...]", "first of each stays"),
+    "ids": ("tuple[str, ...]", "stays"),
+    "scores": ("bytes", "stays"),
+    "propensities": ("bytes", "stays"),
+    "source_bits": ("tuple[int, ...]", "stays"),
+    "item_fields": ("dict[str, dict[str, float]]", "blanked"),
+    "feature_names": ("tuple[str, ...]", "blanked"),
+    "feature_values": ("bytes", "blanked"),
+    "models": ("dict[str, str]", "stays"),
+    "given": ("tuple[str, ...]", "blanked"),
+    "taken": ("tuple[str, ...]", "blanked"),
+    "spare": ("int", "stays"),
+    "page_id": ("str", "blanked"),
+    "trace_rules": ("tuple[str, ...]", "blanked"),
+    "traces": ("bytes", "blanked"),
+    "trace_ids": ("tuple[str, ...]", "blanked"),
+    "order_max": ("int", "blanked"),
+    "order_ids": ("tuple[str, ...]", "blanked"),
+    "order_scores": ("bytes", "blanked"),
+    "order_propensities": ("bytes", "blanked"),
+    "order_bits": ("tuple[int, ...]", "blanked"),
+    "order_lengths": ("tuple[int, ...]", "blanked"),
+    "continues": ("str", "blanked"),
+    "turn": ("int", "stays"),
+    "first_position": ("int", "stays"),
+}
+"""What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
+says here whether it may tell of a person."""
+MARKER = "ann@example.com"
+NUMBER = 7_418_529_630
+
+
+def filled(kind, text, number):
+    """Return a value of a type that has a text or a number in every place."""
+    values = {
+        "int": number,
+        "str": text,
+        "bytes": text.encode(),
+        "str | None": text,
+        "tuple[str, ...]": (text, text),
+        "tuple[int, ...]": (number,),
+        "tuple[tuple[str, str], ...]": (("crm", f"LookupError: no row of {text}"), ("ages", str(number))),
+        "dict[str, int]": {text: number},
+        "dict[str, str]": {text: text},
+        "dict[str, float]": {text: float(number)},
+        "dict[str, str | float | bool]": {text: text, "age": float(number)},
+        "dict[str, dict[str, float]]": {text: {text: float(number)}},
+    }
+    return values[kind]
+
+
+def written(hint):
+    """Return a type as it is written."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+
+
+def test_each_field_of_a_record_stays_or_goes_with_its_user():
+    """Fields and whole types are those that are classified here, and the code keeps those that may stay."""
+    hints = {name: written(hint) for name, hint in get_type_hints(ServedBody).items()}
+    assert hints == {name: kind for name, (kind, _) in CLASSES.items()}
+    assert {name for name, (_, becomes) in CLASSES.items() if becomes == "stays"} == STAYS
+
+
+@given(st.sets(st.sampled_from([name for name, (_, becomes) in CLASSES.items() if becomes != "stays"])))
+def test_a_record_that_is_full_of_a_user_is_of_nobody_when_blanked(names):
+    """Whatever fields the user stands in, but those that stay: no byte is left, and the others are as they were."""
+    others = {name: filled(kind, "x", 7) for name, (kind, _) in CLASSES.items()}
+    full = {name: filled(CLASSES[name][0], MARKER, NUMBER) for name in names}
+    body = ServedBody(**others | full | {"version": RECORD_VERSION})
+    left = blank_served(encode_body(body))
+    assert MARKER.encode() not in left
+    assert not any(msgspec.msgpack.encode(each) in left for each in (NUMBER, float(NUMBER), str(NUMBER)))
+    kept = decode_body(left)
+    assert kept.failures == (("crm", ""), ("ages", ""))
+    assert all(getattr(kept, name) == getattr(body, name) for name in STAYS)
+    assert blank_served(left) == left
+
+
+@given(served())
+def test_a_blanked_record_says_what_was_served(given):
+    """Slate, scores, propensities, counts and names of the configuration, bit by bit."""
+    body = encode_served(given, names_of(given.candidates.item_index[given.selection.chosen]))
+    before, after = decode_body(body), decode_body(blank_served(body))
+    assert all(getattr(after, name) == getattr(before, name) for name in STAYS)
+    assert decode_served(blank_served(body)).query.user_id is None

@@ -1,8 +1,11 @@
 """Merging and erasing over HTTP: what is answered, and how what is wrong is pointed at."""
 
+import json
+
 import pytest
 
-from midstream.core.errors import ErasureRunning
+from midstream.core.errors import ErasureRunning, ErasuresFull
+from midstream.serving.problems import problem_reply
 
 
 def test_a_merge_is_an_event_like_any_other(client):
@@ -64,3 +67,11 @@ def test_a_rewrite_is_ordered_and_told(client):
     answer = client.post("/v1/erasures/run", b"")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:midstream:erasure-running")
     assert client.post("/v1/erasures/run", b"", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
+def test_who_is_sent_away_is_told_when_there_is_room():
+    """A full table of erasures says so in seconds, in the document and in the header, not in a guess at a queue."""
+    reply = problem_reply(ErasuresFull("10 erased ids wait", 1_234))
+    told = json.loads(reply.body)
+    assert (reply.status, told["type"], told["retry_after"]) == (503, "urn:midstream:overloaded", 1_234)
+    assert (b"retry-after", b"1234") in reply.headers

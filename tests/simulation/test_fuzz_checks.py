@@ -117,12 +117,14 @@ def test_an_erased_user_is_in_no_letter(tmp_path):
     letters.remove(3)
     with pytest.raises(Broken, match=r"'u7'.* were erased"):
         check_letters(path, [receipt], forgotten)
+    letters.add([letter("u70")])  # another one
     letters.forget(("u7", "u9"))
     letters.add([letter("u7")])
     letters.close()
     check_letters(path, [receipt], forgotten)
     with pytest.raises(Broken, match="the letters forgot nobody"):
         check_letters(path, [receipt], [Forgotten(("u7",), 9)])
+    check_letters(path, [receipt], [Forgotten(("u7", "u9", "a-session-of-theirs"), forgotten[0].last)])
     check_letters(path, [], [])
 
 

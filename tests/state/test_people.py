@@ -282,6 +282,20 @@ def test_erasures_have_a_maximum():
     assert fold.counts()["erasure_forgotten"] == 1
 
 
+def test_an_id_that_is_erased_again_takes_no_room_of_others():
+    """Its first row goes before any other that waits, and one that does not wait before that."""
+    hashes = b'{"erased":["%016x"]}' % hash_of("z")
+    blanked = Event(Kind.ERASE, body=hashes, log_time_ms=START_MS)
+    fold = folded(blanked, *map(erase, "abaaa"), settings=settings_of(erased_max=3))
+    rows = fold.vocabulary.erasures.arrays()
+    assert rows["user_hash"].tolist() == [hash_of("a"), hash_of("b"), hash_of("a")]
+    assert rows["position"].tolist() == [1, 2, 5]
+    fold.apply(fold.log_position, build([erase("c")]))
+    rows = fold.vocabulary.erasures.arrays()
+    assert rows["user_hash"].tolist() == [hash_of("b"), hash_of("a"), hash_of("c")]
+    assert rows["position"].tolist() == [2, 5, 6]
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"from":5}', b"\xff", b'{"from":""}'])
 def test_a_merge_with_nobody_is_void(body):
     """Whatever a log holds, nothing breaks."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,10 +16,11 @@ from midstream.app.config import Config
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import server_of
-from midstream.core.errors import FolderLocked, RewriteFailed, StoreUnavailable
+from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
 from midstream.engine.erasing import erase_event
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
+from midstream.engine.types import ErasureDue
 
 _POLL_S = 0.2
 ANSWER_S_MAX = 60.0
@@ -69,14 +71,25 @@ async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str], *
     try:
         found: list[Erased] = []
         for user_id in user_ids:
-            due = await running.engine.erase(user_id)
+            due = await _erase(running, user_id)
             by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
             found.append(Erased(user_id, due.ids_count, by.replace("+00:00", "Z")))
         if now and running.eraser is not None:
-            await running.eraser.begin(hurried=True)
+            await running.eraser.carry_out()
         return found
     finally:
         await running.stop()
+
+
+async def _erase(running: Running, user_id: str) -> ErasureDue:
+    """Erase one user; where as many wait as may, carry those out first."""
+    try:
+        return await running.engine.erase(user_id)
+    except ErasuresFull:
+        if running.eraser is None:
+            raise
+        await running.eraser.carry_out()
+        return await running.engine.erase(user_id)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -122,6 +135,9 @@ def _run_there(client: httpx.Client) -> None:
     """Have a server write its log anew, and wait until that is done."""
     try:
         answer = client.post("/v1/erasures/run")
+        while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
+            time.sleep(_POLL_S)
+            answer = client.post("/v1/erasures/run")
         while answer.is_success:
             rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
             if rewrite.state == "done":

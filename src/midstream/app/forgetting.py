@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midstream.engine.eraser import Forget
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters import DeadLetters, files_of
 from midstream.events.disk import RealDisk
 
 ROUNDS_MAX = 3
@@ -50,6 +50,6 @@ def forgetting(path: Path) -> Forget:
 
 def _opened(path: Path) -> DeadLetters | None:
     """Open the letters of a file, None when there are none."""
-    if not path.exists() and not path.with_name(f"{path.name}.old").exists():
+    if not any(each.exists() for each in files_of(path)):
         return None
     return DeadLetters(path, RealDisk())

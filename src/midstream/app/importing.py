@@ -35,7 +35,7 @@ from midstream.engine.running import Running
 from midstream.engine.types import Outcome
 from midstream.engine.vouching import survey_folder
 from midstream.engine.writer import QUEUE_BYTES_MAX
-from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.events.dead_letters import DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.loose_arrow import pa
@@ -189,7 +189,8 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
     """Read the whole file; what is no event goes to the file of rejected rows."""
     found = _Read()
     rejected = data.root / REJECTED_NAME
-    rejected.unlink(missing_ok=True)
+    for path in files_of(rejected):
+        path.unlink(missing_ok=True)
     letters: DeadLetters | None = None
     total = source.path.stat().st_size
     with open_rows(source.path) as opened:

@@ -171,3 +171,12 @@ class TooLarge(Invalid):
 
 class Overloaded(MidstreamError):
     """A queue is at its maximum; the caller may try again later."""
+
+
+class ErasuresFull(Overloaded):
+    """As many erased ids as may wait for the log to be rewritten; the caller may try again when it was."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        """Keep the seconds until there is room."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, NotFound, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answering import Answering
 from midstream.engine.answers import count_outcomes
 from midstream.engine.background_service import BackgroundService, Round
 from midstream.engine.erasing import ErasureAges, erase_event, last_erasure
+from midstream.engine.erasure_places import ErasurePlaces
 from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
@@ -150,6 +151,8 @@ class Engine:
         """Called when another state, other plans, or another writing of the log were put in service."""
         self.live = Live("live")
         """What strangers are told of whose engine this is."""
+        self.erasure_places = ErasurePlaces()
+        """For erasures that wait for the log to be rewritten."""
         self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
         """Says how the processes are that follow this one."""
 
@@ -325,14 +328,15 @@ class Engine:
 
         Raises:
             RequestInvalid: No id looks like that.
-            Overloaded: As many erasures wait for the log to be rewritten as are remembered.
+            ErasuresFull: As many erasures wait for the log to be rewritten as may.
             AppendFailed: As ``record`` does, and so does every other error.
         """
         erase = build((erase_event(user_id),))
-        if len(self.fold.vocabulary.erasures.pending) >= self.fold.settings.limits.erased_max:
+        try:
+            self.erasure_places.take(self.fold, user_id)
+        except ErasuresFull:
             self.metrics.count_overload("erasures")
-            message = f"{self.fold.settings.limits.erased_max} erased ids wait for the log to be rewritten"
-            raise Overloaded(message)
+            raise
         await self.record(erase)
         return last_erasure(self.erasures(), self.fold, user_id)
 

@@ -54,6 +54,13 @@ LOOK_S = 600.0
 """Between two looks whether a rewrite is due: days are what it is due in."""
 EARLY_MS = 6 * 3_600_000
 """With a day as the most, a rewrite begins before late copies are no longer refused, so that it can fail once."""
+EARLY_GAP_S = 3_600.0
+"""Between two rewrites that begin because places for erasures run out: each reads the whole log and makes tokens of
+before useless, and whoever erases made-up ids at will must not bring that about all the time."""
+REWRITE_S = 60.0
+"""A rewrite is thought to take as long as the last one, the first one of a process this: some 10 million events."""
+LEFT_S_MIN = 5.0
+"""Of a rewrite that takes longer than the last one did."""
 SALT_BYTES = 16
 SEAL_WAIT_S = 0.5
 SEAL_LOOKS_MAX = 120
@@ -64,7 +71,8 @@ ErasureState = Literal[
     "idle", "waiting", "looking", "history", "segments", "folding", "writing", "catching_up", "done", "failed"
 ]
 Forget = Callable[[Sequence[str]], Awaitable[int]]
-"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much."""
+"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much. They are
+those of users, and of sessions that were theirs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,13 @@ class Eraser:
         self._is_committing = False
         """From here to the end it takes milliseconds, and is not broken off."""
         engine.watches.append(self._look_at_age)
+        self._early_s = self._began_s = -EARLY_GAP_S
+        """Monotonic time at which the last one began that was not due, and the last one of all."""
+        self._took_s = REWRITE_S
+        self._early: asyncio.Task[None] | None = None
+        """Begins the next one that is not due."""
+        engine.erasure_places.when_crowded = self._ask_early
+        engine.erasure_places.room_in_s = self._room_in_s
 
     @property
     def is_running(self) -> bool:
@@ -120,8 +135,9 @@ class Eraser:
     async def stop(self) -> None:
         """End what is under way: the old log goes on, or the new one; the next start begins again."""
         await self._service.stop()
-        if (task := self._task) is not None:
-            if not self._is_committing:
+        tasks = [task for task in (self._early, self._task) if task is not None]
+        for task in tasks:
+            if task is not self._task or not self._is_committing:
                 task.cancel()
             await asyncio.wait((task,))
 
@@ -142,6 +158,38 @@ class Eraser:
         self._task.add_done_callback(self._ended)
         return self._task
 
+    async def carry_out(self) -> None:
+        """Rewrite the log without all who were erased by now, when the rewrite that runs has ended; wait for it.
+
+        Raises:
+            RewriteFailed: The log could not be written anew; and whatever else ended it.
+        """
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
+        await self.begin(hurried=True)
+
+    def _ask_early(self) -> None:
+        """Have a rewrite begin that is not due, for places for erasures run out, unless that is arranged for."""
+        if self._early is None or self._early.done():
+            self._early = asyncio.get_running_loop().create_task(self._begin_early(), name="midstream-early-rewrite")
+
+    async def _begin_early(self) -> None:
+        """Begin a rewrite now, or when the last one that was not due is long enough ago.
+
+        While one runs nothing is done: it frees places, but for those that came too late for it, who ask again.
+        """
+        await asyncio.sleep(max(0.0, self._early_s + EARLY_GAP_S - self._engine.host.monotonic()))
+        if not self.is_running and self._engine.fold.vocabulary.erasures.pending:
+            self._early_s = self._engine.host.monotonic()
+            self.begin()
+
+    def _room_in_s(self) -> float:
+        """Return in how many seconds places for erasures are free again, going by how long the last rewrite took."""
+        now_s = self._engine.host.monotonic()
+        if self.is_running:
+            return max(LEFT_S_MIN, self._began_s + self._took_s - now_s)
+        return max(0.0, self._early_s + EARLY_GAP_S - now_s) + self._took_s
+
     def receipts(self) -> list[Receipt]:
         """Return what the last rewrites did, the oldest first. Reads files."""
         return receipts(self._folder)[-RECEIPTS_SHOWN_MAX:]
@@ -161,7 +209,7 @@ class Eraser:
             self.begin()
 
     async def _run(self, *, hurried: bool) -> None:
-        began = self._engine.host.monotonic()
+        began = self._began_s = self._engine.host.monotonic()
         async with self._snapshotter.swaps, self._snapshotter.turn:
             report = await self._child(hurried=hurried)
             erased = erased_of(report, self._engine.fold.vocabulary.id_key)
@@ -183,7 +231,8 @@ class Eraser:
                 RealDisk().close(lock)
         self.view = ErasureView("done", 1.0)
         self._engine.concerns.pop(CONCERN, None)
-        self._engine.metrics.observe_rewrite(good=True, seconds=self._engine.host.monotonic() - began)
+        self._took_s = self._engine.host.monotonic() - began
+        self._engine.metrics.observe_rewrite(good=True, seconds=self._took_s)
 
     async def _lock_history(self) -> int:
         """Keep a ``midstream seal`` in another process from writing into the old log while it is removed.
@@ -254,7 +303,8 @@ class Eraser:
     async def _forget_beside(self, report: Report, erased: Erased) -> Receipt:
         """Drop what names erased users beside the log, before the log that still says who they were is gone."""
         ids = list(erased.ids)
-        dropped = {name: await forget(ids) for name, forget in self.forgets.items()}
+        named = [*ids, *erased.sessions]
+        dropped = {name: await forget(named) for name, forget in self.forgets.items()}
         salt = self._options.entropy(SALT_BYTES)
         return Receipt(
             generation_before=report.generation - 1,

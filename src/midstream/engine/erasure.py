@@ -4,8 +4,8 @@ What is found first, in passes over the whole log: who was erased, with every id
 the fold folds of merges and erases, and the sessions that came with an erased id and, before its erase, with nobody
 else. Then each batch is blanked by itself, in order:
 
-- an act or an impression before the erase keeps type, item, value, quantity, position, times and request id; user,
-  session, context and event id are gone;
+- an act or an impression before the erase keeps type, item, value, quantity, position, times and, where the engine made
+  it, the request id (``STAYS``); all else of it is gone, as are user, session, context and event id;
 - a served record keeps its slate and propensities, and no longer who asked, and with what;
 - profile changes, merges, late copies that the fold passed by, and copies of erases become ticks;
 - the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. What arrives in
@@ -25,13 +25,14 @@ another leave what a single one does.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.tokens import has_form
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.served import blank_served
@@ -42,6 +43,11 @@ from midstream.state.hashing import IdKey, id_hash
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 Read: TypeAlias = Callable[[], Batches]
 """Gives the whole log in order, anew with each call."""
+STAYS = (
+    *("kind", "operation", "action", "item_id", "request_id"),
+    *("event_time_ms", "value", "quantity", "position", "log_time_ms"),
+)
+"""Fields of an event that it keeps when it becomes nobody's: how it counts for an item and a slate, and when it was."""
 NEUTRAL = "erased:"
 """Begins the event ids that stand for others; the first position at which a blanked event had the same follows."""
 _USER_TEXT, _SESSION_TEXT = 2, 4
@@ -334,10 +340,20 @@ class Blanker:
             key = self._fates.erased.key
             body = blanked_body(sorted(id_hash(each, key) for each in group))
             return Event(Kind.ERASE, body=body, log_time_ms=event.log_time_ms)
-        body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
-        if event.kind == Kind.SERVED:
-            body = blank_served(event.body)
-        return event._replace(user_id="", session_id="", event_id="", body=body)
+        return _nobodys(event, self._fates.erased)
+
+
+def _nobodys(event: Event, erased: Erased) -> Event:
+    """Return what may stay of an event of a user: it is made of that, so a field that is added later is not in it."""
+    body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
+    if event.kind == Kind.SERVED:
+        body = blank_served(event.body)
+    stays: dict[str, Any] = {name: getattr(event, name) for name in STAYS}
+    # That of an act is a text that a client sent; that of a slate is from the engine, and copies are told by it.
+    names_someone = event.request_id == event.session_id or event.request_id in erased.ids
+    if event.kind != Kind.SERVED and (names_someone or not has_form(event.request_id)):
+        stays["request_id"] = ""
+    return Event(**stays, body=body)
 
 
 def told_apart(batch: EventBatch, key: IdKey) -> NDArray[np.uint64]:

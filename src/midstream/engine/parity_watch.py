@@ -111,7 +111,9 @@ class ParityWatch:
     def said(self) -> str:
         """Return one value that differs, or what could not be read, in words; empty = neither."""
         for failure in self._failures:
-            return f"{failure.component} could not be read again: {failure.reason}"
+            # Health shows it for as long as nothing better is known, and what an error says may name a user.
+            kind = failure.reason.partition(":")[0]
+            return f"{failure.component} could not be read again: {kind}"
         for column in self.parity.columns.values():
             for each in column.examples:
                 return (

@@ -271,7 +271,7 @@ class Shop:
         Raises:
             RequestInvalid: It is no text, or too long to be an id.
             AppendFailed: The log could not be made durable.
-            Overloaded: Too many erasures wait for the log to be rewritten.
+            ErasuresFull: Too many erasures wait for the log to be rewritten.
         """
         asked = id_of("user_id", user_id)
         return self._wait(lambda: self.running.engine.erase(asked))

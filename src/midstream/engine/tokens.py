@@ -1,6 +1,7 @@
 """Opaque texts that callers carry: log positions, and request ids that cannot be forged."""
 
 import hmac
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from midstream.core.types import LogPosition
 _POSITION = Struct(">IQ")
 _RANDOM_BYTES = 16
 _TAG_BYTES = 8
+_FORM = re.compile(r"[A-Za-z0-9_-]{32}")
+"""Of a request id: random part and tag are 24 bytes, so no padding ends it."""
 _SEALED = b"sealed"
 """A forger needs 2^63 tries on average, each of them a request."""
 
@@ -51,6 +54,11 @@ def parse_position(token: str, generation: int, end: int) -> LogPosition | None:
 def _bad_token(token: str, why: str) -> RequestInvalid:
     right = "The log_position of an answer to POST /v1/events, or the applied_log_position of a slate."
     return RequestInvalid((Fault("/min_log_position", f"{token[:40]!r} {why}.", right, "docs/http.md"),))
+
+
+def has_form(request_id: str) -> bool:
+    """Return whether a text looks like a request id of any engine: it need not know the key, and proves nothing."""
+    return _FORM.fullmatch(request_id) is not None
 
 
 class RequestIds:

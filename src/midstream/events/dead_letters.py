@@ -8,7 +8,6 @@ already, so they are not synced and never hold up what is accepted: where the di
 Anyone may read the files beside the process that writes them (``read_letters``).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +24,7 @@ FILE_BYTES_MAX = 16 << 20
 RAW_CHARACTERS_MAX = 256 << 10
 """A body of an event may have 256 KiB, so one that was not refused for its size is kept whole."""
 PIECE_BYTES = 64 << 10
-"""Of letters that are looked through at once: 3 ms."""
-_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])')
-_ESCAPED = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+"""Of letters that are looked through at once: 3 ms; 10 where the characters of an id stand in each of them."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -173,10 +170,10 @@ class DeadLetters:
         return read_letters(self.path, self.disk)
 
     def forget(self, user_ids: Sequence[str]) -> int:
-        """Drop every letter that names one of these ids in whatever place, and write both files anew without them.
+        """Drop every letter that names one of these ids, and write both files anew without them.
 
-        A letter is text that no one understood, so an id counts wherever its characters stand, also as JSON escapes,
-        and also within another word. Synced on return. Cost: a second or two when both files are full;
+        An id counts where it is a value or a name of its own, at any depth, and in what cannot be read as a word of its
+        own; not within another word (``Naming``). Synced on return. Cost: a second or two when both files are full;
         ``begin_forgetting`` does the same in pieces.
 
         Returns:
@@ -360,20 +357,19 @@ class Forgetting:
 
     def _look(self, lines: Sequence[tuple[_Line, bytes]]) -> None:
         """Find the letters among lines that name an id."""
-        numbers: list[int] = []
-        texts: list[str] = []
+        letters: list[tuple[int, DeadLetter]] = []
         for told, line in lines:
             if told.number and not told.gone:
                 letter = _letter(line)
-                # What cannot be read may have any id in it.
-                if letter is None and self.naming.ids:
-                    self.dropped.add(told.number)
-                said = [] if letter is None else list(_texts(letter))
-                texts.extend(said)
-                numbers.extend([told.number] * len(said))
+                if letter is not None:
+                    letters.append((told.number, letter))
+                elif self.naming.ids:
+                    self.dropped.add(told.number)  # what cannot be read may have any id in it
+        touched = self.naming.touched([_text(letter) for _, letter in letters])
         self.dropped.update(
-            number for number, is_named in zip(numbers, self.naming.found_in(texts), strict=True) if is_named
-        )
+            number for (number, letter), is_touched in zip(letters, touched, strict=True)
+            if is_touched and _names(letter, self.naming)
+        )  # fmt: skip
 
     def _kept(self, lines: Sequence[tuple[_Line, bytes]]) -> Iterator[bytes]:
         return (line for told, line in lines if told.number not in self.dropped)
@@ -389,6 +385,11 @@ class Forgetting:
         finally:
             self.disk.close(file)
         return len(content)
+
+
+def files_of(path: Path) -> Sequence[Path]:
+    """Return all files that letters may be in: of this name, the older one, and one that was being written anew."""
+    return (path, _older(path), _new(path))
 
 
 def _older(path: Path) -> Path:
@@ -435,20 +436,18 @@ def _letter(line: bytes) -> DeadLetter | None:
         return None
 
 
-def _texts(letter: DeadLetter) -> Iterator[str]:
-    """Yield all that a letter says, as it is and without JSON escapes where it has some."""
+def _text(letter: DeadLetter) -> str:
+    """Return all that a letter says of what came."""
     reason = letter.reason
-    text = f"{letter.raw}\n{reason.where}\n{reason.came}\n{reason.right}"
-    yield text
-    plain = _unescaped(text)
-    if plain is not text:
-        yield plain
+    return f"{letter.raw}\n{reason.where}\n{reason.came}\n{reason.right}"
 
 
-def _unescaped(text: str) -> str:
-    """Return a text whose JSON escapes are the characters they stand for."""
-    if "\\" not in text:
-        return text
-    found = _ESCAPE.sub(lambda each: _ESCAPED.get(each[1]) or chr(int(each[1][1:], 16)), text)
-    # Two escapes of a surrogate pair are one character.
-    return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _names(letter: DeadLetter, naming: Naming) -> bool:
+    """Return whether a letter names an id: in the event as it came, or in what its reason repeats of it."""
+    reason = letter.reason
+    return (
+        naming.is_named_in(letter.raw)
+        or naming.is_step_of(reason.where)
+        or naming.is_quoted_in(reason.came)
+        or naming.is_quoted_in(reason.right)
+    )

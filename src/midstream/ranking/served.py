@@ -213,45 +213,82 @@ def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
     return tuple(int.from_bytes(each.tobytes(), "little") for each in eights.T)
 
 
+STAYS = frozenset(
+    (
+        "version",
+        "log_position",
+        "placement",
+        "slate_size",
+        "now_ms",
+        "seed",
+        "config_hash",
+        "fold_version",
+        "scorer",
+        "tier",
+        "retrieved_count",
+        "candidate_count",
+        "source_names",
+        "retrieved",
+        "removed",
+        "ids",
+        "scores",
+        "propensities",
+        "source_bits",
+        "models",
+        "spare",
+        "turn",
+        "first_position",
+    )
+)
+"""Fields of a served record that a blanked one has as they were: names of the configuration and of the catalogue, the
+slate, and numbers that are the same whoever asks. Any other field is empty in it, also one that is added later."""
+_NOBODY = ServedBody(
+    version=RECORD_VERSION,
+    log_position=0,
+    request_id="",
+    placement="",
+    user_id=None,
+    session_id=None,
+    slate_size=0,
+    now_ms=0,
+    seed=0,
+    items=(),
+    exclude=(),
+    filter=None,
+    context={},
+    fetched={},
+    config_hash="",
+    fold_version="",
+    scorer="",
+    tier="",
+    retrieved_count=0,
+    candidate_count=0,
+    source_names=(),
+    retrieved={},
+    removed={},
+    failures=(),
+    ids=(),
+    scores=b"",
+    propensities=b"",
+    source_bits=(),
+)
+"""A record of nothing."""
+
+
 def blank_served(body: bytes) -> bytes:
     """Return a body without who asked and with what; slate, scores, propensities and counts stay.
 
-    The values of features and what rules did go as well: some say what the user did, or who it is.
-    It names no request any more, so it is not shown as one. A body of another version becomes empty.
+    It is made of what may stay. Which parts failed is known of it, and not why: a reason is the text of an exception,
+    which may say anything. It names no request any more, so it is not shown as one. A body of another version becomes
+    empty.
     """
     try:
         told = decode_body(body)
     except ValueError:
         return b""
-    return encode_body(
-        msgspec.structs.replace(
-            told,
-            request_id="",
-            user_id=None,
-            session_id=None,
-            items=(),
-            exclude=(),
-            filter=None,
-            context={},
-            fetched={},
-            item_fields={},
-            given=(),
-            taken=(),
-            page_id="",
-            order_max=0,
-            order_ids=(),
-            order_scores=b"",
-            order_propensities=b"",
-            order_bits=(),
-            order_lengths=(),
-            continues="",
-            feature_names=(),
-            feature_values=b"",
-            trace_rules=(),
-            traces=b"",
-            trace_ids=(),
-        )
-    )
+    stays = {name: getattr(told, name) for name in STAYS}
+    failures = tuple((component, "") for component, _ in told.failures)
+    return encode_body(msgspec.structs.replace(_NOBODY, **stays, failures=failures))
 
 
 def decode_served(body: bytes) -> ServedRecord:

@@ -18,6 +18,7 @@ from midstream.core.errors import (
     ArtifactInvalid,
     DiskFull,
     ErasureRunning,
+    ErasuresFull,
     ExplanationFailed,
     ExtraMissing,
     Fault,
@@ -172,6 +173,7 @@ _FACES = (
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),
     _Face(AppendFailed, 503, "append-failed", "Events cannot be made durable", (5, 15)),
     _Face(CommitTooSlow, 503, "commit-too-slow", "Events were not durable in time", (2, 6)),
+    _Face(ErasuresFull, 503, "overloaded", "Too much is waiting already"),
     _Face(Overloaded, 503, "overloaded", "Too much is waiting already", (1, 3)),
     _Face(MidstreamError, 503, "unavailable", "This cannot be answered now", (2, 6)),
 )
@@ -183,7 +185,7 @@ def problem_of(error: MidstreamError) -> Problem:
     faults = error.faults if isinstance(error, Invalid) else ()
     allowed = error.allowed if isinstance(error, (NameUnknown, MethodNotAllowed)) else ()
     first = faults[0] if faults else None
-    retry_after = error.retry_after_s if isinstance(error, QuotaSpent) else 0
+    retry_after = error.retry_after_s if isinstance(error, QuotaSpent | ErasuresFull) else 0
     if face.retry_after is not None:
         low, high = face.retry_after
         retry_after = low + secrets.randbelow(high - low + 1)

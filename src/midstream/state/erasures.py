@@ -3,11 +3,12 @@
 A row is the hash of an erased id with the log time and log position of its erase. For 24 h of log time an event of
 that id whose own time is not after the erase is a late copy of what was to be forgotten, and passed by. An event with a
 later time, or without one, which is of now as everywhere, is a new start. A row is pending until the erase's own event
-in the log has been blanked; a state made from the rewritten log has no pending row of it. Full, the oldest row goes,
-counted: what has to be blanked is read from the log itself, not from here.
+in the log has been blanked; a state made from the rewritten log has no pending row of it. An id that is erased again
+and again has two pending rows at most, the first and the last. Full, a row goes, counted: the oldest that is not
+pending, else the first of an id that has two, else the oldest. What has to be blanked is read from the log itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -79,10 +80,10 @@ class Erasures:
 
     def add(self, hashes: Sequence[int], log_time_ms: int, position: LogPosition, *, is_pending: bool) -> None:
         """Remember ids that were erased at a log position."""
+        if is_pending:
+            self._leave_first(set(hashes))
         self._rows.extend(Erasure(each, log_time_ms, position, is_pending) for each in hashes)
-        surplus = max(0, len(self._rows) - self._erased_max)
-        del self._rows[:surplus]
-        self.forgotten_count += surplus
+        self._make_room()
         self._refresh(log_time_ms)
 
     def expire(self, log_time_ms: int) -> None:
@@ -145,6 +146,33 @@ class Erasures:
         self._rows = [Erasure(*row) for row in zip(*columns, strict=True)]
         self.forgotten_count = int(arrays["forgotten"].tolist()[0])
         self._refresh(self._rows[-1].log_time_ms if self._rows else 0)
+
+    def _leave_first(self, hashes: Collection[int]) -> None:
+        """Drop all pending rows of some ids but the first of each, which says how long it waits.
+
+        With the one that comes now an id has two at most: the last one says up to where events are hidden.
+        """
+        met: set[int] = set()
+        rows: list[Erasure] = []
+        for row in self._rows:
+            if row.is_pending and row.user_hash in hashes:
+                if row.user_hash in met:
+                    continue
+                met.add(row.user_hash)
+            rows.append(row)
+        self._rows = rows
+
+    def _make_room(self) -> None:
+        """Drop the rows that are more than may be, those first without which no id that waits is lost from sight."""
+        surplus = len(self._rows) - self._erased_max
+        if surplus <= 0:
+            return
+        last = {row.user_hash: at for at, row in enumerate(self._rows) if row.is_pending}
+        is_last = [row.is_pending and last[row.user_hash] == at for at, row in enumerate(self._rows)]
+        order = sorted(range(len(self._rows)), key=lambda at: (self._rows[at].is_pending, is_last[at], at))
+        gone = set(order[:surplus])
+        self._rows = [row for at, row in enumerate(self._rows) if at not in gone]
+        self.forgotten_count += surplus
 
     def _refresh(self, log_time_ms: int) -> None:
         """Make the sorted columns of the ids whose late copies are refused at a log time."""

@@ -1,0 +1,76 @@
+"""Places for erasures that wait for the log to be rewritten, with a quota of their own for ids that nobody has.
+
+The state remembers ``erased_max`` erased ids: for as long as they wait it hides what the log still has of them. An id
+that the state has no row of may be anything that somebody made up; it may as well be a user whose row went for want of
+room and whose events the log still has, so it is erased like any other. Such ids may take half of the places at most,
+and the other half is there for users that are known. An id takes one place, however often it is erased, and with it
+each id that was merged into it.
+
+When the places of either kind run out, the log is rewritten before that is due, which frees all of them; until then one
+erase more is sent away and told when to come again.
+"""
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from midstream.core.errors import ErasuresFull
+from midstream.state.hashing import id_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from midstream.state.fold import Fold
+
+CROWDED_SHARE = 0.9
+"""Of the places of unknown ids, taken by whomever: then a rewrite is wanted. The rest, 500 of 10,000, are for what
+comes while it is made: minutes, at some a second."""
+UNTOLD_WAIT_S = 24 * 3_600
+"""Where nothing rewrites the log, such as one in memory: late copies are refused, and remembered, for a day."""
+
+
+def _nothing() -> None:
+    """Begin no rewrite."""
+
+
+def _untold() -> float:
+    return UNTOLD_WAIT_S
+
+
+class ErasurePlaces:
+    """Says which erase finds a place, and asks for a rewrite when places run out."""
+
+    def __init__(self) -> None:
+        """Begin without anything that rewrites the log."""
+        self.when_crowded: Callable[[], None] = _nothing
+        """Called whenever an erase finds that places run out: begins a rewrite, or lets it be."""
+        self.room_in_s: Callable[[], float] = _untold
+        """Says in how many seconds places are free again."""
+
+    def take(self, fold: "Fold", user_id: str) -> None:
+        """Let an erase pass that has a place.
+
+        Args:
+            fold: The state before it.
+            user_id: Who is to be erased.
+
+        Raises:
+            ErasuresFull: There is none for an id of this kind.
+        """
+        vocabulary, places = fold.vocabulary, fold.settings.limits.erased_max
+        waiting = {row.user_hash for row in vocabulary.erasures.pending}
+        user = vocabulary.aliases.resolve(id_hash(user_id, vocabulary.id_key))
+        wanted = {user, *vocabulary.aliases.members(user).tolist()} - waiting
+        for_unknown = unknown_max(places)
+        if len(waiting) + len(wanted) > CROWDED_SHARE * for_unknown:
+            self.when_crowded()
+        is_known = vocabulary.user_slot(user) >= 0
+        # One that is more than all places together is taken by itself: the oldest rows make room for the newest.
+        if waiting and wanted and len(waiting) + len(wanted) > (places if is_known else for_unknown):
+            kind = "erased ids" if is_known else "erased ids, as many as ids that are not known may make,"
+            message = f"{len(waiting)} {kind} wait for the log to be rewritten"
+            raise ErasuresFull(message, ceil(max(1.0, self.room_in_s())))
+
+
+def unknown_max(erased_max: int) -> int:
+    """Return how many places ids may take that the state does not know."""
+    return (erased_max + 1) // 2
