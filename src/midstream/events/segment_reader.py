@@ -201,7 +201,10 @@ class SegmentReader:
             if frame.end > wanted.after:
                 if not is_sound(data, start, frame, self._seed):
                     raise self._damage(place, "the commit does not match its checksum", frame.end)
-                found.append(_wanted_of(batch_at(data, start, frame), frame, wanted))
+                batch = batch_at(data, start, frame)
+                if batch is None:
+                    raise self._damage(place, "the commit cannot be unpacked", frame.end)
+                found.append(_wanted_of(batch, frame, wanted))
             self._remember(place)
             place = _Place(place.segment, place.byte + frame.length, frame.end, frame.checksum)
         return place
