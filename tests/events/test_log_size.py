@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.errors import LogDamaged
+from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
 from midstream.events import frames
 from midstream.events.arrow_messages import Bounds
@@ -218,3 +218,32 @@ def test_unknown_packings_are_not_guessed():
     assert head is not None
     assert is_sound(frame, 0, head, 7)
     assert batch_at(frame, 0, head) is None
+
+
+def named_often(distinct, count):
+    """Return a stream of events whose texts of 500 bytes are numbers of a dictionary, sent once."""
+    rng = random.Random(distinct)
+    schema = pa.schema([("type", pa.string()), *((name, pa.dictionary(pa.int16(), pa.string())) for name in IDS)])
+    texts = pa.array(["".join(chr(0x1F300 + rng.randrange(700)) for _ in range(120)) for _ in range(distinct)])
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for _ in range(count // 5_000):
+            codes = [pa.array(rng.choices(range(distinct), k=5_000), pa.int16()) for _ in IDS]
+            arrays = [pa.DictionaryArray.from_arrays(code, texts) for code in codes]
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.array(["v"] * 5_000), *arrays], schema=schema))
+    return sink.getvalue()
+
+
+IDS = ("user_id", "item_id", "session_id", "request_id")
+
+
+def test_arrow_streams_that_stand_for_much_more_are_refused():
+    """What numbers of a dictionary stand for is 16 times what came at the most, and a mebibyte; few texts pack well."""
+    few = named_often(20, 20_000)
+    found = sum(log_bytes(piece.decoded.batch) for piece in arrow_pieces(io.BytesIO(few), ACCEPT, Bounds()))
+    assert found <= 16 * len(few) + (1 << 20)
+    many = named_often(400, 20_000)
+    taken = []
+    with pytest.raises(TooLarge, match="bytes take [0-9]+ in the log"):
+        taken.extend(arrow_pieces(io.BytesIO(many), ACCEPT, Bounds()))
+    assert sum(log_bytes(piece.decoded.batch) for piece in taken) <= 16 * len(many) + (1 << 20)
