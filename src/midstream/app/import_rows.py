@@ -21,10 +21,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from midstream.app.csv_cells import unescaped, unescaped_text
 from midstream.app.import_columns import PAGE, Record
 from midstream.core.errors import Fault, Invalid
 from midstream.events.arrow_views import without_views
 from midstream.events.loose_arrow import UNREADABLE, Batch, pa, said
+from midstream.events.to_arrow import SCHEMA
 
 CHUNK_ROWS = 10_000
 """Rows read at once: 2 MB at 200 B."""
@@ -272,7 +274,24 @@ def _csv(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
     if not header or len(set(header)) < len(header):
         came = f"The header has {len(header)} columns, {len(set(header))} of them distinct."
         raise Invalid((Fault(f"{name} line 1", came, "A header line with a name of its own for each column.", PAGE),))
-    return Opened(header, _csv_pieces(text, rest, header, delimiter), bytes_read)
+    pieces = _csv_pieces(text, rest, header, delimiter)
+    is_export = header == tuple(SCHEMA.names)
+    return Opened(header, (_as_exported(each) for each in pieces) if is_export else pieces, bytes_read)
+
+
+def _as_exported(piece: Piece) -> Piece:
+    """Return rows of an export of ours, which is known by its header, as they were before it escaped their cells."""
+    if isinstance(piece, TablePiece):
+        return TablePiece(unescaped(piece.table), piece.lines)
+    if isinstance(piece, RecordPiece):
+        return RecordPiece(tuple((line, _record_as_exported(row)) for line, row in piece.records))
+    return piece
+
+
+def _record_as_exported(row: Record | RowRefused) -> Record | RowRefused:
+    if isinstance(row, RowRefused):
+        return row
+    return {name: unescaped_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def _header_line(text: BinaryIO) -> tuple[bytes, bytes]:
