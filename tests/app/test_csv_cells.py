@@ -63,7 +63,16 @@ def test_an_export_is_escaped_and_imports_to_the_same_events(tmp_path):
     """Ids and actions that are formulas, in a log, through CSV into another log: the same events, byte for byte."""
     texts = [each for each in [*FORMULAS, *PLAIN] if each.isprintable() and each]
     events = [
-        Event(1, event_id=f"{text}{at}", action="-view", user_id=text, item_id=text, body=b"", value=-2.0, log_time_ms=NOW_MS)
+        Event(
+            1,
+            event_id=f"{text}{at}",
+            action="-view",
+            user_id=text,
+            item_id=text,
+            body=b"",
+            value=-2.0,
+            log_time_ms=NOW_MS,
+        )
         for at, text in enumerate(texts)
     ]
     log = SegmentLog(tmp_path / "one" / "data" / "log", RealDisk(), bytes(16))
@@ -103,7 +112,9 @@ def test_tables_of_features_and_slates_are_escaped(tmp_path, text):
     write_tables(tmp_path / "t.csv", "csv", schema, [batch])
     sink = io.BytesIO()
     writer = WRITERS["csv"](sink, ("title",))
-    writer.write(Slate(text, "home", None, "full", [{"id": text, "score": -1.0, "position": 0, "fields": {"title": text}}]))
+    writer.write(
+        Slate(text, "home", None, "full", [{"id": text, "score": -1.0, "position": 0, "fields": {"title": text}}])
+    )
     writer.close()
     for content in ((tmp_path / "t.csv").read_bytes(), sink.getvalue()):
         (row,) = list(csv.DictReader(io.StringIO(content.decode(), newline="")))

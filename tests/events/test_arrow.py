@@ -326,7 +326,7 @@ def test_texts_are_counted_before_they_are_copied(monkeypatch):
     batch = pa.record_batch({"type": ["view"] * 300, "user_id": ["u"] * 300, "item_id": ["i"] * 300}).to_pylist()
     rows = [{**row, "context": {f"{'x' * 100}{at}": n for at in range(30)}} for n, row in enumerate(batch)]
     limits = msgspec.structs.replace(LIMITS, text_bytes_max=500_000)
-    with pytest.raises(TooLarge, match="300 events, [0-9]+ bytes of text"):
+    with pytest.raises(TooLarge, match=r"300 events, [0-9]+ bytes of text"):
         decode_arrow(pa.RecordBatch.from_pylist(rows), msgspec.structs.replace(ACCEPT, limits=limits))
 
 

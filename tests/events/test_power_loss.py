@@ -6,10 +6,10 @@ each with the number of disk calls made by then.
 
 import errno
 import itertools
-import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull
@@ -38,7 +38,7 @@ def batch_of(number, size, body_bytes):
                 1,
                 event_id=f"{number}-{index}",
                 action="view",
-                body=letters if size > 4 else random.Random(9 * number + index).randbytes(body_bytes),
+                body=letters if size > 4 else np.random.default_rng(9 * number + index).bytes(body_bytes),
             )
             for index in range(size)
         ]

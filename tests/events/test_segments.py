@@ -1,7 +1,6 @@
 """The segment log: rotation, torn tails, damage, repair, readers, the lock."""
 
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -175,7 +174,7 @@ def test_large_commits_and_places_between():
     """Commits larger than a read, and positions far into a segment, are found and read whole."""
     disk = ForgetfulDisk()
     log = log_on(disk, 64 << 20)
-    large = build([Event(1, body=random.Random(number).randbytes(300_000)) for number in range(7)])
+    large = build([Event(1, body=np.random.default_rng(number).bytes(300_000)) for number in range(7)])
     small = sample_batch(0, 700, 0)
     batches = [small, large, small, *([sample_batch(0, 1, 0)] * 900), large, sample_batch(0, 3, 0)]
     for batch in batches:
@@ -606,7 +605,7 @@ def test_programming_errors_are_refused():
     assert log.end == 0
 
 
-@pytest.mark.parametrize(("count", "is_packed"), [(4, False), (40, True)])
+@pytest.mark.parametrize("count, is_packed", [(4, False), (40, True)])
 def test_sound_frames_are_told_from_others(count, is_packed):
     """A frame is sound in its place only: not cut, not with another seed, not at another byte."""
     frame = b"".join(map(bytes, encode(body_of(sample_batch(0, count, 9)), 3, 1, bytes(16), 77).parts))

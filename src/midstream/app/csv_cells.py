@@ -16,8 +16,8 @@ import pyarrow.csv
 from midstream.events.loose_arrow import Batch, DataType, Schema, pa, pt
 
 pc: Any = pyarrow.compute
-_BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"  # noqa: RUF001  the wide forms are formulas too
-"""What makes a text a formula, behind any apostrophes."""
+_BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
+"""What makes a text a formula, behind any apostrophes; the wide forms do so too."""
 _PLAIN, _ESCAPED = f"^({_BEGINS})", f"^'({_BEGINS})"
 _escaped_text = re.compile(_ESCAPED[1:]).match
 

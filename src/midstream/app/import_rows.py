@@ -141,8 +141,10 @@ def open_rows(path: Path) -> Generator[Opened]:
                 opened = _parquet(file) if kind == "parquet" else _arrow(file)
         else:
             is_packed = path.suffix.lower() == ".gz"
-            packed = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
-            text = cast("BinaryIO", _Unpacked(packed, file, path.name) if is_packed else packed)
+            text: BinaryIO = file
+            if is_packed:
+                unpacked = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=file)))
+                text = cast("BinaryIO", _Unpacked(unpacked, file, path.name))
             with _reading(path.name, kind):
                 opened = _csv(text, path.name, file.tell) if kind == "csv" else Opened(None, _lines(text), file.tell)
         yield replace(opened, pieces=_read_well(opened.pieces, path.name, kind))

@@ -82,7 +82,7 @@ class ImportSummary:
     rejected: int
     """No events."""
     rejected_kept: int
-    """Of those, the last so many are in ``rejected_file`` and the older one beside it, each with its line and reason."""
+    """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
     faults: tuple[Fault, ...]
     """The first ones."""
     rejected_file: str

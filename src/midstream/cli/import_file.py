@@ -103,4 +103,5 @@ def kept_text(summary: "ImportSummary") -> str:
     if summary.rejected_kept == summary.rejected:
         return f"all of them in {where}"
     dropped = summary.rejected - summary.rejected_kept
-    return f"the last {summary.rejected_kept:,} of them in {where} and {where}.old, which hold no more: {dropped:,} are not"
+    last = f"the last {summary.rejected_kept:,} of them in {where} and {where}.old"
+    return f"{last}, which hold no more: {dropped:,} are not"

@@ -142,7 +142,7 @@ def _described(place: Path, disk: Disk, first: int, end: int) -> HistoryFile | N
             groups.append(Group(position, checksum_of(batch)))
             times += (int(batch.rows["log_time_ms"][0]), int(batch.rows["log_time_ms"][-1]))
             position += len(batch)
-    except (*UNREADABLE, IndexError):
+    except UNREADABLE:
         return None
     if position != end or not times:
         return None

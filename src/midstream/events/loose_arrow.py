@@ -24,11 +24,12 @@ UNREADABLE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
     ArithmeticError,
+    LookupError,
     MemoryError,
     EOFError,
 )
 """``OSError`` of a footer, a page or a packing; ``ValueError`` and ``ArithmeticError`` of values that Python has no
-object for; ``MemoryError`` of sizes that are none."""
+object for; ``LookupError`` where a column or a row is missing; ``MemoryError`` of sizes that are none."""
 
 
 def said(error: Exception) -> str:

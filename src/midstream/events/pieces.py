@@ -177,7 +177,9 @@ class _Counted:
         self._log_bytes += body_of(batch).length if is_more else size
         most = LOG_RATIO_MAX * self._came + LOG_FREE_BYTES
         if is_more and self._log_bytes > most:
-            came = f"With the next {piece.decoded.event_count} rows {self._came} bytes take {self._log_bytes} in the log."
+            came = (
+                f"With the next {piece.decoded.event_count} rows {self._came} bytes take {self._log_bytes} in the log."
+            )
             right = f"At most {most}: repeat shorter texts, or send those of dictionaries as they are."
             raise TooLarge((Fault(f"row {piece.first + 1}", came, right, PAGE),))
 
