@@ -40,8 +40,8 @@ CHUNK_BYTES_MAX = 1 << 20
 """Beyond 1 MiB a larger read of a file in the page cache is not faster."""
 LOOKS_MAX = 4
 """Times that a read begins: sealing and retention come minutes apart, so what is gone at the third look is missing."""
-_EVENT_BYTES = 256
-"""What an event takes in most logs, to read about as much as was asked for."""
+_EVENT_BYTES = 64
+"""What an event takes in most logs (25 packed, 250 alone), to read about as much as was asked for."""
 
 
 class _Place(NamedTuple):
