@@ -3,6 +3,7 @@
 import csv
 import io
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -106,7 +107,8 @@ def test_a_csv_of_others_is_taken_as_it_stands(tmp_path):
 @pytest.mark.parametrize("text", FORMULAS)
 def test_tables_of_features_and_slates_are_escaped(tmp_path, text):
     """What else is written as CSV goes through the same writer."""
-    schema = pa.schema([("item_id", pa.string()), ("score", pa.float32()), ("time", pa.timestamp("ms", "UTC"))])
+    columns: dict[str, Any] = {"item_id": pa.string(), "score": pa.float32(), "time": pa.timestamp("ms", "UTC")}
+    schema = pa.schema(columns)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     batch = pa.RecordBatch.from_pylist([{"item_id": text, "score": -1.0, "time": moment}], schema)
     write_tables(tmp_path / "t.csv", "csv", schema, [batch])

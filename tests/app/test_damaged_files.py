@@ -29,13 +29,14 @@ from midstream.app.judging_rows import _read as read_examples
 from midstream.app.running import accept_of
 from midstream.app.tables import read_table as read_external
 from midstream.core.errors import Invalid, LogDamaged, MidstreamError
+from midstream.core.types import TimestampMs
 from midstream.evaluation.tables import Columns, read_table
 from midstream.events.disk import RealDisk
 from midstream.events.history_file import FileReader, FileWriter
 from midstream.events.schema import Event, build
 from midstream.features.external import Table
 
-NOW_MS = 1_800_000_000_000
+NOW_MS = TimestampMs(1_800_000_000_000)
 CONFIG = Config(items=ItemsSection(attributes={"price": "number"}))
 MUTATIONS = int(os.environ.get("MUTATIONS", "200"))
 """Of each file."""

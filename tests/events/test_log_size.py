@@ -137,7 +137,7 @@ def test_log_holds_at_most_twice_what_came_as_plain_arrow(seed, count):
     assert sum(log_bytes(piece.decoded.batch) for piece in pieces) <= 2 * len(came) + REQUEST_BYTES * len(pieces)
 
 
-EXTREMES = {
+EXTREMES: dict[str, dict[str, Any]] = {
     "contexts": {"context": {"k": "{random}"}, "items": 100},
     "items alone": {"items": 100},
     "few items": {"items": 12},
@@ -252,7 +252,7 @@ def test_arrow_streams_that_stand_for_much_more_are_refused():
     found = sum(log_bytes(piece.decoded.batch) for piece in arrow_pieces(io.BytesIO(few), ACCEPT, Bounds()))
     assert found <= 16 * len(few) + (1 << 20)
     many = named_often(400, 20_000)
-    taken = []
+    taken: list[Any] = []
     with pytest.raises(TooLarge, match=r"bytes take [0-9]+ in the log"):
         taken.extend(arrow_pieces(io.BytesIO(many), ACCEPT, Bounds()))
     assert sum(log_bytes(piece.decoded.batch) for piece in taken) <= 16 * len(many) + (1 << 20)

@@ -64,7 +64,7 @@ def check_schema(schema: Schema, accept: Accept, defaults: Mapping[str, str]) ->
     Raises:
         RequestInvalid: A column is no field, comes twice, or has a type that its field cannot have.
     """
-    names = schema.names
+    names: list[str] = schema.names
     count = field_count(schema)
     if count > COLUMNS_MAX:
         # Nothing else is said of so many: to look for the nearest name of each takes seconds.
