@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from midstream.app.import_columns import ColumnOptions
 from midstream.app.importing import import_file
 from midstream.app.inspection import LogView, state_of
 from midstream.app.server_address import Address, publish
+from midstream.cli.import_file import print_summary
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine import writer
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters import DeadLetters, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
@@ -163,6 +165,31 @@ def test_rejected_rows_are_those_of_the_last_import(tmp_path):
         (data / name).write_text('{"user_id": "bob"}\n')
     assert import_file(tmp_path, CONFIG, path).rejected == 0
     assert not list(data.glob("import-rejected*"))
+
+
+def test_rejected_rows_that_are_not_kept_are_counted(tmp_path, monkeypatch, capsys):
+    """Two files hold the last ones; the summary, its words and the file's last line say how many are in neither. The
+    next import removes both, whatever it brings.
+    """
+    monkeypatch.setattr("midstream.app.importing.DeadLetters", partial(DeadLetters, file_bytes_max=2_000))
+    path = tmp_path / "a.csv"
+    path.write_text("type,user_id,item_id\n" + "".join(f"nothing,ann,i{at}\n" for at in range(200)))
+    summary = import_file(tmp_path, CONFIG, path)
+    kept = read_letters(tmp_path / "data" / summary.rejected_file, RealDisk())
+    assert summary.rejected == 200
+    assert 0 < summary.rejected_kept == len(kept) < 40
+    assert kept[-1].reason.where == "line 201: type"
+    old = tmp_path / "data" / f"{summary.rejected_file}.old"
+    assert "ann" in old.read_text()
+    last = (tmp_path / "data" / summary.rejected_file).read_text().splitlines()[-1]
+    assert json.loads(last) == {"rejected_rows": 200, "kept": len(kept), "not_kept": 200 - len(kept)}
+    print_summary(summary)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"200 rows rejected, the last {len(kept)} of them in data/import-rejected.ndjson" in said
+    assert f"hold no more: {200 - len(kept)} are not" in said
+    path.write_text("type,user_id,item_id\n")
+    assert import_file(tmp_path, CONFIG, path).rejected_kept == 0
+    assert not list((tmp_path / "data").glob("import-rejected*"))
 
 
 def test_bad_options_record_nothing(tmp_path):

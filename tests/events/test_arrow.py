@@ -320,6 +320,16 @@ def test_a_dictionary_does_not_make_much_out_of_little():
         decode_arrow(pa.record_batch({"type": text}), ACCEPT)
 
 
+def test_texts_are_counted_before_they_are_copied(monkeypatch):
+    """Contexts in columns of their own are larger as JSON than they came: too many are refused before room is made."""
+    monkeypatch.setattr("midstream.events.arrow.assemble", lambda *_: pytest.fail("room was made"))
+    batch = pa.record_batch({"type": ["view"] * 300, "user_id": ["u"] * 300, "item_id": ["i"] * 300}).to_pylist()
+    rows = [{**row, "context": {f"{'x' * 100}{at}": n for at in range(30)}} for n, row in enumerate(batch)]
+    limits = msgspec.structs.replace(LIMITS, text_bytes_max=500_000)
+    with pytest.raises(TooLarge, match=r"300 events, [0-9]+ bytes of text"):
+        decode_arrow(pa.RecordBatch.from_pylist(rows), msgspec.structs.replace(ACCEPT, limits=limits))
+
+
 def test_an_import_may_bring_log_times():
     """A trusted caller's rows keep theirs."""
     table = pa.record_batch(

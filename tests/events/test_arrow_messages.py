@@ -1,7 +1,10 @@
 """A stream is read message by message within bounds; a hostile one is refused, and never ends the process."""
 
+import contextlib
 import io
 import struct
+import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -216,3 +219,108 @@ def test_a_buffer_may_end_anywhere() -> None:
     ids: Any = pa.Array.from_buffers(pa.string(), 2, buffers)
     batch = pa.RecordBatch.from_arrays([pa.array(["view"] * 2), ids, ids], names=["type", "user_id", "item_id"])
     assert len(decode_arrow(batch, ACCEPT).batch) == 2
+
+
+def work_of(content: bytes) -> int:
+    """Return how many calls reading a stream takes, of Python functions and of C's."""
+    calls = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+    except Invalid:
+        pass  # what was refused took its time too
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def unknown_columns(count: int) -> bytes:
+    """Return a stream of columns that are no fields."""
+    return stream_of([pa.table({f"c{at}": pa.array([], pa.string()) for at in range(count)})])
+
+
+def empty_batches(count: int) -> bytes:
+    """Return a stream of batches without a row."""
+    batch = table(1).to_batches()[0].slice(1)
+    schema = batch.schema
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for _ in range(count):
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def growing_dictionaries(count: int) -> bytes:
+    """Return a stream whose dictionaries change with each batch."""
+    return stream_of([table(3, 5 * at).take([at % 3]) for at in range(count)], rows=1)
+
+
+@pytest.mark.parametrize("make", [unknown_columns, empty_batches, growing_dictionaries])
+def test_reading_a_stream_is_linear(make):
+    """Four times as much of the same takes at most six times the calls: of columns, of batches, of dictionaries."""
+    work_of(make(20))
+    assert work_of(make(800)) <= 6 * work_of(make(200))
+
+
+def test_time_of_a_schema_is_linear():
+    """The same of time, which sees what a single call of C does: four times the columns take at most eight times."""
+    small, large = unknown_columns(2_500), unknown_columns(10_000)
+
+    def seconds(content: bytes) -> float:
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            with contextlib.suppress(Invalid):
+                list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(large) <= 8 * seconds(small)
+
+
+def test_columns_and_messages_have_a_maximum(monkeypatch):
+    """The fields within columns count too; an error says how many came and how many may."""
+    nested = pa.table({"type": ["view"], "context": pa.array([{f"f{at}": 1 for at in range(1_000)}])})
+    with pytest.raises(RequestInvalid, match="1002 columns and fields"):
+        list(read_batches(io.BytesIO(stream_of([nested])), ACCEPT, Bounds()))
+    fits = pa.table({"type": ["view"], "context": pa.array([{f"f{at}": 1 for at in range(998)}])})
+    assert len(list(read_batches(io.BytesIO(stream_of([fits])), ACCEPT, Bounds()))) == 1
+    monkeypatch.setattr("midstream.events.arrow_messages.MESSAGES_MAX", 50)
+    assert list(read_batches(io.BytesIO(empty_batches(47)), ACCEPT, Bounds()))  # a schema and two dictionaries
+    with pytest.raises(TooLarge, match="At most 50 messages a stream"):
+        list(read_batches(io.BytesIO(empty_batches(48)), ACCEPT, Bounds()))
+
+
+def test_columns_without_bytes_do_not_make_much_out_of_little():
+    """A million rows of hundreds of columns of nulls are a few hundred bytes."""
+    names = [f"context.c{at}" for at in range(400)]
+    rows = 100_000
+    schema = pa.schema([("type", pa.null()), *((name, pa.null()) for name in names)])
+    batch = pa.RecordBatch.from_arrays([pa.nulls(rows)] * 401, schema=schema)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+    assert len(sink.getvalue()) < 100_000
+    with pytest.raises(TooLarge, match="100000 rows of 401 columns"):
+        list(read_batches(io.BytesIO(sink.getvalue()), ACCEPT, Bounds()))
+
+
+def test_dictionaries_are_not_read_again_without_end():
+    """A large one that holds, and a small one that changes before each tiny batch."""
+    large = pa.array([f"{at}" * 200 for at in range(3_000)])
+    tables = [
+        pa.table(
+            {
+                "type": pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array([f"view{at}"])),
+                "user_id": pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), large),
+            }
+        )
+        for at in range(80)
+    ]
+    with pytest.raises(TooLarge, match="were read again"):
+        list(read_batches(io.BytesIO(stream_of(tables)), ACCEPT, Bounds()))

@@ -26,7 +26,7 @@ def make_segment():
     path = FOLDER / segment_name(0)
     number = 0
     while len(disk.contents().get(path, b"")) < BYTES - 4_000:
-        size = (1, 12, 5)[number % 3]
+        size = (1, 12, 5, 150)[number % 4]  # as they are, or packed in one way or the other
         body = bytes([97 + number % 26]) * (20 + 31 * number % 170)
         log.append(build([Event(1, event_id=f"e{number}-{index}", body=body) for index in range(size)]))
         number += 1
@@ -39,10 +39,13 @@ def make_segment():
     data = disk.contents()[path]
     assert len(data) == BYTES
     start = OPENING_BYTES
+    packings = set()
     while True:
         frame = head_at(data, start, seed_of(LOG_ID))
         assert frame is not None
+        packings.add(frame.packing)
         if start + frame.length == BYTES:
+            assert packings == {0, 1, 2}
             return disk, data, events, start
         start += frame.length
 

@@ -9,10 +9,12 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.types import LogPosition
+from midstream.events.frames import OPENING_BYTES, head_at, seed_of
 from midstream.events.log_repair import repair, survey_log
 from midstream.events.schema import Event, build
 from midstream.events.segments import SegmentLog
@@ -28,16 +30,24 @@ BROKEN = DiskFault("sync")
 
 
 def batch_of(number, size, body_bytes):
-    """Return a batch whose events say which it is."""
+    """Return a batch whose events say which it is: up to four of bodies that cannot be packed, more of one letter."""
+    letters = bytes([65 + number % 26]) * body_bytes
     return build(
         [
-            Event(1, event_id=f"{number}-{index}", action="view", body=bytes([65 + number % 26]) * body_bytes)
+            Event(
+                1,
+                event_id=f"{number}-{index}",
+                action="view",
+                body=letters if size > 4 else np.random.default_rng(9 * number + index).bytes(body_bytes),
+            )
             for index in range(size)
         ]
     )
 
 
 BATCHES = {"small": (1, 3), "large": (3, 310)}
+PACKED = {"packed": (40, 60)}
+"""5 kB in a frame of about 800 bytes."""
 OPERATIONS = (*BATCHES, "reopen", "no room", "failed sync")
 
 
@@ -109,7 +119,7 @@ class Client:
                 self.log.append(batch_of(self.number, 1, 1))
             self.open()
         else:
-            self.append(*BATCHES[operation])
+            self.append(*(BATCHES | PACKED)[operation])
 
     def promise_at(self, call_count):
         """What must and what may be there when only that many calls were made."""
@@ -160,7 +170,8 @@ def test_power_loss_in_every_small_workload():
     """
     count = 0
     for length in (1, 2, 3):
-        for workload in itertools.product(OPERATIONS, repeat=length):
+        operations = OPERATIONS if length > 2 else (*OPERATIONS, *PACKED)
+        for workload in itertools.product(operations, repeat=length):
             client = Client()
             since = 0
             for operation in workload:
@@ -172,18 +183,31 @@ def test_power_loss_in_every_small_workload():
     assert count >= 10_000
 
 
+def frames_on(disk):
+    """Return the heads of all frames of a disk's log."""
+    found = []
+    for path, data in disk.contents().items():
+        at = OPENING_BYTES
+        while path.suffix == ".segment" and (frame := head_at(data, at, seed_of(LOG_ID))) is not None:
+            found.append(frame)
+            at += frame.length
+    return found
+
+
 def test_power_loss_tears_a_write_at_any_byte():
     """The same where the last write may end at every single byte."""
     client = Client()
-    for operation in ("small", "large", "no room", "large", "small"):
+    for operation in ("small", "large", "no room", "packed", "large", "small"):
         client.run(operation)
+    client.log.close()
+    assert any(frame.packed_bytes for frame in frames_on(client.disk))
     assert check_every_state(client, tear=1) > 1_000
 
 
 def test_power_loss_while_recovering():
     """A second power loss while the log is opened after the first takes nothing either."""
     client = Client()
-    for operation in ("small", "large", "small"):
+    for operation in ("small", "packed", "large", "small"):
         client.run(operation)
     count = 0
     for call_count, disk in replayed(client.disk.calls):

@@ -15,7 +15,7 @@ from midstream.core.errors import AppendFailed, DiskFull, FolderLocked, LogDamag
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events import frames
 from midstream.events.disk import RealDisk
-from midstream.events.frames import encode, frame_bytes, head_at, is_sound, seed_of
+from midstream.events.frames import body_of, encode, head_at, is_sound, seed_of
 from midstream.events.log_identity import identity_of, write_identity
 from midstream.events.log_repair import repair, survey_log
 from midstream.events.schema import ROW, Event, build, concat
@@ -93,9 +93,11 @@ def test_one_event_takes_little():
     for count in range(1, 30):
         batch = build([Event(1, event_id="e" * count, user_id="u" * 20, item_id="i" * (count % 7))])
         ids = len(batch.text)
-        assert frame_bytes(batch) - ids <= 250
-        parts, _ = encode(batch, 0, 0, bytes(16), 7)
-        assert frames.bytes_of(parts) == frame_bytes(batch)
+        body = body_of(batch)
+        assert body.length - ids <= 250
+        parts, _ = encode(body, 0, 0, bytes(16), 7)
+        assert frames.bytes_of(parts) == body.length
+        assert parts[2] is batch.text
 
 
 @given(
@@ -130,7 +132,7 @@ def test_log_is_the_list_of_its_events(sizes, segment_bytes, reopened, limit):
 
 def test_rotation():
     """A commit that does not fit begins a segment named by its position; none is larger, save for a larger commit."""
-    disk, expected = filled([1] * 30 + [40, 1, 1], segment_bytes=2_000)
+    disk, expected = filled([1] * 30 + [250, 1, 1], segment_bytes=2_000)
     segments = segments_of(disk)
     assert len(segments) > 4
     assert [segment_name(int(path.stem)) for path in segments] == [path.name for path in segments]
@@ -161,7 +163,7 @@ def test_a_full_segment_that_cannot_be_closed_stops_nothing():
 
 def test_rows_are_aligned_and_not_copied():
     """Rows that were read lie at a multiple of 8 and are a view of what was read, so kernels take them as they are."""
-    disk, _ = filled([1, 2, 3, 1, 5])
+    disk, _ = filled([1, 2, 3, 1, 5, 50, 1])
     for _, batch in log_on(disk).read(LogPosition(0), 100):
         assert batch.rows.ctypes.data % 8 == 0
         assert not batch.rows.flags.owndata
@@ -172,7 +174,7 @@ def test_large_commits_and_places_between():
     """Commits larger than a read, and positions far into a segment, are found and read whole."""
     disk = ForgetfulDisk()
     log = log_on(disk, 64 << 20)
-    large = build([Event(1, body=bytes([number]) * 300_000) for number in range(7)])
+    large = build([Event(1, body=np.random.default_rng(number).bytes(300_000)) for number in range(7)])
     small = sample_batch(0, 700, 0)
     batches = [small, large, small, *([sample_batch(0, 1, 0)] * 900), large, sample_batch(0, 3, 0)]
     for batch in batches:
@@ -250,7 +252,7 @@ def test_tails_that_are_no_commit():
 
 def test_a_commit_holding_a_commit_is_torn_like_any_other():
     """The bytes of a frame inside an event's body, sent by someone who knows the format, are no frame of this log."""
-    inner = encode(sample_batch(0, 1, 0), 5, 0, bytes(16), seed_of(bytes(16)))
+    inner = encode(body_of(sample_batch(0, 1, 0)), 5, 0, bytes(16), seed_of(bytes(16)))
     body = b"".join([bytes(4), *map(bytes, inner.parts)])
     disk = ForgetfulDisk()
     log = log_on(disk)
@@ -603,12 +605,14 @@ def test_programming_errors_are_refused():
     assert log.end == 0
 
 
-def test_sound_frames_are_told_from_others():
+@pytest.mark.parametrize("count, is_packed", [(4, False), (40, True)])
+def test_sound_frames_are_told_from_others(count, is_packed):
     """A frame is sound in its place only: not cut, not with another seed, not at another byte."""
-    frame = b"".join(map(bytes, encode(sample_batch(0, 4, 9), 3, 1, bytes(16), 77).parts))
+    frame = b"".join(map(bytes, encode(body_of(sample_batch(0, count, 9)), 3, 1, bytes(16), 77).parts))
     head = head_at(frame, 0, 77)
     assert head is not None
-    assert (head.first, head.event_count, head.generation, head.log_time_ms, head.end) == (3, 4, 1, 9, 7)
+    assert (head.first, head.event_count, head.generation, head.log_time_ms, head.end) == (3, count, 1, 9, 3 + count)
+    assert (head.packed_bytes > 0) == is_packed
     assert head.length == len(frame)
     assert is_sound(frame, 0, head, 77)
     assert not is_sound(frame, 0, head, 78)

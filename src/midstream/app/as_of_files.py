@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from midstream.app.csv_cells import CsvTable
 from midstream.app.exporting import require_folder_of
 from midstream.core.errors import Fault, Invalid
 from midstream.events.loose_arrow import Batch, Schema, pa, pt
@@ -69,9 +69,4 @@ def _arrow(file: BinaryIO, schema: Schema) -> Any:  # noqa: ANN401  as above
     return pa.ipc.new_file(file, schema)
 
 
-def _csv(file: BinaryIO, schema: Schema) -> Any:  # noqa: ANN401  as above
-    writer: Any = pyarrow.csv.CSVWriter(file, schema)
-    return writer
-
-
-_WRITERS: dict[str, Callable[[BinaryIO, Schema], Any]] = {"parquet": _parquet, "arrow": _arrow, "csv": _csv}
+_WRITERS: dict[str, Callable[[BinaryIO, Schema], Any]] = {"parquet": _parquet, "arrow": _arrow, "csv": CsvTable}

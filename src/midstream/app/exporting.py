@@ -1,7 +1,7 @@
 """The log to a file or into a program: every event exactly once, in order, streaming.
 
 NDJSON holds each event as ``POST /v1/events`` takes it, with its log time. CSV, Parquet and Arrow have a column for
-each field; objects stand in them as JSON. A file of ours is imported from again.
+each field; objects stand in them as JSON. A file of ours is imported from again, whose cells are escaped if it is CSV.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from midstream.app.believed_times import BelievedTimes
 from midstream.app.config import Config
+from midstream.app.csv_cells import CsvTable
 from midstream.app.inspection import LogView
 from midstream.app.running import Outside, config_of
 from midstream.core.durations import parse_duration_ms
@@ -224,7 +224,7 @@ class _Lines:
 
 class _Csv:
     def __init__(self, file: BinaryIO) -> None:
-        self._csv: Any = pyarrow.csv.CSVWriter(file, SCHEMA)
+        self._csv = CsvTable(file, SCHEMA)
 
     def write(self, batch: EventBatch) -> None:
         self._csv.write_batch(to_table(batch))

@@ -11,7 +11,7 @@ import io
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -21,10 +21,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from midstream.app.csv_cells import unescaped, unescaped_text
 from midstream.app.import_columns import PAGE, Record
 from midstream.core.errors import Fault, Invalid
 from midstream.events.arrow_views import without_views
-from midstream.events.loose_arrow import Batch, pa
+from midstream.events.loose_arrow import UNREADABLE, Batch, pa, said
+from midstream.events.to_arrow import SCHEMA
 
 CHUNK_ROWS = 10_000
 """Rows read at once: 2 MB at 200 B."""
@@ -32,6 +34,12 @@ TABLE_TEXT_BYTES_MAX = 1 << 30
 """Of a column of those rows: 100 kB each."""
 BLOCK_BYTES = 1 << 20
 """Of text, read at once."""
+PACKED_RATIO_MAX = 200
+PACKED_FREE_BYTES = 8 << 20
+"""As over HTTP: events of the same user and item pack 50 to 1 at the most, gzip alone could do 1,000. The first 8 MiB
+take a second at the worst."""
+EMPTY_LINES = 100_000
+"""So many without a cell, and what was read so far is handed on: a bar moves, and Ctrl-C is heard."""
 LINE_BYTES_MAX = 1 << 20
 """Longest line of NDJSON and longest cell of a CSV; an event has at most 256 KiB."""
 _SUFFIXES = {
@@ -130,29 +138,70 @@ def open_rows(path: Path) -> Generator[Opened]:
         file = stack.enter_context(path.open("rb"))
         if kind in ("parquet", "arrow"):
             with _reading(path.name, kind):
-                yield _parquet(file) if kind == "parquet" else _arrow(file)
+                opened = _parquet(file) if kind == "parquet" else _arrow(file)
+        else:
+            is_packed = path.suffix.lower() == ".gz"
+            text: BinaryIO = file
+            if is_packed:
+                unpacked = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=file)))
+                text = cast("BinaryIO", _Unpacked(unpacked, file, path.name))
+            with _reading(path.name, kind):
+                opened = _csv(text, path.name, file.tell) if kind == "csv" else Opened(None, _lines(text), file.tell)
+        yield replace(opened, pieces=_read_well(opened.pieces, path.name, kind))
+
+
+def _read_well(pieces: Iterator[Piece], name: str, kind: str) -> Iterator[Piece]:
+    """Yield pieces; what goes wrong in reading one is said of the file, what goes wrong with it is not."""
+    while True:
+        with _reading(name, kind):
+            piece = next(pieces, None)
+        if piece is None:
             return
-        packed = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.suffix.lower() == ".gz" else file
-        text = cast("BinaryIO", packed)
-        with _reading(path.name, "gzip"):
-            if kind == "csv":
-                yield _csv(text, path.name, file.tell)
-            else:
-                yield Opened(None, _lines(text), file.tell)
+        yield piece
 
 
 @contextmanager
 def _reading(name: str, kind: str) -> Generator[None]:
     """Say which file cannot be read, and as what."""
+    noun = {"parquet": "Parquet", "arrow": "Arrow", "csv": "CSV"}.get(kind, "NDJSON")
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         came = f"It cannot be unpacked: {error}."
         raise Invalid((Fault(name, came, "A whole file as gzip makes it.", PAGE),)) from error
-    except pa.ArrowInvalid as error:
-        noun = {"parquet": "Parquet", "arrow": "Arrow"}.get(kind, "such")
-        came = f"It is no {noun} file: {str(error).rstrip('.')}."
-        raise Invalid((Fault(name, came, f"A {noun} file.", PAGE),)) from error
+    except UnicodeError as error:
+        came = f"It is no {noun} file: {said(error)}."
+        raise Invalid((Fault(name, came, "Text in UTF-8.", PAGE),)) from error
+    except UNREADABLE as error:
+        came = f"It is no {noun} file, or a damaged one: {said(error)}."
+        raise Invalid((Fault(name, came, f"A {noun} file that is whole.", PAGE),)) from error
+
+
+class _Unpacked:
+    """A packed text, which may become so many bytes for each of its own and no more."""
+
+    def __init__(self, unpacked: BinaryIO, packed: BinaryIO, name: str) -> None:
+        self._unpacked = unpacked
+        self._packed = packed
+        self._name = name
+        self._size = 0
+        self._lines = 0
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes.
+
+        Raises:
+            Invalid: It became too much for what of it was read.
+        """
+        found = self._unpacked.read(size)
+        self._size += len(found)
+        self._lines += found.count(b"\n")
+        came = self._packed.tell()
+        if self._size > PACKED_FREE_BYTES and self._size > PACKED_RATIO_MAX * came:
+            told = f"{came} bytes of the file become {self._size}."
+            right = f"At most {PACKED_RATIO_MAX} for each; a file that is right all the same can be unpacked before."
+            raise Invalid((Fault(f"{self._name} line {self._lines + 1}", told, right, PAGE),))
+        return found
 
 
 def _parquet(file: BinaryIO) -> Opened:
@@ -190,8 +239,9 @@ def _lines(text: BinaryIO) -> Iterator[Piece]:
         rest += block
         end = rest.rfind(b"\n") + 1
         if end:
-            yield LinePiece(rest[:end], lines)
-            lines += rest.count(b"\n", 0, end)
+            body = rest[:end]
+            yield RecordPiece(()) if body.isspace() else LinePiece(body, lines)
+            lines += body.count(b"\n")
             rest = rest[end:]
         elif len(rest) > LINE_BYTES_MAX:
             lines += 1
@@ -217,11 +267,33 @@ def _csv(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
     decoded = first.decode("utf-8-sig", "surrogateescape")
     counts = {mark: decoded.count(mark) for mark in _DELIMITERS}
     delimiter = max(counts, key=lambda mark: counts[mark]) if any(counts.values()) else ","
-    header = tuple(each.strip() for each in next(csv.reader([decoded], delimiter=delimiter), list[str]()))
+    try:
+        header = tuple(each.strip() for each in next(csv.reader([decoded], delimiter=delimiter), list[str]()))
+        _ = decoded.encode()
+    except (csv.Error, UnicodeError) as error:
+        right = "A header line of CSV in UTF-8, and line ends that are \\n or \\r\\n."
+        raise Invalid((Fault(f"{name} line 1", f"{said(error)}.", right, PAGE),)) from error
     if not header or len(set(header)) < len(header):
         came = f"The header has {len(header)} columns, {len(set(header))} of them distinct."
         raise Invalid((Fault(f"{name} line 1", came, "A header line with a name of its own for each column.", PAGE),))
-    return Opened(header, _csv_pieces(text, rest, header, delimiter), bytes_read)
+    pieces = _csv_pieces(text, rest, header, delimiter)
+    is_export = header == tuple(SCHEMA.names)
+    return Opened(header, (_as_exported(each) for each in pieces) if is_export else pieces, bytes_read)
+
+
+def _as_exported(piece: Piece) -> Piece:
+    """Return rows of an export of ours, which is known by its header, as they were before it escaped their cells."""
+    if isinstance(piece, TablePiece):
+        return TablePiece(unescaped(piece.table), piece.lines)
+    if isinstance(piece, RecordPiece):
+        return RecordPiece(tuple((line, _record_as_exported(row)) for line, row in piece.records))
+    return piece
+
+
+def _record_as_exported(row: Record | RowRefused) -> Record | RowRefused:
+    if isinstance(row, RowRefused):
+        return row
+    return {name: unescaped_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def _header_line(text: BinaryIO) -> tuple[bytes, bytes]:
@@ -243,11 +315,17 @@ def _csv_pieces(text: BinaryIO, rest: bytes, header: tuple[str, ...], delimiter:
             yield from _records(_quoted(text, whole), lines, header, delimiter)
             return
         if end:
-            yield _csv_table(whole[:end], lines, header, delimiter)
-            lines += whole.count(b"\n", 0, end)
+            body = whole[:end]
+            yield RecordPiece(()) if _is_empty(body) else _csv_table(body, lines, header, delimiter)
+            lines += body.count(b"\n")
         rest = whole[end:]
         if not block:
             return
+
+
+def _is_empty(lines: bytes) -> bool:
+    """Say whether lines of a CSV have nothing in them: a space is a cell."""
+    return not lines.strip(b"\r\n")
 
 
 def _csv_table(block: bytes, lines: int, header: tuple[str, ...], delimiter: str) -> Piece:
@@ -257,11 +335,12 @@ def _csv_table(block: bytes, lines: int, header: tuple[str, ...], delimiter: str
     if b"\n\n" not in plain and not plain.startswith(b"\n") and b"\r" not in plain:
         try:
             table = _parsed_csv(plain, header, delimiter)
-        except (pa.ArrowInvalid, UnicodeDecodeError):
+        except (pa.ArrowInvalid, UnicodeError):
             table = None
         if table is not None and table.num_rows == ends:
             return TablePiece(table.combine_chunks().to_batches()[0], np.arange(lines + 1, lines + 1 + ends))
-    return RecordPiece(tuple(_csv_records(io.StringIO(_text(block), newline=""), lines, header, delimiter)))
+    found = _csv_records(io.StringIO(_text(block), newline=""), lines, header, delimiter)
+    return RecordPiece(tuple((line, row) for line, row in found if row is not None))
 
 
 def _parsed_csv(plain: bytes, header: tuple[str, ...], delimiter: str) -> Any:  # noqa: ANN401  a table
@@ -310,17 +389,22 @@ class _Chained(io.RawIOBase):
 def _records(text: Iterator[str], lines: int, header: tuple[str, ...], delimiter: str) -> Iterator[Piece]:
     """Yield the rows of a CSV with quotes, one by one."""
     rows: list[tuple[int, Record | RowRefused]] = []
-    for row in _csv_records(text, lines, header, delimiter):
-        rows.append(row)
-        if len(rows) == CHUNK_ROWS:
+    empty = 0
+    for line, row in _csv_records(text, lines, header, delimiter):
+        if row is None:
+            empty += 1
+        else:
+            rows.append((line, row))
+        if len(rows) == CHUNK_ROWS or empty == EMPTY_LINES:
             yield RecordPiece(tuple(rows))
-            rows = []
+            rows, empty = [], 0
     yield RecordPiece(tuple(rows))
 
 
 def _csv_records(
     text: Iterator[str], lines: int, header: tuple[str, ...], delimiter: str
-) -> Iterator[tuple[int, Record | RowRefused]]:
+) -> Iterator[tuple[int, Record | RowRefused | None]]:
+    """Yield each line, with its row or why it is none; None = it is empty."""
     reader = csv.reader(text, delimiter=delimiter)
     while True:
         try:
@@ -332,9 +416,11 @@ def _csv_records(
             yield line, RowRefused(line, Fault(f"line {line}", f"{error}.", "A line of CSV.", PAGE), b"")
             continue
         line = reader.line_num + lines
-        if len(cells) == len(header):
+        if not cells:
+            yield line, None
+        elif len(cells) == len(header):
             yield line, dict(zip(header, cells, strict=True))
-        elif cells:
+        else:
             raw = delimiter.join(cells).encode("utf-8", "surrogateescape")
             came, right = f"{len(cells)} cells.", f"{len(header)} cells, as in the header."
             yield line, RowRefused(line, Fault(f"line {line}", came, right, PAGE), raw)
@@ -348,10 +434,27 @@ def records_of(table: Batch, rows: NDArray[np.intp]) -> list[Record]:
     """Return some rows of a table as records: bytes as text, times to the microsecond."""
     chosen = table.take(pa.array(rows))
     columns: Mapping[str, list[object]] = {
-        name: [_plain(each) for each in _to_microseconds(chosen.column(at)).to_pylist()]
+        name: [_plain(each) for each in _values_of(_to_microseconds(chosen.column(at)))]
         for at, name in enumerate(table.schema.names)
     }
     return [{name: values[at] for name, values in columns.items()} for at in range(len(rows))]
+
+
+def _values_of(column: Any) -> list[object]:  # noqa: ANN401  an array
+    """Return the values of a column; one that Python has no object for, such as the year 20000, as its text."""
+    try:
+        found: list[object] = column.to_pylist()
+    except (pa.ArrowException, ValueError, ArithmeticError):
+        return [_value_of(each) for each in column]
+    return found
+
+
+def _value_of(scalar: Any) -> object:  # noqa: ANN401  a scalar
+    try:
+        found: object = scalar.as_py()
+    except (pa.ArrowException, ValueError, ArithmeticError) as error:
+        return f"({scalar.type}: {said(error)})"
+    return found
 
 
 def _to_microseconds(column: Any) -> Any:  # noqa: ANN401  an array

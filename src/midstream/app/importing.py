@@ -83,7 +83,9 @@ class ImportSummary:
     refused: int
     """Their items are unknown and the configuration takes none, or the catalogue is full."""
     rejected: int
-    """No events; each is in ``rejected_file`` with its line and reason."""
+    """No events."""
+    rejected_kept: int
+    """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
     faults: tuple[Fault, ...]
     """The first ones."""
     rejected_file: str
@@ -101,6 +103,7 @@ class _Read:
     """What of a file's rows is no event."""
 
     rejected: int = 0
+    kept: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
     header: tuple[str, ...] = ()
 
@@ -162,6 +165,7 @@ def import_file(
         conflicts=plan.conflict_count + counts.get(Outcome.CONFLICT, 0),
         refused=counts.get(Outcome.REFUSED, 0),
         rejected=read.rejected,
+        rejected_kept=read.kept,
         faults=tuple(read.faults),
         rejected_file=REJECTED_NAME if read.rejected else "",
         unused_columns=unused_columns(read.header, columns),
@@ -189,8 +193,8 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
     """Read the whole file; what is no event goes to the file of rejected rows."""
     found = _Read()
     rejected = data.root / REJECTED_NAME
-    for path in files_of(rejected):
-        path.unlink(missing_ok=True)
+    for each in files_of(rejected):  # rows of people, of an import that nobody asks about any more
+        each.unlink(missing_ok=True)
     letters: DeadLetters | None = None
     total = source.path.stat().st_size
     with open_rows(source.path) as opened:
@@ -205,7 +209,17 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
             source.notify("reading", min(opened.bytes_read(), total), total)
     if letters is not None:
         letters.close()
+        found.kept = letters.counts.kept
+        if found.kept < found.rejected:
+            _say_dropped(rejected, found)
     return found
+
+
+def _say_dropped(rejected: Path, found: _Read) -> None:
+    """Add a line that says how many rows are not in the file of rejected rows, nor in the older one."""
+    told = {"rejected_rows": found.rejected, "kept": found.kept, "not_kept": found.rejected - found.kept}
+    with rejected.open("ab") as file:
+        file.write(msgspec.json.encode(told) + b"\n")
 
 
 def _into_folder(folder: Path, config: Config, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:

@@ -21,7 +21,7 @@ from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.evaluation.click_metrics import Bin, reliability
 from midstream.evaluation.statistics import Difference, Resampling, difference
-from midstream.events.loose_arrow import Batch, pa, pt
+from midstream.events.loose_arrow import UNREADABLE, Batch, pa, pt, said
 from midstream.models.examples import Examples
 from midstream.models.kinds import ROW_KINDS, RowKind
 from midstream.models.model import QUIET, RowModel
@@ -156,8 +156,9 @@ def _read(path: Path) -> Batch:
     parquet: Any = pq  # what its functions return is said in part
     try:
         table = parquet.read_table(path) if path.suffix == ".parquet" else pa.ipc.open_file(str(path)).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _no_examples(path.name, str(error)) from error
+        table.validate(full=True)
+    except UNREADABLE as error:
+        raise _no_examples(path.name, f"It cannot be read: {said(error)}.") from error
     names = set(table.schema.names)
     if "time" not in names or not ({"group", "label"} <= names or {"log_position", "reward", "impression"} <= names):
         raise _no_examples(path.name, f"Columns {', '.join(table.schema.names)} came.")

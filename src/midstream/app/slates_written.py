@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from midstream.app.csv_cells import CsvTable
 from midstream.events.loose_arrow import pa
 
 ROWS_MAX = 16_384
@@ -96,7 +96,7 @@ def _text(value: object) -> str | None:
 
 
 def _csv(file: BinaryIO, fields: tuple[str, ...]) -> Writer:
-    return _Rows(file, fields, pyarrow.csv.CSVWriter)
+    return _Rows(file, fields, CsvTable)
 
 
 def _parquet(file: BinaryIO, fields: tuple[str, ...]) -> Writer:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
 from midstream.core.types import Mask
-from midstream.events.loose_arrow import Array, pa, pt
+from midstream.events.loose_arrow import UNREADABLE, Array, pa, pt, said
 from midstream.features.external import EVERYBODY, PAGE, External, ExternalTable, Table, Tables, missing_columns
 from midstream.state.hashing import IdKey, hashes_of
 from midstream.state.versions import versions_of
@@ -75,8 +75,8 @@ def read_table(table: Table, folder: Path, where: str, key: IdKey) -> ExternalTa
     try:
         columns, pieces = _parsed(table, content, where)
         parts = [_part(table, columns, piece, where, key) for piece in pieces]
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        came = f"{table.path} cannot be read: {str(error).splitlines()[0][:200]}"
+    except UNREADABLE as error:
+        came = f"{table.path} cannot be read: {said(error)}."
         raise _invalid(f"{where}.path", came, "A Parquet, CSV or TSV file that is whole.") from error
     hashes, times, is_timed, values = _joined(parts)
     newest = int(times[is_timed].max(initial=0))

@@ -90,8 +90,18 @@ def print_summary(summary: "ImportSummary") -> None:
     if summary.late:
         say(f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first")
     if summary.rejected:
-        say(f"{summary.rejected:,} rows rejected, all of them in data/{summary.rejected_file}; the first:")
+        say(f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:")
         for fault in summary.faults:
             say(str(fault))
         if any("looks like seconds" in fault.came for fault in summary.faults):
             say("times in seconds are read with --time-format s")
+
+
+def kept_text(summary: "ImportSummary") -> str:
+    """Return which of the rejected rows are kept, and where."""
+    where = f"data/{summary.rejected_file}"
+    if summary.rejected_kept == summary.rejected:
+        return f"all of them in {where}"
+    dropped = summary.rejected - summary.rejected_kept
+    last = f"the last {summary.rejected_kept:,} of them in {where} and {where}.old"
+    return f"{last}, which hold no more: {dropped:,} are not"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.evaluation.interactions import Interactions, Text
+from midstream.events.loose_arrow import UNREADABLE, said
 
 TimeUnit = Literal["s", "ms", "iso"]
 PAGE = "docs/quality.md"
@@ -53,7 +54,11 @@ def read_table(path: Path, columns: Columns) -> Interactions:
     """
     if not path.is_file():
         raise NotFound(str(path))
-    table = _read(path, columns)
+    try:
+        table = _read(path, columns)
+    except UNREADABLE as error:
+        right = "A Parquet, CSV or TSV file that is whole."
+        raise Invalid((Fault(path.name, f"It cannot be read: {said(error)}.", right, PAGE),)) from error
     known = list(table.column_names)
     if missing := [name for name in columns.used() if name not in known]:
         right = "one of " + ", ".join(known)

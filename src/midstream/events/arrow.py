@@ -142,8 +142,11 @@ class _Table:
         position = self._positions()
         views = [self._text(name) for name in _TEXT_ORDER]
         views[1], views[6] = action, self._bodies()
+        size = sum(int(np.maximum(each.lengths, 0).sum()) for each in views)
+        if size > self._accept.limits.text_bytes_max:
+            raise _too_large(f"{self._count} events, {size} bytes of text.", self._accept)
         rows = np.empty(self._count, dtype=ROW)
-        arena = np.empty(sum(int(np.maximum(each.lengths, 0).sum()) for each in views), dtype=np.uint8)
+        arena = np.empty(size, dtype=np.uint8)
         index = np.empty(self._count, dtype=np.int32)
         taken, used = assemble(
             tuple(_readonly(each.data) for each in views),

@@ -4,6 +4,7 @@ A null is a field that was not sent. Texts are found where they lie, also behind
 Columns of views are gone before (``arrow_views``).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple, cast
@@ -25,10 +26,12 @@ OBJECT_FIELDS = ("context", "attributes", "content")
 PARTS_OF = ("context", "attributes")
 """Objects whose members may be columns of their own: ``context.page``."""
 COLUMNS_MAX = 1_000
+"""Of a table, the fields within its structs, lists and maps counted too: a context of 4 KiB has no room for as many."""
 _TICKS_PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _SECONDS_MAX = 1 << 52
 """Beyond any year that is taken; in milliseconds it still fits 64 bits."""
 _LEVELS_MAX = 8
+_FAULTS_MAX = 20
 _NONE = np.empty(0, dtype=np.uint8)
 _RIGHT = {
     "text": "A column of text: string, large_string, binary, or a dictionary of those.",
@@ -61,12 +64,19 @@ def check_schema(schema: Schema, accept: Accept, defaults: Mapping[str, str]) ->
     Raises:
         RequestInvalid: A column is no field, comes twice, or has a type that its field cannot have.
     """
-    names = schema.names
-    faults = [_name_fault(name, accept) for name in dict.fromkeys(names) if not _is_field(name, accept)]
+    names: list[str] = schema.names
+    count = field_count(schema)
+    if count > COLUMNS_MAX:
+        # Nothing else is said of so many: to look for the nearest name of each takes seconds.
+        right = f"At most {COLUMNS_MAX}, fields within columns counted too."
+        raise RequestInvalid((Fault("schema", f"{count} columns and fields.", right, PAGE),))
+    times = Counter(names)
+    foreign = [name for name in times if not _is_field(name, accept)]
+    faults = [_name_fault(name, accept) for name in foreign[:_FAULTS_MAX]]
     faults += [
         Fault(f"column {name}", "It comes more than once.", "A name of its own for each column.", PAGE)
-        for name in dict.fromkeys(names)
-        if names.count(name) > 1
+        for name, count in times.items()
+        if count > 1
     ]
     faults += [
         Fault(f"column {name}", f"{str(schema.field(at).type)[:60]} came.", _RIGHT[_family(name)], PAGE)
@@ -75,10 +85,23 @@ def check_schema(schema: Schema, accept: Accept, defaults: Mapping[str, str]) ->
     ]
     if "type" not in names and "type" not in defaults:
         faults.append(Fault("column type", "There is none.", "A column with the type of each event.", PAGE))
-    if len(names) > COLUMNS_MAX:
-        faults.append(Fault("schema", f"{len(names)} columns.", f"At most {COLUMNS_MAX}.", PAGE))
     if faults:
-        raise RequestInvalid(tuple(faults[:20]))
+        raise RequestInvalid(tuple(faults[:_FAULTS_MAX]))
+
+
+def field_count(schema: Schema) -> int:
+    """Return the number of columns of a table and of all fields within them, those deeper than is taken left out.
+
+    Cost: linear; it ends soon after ``COLUMNS_MAX``.
+    """
+    count = 0
+    left: list[tuple[DataType, int]] = [(each.type, 0) for each in schema]
+    while left and count <= COLUMNS_MAX + len(schema):
+        kind, level = left.pop()
+        count += 1
+        if level <= _LEVELS_MAX and pt.is_nested(kind):
+            left += [(kind.field(at).type, level + 1) for at in range(kind.num_fields)]
+    return max(count, len(schema))
 
 
 def may_hold(name: str, kind: DataType) -> bool:

@@ -8,14 +8,14 @@ Reference: Apache Arrow columnar format, encapsulated messages; FlatBuffers bina
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from midstream.core.errors import Fault, Invalid, RequestInvalid, TooLarge
-from midstream.events.arrow_columns import check_schema
+from midstream.events.arrow_columns import check_schema, field_count
 from midstream.events.arrow_views import without_views
 from midstream.events.wire import PAGE, Accept
 
@@ -23,6 +23,15 @@ METADATA_BYTES_MAX = 1 << 20
 """1,000 columns with their names, types and buffers take about 200 kB."""
 GROUP_BYTES = 1 << 20
 """Small messages are unpacked together until they have so many bytes: opening a stream takes 40 µs."""
+MESSAGES_MAX = 100_000
+"""Of a stream. Each takes 50 µs or more whatever is in it; in 16 GiB it is one for 170 kB."""
+AGAIN_RATIO_MAX = 32
+AGAIN_FREE_BYTES = 64 << 20
+"""Schema and dictionaries are read again with each group of batches: in all at most so many bytes, and so many for each
+that came. A stream whose batches are a thirtieth of its dictionaries is read; alternating a byte of each is not."""
+CELLS_FREE = 1 << 20
+CELLS_PER_BYTE = 8
+"""Rows times columns: a truth value takes a bit. A column of nulls takes nothing, and is looked at all the same."""
 _CONTINUES = b"\xff\xff\xff\xff"
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 _BUFFER = struct.Struct("<qq")
@@ -52,6 +61,7 @@ class _Message(NamedTuple):
     kind: int
     raw: bytes
     """As it came, ready to be put into another stream."""
+    rows: int
     unpacked: int
     """Bytes of its body once it is unpacked."""
     dictionary: int
@@ -79,11 +89,14 @@ def read_batches(
     if schema is None or schema.kind != _SCHEMA:
         raise _broken(1, "It is no schema." if schema else "Nothing was sent.")
     try:
-        check_schema(_schema_of(schema), accept, defaults or {})
+        columns = _schema_of(schema)
+        check_schema(columns, accept, defaults or {})
     except UnicodeDecodeError as error:
         raise _broken(1, f"A name in it is no UTF-8: {error.reason}.") from error
-    dictionaries: dict[int, list[_Message]] = {}
+    fields = field_count(columns)
+    dictionaries = _Dictionaries(bounds)
     group: list[_Message] = []
+    grouped = 0
     number = 1
     broken: Invalid | None = None
     while broken is None:
@@ -92,19 +105,24 @@ def read_batches(
             message = next(messages, None)
             if message is not None and message.kind == _SCHEMA:
                 raise _broken(number, "A second schema.")
-            if message is not None and message.kind == _BATCH and sum(len(each.raw) for each in group) < GROUP_BYTES:
+            if message is not None and message.kind == _BATCH:
+                _check_cells(message, fields, number)
+            if message is not None and message.kind == _BATCH and grouped < GROUP_BYTES:
                 group.append(message)
+                grouped += len(message.raw)
                 continue
         except Invalid as failure:
             message, broken = None, failure  # what came whole before it is read all the same
-        yield from _unpacked(schema, dictionaries, group, number - 1, bounds)
-        group = []
+        if group:
+            before = dictionaries.again(schema, group, number - 1)
+            yield from _unpacked((schema, *before, *group), number - 1, bounds)
+        group, grouped = [], 0
         if message is None:
             break
         if message.kind == _DICTIONARY:
-            _keep(dictionaries, message, number, bounds)
+            dictionaries.keep(message, number)
         else:
-            group.append(message)
+            group, grouped = [message], len(message.raw)
     if broken is not None:
         raise broken
 
@@ -117,6 +135,9 @@ def _messages(source: Source, bounds: Bounds) -> Iterator[_Message]:
         head = _read(source, 8, number, may_end=True)
         if not head or head == _ENDS:
             return
+        if number > MESSAGES_MAX:
+            right = f"At most {MESSAGES_MAX} messages a stream: write larger record batches."
+            raise _too_large(number, "One more.", right)
         if head[:4] != _CONTINUES:
             raise _broken(number, f"It begins with {head[:6]!r}.")
         size = int.from_bytes(head[4:], "little", signed=True)
@@ -139,7 +160,7 @@ def _messages(source: Source, bounds: Bounds) -> Iterator[_Message]:
             raise _too_large(number, f"{rows} rows.", f"At most {bounds.rows_max} a message.")
         if unpacked > bounds.message_bytes_max:
             raise _too_large(number, f"{unpacked} bytes when unpacked.", right)
-        yield _Message(kind, head + metadata + body, unpacked, dictionary, is_delta)
+        yield _Message(kind, head + metadata + body, rows, unpacked, dictionary, is_delta)
 
 
 def _read(source: Source, size: int, number: int, *, may_end: bool = False) -> bytes:
@@ -237,14 +258,9 @@ def _schema_of(message: _Message) -> pa.Schema:
         raise _broken(1, f"{str(error)[:200]}.") from error
 
 
-def _unpacked(
-    schema: _Message, dictionaries: Mapping[int, list[_Message]], group: list[_Message], number: int, bounds: Bounds
-) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of some messages; the dictionaries that hold for them go before."""
-    if not group:
-        return
-    before = [each for pieces in dictionaries.values() for each in pieces]
-    stream = b"".join([*(each.raw for each in (schema, *before, *group)), _ENDS])
+def _unpacked(messages: Sequence[_Message], number: int, bounds: Bounds) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of some messages, the first of which are the schema and the dictionaries that hold."""
+    stream = b"".join([*(each.raw for each in messages), _ENDS])
     try:
         with ipc.open_stream(pa.py_buffer(stream)) as reader:
             for batch in reader:
@@ -254,14 +270,55 @@ def _unpacked(
         raise _broken(number, f"{str(error)[:200]}.") from error
 
 
-def _keep(dictionaries: dict[int, list[_Message]], message: _Message, number: int, bounds: Bounds) -> None:
-    """Remember a dictionary: in the place of the one of its number, or behind it where it adds to that."""
-    before = dictionaries.get(message.dictionary, []) if message.is_delta else []
-    dictionaries[message.dictionary] = [*before, message]
-    size = sum(each.unpacked for pieces in dictionaries.values() for each in pieces)
-    if size > bounds.message_bytes_max:
-        right = f"At most {bounds.message_bytes_max} bytes of dictionaries."
-        raise _too_large(number, f"{size} bytes of dictionaries.", right)
+class _Dictionaries:
+    """The dictionaries that hold, each by its number: the message that began it and those that added to it."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._messages: dict[int, list[_Message]] = {}
+        self._unpacked: dict[int, int] = {}
+        """Bytes of each."""
+        self._raw: dict[int, int] = {}
+        self._size = 0
+        self._came = 0
+        self._again = 0
+        """Bytes that were read again so far."""
+
+    def keep(self, message: _Message, number: int) -> None:
+        """Remember a dictionary: in the place of the one of its number, or behind it where it adds to that."""
+        place = message.dictionary
+        if not message.is_delta or place not in self._messages:
+            self._size -= self._unpacked.get(place, 0)
+            self._messages[place], self._unpacked[place], self._raw[place] = [], 0, 0
+        self._messages[place].append(message)
+        self._unpacked[place] += message.unpacked
+        self._raw[place] += len(message.raw)
+        self._size += message.unpacked
+        self._came += len(message.raw)
+        if self._size > self._bounds.message_bytes_max:
+            right = f"At most {self._bounds.message_bytes_max} bytes of dictionaries."
+            raise _too_large(number, f"{self._size} bytes of dictionaries.", right)
+
+    def again(self, schema: _Message, group: Sequence[_Message], number: int) -> list[_Message]:
+        """Return the dictionaries, to be read before a group of batches.
+
+        Raises:
+            TooLarge: They and the schema were read again too often for what came.
+        """
+        self._came += sum(len(each.raw) for each in group)
+        self._again += len(schema.raw) + sum(self._raw.values())
+        if self._again > AGAIN_RATIO_MAX * self._came + AGAIN_FREE_BYTES:
+            came = f"Schema and dictionaries were read again, {self._again} bytes in all, for {self._came} that came."
+            raise _too_large(number, came, "Larger record batches between dictionaries that change.")
+        return [each for pieces in self._messages.values() for each in pieces]
+
+
+def _check_cells(message: _Message, fields: int, number: int) -> None:
+    """Refuse a batch of many rows whose columns take no bytes."""
+    most = CELLS_FREE + CELLS_PER_BYTE * message.unpacked
+    if message.rows * fields > most:
+        right = f"At most {most} values in {message.unpacked} bytes: leave out columns of nulls."
+        raise _too_large(number, f"{message.rows} rows of {fields} columns and fields.", right)
 
 
 def _broken(number: int, came: str) -> RequestInvalid:

@@ -387,9 +387,9 @@ class Forgetting:
         return len(content)
 
 
-def files_of(path: Path) -> Sequence[Path]:
-    """Return all files that letters may be in: of this name, the older one, and one that was being written anew."""
-    return (path, _older(path), _new(path))
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return all files there may be of the letters at a path: the file, the older one, and those being written anew."""
+    return (path, _older(path), _new(path), _new(_older(path)))
 
 
 def _older(path: Path) -> Path:

@@ -1,19 +1,25 @@
 """The bytes of the log: a frame a commit, and the opening of a segment file.
 
-A frame is a head, the batch's rows, the batch's text and zeros up to a multiple of 8, so rows are aligned wherever
-they are read into memory. Its checksum covers all of it, and names the checksum before it, so frames cannot change
-places. The head has a check of its own: a reader may then trust its length and hop over the body. Both are seeded by
-the log's random id: bytes from another log, or sent by a client who wants to look like a frame, are not one.
+A frame is a head, a body (the batch's rows, then its text) and zeros up to a multiple of 8, so rows are aligned
+wherever they are read into memory. Its checksum covers all that is written, and names the checksum before it, so frames
+cannot change places. The head has a check of its own: a reader may then trust its lengths and hop over the body. Both
+are seeded by the log's random id: bytes from another log, or sent by a client who wants to look like a frame, are not
+one.
+
+The body of a commit of several events is packed where that saves an eighth. Rows of one event with many items repeat
+its ids and its context, and lie close together: LZ4 finds what repeats within 64 KiB, so such a commit stays within
+twice what a client sent. Where nearly all repeats, Zstandard takes its place. Only this module packs and unpacks.
 
 A segment opens with the name, size and last checksum of the segment before it, so a file that is missing or was cut
 short is noticed without reading it. Opening and first frame are written together.
 
-Reference: xxHash, Y. Collet, XXH3 64 and 128 bit.
+Reference: xxHash, Y. Collet, XXH3 64 and 128 bit; LZ4 block format; RFC 8878, Zstandard.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
@@ -22,15 +28,35 @@ from midstream.core.types import EventBatch
 from midstream.events.disk import Bytes
 from midstream.events.schema import ROW, SCHEMA_VERSION
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FRAME_BYTES_MAX = 1 << 30
-"""A commit holds at most 1,000 events of 256 KiB (250 MiB) by the limits of decoding; four times that is a bug."""
+"""A commit holds at most 1,000 events of 256 KiB (250 MiB) by the limits of decoding; four times that is a bug. No
+packed body becomes more."""
+PACKED_EVENTS_MIN = 3
+"""Fewer cannot repeat each other much: two rows of one event are at most twice what came."""
+PACKED_BODY_BYTES_MIN = 512
+"""Nine rows with short ids. Below, what packing could save is less than ``REQUEST_BYTES``, and a commit of one event
+takes as long as it always did."""
+REQUEST_BYTES = 330
+"""Beyond twice what came, a request's commit may take this: its head (80) and 250. The 250 are what a body too small to
+be packed has more than twice of what made it (nine rows of 56 from nine items of 15 bytes in JSON: 234), and zeros."""
+_SAVED_MIN = 8
+"""Packed bodies that save less than an eighth are written as they are: reading those costs nothing."""
+_LZ4_RATIO_MAX = 16
+"""Where LZ4 makes a sixteenth or less of a body, Zstandard packs it: LZ4 takes a byte for each 255 that repeat, so a
+hundred items with a context of 4 KiB would be 2.03 times what came, and such bodies pack at 7 GB/s in either."""
+_AS_IT_IS, _LZ4, _ZSTD = 0, 1, 2
+_ZSTD_LEVEL = 1
 OPENING_BYTES = 80
 HEAD_BYTES = 80
-"""56 of fields, 8 of check, 16 of checksum. With a row of 56 a commit of one event costs 136 bytes and its texts."""
+"""56 of fields, 8 of check, 16 of checksum. With a row of 56 a commit of one event costs 136 bytes and its texts. A
+generation has 32 bits: a rewrite each second for 136 years."""
 
 _MAGIC = b"msf1"
 _OPENING_MAGIC = b"msg1"
-_HEAD = struct.Struct("<4sHHIIQQq16s")
+_HEAD = struct.Struct("<4sHHIIIIQq16s")
 _CHECKED = _HEAD.size
 _CHECK = struct.Struct("<Q")
 _SUMMED = _CHECKED + _CHECK.size
@@ -62,6 +88,9 @@ class Frame(NamedTuple):
     event_count: int
     text_bytes: int
     generation: int
+    packing: int
+    packed_bytes: int
+    """Of the body as it is written, 0 = not packed."""
     first: int
     """Log position of its first event."""
     log_time_ms: int
@@ -78,6 +107,22 @@ class Frame(NamedTuple):
         return self.first + self.event_count
 
 
+class Body(NamedTuple):
+    """A batch as the body of a frame."""
+
+    parts: tuple[Bytes, ...]
+    """Rows and text, or one packed whole."""
+    packing: int
+    packed_bytes: int
+    """0 = not packed."""
+    event_count: int
+    text_bytes: int
+    log_time_ms: int
+    """Of its last event."""
+    length: int
+    """Bytes of its frame in the file, all told."""
+
+
 class Encoded(NamedTuple):
     """A frame ready to be written."""
 
@@ -85,33 +130,52 @@ class Encoded(NamedTuple):
     checksum: bytes
 
 
-def frame_bytes(batch: EventBatch) -> int:
-    """Return the size of the batch's frame."""
-    return _length(batch.rows.nbytes + len(batch.text))
+def body_of(batch: EventBatch) -> Body:
+    """Return a batch of at least one event as a body; packed, or its rows and text not copied.
 
+    Cost: where it is packed about 0.1 µs an event.
 
-def encode(batch: EventBatch, first: int, generation: int, chain: bytes, seed: int) -> Encoded:
-    """Return the frame of a batch of at least one event, its rows and text not copied."""
+    Raises:
+        ValueError: It is larger than any the engine makes.
+    """
     rows = np.ascontiguousarray(batch.rows).data
+    size = rows.nbytes + len(batch.text)
+    if size > FRAME_BYTES_MAX:
+        message = f"a commit of {size} bytes where {FRAME_BYTES_MAX} is the most"
+        raise ValueError(message)
+    parts: tuple[Bytes, ...] = (rows, batch.text)
+    packing, packed = _AS_IT_IS, b""
+    if len(batch) >= PACKED_EVENTS_MIN and size >= PACKED_BODY_BYTES_MIN:
+        packing, packed = _packed(b"".join(parts))
+    if packing != _AS_IT_IS:
+        parts = (packed,)
+    log_time_ms = int(batch.rows["log_time_ms"][-1])
+    length = _length(len(packed) or size)
+    return Body(parts, packing, len(packed), len(batch), len(batch.text), log_time_ms, length)
+
+
+def encode(body: Body, first: int, generation: int, chain: bytes, seed: int) -> Encoded:
+    """Return the frame of a body whose first event is at log position ``first``."""
     fields = _HEAD.pack(
         _MAGIC,
         SCHEMA_VERSION,
-        0,
-        len(batch),
-        len(batch.text),
+        body.packing,
+        body.event_count,
+        body.text_bytes,
         generation,
+        body.packed_bytes,
         first,
-        int(batch.rows["log_time_ms"][-1]),
+        body.log_time_ms,
         chain,
     )
     head = fields + _CHECK.pack(xxhash.xxh3_64_intdigest(fields, seed))
-    zeros = _ZEROS[-(rows.nbytes + len(batch.text)) % _ALIGNMENT]
+    zeros = _ZEROS[-bytes_of(body.parts) % _ALIGNMENT]
     summed = xxhash.xxh3_128(head, seed)
-    summed.update(rows)
-    summed.update(batch.text)
+    for part in body.parts:
+        summed.update(part)
     summed.update(zeros)
     checksum = summed.digest()
-    return Encoded((head + checksum, rows, batch.text, zeros), checksum)
+    return Encoded((head + checksum, *body.parts, zeros), checksum)
 
 
 def head_at(data: Bytes, start: int, seed: int) -> Frame | None:
@@ -122,10 +186,14 @@ def head_at(data: Bytes, start: int, seed: int) -> Frame | None:
     if xxhash.xxh3_64_intdigest(data[start : start + _CHECKED], seed) != check:
         return None
     fields = _HEAD.unpack_from(data, start)
-    _, schema_version, _, count, text_bytes, generation, first, log_time_ms, chain = fields
+    _, schema_version, packing, count, text_bytes, generation, packed_bytes, first, log_time_ms, chain = fields
+    size = count * ROW.itemsize + text_bytes
+    if size > FRAME_BYTES_MAX:
+        return None
     checksum = bytes(data[start + _SUMMED : start + HEAD_BYTES])
-    length = _length(count * ROW.itemsize + text_bytes)
-    return Frame(schema_version, count, text_bytes, generation, first, log_time_ms, chain, checksum, length)
+    length = _length(packed_bytes or size)
+    sizes = (count, text_bytes, generation, packing, packed_bytes)
+    return Frame(schema_version, *sizes, first, log_time_ms, chain, checksum, length)
 
 
 def is_sound(data: Bytes, start: int, frame: Frame, seed: int) -> bool:
@@ -138,11 +206,47 @@ def is_sound(data: Bytes, start: int, frame: Frame, seed: int) -> bool:
     return summed.digest() == frame.checksum
 
 
-def batch_at(data: bytes, start: int, frame: Frame) -> EventBatch:
-    """Return the events of a sound frame. The rows are a view of ``data``, the text is a copy."""
-    rows = np.frombuffer(data, dtype=ROW, count=frame.event_count, offset=start + HEAD_BYTES)
-    text = start + HEAD_BYTES + rows.nbytes
+def batch_at(data: bytes, start: int, frame: Frame) -> EventBatch | None:
+    """Return the events of a sound frame, None where its body cannot be unpacked.
+
+    The rows are a view, of ``data`` where they are written as they are; the text is a copy.
+    """
+    begin = start + HEAD_BYTES
+    if frame.packing != _AS_IT_IS:
+        unpacked = _unpacked(data[begin : begin + frame.packed_bytes], frame)
+        if unpacked is None:
+            return None
+        data, begin = unpacked, 0
+    rows = np.frombuffer(data, dtype=ROW, count=frame.event_count, offset=begin)
+    text = begin + rows.nbytes
     return EventBatch(rows, data[text : text + frame.text_bytes])
+
+
+def _packed(body: bytes) -> tuple[int, bytes]:
+    """Return a body packed and how; ``_AS_IT_IS`` where that saves less than an eighth."""
+    found: bytes = _codec(_LZ4).compress(body, asbytes=True)
+    if len(found) * _LZ4_RATIO_MAX <= len(body):
+        return _ZSTD, _codec(_ZSTD).compress(body, asbytes=True)
+    return (_LZ4, found) if len(found) <= len(body) - len(body) // _SAVED_MIN else (_AS_IT_IS, b"")
+
+
+def _unpacked(packed: bytes, frame: Frame) -> bytes | None:
+    """Return rows and text of a packed body. Their size is that of the head, at most ``FRAME_BYTES_MAX``."""
+    size = frame.event_count * ROW.itemsize + frame.text_bytes
+    if frame.packing not in (_LZ4, _ZSTD):
+        return None
+    try:
+        found: bytes = _codec(frame.packing).decompress(packed, decompressed_size=size, asbytes=True)
+    except OSError:
+        return None
+    return found
+
+
+@cache
+def _codec(packing: int) -> "pa.Codec":
+    import pyarrow as pa  # 0.1 s and 25 MB where a commit of several events is written or read
+
+    return pa.Codec("lz4_raw") if packing == _LZ4 else pa.Codec("zstd", _ZSTD_LEVEL)
 
 
 def later_head(data: Bytes, start: int, position: int, seed: int) -> Frame | None:

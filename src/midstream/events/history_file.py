@@ -22,6 +22,7 @@ from midstream.core.errors import LogDamaged
 from midstream.core.types import EventBatch
 from midstream.events.disk import Bytes, Disk
 from midstream.events.history import DAY_MS, Group, HistoryFile, damage_text, file_name
+from midstream.events.loose_arrow import UNREADABLE, said
 from midstream.events.schema import ROW, TEXTS, concat, pick, text_lengths
 
 Rest: TypeAlias = Callable[[int], None]
@@ -212,7 +213,12 @@ class FileReader:
         footer = disk.read(path, file.bytes - file.footer_bytes, file.footer_bytes)
         if xxhash.xxh3_128_hexdigest(footer) != file.footer_checksum:
             raise self.damage(file.first, file.end, "its footer does not match its checksum")
-        self._parquet: Any = pq.ParquetFile(opened(path, disk, file.bytes), page_checksum_verification=True)
+        try:
+            self._parquet: Any = pq.ParquetFile(opened(path, disk, file.bytes), page_checksum_verification=True)
+        except FileNotFoundError:
+            raise
+        except UNREADABLE as error:
+            raise self.damage(file.first, file.end, f"its footer cannot be read: {said(error)}") from error
 
     def read_group(self, number: int) -> EventBatch:
         """Return the events of one row group.
@@ -223,12 +229,11 @@ class FileReader:
         """
         first, end = self.group_range(number)
         try:
-            table = self._parquet.read_row_group(number, use_threads=False)
+            batch = to_batch(self._parquet.read_row_group(number, use_threads=False))
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
-            raise self.damage(first, end, f"it cannot be unpacked: {error}") from error
-        batch = to_batch(table)
+        except UNREADABLE as error:
+            raise self.damage(first, end, f"it cannot be unpacked: {said(error)}") from error
         if checksum_of(batch) != self.file.groups[number].checksum:
             raise self.damage(first, end, "its events do not match their checksum")
         return batch

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
@@ -30,6 +29,7 @@ from midstream.events.history import (
 )
 from midstream.events.history_file import checksum_of, footer_of, opened, to_batch
 from midstream.events.log_identity import LogIdentity
+from midstream.events.loose_arrow import UNREADABLE
 from midstream.events.segment_scan import history_of, segment_firsts, segment_name
 
 SIDE = ".damaged"
@@ -142,7 +142,7 @@ def _described(place: Path, disk: Disk, first: int, end: int) -> HistoryFile | N
             groups.append(Group(position, checksum_of(batch)))
             times += (int(batch.rows["log_time_ms"][0]), int(batch.rows["log_time_ms"][-1]))
             position += len(batch)
-    except (pa.ArrowException, OSError, ValueError, IndexError):
+    except UNREADABLE:
         return None
     if position != end or not times:
         return None

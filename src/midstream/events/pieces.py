@@ -13,6 +13,7 @@ from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.events.arrow import decode_arrow, parts_of_rows
 from midstream.events.arrow_messages import Bounds, Source, read_batches
 from midstream.events.decode import Decoded, Part, decode, parts_of
+from midstream.events.frames import body_of
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.wire import PAGE, Accept, Limits
 
@@ -31,6 +32,10 @@ PIECE_LIMITS = Limits(
 """Rows: half of what may wait for the log, so that a piece of orders finds room beside others. Text: the same. Bytes:
 a piece and a line, and what a route puts around each line."""
 NDJSON = "application/x-ndjson"
+LOG_RATIO_MAX = 16
+LOG_FREE_BYTES = 1 << 20
+"""Of an Arrow stream: bytes of log for each that came, and these. A number of a dictionary's text takes a byte and
+stands for 128 characters; a row of such numbers, 13 bytes, takes some 50 in the log, packed."""
 _RIGHT_LINE = f"A line of at most {LINE_BYTES_MAX} bytes."
 
 
@@ -129,14 +134,54 @@ def arrow_pieces(
 
     Raises:
         RequestInvalid: It is no such stream, not one of events, or it ends in the middle.
-        TooLarge: A message, or what a piece becomes, is larger than may be.
+        TooLarge: A message, or what a piece becomes, is larger than may be; or the stream would take more than
+            ``LOG_RATIO_MAX`` times its bytes in the log. What came before is taken.
     """
     accept = msgspec.structs.replace(accept, limits=PIECE_LIMITS)
+    counted = _Counted(source)
     first = 0
-    for batch in read_batches(source, accept, bounds, defaults):
+    for batch in read_batches(counted, accept, bounds, defaults):
         for start in range(0, len(batch), PIECE_EVENTS):
-            yield table_piece(batch.slice(start, PIECE_EVENTS), accept, first + start, defaults)
+            piece = table_piece(batch.slice(start, PIECE_EVENTS), accept, first + start, defaults)
+            counted.check(piece)
+            yield piece
         first += len(batch)
+
+
+class _Counted:
+    """A stream of bytes, counted, and what its events take in the log."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._came = 0
+        self._events_bytes = 0
+        """Of rows and text."""
+        self._log_bytes = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+        found = self._source.read(size)
+        self._came += len(found)
+        return found
+
+    def check(self, piece: Piece) -> None:
+        """Count a piece; only of a stream that stands for more than twice its bytes it is packed to see what it takes.
+
+        Raises:
+            TooLarge: With it the stream takes more in the log than it may.
+        """
+        batch = piece.decoded.batch
+        size = batch.rows.nbytes + len(batch.text)
+        self._events_bytes += size
+        is_more = len(batch) > 0 and self._events_bytes > 2 * self._came
+        self._log_bytes += body_of(batch).length if is_more else size
+        most = LOG_RATIO_MAX * self._came + LOG_FREE_BYTES
+        if is_more and self._log_bytes > most:
+            came = (
+                f"With the next {piece.decoded.event_count} rows {self._came} bytes take {self._log_bytes} in the log."
+            )
+            right = f"At most {most}: repeat shorter texts, or send those of dictionaries as they are."
+            raise TooLarge((Fault(f"row {piece.first + 1}", came, right, PAGE),))
 
 
 def table_piece(batch: Batch, accept: Accept, first: int, defaults: Mapping[str, str] | None = None) -> Piece:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from midstream.core.types import EventBatch
 from midstream.events.text_kernels import copy_spans
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: bodies of commits may be packed."""
 TEXTS = ("event_id", "action", "user_id", "item_id", "session_id", "request_id", "body")
 TIME_SENT = 1
 """Flag: the client sent the event time; without it the event time is the log time."""

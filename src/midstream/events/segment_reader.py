@@ -40,8 +40,8 @@ CHUNK_BYTES_MAX = 1 << 20
 """Beyond 1 MiB a larger read of a file in the page cache is not faster."""
 LOOKS_MAX = 4
 """Times that a read begins: sealing and retention come minutes apart, so what is gone at the third look is missing."""
-_EVENT_BYTES = 256
-"""What an event takes in most logs, to read about as much as was asked for."""
+_EVENT_BYTES = 64
+"""What an event takes in most logs (25 packed, 250 alone), to read about as much as was asked for."""
 
 
 class _Place(NamedTuple):
@@ -224,7 +224,10 @@ class SegmentReader:
             if frame.end > wanted.after:
                 if not is_sound(data, start, frame, self._seed):
                     raise self._damage(place, "the commit does not match its checksum", frame.end)
-                found.append(_wanted_of(batch_at(data, start, frame), frame, wanted))
+                batch = batch_at(data, start, frame)
+                if batch is None:
+                    raise self._damage(place, "the commit cannot be unpacked", frame.end)
+                found.append(_wanted_of(batch, frame, wanted))
             self._remember(place)
             place = _Place(place.segment, place.byte + frame.length, frame.end, frame.checksum)
         return place

@@ -24,13 +24,13 @@ from midstream.core.errors import AppendFailed, DiskFull, LogDamaged
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import NO_ROOM, Bytes, Disk
 from midstream.events.frames import (
-    FRAME_BYTES_MAX,
     HEAD_BYTES,
     OPENING_BYTES,
+    Body,
+    body_of,
     bytes_of,
     encode,
     encode_opening,
-    frame_bytes,
     head_at,
     opening_at,
     opening_bytes,
@@ -188,19 +188,20 @@ class SegmentLog:
             raise AppendFailed(self.refused)
         if len(batch) == 0:
             return self.end
-        length = frame_bytes(batch)
-        self._check(batch, length)
-        file = self._begin_segment() if self._file is None or self._is_full(batch, length) else self._file
+        self._check(batch)
+        body = body_of(batch)
+        file = self._begin_segment() if self._file is None or self._is_full(body) else self._file
         tail = self._tail
         opened, chain = self._opening() if tail.size == 0 else (b"", tail.chain)
-        frame = encode(batch, tail.position, self.generation, chain, self._seed)
+        frame = encode(body, tail.position, self.generation, chain, self._seed)
         self._store(file, [opened, *frame.parts])
         start = tail.size + len(opened)
         position = tail.position + len(batch)
-        log_time_ms = int(batch.rows["log_time_ms"][-1])
+        log_time_ms = body.log_time_ms
         if tail.size == 0:
             self._day = log_time_ms // DAY_MS
-        self._tail = Tail(tail.segment, start + length, position, frame.checksum, self.generation, log_time_ms, start)
+        end = start + body.length
+        self._tail = Tail(tail.segment, end, position, frame.checksum, self.generation, log_time_ms, start)
         return LogPosition(position)
 
     def read(self, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
@@ -315,23 +316,20 @@ class SegmentLog:
             raise found.damage.error(self._folder)
         return found
 
-    def _is_full(self, batch: EventBatch, length: int) -> bool:
+    def _is_full(self, body: Body) -> bool:
         """Return whether a commit belongs into the next segment: by size, or since another day of log time began.
 
         So a shop with few events has segments that become history too, and a file of history is a whole day.
         """
         if self._tail.size == 0:
             return False
-        is_another_day = int(batch.rows["log_time_ms"][-1]) // DAY_MS > self._day
-        return is_another_day or self._tail.size + length > self._segment_bytes
+        is_another_day = body.log_time_ms // DAY_MS > self._day
+        return is_another_day or self._tail.size + body.length > self._segment_bytes
 
-    def _check(self, batch: EventBatch, length: int) -> None:
+    def _check(self, batch: EventBatch) -> None:
         times = batch.rows["log_time_ms"]
         if int(times[0]) < self.last_log_time_ms or (len(times) > 1 and bool(np.any(times[1:] < times[:-1]))):
             message = f"log time goes back, within the batch or from {self.last_log_time_ms}"
-            raise ValueError(message)
-        if length > FRAME_BYTES_MAX:
-            message = f"a commit of {length} bytes where {FRAME_BYTES_MAX} is the most"
             raise ValueError(message)
 
     def _begin_segment(self) -> int:

@@ -1,0 +1,76 @@
+"""Escaping of CSV cells that a spreadsheet would take for a formula, and its inverse.
+
+A person's id may be ``=HYPERLINK(...)``; in a CSV that somebody opens it would be calculated. Such a text gets an
+apostrophe in front, which spreadsheets show as text. Texts that begin with apostrophes before such a character get one
+more, so that taking one away gives what was there. Numbers in columns of numbers are no texts: -5 stays -5.
+
+Reference: OWASP, CSV Injection.
+"""
+
+import re
+from typing import Any, BinaryIO
+
+import pyarrow.compute
+import pyarrow.csv
+
+from midstream.events.loose_arrow import Batch, DataType, Schema, pa, pt
+
+pc: Any = pyarrow.compute
+_BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
+"""What makes a text a formula, behind any apostrophes; the wide forms do so too."""
+_PLAIN, _ESCAPED = f"^({_BEGINS})", f"^'({_BEGINS})"
+_escaped_text = re.compile(_ESCAPED[1:]).match
+
+
+class CsvTable:
+    """A CSV written by tables of one schema, its texts and the names of its columns escaped."""
+
+    def __init__(self, file: BinaryIO, schema: Schema) -> None:
+        """Write the header."""
+        names = _escaped(pa.array(schema.names, pa.string())).to_pylist()
+        fields = [each.with_name(name) for each, name in zip(schema, names, strict=True)]
+        self._schema: Any = pa.schema(fields)
+        self._csv: Any = pyarrow.csv.CSVWriter(file, self._schema)
+
+    def write_batch(self, batch: Batch) -> None:
+        """Write the rows of a record batch."""
+        columns = [_escaped(each) if _is_text(each.type) else each for each in batch.columns]
+        self._csv.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def write_table(self, table: Any) -> None:  # noqa: ANN401  a pa.Table
+        """Write the rows of a table."""
+        for batch in table.to_batches():
+            self.write_batch(batch)
+
+    def close(self) -> None:
+        """Write what is left; the file stays open."""
+        self._csv.close()
+
+
+def unescaped(table: Batch) -> Batch:
+    """Return a record batch as it was before its texts were escaped."""
+    columns = [
+        pc.replace_substring_regex(each, _ESCAPED, r"\1") if _is_text(each.type) else each for each in table.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
+
+
+def unescaped_text(text: str) -> str:
+    """Return a cell as it was before it was escaped.
+
+    Example:
+        >>> unescaped_text("'=1+1"), unescaped_text("''-x"), unescaped_text("'tis"), unescaped_text("-5")
+        ('=1+1', "'-x", "'tis", '-5')
+    """
+    return text[1:] if _escaped_text(text) else text
+
+
+def _is_text(kind: DataType) -> bool:
+    inner: DataType = kind.value_type if pt.is_dictionary(kind) else kind
+    return bool(pt.is_string(inner) or pt.is_large_string(inner) or pt.is_string_view(inner))
+
+
+def _escaped(column: Any) -> Any:  # noqa: ANN401  an array of texts
+    if pt.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _escaped(column.dictionary))
+    return pc.replace_substring_regex(column, _PLAIN, r"'\1")
