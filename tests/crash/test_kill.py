@@ -35,6 +35,7 @@ from midstream.testing.reference import Reference
 
 KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
 CLIENTS = 3
+JSON = {"content-type": "application/json"}
 CONFIG = '[snapshots]\ninterval = "1s"\n'
 ACTIONS = ("view", "view", "view", "cart", "purchase", "dismiss")
 
@@ -68,7 +69,7 @@ class Client:
         events = self.doubtful[:50] or [self.event() for _ in range(self.random.choice((1, 1, 2, 5)))]
         self.doubtful = self.doubtful or list(events)
         try:
-            connection.request("POST", "/v1/events", json.dumps({"events": events}))
+            connection.request("POST", "/v1/events", json.dumps({"events": events}), JSON)
             answer = connection.getresponse()
             content = json.loads(answer.read())
         except (OSError, http.client.HTTPException):

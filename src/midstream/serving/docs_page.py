@@ -8,6 +8,14 @@ from html import escape
 from typing import Any, TypeAlias, cast
 
 Document: TypeAlias = dict[str, Any]
+DOCS_PATH = "/docs"
+DOCS_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+}
+"""A link of any page may lead to the docs, so nobody may frame them or keep a hold of their window."""
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code{font:14px ui-monospace,monospace}section{border-top:1px solid #ccc;margin-top:1.5rem}"
