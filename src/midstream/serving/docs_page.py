@@ -57,7 +57,7 @@ def _operation(path: str, method: str, operation: Document) -> Iterator[str]:
         others = [f"<code>{_text(media)}</code>" for media in content if media != "application/json"]
         yield f"<h3>Body</h3><p>{', or '.join([*typed, *others])}"
     yield "<h3>Answers</h3><table>"
-    for status, response in operation["responses"].items():
+    for status, response in sorted(operation["responses"].items()):
         yield f"<tr><td><code>{_text(status)}</code><td>{_text(response['description'])}"
         yield "".join(f" {_kind(each['schema'])}" for each in response.get("content", {}).values())
     yield "</table></section>"
