@@ -34,7 +34,6 @@ KNOWN_MAX = 64
 """Values of ``Host`` that were found right, by which all others are: one for each name and port in use."""
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _ONCE = frozenset((b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"content-type"))
-_WATCHED = _ONCE | {b"content-length", b"transfer-encoding"}
 _RIGHT_SITE = (
     "What programs send, this server's own pages, or an address that was typed; there is no CORS. Let the page's own "
     "server ask, or name its origin in [server] allow_origins."
@@ -98,12 +97,10 @@ class RequestOrigin:
             CrossSite: A browser sends it for a page of another origin.
             MediaTypeUnsupported: The body's type is one that pages send without asking first, or is not said.
         """
-        sent: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in _WATCHED:
-                if name in sent and name in _ONCE:
-                    raise _twice(name)
-                sent[name] = value
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        sent = dict(headers)
+        if len(sent) != len(headers):
+            _require_once(headers)
         host = self._known.get(sent.get(b"host", b"")) or self._own_host(sent)
         target: bytes | None = scope.get(ABSOLUTE_TARGET)
         if target is not None and authority_name(target) != host:
@@ -165,9 +162,13 @@ def _require_type(sent: Mapping[bytes, bytes]) -> None:
     raise MediaTypeUnsupported((Fault("content-type", f"{_shown(value)} came.", _RIGHT_TYPE, PAGE),))
 
 
-def _twice(name: bytes) -> RequestInvalid:
-    where = name.decode()
-    return RequestInvalid((Fault(where, "It came more than once.", "One header of that name.", PAGE),))
+def _require_once(headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse two headers of a name that is looked at: who reads the first and who reads the last would differ."""
+    seen = [name for name, _ in headers if name in _ONCE]
+    for name in seen:
+        if seen.count(name) > 1:
+            where = name.decode()
+            raise RequestInvalid((Fault(where, "It came more than once.", "One header of that name.", PAGE),))
 
 
 def _unclear(came: str, right: str = "One Host header: a name or an address, maybe with a port.") -> RequestInvalid:
