@@ -137,8 +137,14 @@ class Shop:
         found = re.findall(rf"^{name}(\{{.*?\}})? (.*)$", text, re.MULTILINE)
         return sum(float(value) for said, value in found if all(each in said for each in wanted))
 
+    def has_logged(self):
+        """Return whether the log has what was answered: served records go there a moment later."""
+        logged = self.metric("midstream_events_total", outcome="recorded") + self.metric("midstream_answers_total")
+        return self.metric("midstream_log_position") >= logged
+
     def stand(self):
         """Return what a page must not change: the log with its served records, slates, placements, the victim."""
+        wait_until(self.has_logged)
         return {
             "log position": self.metric("midstream_log_position"),
             "slates": self.metric("midstream_answers_total"),

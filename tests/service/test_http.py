@@ -102,6 +102,18 @@ def test_every_answer_stays_with_its_own_pages(url, method, path, host):
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+def test_body_of_a_refused_request_is_no_request(url):
+    """What a page sent as a body is passed over, and the connection's next request has its own answer."""
+    hidden = b"DELETE /v1/users/ann HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    head = POST_EVENTS.replace(b"application/json", b"text/plain") + b"content-length: %d\r\n\r\n" % len(hidden)
+    with connect(url) as connection:
+        connection.sendall(head)
+        answer = connection.recv(65_536)
+        connection.sendall(hidden + b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        answer += read_all(connection)
+    assert [each[:3] for each in answer.split(b"HTTP/1.1 ")[1:]] == [b"415", b"200"]
+
+
 @pytest.mark.parametrize(
     "head,status",
     [

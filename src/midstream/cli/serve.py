@@ -22,7 +22,10 @@ Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free 
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option(help="Further name under which it may be asked, such as a proxy's; repeatable. Addresses need none."),
+    typer.Option(
+        metavar="NAME",
+        help="Further name under which it may be asked, such as a proxy's; repeatable. Addresses need none.",
+    ),
 ]
 Further = Annotated[
     int | None,
