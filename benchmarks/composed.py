@@ -60,6 +60,7 @@ from serving import (
 
 CATEGORIES = 200
 REQUESTS = 20_000
+JSON = {"content-type": "application/json"}
 PLACEMENTS = ("default", "without_rules", "without_model", "without_features")
 CONNECTIONS = 7
 """At saturation: one less than make a queue of which some are sent away."""
@@ -156,7 +157,7 @@ def rows_of(root: Path, fold: Fold, world: World) -> tuple[Examples, list[int]]:
 def promote(server: Server) -> None:
     """Put the model in service."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
-        connection.request("POST", "/v1/models/ranker/promote", json.dumps({"version": "1"}))
+        connection.request("POST", "/v1/models/ranker/promote", json.dumps({"version": "1"}), JSON)
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise RuntimeError(answer.read())
@@ -168,7 +169,7 @@ def shown(server: Server, bodies: list[dict[str, object]]) -> list[dict]:
     found = []
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         for body in bodies:
-            connection.request("POST", "/v1/recommendations", json.dumps(body), {"content-type": "application/json"})
+            connection.request("POST", "/v1/recommendations", json.dumps(body), JSON)
             answer = json.loads(connection.getresponse().read())
             record = {}
             while "scorer" not in record:  # it is in the log a moment after the answer

@@ -166,7 +166,8 @@ def started(root: Path, versions: Versions, starts: int) -> int:
 def asked(server: Server, verb: str, path: str, body: object = None) -> tuple[int, bytes]:
     """Return status and content of an answer."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
-        connection.request(verb, path, None if body is None else json.dumps(body))
+        headers = {} if body is None else {"content-type": "application/json"}
+        connection.request(verb, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
 

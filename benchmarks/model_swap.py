@@ -95,7 +95,8 @@ def promote(server: Server, version: str) -> float:
     """Promote a version; return the seconds until it was in service."""
     began = time.perf_counter()
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)) as connection:
-        connection.request("POST", "/v1/models/near/promote", json.dumps({"version": version}))
+        body = json.dumps({"version": version})
+        connection.request("POST", "/v1/models/near/promote", body, {"content-type": "application/json"})
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != http.client.OK:

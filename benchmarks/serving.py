@@ -212,10 +212,8 @@ def wait_until_ready(port: int) -> None:
 def request(path: str, body: object) -> bytes:
     """Return the bytes of a request."""
     content = json.dumps(body, separators=(",", ":")).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: m\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
 def write_requests(path: Path, requests: list[bytes]) -> Path:
@@ -330,7 +328,8 @@ def while_batches(server: Server, generator: Path, root: Path, world: World, sec
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         while not done.is_set():
             began = time.perf_counter()
-            connection.request("POST", "/v1/recommendations/batch", json.dumps({"users": users, "n": 20}))
+            body = json.dumps({"users": users, "n": 20})
+            connection.request("POST", "/v1/recommendations/batch", body, {"content-type": "application/json"})
             answers = json.loads(connection.getresponse().read())["answers"]
             assert all("slate" in each for each in answers)
             times.append((time.perf_counter() - began) * 1e3)

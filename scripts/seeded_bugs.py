@@ -73,6 +73,8 @@ ENGINE = ("tests/engine/test_engine.py",)
 PLAIN = ("tests/events/test_plain_json.py",)
 ARROW = ("tests/events/test_arrow.py", "tests/events/test_arrow_messages.py")
 BULK = ("tests/serving/test_bulk.py",)
+GATE = "serving/request_origin.py"
+GATED = ("tests/serving/test_request_origin.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
 
 KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
@@ -878,6 +880,23 @@ BUGS = (
         "pipe_without_bound",
         (Edit("serving/pipe.py", "                    self._has_room.clear()", "                    pass"),),
         BULK,
+    ),
+    Bug("any_name_is_the_servers", (Edit(GATE, "if not self._hosts.allows(name):", "if False:"),), GATED),
+    Bug(
+        "any_origin_may_ask",
+        (
+            Edit(
+                GATE, "            if origin.lower() not in {", "            if not origin and origin.lower() not in {"
+            ),
+        ),
+        GATED,
+    ),
+    Bug("only_cross_site_is_foreign", (Edit(GATE, "not in OWN_SITE", '== b"cross-site"'),), GATED),
+    Bug("types_of_forms_are_taken", (Edit(GATE, 'essence.startswith(b"application/") and ', ""),), GATED),
+    Bug(
+        "a_port_without_a_gate",
+        (Edit("serving/run.py", "        guarded,\n        http", "        app,\n        http"),),
+        ("tests/service/test_http.py",),
     ),
     Bug(
         "pending_ids_forgotten_as_they_grow",

@@ -17,6 +17,8 @@ from midstream.models.held import held_bytes
 from midstream.testing.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
 from midstream.testing.patience import wait_until
 
+JSON = {"content-type": "application/json"}
+
 
 @pytest.fixture
 def models(tmp_path, capfd):
@@ -35,7 +37,7 @@ def models(tmp_path, capfd):
 def asked(url):
     """Return what the server answers somebody who looked at something."""
     body = json.dumps({"placement": "home", "user_id": "ann", "n": 3}).encode()
-    with urlopen(Request(f"{url}/v1/recommendations", body)) as answer:  # noqa: S310  our own server
+    with urlopen(Request(f"{url}/v1/recommendations", body, JSON)) as answer:  # noqa: S310  our own server
         return json.loads(answer.read())
 
 
@@ -102,7 +104,7 @@ def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, m
         assert part in alone[1]
     with running_server(tmp_path, lambda _: None) as url:
         assert models("promote", "ranker") == alone
-        with pytest.raises(HTTPError) as caught, urlopen(Request(f"{url}/v1/models/ranker/promote", b"{}")):  # noqa: S310  our own server
+        with pytest.raises(HTTPError) as caught, urlopen(Request(f"{url}/v1/models/ranker/promote", b"{}", JSON)):  # noqa: S310  our own server
             pytest.fail("it was promoted")
         with caught.value as refused:
             problem = json.loads(refused.read())

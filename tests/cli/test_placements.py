@@ -17,6 +17,7 @@ from midstream.cli.demo_server import running_server
 from midstream.core.errors import StoreUnavailable
 from midstream.testing.rebuilds import SMALL_LIMITS
 
+JSON = {"content-type": "application/json"}
 FILE = '[items.attributes]\nprice = "number"\n[[placements]]\nname = "home"\nslate_size = 5\n'
 
 
@@ -42,7 +43,7 @@ def placements(tmp_path, monkeypatch, capfd):
 
 def served(url):
     """Return the number of items that a server answers with."""
-    with urlopen(Request(f"{url}/v1/recommendations", b'{"placement": "home"}')) as answer:  # noqa: S310  our own
+    with urlopen(Request(f"{url}/v1/recommendations", b'{"placement": "home"}', JSON)) as answer:  # noqa: S310  our own
         return len(json.loads(answer.read())["items"])
 
 

@@ -7,11 +7,14 @@ import subprocess
 
 import pytest
 
+from midstream.app.config import Config
 from midstream.app.running import open_shop
 from midstream.app.server_address import Address, publish, read_address, server_of
 from midstream.cli.app import main
 from midstream.cli.demo_server import running_server
+from midstream.cli.serve import _options
 from midstream.engine.folder import DataFolder
+from midstream.serving.options import ServerOptions
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="what is printed sends with curl")
@@ -100,3 +103,11 @@ def test_a_season_through_a_server(tmp_path, capsys):
     assert figures["midstream"]["click_rate"]["mean"] < figures["oracle"]["click_rate"]["mean"]
     with open_shop(tmp_path) as shop:
         assert shop.running.engine.log.end > figures["midstream"]["pages"]
+
+
+def test_allowed_hosts_add_to_those_of_the_file():
+    """Each ``--allow-host`` is one more; what is not said stays as the file has it."""
+    config = Config(server=ServerOptions(port=1, allow_hosts=("shop.example",)))
+    options = _options(config, {"host": "::1", "port": None}, ["reco.example", "midstream"])
+    assert options.allow_hosts == ("shop.example", "reco.example", "midstream")
+    assert (options.host, options.port) == ("::1", 1)

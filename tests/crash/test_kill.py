@@ -39,6 +39,7 @@ KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
 CLOCK_KILLS = int(os.environ.get("MIDSTREAM_CLOCK_KILLS", "2"))
 HOUR_MS = 3_600_000
 CLIENTS = 3
+JSON = {"content-type": "application/json"}
 CONFIG = '[snapshots]\ninterval = "1s"\n'
 ACTIONS = ("view", "view", "view", "cart", "purchase", "dismiss")
 
@@ -72,7 +73,7 @@ class Client:
         events = self.doubtful[:50] or [self.event() for _ in range(self.random.choice((1, 1, 2, 5)))]
         self.doubtful = self.doubtful or list(events)
         try:
-            connection.request("POST", "/v1/events", json.dumps({"events": events}))
+            connection.request("POST", "/v1/events", json.dumps({"events": events}), JSON)
             answer = connection.getresponse()
             content = json.loads(answer.read())
         except (OSError, http.client.HTTPException):

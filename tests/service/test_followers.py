@@ -135,7 +135,8 @@ def is_alive(pid):
 
 def ask(connection, method, path, body=None):
     """Send a request; return status and content."""
-    connection.request(method, path, None if body is None else json.dumps(body))
+    headers = {} if body is None else {"content-type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
     answer = connection.getresponse()
     content = answer.read()
     return answer.status, json.loads(content) if content.startswith((b"{", b"[")) else content
@@ -238,6 +239,24 @@ def metric(server, name):
         if line.startswith(f"{name}{{process="):
             found[line.split('"')[1]] += int(float(line.rpartition(" ")[2]))
     return found
+
+
+def test_no_process_answers_to_another_name(server):
+    """Whichever process of the port takes the connection, a page whose name was made to point here is refused by it."""
+    name = "midstream_foreign_requests_total"
+    before = metric(server, name)
+    with connections(server, 24) as opened:
+        for each in opened:
+            each.request("GET", "/v1/recommendations", headers={"host": "rebind.example"})
+            answer = each.getresponse()
+            assert (answer.status, json.loads(answer.read())["type"]) == (421, "urn:midstream:misdirected")
+            each.request("DELETE", "/v1/users/ann", headers={"origin": "http://evil.example"})
+            answer = each.getresponse()
+            assert (answer.status, json.loads(answer.read())["type"]) == (403, "urn:midstream:cross-site")
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    refused = metric(server, name) - before
+    assert set(refused) == {"leader", "follower-1", "follower-2"}
+    assert refused.total() == 48
 
 
 def write_and_ask(server, seed, count):

@@ -15,6 +15,8 @@ from midstream.testing.patience import PATIENCE_S, wait_until
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 SERVER = Path(__file__).with_name("fake_server.py")
+JSON = {"content-type": "application/json"}
+POST_EVENTS = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 @contextmanager
@@ -77,7 +79,62 @@ def test_answers_name_no_server_software(url):
     """No header says what the server is made of."""
     with asking(url) as client:
         answer = client.get("/health/live")
-    assert set(answer.headers) == {"date", "content-type", "content-length", "cache-control"}
+    ours = {"cross-origin-resource-policy", "x-content-type-options"}
+    assert set(answer.headers) - ours == {"date", "content-type", "content-length", "cache-control"}
+
+
+@pytest.mark.parametrize(
+    "method,path",
+    [
+        *(("POST", "/v1/recommendations"), ("GET", "/docs"), ("GET", "/v1/items/none"), ("OPTIONS", "/metrics")),
+        *(("GET", "/nowhere"), ("HEAD", "/health/live"), ("POST", "/docs")),
+    ],
+)
+@pytest.mark.parametrize("host", [None, "evil.example"])
+def test_every_answer_stays_with_its_own_pages(url, method, path, host):
+    """Refused or not, hot or not, no page of another origin takes an answer in, or is told that it might."""
+    with asking(url) as client:
+        headers = JSON | ({} if host is None else {"host": host})
+        answer = client.request(method, path, content=b"{}" if method == "POST" else None, headers=headers)
+    assert (answer.status_code == 421) == (host is not None)
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_body_of_a_refused_request_is_no_request(url):
+    """What a page sent as a body is passed over, and the connection's next request has its own answer."""
+    hidden = b"DELETE /v1/users/ann HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    head = POST_EVENTS.replace(b"application/json", b"text/plain") + b"content-length: %d\r\n\r\n" % len(hidden)
+    with connect(url) as connection:
+        connection.sendall(head)
+        answer = connection.recv(65_536)
+        connection.sendall(hidden + b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        answer += read_all(connection)
+    assert [each[:3] for each in answer.split(b"HTTP/1.1 ")[1:]] == [b"415", b"200"]
+
+
+@pytest.mark.parametrize(
+    "head,status",
+    [
+        *((b"GET /health/live HTTP/1.0", b"400"), (b"GET /health/live HTTP/1.1", b"400")),
+        *(
+            (b"GET /health/live HTTP/1.0\r\nhost: localhost", b"200"),
+            (b"OPTIONS * HTTP/1.1\r\nhost: localhost", b"400"),
+        ),
+        (b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nHost: localhost", b"400"),
+        (b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n host: evil.example", b"400"),
+        (b"GET http://localhost/health/live HTTP/1.1\r\nhost: localhost", b"200"),
+        (b"GET http://evil.example/health/live HTTP/1.1\r\nhost: localhost", b"400"),
+        (b"GET http://localhost/health/live HTTP/1.1\r\nhost: evil.example", b"421"),
+        (b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost", b"400"),
+    ],
+)
+def test_host_is_said_once_and_is_the_servers(url, head, status):
+    """Over the wire: without one, with two, with one in the request's target that is another."""
+    with connect(url) as connection:
+        connection.sendall(head + b"\r\nconnection: close\r\n\r\n")
+        assert read_all(connection).split(b" ", 2)[1] == status
 
 
 def test_id_with_a_slash_survives_the_way(url):
@@ -90,8 +147,9 @@ def test_id_with_a_slash_survives_the_way(url):
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n",
-        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        POST_EVENTS + b"content-length: 9999999\r\n\r\n",
+        POST_EVENTS
+        + b"transfer-encoding: chunked\r\n\r\n"
         + b"".join(b"8000\r\n" + b"x" * 0x8000 + b"\r\n" for _ in range(9)),
     ],
     ids=["announced", "chunked"],
@@ -108,7 +166,7 @@ def test_body_beyond_the_maximum_ends_the_connection(url, head):
 @pytest.mark.parametrize(
     "sent,status",
     [
-        (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{", b"HTTP/1.1 408 "),
+        (POST_EVENTS + b"content-length: 50\r\n\r\n{", b"HTTP/1.1 408 "),
         (b"GET /health/li", b""),
         (b"", b""),
     ],
@@ -127,7 +185,7 @@ def test_second_head_that_stops_is_given_up(hasty_url, at_once):
     answer = b""
     while not answer:  # this process may stand still for as long as a first head is waited for
         with connect(hasty_url) as connection:
-            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n" + at_once)
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n" + at_once)
             answer = connection.recv(65_536)
             if not at_once:
                 connection.sendall(b"GET /health/live HTTP/1.1\r\nho")
@@ -147,7 +205,7 @@ def test_slow_clients_do_not_hold_up_others(url):
     with ExitStack() as stack:
         slow = [stack.enter_context(connect(url)) for _ in range(30)]
         for each in slow:
-            each.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{")
+            each.sendall(POST_EVENTS + b"content-length: 50\r\n\r\n{")
         with asking(url) as client:
             assert {client.post("/v1/recommendations", json={}).status_code for _ in range(50)} == {200}
         # None of them was given up meanwhile: their answers have not come yet.
@@ -160,8 +218,8 @@ def test_slow_clients_do_not_hold_up_others(url):
 def test_pipelined_requests_are_answered_in_order(url):
     """Two requests sent at once get two answers, first the first."""
     with connect(url) as connection:
-        first = b"GET /v1/placements HTTP/1.1\r\nhost: x\r\n\r\n"
-        connection.sendall(first + b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        first = b"GET /v1/placements HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        connection.sendall(first + b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         answer = read_all(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 2
     assert answer.index(b"placements") < answer.index(b"live")
@@ -202,7 +260,7 @@ def test_connections_have_a_maximum(url):
     held = [connect(url) for _ in range(70)]
     try:
         with connect(url) as one_more:
-            one_more.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            one_more.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert one_more.recv(100).startswith(b"HTTP/1.1 503 ")
     finally:
         for each in held:
@@ -218,7 +276,7 @@ def test_connections_have_a_maximum(url):
 def test_message_of_a_problem_is_json_over_the_wire(url):
     """A problem document arrives whole, with its type."""
     with asking(url) as client:
-        answer = client.post("/v1/events", content=b"[")
+        answer = client.post("/v1/events", content=b"[", headers=JSON)
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.content)["status"] == answer.status_code == 400
 
@@ -240,7 +298,7 @@ def test_a_stream_over_the_wire(url):
 
 def test_a_client_that_leaves_in_a_stream_harms_nobody(url):
     """Five in a row, more than may stream at once: each gives its place back."""
-    head = b"POST /v1/events/bulk HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+    head = b"POST /v1/events/bulk HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
     head += b"transfer-encoding: chunked\r\n\r\n"
     for number in range(5):
         event = b'{"type": "view", "event_id": "l%d", "user_id": "ann", "item_id": "mug"}\n' % number

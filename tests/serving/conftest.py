@@ -3,10 +3,12 @@ from typing import Any, cast
 
 import anyio
 import httpx
+import msgspec
 import pytest
 
 from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
+from midstream.serving.request_origin import RequestOrigin
 from midstream.testing.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
 from midstream.testing.models import FakeChampions
 from midstream.testing.placements import FakePlacing
@@ -22,10 +24,11 @@ class Client:
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
         self.placing = FakePlacing()
-        self.app = asgi(
+        own = options or ServerOptions()
+        behind = asgi(
             engine,
             engine.accept,
-            options or ServerOptions(),
+            own,
             dead_letters,
             Upkeep(
                 cast("Any", self.rebuilder),
@@ -35,8 +38,12 @@ class Client:
                 cast("Any", self.placing),
             ),
         )
+        self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))
 
     def ask(self, method, path, *, raises=True, **options):
+        if options.get("content"):
+            options["headers"] = {"content-type": "application/json", **(options.get("headers") or {})}
+
         async def go():
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=raises)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -24,7 +24,7 @@ bad = st.sampled_from(
 forms = st.sampled_from(
     [
         (json.dumps, "application/json"),
-        (lambda events: json.dumps({"events": events}), ""),
+        (lambda events: json.dumps({"events": events}), "application/json; charset=utf-8"),
         (lambda events: "\n".join(map(json.dumps, events)), "application/x-ndjson"),
     ]
 )

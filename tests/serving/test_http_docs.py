@@ -21,6 +21,7 @@ TEXT = PAGE.read_text("utf-8")
 def commands():
     """Return every curl of the page as method, path, body and headers, in order."""
     found = []
+    (json_header,) = re.findall(r"^JSON='(.*)'$", TEXT, re.MULTILINE)
     for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
         words = shlex.split(block)
         starts = [place for place, word in enumerate(words) if word == "curl"]
@@ -28,7 +29,11 @@ def commands():
             _, *rest = words[start:stop]
             body = rest[rest.index("-d") + 1] if "-d" in rest else ""
             method = rest[rest.index("-X") + 1] if "-X" in rest else "POST" if body else "GET"
-            sent = [rest[place + 1].split(": ") for place, word in enumerate(rest) if word == "-H"]
+            sent = [
+                rest[place + 1].replace("$JSON", json_header).split(": ")
+                for place, word in enumerate(rest)
+                if word == "-H"
+            ]
             (path,) = (word.removeprefix("$SERVER") for word in rest if word.startswith("$SERVER"))
             found.append((method, path, body, dict(sent)))
     return found
@@ -47,6 +52,8 @@ def test_every_command_works_in_order(make_client, engine, tmp_path):
     request_id = ""
     for method, path, body, headers in commands():
         asked = path.replace("$REQUEST_ID", request_id)
+        if body:  # what curl sends where nothing is said
+            headers.setdefault("content-type", "application/x-www-form-urlencoded")
         answer = client.ask(method, asked, content=body.encode(), headers=headers)
         assert answer.status_code in {200, 202}, (method, path, answer.text)
         if path == "/v1/recommendations":

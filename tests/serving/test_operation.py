@@ -12,6 +12,7 @@ from midstream.serving.problems import Problem
 from midstream.testing.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
+HEAD = [(b"host", b"test"), (b"content-type", b"application/json"), (b"content-length", b"9")]
 
 
 def requests_of(client):
@@ -225,7 +226,7 @@ def test_client_that_went_away_is_counted(client):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/events", "query_string": b"", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/v1/events", "query_string": b"", "headers": HEAD}
     asyncio.run(client.app(scope, receive, send))
     assert sent == []
     assert requests_of(client)["/v1/events", "499"] == 1
@@ -241,7 +242,7 @@ def test_client_that_goes_away_from_a_cold_route_is_counted(client):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "PUT", "path": "/v1/items/a", "query_string": b"", "headers": []}
+    scope = {"type": "http", "method": "PUT", "path": "/v1/items/a", "query_string": b"", "headers": HEAD}
     asyncio.run(client.app(scope, receive, send))
     assert [each.get("status") for each in sent if each["type"] == "http.response.start"] == [499]
     assert requests_of(client)["/v1/items/{item_id}", "499"] == 1

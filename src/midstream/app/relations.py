@@ -35,6 +35,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from midstream.serving.hosts import host_faults
 from midstream.state.pair_query import ANSWER_MAX
 from midstream.state.pairs import NEIGHBOURS_MAX
 from midstream.state.program import Expression
@@ -139,6 +140,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     for name, (low, high) in SERVER_BOUNDS.items():
         value = getattr(config.server, name)
         yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
+    yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
     header = config.server.quota_header
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)

@@ -1,5 +1,6 @@
 """``midstream serve``: a folder behind HTTP until Ctrl-C."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 EXAMPLE = "example.ndjson"
+JSON = "content-type: application/json"
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one; default: the configuration's.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Further name under which it may be asked, such as a proxy's; repeatable. Addresses need none.",
+    ),
+]
 Further = Annotated[
     int | None,
     typer.Option("--followers", min=0, max=64, help="Further processes that answer; default: the configuration's."),
@@ -30,6 +39,7 @@ def command(
     host: Host = None,
     port: Port = None,
     insecure: Insecure = False,
+    allow_host: AllowHost = None,
     followers: Further = None,
 ) -> None:
     """Take events and answer over HTTP until Ctrl-C.
@@ -40,7 +50,8 @@ def command(
     from midstream.app.serving import serve_folder
 
     config = config_of(folder)
-    options = _options(config, {"host": host, "port": port, "insecure": insecure or None, "followers": followers})
+    said = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
+    options = _options(config, said, allow_host or ())
     say("starting; the first start on a machine compiles for about a minute")
     with progress() as bar:
 
@@ -52,9 +63,11 @@ def command(
     print_stopped(stopped)
 
 
-def _options(config: "Config", said: dict[str, object]) -> "ServerOptions":
-    """Return the configuration's options with what was said instead."""
-    return msgspec.structs.replace(config.server, **{name: value for name, value in said.items() if value is not None})
+def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence[str]) -> "ServerOptions":
+    """Return the configuration's options with what was said instead, and hosts that are allowed beside its own."""
+    chosen = {name: value for name, value in said.items() if value is not None}
+    hosts = (*config.server.allow_hosts, *allow_hosts)
+    return msgspec.structs.replace(config.server, allow_hosts=hosts, **chosen)
 
 
 def print_ready(ready: "Ready", folder: Path) -> None:
@@ -75,7 +88,7 @@ def print_ready(ready: "Ready", folder: Path) -> None:
     item_id = ready.item_id or first_item_of_example(folder) or "lamp"
     placement = "" if "default" in ready.placements else f"&placement={ready.placements[0]}"
     event = f'{{"type": "view", "session_id": "s1", "item_id": "{item_id}"}}'
-    out.print(f"\nan event:\n  curl -s {ready.url}/v1/events -d '{event}'", markup=False)
+    out.print(f"\nan event:\n  curl -s {ready.url}/v1/events -H '{JSON}' -d '{event}'", markup=False)
     query = f"session_id=s1&n=5{placement}"
     out.print(f"a recommendation:\n  curl -s '{ready.url}/v1/recommendations?{query}'\n", markup=False)
     out.print("Ctrl-C stops", markup=False)

@@ -79,7 +79,7 @@ class App:
         self._hot = hot
         self._cold = cold
         self._paths = _paths(hot, cold)
-        self._metrics = metrics
+        self.metrics = metrics
         self._admission = admission
         self.arrivals = admission.arrivals
         """To be told of each request that was read."""
@@ -108,7 +108,7 @@ class App:
             reply = await self._admission.enter(route, scope)
             if reply is not None:
                 status = 0
-                self._metrics.count_request(route, reply.status)
+                self.metrics.count_request(route, reply.status)
                 await send_reply(scope, send, reply)
                 return
             try:
@@ -119,7 +119,7 @@ class App:
             status = CLIENT_GONE
         finally:
             if status:  # a refusal was counted: its time would say nothing of the route's
-                self._metrics.observe_request(route, status, perf_counter() - began)
+                self.metrics.observe_request(route, status, perf_counter() - began)
 
     async def _answer_inside(
         self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from midstream.core.errors import Fault, TooLarge
-from midstream.serving.problems import PAGE, BodyTooSlow, CrossSite, Disconnected
+from midstream.serving.problems import PAGE, BodyTooSlow, Disconnected
 from midstream.serving.reply import Message, Receive, Scope
 from midstream.serving.unpack import encoding_of, unpacked
 
@@ -28,10 +28,8 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
         BodyTooSlow: It was not complete after ``wait_s_max``.
         MediaTypeUnsupported: It is packed in another way than gzip or zstd.
         RequestInvalid: It is packed, and cannot be unpacked.
-        CrossSite: A browser sends it for a page of another site.
         Disconnected: The client went away before its end.
     """
-    require_own_site(scope)
     encoding = encoding_of(scope)
     _require_short(scope, limits)
     if scope.get(WHOLE):  # a timer costs as much as all else here
@@ -70,19 +68,6 @@ def _require_short(scope: Scope, limits: BodyLimits) -> None:
         # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
         if name == b"content-length" and (len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max):
             raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
-
-
-def require_own_site(scope: Scope) -> None:
-    """Refuse what a browser sends for a page of another site.
-
-    Raises:
-        CrossSite: It says so itself.
-    """
-    for name, value in scope["headers"]:
-        if name == b"sec-fetch-site" and value == b"cross-site":
-            # Without keys, a page of any site could otherwise send events to a shop on this machine.
-            message = "A browser sent this for a page of another site; there is no CORS here."
-            raise CrossSite(message)
 
 
 def _too_large(how_much: str, limits: BodyLimits) -> TooLarge:

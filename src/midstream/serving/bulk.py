@@ -21,7 +21,6 @@ from midstream.events.arrow_messages import Bounds
 from midstream.events.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
-from midstream.serving.body import require_own_site
 from midstream.serving.ingest import Counts, Ingest, PartOf, Rejection, Settled, Taken, counts_of, rejection
 from midstream.serving.options import ServerOptions
 from midstream.serving.pipe import Pipe
@@ -141,7 +140,6 @@ class Bulk:
             Overloaded: As many streams as may be are being read; nothing was read.
             Disconnected: The client went away; what came before is recorded.
         """
-        require_own_site(scope)
         encoding = encoding_of(scope)
         pieces = self._pieces_of(scope, how)
         if self._streams >= self._options.bulk_streams_max:

@@ -8,6 +8,14 @@ from html import escape
 from typing import Any, TypeAlias, cast
 
 Document: TypeAlias = dict[str, Any]
+DOCS_PATH = "/docs"
+DOCS_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+}
+"""A link of any page may lead to the docs, so nobody may frame them or keep a hold of their window."""
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code{font:14px ui-monospace,monospace}section{border-top:1px solid #ccc;margin-top:1.5rem}"
@@ -49,7 +57,7 @@ def _operation(path: str, method: str, operation: Document) -> Iterator[str]:
         others = [f"<code>{_text(media)}</code>" for media in content if media != "application/json"]
         yield f"<h3>Body</h3><p>{', or '.join([*typed, *others])}"
     yield "<h3>Answers</h3><table>"
-    for status, response in operation["responses"].items():
+    for status, response in sorted(operation["responses"].items()):
         yield f"<tr><td><code>{_text(status)}</code><td>{_text(response['description'])}"
         yield "".join(f" {_kind(each['schema'])}" for each in response.get("content", {}).values())
     yield "</table></section>"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.core.errors import MidstreamError, Overloaded
+from midstream.serving.docs_page import DOCS_PATH
 from midstream.serving.features import READ_PATH
 from midstream.serving.hot import BATCH_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
@@ -27,7 +28,7 @@ LEVEL_S_MAX = 0.05
 """A lookup waits so long for what was acknowledged when it came, the deadline of a placement, and is passed on then."""
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
-_PLAIN = frozenset(("/health/live", "/docs", "/openapi.json"))
+_PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json"))
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))
 _PASSES = frozenset((503, 507))
@@ -50,6 +51,7 @@ class FollowedApp:
         self._app = app
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
+        self.metrics = engine.metrics
         self._engine = engine
         self._leader = leader
         self._flush = flush
@@ -69,7 +71,7 @@ class FollowedApp:
 
         try:
             await self._flush()
-            self._engine.metrics.count_passed_on()
+            self.metrics.count_passed_on()
             with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
                 await self._leader.pass_on(scope, receive, noting)
         except MidstreamError as error:
@@ -98,7 +100,7 @@ class FollowedApp:
         try:
             return await self._engine.reached(self._engine.log.end, LEVEL_S_MAX)
         except Overloaded:
-            self._engine.metrics.count_overload("log_position")
+            self.metrics.count_overload("log_position")
             return False
 
 

@@ -14,7 +14,7 @@ from midstream.serving.admission import FREE
 from midstream.serving.batch import Batch, BatchBody
 from midstream.serving.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
 from midstream.serving.bulk import ARROW, BulkAnswer
-from midstream.serving.docs_page import docs_page
+from midstream.serving.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.hot import BATCH_PATH, BULK_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
 from midstream.serving.ingest import EventsAnswer
 from midstream.serving.pages import Page, PageBody
@@ -67,6 +67,7 @@ def add_hot_routes(app: FastAPI) -> None:
             paths[PAGES_PATH] = {"post": _posted("Recommend for a whole page", "post_pages", "Page", _PAGE)}
             found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
             _add_quota(paths)
+            _add_origin(paths)
             app.openapi_schema = found
         return app.openapi_schema
 
@@ -76,10 +77,10 @@ def add_hot_routes(app: FastAPI) -> None:
 def add_docs_page(app: FastAPI) -> None:
     """Show the document as a page at ``/docs``."""
 
-    @app.get("/docs", include_in_schema=False)
+    @app.get(DOCS_PATH, include_in_schema=False)
     async def get_docs() -> HTMLResponse:
         """Every route, its parameters and its answers."""
-        return HTMLResponse(docs_page(app.openapi()))
+        return HTMLResponse(docs_page(app.openapi()), headers=DOCS_HEADERS)
 
 
 def read_operation(what: str, id_field: str) -> Document:
@@ -358,3 +359,12 @@ def _add_quota(paths: Document) -> None:
     for path in paths.keys() - FREE:
         for operation in paths[path].values():
             operation["responses"]["429"] = spent
+
+
+def _add_origin(paths: Document) -> None:
+    """Add the refusals of what a web page of elsewhere may have sent: no route is without them."""
+    refused: Document = {"description": "A problem document.", "content": _PROBLEM}
+    for operations in paths.values():
+        for method, operation in operations.items():
+            for status in ("400", "403", "421", *(() if method == "get" else ("415",))):
+                operation["responses"].setdefault(status, refused)

@@ -18,6 +18,10 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Further processes that answer on the same port, each with a state of its own; 0 = this one alone."""
     insecure: bool = False
     """Bind to more than loopback although no key is asked for."""
+    allow_hosts: tuple[str, ...] = ()
+    """Further names under which the server may be asked, such as that of a proxy in front of it."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins, such as ``https://shop.example``, whose pages may ask; what is in front of it answers preflights."""
     body_bytes_max: int = 262_144
     """256 KiB: 500 events of 500 bytes. Nothing is read beyond it."""
     body_wait_max: Duration = Duration("10s")
@@ -67,14 +71,15 @@ def require_safe_host(options: ServerOptions) -> None:
     Raises:
         ConfigInvalid: The host is not loopback and ``insecure`` was not said.
     """
-    if options.insecure or _is_loopback(options.host):
+    if options.insecure or is_loopback(options.host):
         return
     came = f'"{options.host}" can be reached from outside, and no key protects the server.'
     right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
     raise ConfigInvalid((Fault("--host", came, right, "docs/http.md"),))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens there."""
     if host == "localhost":
         return True
     try:

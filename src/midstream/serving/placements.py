@@ -12,7 +12,7 @@ from midstream.core.errors import ConfigInvalid, Fault, Invalid, NotFound, Place
 from midstream.engine.placement_views import placement_views
 from midstream.engine.placing import PAGE, Said
 from midstream.serving.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
-from midstream.serving.body import BodyLimits, read_body, require_own_site
+from midstream.serving.body import BodyLimits, read_body
 from midstream.serving.catalogue import decoded
 from midstream.serving.fields import decode_any, decode_json, json_pointer, query_fields, single
 from midstream.serving.openapi import Document, json_body, parameter, preview_question, read_operation, ref, responses
@@ -68,7 +68,6 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
     @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
     async def delete_placement(request: Request) -> Response:
         """Give a placement back to the configuration file; without one there it is gone."""
-        require_own_site(request.scope)
         query = query_fields(request.scope, ("author", "note", "if_version"))
         said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
         with _pointed(_as_query_field):

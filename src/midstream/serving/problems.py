@@ -52,11 +52,15 @@ class CommitTooSlow(MidstreamError):
 
 
 class MediaTypeUnsupported(Invalid):
-    """The body is encoded in a way that is not read."""
+    """The body is of a type, or packed in a way, that is not read."""
 
 
-class CrossSite(MidstreamError):
+class CrossSite(Invalid):
     """A browser sends this for a page of another site."""
+
+
+class Misdirected(Invalid):
+    """It was sent to a name that is not this server's."""
 
 
 class QuotaSpent(MidstreamError):
@@ -152,7 +156,9 @@ class _Face:
 # The first that fits: subclasses stand before their parents.
 _FACES = (
     _Face(TooLarge, 413, "too-large", "More came than one request may hold"),
-    _Face(MediaTypeUnsupported, 415, "media-type", "The body's encoding is not read"),
+    _Face(MediaTypeUnsupported, 415, "media-type", "The body's type or packing is not read"),
+    _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
+    _Face(Misdirected, 421, "misdirected", "The request was sent to another name"),
     _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
     _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),
     _Face(ModelUnfit, 409, "model-refused", "That version of the model is refused"),
@@ -166,7 +172,6 @@ _FACES = (
     _Face(ArtifactInvalid, 409, "model-refused", "That version of the model is refused"),
     _Face(ExtraMissing, 409, "extra-missing", "A library that reads it is not installed"),
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
-    _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
     # The same question fails in the same way, so nobody is asked to come again.
     _Face(FeatureFailed, 500, "feature-failed", "A feature cannot be read"),
     _Face(QuotaSpent, 429, "quota", "This caller asks too often"),

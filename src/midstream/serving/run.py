@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,11 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
+from midstream.serving.hosts import host_faults
 from midstream.serving.options import ServerOptions, require_safe_host
 from midstream.serving.protocol import HeadLimits, bounded_protocol
-from midstream.serving.reply import ASGI
+from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
+from midstream.serving.target import noting_targets
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -94,13 +97,14 @@ async def serve_until_stopped(
 ) -> None:
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
     require_safe_host(options)
+    if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
+        raise ConfigInvalid(faults)
     async with opening() as opened:
         company = opened.company
         elsewhere = ALONE if company is None else company.elsewhere
         app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
         with _listening(options) as listener:
-            host, port = listener.getsockname()[:2]
-            on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            on_ready(_url_of(*listener.getsockname()[:2]))
             with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder):
                 if company is None:
                     await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
@@ -109,17 +113,28 @@ async def serve_until_stopped(
                     await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
-async def serve_share(app: ASGI, options: ServerOptions, share: Share) -> None:
+async def serve_share(app: Measured, options: ServerOptions, share: Share) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
     with _signals_end_quietly():
         await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
-def _uvicorn_config(app: ASGI, options: ServerOptions) -> uvicorn.Config:
+def _url_of(host: str, port: int) -> str:
+    """Return where this machine finds a server; one that listens at all addresses (0.0.0.0, ::) at loopback."""
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
+    """Return how a port is served: whatever answers there, a web page of elsewhere does not reach it."""
+    guarded = RequestOrigin(app, options)
+    limits = HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000)
     return uvicorn.Config(
-        app,
-        http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000), app),
+        guarded,
+        http=noting_targets(bounded_protocol(limits, guarded)),
+        headers=list(ANSWER_HEADERS),
         ws="none",
         lifespan="on",
         log_config=None,

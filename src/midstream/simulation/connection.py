@@ -50,6 +50,8 @@ class Connection:
             Invalid: It is no such address.
         """
         self._host, self._port = _address_of(url)
+        self._named = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        """As the header ``Host`` has it."""
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -89,14 +91,14 @@ class Connection:
         """Send a request; return the first line, the fields and the body of the answer."""
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-        head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: {self._named}\r\ncontent-type: application/json\r\n"
         self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         try:
             answer = await self._reader.readuntil(b"\r\n\r\n")
             status, _, fields = answer.partition(b"\r\n")
             return status, fields, await self._reader.readexactly(_number_of(fields, b"content-length"))
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
-            message = f"POST {path}: {self._host}:{self._port} answers as no midstream server does: {error}"
+            message = f"POST {path}: {self._named} answers as no midstream server does: {error}"
             raise StoreUnavailable(message) from error
 
 
