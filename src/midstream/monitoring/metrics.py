@@ -148,6 +148,9 @@ class Metrics:
         self._requests = self._counter("requests", "Answered requests.", "route", "status")
         self._waits = self._histogram("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS)
         self._refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
+        self._connection_faults = self._counter(
+            "connection_faults", "Connections that were ended, refused or left, and what was ignored.", "reason"
+        )
         self._answers_running = self._gauge("answers_running", "Answers being made.")
         self._answers_waiting = self._gauge("answers_waiting", "Questions that wait for a place among them.")
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
@@ -318,6 +321,10 @@ class Metrics:
     def count_refusal(self, reason: str) -> None:
         """Count a request that was told to come again: ``late``, ``queue`` or ``quota``."""
         self._refusals.labels(reason).inc()
+
+    def count_connection(self, reason: str) -> None:
+        """Count what a client did to its connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
+        self._connection_faults.labels(reason).inc()
 
     def set_answers(self, running: int, waiting: int) -> None:
         """Set how many answers are being made, and how many questions wait for that."""

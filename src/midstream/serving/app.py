@@ -83,6 +83,8 @@ class App:
         self._admission = admission
         self.arrivals = admission.arrivals
         """To be told of each request that was read."""
+        self.count_connection = metrics.count_connection
+        """To be told what a client did to its connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""

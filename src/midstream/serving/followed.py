@@ -50,6 +50,8 @@ class FollowedApp:
         self._app = app
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
+        self.count_connection = app.count_connection
+        """To be told what a client did to its connection."""
         self._engine = engine
         self._leader = leader
         self._flush = flush

@@ -5,6 +5,7 @@ Reference: measured on one core, uvicorn takes 28 µs of CPU a request where gra
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -23,14 +24,19 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
+from midstream.serving.log_limit import lines_limited
 from midstream.serving.options import ServerOptions, require_safe_host
-from midstream.serving.protocol import HeadLimits, bounded_protocol
+from midstream.serving.places import place_limits
+from midstream.serving.protocol import bounded_protocol
+from midstream.serving.read_limits import read_limits
 from midstream.serving.reply import ASGI
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.rebuilder import Rebuilder
 
+LOGGER = logging.getLogger("uvicorn.error")
+"""Of what uvicorn and its connections have to say, on standard error."""
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
 GC_ALLOCATIONS = 20_000
@@ -101,7 +107,7 @@ async def serve_until_stopped(
         with _listening(options) as listener:
             host, port = listener.getsockname()[:2]
             on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder):
+            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder), lines_limited(LOGGER):
                 if company is None:
                     await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
                     return
@@ -112,21 +118,20 @@ async def serve_until_stopped(
 async def serve_share(app: ASGI, options: ServerOptions, share: Share) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with _signals_end_quietly():
+    with _signals_end_quietly(), lines_limited(LOGGER):
         await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
 def _uvicorn_config(app: ASGI, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded_protocol(HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000), app),
+        http=bounded_protocol(read_limits(options), app, place_limits(options)),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=options.connections_max,
         timeout_keep_alive=options.keep_alive.ms // 1_000,
         timeout_graceful_shutdown=options.stop_wait_max.ms // 1_000,
     )
