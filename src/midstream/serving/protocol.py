@@ -73,8 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._places = bounds.places
         self._arrivals = bounds.arrivals
         self._count = bounds.count
-        self.address = ""
-        """Of the client; a process of this machine's own has none."""
+        self.address = ""  # of the client; a process of this machine's own has none
         self._has_place = True
         self._running: Cycle | None = None
         """What was begun last; ``cycle`` is what was parsed last."""
@@ -117,11 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._places is not None:
             self._places.leave(self)
         running = self._running
+        if self._last_words is None and (self._is_answering or self.pipeline or self._rest):
+            self._count("left")
         if running is not None and not running.response_complete:
             running.disconnected = True
             running.message_event.set()
-            if self._last_words is None:
-                self._count("left")
         for cycle in (running, self.cycle, *(each for each, _ in self.pipeline)):
             if cycle is not None:
                 cast("Scope", cycle.scope).pop(AT_ONCE, None)  # it holds the connection, which holds it
@@ -158,8 +157,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; a trailer is none, whoever reads headers has judged the request by then."""
+        """A header. A trailer is none: the request is judged by then; but the parser heeds a ``close`` in it."""
         if not self._head_is_open:
+            self.cycle.keep_alive = self.cycle.keep_alive and self.parser.should_keep_alive()
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete:
             self._stop_waiting()
-            self._be_idle()
+            (self._be_idle if cycle.keep_alive else self.close)()
             return
         cycle.more_body = False
         cycle.message_event.set()

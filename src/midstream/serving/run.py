@@ -39,6 +39,9 @@ LOGGER = logging.getLogger("uvicorn.error")
 """Of what uvicorn and its connections have to say, on standard error."""
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
+SEND_BYTES = 262_144
+"""What the kernel keeps of a connection's unread answers, twice: as much as a body has, where it would take up to 4 MiB
+by itself. Every accepted connection has it from the listener."""
 GC_ALLOCATIONS = 20_000
 """New containers between two looks for cycles: a request makes about 100 and leaves none, so one look in 200."""
 
@@ -160,6 +163,7 @@ def _bound(options: ServerOptions) -> socket.socket:
     listener = socket.socket(family, kind, number)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(address)
         listener.listen(options.connections_max)
     except OSError:
