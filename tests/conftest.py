@@ -66,9 +66,21 @@ HEAVY = ("slow", "crash", "quality")
 """Markers of tests that take long."""
 
 
+INTEGRATION = "integration"
+"""Marker of tests that need programs of others."""
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with heavy tests first: one that a process begins when the others are done is waited for."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs programs of others unless ``-m`` names it; put the files with heavy tests first.
+
+    A heavy one that a process begins when the others are done is waited for.
+    """
+    if INTEGRATION not in str(config.getoption("markexpr")):
+        left_out = [item for item in items if item.get_closest_marker(INTEGRATION)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
     heavy = {item.path for item in items if any(item.get_closest_marker(name) for name in HEAVY)}
     items.sort(key=lambda item: item.path not in heavy)
 

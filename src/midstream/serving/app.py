@@ -79,12 +79,10 @@ class App:
         self._hot = hot
         self._cold = cold
         self._paths = _paths(hot, cold)
-        self._metrics = metrics
+        self.metrics = metrics
         self._admission = admission
         self.arrivals = admission.arrivals
         """To be told of each request that was read."""
-        self.count_connection = metrics.count_connection
-        """To be told what a client did to its connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
@@ -110,7 +108,7 @@ class App:
             reply = await self._admission.enter(route, scope)
             if reply is not None:
                 status = 0
-                self._metrics.count_request(route, reply.status)
+                self.metrics.count_request(route, reply.status)
                 await send_reply(scope, send, reply)
                 return
             try:
@@ -121,7 +119,7 @@ class App:
             status = CLIENT_GONE
         finally:
             if status:  # a refusal was counted: its time would say nothing of the route's
-                self._metrics.observe_request(route, status, perf_counter() - began)
+                self.metrics.observe_request(route, status, perf_counter() - began)
 
     async def _answer_inside(
         self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send

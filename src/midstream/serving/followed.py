@@ -50,8 +50,7 @@ class FollowedApp:
         self._app = app
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
-        self.count_connection = app.count_connection
-        """To be told what a client did to its connection."""
+        self.metrics = engine.metrics
         self._engine = engine
         self._leader = leader
         self._flush = flush
@@ -71,7 +70,7 @@ class FollowedApp:
 
         try:
             await self._flush()
-            self._engine.metrics.count_passed_on()
+            self.metrics.count_passed_on()
             with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
                 await self._leader.pass_on(scope, receive, noting)
         except MidstreamError as error:
@@ -100,7 +99,7 @@ class FollowedApp:
         try:
             return await self._engine.reached(self._engine.log.end, LEVEL_S_MAX)
         except Overloaded:
-            self._engine.metrics.count_overload("log_position")
+            self.metrics.count_overload("log_position")
             return False
 
 

@@ -494,7 +494,7 @@ def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None
         app: Is told of each request that was read, and of what is wrong with connections, if it wants to know.
         places: How many connections there may be; None = as many as can connect.
     """
-    arrivals, count = (app.arrivals, app.count_connection) if isinstance(app, Counting) else (None, uncounted)
+    arrivals, count = (app.arrivals, app.metrics.count_connection) if isinstance(app, Counting) else (None, uncounted)
     shared = None if places is None else Places(places, count)
     bounds = Bounds(limits, shared, arrivals, count)
     return cast("type[asyncio.Protocol]", partial(BoundedProtocol, bounds=bounds))

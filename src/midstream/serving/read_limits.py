@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from midstream.monitoring.metrics import Metrics
 from midstream.serving.arrivals import Arrivals
 from midstream.serving.options import ServerOptions
 from midstream.serving.places import Places
@@ -17,10 +18,7 @@ class Counting(Protocol):
     """An app that looks at how requests come in."""
 
     arrivals: Arrivals
-
-    def count_connection(self, reason: str) -> None:
-        """Count something that a client did to its connection."""
-        ...
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
