@@ -55,6 +55,7 @@ class HeadRefused(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
+    parser: httptools.HttpRequestParser
     cycle: Cycle
     pipeline: "deque[tuple[Cycle, ASGI]]"  # type: ignore[assignment]
 
@@ -73,8 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._places = bounds.places
         self._arrivals = bounds.arrivals
         self._count = bounds.count
-        self.address = ""  # of the client; a process of this machine's own has none
-        self._has_place = True
+        self.address, self._has_place = "", True  # of the client; a process of this machine's own has no address
         self._running: Cycle | None = None
         """What was begun last; ``cycle`` is what was parsed last."""
         self._rest = b""
@@ -189,10 +189,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
         """Begin the request whose head is complete, or have it wait for the one before."""
-        app = cast("ASGI", self.app)
+        app = cast("ASGI", self.app)  # pyright: ignore[reportUnknownMemberType]
         if not self._has_place and not self._is_let_in(scope["path"]):
             app, keep_alive = no_place, False
-        self.cycle = cycle = Cycle(
+        self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=cast("Any", scope),
             transport=self.transport,
             flow=self.flow,
