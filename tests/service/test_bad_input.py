@@ -5,6 +5,7 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import unquote
 
 import httpx
@@ -12,10 +13,12 @@ import msgspec
 import pyarrow as pa
 import pytest
 import schemathesis
+import uvicorn
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
+from uvicorn.server import ServerState
 
 from midstream.app.config import Config, ItemsSection, Placement, SnapshotsSection
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
@@ -26,7 +29,10 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.features.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
+from midstream.serving.protocol import BoundedProtocol
+from midstream.serving.read_limits import Bounds, ReadLimits
 from midstream.state.settings import Limits
+from midstream.testing.bare_http import statuses
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig
 
@@ -522,3 +528,105 @@ def test_filters_of_any_value(door, question):
 def test_filters_of_any_value_where_items_must_be_known(strict_door, question):
     """The same on the other engine."""
     require_filtered(strict_door, *question, is_right=True)
+
+
+class Wire(asyncio.Transport):
+    """A connection whose client reads everything at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = b""
+        self.is_reading = True
+        self.is_closed = False
+
+    def write(self, data):
+        """Keep it."""
+        self.written += bytes(data)
+
+    def get_write_buffer_size(self):
+        """Return nothing: it is read."""
+        return 0
+
+    def get_extra_info(self, name, default=None):
+        """Nothing is known."""
+        return default
+
+    def pause_reading(self):
+        """Nothing more comes."""
+        self.is_reading = False
+
+    def resume_reading(self):
+        """More may come."""
+        self.is_reading = True
+
+    def close(self):
+        """Nothing more is written."""
+        self.is_closed = True
+
+    def is_closing(self):
+        """Return whether it was closed."""
+        return self.is_closed
+
+
+async def answers_over(app, pieces):
+    """Return what is answered to pieces of bytes that come one after another over one connection."""
+    config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, access_log=False)
+    config.load()
+    limits = ReadLimits(8_192, PATIENCE_S, 16_384, PATIENCE_S)
+    protocol = BoundedProtocol(config, ServerState(), {}, asyncio.get_running_loop(), bounds=Bounds(limits))
+    wire = Wire()
+    protocol.connection_made(wire)
+    async with asyncio.timeout(PATIENCE_S):
+        for piece in pieces:
+            await calm(protocol)
+            if wire.is_closed:
+                break
+            assert wire.is_reading
+            protocol.data_received(piece)
+        await calm(protocol)
+    protocol.connection_lost(ConnectionResetError())
+    await asyncio.gather(*protocol.tasks)
+    return wire.written
+
+
+async def calm(protocol):
+    """Return when what was begun is answered, or waits for more of a body."""
+    while True:
+        running = [task for task in protocol.tasks if not task.done()]
+        cycle = protocol.cycle
+        if not running or (cycle.more_body and not cycle.is_broken and not protocol.pipeline):
+            await asyncio.sleep(0)
+            if not running or not cycle.message_event.is_set():
+                return
+        await asyncio.wait(running, timeout=0.01)
+
+
+event = b'{"type": "view", "user_id": "wire", "item_id": "i1", "event_id": "wire"}'
+fragments = st.sampled_from(
+    [
+        b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(event), event),
+        b"POST /v1/events HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\n[]",
+        b"POST /v1/events HTTP/1.1\r\nConnection: a, Upgrade\r\nUpgrade: x\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /nope HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /nope HTTP/1.1\r\ncontent-length: 20000\r\n\r\n",
+        b"DELETE /nope HTTP/1.1\r\nconnection: close\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        *(b"1\r\n[\r\n", b"1;e=f\r\n]\r\n", b"0\r\n\r\n", b"0\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
+        *(b"0\r\nx: " + b"y" * 9_000, b"1;" + b"z" * 9_000, b"x" * 3_000, b"\r\n" * 40, b"\r\n\r\n", b"\x00", b":"),
+    ]
+)
+
+
+@SOME
+@given(st.lists(fragments, min_size=1, max_size=6), st.data())
+def test_any_bytes_over_a_connection(door, parts, data):
+    """Upgrades, trailers, what is pipelined, cut anywhere: the same answers as in one piece, and no 5xx but 501."""
+    sent = b"".join(parts)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(sent)), max_size=6)))
+    pieces = [sent[start:end] for start, end in pairwise([0, *cuts, len(sent)])]
+    whole, cut = (door.portal.call(answers_over, door.app, each) for each in ((sent,), pieces))
+    assert statuses(whole) == statuses(cut)
+    assert all(status < 500 or status == 501 for status in statuses(whole))
+    assert len(statuses(whole)) <= sent.count(b"HTTP/") + 1

@@ -165,9 +165,9 @@ def serving(folder, *code):
         process = subprocess.Popen([*command, "serve", "-f", str(folder), "--port", "0"], stdout=file, stderr=file)
     try:
         wait_until(lambda: read_address(folder / "data") or process.poll() is not None)
-        url = read_address(folder / "data")
-        assert url is not None, said.read_text()
-        shop = Shop(url)
+        address = read_address(folder / "data")
+        assert address is not None, said.read_text()
+        shop = Shop(address.url)
         assert shop.ask("POST", "/v1/events", json=VICTIM).json()["recorded"] == 1
         yield shop
     finally:

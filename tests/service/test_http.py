@@ -1,16 +1,13 @@
 import json
 import signal
-import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from midstream.testing.bare_http import connect, read_all, served
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
@@ -19,51 +16,23 @@ JSON = {"content-type": "application/json"}
 POST_EVENTS = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
-@contextmanager
-def running(*flags):
-    """Start a server in a process of its own on a free port; stop it at the end, whatever happened."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, str(SERVER), *flags], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    try:
-        assert process.stdout
-        yield process, process.stdout.readline().strip()
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 @pytest.fixture(scope="module")
 def url():
     """Address of a server that all tests of this module share."""
-    with running() as (_, address):
+    with served(SERVER) as (_, address):
         yield address
 
 
 @pytest.fixture(scope="module")
 def hasty_url():
     """Address of one that waits half a second for what a client does not send."""
-    with running("--hasty") as (_, address):
+    with served(SERVER, "--hasty") as (_, address):
         yield address
 
 
 def asking(url):
     """Return a client that waits as long as may be necessary."""
     return httpx.Client(base_url=url, timeout=PATIENCE_S)
-
-
-def connect(url):
-    """Open a bare connection."""
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S)
-
-
-def read_all(connection):
-    """Return what comes until the server closes."""
-    pieces = []
-    while piece := connection.recv(65_536):
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def test_events_and_slates_over_one_connection(url):
@@ -228,7 +197,7 @@ def test_pipelined_requests_are_answered_in_order(url):
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_stop_answers_what_is_in_flight(sign):
     """After the order to stop, requests in flight are answered, the engine is stopped last, and the exit is 0."""
-    with running("--slow") as (process, url):
+    with served(SERVER, "--slow") as (process, url):
         body = {"event_id": "1"} | EVENT
         with ThreadPoolExecutor(4) as pool:
             waiting = [
@@ -253,24 +222,6 @@ def takes_no_connection(url):
     except ConnectionRefusedError:
         return True
     return False
-
-
-def test_connections_have_a_maximum(url):
-    """Beyond ``connections_max`` a request is sent away with 503 at once; when others leave it is served again."""
-    held = [connect(url) for _ in range(70)]
-    try:
-        with connect(url) as one_more:
-            one_more.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            assert one_more.recv(100).startswith(b"HTTP/1.1 503 ")
-    finally:
-        for each in held:
-            each.close()
-
-    def is_served():
-        with asking(url) as client:
-            return client.get("/health/live").status_code == 200
-
-    wait_until(is_served)
 
 
 def test_message_of_a_problem_is_json_over_the_wire(url):

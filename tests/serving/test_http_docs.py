@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
-from midstream.serving import problems, protocol
+from midstream.serving import last_words, problems
 from midstream.serving.options import ServerOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -78,5 +78,10 @@ def test_every_error_is_in_the_table():
     """Each ``type`` of a problem document with its status, and none that there is not."""
     rows = dict(re.findall(r"^\| `urn:midstream:([a-z-]+)` \| (\d+) \|", TEXT, re.MULTILINE))
     faces = {face.slug: str(face.status) for face in problems._FACES}
-    assert rows == faces | {"nothing-taken": "422", "head-too-large": "431"}
-    assert b"urn:midstream:head-too-large" in protocol._PROBLEM
+    ends = {
+        each.reason.replace("_", "-"): str(each.reply.status)
+        for each in vars(last_words).values()
+        if isinstance(each, last_words.LastWords)
+    }
+    assert len(ends) == 4
+    assert rows == faces | ends | {"nothing-taken": "422"}

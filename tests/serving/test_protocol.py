@@ -4,13 +4,37 @@ import asyncio
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from midstream.serving.body import WHOLE
-from midstream.serving.protocol import BoundedProtocol, HeadLimits
+from midstream.serving.protocol import STEP_BYTES, BoundedProtocol
+from midstream.serving.read_limits import Bounds, ReadLimits
 from midstream.serving.reply import AT_ONCE, NO_STORE, Reply, send_reply
 
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\n"
+LIMITS = ReadLimits(32_768, 10.0, 262_144, 10.0)
+
+UPGRADE = b"connection: upgrade\r\nupgrade: h2c\r\n"
+LONG = b"x" * 3_000
+WHOLE_REQUESTS = [
+    (b"GET / HTTP/1.1\r\n\r\n", ("GET", b"")),
+    (b"\r\nGET / HTTP/1.1\r\n" + UPGRADE + b"\r\n", ("GET", b"")),
+    (
+        b"POST / HTTP/1.1\r\n" + UPGRADE + b"content-length: 27\r\n\r\nDELETE /x HTTP/1.1\r\na: b\r\n\r",
+        ("POST", b"DELETE /x HTTP/1.1\r\na: b\r\n\r"),
+    ),
+    (b"PUT / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n" + LONG, ("PUT", LONG)),
+    (b"PUT / HTTP/1.1\r\nx: " + LONG + b"\r\ncontent-length: 1\r\n\r\n1", ("PUT", b"1")),
+    (
+        b"POST / HTTP/1.1\r\n"
+        + UPGRADE
+        + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n1;e=f\r\nc\r\n0\r\nupgrade: x\r\n\r\n",
+        ("POST", b"abc"),
+    ),
+    (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nbb8\r\n" + LONG + b"\r\n0\r\n\r\n", ("POST", LONG)),
+]
 
 
 class Wire(asyncio.Transport):
@@ -40,6 +64,10 @@ class Wire(asyncio.Transport):
         """Never."""
         return False
 
+    def get_write_buffer_size(self):
+        """Return nothing: whatever is written is gone."""
+        return 0
+
     def get_extra_info(self, name, default=None):
         """Nothing is known."""
         return default
@@ -53,7 +81,7 @@ def connected(app, wire, loop=None):
     config.load()
     state = ServerState()
     state.default_headers = [(b"date", b"now"), (b"server", b"us")]
-    protocol = BoundedProtocol(config, state, {}, loop, limits=HeadLimits(32_768, 10.0))
+    protocol = BoundedProtocol(config, state, {}, loop, bounds=Bounds(LIMITS))
     protocol.connection_made(wire)
     return protocol
 
@@ -124,7 +152,7 @@ USUAL = Reply(200, b'{"items":[]}', headers=NO_STORE)
     "sent, reply, pieces",
     [
         (HEAD + b"{}", USUAL, 1),
-        (HEAD + b"{}" + HEAD + b"{}", USUAL, 3),
+        (HEAD + b"{}" + HEAD + b"{}", USUAL, 2),
         (HEAD.replace(b"1.1", b"1.0") + b"{}", USUAL, 2),
         (HEAD.replace(b"host", b"connection: close\r\nhost") + b"{}", USUAL, 2),
         (HEAD.replace(b"POST", b"HEAD") + b"{}", USUAL, 1),
@@ -248,3 +276,185 @@ def test_a_connection_that_ends_leaves_no_timer():
         assert AT_ONCE not in protocol.scope
 
     asyncio.run(end())
+
+
+class Slow(Wire):
+    """A transport whose other side reads when it is told to."""
+
+    def __init__(self):
+        """Everything is unread."""
+        super().__init__()
+        self.unread = 0
+        self.is_reading = True
+        self.is_aborted = False
+        self.on_write = None
+
+    def write(self, data):
+        """Keep it; say that it is too much, where somebody wants to know."""
+        super().write(data)
+        self.unread += len(data)
+        if self.on_write is not None:
+            self.on_write()
+
+    def get_write_buffer_size(self):
+        """Return what is unread."""
+        return self.unread
+
+    def pause_reading(self):
+        """Nothing more comes."""
+        self.is_reading = False
+
+    def resume_reading(self):
+        """More may come."""
+        self.is_reading = True
+
+    def is_closing(self):
+        """Return whether it was closed."""
+        return bool(self.closed)
+
+    def abort(self):
+        """Throw away what is unread."""
+        self.is_aborted = True
+
+
+async def answer_usually(scope, receive, send):
+    """Answer as most routes do."""
+    await receive()
+    await send_reply(scope, send, USUAL)
+
+
+async def settled(protocol):
+    """Return when all that was begun is answered."""
+    while protocol.tasks:
+        await asyncio.wait(tuple(protocol.tasks))
+        await asyncio.sleep(0)
+
+
+def test_while_answers_are_unread_nothing_is_read_or_begun():
+    """It goes on where it stopped once they are read; all of it is answered, each once."""
+
+    async def go():
+        wire, begun = Slow(), []
+
+        async def app(scope, receive, send):
+            begun.append(scope["path"])
+            await answer_usually(scope, receive, send)
+
+        protocol = connected(app, wire)
+        wire.on_write = protocol.pause_writing
+        protocol.data_received((HEAD + b"{}") * 3)
+        await settled(protocol)
+        assert (len(begun), len(protocol.pipeline)) == (1, 2)
+        assert not wire.is_reading
+        wire.on_write = None
+        protocol.resume_writing()
+        await settled(protocol)
+        assert (protocol.server_state.total_requests, len(begun)) == (3, 3)
+        assert wire.is_reading
+        protocol.connection_lost(None)
+
+    asyncio.run(go())
+
+
+def test_no_more_than_a_step_is_parsed_before_its_turn():
+    """Thousands of requests in one read are bytes until then."""
+
+    async def go():
+        wire, go_on = Slow(), asyncio.Event()
+
+        async def app(scope, receive, send):
+            await go_on.wait()
+            await answer_usually(scope, receive, send)
+
+        protocol = connected(app, wire)
+        shortest = b"GET / HTTP/1.1\r\n\r\n"
+        protocol.data_received(shortest * 10_000)
+        assert len(protocol.pipeline) < STEP_BYTES / len(shortest)
+        assert not wire.is_reading
+        go_on.set()
+        await settled(protocol)
+        assert protocol.server_state.total_requests == 10_000
+        assert wire.is_reading
+        protocol.connection_lost(None)
+
+    asyncio.run(go())
+
+
+def test_a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not():
+    """What is left in the buffer is looked at after the time of an idle connection, closed or not."""
+
+    async def go(*, closes):
+        later, wire = Later(asyncio.get_running_loop()), Slow()
+        protocol = connected(answer_usually, wire, later)
+        wire.write(b"x" * 100)
+        if closes:
+            protocol.close()
+        else:
+            protocol.pause_writing()
+        for _ in range(3):
+            wire.unread -= 10
+            later.set[-1]._run()
+            assert not wire.is_aborted
+        later.set[-1]._run()
+        assert wire.is_aborted
+        protocol.connection_lost(ConnectionAbortedError())
+
+    asyncio.run(go(closes=True))
+    asyncio.run(go(closes=False))
+
+
+def test_a_client_that_left_has_nothing_begun_for_it():
+    """What waited for the answer before goes with it, and what runs hears of it."""
+
+    async def go():
+        heard, begun = [], []
+
+        async def app(scope, receive, _send):
+            begun.append(scope["path"])
+            await receive()
+            heard.append((await receive())["type"])
+
+        protocol = connected(app, Slow())
+        protocol.data_received((HEAD + b"{}") * 3)
+        await asyncio.sleep(0)
+        protocol.connection_lost(ConnectionResetError())
+        await settled(protocol)
+        assert (len(begun), heard) == (1, ["http.disconnect"])
+
+    asyncio.run(go())
+
+
+@given(st.data())
+def test_cutting_what_comes_changes_no_answer(data):
+    """Any requests, upgrades, trailers and what follows them, cut anywhere: as many requests with the same bodies."""
+    requests = data.draw(st.lists(st.sampled_from(WHOLE_REQUESTS), min_size=1, max_size=6))
+    sent = b"".join(each for each, _ in requests)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=8)))
+    pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+
+    async def go():
+        seen = []
+
+        async def app(scope, receive, send):
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body, more = body + message["body"], message["more_body"]
+            seen.append((scope["method"], body))
+            await send_reply(scope, send, USUAL)
+
+        wire = Slow()
+        protocol = connected(app, wire)
+        for piece in pieces:
+            for _ in range(100):  # as often as it takes: it is to read on
+                if wire.is_reading:
+                    break
+                await asyncio.sleep(0)
+            assert wire.is_reading
+            protocol.data_received(piece)
+        await settled(protocol)
+        assert seen == [wanted for _, wanted in requests]
+        assert not wire.closed
+        protocol.connection_lost(None)
+
+    asyncio.run(go())

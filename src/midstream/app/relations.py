@@ -36,6 +36,7 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.hosts import host_faults
+from midstream.serving.options import ServerOptions
 from midstream.state.pair_query import ANSWER_MAX
 from midstream.state.pairs import NEIGHBOURS_MAX
 from midstream.state.program import Expression
@@ -69,6 +70,7 @@ SERVER_BOUNDS = {
     "body_bytes_max": (1_024, 1 << 24),
     "head_bytes_max": (1_024, 1 << 20),
     "connections_max": (1, 65_535),
+    **dict.fromkeys(("connections_per_client_max", "connections_reserved"), (0, 65_535)),
     **dict.fromkeys(("answers_max", "quota_callers_max"), (1, 1_000_000)),
     **dict.fromkeys(("answers_waiting_max", "quota_burst", "quota_per_second"), (0, 1_000_000)),
     "answer_wait_max": (1, 60_000),
@@ -124,6 +126,13 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _placements(config, columns_in(config, is_sound=not features))
 
 
+def _connections(server: ServerOptions) -> Iterator[Fault]:
+    """Yield what there is more of than there are connections."""
+    most = server.connections_max
+    yield from within("$.server.connections_per_client_max", server.connections_per_client_max, 0, most)
+    yield from within("$.server.connections_reserved", server.connections_reserved, 0, most - 1)
+
+
 def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
     yield from within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
@@ -141,6 +150,7 @@ def _sections(config: Config) -> Iterator[Fault]:
         value = getattr(config.server, name)
         yield from within(f"$.server.{name}", value.ms if isinstance(value, Duration) else value, low, high)
     yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
+    yield from _connections(config.server)
     header = config.server.quota_header
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)

@@ -152,6 +152,9 @@ class Metrics:
         self._foreign_requests = self._counter(
             "foreign_requests", "Requests that a web page of elsewhere may have sent, refused by this header.", "header"
         )
+        self._connection_faults = self._counter(
+            "connection_faults", "Connections that were ended, refused or left, and what was ignored.", "reason"
+        )
         self._answers_running = self._gauge("answers_running", "Answers being made.")
         self._answers_waiting = self._gauge("answers_waiting", "Questions that wait for a place among them.")
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
@@ -332,6 +335,10 @@ class Metrics:
     def count_foreign_request(self, header: str) -> None:
         """Count a request that was refused before any route, by the header that spoke against it."""
         self._foreign_requests.labels(header).inc()
+
+    def count_connection(self, reason: str) -> None:
+        """Count what a client did to its connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
+        self._connection_faults.labels(reason).inc()
 
     def set_answers(self, running: int, waiting: int) -> None:
         """Set how many answers are being made, and how many questions wait for that."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +12,15 @@ from uvicorn.server import ServerState
 
 from midstream.serving.local_socket import BACKLOG, leave, listen_at
 from midstream.serving.options import ServerOptions
-from midstream.serving.protocol import HeadLimits, bounded_protocol
+from midstream.serving.protocol import bounded_protocol
+from midstream.serving.read_limits import read_limits
 from midstream.serving.reply import ASGI
 
 NEVER_S = 10 * 365 * 86_400
 """Kept connections end with a process, so that none is closed just when it is used again."""
+ADDED_BYTES = 1_024
+ADDED_LINES = 2
+"""What a process that passes a request on may write into its head: how its body comes, and a host."""
 STOP_S_MAX = 5.0
 """How long answers that are under way may take at the end."""
 
@@ -27,16 +32,21 @@ async def served_at(path: Path, app: ASGI, options: ServerOptions) -> AsyncGener
     Raises:
         OSError: The socket cannot be made.
     """
+    limits = read_limits(options)
+    longer = replace(
+        limits,
+        head_bytes_max=limits.head_bytes_max + ADDED_BYTES,
+        head_lines_max=limits.head_lines_max + ADDED_LINES,
+    )
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(HeadLimits(options.head_bytes_max + 1_024, options.head_wait_max.ms / 1_000), app),
+        http=bounded_protocol(longer, app),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=BACKLOG,
         timeout_keep_alive=NEVER_S,
     )
     config.load()

@@ -34,6 +34,11 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an answer waits until its events are durable and applied; a disk that takes longer is broken."""
     connections_max: int = 1_000
     """Open connections: 1,000 x 256 KiB = 256 MiB, if every one of them sends its largest body at once."""
+    connections_per_client_max: int = 0
+    """Of those, from one address; 0 = nine tenths. One client alone, such as a load test, can hold nearly all, and the
+    others still find places."""
+    connections_reserved: int = 16
+    """Of those, for a request about health or metrics when there is no other place: a few probes and an operator."""
     answers_max: int = 256
     """Answers being made at once, which wait for something: 5,000 a second x 50 ms."""
     answers_waiting_max: int = 100

@@ -36,7 +36,10 @@ ANSWER_BYTES_MAX = 1 << 26
 FIRST_S_MAX = 0.05
 """How long the head waits for the body's first piece, to go with it: nearly all come in one packet."""
 _STAYS = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect")
+    (
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding"),
+        *(b"upgrade", b"http2-settings", b"expect"),
+    )
 )
 
 

@@ -1,208 +1,500 @@
-"""uvicorn's HTTP protocol with bounds on a request's head, which uvicorn itself reads for ever.
+"""One HTTP connection: uvicorn's protocol with a maximum and a time-out for whatever a client sends or leaves unread.
 
-A body's bounds are the app's (``body.py``); before the head is complete there is no app to ask.
+Invariants, whatever the parser is at:
+
+- What came in since the last progress (a whole head, a byte of a body that is wanted) is at most ``head_bytes_max``:
+  heads, chunk sizes and extensions, trailers, blank lines between requests. Nobody waits for the next of it for longer
+  than ``head_wait_max``, nor for the rest of a body whose request is answered for longer than ``body_wait_max``.
+- One request is answered at a time and what lies behind it in the same read stays bytes, but for a step's worth. While
+  a client does not read its answers, nothing further is read or begun.
+- What is not HTTP ends the connection with one answer, behind those to all the requests before it.
+- ``Upgrade`` is ignored, as RFC 9110, 7.8 lets a server do. llhttp would take a body after it for another protocol; a
+  head with it is read again without it.
+
+A body's own bounds are the app's (``body.py``). What arrives whole, as usual requests do, costs a few assignments.
+
+Reference: RFC 9112, 6 and 7 (framing), 9.3.2 (pipelining); the Go project, CVE-2023-39326 (overhead of chunks).
 """
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
-from http import HTTPMethod, HTTPStatus
-from typing import Any, Protocol, cast, runtime_checkable
+from http import HTTPMethod
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from midstream.serving.arrivals import Arrivals
+from midstream.serving.admission import FREE
 from midstream.serving.body import WHOLE
-from midstream.serving.reply import AT_ONCE, JSON, NO_STORE, Reply, Scope
+from midstream.serving.cycle import Cycle
+from midstream.serving.framing import body_length, head_length, without_upgrade
+from midstream.serving.last_words import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, LastWords, no_place
+from midstream.serving.places import PlaceLimits, Places
+from midstream.serving.read_limits import Bounds, Counting, ReadLimits, uncounted
+from midstream.serving.reply import ASGI, AT_ONCE, Reply, Scope
+from midstream.serving.write_watch import WriteWatch
 
-_PROBLEM = b'{"type":"urn:midstream:head-too-large","title":"Request line and headers are too long","status":431}'
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-    b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_PROBLEM), _PROBLEM)
-)
-_OK = STATUS_LINE[200]
-_USUAL = b"content-type: %b\r\ncontent-length: %%d\r\n%b\r\n" % (
-    JSON,
-    b"".join(b"%b: %b\r\n" % each for each in NO_STORE),
-)
-"""Headers of what nearly every question is answered with."""
+if TYPE_CHECKING:
+    from collections import deque
 
-
-@runtime_checkable
-class Counting(Protocol):
-    """An app that looks at how requests come in."""
-
-    arrivals: Arrivals
+STEP_BYTES = 1_024
+"""Parsed at once where it is not known where a request ends: at most 56 requests of the shortest kind, 2.5 kB each once
+they are parsed, so 140 kB a connection. Usual requests are shorter than a step; long bodies are not cut."""
+OVERHEAD_MAX = 8
+"""Bytes of framing that a byte of a chunked body may have: a body in chunks of one byte has five."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadLimits:
-    """How long a request's head may be, and how long it may take."""
-
-    bytes_max: int
-    wait_s_max: float
+class HeadRefused(Exception):
+    """A head that the parser would have taken: nothing behind it is parsed."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. A head that comes in one piece, as usual clients send it, costs a few assignments."""
+    """One connection."""
 
-    def __init__(  # noqa: D417  the first four are uvicorn's
+    parser: httptools.HttpRequestParser
+    cycle: Cycle
+    pipeline: "deque[tuple[Cycle, ASGI]]"  # type: ignore[assignment]
+
+    def __init__(
         self,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        limits: HeadLimits,
-        arrivals: Arrivals | None = None,
+        bounds: Bounds,
     ) -> None:
-        """Begin to wait for the first head.
-
-        Args:
-            limits: Of each head.
-            arrivals: Is told of each request.
-        """
+        """Begin to wait for the first head, within ``bounds``."""
         super().__init__(config, server_state, app_state, _loop)
-        self._limits = limits
-        self._arrivals = arrivals
+        self._limits = bounds.limits
+        self._places = bounds.places
+        self._arrivals = bounds.arrivals
+        self._count = bounds.count
+        self.address, self._has_place = "", True  # of the client; a process of this machine's own has no address
+        self._running: Cycle | None = None
+        """What was begun last; ``cycle`` is what was parsed last."""
+        self._rest = b""
+        """Read and not parsed yet: reading is paused meanwhile."""
+        self._last_words: LastWords | None = None
+        """Nothing further is parsed, and this ends the connection once all before it is answered."""
         self._head_is_open = True
+        """Or none has begun: the last message is whole."""
         self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._idle_since: float | None = None
-        """Of the loop's clock; None = a request is being read or answered."""
+        """Since the last message was whole, as far as it is known."""
+        self._body_bytes = 0
+        self._overhead = 0
+        """Of a body that is being read: bytes of framing beyond those that its bytes allow."""
+        self._thrown_away = 0  # of a body whose request is answered
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._watch: WriteWatch = cast("WriteWatch", None)
+        """Of what the client does not read; there is none before there is a transport."""
+        self._task: asyncio.Task[None] | None = None
+        self._spare_since: float = 0.0
+
+    # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head from the first moment on."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._watch = WriteWatch(transport, self.loop, self.timeout_keep_alive)
+        self._wait(self._limits.head_wait_s_max)
+        self._spare_since = self.loop.time()
+        self.address = self.client[0] if self.client else ""
+        if self._places is not None:
+            self._has_place = self._places.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more, and let everything go that was read and not begun."""
         super().connection_lost(exc)
         self._stop_waiting()
-        scope = cast("dict[str, Any] | None", self.scope)
-        if scope is not None:
-            scope.pop(AT_ONCE, None)  # it holds the connection, which holds it
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        self._watch.stop()
+        self._unset_keepalive_if_required()
+        if self._places is not None:
+            self._places.leave(self)
+        running = self._running
+        if self._last_words is None and (self._is_answering or self.pipeline or self._rest):
+            self._count("left")
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        for cycle in (running, self.cycle, *(each for each, _ in self.pipeline)):
+            if cycle is not None:
+                cast("Scope", cycle.scope).pop(AT_ONCE, None)  # it holds the connection, which holds it
+        self.pipeline.clear()
+        self._rest = b""
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless a head that is still open has become too long."""
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if not self._head_is_open or self.transport.is_closing():
+        """Parse what came, unless nothing further is to be."""
+        if self._last_words is not None:
             return
-        if self._head_bytes > self._limits.bytes_max:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
-        elif self._head_bytes and self._head_timer is None:
-            self._wait_for_head()
+        if self._rest:
+            self._rest += data
+            return
+        self._read(data)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: neither read nor begin anything for it until it does."""
+        super().pause_writing()
+        self.flow.pause_reading()
+        self._watch.begin(partial(self._count, "unread_answer"))
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._watch.stop()
+            self._go_on()
+
+    # What the parser calls
 
     def on_message_begin(self) -> None:
         """A head has begun, maybe in the piece with which the request before ended."""
         self._head_bytes = self._head_bytes or 1
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header. A trailer is none: the request is judged by then; but the parser heeds a ``close`` in it."""
+        if not self._head_is_open:
+            self.cycle.keep_alive = self.cycle.keep_alive and self.parser.should_keep_alive()
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """The head is complete: from here on the app is asked."""
-        self._head_is_open = False
-        self._stop_waiting()
+        parser = self.parser
+        if parser.should_upgrade():
+            return  # it is parsed again without that, see _ignore_upgrade
+        if self._head_bytes > self._limits.head_bytes_max or len(self.headers) > self._limits.head_lines_max:
+            self._require_short()
+        scope = cast("dict[str, Any]", self.scope)
+        version = parser.get_http_version()
+        if version != "1.1":
+            scope["http_version"] = version
+        scope["method"] = parser.get_method().decode("ascii")
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
         if self._arrivals is not None:
-            self._arrivals.read(cast("dict[str, Any]", self.scope))
-        super().on_headers_complete()
-        cast("dict[str, Any]", self.scope)[AT_ONCE] = self._answer_at_once
+            self._arrivals.read(scope)
+        self._take(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+
+    def _take(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
+        """Begin the request whose head is complete, or have it wait for the one before."""
+        app = cast("ASGI", self.app)  # pyright: ignore[reportUnknownMemberType]
+        if not self._has_place and not self._is_let_in(scope["path"]):
+            app, keep_alive = no_place, False
+        self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
+            scope=cast("Any", scope),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive and self._has_place,
+            on_response=self.on_response_complete,
+        )
+        scope[AT_ONCE] = self._answer_at_once
+        self._head_is_open = False
+        self._body_bytes = self._overhead = 0
+        if self._read_timer is not None:
+            self._stop_waiting()
+        if (self._running is None or self._running.response_complete) and not self.flow.write_paused:
+            self._begin(cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body; nobody wants that of a request which is answered."""
+        self._body_bytes += len(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The body is whole, and the next head may begin."""
+        if self._head_is_open:
+            return  # that of an upgrade, which is parsed again
         self._head_is_open = True
         self._head_bytes = 0
-        super().on_message_complete()
-        cast("dict[str, Any]", self.scope)[WHOLE] = True
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._stop_waiting()
+            (self._be_idle if cycle.keep_alive else self.close)()
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
+        cast("Scope", cycle.scope)[WHOLE] = True
+
+    # What the app brings about
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or wait for one.
-
-        A timer that is set and unset with each request costs as much as parsing it: one timer stays, and looks when it
-        is over for how long nothing has come.
-        """
+        """Go on with the next request, or wait for one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._keep_for(self.timeout_keep_alive)
+            self._watch.begin()
+        elif self.pipeline or self._rest or self.flow.write_paused or self._last_words is not None:
+            self._go_on()
+        else:
+            self.flow.resume_reading()
+            self._be_idle()
 
     def _answer_at_once(self, scope: Scope, reply: Reply) -> bool:
-        """Write a usual answer in one piece, the same bytes as uvicorn writes in two after looking at each header.
+        """Write the answer to the request that is being answered in one piece, where that can be done."""
+        cycle = self._running
+        return cycle is not None and cycle.scope is scope and cycle.write_at_once(reply)
 
-        Args:
-            scope: Of the request.
-            reply: The answer.
+    # Places
 
-        Returns:
-            Whether it was written; else the answer, the request or the connection is none of the usual, and nothing
-            was.
+    @property
+    def spare_since(self) -> float | None:
+        """Since when nothing is being answered and all answers are read; None = something is, or some are not."""
+        if self._is_answering or self.pipeline or self.transport.get_write_buffer_size():
+            return None
+        return self._spare_since
+
+    def _is_let_in(self, path: str) -> bool:
+        """Return whether a request is answered on a connection that found no place when it was made."""
+        if path in FREE or self._places is None:
+            return True
+        self._has_place = self._places.place_after_all(self)
+        if not self._has_place:
+            self._count(NO_PLACE.reason)
+            self.logger.warning("Requests were refused with 503: there are too many connections (docs/http.md).")
+        return self._has_place
+
+    # One request after the other
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _begin(self, cycle: Cycle, app: ASGI) -> None:
+        self._running = cycle
+        self._task = task = self.loop.create_task(cycle.run_asgi(cast("Any", app)))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _go_on(self) -> None:
+        """Begin what waits, parse what is held, read what comes: each when what is before it is answered and read."""
+        if self.flow.write_paused:
+            return
+        if self.pipeline and not self._is_answering:
+            cycle, app = self.pipeline.pop()
+            if cycle.is_broken:
+                self._say_last()
+                return
+            self._begin(cycle, app)
+        if self._rest and not self._is_answering:
+            rest, self._rest = self._rest, b""
+            self._read(rest)
+        if self._last_words is not None:
+            if not self._is_answering:
+                self._say_last()
+        elif not self.pipeline and not self._rest:
+            self.flow.resume_reading()
+            if not self._is_answering:
+                self._be_idle()
+
+    def _read(self, data: bytes) -> None:
+        """Parse what came, and see that the rest of a head comes in time."""
+        if len(data) <= STEP_BYTES:
+            self._parse(data)
+        else:
+            self._parse_in_steps(data)
+        if self._head_is_open and self._head_bytes and self._read_timer is None and not self._is_over:
+            self._wait(self._limits.head_wait_s_max)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._last_words is not None or self.transport.is_closing()
+
+    def _parse_in_steps(self, data: bytes) -> None:
+        """Parse until a request is whole that has to wait for the one before; hold the rest."""
+        view, at = memoryview(data), 0
+        while at < len(view) and not self._is_over:
+            if self._head_is_open and (self._is_answering or self.flow.write_paused):
+                self._rest = bytes(view[at:])
+                self.flow.pause_reading()
+                return
+            step = STEP_BYTES
+            if not self._head_is_open:
+                step = max(step, body_length(self.cycle.scope["headers"]) - self._body_bytes)
+            self._parse(view[at : at + step])
+            at += step
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse one step, and weigh what came."""
+        cycle, before = None if self._head_is_open else self.cycle, self._body_bytes
+        self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
+            return
+        except httptools.HttpParserError as error:
+            self._refuse_malformed(error)
+            return
+        if self._head_is_open:
+            if self._head_bytes > self._limits.head_bytes_max:
+                self._refuse(TOO_LARGE)
+        elif cycle is self.cycle:
+            self._weigh(len(data), self._body_bytes - before)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse a head again without its ``Upgrade``, and then what came behind it."""
+        method = self.parser.get_method()
+        if method == HTTPMethod.CONNECT.encode():
+            self._refuse(NO_TUNNEL)
+            return
+        self._count("upgrade_ignored")
+        self._parse(without_upgrade(method, self.url, self.parser.get_http_version(), self.headers) + rest)
+
+    # Maxima
+
+    def _require_short(self) -> None:
+        """Look at a head that may be too long: some of what came with it may be a body.
+
+        Raises:
+            HeadRefused: It is.
         """
-        cycle = self.cycle
-        if reply.status != HTTPStatus.OK or reply.media_type is not JSON or reply.headers is not NO_STORE:
-            return False
-        if cycle.scope is not scope or scope["method"] == HTTPMethod.HEAD or cycle.access_log:
-            return False
-        if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
-            return False
-        cycle.response_started = cycle.response_complete = True
-        told = [b"%b: %b\r\n" % each for each in cycle.default_headers]
-        self.transport.write(b"".join((_OK, *told, _USUAL % len(reply.body), reply.body)))
-        cycle.message_event.set()
-        cycle.on_response()
-        return True
+        is_long = head_length(self.url, self.headers) > self._limits.head_bytes_max
+        if is_long or len(self.headers) > self._limits.head_lines_max:
+            self._refuse(TOO_LARGE)
+            raise HeadRefused
 
-    def _unset_keepalive_if_required(self) -> None:
-        """Something came: whoever looks finds that it did."""
-        self._idle_since = None
+    def _weigh(self, came: int, of_body: int) -> None:
+        """Count what came within a body: framing that holds next to nothing, or what nobody wants any more."""
+        if self.cycle.response_complete:
+            self._thrown_away += came
+            if self._thrown_away > self._limits.body_bytes_max:
+                self._count("unwanted_body")
+                self.close()
+            return
+        self._overhead = max(0, self._overhead + came - (1 + OVERHEAD_MAX) * of_body)
+        if self._overhead > self._limits.head_bytes_max:
+            self._refuse(TOO_LARGE)
+
+    def _refuse_malformed(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
+        if isinstance(cause, HeadRefused) and self._last_words is not None:
+            return
+        if cause is None or isinstance(cause, (HeadRefused, UnicodeDecodeError, httptools.HttpParserInvalidURLError)):
+            self.logger.warning("Connections were ended with 400: what came is no HTTP/1.1 (docs/http.md).")
+        else:
+            self.logger.error("A request's head could not be read.", exc_info=cause)
+        self._refuse(MALFORMED)
+
+    def _refuse(self, words: LastWords) -> None:
+        """Parse nothing further, and end the connection with these words behind the answers to all before it."""
+        self._last_words = words
+        self._count(words.reason)
+        self._stop_waiting()
+        self._rest = b""
+        self.flow.pause_reading()
+        if not self._head_is_open:
+            if self.cycle.response_complete:
+                self.close()  # what is wrong belongs to a request that has its answer
+                return
+            self.cycle.break_off()
+            if self.cycle is self._running and self._task is not None:
+                self._task.add_done_callback(self._on_broken)
+        if not self._is_answering and not self.pipeline:
+            self._say_last()
+
+    def _on_broken(self, _task: asyncio.Task[None]) -> None:
+        """The app has done with a request whose body broke off: where it gave no answer, this is the answer."""
+        if self._running is not None and self._running.response_started:
+            self.close()
+        else:
+            self._say_last()
+
+    def _say_last(self) -> None:
+        if self._last_words is not None and not self.transport.is_closing():
+            self.transport.write(self._last_words.text)
+            self.close()
+
+    # Time-outs
+
+    def _be_idle(self) -> None:
+        """Wait for the next request, or for the end of a body whose request is answered already.
+
+        A timer that is set and unset with each request costs as much as parsing it: one timer stays, and looks when it
+        is over for how long nothing was asked.
+        """
+        self._spare_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._keep_for(self.timeout_keep_alive)
+        if not self._head_is_open:
+            self._thrown_away = 0
+            self._wait(self._limits.body_wait_s_max)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close when nothing has come for long enough; else look again when that may be so."""
+        """Close when nothing was asked for long enough; else look again when that may be so."""
         self.timeout_keep_alive_task = None
-        if self._idle_since is None:
-            return
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._is_answering or self._read_timer is not None or self.flow.write_paused:
+            return  # other timers run, and this one is set again behind the next answer
+        left_s = self._spare_since + self.timeout_keep_alive - self.loop.time()
         if left_s > 0:
             self._keep_for(left_s)
         elif not self.transport.is_closing():
-            self.transport.close()
+            self.close()
 
     def _keep_for(self, wait_s: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
 
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._limits.wait_s_max, self._give_up)
+    def _wait(self, wait_s: float) -> None:
+        """Wait for the rest of a head, or of a body that nobody wants."""
+        self._stop_waiting()
+        self._read_timer = self.loop.call_later(wait_s, self._stop_reading)
 
     def _stop_waiting(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
-    def _give_up(self) -> None:
-        """Close without a word: nothing was asked yet."""
-        self._head_timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+    def _stop_reading(self) -> None:
+        """Close without a word: nothing was asked yet, or the answer is given."""
+        self._read_timer = None
+        if self.transport.is_closing():
+            return
+        if self._is_answering or self.pipeline:
+            self._wait(self._limits.head_wait_s_max)
+            return
+        self._count("head_too_slow" if self._head_is_open else "unwanted_body")
+        self.close()
+
+    def close(self) -> None:
+        """Close once what was answered is read, or nothing of it is for long enough."""
+        self.transport.close()
+        self._watch.begin()  # its client may not read the last answer
 
 
-def bounded_protocol(limits: HeadLimits, app: object) -> type[asyncio.Protocol]:
+def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None = None) -> type[asyncio.Protocol]:
     """Return what uvicorn takes for a protocol's class: it only ever calls it.
 
     Args:
-        limits: Of each head.
-        app: Is told of each request that was read, if it wants to know (``Arrivals``).
+        limits: Of what is read.
+        app: Is told of each request that was read, and of what is wrong with connections, if it wants to know.
+        places: How many connections there may be; None = as many as can connect.
     """
-    arrivals = app.arrivals if isinstance(app, Counting) else None
-    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits, arrivals=arrivals))
+    arrivals, count = (app.arrivals, app.metrics.count_connection) if isinstance(app, Counting) else (None, uncounted)
+    shared = None if places is None else Places(places, count)
+    bounds = Bounds(limits, shared, arrivals, count)
+    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, bounds=bounds))

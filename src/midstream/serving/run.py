@@ -5,6 +5,7 @@ Reference: measured on one core, uvicorn takes 28 µs of CPU a request where gra
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -25,8 +26,11 @@ from midstream.events.wire import Accept
 from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
 from midstream.serving.hosts import host_faults
+from midstream.serving.log_limit import lines_limited
 from midstream.serving.options import ServerOptions, require_safe_host
-from midstream.serving.protocol import HeadLimits, bounded_protocol
+from midstream.serving.places import place_limits
+from midstream.serving.protocol import bounded_protocol
+from midstream.serving.read_limits import read_limits
 from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
 from midstream.serving.target import noting_targets
 
@@ -34,8 +38,13 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.rebuilder import Rebuilder
 
+LOGGER = logging.getLogger("uvicorn.error")
+"""Of what uvicorn and its connections have to say, on standard error."""
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
+SEND_BYTES = 262_144
+"""What the kernel keeps of a connection's unread answers, twice: as much as a body has, where it would take up to 4 MiB
+by itself. Every accepted connection has it from the listener."""
 GC_ALLOCATIONS = 20_000
 """New containers between two looks for cycles: a request makes about 100 and leaves none, so one look in 200."""
 
@@ -105,7 +114,7 @@ async def serve_until_stopped(
         app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
         with _listening(options) as listener:
             on_ready(_url_of(*listener.getsockname()[:2]))
-            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder):
+            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder), lines_limited(LOGGER):
                 if company is None:
                     await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
                     return
@@ -116,7 +125,7 @@ async def serve_until_stopped(
 async def serve_share(app: Measured, options: ServerOptions, share: Share) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with _signals_end_quietly():
+    with _signals_end_quietly(), lines_limited(LOGGER):
         await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
@@ -130,10 +139,9 @@ def _url_of(host: str, port: int) -> str:
 def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
     """Return how a port is served: whatever answers there, a web page of elsewhere does not reach it."""
     guarded = RequestOrigin(app, options)
-    limits = HeadLimits(options.head_bytes_max, options.head_wait_max.ms / 1_000)
     return uvicorn.Config(
         guarded,
-        http=noting_targets(bounded_protocol(limits, guarded)),
+        http=noting_targets(bounded_protocol(read_limits(options), guarded, place_limits(options))),
         headers=list(ANSWER_HEADERS),
         ws="none",
         lifespan="on",
@@ -141,7 +149,6 @@ def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=options.connections_max,
         timeout_keep_alive=options.keep_alive.ms // 1_000,
         timeout_graceful_shutdown=options.stop_wait_max.ms // 1_000,
     )
@@ -170,6 +177,7 @@ def _bound(options: ServerOptions) -> socket.socket:
     listener = socket.socket(family, kind, number)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(address)
         listener.listen(options.connections_max)
     except OSError:

@@ -1,0 +1,35 @@
+"""Arithmetic of HTTP/1.1 messages: how long a head is, how long a body says it is, what a head is without ``Upgrade``.
+
+Reference: Fielding, Nottingham and Reschke, RFC 9112, HTTP/1.1, 2022, sections 5 to 7; RFC 9110, 7.8.
+"""
+
+from collections.abc import Iterable, Sequence
+
+Headers = Sequence[tuple[bytes, bytes]]
+_LENGTH_DIGITS_MAX = 20
+"""Of 2^64, which is as far as the parser counts."""
+
+
+def head_length(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return the bytes of a head less its method, its version and blanks around values."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def body_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return how long a body says it is; 0 = it says nothing, or is in chunks."""
+    return next((int(value[:_LENGTH_DIGITS_MAX]) for name, value in headers if name == b"content-length"), 0)
+
+
+def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
+    r"""Return the bytes of a head that a parser has taken, less its ``upgrade``.
+
+    What it took has no line breaks in it, so the result is the same head to it; ``Connection: upgrade`` alone asks for
+    nothing.
+
+    Example:
+        >>> without_upgrade(b"GET", b"/", "1.1", [(b"upgrade", b"h2c"), (b"host", b"x")])
+        b'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
+    """
+    lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
+    lines.extend(b"%b: %b" % each for each in headers if each[0] != b"upgrade")
+    return b"\r\n".join((*lines, b"", b""))
