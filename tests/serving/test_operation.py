@@ -246,3 +246,12 @@ def test_client_that_goes_away_from_a_cold_route_is_counted(client):
     asyncio.run(client.app(scope, receive, send))
     assert [each.get("status") for each in sent if each["type"] == "http.response.start"] == [499]
     assert requests_of(client)["/v1/items/{item_id}", "499"] == 1
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_document_is_made_once(client, monkeypatch, path):
+    """Anybody may ask for it as often as one likes: it is the same bytes, not made anew from all routes each time."""
+    first = client.get(path)
+    assert first.status_code == 200
+    monkeypatch.setattr(client.app._cold, "openapi", None)
+    assert client.get(path).content == first.content

@@ -235,6 +235,7 @@ def asgi(
         title="midstream",
         version=version("midstream"),
         description="The next request sees the last click.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
