@@ -443,7 +443,7 @@ BUGS = (
     ),
     Bug(
         "an_item_of_the_same_hash_is_the_item",
-        (Edit("state/item_slots.py", "return at if same else _TAKEN", "return at"),),
+        (Edit("state/item_slots.py", "found, is_found = at if same else _TAKEN, True", "found, is_found = at, True"),),
         ("tests/state/test_vocabulary.py",),
     ),
     Bug(

@@ -9,7 +9,7 @@ import pytest
 
 import midstream
 from midstream.app.as_of import Past
-from midstream.app.in_service import Span, remember
+from midstream.app.in_service import Span, remember, settings_of
 from midstream.app.inspection import LogView
 from midstream.app.parity import CheckOptions, check_features, rewritten_before
 from midstream.app.reading import parse_config
@@ -24,7 +24,7 @@ from midstream.features.item_inputs import Difference
 from midstream.features.parity import Parity, unequal
 from midstream.state import settings
 from midstream.state.dropped import NOTHING
-from midstream.testing.ids import hash_of
+from midstream.state.hashing import id_hash
 
 TOML = """
 [items.attributes]
@@ -164,11 +164,16 @@ def test_items_that_are_deleted_later_were_there_for_what_came_before(folder):
     by_time = midstream.features_as_of(folder, pa.Table.from_pylist(times), features=["views"]).to_pylist()
     assert sum(row["views"] for row in by_time if row["log_position"] > 50) > 0
     data, log, config = DataFolder(folder / DATA_NAME), LogView(folder), parse_config(TOML)
-    compactions.write_candidates(data, np.array(sorted(hash_of(f"i{each}") for each in range(10)), np.uint64), NOTHING)
+    compactions.write_candidates(
+        data, np.array(sorted(id_hash(f"i{each}", log.id_key) for each in range(10)), np.uint64), NOTHING
+    )
     found = compactions.choose(data, batches(log.read, log.begin, log.end), log.end, log.id_key)
     assert len(found.item_hash) == 10
     remember(
-        data, config, msgspec.structs.replace(config.fold_settings(), compaction=found.name), Span(log.begin, log.end)
+        data,
+        config,
+        msgspec.structs.replace(settings_of(data, config), compaction=found.name),
+        Span(log.begin, log.end),
     )
     assert repr(midstream.features_of_served(folder).to_pylist()) == repr(before)
     assert repr(midstream.features_as_of(folder, pa.Table.from_pylist(times), features=["views"]).to_pylist()) == repr(

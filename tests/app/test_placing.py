@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import midstream
 from midstream.app.effective import content_of, with_changes, within_placement
 from midstream.app.erasing import erase_users
-from midstream.app.in_service import config_named
+from midstream.app.in_service import config_named, settings_of
 from midstream.app.inspection import LogView
 from midstream.app.reading import parse_placement
 from midstream.app.rebuilding import rebuild
@@ -533,7 +533,7 @@ def test_a_record_served_under_an_older_placement_runs_again(folder: Path) -> No
     for record in records:
         assert record is not None
         config = config_named(DataFolder(folder / DATA_NAME), record.config_hash)
-        service = service_of(folder, config, config.fold_settings())
+        service = service_of(folder, config, settings_of(DataFolder(folder / DATA_NAME), config))
         assert service.settings.version() == record.fold_version
         fold = Fold(service.settings)
         catch_up(fold, log.read, LogPosition(record.log_position))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from midstream.app.config import Config
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView
 from midstream.app.reruns import Reruns, find_request, logged_requests
 from midstream.app.running import loaded_state
@@ -107,7 +108,9 @@ def test_the_nearest_snapshot_is_gone_on_from(busy, tmp_path, monkeypatch):
     positions = [decode_body(body).log_position for body in bodies]
     middle, late = positions[REQUESTS // 3], positions[2 * REQUESTS // 3]
     for position in (middle, late):
-        snapshot_child.run(Order(str(copy / "data"), position, encode_settings(config.fold_settings()), 2))
+        snapshot_child.run(
+            Order(str(copy / "data"), position, encode_settings(settings_of(DataFolder(copy / "data"), config)), 2)
+        )
     began: list[int] = []
 
     def loading(*asked):

@@ -31,7 +31,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
 from midstream.events.schema import Event, event_at
 from midstream.state.fold import Fold
-from midstream.testing.ids import hash_of
+from midstream.state.hashing import IdKey, id_hash
 from midstream.testing.patience import PATIENCE_S, wait_until
 from midstream.testing.reference import Reference
 
@@ -326,7 +326,7 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
     assert {key: count for key, count in one_by_one.items() if count} == dict(reference.item_counts)
     for user in {event.user_id for event in events} - {""}:
         index, who = fold.vocabulary.user_index(user), reference.who(user)
-        assert fold.vocabulary.user_hash_of(user) == hash_of(who)
+        assert fold.vocabulary.user_hash_of(user) == id_hash(who, fold.vocabulary.id_key)
         if index < 0:
             assert not reference.rings[who]
             continue
@@ -354,7 +354,7 @@ def require_equal(fold: Fold, events: list[Event]) -> None:
         session, user = (name, "") if kind == "session" else ("", name)
         if fold.log_time_ms - expected.last_log_time_ms > settings.session_gap.ms:
             continue
-        found = fold.sessions.find(*hashes(session, user), fold.log_time_ms)
+        found = fold.sessions.find(*hashes(session, user, fold.vocabulary.id_key), fold.log_time_ms)
         assert found is not None
         assert found.number == expected.number
         assert fold.vocabulary.item_ids(found.item_index) == expected.items
@@ -365,6 +365,6 @@ def known_items(fold: Fold) -> set[str]:
     return set(fold.vocabulary.item_ids(np.arange(fold.vocabulary.item_count, dtype=np.int32)))
 
 
-def hashes(session_id: str, user_id: str) -> tuple[int, int]:
+def hashes(session_id: str, user_id: str, key: IdKey) -> tuple[int, int]:
     """Return what ``Sessions.find`` is asked with."""
-    return hash_of(session_id), hash_of(user_id)
+    return id_hash(session_id, key), id_hash(user_id, key)

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from midstream.app.in_service import settings_of
 from midstream.app.rebuilding import rebuild
 from midstream.app.running import DATA_NAME, FOLD_AT_START_EVENTS, config_of
 from midstream.app.server_address import read_address
@@ -84,7 +85,7 @@ def test_a_killed_server_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, url):
         assert httpx.get(f"{url}/health/ready", timeout=PATIENCE_S).json()["applied_log_position"] == PARTS * 10_000
         view = wait_for(url, "idle", "done")
-        assert view["fold_version"] == config_of(tmp_path).fold_settings().version()
+        assert view["fold_version"] == settings_of(DataFolder(tmp_path / "data"), config_of(tmp_path)).version()
         assert httpx.get(f"{url}/v1/recommendations?user_id=u1", timeout=PATIENCE_S).json()["items"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0

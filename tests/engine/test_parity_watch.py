@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView
 from midstream.app.reading import parse_config
 from midstream.app.running import DATA_NAME, open_shop
@@ -66,8 +67,8 @@ def ordered(folder, config=CONFIG):
             shop.record(acts)
             shop.recommend(placement="home", user_id=f"u{rng.integers(3)}", n=2, context={"elsewhere": 2.0})
         told = watched(shop.running.engine.plans)
-    position = LogView(folder).end
-    return Order(str(folder / DATA_NAME), position, encode_settings(config.fold_settings()), 2, watched=told)
+    position, data = LogView(folder).end, DataFolder(folder / DATA_NAME)
+    return Order(str(data.root), position, encode_settings(settings_of(data, config)), 2, watched=told)
 
 
 def test_what_was_served_is_what_the_child_folds(tmp_path):
@@ -116,8 +117,8 @@ def test_no_more_bytes_than_the_maximum_are_held(tmp_path, monkeypatch):
 def test_a_record_of_another_fold_version_is_passed_by(tmp_path):
     """The state that it saw is not the one that is folded: nothing is compared, and nothing differs."""
     order = ordered(tmp_path)
-    settings = msgspec.structs.replace(CONFIG.fold_settings(), outcome_window=Duration("3m"))
-    assert settings.version() != CONFIG.fold_settings().version()
+    settings = settings_of(DataFolder(tmp_path / DATA_NAME), CONFIG)
+    settings = msgspec.structs.replace(settings, outcome_window=Duration("3m"))
     report = run(msgspec.structs.replace(order, settings=encode_settings(settings)))
     assert (report.values_compared, report.values_unequal) == (0, 0)
 

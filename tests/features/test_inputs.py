@@ -43,7 +43,6 @@ from midstream.state.session_query import SessionQuery
 from midstream.state.settings import FoldSettings
 from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import START_MS, tiny_settings
-from midstream.testing.ids import hash_of
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 NOW = START_MS + DAY
@@ -249,7 +248,7 @@ def test_what_was_done_last():
     def columns(name, count):
         return [found[f"{name}_{place}"][0] for place in range(count)]
 
-    bucket = {name: hash_of(name) % 1_000 for name in "abcd"}
+    bucket = {name: value_hash(name) % 1_000 for name in "abcd"}
     same(columns("session", 4), [bucket["d"], bucket["a"], bucket["b"], math.nan])
     same(columns("user", 4), [bucket["a"], bucket["b"], bucket["c"], math.nan])
     same(columns("bought", 1), [bucket["c"]])

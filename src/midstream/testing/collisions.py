@@ -5,9 +5,10 @@ state and any first eight bytes there is exactly one word of eight that leads th
 characters are tried until that word is printable too: one in (95/256)^8 = 2,800 is.
 """
 
-import random
 from collections.abc import Iterator
 from itertools import islice
+
+import numpy as np
 
 _P1, _P2 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F
 _P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
@@ -40,9 +41,9 @@ def twins_of(text: str, seed: int = 0) -> Iterator[str]:
         message = f"{text!r} has {len(content)} bytes where {ID_BYTES} are right"
         raise ValueError(message)
     end = _step(_step(_BEGIN, content[:_HALF]), content[_HALF:])
-    dice, known = random.Random(seed), {content}  # noqa: S311  nothing secret
+    dice, known = np.random.default_rng(seed), {content}
     for _ in range(_TRIED_MAX):
-        first = bytes(dice.randrange(0x21, 0x7F) for _ in range(_HALF))
+        first = dice.integers(0x21, 0x7F, _HALF, dtype=np.uint8).tobytes()
         second = _word_between(_step(_BEGIN, first), end)
         found = first + second
         if found not in known and all(0x21 <= each < 0x7F for each in second):  # noqa: PLR2004  printable, no space

@@ -18,19 +18,14 @@ from midstream.state.hashing import IdKey
 class SimulatedWriter(Writer):
     """Writes a frame when time has come for it."""
 
-    def __init__(  # noqa: PLR0913  the writer's own and one more
+    def __init__(
         self,
-        log: EventLog,
-        clock: Clock,
-        monotonic: Callable[[], float],
-        deliver: Callable[[Written], None],
-        key: IdKey,
+        *told: *tuple[EventLog, Clock, Callable[[], float], Callable[[Written], None], IdKey],
         delay_s: Callable[[], float],
-        *,
         keeps_event_time: bool,
     ) -> None:
         """Take what the writer takes; ``delay_s`` says how long the next step takes, and raises in a dead process."""
-        super().__init__(log, clock, monotonic, deliver, key, keeps_event_time=keeps_event_time)
+        super().__init__(*told, keeps_event_time=keeps_event_time)
         self._delay_s = delay_s
         self._hand: tuple[Entry, ...] = ()
         """Taken and not written."""
