@@ -161,21 +161,22 @@ class Rebuilder:
         self._engine.swap(self._engine.fold, service.plans)
         self._serve(service)
 
-    async def remember(self) -> None:
-        """Write down what is in service. Where that cannot be done the next start finds out by folding."""
-        await self._told(self._beside.remember, self.service)
+    async def remember(self) -> bool:
+        """Write down what is in service; return whether that was done. Else the next start finds out by folding."""
+        return await self._told(self._beside.remember, self.service)
 
     async def _written(self, service: Service) -> None:
         """Write down what is going to be in service."""
         await self._told(self._beside.write, service)
 
-    async def _told(self, write: Callable[[Service], None], service: Service) -> None:
+    async def _told(self, write: Callable[[Service], None], service: Service) -> bool:
         try:
             await asyncio.to_thread(write, service)
         except OSError as error:
             self._engine.concerns["configuration"] = f"which configuration is in service was not written down: {error}"
-        else:
-            self._engine.concerns.pop("configuration", None)
+            return False
+        self._engine.concerns.pop("configuration", None)
+        return True
 
     async def heed(self) -> None:
         """Do what ``order`` does for a caller that hears no answer, such as a signal: health says what was wrong."""
@@ -234,8 +235,8 @@ class Rebuilder:
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
         self._engine.metrics.count_rebuild("done")
-        await self.remember()
-        await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
+        if await self.remember():  # else the next start looks for what the pointer names still
+            await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
 
     def _serve(self, service: Service) -> None:
         self.service = self._wanted = service
