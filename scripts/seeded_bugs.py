@@ -333,6 +333,51 @@ BUGS = (
         POWER_LOSS,
     ),
     Bug(
+        "acknowledge_into_a_file_without_a_name",
+        (Edit("events/segments.py", "        self.require_in_place()  #", "        _ = file  #"),),
+        ("tests/events/test_in_place.py",),
+    ),
+    Bug(
+        "lock_of_a_file_that_can_be_removed",
+        (
+            Edit(
+                "events/disk.py", "            held = _locked(file, folder)", "            fcntl.flock(held := file, 6)"
+            ),
+        ),
+        ("tests/events/test_in_place.py",),
+    ),
+    Bug(
+        "log_shorter_than_its_snapshot",
+        (Edit("events/segments.py", "        self._vouched.require(self._folder, found.tail.position)\n", ""),),
+        ("tests/engine/test_vouching.py",),
+    ),
+    Bug(
+        "served_records_gone_with_a_full_queue",
+        (Edit("engine/outbox.py", "            self._keep(AGAIN_S)\n", "            self._lots.clear()\n"),),
+        ("tests/engine/test_outbox.py",),
+    ),
+    Bug(
+        "half_a_key",
+        (Edit("engine/folder.py", "        if size == KEY_BYTES:", "        if size >= 0:"),),
+        ("tests/engine/test_key.py",),
+    ),
+    Bug(
+        "same_generation_after_a_restore",
+        (Edit("app/restoring.py", "            _begin_generation(work)\n", ""),),
+        ("tests/app/test_backup.py",),
+    ),
+    Bug(
+        "rewritten_is_damaged",
+        (
+            Edit(
+                "events/segment_reader.py",
+                "            if self._is_replaced():",
+                "            if not self._is_replaced:",
+            ),
+        ),
+        ("tests/app/test_rewritten_meanwhile.py",),
+    ),
+    Bug(
         "no_folder_sync",
         (
             Edit(
@@ -1074,7 +1119,7 @@ BUGS = (
     ),
     Bug(  # 2
         "act_before_the_slate_that_it_follows_from",
-        (Edit("engine/engine.py", "self._writer.submit(*self._outbox.take(), Entry(", "self._writer.submit(Entry("),),
+        (Edit("engine/engine.py", "self._outbox.submit(Entry(", "self._writer.submit(Entry("),),
         FUZZ,
     ),
     Bug(  # 36

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app import inspection, rebuilding
+from midstream.app import rebuilding
 from midstream.app.config import Config
-from midstream.app.inspection import LogView
+from midstream.app.inspection import LogView, state_from_the_beginning
 from midstream.app.rebuilding import verify
 from midstream.app.running import DATA_NAME
 from midstream.core.errors import LogDamaged, LogRewritten
@@ -86,11 +86,10 @@ def test_another_log_in_its_place_is_not_read_on_in(tmp_path: Path) -> None:
 def test_a_verification_does_not_compare_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would find a difference that is none."""
     data = with_log(tmp_path)
-    real = inspection.state_from_the_beginning
 
     def meanwhile(folder: Path, config: Config, log: LogView) -> object:
         rewrite(data)
-        return real(folder, config, log)
+        return state_from_the_beginning(folder, config, log)
 
     monkeypatch.setattr(rebuilding, "state_from_the_beginning", meanwhile)
     with pytest.raises(LogRewritten, match="verify again"):

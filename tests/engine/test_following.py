@@ -14,6 +14,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import AppendFailed, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, TimestampMs
+from midstream.engine import forwarding as forwarding_part
 from midstream.engine.board import LEADER, PROCESSES_MAX, Board, Line
 from midstream.engine.engine import Host
 from midstream.engine.following import FollowedLog
@@ -218,6 +219,33 @@ def test_lots_that_find_no_room_are_refused():
         gate.set()
         assert await forwarding.sent(5)
         assert (len(sent), forwarding.queued_events) == (LOTS_MAX, 0)
+        await asyncio.to_thread(forwarding.close)
+
+    asyncio.run(play())
+
+
+def test_a_lot_that_was_not_taken_is_sent_again(monkeypatch):
+    """A leader that is busy, or does not answer: each lot comes once it can, in order, and none is lost."""
+    monkeypatch.setattr(forwarding_part, "AGAIN_S", 0.0)
+
+    async def play():
+        tries, taken = [], []
+
+        async def send(lot):
+            tries.append(lot)
+            if len(tries) % 3:
+                return False
+            taken.append(event_at(decode_lot(lot), 0).request_id)
+            return True
+
+        metrics = Metrics(CollectorRegistry())
+        forwarding = Forwarding(send, metrics)
+        forwarding.start()
+        for name in "abc":
+            forwarding.submit(Entry(build([Event(Kind.SERVED, request_id=name, event_time_ms=1)]), None))
+        assert await forwarding.sent(PATIENCE_S)
+        assert taken == list("abc")
+        assert len(tries) == 9
         await asyncio.to_thread(forwarding.close)
 
     asyncio.run(play())

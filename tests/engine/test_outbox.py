@@ -15,7 +15,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import outbox
 from midstream.engine.outbox import LOT_BYTES_MAX, Outbox
 from midstream.engine.types import Ask
-from midstream.engine.writer import Entry, Writer
+from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
@@ -130,7 +130,9 @@ def test_a_log_that_takes_nothing_more_keeps_nobody_waiting() -> None:
             if way == "when asked":
                 writer.submit = refuse
             if way == "after":
-                box.came_back([Entry(build((served("a"),)), None)], may_go_again=False)
+                batch = build((served("a"),))
+                over = AppendFailed("over")
+                box.handed_back(Written(LogPosition(0), batch, (Entry(batch, None),), over, 0.0))
             await (box.drain() if way == "at the end" else asyncio.sleep(outbox.LINGER_S * 3))
             assert set(lost) == {"a"}
 

@@ -13,13 +13,13 @@ from midstream.app.config import Config, HistorySection
 from midstream.app.erasing import erase_users
 from midstream.app.running import DATA_NAME, Outside, config_of, open_running, open_shop
 from midstream.core.durations import Duration
-from midstream.core.errors import AppendFailed, ErasuresFull, Fault, RewriteFailed
+from midstream.core.errors import AppendFailed, ErasuresFull, Fault, FolderLocked, RewriteFailed
 from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine import child, eraser, rewrite_child, snapshots
 from midstream.engine.beginning import beginning
 from midstream.engine.child import Ended
 from midstream.engine.engine import EngineOptions
-from midstream.engine.folder import DataFolder
+from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.rewrite import receipts
 from midstream.engine.types import Ask
 from midstream.engine.writer import Entry
@@ -400,6 +400,42 @@ def test_broken_off_anywhere_the_log_is_the_old_one_or_the_new(shop, monkeypatch
         await running.stop()
 
     asyncio.run(again())
+    assert traces(shop) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_old_log_is_not_removed_while_another_process_seals_it(shop, monkeypatch):
+    """From the end of the child on the history is the rewrite's: who has it then ends the rewrite, and nothing is lost;
+    the next one is whole.
+    """
+    monkeypatch.setattr(eraser, "SEAL_WAIT_S", 0.0)
+    data = DataFolder(shop / DATA_NAME)
+    held: list[int] = []
+
+    async def main():
+        running = open_running(shop, CONFIG)
+        await running.start()
+        assert running.eraser
+        await fill(running)
+        await running.engine.erase(ERASED[0])
+
+        async def meanwhile(_):
+            held.append(lock_history(data, RealDisk()))
+            return 0
+
+        running.eraser.forgets["another process"] = meanwhile
+        with pytest.raises(FolderLocked):
+            await running.eraser.begin(hurried=True)
+        assert "not rewritten" in running.engine.concerns["erasure"]
+        assert running.engine.log.generation == 0
+        RealDisk().close(held.pop())
+        del running.eraser.forgets["another process"]
+        await running.eraser.begin(hurried=True)
+        assert running.engine.log.generation == 1
+        RealDisk().close(lock_history(data, RealDisk()))
+        await running.stop()
+
+    asyncio.run(main())
     assert traces(shop) == []
 
 

@@ -486,6 +486,7 @@ class Engine:
 
     def _on_written(self, written: Written) -> None:
         self._refusal = written.error
+        self._outbox.handed_back(written)
         if written.error is None:
             self.metrics.observe_commit(len(written.batch), written.append_s)
             # Before anybody is told: whatever becomes of that, what is durable is folded.
@@ -493,7 +494,6 @@ class Engine:
             self._tell_commit()
             return
         self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
-        self._outbox.came_back(written.entries, may_go_again=isinstance(written.error, DiskFull))
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)

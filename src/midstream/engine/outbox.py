@@ -7,13 +7,13 @@ that reaches the log twice counts once, as the fold knows its request.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
-from midstream.core.errors import AppendFailed, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.engine.forwarding import Forwarding
-from midstream.engine.writer import Entry, Writer
+from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 
@@ -60,6 +60,8 @@ class Outbox:
         self._lots: deque[Entry] = deque()
         """What was collected before, and is not handed over."""
         self._lost = 0
+        self._returned = 0
+        """Entries of the frames that were handed back."""
         self._timer: asyncio.TimerHandle | None = None
         self._shown: asyncio.TimerHandle | None = None
 
@@ -108,14 +110,25 @@ class Outbox:
         except AppendFailed:
             self._lose(self._lots)
 
-    def came_back(self, entries: Iterable[Entry], *, may_go_again: bool) -> None:
-        """Take back what of these was handed over and not stored; what cannot go again is lost."""
-        back = [each for each in entries if each.ticket is None and (each.batch.rows["kind"] == Kind.SERVED).all()]
-        self._lots.extendleft(reversed(back))
-        if not may_go_again:
+    def handed_back(self, written: Written) -> None:
+        """Take back what was handed over and not stored, for want of room: told of every frame.
+
+        It goes in front of all that follows, so only where nothing else was queued since; else it is lost.
+        """
+        self._returned += len(written.entries)
+        if written.error is None:
+            return
+        served = [
+            each for each in written.entries if each.ticket is None and (each.batch.rows["kind"] == Kind.SERVED).all()
+        ]
+        self._lots.extendleft(reversed(served))
+        is_last = isinstance(self._writer, Writer) and self._writer.submitted_entries == self._returned
+        if not isinstance(written.error, DiskFull):
             self._lose(self._lots)
-        elif back:
+        elif served and is_last:
             self._keep(AGAIN_FULL_S)
+        elif served:
+            self._lose(deque(self._lots.popleft() for _ in served))
 
     async def drain(self) -> None:
         """Hand over all there is before the writer closes, waiting a little for room; what finds none is lost."""

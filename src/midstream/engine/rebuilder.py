@@ -161,12 +161,11 @@ class Rebuilder:
         self._engine.swap(self._engine.fold, service.plans)
         self._serve(service)
 
-    async def remember(self) -> None:
-        """Write down what is in service. Where that cannot be done the next start finds out by folding."""
-        await self._remembered()
+    async def remember(self) -> bool:
+        """Write down what is in service; return whether that was done, which health says else.
 
-    async def _remembered(self) -> bool:
-        """Write down what is in service; return whether that could be done, which health says else."""
+        Where it cannot be done the next start finds out by folding.
+        """
         return await self._told(self._beside.remember, self.service)
 
     async def _written(self, service: Service) -> None:
@@ -239,7 +238,7 @@ class Rebuilder:
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
         self._engine.metrics.count_rebuild("done")
-        if await self._remembered():  # else the next start begins with the compaction of before
+        if await self.remember():  # else the next start begins with the compaction of before
             await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
 
     def _serve(self, service: Service) -> None:

@@ -61,7 +61,7 @@ class Snapshotter:
         """Held from beginning to end by whoever is to put another state or another log in service."""
         self.turn = asyncio.Lock()
         """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
-        self._told: list[Callable[[], Awaitable[None]]] = []
+        self._told: list[Callable[[], Awaitable[object]]] = []
         self._folder = folder
         self._options = options
         self._engine = engine
@@ -89,7 +89,7 @@ class Snapshotter:
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
             await self.write(compare=True, hurried=True)
 
-    def when_written(self, told: Callable[[], Awaitable[None]]) -> None:
+    def when_written(self, told: Callable[[], Awaitable[object]]) -> None:
         """Call this after each snapshot of the state in service."""
         self._told.append(told)
 

@@ -5,14 +5,16 @@ once a folder was opened. Positions hold within a generation: a repair that give
 then on what was made before vouches for nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from midstream.core.errors import LogDamaged, LogIncomplete
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
-from midstream.engine.rewrite import receipts
+from midstream.engine.rewrite import Receipt
 from midstream.events.disk import Disk
 from midstream.events.history import history_folder
 from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, identity_of, read_identity, write_identity
@@ -54,7 +56,7 @@ def vouched(data: DataFolder, disk: Disk) -> Vouched:
             raise LogIncomplete(incomplete(data.log, came, "this is an older writing of it, and the newer is missing"))
         if manifest.generation == identity.generation and manifest.log_position > found.position:
             found = Vouched(manifest.log_position, by)
-    for receipt in receipts(data):
+    for receipt in _receipts(data):
         if receipt.generation == identity.generation and receipt.log_position > found.position:
             found = Vouched(receipt.log_position, f"the receipt of generation {receipt.generation}")
     return found
@@ -122,7 +124,7 @@ def accept_loss(data: DataFolder, disk: Disk, entropy: Callable[[int], bytes]) -
     made = [manifest for _, manifest in snapshots.manifests(data.snapshots)]
     known = read_identity(data.log, disk)
     generations = [0 if known is None else known.generation, *(each.generation for each in made)]
-    generations += [each.generation for each in receipts(data)]
+    generations += [each.generation for each in _receipts(data)]
     ids = [each.log_id for each in (known, *made) if each is not None]
     log_id = bytes.fromhex(ids[0]) if ids else entropy(LOG_ID_BYTES)
     identity = identity_of(log_id, max(generations) + 1)
@@ -131,6 +133,15 @@ def accept_loss(data: DataFolder, disk: Disk, entropy: Callable[[int], bytes]) -
         make_first_segment(data.log, disk, 0)
     write_identity(data.log, disk, identity)
     return LossAccepted(survey_log(data.log, disk).end, missing)
+
+
+def _receipts(data: DataFolder) -> Iterator[Receipt]:
+    """Yield the receipts that can be read: one that cannot keeps nobody from opening a sound log."""
+    for path in data.receipts.glob("*.json"):
+        try:
+            yield msgspec.json.decode(path.read_bytes(), type=Receipt)
+        except (OSError, msgspec.MsgspecError):
+            continue
 
 
 def is_absent(data: DataFolder, disk: Disk) -> bool:

@@ -112,6 +112,8 @@ class Writer:
         self._queue: deque[Entry] = deque()
         self._queued = 0
         self._queued_bytes = 0
+        self.submitted_entries = 0
+        """All that were ever queued; as many come back through ``deliver``, in the same order."""
         self._closing = False
         self._errand: Errand | None = None
         self._failure: AppendFailed | None = None
@@ -151,6 +153,7 @@ class Writer:
                 message = f"{self._queued_bytes} bytes of events wait for the log, at most {QUEUE_BYTES_MAX} may"
                 raise Overloaded(message)
             self._queue.extend(entries)
+            self.submitted_entries += len(entries)
             self._queued += count
             self._queued_bytes += bytes_count
             self._wake.notify()

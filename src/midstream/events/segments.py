@@ -366,10 +366,10 @@ class SegmentLog:
         except OSError as error:
             self._take_back(file, error)
         try:
-            self._disk.sync(file)
+            self._disk.sync(file)  # only now may the commit be acknowledged
         except OSError as error:
             raise self._refuse(f"a commit of {bytes_of(parts)} bytes could not be synced", error) from error
-        self.require_in_place()  # only now may the commit be acknowledged
+        self.require_in_place()  # and only if somebody will find it
 
     def require_in_place(self) -> None:
         """Raise unless the files that are written to still have their names. Cost: 10 µs, a sync takes 100 at least.
