@@ -99,7 +99,7 @@ item with available = false is not served.""",
             "feature_user_items_max": "Pairs of a user and an item that features count; then the longest unseen goes.",
             "feature_user_values_max": "The same of a user and a value, for each attribute that features count by.",
             "aliases_max": "User ids that were merged into others; then the first made is a user of its own again.",
-            "erased_max": "Erased user ids that wait for a rewrite of the log, half of them unknown; more are refused.",
+            "erased_max": "Erased user ids that may wait for the log to be rewritten, half of them unknown ones.",
         },
     ),
     "log": (
