@@ -235,7 +235,9 @@ def test_a_lot_that_was_not_taken_is_sent_again(monkeypatch):
             tries.append(lot)
             if len(tries) % 3:
                 return False
-            taken.append(event_at(decode_lot(lot), 0).request_id)
+            batch = decode_lot(lot)
+            assert batch is not None
+            taken.append(event_at(batch, 0).request_id)
             return True
 
         metrics = Metrics(CollectorRegistry())

@@ -536,7 +536,7 @@ class Wire(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.written = b""
-        self.is_reading = True
+        self.reads = True
         self.is_closed = False
 
     def write(self, data):
@@ -553,11 +553,11 @@ class Wire(asyncio.Transport):
 
     def pause_reading(self):
         """Nothing more comes."""
-        self.is_reading = False
+        self.reads = False
 
     def resume_reading(self):
         """More may come."""
-        self.is_reading = True
+        self.reads = True
 
     def close(self):
         """Nothing more is written."""
@@ -581,7 +581,7 @@ async def answers_over(app, pieces):
             await calm(protocol)
             if wire.is_closed:
                 break
-            assert wire.is_reading
+            assert wire.reads
             protocol.data_received(piece)
         await calm(protocol)
     protocol.connection_lost(ConnectionResetError())

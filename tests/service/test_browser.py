@@ -15,6 +15,7 @@ import sys
 import threading
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -284,6 +285,11 @@ def attack_after_rebinding(browser, evil_port, shop):
         return {each["name"]: each["outcome"] for each in browser.run("() => run()")}
 
 
+def is_at(browser, path):
+    """Return whether a page of this path is open."""
+    return browser.address.endswith(path)
+
+
 def read(found):
     """Return the ways in which the page read something."""
     return {name: outcome for name, outcome in found.items() if outcome.startswith("read")}
@@ -339,7 +345,7 @@ def test_navigation_of_another_page_leads_to_the_docs_alone(browser, evil_port, 
         link = f"document.body.innerHTML = `<a href='{shop.url}{path}'>follow</a>`"
         browser.do("/execute/sync", script=link, args=[])
         browser.click("a")
-        wait_until(lambda path=path: browser.address.endswith(path))
+        wait_until(partial(is_at, browser, path))
         assert title in browser.text
     assert shop.stand() == before
 

@@ -198,6 +198,8 @@ def test_pipelined_requests_are_answered_in_order(url):
 def test_stop_answers_what_is_in_flight(sign):
     """After the order to stop, requests in flight are answered, the engine is stopped last, and the exit is 0."""
     with served(SERVER, "--slow") as (process, url):
+        assert process.stdout
+        assert process.stdin
         body = {"event_id": "1"} | EVENT
         with ThreadPoolExecutor(4) as pool:
             waiting = [

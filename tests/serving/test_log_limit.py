@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from midstream.serving.log_limit import LINES_MAX, LineLimit, lines_limited
 
@@ -44,7 +45,8 @@ def test_the_next_minute_begins_with_its_first_line(caplog):
                 timers.append(loop.call_later(wait_s, callback))
                 return timers[-1]
 
-        limit = LineLimit(LOGGER, Loop())
+        ticking: Any = Loop()
+        limit = LineLimit(LOGGER, ticking)
         LOGGER.addFilter(limit)
         try:
             for _ in range(2):

@@ -285,7 +285,7 @@ class Slow(Wire):
         """Everything is unread."""
         super().__init__()
         self.unread = 0
-        self.is_reading = True
+        self.reads = True
         self.is_aborted = False
         self.on_write = None
 
@@ -302,11 +302,11 @@ class Slow(Wire):
 
     def pause_reading(self):
         """Nothing more comes."""
-        self.is_reading = False
+        self.reads = False
 
     def resume_reading(self):
         """More may come."""
-        self.is_reading = True
+        self.reads = True
 
     def is_closing(self):
         """Return whether it was closed."""
@@ -345,12 +345,12 @@ def test_while_answers_are_unread_nothing_is_read_or_begun():
         protocol.data_received((HEAD + b"{}") * 3)
         await settled(protocol)
         assert (len(begun), len(protocol.pipeline)) == (1, 2)
-        assert not wire.is_reading
+        assert not wire.reads
         wire.on_write = None
         protocol.resume_writing()
         await settled(protocol)
         assert (protocol.server_state.total_requests, len(begun)) == (3, 3)
-        assert wire.is_reading
+        assert wire.reads
         protocol.connection_lost(None)
 
     asyncio.run(go())
@@ -370,11 +370,11 @@ def test_no_more_than_a_step_is_parsed_before_its_turn():
         shortest = b"GET / HTTP/1.1\r\n\r\n"
         protocol.data_received(shortest * 10_000)
         assert len(protocol.pipeline) < STEP_BYTES / len(shortest)
-        assert not wire.is_reading
+        assert not wire.reads
         go_on.set()
         await settled(protocol)
         assert protocol.server_state.total_requests == 10_000
-        assert wire.is_reading
+        assert wire.reads
         protocol.connection_lost(None)
 
     asyncio.run(go())
@@ -447,10 +447,10 @@ def test_cutting_what_comes_changes_no_answer(data):
         protocol = connected(app, wire)
         for piece in pieces:
             for _ in range(100):  # as often as it takes: it is to read on
-                if wire.is_reading:
+                if wire.reads:
                     break
                 await asyncio.sleep(0)
-            assert wire.is_reading
+            assert wire.reads
             protocol.data_received(piece)
         await settled(protocol)
         assert seen == [wanted for _, wanted in requests]

@@ -154,8 +154,7 @@ def open_running(
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
     snapshotter = Snapshotter(data, snapshots_as, engine, position)
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
-    sealing = SealOptions(config.history.hot.ms, config.history.keep_ms)
-    sealer = Sealer(data, sealing, engine, snapshotter.turn)
+    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
     eraser = _eraser(engine, snapshotter, data, config, outside)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if wanted is None else wanted.config_hash

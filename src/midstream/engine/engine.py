@@ -21,8 +21,9 @@ from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
 from midstream.engine.guards import GuardOptions, Guards
+from midstream.engine.health import health_of
 from midstream.engine.intake import Intake
-from midstream.engine.lookups import clock_concern, item_view, served_record, user_view
+from midstream.engine.lookups import item_view, served_record, user_view
 from midstream.engine.outbox import Outbox
 from midstream.engine.ticking import TICK_MS, append_tick
 from midstream.engine.tokens import RequestIds, position_token
@@ -448,28 +449,9 @@ class Engine:
 
     def health(self) -> Health:
         """Return what the engine can do now, and why not more."""
-        failure = self._folding.failure
-        reason = ""
-        if failure is not None:
-            reason = f"folding ended: {type(failure).__name__}: {failure}"
-        elif self._refusal is not None:
-            reason = str(self._refusal)
-        accepts_events = not reason
         for look in self.watches:
             look()
-        self.concerns.pop("clock", None)
-        if concern := clock_concern(self.log.last_log_time_ms - self.clock()):
-            self.concerns["clock"] = concern
-        return Health(
-            ready=failure is None,
-            accepts_events=accepts_events,
-            reason="; ".join([*([reason] if reason else []), *self.concerns.values()]),
-            log_position=self.log.end,
-            applied_log_position=self.fold.log_position,
-            queued_events=self._writer.queued_events,
-            followers=self.followers(),
-            parts=self.guards.views(),
-        )
+        return health_of(self, self._folding.failure, self._refusal, self._writer.queued_events)
 
     def refresh_metrics(self) -> None:
         """Set the gauges that are read when metrics are asked for."""

@@ -14,8 +14,6 @@ from midstream.ranking.served import ServedRecord, decode_served
 from midstream.state.fold import Fold
 from midstream.state.hashing import id_hash
 
-AHEAD_MS_MAX = 300_000
-"""Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 WINDOWS = ("1h", "24h", "7d", "30d")
 ERASED = "The user of this request was erased: nothing is kept of it, so nothing can be explained."
 _USER_TEXT, _REQUEST_TEXT, _BODY_TEXT = 2, 5, 6
@@ -138,19 +136,6 @@ def require_asker(body: bytes) -> None:
     """
     if not decode_served(body).query.request_id:
         raise NotFound(ERASED)
-
-
-def clock_concern(ahead_ms: int) -> str:
-    """Say what a clock that stood wrong does; empty where log time is not ahead of it by much.
-
-    Log time never goes back, so only the clock can catch up.
-    """
-    if ahead_ms <= AHEAD_MS_MAX:
-        return ""
-    return (
-        f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
-        "Events that bring their own time count as late by as much; docs/data.md says what to do"
-    )
 
 
 def outcome_sums(fold: Fold) -> Iterator[OutcomeSums]:
