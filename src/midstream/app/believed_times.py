@@ -8,7 +8,7 @@ earlier than that of the event before: the order stays, and so does the time whe
 import numpy as np
 
 from midstream.core.types import EventBatch
-from midstream.engine.lookups import AHEAD_MS_MAX
+from midstream.engine.health import AHEAD_MS_MAX
 from midstream.events.schema import TIME_SENT
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Clock, LogPosition, TimestampMs
-from midstream.engine.lookups import AHEAD_MS_MAX
+from midstream.engine.health import AHEAD_MS_MAX
 from midstream.engine.question import ID_CHARS_MAX, PAGE
 from midstream.engine.types import ErasureDue
 from midstream.events.faults import shown

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from midstream.core.types import LogPosition
-from midstream.engine.lookups import AHEAD_MS_MAX
+from midstream.engine.health import AHEAD_MS_MAX
 from midstream.events.history import DAY_MS
 from midstream.events.segment_reader import SegmentReader
 
