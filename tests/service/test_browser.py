@@ -15,7 +15,6 @@ import sys
 import threading
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -212,6 +211,13 @@ class Browser:
         found = self.do("/element", using="css selector", value=selector)
         self.do(f"/element/{found[ELEMENT]}/click")
 
+    def wait_for(self, path):
+        """Return when the window is there, and what it shows is whole."""
+        ready = "return document.readyState"
+        wait_until(
+            lambda: self.address.endswith(path) and self.do("/execute/sync", script=ready, args=[]) == "complete"
+        )
+
     def picture(self, path):
         """Save what the window shows."""
         path.write_bytes(base64.b64decode(self.do("/screenshot", "GET")))
@@ -285,11 +291,6 @@ def attack_after_rebinding(browser, evil_port, shop):
         return {each["name"]: each["outcome"] for each in browser.run("() => run()")}
 
 
-def is_at(browser, path):
-    """Return whether a page of this path is open."""
-    return browser.address.endswith(path)
-
-
 def read(found):
     """Return the ways in which the page read something."""
     return {name: outcome for name, outcome in found.items() if outcome.startswith("read")}
@@ -335,7 +336,7 @@ def test_without_the_gate_the_same_page_does_harm(browser, evil_port, open_shop)
 
 
 def test_navigation_of_another_page_leads_to_the_docs_alone(browser, evil_port, shop):
-    """A link and a script lead to ``/docs``; to a route that answers neither, though a person may type its address."""
+    """A link leads to ``/docs``, and to no route that answers, though a person may type the address of one."""
     before = shop.stand()
     for path, title in (
         ("/docs", "midstream 0"),
@@ -345,7 +346,7 @@ def test_navigation_of_another_page_leads_to_the_docs_alone(browser, evil_port, 
         link = f"document.body.innerHTML = `<a href='{shop.url}{path}'>follow</a>`"
         browser.do("/execute/sync", script=link, args=[])
         browser.click("a")
-        wait_until(partial(is_at, browser, path))
+        browser.wait_for(path)
         assert title in browser.text
     assert shop.stand() == before
 

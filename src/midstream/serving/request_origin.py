@@ -63,7 +63,7 @@ class RequestOrigin:
     def __init__(self, app: Measured, options: ServerOptions) -> None:
         """Stand in front of ``app``; ``options`` say which names are the server's."""
         self._app = app
-        self._metrics = app.metrics
+        self.metrics = app.metrics
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
         self._hosts = Hosts(options)
@@ -84,7 +84,7 @@ class RequestOrigin:
 
     def _note(self, scope: Scope, error: Invalid) -> None:
         """Count a refusal; it has had its turn, and nobody who comes next waits for it."""
-        self._metrics.count_foreign_request(error.faults[0].where)
+        self.metrics.count_foreign_request(error.faults[0].where)
         self.arrivals.begin(scope)
         self.arrivals.refuse()
 
