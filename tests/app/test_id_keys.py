@@ -52,7 +52,7 @@ def shop_in(folder: Path) -> Path:
     rows = [f"{item},1700000000000,{place}" for place, item in enumerate(ITEMS)]
     (folder / "quality.csv").write_text("\n".join(["item_id,time,stars", *rows]))
     with open_shop(folder) as shop:
-        shop.record([{"type": "item", "op": "put", "item_id": each} for each in ITEMS])
+        shop.record([{"type": "item", "item_id": each} for each in ITEMS])
         acts = [(user, ITEMS[(user + place) % len(ITEMS)]) for user in range(12) for place in range(3)]
         shop.record([{"type": "click", "user_id": f"u{user}", "item_id": item} for user, item in acts])
     return folder
