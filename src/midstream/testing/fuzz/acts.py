@@ -19,7 +19,6 @@ from midstream.testing.fuzz.traffic import Batch, Traffic
 from midstream.testing.fuzz.world import Unreachable, World
 
 FILTERS = ("item.price < 30", 'item.category == "hats"', "item.fresh", STRICT_FILTER)
-_REWRITTEN = "of another generation"
 DOUBTFUL_MAX = 20
 """Batches whose fate is unknown, before a client sends nothing new."""
 REMEMBERED_MAX = 30
@@ -150,10 +149,7 @@ class Client:
             self.world.met[f"slate: {type(error).__name__}"] += 1
             return None
         except RequestInvalid as error:
-            if _REWRITTEN not in str(error):
-                raise Broken(f"a question that is right was refused: {error}") from error
-            self.world.met["slate: of another generation"] += 1
-            return None
+            raise Broken(f"a question that is right was refused: {error}") from error
         items = tuple(item["id"] for item in slate["items"])
         self.world.note(f"  {slate['tier']} of {slate['position']}: {' '.join(items)}")
         self.world.met[f"slate: {slate['tier']}"] += 1
