@@ -250,7 +250,7 @@ def _snapshot(data: DataFolder, name: str) -> list[_Planned]:
     path = data.snapshots / name
     wanted = snapshots.file_names(path)
     found = _still_there(path, f"{DATA_NAME}/{data.snapshots.name}/{name}")
-    return found if {each.path.name for each in found} == wanted else []
+    return found if frozenset(each.path.name for each in found) == wanted else []
 
 
 def _units(folder: Path, data: DataFolder) -> Iterator[list[_Planned]]:
