@@ -14,7 +14,6 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from midstream.core.errors import ErasuresFull
-from midstream.state.hashing import id_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +57,7 @@ class ErasurePlaces:
         """
         vocabulary, places = fold.vocabulary, fold.settings.limits.erased_max
         waiting = {row.user_hash for row in vocabulary.erasures.pending}
-        user = vocabulary.aliases.resolve(id_hash(user_id, vocabulary.id_key))
+        user = vocabulary.user_hash_of(user_id)
         wanted = {user, *vocabulary.aliases.members(user).tolist()} - waiting
         for_unknown = unknown_max(places)
         if len(waiting) + len(wanted) > CROWDED_SHARE * for_unknown:
