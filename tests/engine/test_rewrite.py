@@ -106,7 +106,9 @@ def commits_of(data):
     """Return the texts of each commit of a segment, unpacked."""
     found, at, opening = [], OPENING_BYTES, opening_at(data)
     while opening is not None and (frame := head_at(data, at, seed_of(opening.log_id))) is not None:
-        found.append(batch_at(data, at, frame).text)
+        batch = batch_at(data, at, frame)
+        assert batch is not None
+        found.append(batch.text)
         at += frame.length
     assert at >= len(data)
     return found
