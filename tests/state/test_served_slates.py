@@ -13,7 +13,7 @@ from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.state.served_slates import COUNT, IDS, PLACEMENT, PLAN, SPANS, TIER, find_slates, hash_ids
 from midstream.testing.events import served_body
-from midstream.testing.ids import hash_of
+from midstream.testing.ids import KEY, hash_of
 
 TEXT = st.text(max_size=40)
 VALUE = st.recursive(
@@ -69,7 +69,7 @@ def read(body):
     if spans[COUNT] < 0:
         return None
     hashes = np.zeros(spans[COUNT], dtype=np.uint64)
-    hash_ids(text, found, np.array([0, spans[COUNT]]), hashes)
+    hash_ids(text, found, np.array([0, spans[COUNT]]), KEY, hashes)
     names = [bytes(text[spans[at] : spans[at] + spans[at + 1]]) for at in (PLACEMENT, PLAN, TIER)]
     assert spans[IDS] > 0
     return (*names, hashes.tolist())
