@@ -29,6 +29,7 @@ import msgspec
 import numpy as np
 from world import World, batches, zipf_items
 
+from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, config_of
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
@@ -420,7 +421,7 @@ def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) 
     alone = load(server, generator, file, 32, 300, seconds, "single")
     copy = root / "copy"
     shutil.copytree(root / DATA_NAME, copy / DATA_NAME, ignore=shutil.ignore_patterns("lock"))
-    settings = config_of(root).fold_settings()
+    settings = settings_of(DataFolder(copy / DATA_NAME), config_of(root))
     log = SegmentLog(copy / DATA_NAME / "log", RealDisk(), b"b" * 16)
     end = log.end
     log.close()

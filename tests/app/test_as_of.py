@@ -10,6 +10,7 @@ import pytest
 import midstream
 from midstream.app.as_of import AsOfOptions
 from midstream.app.as_of_calls import Wanted, write_answers
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView
 from midstream.app.parity import CheckOptions, check_features
 from midstream.app.reading import parse_config
@@ -147,7 +148,7 @@ def test_a_snapshot_before_the_first_question_changes_nothing(folder, monkeypatc
     right = expected(rows)
     identity = LogView(folder).identity
     for place in (900, 1_900):
-        fold = Fold(CONFIG.fold_settings())
+        fold = Fold(settings_of(DataFolder(folder / DATA_NAME), CONFIG))
         fold.apply(LogPosition(0), cut(LOG, 0, place))
         snapshots.write(folder / DATA_NAME / "snapshots", fold, identity)
     began = []

@@ -9,6 +9,7 @@ from midstream.app.as_of import Past
 from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, state_from_the_beginning, state_of
 from midstream.app.models import promote
+from midstream.app.rebuilding import rebuild
 from midstream.app.running import DATA_NAME, config_of, open_shop
 from midstream.app.training import train
 from midstream.core.types import Query, TimestampMs
@@ -55,6 +56,7 @@ def shop_in(folder: Path) -> Path:
         shop.record([{"type": "item", "item_id": each} for each in ITEMS])
         acts = [(user, ITEMS[(user + place) % len(ITEMS)]) for user in range(12) for place in range(3)]
         shop.record([{"type": "click", "user_id": f"u{user}", "item_id": item} for user, item in acts])
+    rebuild(folder, config_of(folder))
     return folder
 
 

@@ -281,7 +281,7 @@ def test_an_id_with_the_hash_of_another_item_is_refused_and_counted(event, is_co
 def test_an_item_is_told_from_one_of_its_hash_by_every_byte():
     """Longer, shorter, and different in the first or last byte alone; only the same text is the item."""
     always = (True, True)
-    for other in ("firs", "first!", "girst", "firsu", "first"):
+    for other in ("fir", "first!", "girst", "firsu", "first"):
         meta, table = np.zeros(1, dtype=ITEM_META), np.zeros(8, dtype=np.int32)
         tables: Any = (
             np.zeros(3, np.uint64),
