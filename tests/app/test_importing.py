@@ -30,7 +30,7 @@ from midstream.app.server_address import Address, publish
 from midstream.cli.import_file import print_summary
 from midstream.core.errors import FolderLocked, Invalid
 from midstream.core.kinds import Kind
-from midstream.engine import writer
+from midstream.engine import opening, writer
 from midstream.events.dead_letters import DeadLetters, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
@@ -58,7 +58,7 @@ ACTS = [
 @pytest.fixture(autouse=True)
 def one_log_id(monkeypatch):
     """Let every log have one id, and so one key of ids: states of different folders are compared by their hashes."""
-    begin = running.open_log
+    begin = opening.open_log
     for module in (running, importing):
         monkeypatch.setattr(module, "open_log", lambda data, _, *rest: begin(data, bytes(16), *rest))
 
