@@ -38,6 +38,7 @@ dismiss = { weight = -2.0 }
 price = "number"
 [server]
 answer_wait_max = "60s"
+bulk_streams_max = 32
 body_wait_max = "2s"
 head_wait_max = "2s"
 [snapshots]
