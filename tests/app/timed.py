@@ -34,11 +34,15 @@ class TimedShop:
 def timed_shop(folder: Path, now_ms: int = BEGIN_MS) -> Iterator[TimedShop]:
     """Open the shop of a folder at a time."""
     config = config_of(folder)
-    timed: TimedShop
+    timed: TimedShop | None = None
     # Of equal scores the hash of an id decides, and its key follows from what is drawn here.
     drawn = np.random.default_rng(now_ms + DRAWN).bytes
-    running = open_running(folder, config, outside=Outside(clock=lambda: TimestampMs(timed.now_ms), entropy=drawn))
-    shop = Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=timed.now_ms))
+
+    def clock() -> TimestampMs:
+        return TimestampMs(now_ms if timed is None else timed.now_ms)
+
+    running = open_running(folder, config, outside=Outside(clock=clock, entropy=drawn))
+    shop = Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=clock()))
     timed = TimedShop(shop, now_ms)
     with shop:
         yield timed
