@@ -427,7 +427,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _say_last(self) -> None:
         if self._last_words is not None and not self.transport.is_closing():
-            self.transport.write(self._last_words.text)
+            self.transport.write(self._last_words.written(self.server_state.default_headers))
             self.close()
 
     # Time-outs
