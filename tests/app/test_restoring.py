@@ -105,3 +105,11 @@ def test_what_a_backup_has_is_put_back(kept: Path, tmp_path: Path) -> None:
     assert restore(source, tmp_path / "again").log_position == 1
     assert (tmp_path / "again" / "data" / "more" / "x.bin").read_bytes() == b"x"
     assert (tmp_path / "again" / "components.py").read_bytes() == CONTENT
+
+
+def test_strangers_see_nothing_of_what_was_put_back(kept: Path, tmp_path: Path) -> None:
+    """Neither files nor names: each folder in it keeps them out, and not the innermost ones alone."""
+    restore(kept, tmp_path / "again")
+    found = [tmp_path / "again" / "data", *(tmp_path / "again" / "data").rglob("*")]
+    assert len(found) > 5
+    assert [each for each in found if each.stat().st_mode & 0o007] == []

@@ -6,15 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from midstream.app.running import open_running
 from midstream.core.errors import AppendFailed
 from midstream.core.kinds import Kind
 from midstream.engine import background_service
+from midstream.engine.background_service import BackgroundService
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.running import Running
 from midstream.engine.writer import Entry
 from midstream.events.schema import Event, build
+from midstream.monitoring.metrics import Metrics
 from midstream.testing.events import served_body
 from midstream.testing.patience import wait_on_loop
 from midstream.testing.rig import SMALL, Rig, view
@@ -71,6 +74,27 @@ def test_every_task_of_a_running_server_is_guarded(tmp_path: Path, monkeypatch: 
         assert not any(each.is_running for each in services)
 
     asyncio.run(main())
+
+
+def test_errors_without_end_do_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a day of errors, one a minute, it is tried again as after the first ones."""
+    monkeypatch.setattr(background_service, "BACK_OFF_S_MAX", 0.0)
+    tries = 0
+
+    async def fail() -> None:
+        nonlocal tries
+        tries += 1
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def main() -> None:
+        service = BackgroundService("snapshot", fail, 0.0, {}, Metrics(CollectorRegistry()))
+        service.start()
+        await wait_on_loop(lambda: tries > 1_440 or not service.is_running)
+        assert service.is_running
+        await service.stop()
+
+    asyncio.run(main())
+    assert tries > 1_440
 
 
 def test_a_fold_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

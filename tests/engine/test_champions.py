@@ -1,6 +1,7 @@
 """Models in service: promoted, rolled back, refused and found again, and every answer says which version made it."""
 
 import asyncio
+import errno
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from midstream.ranking.served import ServedRecord
 from midstream.state import promotions
 from midstream.testing.models import publish_chain, run_folder, write_folder
 from midstream.testing.patience import PATIENCE_S
+from midstream.training.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -334,6 +336,29 @@ def test_versions_that_nothing_needs_go_and_the_others_stay(folder: Path) -> Non
 
     run_folder(folder, work)
     assert publish_chain(registry, 9).startswith("0008-")
+
+
+def test_versions_that_cannot_be_removed_stay_and_nothing_else_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot that was written is good whatever becomes of the models beside it; health says what did not go."""
+    publish_chain(registry_of(folder), 1)
+
+    def broken(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no right to remove it")
+
+    async def work(running: Running) -> None:
+        await look(running)
+        assert running.snapshotter is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(Registry, "prune", broken)
+            assert await running.snapshotter.write(compare=False, hurried=True) is not None
+        assert "no right to remove it" in running.engine.health().reason
+        await look(running)
+        assert await running.snapshotter.write(compare=False, hurried=True) is not None
+        assert "no right to remove it" not in running.engine.health().reason
+
+    run_folder(folder, work)
 
 
 def test_a_champion_that_answers_makes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -71,6 +72,18 @@ def test_every_answer_stays_with_its_own_pages(url, method, path, host):
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize("sent", [b"no HTTP at all\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n"])
+def test_what_ends_a_connection_stays_with_its_own_pages(url, sent):
+    """The answers that are given without an app say so too."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10.0) as connection:
+        connection.sendall(sent)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert b"cross-origin-resource-policy: same-origin" in head
+    assert b"x-content-type-options: nosniff" in head
+
+
 def test_body_of_a_refused_request_is_no_request(url):
     """What a page sent as a body is passed over, and the connection's next request has its own answer."""
     hidden = b"DELETE /v1/users/ann HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -96,7 +109,7 @@ def test_body_of_a_refused_request_is_no_request(url):
         (b"GET http://localhost/health/live HTTP/1.1\r\nhost: localhost", b"200"),
         (b"GET http://evil.example/health/live HTTP/1.1\r\nhost: localhost", b"400"),
         (b"GET http://localhost/health/live HTTP/1.1\r\nhost: evil.example", b"421"),
-        (b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost", b"400"),
+        (b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost", b"501"),
     ],
 )
 def test_host_is_said_once_and_is_the_servers(url, head, status):

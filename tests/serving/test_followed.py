@@ -13,6 +13,7 @@ import pytest
 from midstream.core.errors import DiskFull, Overloaded
 from midstream.events.decode import decode
 from midstream.serving.app import Elsewhere, asgi
+from midstream.serving.arrivals import SMALL_BATCH, STANDING_S
 from midstream.serving.beside import served_at
 from midstream.serving.followed import FollowedApp, recording_at
 from midstream.serving.options import ServerOptions
@@ -148,6 +149,21 @@ def test_what_is_no_route_is_refused_by_the_leader(tmp_path, method, path):
         return answer.status_code == own.status_code and answer.content == own.content, passed_on(found.follower)
 
     assert run(tmp_path, play) == (True, 1)
+
+
+def test_what_goes_on_is_no_queue_for_questions(tmp_path):
+    """Of many events that the leader takes and few questions none seems to have waited: those have had their turn."""
+
+    async def play(found):
+        arrivals, question = found.app.arrivals, {}
+        for _ in range(2 * SMALL_BATCH):
+            arrivals.read({})
+            assert (await found.ask("POST", "/v1/events", json=EVENT)).is_success
+            await asyncio.sleep(STANDING_S / SMALL_BATCH)
+        arrivals.read(question)
+        return arrivals.begin(question)
+
+    assert run(tmp_path, play)[1] == 0.0
 
 
 def test_nothing_is_answered_from_what_is_no_longer_in_service(tmp_path):

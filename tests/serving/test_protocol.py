@@ -1,6 +1,7 @@
 """One connection, byte by byte: what the app is told of a request that was read."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from midstream.serving.body import WHOLE
+from midstream.serving.places import PlaceLimits, Places
 from midstream.serving.protocol import STEP_BYTES, BoundedProtocol
-from midstream.serving.read_limits import Bounds, ReadLimits
+from midstream.serving.read_limits import Bounds, ReadLimits, uncounted
 from midstream.serving.reply import AT_ONCE, NO_STORE, Reply, send_reply
 
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\n"
@@ -73,7 +75,7 @@ class Wire(asyncio.Transport):
         return default
 
 
-def connected(app, wire, loop=None):
+def connected(app, wire, loop=None, bounds=None):
     """Return a connection of an app that was made."""
     config = uvicorn.Config(
         app, interface="asgi3", lifespan="off", log_config=None, access_log=False, proxy_headers=False
@@ -81,7 +83,7 @@ def connected(app, wire, loop=None):
     config.load()
     state = ServerState()
     state.default_headers = [(b"date", b"now"), (b"server", b"us")]
-    protocol = BoundedProtocol(config, state, {}, loop, bounds=Bounds(LIMITS))
+    protocol = BoundedProtocol(config, state, {}, loop, bounds=bounds or Bounds(LIMITS))
     protocol.connection_made(wire)
     return protocol
 
@@ -352,6 +354,27 @@ def test_while_answers_are_unread_nothing_is_read_or_begun():
         assert (protocol.server_state.total_requests, len(begun)) == (3, 3)
         assert wire.reads
         protocol.connection_lost(None)
+
+    asyncio.run(go())
+
+
+def test_who_has_no_place_stands_in_no_queue():
+    """Requests that are refused for want of a place are never let in, so no question seems to wait behind them."""
+
+    async def go():
+        read = []
+        places = Places(PlaceLimits(0, 0, 1), uncounted)
+        bounds = Bounds(LIMITS, places, SimpleNamespace(read=read.append))
+        protocol = connected(answer_usually, Wire(), bounds=bounds)
+        protocol.data_received(HEAD + b"{}")
+        await settled(protocol)
+        assert not read
+        protocol.connection_lost(None)
+        heard = connected(answer_usually, Wire(), bounds=bounds)
+        heard.data_received(HEAD.replace(b"/v1/recommendations", b"/health/live") + b"{}")
+        await settled(heard)
+        assert [each["path"] for each in read] == ["/health/live"]
+        heard.connection_lost(None)
 
     asyncio.run(go())
 

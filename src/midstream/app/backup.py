@@ -31,6 +31,7 @@ from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.vouching import is_absent, survey_folder, vouched
 from midstream.events.disk import RealDisk
+from midstream.events.file_modes import make_folder
 from midstream.events.history import MANIFEST_NAME as HISTORY_NAME
 from midstream.events.history import history_folder, read_history
 from midstream.events.log_identity import IDENTITY_NAME
@@ -422,8 +423,11 @@ class _TarSink:
 
 
 def write_file(path: Path, file: IO[bytes]) -> None:
-    """Write all that a file gives to another, readable by its owner alone; ``sync_tree`` makes it durable."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Write all that a file gives to another, readable by its owner alone, in folders that strangers do not see into.
+
+    ``sync_tree`` makes it durable.
+    """
+    make_folder(path.parent)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
         while piece := file.read(PIECE_BYTES):
             copy.write(piece)

@@ -15,7 +15,9 @@ from midstream.monitoring.metrics import Metrics
 BACK_OFF_S_MIN = 1.0
 """After the first error: what is short, such as descriptors, often is there again when some requests have ended."""
 BACK_OFF_S_MAX = 60.0
-"""Six doublings. A loop that waits longer by itself is tried again sooner than it would come round."""
+"""A loop that waits longer by itself is tried again sooner than it would come round."""
+DOUBLINGS_MAX = 6
+"""From one to the other; a thousand doublings, which are 17 hours of errors, are more than a float holds."""
 Round = Callable[[], Awaitable[None]]
 
 
@@ -89,7 +91,7 @@ class BackgroundService:
                 self._note_good()
                 await asyncio.sleep(self._pause_s)
             else:
-                wait_s = min(BACK_OFF_S_MIN * 2**self._errors, BACK_OFF_S_MAX)
+                wait_s = min(BACK_OFF_S_MIN * 2 ** min(self._errors, DOUBLINGS_MAX), BACK_OFF_S_MAX)
                 self._note(error, wait_s)
                 await asyncio.sleep(wait_s)
 

@@ -32,6 +32,7 @@ from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promo
 from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
 
 CONCERN = "models"
+VERSIONS = "model_versions"
 CHAMPION = "champion"
 PAGE = "docs/models.md"
 _Refusal = (MidstreamError, OSError, MemoryError)
@@ -144,14 +145,18 @@ class Champions:
     async def prune(self) -> None:
         """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
 
-        Raises:
-            OSError: The disk.
+        What cannot be removed stays until the next time, and health says so.
         """
         async with self._turn:
             rows = self._engine.fold.promotions.rows
             named = {(row.model, each) for row in rows for each in (row.version, row.previous)}
             loaded = {(each.name, each.version) for held in (self._now, self._warm) for each in held.values()}
-            await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
+            try:
+                await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
+            except OSError as error:
+                self._engine.concerns[VERSIONS] = f"versions of models that nothing needs were not removed: {error}"
+            else:
+                self._engine.concerns.pop(VERSIONS, None)
 
     async def models_of(self, versions: Mapping[str, str]) -> Models:
         """Return models of some versions, such as those that a served record names; those not loaded are read.

@@ -164,7 +164,7 @@ class Eraser:
         Raises:
             RewriteFailed: The log could not be written anew; and whatever else ended it.
         """
-        if self._task is not None and not self._task.done():
+        while self._task is not None and not self._task.done():  # another may begin when one has ended
             await asyncio.wait((self._task,))
         await self.begin(hurried=True)
 
@@ -201,8 +201,7 @@ class Eraser:
 
     def _waited_ms(self) -> int:
         """Return how long the one has waited that waits longest, 0 = none waits."""
-        engine = self._engine
-        return max(map(engine.erasure_ages.waited_ms, engine.erasures()), default=0)
+        return self._engine.erasure_ages.longest_ms(self._engine.fold)
 
     async def _look(self) -> None:
         if self.is_due() and not self.is_running:

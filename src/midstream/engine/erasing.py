@@ -1,8 +1,9 @@
 """What is still to be done of erasures: at once a user is gone from the state, within days from every file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
@@ -54,36 +55,59 @@ class ErasureAges:
         self._wait_ms = days_max * DAY_MS
         self._asked: dict[int, _Asked] = {}
         """By log position of the erase."""
-        now_ms = clock()
+        now = self._now()
         for row in fold.vocabulary.erasures.pending:
-            is_ahead = row.log_time_ms > now_ms + AHEAD_MS_MAX
-            self._note(row.position, now_ms - self._wait_ms if is_ahead else row.log_time_ms)
+            is_ahead = row.log_time_ms > now.clock_ms + AHEAD_MS_MAX
+            self._note(row.position, now.clock_ms - self._wait_ms if is_ahead else row.log_time_ms, now.at_s)
 
     def due(self, fold: Fold) -> Sequence[ErasureDue]:
         """Return the erasures whose events in the log are not blanked yet, oldest first."""
         found: list[ErasureDue] = []
+        now = self._now()
         for position, rows in groupby(fold.vocabulary.erasures.pending, key=lambda row: row.position):
             members = list(rows)
             log_time_ms = members[0].log_time_ms
-            erase_by_ms = TimestampMs(self._asked_ms(position, log_time_ms) + self._wait_ms)
+            erase_by_ms = TimestampMs(self._asked_ms(position, log_time_ms, now) + self._wait_ms)
             found.append(ErasureDue(LogPosition(position), TimestampMs(log_time_ms), len(members), erase_by_ms))
-        known = {each.log_position for each in found}
-        self._asked = {position: asked for position, asked in self._asked.items() if position in known}
+        self._leave({each.log_position for each in found})
         return found
 
-    def waited_ms(self, due: ErasureDue) -> int:
-        """Return how long an erasure has waited at least."""
-        return max(0, self._clock() - (due.erase_by_ms - self._wait_ms))
+    def longest_ms(self, fold: Fold) -> int:
+        """Return how long the one has waited at least that waits longest, 0 = none waits.
 
-    def _asked_ms(self, position: int, log_time_ms: int) -> int:
+        Health asks it each time, so the clocks are read once for all. Cost: 0.5 µs for each that waits.
+        """
+        now = self._now()
+        times = {row.position: row.log_time_ms for row in fold.vocabulary.erasures.pending}
+        asked_ms = min(
+            (self._asked_ms(position, log_time_ms, now) for position, log_time_ms in times.items()), default=0
+        )
+        self._leave(times.keys())
+        return max(0, now.clock_ms - asked_ms) if times else 0
+
+    def _now(self) -> "_Now":
+        return _Now(self._clock(), self._monotonic())
+
+    def _leave(self, positions: Collection[int]) -> None:
+        """Forget all others, which are carried out."""
+        if len(self._asked) > len(positions):
+            self._asked = {position: self._asked[position] for position in positions}
+
+    def _asked_ms(self, position: int, log_time_ms: int, now: "_Now") -> int:
         """Return when an erase was asked for, at the latest, on the clock as it stands now."""
-        now_ms = self._clock()
-        asked = self._asked.get(position) or self._note(position, min(log_time_ms, now_ms))
-        known_ms = int((self._monotonic() - asked.known_at) * 1_000)
-        return min(asked.asked_ms, now_ms - known_ms)
+        asked = self._asked.get(position) or self._note(position, min(log_time_ms, now.clock_ms), now.at_s)
+        return min(asked.asked_ms, now.clock_ms - int((now.at_s - asked.known_at) * 1_000))
 
-    def _note(self, position: int, asked_ms: int) -> "_Asked":
-        return self._asked.setdefault(position, _Asked(asked_ms, self._monotonic()))
+    def _note(self, position: int, asked_ms: int, at_s: float) -> "_Asked":
+        return self._asked.setdefault(position, _Asked(asked_ms, at_s))
+
+
+class _Now(NamedTuple):
+    """What the clocks say."""
+
+    clock_ms: int
+    at_s: float
+    """Monotonic."""
 
 
 @dataclass(frozen=True, slots=True)

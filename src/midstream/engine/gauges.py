@@ -20,8 +20,7 @@ def set_gauges(engine: "Engine", waiting: int) -> None:
     metrics.set_outcomes(outcome_sums(fold))
     metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
     due = engine.erasures()
-    oldest_ms = max(map(engine.erasure_ages.waited_ms, due), default=0)
-    metrics.set_erasures(len(due), oldest_ms / 1_000)
+    metrics.set_erasures(len(due), engine.erasure_ages.longest_ms(fold) / 1_000)
     for refresh in engine.beside:
         refresh()
     for table, size in fold.sizes().items():

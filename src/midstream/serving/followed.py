@@ -62,6 +62,7 @@ class FollowedApp:
         if scope["type"] != "http" or await self._is_answered_here(scope):
             await self._app(scope, receive, send)
             return
+        self.arrivals.begin(scope)  # it has had its turn: what is asked next does not wait for it
         began = False
 
         async def noting(message: Message) -> None:

@@ -1,5 +1,6 @@
 """Answers after which a connection ends, because what came on it cannot be read on: made once, sent as they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -19,7 +20,11 @@ class LastWords:
     reason: str
     reply: Reply
     text: bytes
-    """The same as it is written."""
+    """The same as it is written, behind the status line and the headers of every answer."""
+
+    def written(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return all of it, with the headers that every answer of the port has."""
+        return b"".join((STATUS_LINE[self.reply.status], *(b"%b: %b\r\n" % each for each in headers), self.text))
 
 
 def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -> LastWords:
@@ -43,7 +48,7 @@ def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -
         (b"content-length", b"%d" % len(reply.body)),
         *reply.headers,
     )
-    text = b"".join((STATUS_LINE[status], *(b"%b: %b\r\n" % each for each in lines), b"\r\n", reply.body))
+    text = b"".join((*(b"%b: %b\r\n" % each for each in lines), b"\r\n", reply.body))
     return LastWords(reason, reply, text)
 
 

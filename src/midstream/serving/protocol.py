@@ -183,8 +183,6 @@ class BoundedProtocol(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
-        if self._arrivals is not None:
-            self._arrivals.read(scope)
         self._take(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
 
     def _take(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
@@ -192,6 +190,8 @@ class BoundedProtocol(HttpToolsProtocol):
         app = cast("ASGI", self.app)  # pyright: ignore[reportUnknownMemberType]
         if not self._has_place and not self._is_let_in(scope["path"]):
             app, keep_alive = no_place, False
+        elif self._arrivals is not None:
+            self._arrivals.read(scope)
         self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=cast("Any", scope),
             transport=self.transport,
@@ -427,7 +427,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _say_last(self) -> None:
         if self._last_words is not None and not self.transport.is_closing():
-            self.transport.write(self._last_words.text)
+            self.transport.write(self._last_words.written(self.server_state.default_headers))
             self.close()
 
     # Time-outs
