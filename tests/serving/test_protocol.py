@@ -481,3 +481,31 @@ def test_cutting_what_comes_changes_no_answer(data):
         protocol.connection_lost(None)
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nconnection: close, upgrade\r\nupgrade: h2c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nconnection: close\r\nupgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+    ],
+)
+def test_a_last_request_that_offers_an_upgrade_is_answered(head):
+    """The parser that met both would take nothing more: the client would wait for its answer until it is cut off."""
+
+    async def app(scope, _receive, send):
+        await send_reply(scope, send, Reply(200, b"{}"))
+
+    async def answer():
+        wire = Wire()
+        protocol = connected(app, wire)
+        protocol.data_received(head)
+        await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+        return b"".join(wire.written), wire.closed
+
+    text, closed = asyncio.run(answer())
+    assert text.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert text.endswith(b"{}")
+    assert closed

@@ -24,6 +24,7 @@ from midstream.events.frames import (
 from midstream.events.history import History, damage_text, file_flaw, history_folder, read_history
 from midstream.events.log_identity import LogIdentity
 from midstream.events.schema import SCHEMA_VERSION
+from midstream.events.vouched import PAGE
 
 SEGMENT_SUFFIX = ".segment"
 _LOOKS_MAX = 4
@@ -72,14 +73,22 @@ class Damage:
     stop: int | None
     """Log position at which sound events begin again; None = unknown."""
     reason: str
+    is_missing: bool = False
+    """Whether a file is gone, which may still be put back."""
 
     def error(self, folder: Path) -> LogDamaged:
-        """Return the error that says all this and what to do."""
+        """Return the error that says all this and what to do, what loses nothing first."""
         until = "the end of the log" if self.stop is None else f"{self.stop}"
+        way = "Restore a backup into an empty folder;"
+        if self.is_missing:
+            way = (
+                "Put back what was removed (do not stop a process that has it open: /proc/PID/fd has its bytes), or "
+                "restore a backup into an empty folder;"
+            )
         message = (
             f"{folder / self.segment} from byte {self.byte}: {self.reason}. Events from log position {self.first} to "
-            f"{until} cannot be trusted; nothing was changed. `midstream doctor --repair` cuts the log to position "
-            f"{self.first} and keeps all that comes after in files beside it"
+            f"{until} cannot be trusted; nothing was changed. {way} `midstream doctor --repair` accepts the loss: it "
+            f"cuts the log to position {self.first} and keeps what there is behind it in files beside it. {PAGE}"
         )
         return LogDamaged(message)
 
@@ -300,7 +309,7 @@ def no_segment(position: int) -> Damage:
     reason = "it should follow the history; the segment is missing"
     if position == 0:
         reason = "all segments are missing"
-    return Damage(segment_name(position), 0, position, None, reason)
+    return Damage(segment_name(position), 0, position, None, reason, is_missing=True)
 
 
 def gap(position: int, first: int) -> Damage | None:
@@ -308,7 +317,8 @@ def gap(position: int, first: int) -> Damage | None:
     if first == position:
         return None
     lost = first if first > position else None
-    return Damage(segment_name(first), 0, position, lost, f"it should begin at {position}; a segment is missing")
+    reason = f"it should begin at {position}; a segment is missing"
+    return Damage(segment_name(first), 0, position, lost, reason, is_missing=True)
 
 
 def _beginning(first: int, before: Tail | None) -> Tail:

@@ -237,7 +237,7 @@ class SegmentLog:
         # A first segment without a byte is all there is of a log whose making was interrupted.
         if firsts and (firsts != [0] or self._disk.size(self._folder / segment_name(0)) > 0):
             reason = "there are segments and no log.json beside them"
-            raise Damage(segment_name(firsts[0]), 0, firsts[0], None, reason).error(self._folder)
+            raise Damage(segment_name(firsts[0]), 0, firsts[0], None, reason, is_missing=True).error(self._folder)
         if len(new_id) != LOG_ID_BYTES:
             message = f"a log id of {len(new_id)} bytes where {LOG_ID_BYTES} would be right"
             raise ValueError(message)

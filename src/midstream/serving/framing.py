@@ -5,9 +5,18 @@ Reference: Fielding, Nottingham and Reschke, RFC 9112, HTTP/1.1, 2022, sections 
 
 from collections.abc import Iterable, Sequence
 
+import httptools
+
 Headers = Sequence[tuple[bytes, bytes]]
 _LENGTH_DIGITS_MAX = 20
 """Of 2^64, which is as far as the parser counts."""
+
+
+def request_parser(protocol: object) -> httptools.HttpRequestParser:
+    """Return a parser for a connection as uvicorn makes one: what comes behind a ``close`` is no error."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def head_length(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> int:

@@ -28,7 +28,8 @@ class Hosts:
         self._names = {LOCALHOST, *(each.lower() for each in (options.host, *options.allow_hosts))}
         self._is_beyond = not is_loopback(options.host)
         addresses = "any address" if self._is_beyond else "an address of loopback"
-        self.right = f"{' or '.join(sorted(self._names))}, {addresses}; or what --allow-host says."
+        names = " or ".join(each for each in sorted(self._names) if not _is_everywhere(_address(each)))
+        self.right = f"{names}, {addresses}; or what --allow-host says."
         """Which would be allowed, in words."""
 
     def name_of(self, host: bytes) -> str | None:
@@ -41,7 +42,7 @@ class Hosts:
         address = _address(name)
         if address is None:
             return name in self._names
-        if address.is_unspecified or (isinstance(address, IPv6Address) and address.ipv4_mapped is not None):
+        if _is_everywhere(address) or (isinstance(address, IPv6Address) and address.ipv4_mapped is not None):
             return False  # a mapped one leads where 127.0.0.1 and 0.0.0.0 do, and browsers differ on what it is
         return self._is_beyond or address.is_loopback or name in self._names
 
@@ -61,6 +62,11 @@ def host_faults(options: ServerOptions, hosts_where: str, origins_where: str) ->
         if _ORIGIN.fullmatch(each.lower()) is None:
             right = "Scheme, name and port as a browser sends them: https://shop.example, http://localhost:3000."
             yield Fault(f"{origins_where}[{number}]", f'"{each[:64]}" is no origin.', right, PAGE)
+
+
+def _is_everywhere(address: IPv4Address | IPv6Address | None) -> bool:
+    """Return whether it is 0.0.0.0 or ::, at which a server listens and under which nobody may ask it."""
+    return address is not None and address.is_unspecified
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

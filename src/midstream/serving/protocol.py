@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 from midstream.serving.admission import FREE
 from midstream.serving.body import WHOLE
 from midstream.serving.cycle import Cycle
-from midstream.serving.framing import body_length, head_length, without_upgrade
+from midstream.serving.framing import body_length, head_length, request_parser, without_upgrade
 from midstream.serving.last_words import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, LastWords, no_place
 from midstream.serving.places import PlaceLimits, Places
 from midstream.serving.read_limits import Bounds, Counting, ReadLimits, uncounted
@@ -364,7 +364,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(NO_TUNNEL)
             return
         self._count("upgrade_ignored")
-        self._parse(without_upgrade(method, self.url, self.parser.get_http_version(), self.headers) + rest)
+        head = without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
+        self.parser = request_parser(self)  # behind a ``close`` and an upgrade the other one takes no byte any more
+        self._parse(head + rest)
 
     # Maxima
 
@@ -420,10 +422,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _on_broken(self, _task: asyncio.Task[None]) -> None:
         """The app has done with a request whose body broke off: where it gave no answer, this is the answer."""
-        if self._running is not None and self._running.response_started:
-            self.close()
-        else:
-            self._say_last()
+        is_answered = self._running is not None and self._running.response_started
+        (self.close if is_answered else self._say_last)()
 
     def _say_last(self) -> None:
         if self._last_words is not None and not self.transport.is_closing():
