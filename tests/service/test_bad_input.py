@@ -622,11 +622,15 @@ fragments = st.sampled_from(
 @SOME
 @given(st.lists(fragments, min_size=1, max_size=6), st.data())
 def test_any_bytes_over_a_connection(door, parts, data):
-    """Upgrades, trailers, what is pipelined, cut anywhere: the same answers as in one piece, and no 5xx but 501."""
+    """Upgrades, trailers, what is pipelined, cut anywhere: the same answers as in one piece, and no 5xx but 501.
+
+    What is wrong behind a head to which nobody listens may be told in place of the 404, or behind it never.
+    """
     sent = b"".join(parts)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(sent)), max_size=6)))
     pieces = [sent[start:end] for start, end in pairwise([0, *cuts, len(sent)])]
     whole, cut = (door.portal.call(answers_over, door.app, each) for each in ((sent,), pieces))
-    assert statuses(whole) == statuses(cut)
+    told, told_cut = statuses(whole), statuses(cut)
+    assert told == told_cut or (told[:-1] == told_cut[:-1] and {told[-1], told_cut[-1]} == {404, 431})
     assert all(status < 500 or status == 501 for status in statuses(whole))
     assert len(statuses(whole)) <= sent.count(b"HTTP/") + 1

@@ -155,7 +155,8 @@ def test_what_goes_on_is_no_queue_for_questions(tmp_path):
     """Of many events that the leader takes and few questions none seems to have waited: those have had their turn."""
 
     async def play(found):
-        arrivals, question = found.app.arrivals, {}
+        arrivals = found.app.arrivals
+        question: dict[str, object] = {}
         for _ in range(2 * SMALL_BATCH):
             arrivals.read({})
             assert (await found.ask("POST", "/v1/events", json=EVENT)).is_success

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import uvicorn
@@ -362,9 +363,10 @@ def test_who_has_no_place_stands_in_no_queue():
     """Requests that are refused for want of a place are never let in, so no question seems to wait behind them."""
 
     async def go():
-        read = []
+        read: list[object] = []
+        arrivals: Any = SimpleNamespace(read=read.append)
         places = Places(PlaceLimits(0, 0, 1), uncounted)
-        bounds = Bounds(LIMITS, places, SimpleNamespace(read=read.append))
+        bounds = Bounds(LIMITS, places, arrivals)
         protocol = connected(answer_usually, Wire(), bounds=bounds)
         protocol.data_received(HEAD + b"{}")
         await settled(protocol)
