@@ -363,7 +363,7 @@ def test_who_has_no_place_stands_in_no_queue():
     """Requests that are refused for want of a place are never let in, so no question seems to wait behind them."""
 
     async def go():
-        read: list[object] = []
+        read: list[dict[str, object]] = []
         arrivals: Any = SimpleNamespace(read=read.append)
         places = Places(PlaceLimits(0, 0, 1), uncounted)
         bounds = Bounds(LIMITS, places, arrivals)
