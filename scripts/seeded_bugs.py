@@ -348,8 +348,8 @@ BUGS = (
     ),
     Bug(
         "log_shorter_than_its_snapshot",
-        (Edit("events/segments.py", "        self._vouched.require(self._folder, found.tail.position)\n", ""),),
-        ("tests/engine/test_vouching.py",),
+        (Edit("events/segments.py", "        self._known_end.require(self._folder, found.tail.position)\n", ""),),
+        ("tests/engine/test_log_completeness.py",),
     ),
     Bug(
         "served_records_gone_with_a_full_queue",

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
-from midstream.serving import last_words, problems
+from midstream.serving import closing_answers, problems
 from midstream.serving.options import ServerOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -80,8 +80,8 @@ def test_every_error_is_in_the_table():
     faces = {face.slug: str(face.status) for face in problems._FACES}
     ends = {
         each.reason.replace("_", "-"): str(each.reply.status)
-        for each in vars(last_words).values()
-        if isinstance(each, last_words.LastWords)
+        for each in vars(closing_answers).values()
+        if isinstance(each, closing_answers.ClosingAnswer)
     }
     assert len(ends) == 4
     assert rows == faces | ends | {"nothing-taken": "422"}

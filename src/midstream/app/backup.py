@@ -29,7 +29,7 @@ from midstream.engine import snapshots
 from midstream.engine.beginning import base_folder
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
-from midstream.engine.vouching import is_absent, survey_folder, vouched
+from midstream.engine.log_completeness import is_absent, known_end, survey_folder
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder
 from midstream.events.history import MANIFEST_NAME as HISTORY_NAME
@@ -130,7 +130,7 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
     target = target.resolve()  # so that it has a name, whichever way it was said
     _require_free(target)
     data = DataFolder(folder / DATA_NAME)
-    vouched(data, RealDisk())  # a log that is gone is said to be
+    known_end(data, RealDisk())  # a log that is gone is said to be
     if is_absent(data, RealDisk()):
         raise Invalid((Fault("--folder", f"{folder} has no data.", "A folder that events were recorded in.", PAGE),))
     for attempt in range(1, ATTEMPTS_MAX + 1):

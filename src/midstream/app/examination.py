@@ -15,7 +15,7 @@ from midstream.engine import snapshots
 from midstream.engine.beginning import base_flaw, base_folder
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.history_repair import HistoryRepaired, repair_history
-from midstream.engine.vouching import LossAccepted, accept_loss, is_absent, survey_folder
+from midstream.engine.log_completeness import LossAccepted, accept_loss, is_absent, survey_folder
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_repair import Repaired, known_identity, repair_held, survey_log
 from midstream.events.segment_scan import Survey

@@ -29,11 +29,11 @@ from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavaila
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
+from midstream.engine.log_completeness import survey_folder
 from midstream.engine.opening import open_log
 from midstream.engine.replay import batches
 from midstream.engine.running import Running
 from midstream.engine.types import Outcome
-from midstream.engine.vouching import survey_folder
 from midstream.engine.writer import QUEUE_BYTES_MAX
 from midstream.events.dead_letters import DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk

@@ -14,9 +14,9 @@ from midstream.engine.beginning import beginning, everything
 from midstream.engine.child import Notify, nobody
 from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
+from midstream.engine.log_completeness import survey_folder
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.service import Service
-from midstream.engine.vouching import survey_folder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segment_reader import SegmentReader

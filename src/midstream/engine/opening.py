@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from midstream.core.errors import FolderLocked
 from midstream.engine.folder import DataFolder, lock_history
-from midstream.engine.vouching import vouched
+from midstream.engine.log_completeness import known_end
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments import SegmentLog
 
@@ -36,7 +36,7 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
         # Before anything is looked at that another process may be replacing.
         lock = disk.lock(data.lock, data.root)
         undo.callback(disk.close, lock)
-        known = vouched(data, disk)
+        known = known_end(data, disk)
         disk.make_folder(data.log)
         history_lock = wait_for_history(data, disk)
         undo.pop_all()

@@ -1,4 +1,4 @@
-"""Which events are too old to be kept: judged by the log's time, and never by one clock that stood wrong.
+"""Retention of events: what is too old to be kept, judged by the log's time and never by one clock that stood wrong.
 
 Log time never goes back, so one event under a clock that stood in the future for a moment moves it for good, and a cut
 that went by it alone would take the whole history. Three rules keep that from happening:

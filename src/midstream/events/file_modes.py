@@ -1,4 +1,4 @@
-"""Who may read the files of a data folder: one rule, by a file's name, for all that make any.
+"""Access modes of the files of a data folder: one rule, by a file's name, for all that make any.
 
 Secrets, and what people sent as it came, are their owner's alone. The rest, which is personal data in forms of our
 own, may be read by a group that the operator chooses, for backups; strangers read nothing. The umask may take more

@@ -22,9 +22,9 @@ from midstream.events.frames import (
     seed_of,
 )
 from midstream.events.history import History, damage_text, file_flaw, history_folder, read_history
+from midstream.events.known_end import PAGE
 from midstream.events.log_identity import LogIdentity
 from midstream.events.schema import SCHEMA_VERSION
-from midstream.events.vouched import PAGE
 
 SEGMENT_SUFFIX = ".segment"
 _LOOKS_MAX = 4

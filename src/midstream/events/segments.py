@@ -37,6 +37,7 @@ from midstream.events.frames import (
     seed_of,
 )
 from midstream.events.history import DAY_MS, History, history_folder
+from midstream.events.known_end import PAGE, KnownEnd
 from midstream.events.log_identity import (
     IDENTITY_NAME,
     LOG_ID_BYTES,
@@ -62,7 +63,6 @@ from midstream.events.segment_scan import (
     segment_name,
     start_of,
 )
-from midstream.events.vouched import PAGE, Vouched
 
 SEGMENT_BYTES = 64 << 20
 _LOCK_NAME = "lock"
@@ -83,7 +83,7 @@ class SegmentLog:
         new_id: bytes,
         segment_bytes: int = SEGMENT_BYTES,
         lock: int | None = None,
-        vouched: Vouched | None = None,
+        known_end: KnownEnd | None = None,
     ) -> None:
         """Open the log in a folder, or make one there.
 
@@ -97,11 +97,11 @@ class SegmentLog:
             segment_bytes: A commit that would make a segment larger than this begins the next one; so does the first
                 of a day of log time.
             lock: The data folder's lock where it is held already, which ``close`` then releases; None = take it.
-            vouched: What is known of its end from elsewhere; None = nothing.
+            known_end: What is known of its end from elsewhere; None = nothing.
 
         Raises:
             FolderLocked: Another process has the data folder open.
-            LogDamaged: It cannot be trusted, or ends before ``vouched``; nothing was changed.
+            LogDamaged: It cannot be trusted, or ends before ``known_end``; nothing was changed.
             LogUnreadable: It is of another schema version.
             AppendFailed: What was found could not be made durable.
             OSError: A file could not be opened or read.
@@ -113,7 +113,7 @@ class SegmentLog:
         self._identity_file: int | None = None
         """Of log.json, open for as long as the log is, to see whether it still is what has the name."""
         self._is_closed = False
-        self._vouched = vouched or Vouched()
+        self._known_end = known_end or KnownEnd()
         self._refused = ""
         self.recovered: TornTail | None = None
         """The torn tail that was dropped when the log was opened."""
@@ -259,7 +259,7 @@ class SegmentLog:
             raise no_segment(self._start.position).error(self._folder)
         self._check_links(firsts)
         found = self._scan_last(firsts)
-        self._vouched.require(self._folder, found.tail.position)
+        self._known_end.require(self._folder, found.tail.position)
         self.recovered = found.torn
         self._tail = found.tail
         try:

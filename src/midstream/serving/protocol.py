@@ -30,10 +30,10 @@ from uvicorn.server import ServerState
 
 from midstream.serving.admission import FREE
 from midstream.serving.body import WHOLE
+from midstream.serving.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
+from midstream.serving.connection_admission import PlaceLimits, Places
 from midstream.serving.cycle import Cycle
 from midstream.serving.framing import body_length, head_length, request_parser, without_upgrade
-from midstream.serving.last_words import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, LastWords, no_place
-from midstream.serving.places import PlaceLimits, Places
 from midstream.serving.read_limits import Bounds, Counting, ReadLimits, uncounted
 from midstream.serving.reply import ASGI, AT_ONCE, Reply, Scope
 from midstream.serving.write_watch import WriteWatch
@@ -79,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """What was begun last; ``cycle`` is what was parsed last."""
         self._rest = b""
         """Read and not parsed yet: reading is paused meanwhile."""
-        self._last_words: LastWords | None = None
+        self._closing_answer: ClosingAnswer | None = None
         """Nothing further is parsed, and this ends the connection once all before it is answered."""
         self._head_is_open = True
         """Or none has begun: the last message is whole."""
@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._places is not None:
             self._places.leave(self)
         running = self._running
-        if self._last_words is None and (self._is_answering or self.pipeline or self._rest):
+        if self._closing_answer is None and (self._is_answering or self.pipeline or self._rest):
             self._count("left")
         if running is not None and not running.response_complete:
             running.disconnected = True
@@ -129,7 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing further is to be."""
-        if self._last_words is not None:
+        if self._closing_answer is not None:
             return
         if self._rest:
             self._rest += data
@@ -249,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._watch.begin()
-        elif self.pipeline or self._rest or self.flow.write_paused or self._last_words is not None:
+        elif self.pipeline or self._rest or self.flow.write_paused or self._closing_answer is not None:
             self._go_on()
         else:
             self.flow.resume_reading()
@@ -304,7 +304,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._rest and not self._is_answering:
             rest, self._rest = self._rest, b""
             self._read(rest)
-        if self._last_words is not None:
+        if self._closing_answer is not None:
             if not self._is_answering:
                 self._say_last()
         elif not self.pipeline and not self._rest:
@@ -323,7 +323,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_over(self) -> bool:
-        return self._last_words is not None or self.transport.is_closing()
+        return self._closing_answer is not None or self.transport.is_closing()
 
     def _parse_in_steps(self, data: bytes) -> None:
         """Parse until a request is whole that has to wait for the one before; hold the rest."""
@@ -395,7 +395,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_malformed(self, error: httptools.HttpParserError) -> None:
         cause = error.__context__
-        if isinstance(cause, HeadRefused) and self._last_words is not None:
+        if isinstance(cause, HeadRefused) and self._closing_answer is not None:
             return
         if cause is None or isinstance(cause, (HeadRefused, UnicodeDecodeError, httptools.HttpParserInvalidURLError)):
             self.logger.warning("Connections were ended with 400: what came is no HTTP/1.1 (docs/http.md).")
@@ -403,9 +403,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.logger.error("A request's head could not be read.", exc_info=cause)
         self._refuse(MALFORMED)
 
-    def _refuse(self, words: LastWords) -> None:
+    def _refuse(self, words: ClosingAnswer) -> None:
         """Parse nothing further, and end the connection with these words behind the answers to all before it."""
-        self._last_words = words
+        self._closing_answer = words
         self._count(words.reason)
         self._stop_waiting()
         self._rest = b""
@@ -426,8 +426,8 @@ class BoundedProtocol(HttpToolsProtocol):
         (self.close if is_answered else self._say_last)()
 
     def _say_last(self) -> None:
-        if self._last_words is not None and not self.transport.is_closing():
-            self.transport.write(self._last_words.written(self.server_state.default_headers))
+        if self._closing_answer is not None and not self.transport.is_closing():
+            self.transport.write(self._closing_answer.written(self.server_state.default_headers))
             self.close()
 
     # Time-outs

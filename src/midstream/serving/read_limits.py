@@ -1,4 +1,4 @@
-"""How much of a request is read and how long it is waited for, before and behind what the app reads of it."""
+"""Limits of reading a request: bytes and waits before and behind what the app reads of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.arrivals import Arrivals
+from midstream.serving.connection_admission import Places
 from midstream.serving.options import ServerOptions
-from midstream.serving.places import Places
 
 HEAD_LINES_MAX = 100
 """Headers of a request: Apache's LimitRequestFields. Browsers and proxies send up to 40."""

@@ -13,7 +13,7 @@ PAGE = "docs/data.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
+class KnownEnd:
     """A log position before which all was durable once."""
 
     position: int = 0

@@ -14,7 +14,7 @@ from midstream.serving.reply import Receive, Reply, Scope, Send, send_reply
 
 
 @dataclass(frozen=True, slots=True)
-class LastWords:
+class ClosingAnswer:
     """An answer, and the word under which it is counted."""
 
     reason: str
@@ -27,7 +27,7 @@ class LastWords:
         return b"".join((STATUS_LINE[self.reply.status], *(b"%b: %b\r\n" % each for each in headers), self.text))
 
 
-def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -> LastWords:
+def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -> ClosingAnswer:
     problem = Problem(
         type=f"urn:midstream:{reason.replace('_', '-')}",
         title=title,
@@ -49,7 +49,7 @@ def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -
         *reply.headers,
     )
     text = b"".join((*(b"%b: %b\r\n" % each for each in lines), b"\r\n", reply.body))
-    return LastWords(reason, reply, text)
+    return ClosingAnswer(reason, reply, text)
 
 
 MALFORMED: Final = _words(

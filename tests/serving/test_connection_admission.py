@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
+from midstream.serving.connection_admission import PlaceLimits, Places, place_limits
 from midstream.serving.options import ServerOptions
-from midstream.serving.places import PlaceLimits, Places, place_limits
 
 
 class Held:

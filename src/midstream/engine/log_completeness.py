@@ -17,11 +17,11 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.rewrite import Receipt
 from midstream.events.disk import Disk
 from midstream.events.history import history_folder
+from midstream.events.known_end import KnownEnd, incomplete
 from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, identity_of, read_identity, write_identity
 from midstream.events.log_repair import survey_log
 from midstream.events.segment_reader import LOOKS_MAX
 from midstream.events.segment_scan import Survey, make_first_segment, segment_firsts, segment_name
-from midstream.events.vouched import Vouched, incomplete
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class LossAccepted:
     """What was not there."""
 
 
-def vouched(data: DataFolder, disk: Disk) -> Vouched:
+def known_end(data: DataFolder, disk: Disk) -> KnownEnd:
     """Return how far the log of a data folder must reach; to be asked for before the log is looked at.
 
     Raises:
@@ -44,8 +44,8 @@ def vouched(data: DataFolder, disk: Disk) -> Vouched:
     identity = read_identity(data.log, disk)
     if identity is None:
         _require_unused(data, disk)
-        return Vouched()
-    found = Vouched()
+        return KnownEnd()
+    found = KnownEnd()
     for name, manifest in snapshots.manifests(data.snapshots):
         by = f"snapshot {name}"
         if manifest.log_id != identity.log_id:
@@ -55,10 +55,10 @@ def vouched(data: DataFolder, disk: Disk) -> Vouched:
             came = f"the log has generation {identity.generation}; {by} was made of generation {manifest.generation}"
             raise LogIncomplete(incomplete(data.log, came, "this is an older writing of it, and the newer is missing"))
         if manifest.generation == identity.generation and manifest.log_position > found.position:
-            found = Vouched(manifest.log_position, by)
+            found = KnownEnd(manifest.log_position, by)
     for receipt in _receipts(data):
         if receipt.generation == identity.generation and receipt.log_position > found.position:
-            found = Vouched(receipt.log_position, f"the receipt of generation {receipt.generation}")
+            found = KnownEnd(receipt.log_position, f"the receipt of generation {receipt.generation}")
     return found
 
 
@@ -92,7 +92,7 @@ def survey_folder(data: DataFolder, disk: Disk, *, thorough: bool = False) -> Su
 
 
 def _survey(data: DataFolder, log: Path, disk: Disk, *, thorough: bool) -> Survey | None:
-    known = vouched(data, disk)  # first: a server that goes on makes the log longer and never shorter
+    known = known_end(data, disk)  # first: a server that goes on makes the log longer and never shorter
     if is_absent(data, disk):
         return None
     found = survey_log(log, disk, thorough=thorough)

@@ -15,9 +15,9 @@ from midstream.core.errors import LogDamaged, LogIncomplete
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
+from midstream.engine.log_completeness import survey_folder
 from midstream.engine.opening import open_log
 from midstream.engine.rewrite import Receipt
-from midstream.engine.vouching import survey_folder
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import IDENTITY_NAME, identity_of, write_identity
 from midstream.events.schema import cut
