@@ -15,7 +15,7 @@ from midstream.testing.patience import PATIENCE_S, wait_until
 
 SERVER = Path(__file__).with_name("fake_server.py")
 EVENT = b'{"type": "view", "user_id": "ann", "item_id": "mug"}'
-LAST = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+LAST = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 PLACES = 48
 """Of the server: 64 connections less 16 that are kept for health."""
@@ -37,7 +37,10 @@ def hasty_url():
 
 def post(path, headers, body=EVENT):
     """Return a request with a body of a length."""
-    return b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b" % (path, headers, len(body), body)
+    return (
+        b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
+        % (path, headers, len(body), body)
+    )
 
 
 def count_of(url, reason):
@@ -69,7 +72,10 @@ def test_an_upgrade_is_ignored_and_its_body_is_a_body(url, headers):
     whole = post(b"/v1/events", headers)
     head, body = whole[: -len(EVENT)], whole[-len(EVENT) :]
     chunks = (
-        b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + headers + CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)
+        b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        + headers
+        + CHUNKED
+        + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)
     )
     for pieces in ((whole + LAST,), (whole + whole, LAST), (chunks + whole + LAST,)):
         answers = asked(url, *pieces)
@@ -86,7 +92,7 @@ def test_an_upgrade_is_ignored_and_its_body_is_a_body(url, headers):
 
 def test_a_body_behind_an_upgrade_is_no_request(url):
     """A proxy that lets ``Upgrade`` pass forwards one request; what stands in its body does not become a second one."""
-    smuggled = b"DELETE /v1/users/victim HTTP/1.1\r\nhost: x\r\n\r\n"
+    smuggled = b"DELETE /v1/users/victim HTTP/1.1\r\nhost: localhost\r\n\r\n"
     request = post(b"/v1/events", b"connection: Upgrade\r\nupgrade: h2c\r\n", smuggled)
     with connect(url) as connection:
         connection.sendall(request[: -len(smuggled)])
@@ -98,11 +104,11 @@ def test_a_body_behind_an_upgrade_is_no_request(url):
 @pytest.mark.parametrize(
     "sent, status",
     [
-        (b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\nGET /health/live HTTP/1.1\r\nhost: x\r\n\r\n", 501),
+        (b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\nGET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n", 501),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-        (b"GET http:// HTTP/1.1\r\nhost: x\r\n\r\n", 400),
-        (b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET http:// HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+        (b"GET /\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
     ],
     ids=["CONNECT", "HTTP/2", "TLS", "no path", "no ASCII"],
 )
@@ -120,7 +126,11 @@ def test_what_came_before_bytes_that_are_no_http_is_answered_first(url):
     good = post(b"/v1/events", b"")
     assert statuses(asked(url, good + b"no HTTP at all\r\n\r\n" + good)) == [200, 400]
     assert statuses(asked(url, good * 3 + b"\x00" + good)) == [200, 200, 200, 400]
-    broken = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + CHUNKED + b"5\r\n[1,2]\r\nzz\r\n"
+    broken = (
+        b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        + CHUNKED
+        + b"5\r\n[1,2]\r\nzz\r\n"
+    )
     assert statuses(asked(url, good + broken + good)) == [200, 400]
     assert statuses(asked(url, broken + good)) == [400]
     # The path has its answer without its body: 404 is what is said, and there is no second answer to one request.
@@ -138,7 +148,7 @@ def test_what_came_before_bytes_that_are_no_http_is_answered_first(url):
 )
 def test_what_stands_around_chunks_is_bounded(url, more):
     """On a path that reads its body and on one that does not, where the answer comes first."""
-    head = b"POST %b HTTP/1.1\r\nhost: x\r\n" + CHUNKED
+    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + CHUNKED
     before = count_of(url, "head_too_large")
     answers = asked(url, head % b"/v1/events" + more)
     assert statuses(answers) in ([431], [])  # a client that still sends may lose it in the reset
@@ -152,7 +162,7 @@ def test_usual_chunks_and_trailers_are_read(url):
     """Chunks of one byte, an extension and a trailer; a trailer is no header, whatever it is called."""
     chunks = b"".join(b"1\r\n%c\r\n" % each for each in EVENT)
     trailers = b"0;done=yes\r\nsec-fetch-site: cross-site\r\nupgrade: h2c\r\nconnection: upgrade%b\r\n\r\n"
-    head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + CHUNKED
+    head = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + CHUNKED
     assert statuses(asked(url, head + chunks + trailers % b"" + LAST)) == [200, 200]
     assert statuses(asked(url, head + chunks + trailers % b", close" + LAST)) == [200]
     assert statuses(asked(url, head.replace(b"/v1/events", b"/nope") + chunks, trailers % b", close", LAST)) == [404]
@@ -173,7 +183,11 @@ def test_a_head_is_measured_by_itself_however_it_comes(url, head, status):
     body = b'{"events": [' + EVENT + b" " * 200_000 + b"]}"
     # Of many one less: the length is a header as well.
     rest = head.partition(b"\r\n")[2] if head.count(b"\r\n") > 1 else head
-    whole = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + rest + b"content-length: %d\r\n\r\n" % len(body)
+    whole = (
+        b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        + rest
+        + b"content-length: %d\r\n\r\n" % len(body)
+    )
     first = post(b"/v1/events", b"")
     for pieces, wanted in (
         ((whole + body + LAST,), [status]),
@@ -193,12 +207,28 @@ def test_blank_lines_are_counted_like_a_head(url):
 @pytest.mark.parametrize(
     "sent, drips, wanted",
     [
-        (b"POST /nope HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n", b"a", [404]),
-        (b"POST /nope HTTP/1.1\r\nhost: x\r\n" + CHUNKED, b"1\r\na\r\n", [404]),
-        (b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + CHUNKED + b"0\r\n", b"x: y\r\n", [200]),
-        (b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + CHUNKED + b"0\r\n", b"x: y\r\n", [408]),
-        (b"POST /v1/events HTTP/1.1\r\nhost: x\r\n" + CHUNKED + b"1;", b"x", [408]),
-        (b"GET /health/live HTTP/1.1\r\nhost: x\r\n", b"x: y\r\n", []),
+        (
+            b"POST /nope HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n",
+            b"a",
+            [404],
+        ),
+        (
+            b"POST /nope HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + CHUNKED,
+            b"1\r\na\r\n",
+            [404],
+        ),
+        (b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n" + CHUNKED + b"0\r\n", b"x: y\r\n", [200]),
+        (
+            b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + CHUNKED + b"0\r\n",
+            b"x: y\r\n",
+            [408],
+        ),
+        (
+            b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + CHUNKED + b"1;",
+            b"x",
+            [408],
+        ),
+        (b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n", b"x: y\r\n", []),
         (LAST.replace(b"connection: close\r\n", b""), b"\r\n", [200]),
     ],
     ids=["body to nobody", "chunks to nobody", "trailers to nobody", "trailers", "extension", "head", "blank lines"],
@@ -239,7 +269,7 @@ def openapi_count(url):
 
 def test_requests_are_begun_no_faster_than_their_answers_are_read(url):
     """Pipelined by the hundred and unread, only a few are begun; others are answered; who reads gets all of them."""
-    one = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
+    one = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
     before, clients, requests = openapi_count(url), 8, 60
     with ExitStack() as stack:
         held = []
@@ -282,7 +312,7 @@ def test_health_is_answered_when_every_place_is_in_use(url):
             each.sendall(half)
         wait_until(lambda: statuses(asked(url, post(b"/v1/events", b"connection: close\r\n"))) == [503])
         for path in (b"/health/live", b"/health/ready", b"/metrics"):
-            request = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path
+            request = b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % path
             assert statuses(asked(url, request)) == [200]  # and is closed: the place is somebody else's
         answer = asked(url, post(b"/v1/events", b""))
         problem = json.loads(answer.partition(b"\r\n\r\n")[2])
@@ -304,7 +334,7 @@ def test_what_clients_do_wrong_fills_no_log():
         for _ in range(20):
             asked(url, post(b"/v1/events", b"connection: Upgrade\r\nupgrade: h2c\r\n") + LAST)
         assert (count_of(url, "malformed"), count_of(url, "upgrade_ignored")) == (200, 20)
-        one = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
+        one = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
         for _ in range(20):
             with connect(url) as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
