@@ -172,8 +172,8 @@ def test_usual_chunks_and_trailers_are_read(url):
     "head, status",
     [
         (b"x: " + b"y" * 40_000 + b"\r\n", 431),
-        (b"x: y\r\n" * 99, 200),
-        (b"x: y\r\n" * 100, 431),
+        (b"x: y\r\n" * 98, 200),
+        (b"x: y\r\n" * 99, 431),
         (b"x: " + b"y" * 32_000 + b"\r\n", 200),
     ],
     ids=["too long", "many", "too many", "long"],
@@ -181,7 +181,7 @@ def test_usual_chunks_and_trailers_are_read(url):
 def test_a_head_is_measured_by_itself_however_it_comes(url, head, status):
     """In one read, in several, behind another request, and with a long body behind it: the same answer."""
     body = b'{"events": [' + EVENT + b" " * 200_000 + b"]}"
-    # Of many one less: the length is a header as well.
+    # Of many one less: host, type and length are headers as well, so 97 may stand beside them.
     rest = head.partition(b"\r\n")[2] if head.count(b"\r\n") > 1 else head
     whole = (
         b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
