@@ -253,5 +253,5 @@ def test_the_document_is_made_once(client, monkeypatch, path):
     """Anybody may ask for it as often as one likes: it is the same bytes, not made anew from all routes each time."""
     first = client.get(path)
     assert first.status_code == 200
-    monkeypatch.setattr(client.app._cold, "openapi", None)
+    monkeypatch.setattr(client.app._app._cold, "openapi", None)
     assert client.get(path).content == first.content
