@@ -98,3 +98,20 @@ def test_a_second_server_is_refused_without_the_lock_file(tmp_path: Path) -> Non
         with pytest.raises(FolderLocked):
             open_running(tmp_path, Config())
         assert httpx.post(f"{url}/v1/events", json=event, timeout=PATIENCE_S).status_code == 200
+
+
+def test_a_server_is_refused_on_a_folder_that_links_to_the_log_of_another(tmp_path: Path) -> None:
+    """A log on a larger disk, and a copy of the folder with the link in it: both would write at the same place, and of
+    what both acknowledged half would be there.
+    """
+    first, second = tmp_path / "first", tmp_path / "second"
+    for each in (first, second / DATA_NAME):
+        each.mkdir(parents=True)
+    event = {"type": "view", "user_id": "ann", "item_id": "lamp"}
+    with serving(first) as (_, url):
+        (second / DATA_NAME / "log").symlink_to(first / DATA_NAME / "log")
+        for _ in range(2):
+            with pytest.raises(FolderLocked, match="links to it"):
+                open_running(second, Config())
+            assert httpx.post(f"{url}/v1/events", json=event, timeout=PATIENCE_S).status_code == 200
+    assert sum(len(batch) for batch in LogView(first).batches()) == 2

@@ -259,7 +259,7 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
 
 def days_ago(running, days, events):
     """Record events of a past day, which is their log time too."""
-    time_ms = NOW_MS - days * DAY_MS
+    time_ms = NOW_MS - int(days * DAY_MS)
     return running.engine.record(batch_of(running, *({**each, "time": time_ms} for each in events)))
 
 
@@ -284,6 +284,8 @@ def test_history_and_what_stands_for_what_was_cut(shop, keep):
             4,
             [{"type": "user", "user_id": ERASED[0], "operation": "merge", "attributes": {"from": ERASED[1]}}],
         )
+        for hours in range(30, 0, -1):  # a log that went on for a day is cut before its last pause
+            await days_ago(running, hours / 24, acts("eve", 1, f"hour {hours}"))
         await days_ago(running, 0, acts("eve", 2, "now"))
         assert await running.sealer.seal(hurried=True)
         before = counts_of(running.engine, "item-1")

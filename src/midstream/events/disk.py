@@ -53,8 +53,12 @@ class Disk(Protocol):
         """Return ``length`` bytes from ``start``, fewer where the file ends before."""
         ...
 
-    def open(self, path: Path) -> int:
-        """Open a file for writing, created empty where there is none."""
+    def open(self, path: Path, *, alone: bool = False) -> int:
+        """Open a file for writing, created empty where there is none.
+
+        Raises:
+            FolderLocked: ``alone`` is asked for, and had by another open file.
+        """
         ...
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
@@ -144,9 +148,20 @@ class RealDisk:
         finally:
             os.close(file)
 
-    def open(self, path: Path) -> int:
-        """Open a file for writing, created empty where there is none."""
-        return open_file(path, os.O_RDWR)
+    def open(self, path: Path, *, alone: bool = False) -> int:
+        """Open a file for writing, created empty where there is none; ``alone`` with a lock that ``close`` gives up."""
+        file = open_file(path, os.O_RDWR)
+        try:
+            if alone:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            message = f"{path.parent} is in use by another process, maybe of a data folder that links to it"
+            raise FolderLocked(message) from error
+        except OSError:
+            os.close(file)
+            raise
+        return file
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all parts from ``start``; the system may take them in several pieces, and is asked until it has all."""

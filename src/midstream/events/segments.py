@@ -125,6 +125,7 @@ class SegmentLog:
                 self._lock = disk.lock(lock_path(folder), folder.parent)
             self._identity = self._identify(new_id)
             self._seed = seed_of(self._identity.id_bytes)
+            self._identity_file = disk.open(folder / IDENTITY_NAME, alone=True)  # two data folders may link to one log
             history = history_of(folder, disk, self._identity)
             self._start = self._tail = start_of(self._identity, history)
             self._before = (self._start.segment, self._start.size)
@@ -132,7 +133,6 @@ class SegmentLog:
             self._day = 0
             """Of log time, since 1970: of the last event of the segment's first commit."""
             self._resume(history)
-            self._identity_file = disk.open(folder / IDENTITY_NAME)
             self._reader = SegmentReader(folder, disk)
             undo.pop_all()
 

@@ -116,7 +116,7 @@ class ForgetfulDisk:
         self._note("read", path, start, length)
         return bytes(self._at(path).cache[start : start + length])
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path, *, alone: bool = False) -> int:
         """Open a file for writing, created empty where there is none."""
         self._note("open", path)
         self._require_folder(path.parent)
@@ -329,10 +329,10 @@ class FailingDisk:
         self._meet("read")
         return self._inner.read(path, start, length)
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path, *, alone: bool = False) -> int:
         """Open, or fail."""
         self._meet("open")
-        return self._inner.open(path)
+        return self._inner.open(path, alone=alone)
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all; or only the first share of it, and fail."""

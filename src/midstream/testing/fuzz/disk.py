@@ -121,11 +121,11 @@ class SimulatedDisk:
         self._meet(Spell.READ)
         return self._real.read(path, start, length)
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path, *, alone: bool = False) -> int:
         """Open a file for writing."""
         self._meet(Spell.FULL, errno.ENOSPC)
         self._adopt(path)
-        file = self._real.open(path)
+        file = self._real.open(path, alone=alone)
         self._files[file] = (self._machine.shadow.open(path), path)
         self._last_call()
         return file
