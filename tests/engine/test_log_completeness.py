@@ -34,7 +34,7 @@ EVENTS = random_events(COUNT, 5, Stream(catalogue_share=0.3))
 def data(tmp_path: Path) -> DataFolder:
     """A log of several segments and a snapshot of its end; the tables are tiny, so that a test takes no time."""
     found = DataFolder(tmp_path / DATA_NAME)
-    log = open_log(found, LOG_ID, 4_000)
+    log = open_log(found, LOG_ID, 1_500)
     for start in range(0, COUNT, 10):
         log.append(cut(EVENTS, start, start + 10))
     log.close()

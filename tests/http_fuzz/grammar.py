@@ -179,7 +179,9 @@ class Grammar:
     def merge(self) -> Request:
         """A visitor becomes a known user."""
         target = f"/v1/users/u{self.dice.few(USERS)}/merge"
-        return self._with_json("POST", target, {"from": f"v{self.dice.below(20)}"}, statuses=frozenset({200, 400, 409}))
+        return self._with_json(
+            "POST", target, {"user_id": f"v{self.dice.below(20)}"}, statuses=frozenset({200, 400, 409})
+        )
 
     def lookup(self) -> Request:
         """What is known of something that may be there or not."""

@@ -1,6 +1,7 @@
 """One connection, byte by byte: what the app is told of a request that was read."""
 
 import asyncio
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -357,6 +358,28 @@ def test_while_answers_are_unread_nothing_is_read_or_begun():
         protocol.connection_lost(None)
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "sent, status", [(b"no HTTP\r\n\r\n", b" 400 "), (HEAD.replace(b"host: m", b"host: " + b"m" * 70_000), b" 431 ")]
+)
+def test_an_error_that_an_app_handles_is_not_taken_for_the_parsers(caplog, sent, status):
+    """What is pipelined is parsed while the answer before it is made, maybe in a handler of exceptions: Python names
+    what that handles as the cause of all that is raised meanwhile.
+    """
+
+    async def go():
+        wire = Wire()
+        protocol = connected(answer_usually, wire)
+        with ExitStack() as stack:
+            stack.push(lambda *_: protocol.data_received(sent) or True)
+            raise LookupError
+        await settled(protocol)
+        assert status in b"".join(wire.written)
+        protocol.connection_lost(None)
+
+    asyncio.run(go())
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_who_has_no_place_stands_in_no_queue():

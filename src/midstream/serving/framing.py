@@ -12,6 +12,10 @@ _LENGTH_DIGITS_MAX = 20
 """Of 2^64, which is as far as the parser counts."""
 
 
+class HeadRefused(Exception):
+    """A head that the parser would have taken: nothing behind it is parsed."""
+
+
 def request_parser(protocol: object) -> httptools.HttpRequestParser:
     """Return a parser for a connection as uvicorn makes one: what comes behind a ``close`` is no error."""
     parser = httptools.HttpRequestParser(protocol)

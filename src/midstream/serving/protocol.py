@@ -17,6 +17,7 @@ Reference: RFC 9112, 6 and 7 (framing), 9.3.2 (pipelining); the Go project, CVE-
 """
 
 import asyncio
+import sys
 from functools import partial
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +34,7 @@ from midstream.serving.body import WHOLE
 from midstream.serving.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
 from midstream.serving.connection_admission import PlaceLimits, Places
 from midstream.serving.cycle import Cycle
-from midstream.serving.framing import body_length, head_length, request_parser, without_upgrade
+from midstream.serving.framing import HeadRefused, body_length, head_length, request_parser, without_upgrade
 from midstream.serving.read_limits import Bounds, Counting, ReadLimits, uncounted
 from midstream.serving.reply import ASGI, AT_ONCE, Reply, Scope
 from midstream.serving.write_watch import WriteWatch
@@ -46,10 +47,6 @@ STEP_BYTES = 1_024
 they are parsed, so 140 kB a connection. Usual requests are shorter than a step; long bodies are not cut."""
 OVERHEAD_MAX = 8
 """Bytes of framing that a byte of a chunked body may have: a body in chunks of one byte has five."""
-
-
-class HeadRefused(Exception):
-    """A head that the parser would have taken: nothing behind it is parsed."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -342,6 +339,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes | memoryview) -> None:
         """Parse one step, and weigh what came."""
         cycle, before = None if self._head_is_open else self.cycle, self._body_bytes
+        handled = sys.exception()  # by the app whose answer lets this go on: Python names it as the cause of all below
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -349,7 +347,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
             return
         except httptools.HttpParserError as error:
-            self._refuse_malformed(error)
+            self._refuse_malformed(None if error.__context__ is handled else error.__context__)
             return
         if self._head_is_open:
             if self._head_bytes > self._limits.head_bytes_max:
@@ -393,11 +391,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._overhead > self._limits.head_bytes_max:
             self._refuse(TOO_LARGE)
 
-    def _refuse_malformed(self, error: httptools.HttpParserError) -> None:
-        cause = error.__context__
-        if isinstance(cause, HeadRefused) and self._closing_answer is not None:
+    def _refuse_malformed(self, cause: BaseException | None) -> None:
+        if self._closing_answer is not None:  # said where the head was read
             return
-        if cause is None or isinstance(cause, (HeadRefused, UnicodeDecodeError, httptools.HttpParserInvalidURLError)):
+        if cause is None or isinstance(cause, (UnicodeDecodeError, httptools.HttpParserInvalidURLError)):
             self.logger.warning("Connections were ended with 400: what came is no HTTP/1.1 (docs/http.md).")
         else:
             self.logger.error("A request's head could not be read.", exc_info=cause)
