@@ -239,9 +239,9 @@ def test_a_version_of_another_kind_is_refused_before_a_process_starts(
 
 def test_a_version_of_another_log_is_not_gone_on_from(tmp_path: Path) -> None:
     """Which of its events it knows cannot be said."""
-    for name in ("here", "there"):
+    for number, name in enumerate(("here", "there")):
         (tmp_path / name).mkdir()
-        day(tmp_path / name, 0)
+        day(tmp_path / name, number)  # of another time, so with another id
     version = fitted(tmp_path / "there", "taste").version
     (tmp_path / "here/data/models").mkdir()
     (tmp_path / "there/data/models/taste").rename(tmp_path / "here/data/models/taste")

@@ -9,7 +9,6 @@ from midstream.app.running import open_running
 from midstream.core.types import EventBatch
 from midstream.engine import snapshots
 from midstream.engine.running import Running
-from midstream.engine.snapshotter import SnapshotOptions
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
@@ -75,7 +74,8 @@ def test_snapshots_are_written_while_serving(tmp_path: Path, monkeypatch: pytest
     async def work() -> None:
         running, batch = with_events(tmp_path)
         assert running.snapshotter is not None
-        monkeypatch.setattr(running.snapshotter, "_options", snapshots_each(50))
+        monkeypatch.setattr(running.snapshotter._service, "_first_s", 0.05)
+        monkeypatch.setattr(running.snapshotter._service, "_pause_s", 0.05)
         await running.start()
         await running.engine.record(batch)
         async with asyncio.timeout(PATIENCE_S):
@@ -84,8 +84,3 @@ def test_snapshots_are_written_while_serving(tmp_path: Path, monkeypatch: pytest
         await running.stop()
 
     asyncio.run(work())
-
-
-def snapshots_each(interval_ms: int) -> SnapshotOptions:
-    """Return options with an interval."""
-    return SnapshotOptions(interval_ms=interval_ms)
