@@ -15,7 +15,6 @@ import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 
 from tests.http_fuzz.exchange import Exchange, exchange
@@ -143,13 +142,7 @@ class Campaign:
         where = f"{session.mutation}: {session.requests[-1].method} {session.requests[-1].target[:60]}"
         if found.fault and (session.is_framed or found.fault == "hang"):
             verdict.faults.append(f"{found.fault} at {where} {b''.join(session.pieces)[-1_500:]!r}")
-        # A tunnel is what no server of an app makes, and 501 is what says so.
-        is_tunnel = session.requests[-1].method == "CONNECT"
-        verdict.faults += [
-            f"{each} at {where}"
-            for each in found.statuses
-            if each >= HTTP_SERVER_ERROR and not (is_tunnel and each == HTTPStatus.NOT_IMPLEMENTED)
-        ]
+        verdict.faults += [f"{each} at {where}" for each in found.statuses if each >= HTTP_SERVER_ERROR]
         sent = b"".join(session.pieces)[-SHOWN_BYTES:]
         for number, request in enumerate(session.requests):
             is_last = number == len(session.requests) - 1

@@ -109,7 +109,7 @@ def test_body_of_a_refused_request_is_no_request(url):
         (b"GET http://localhost/health/live HTTP/1.1\r\nhost: localhost", b"200"),
         (b"GET http://evil.example/health/live HTTP/1.1\r\nhost: localhost", b"400"),
         (b"GET http://localhost/health/live HTTP/1.1\r\nhost: evil.example", b"421"),
-        (b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost", b"501"),
+        (b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost", b"405"),
     ],
 )
 def test_host_is_said_once_and_is_the_servers(url, head, status):

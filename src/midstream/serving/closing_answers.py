@@ -27,7 +27,9 @@ class ClosingAnswer:
         return b"".join((STATUS_LINE[self.reply.status], *(b"%b: %b\r\n" % each for each in headers), self.text))
 
 
-def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -> ClosingAnswer:
+def _words(  # noqa: PLR0913  the parts of one answer
+    status: HTTPStatus, reason: str, title: str, came: str, right: str, *, allow: bytes = b""
+) -> ClosingAnswer:
     problem = Problem(
         type=f"urn:midstream:{reason.replace('_', '-')}",
         title=title,
@@ -41,7 +43,8 @@ def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str) -
         retry_after=1 if status == HTTPStatus.SERVICE_UNAVAILABLE else 0,
     )
     retry = ((b"retry-after", b"1"),) if problem.retry_after else ()
-    headers = ((b"cache-control", b"no-store"), *retry, (b"connection", b"close"))
+    allowed = ((b"allow", allow),) if allow else ()
+    headers = ((b"cache-control", b"no-store"), *retry, *allowed, (b"connection", b"close"))
     reply = Reply(status, msgspec.json.encode(problem), PROBLEM_JSON, headers)
     lines = (
         (b"content-type", reply.media_type),
@@ -67,11 +70,12 @@ TOO_LARGE: Final = _words(
     "At most head_bytes_max of [server] (32 KiB unless said otherwise) and 100 headers.",
 )
 NO_TUNNEL: Final = _words(
-    HTTPStatus.NOT_IMPLEMENTED,
+    HTTPStatus.METHOD_NOT_ALLOWED,
     "no_tunnel",
     "This server is no proxy",
     "CONNECT came.",
     "A method that a path takes; OPTIONS names them.",
+    allow=b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
 )
 NO_PLACE: Final = _words(
     HTTPStatus.SERVICE_UNAVAILABLE,
