@@ -110,8 +110,13 @@ class Campaign:
                 session = self._session()
                 self.verdict.requests += len(session.requests)
                 methods = [each.method for each in session.requests]
-                found = await exchange(self._address, session.pieces, methods, half_close=self._dice.chance(0.02))
+                half_close = self._dice.chance(0.02)
+                found = await exchange(self._address, session.pieces, methods, half_close=half_close)
                 self._judge(session, found)
+                unanswered = len(session.requests) - 1 - len(found.statuses)
+                if unanswered > 0 and not half_close:
+                    where = f"{session.mutation} {session.pieces!r}"[-SHOWN_BYTES:]
+                    self.verdict.faults.append(f"{unanswered} valid requests without an answer at {where}")
 
         await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
         return self.verdict
@@ -182,7 +187,11 @@ def flipped(whole: bytes, dice: Dice) -> bytes:
 
 @contextmanager
 def served(folder: Path, followers: int):
-    """Serve a new shop with followers; yield the process and its address; it must stop in order."""
+    """Serve a new shop with followers; yield the process and its address; it must stop in order.
+
+    Raises:
+        RuntimeError: It did not start, or ended with an error.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "midstream.toml").write_text(CONFIG)
     command = [sys.executable, "-P", "-m", "midstream", "serve", "-f", str(folder), "--port", "0"]
@@ -198,7 +207,9 @@ def served(folder: Path, followers: int):
             wait_until(lambda: asyncio.run(is_ready(address, followers)))
             yield process, address
             process.terminate()
-            process.wait(PATIENCE_S)
+            if process.wait(PATIENCE_S):
+                message = f"exit status {process.returncode}: {(folder / 'stderr.txt').read_text()[-SHOWN_BYTES:]}"
+                raise RuntimeError(message)
         finally:
             process.kill()
 

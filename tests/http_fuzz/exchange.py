@@ -61,7 +61,7 @@ async def exchange(address: tuple[str, int], pieces: list[bytes], methods: list[
 
 
 async def _send(writer: asyncio.StreamWriter, pieces: list[bytes], *, half_close: bool) -> None:
-    with suppress(ConnectionError, RuntimeError):
+    with suppress(OSError, RuntimeError):  # it is closed, or half of it: not connected is no ConnectionError
         for each in pieces:
             writer.write(each)
             await writer.drain()
