@@ -3,8 +3,6 @@
 import itertools
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,16 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.crash.servers import serving
 
 from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME
-from midstream.app.server_address import read_address
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
-PROGRAM = Path(__file__).with_name("crowded_server.py")
+PROGRAM = str(Path(__file__).with_name("crowded_server.py"))
 ASKING = 3
 SENDING = 4
 KILLS = 2
@@ -72,6 +69,10 @@ class Load:
             else:
                 self.other.append(answer.text)
 
+    def is_crowded(self) -> bool:
+        """Return whether there was no room for some, and many had their answers even so."""
+        return self.refused > 3 and len(self.slates) > 100 and len(self.acknowledged) > 30
+
     def _sent(self, path: str, bodies: Iterator[object]) -> Iterator[httpx.Response]:
         with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
             for body in bodies:
@@ -86,21 +87,6 @@ class Load:
 def act(event_id: str) -> dict[str, str]:
     """Return an event."""
     return {"event_id": event_id, "type": "view", "user_id": event_id[:2], "item_id": f"i{len(event_id)}"}
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Serve a folder with little room; whatever happens it is gone at the end."""
-    (folder / DATA_NAME / "server.url").unlink(missing_ok=True)
-    command = [sys.executable, str(PROGRAM), "serve", "-f", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or read_address(folder / DATA_NAME) is not None)
-            address = read_address(folder / DATA_NAME)
-            assert address is not None, process.stderr and process.stderr.read()
-            yield process, address.url
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -140,15 +126,15 @@ def test_slates_of_a_full_queue_are_in_the_log_or_counted(tmp_path: Path) -> Non
     """
     acknowledged: list[str] = []
     for run in range(KILLS):
-        with serving(tmp_path) as (process, url), loaded(url, run) as load:
-            wait_until(lambda load=load: load.refused > 3 and len(load.slates) > 100 and len(load.acknowledged) > 30)
+        with serving(tmp_path, PROGRAM) as (process, url), loaded(url, run) as load:
+            wait_until(load.is_crowded)
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert load.other == []
         acknowledged += load.acknowledged
-    with serving(tmp_path) as (process, url):
+    with serving(tmp_path, PROGRAM) as (process, url):
         with loaded(url, KILLS) as load:
-            wait_until(lambda: load.refused > 3 and len(load.slates) > 100 and lost(url) > 0)
+            wait_until(lambda: load.is_crowded() and lost(url) > 0)
         assert load.other == []
         acknowledged += load.acknowledged
         gone = lost(url)  # what is kept now finds room: nobody sends any more

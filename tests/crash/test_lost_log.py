@@ -3,21 +3,17 @@ had, or its loss is said.
 """
 
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.crash.servers import serving
 
 from midstream.app.config import Config
 from midstream.app.examination import examine
 from midstream.app.inspection import LogView
 from midstream.app.running import DATA_NAME, open_running
-from midstream.app.server_address import read_address
 from midstream.core.errors import FolderLocked, LogDamaged
 from midstream.events.schema import event_at
 from midstream.events.segment_scan import segment_name
@@ -25,20 +21,6 @@ from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 CLIENTS = 3
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Serve a folder in a process of its own; whatever happens it is gone at the end."""
-    command = [sys.executable, "-m", "midstream", "serve", "-f", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or read_address(folder / DATA_NAME) is not None)
-            address = read_address(folder / DATA_NAME)
-            assert address is not None, process.stderr and process.stderr.read()
-            yield process, address.url
-        finally:
-            process.kill()
 
 
 def send(url: str, name: str, acknowledged: list[str], stop: threading.Event) -> None:

@@ -27,9 +27,7 @@ class ClosingAnswer:
         return b"".join((STATUS_LINE[self.reply.status], *(b"%b: %b\r\n" % each for each in headers), self.text))
 
 
-def _words(  # noqa: PLR0913  the parts of one answer
-    status: HTTPStatus, reason: str, title: str, came: str, right: str, *, allow: bytes = b""
-) -> ClosingAnswer:
+def _words(status: HTTPStatus, reason: str, title: str, came: str, right: str, *, allow: bytes = b"") -> ClosingAnswer:
     problem = Problem(
         type=f"urn:midstream:{reason.replace('_', '-')}",
         title=title,
