@@ -1,4 +1,4 @@
-"""Bulk bodies and placements sent to a real server that is killed: each acknowledged one is there once, in few bytes."""
+"""Bulk bodies and placements on their way to a server that is killed: what was acknowledged is there, in few bytes."""
 
 import itertools
 import json

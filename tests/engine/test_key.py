@@ -27,6 +27,14 @@ def test_what_is_no_key_is_refused(tmp_path: Path, size: int) -> None:
     assert examine(tmp_path, Config()).facts["key"] == "good"
 
 
+def test_a_folder_in_its_place_is_no_key(tmp_path: Path) -> None:
+    """It is called what it is, as long as it may be."""
+    data = DataFolder(tmp_path / DATA_NAME)
+    (data.root / "key").mkdir(parents=True)
+    with pytest.raises(Invalid, match="It is no file"):
+        data.key(bytes)
+
+
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_a_making_that_fails_leaves_no_key(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk is full, or the process ends, at any step of the first start, the next one makes a whole key."""

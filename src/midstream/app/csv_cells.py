@@ -16,8 +16,13 @@ import pyarrow.csv
 from midstream.events.loose_arrow import Batch, DataType, Schema, pa, pt
 
 pc: Any = pyarrow.compute
-_BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
-"""What makes a text a formula, behind any apostrophes; the wide forms do so too."""
+_BLANKS = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010))))
+_BLANKS += "".join(map(chr, (*range(0x2028, 0x2030), *range(0x205F, 0x2065), 0x3000, 0xFEFF)))
+"""Spaces and characters of no width: some programs take them away before they look at a cell."""
+_SIGNS = r"=+\-@" + "".join(map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20, 0xFE66, 0xFE62, 0xFE63, 0xFE6B, 0x2212)))
+"""What begins a formula, also in its wide and small forms and as the sign of minus."""
+_BEGINS = f"'*(?:[{_BLANKS}]*[{_SIGNS}]|[\t\r\n])"
+"""What makes a text a formula, behind any apostrophes."""
 _PLAIN, _ESCAPED = f"^({_BEGINS})", f"^'({_BEGINS})"
 _escaped_text = re.compile(_ESCAPED[1:]).match
 

@@ -117,9 +117,10 @@ class DataFolder:
         """Return what is wrong with the file of the secret, None = nothing, or there is none yet."""
         path = self.root / _KEY_NAME
         size = path.stat().st_size if path.exists() else KEY_BYTES
-        if size == KEY_BYTES:
+        is_file = path.is_file() or not path.exists()
+        if size == KEY_BYTES and is_file:
             return None
-        came = f"It has {size} bytes, so it was cut short or written over."
+        came = f"It has {size} bytes, so it was cut short or written over." if is_file else "It is no file."
         right = (
             f"{KEY_BYTES} bytes: put it back from a backup. Without one remove it: the next start makes another, and "
             "refuses request ids and cursors that were given out before."

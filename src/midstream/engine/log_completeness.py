@@ -49,7 +49,7 @@ def known_end(data: DataFolder, disk: Disk) -> KnownEnd:
     for name, manifest in snapshots.manifests(data.snapshots):
         by = f"snapshot {name}"
         if manifest.log_id != identity.log_id:
-            came = f"the log has the id {identity.log_id}; {by} was made of the log {manifest.log_id}"
+            came = f"{by} was made of another log"  # their ids are secrets
             raise LogIncomplete(incomplete(data.log, came, "that log is missing"))
         if manifest.generation > identity.generation:
             came = f"the log has generation {identity.generation}; {by} was made of generation {manifest.generation}"
