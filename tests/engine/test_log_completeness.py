@@ -121,6 +121,7 @@ def test_what_is_missing_is_noticed_by_all_and_given_up_by_one(
     with pytest.raises(LogDamaged, match="doctor --repair") as caught:
         open_shop(tmp_path, Config())
     assert "missing" in str(caught.value) or "no log.json" in str(caught.value)
+    assert LOG_ID.hex() not in str(caught.value)  # the key of ids follows from it
     with pytest.raises(LogDamaged, match="doctor --repair"):
         LogView(tmp_path)
     found = examine(tmp_path, Config())
