@@ -1,5 +1,5 @@
-"""What all tests share: the Hypothesis profiles, that a busy machine makes no answer late, and that what a test leaves
-is gone before memory is short.
+"""What all tests share: the Hypothesis profiles, that a busy machine makes no answer late, that random ids are those of
+the run before, and that what a test leaves is gone before memory is short.
 
 ``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``. Without it, ``CI=true`` picks ``ci`` and all
 else ``dev``.
@@ -7,16 +7,19 @@ else ``dev``.
 
 import ctypes
 import gc
+import hashlib
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from midstream.app.config import Placement
+from midstream.app.running import Outside
 from midstream.engine.answering import Answering
 from midstream.engine.types import Ask
 from midstream.testing.patience import PATIENCE_S
@@ -60,6 +63,58 @@ def give_time() -> None:
 
 
 give_time()
+
+
+class Drawn:
+    """Bytes in place of the system's random ones: in each run the same for the same test.
+
+    Ids of logs, keys and requests are made of them, and which of equal scores comes first follows from the id of the
+    log. So a red run is about the change; the profile ``nightly`` draws others each time.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no name."""
+        self.name = ""
+        self.count = 0
+
+    def __call__(self, size: int) -> bytes:
+        """Return the next bytes of the test, or of the fixture that several share, that is running."""
+        self.count += 1
+        return hashlib.shake_128(f"{self.name} {self.count}".encode()).digest(size)
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """Draw under a name from its beginning, and go on as before afterwards."""
+        before = self.name, self.count
+        self.name, self.count = name, 0
+        try:
+            yield
+        finally:
+            self.name, self.count = before
+
+
+drawn = Drawn()
+if profile_name(os.environ) != "nightly":
+    made = Outside.__init__
+    made.__defaults__ = tuple(drawn if each is os.urandom else each for each in made.__defaults__ or ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Draw what a test draws under its name."""
+    with drawn.named(item.nodeid):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Draw what a fixture of several tests draws under a name of its own, whichever of them comes first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with drawn.named(f"{fixturedef.baseid} {fixturedef.argname} {getattr(request, 'param', '')!r}"):
+        return (yield)
 
 
 HEAVY = ("slow", "crash", "quality")

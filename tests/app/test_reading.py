@@ -1,13 +1,20 @@
 """The configuration file: defaults, faults in four parts, all of them together."""
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from midstream.app.config import Config, Placement
-from midstream.app.reading import parse_config, read_config
+from midstream.app.effective import drafted
+from midstream.app.reading import parse_config, read_config, told_config
 from midstream.app.template import template
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid
@@ -458,6 +465,124 @@ def test_a_wrong_half_life_hides_nothing_of_the_file(half_life, kept):
         "snapshots.keep",
     ]
     assert sorted(found) == sorted(f"midstream.toml: $.{each}" for each in wheres)
+
+
+RICH = """
+[components]
+Shelf = "components:Shelf"
+[events.types]
+view = {}
+buy = { weight = 8.0 }
+[items]
+unknown_items = "hold"
+[items.attributes]
+price = "number"
+category = "category"
+[[features]]
+name = "bought"
+kind = "rate"
+scope = "item"
+actions = ["buy"]
+per = ["impression"]
+half_life = "7d"
+[[tables]]
+name = "stock"
+path = "stock.csv"
+entity = "item"
+id = "item_id"
+columns = ["left"]
+[reasons.de]
+popular = "Beliebt"
+[[models]]
+name = "ease"
+kind = "ease"
+since = "2026-01-31"
+options = { regularization = 100.0 }
+[[placements]]
+name = "home"
+filter = "item.available and item.price <= context.budget"
+exclude = { buy = "30d", impression = 5 }
+features = ["bought"]
+deadline = "50ms"
+sources = [{ kind = "session_knn", limit = 200 }, { kind = "trending", half_life = "6h", limit = 50 },
+  { kind = "ease", model = "ease" }, { kind = "editorial", items = ["lamp"] }]
+selector = { kind = "epsilon_greedy", epsilon = 0.1, pool = 9 }
+diversity = { attribute = "category", weight = 0.3 }
+caps = [{ attribute = "category", max = 3 }]
+editorial = ["lamp"]
+[placements.weights]
+popular = 2.0
+[[placements.rules]]
+name = "first"
+kind = "pin"
+items = ["lamp"]
+positions = [0]
+start = "2026-01-01T00:00:00Z"
+[[placements.rules]]
+name = "few"
+kind = "boost"
+where = "item.category == 'x'"
+factor = 3
+when = "context.page == 'x'"
+"""
+STRANGE: tuple[object, ...] = (
+    None,
+    True,
+    [],
+    {},
+    "",
+    0,
+    -1,
+    1.5,
+    2**63,
+    1e308,
+    float("nan"),
+    "\x00",
+    "é" * 300,
+    [[[]]],
+    [{}],
+    {"": 0},
+)
+STRANGE += ({"kind": {}}, {"kind": []}, {"kind": None}, ["kind"], "item.price <= (", "1d", "popular", {"a": "b"})
+
+
+def places_of(told: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the way to each value in a document, its own first."""
+    yield path
+    if isinstance(told, dict):
+        for key, each in told.items():
+            yield from places_of(each, (*path, key))
+    elif isinstance(told, list):
+        for number, each in enumerate(told):
+            yield from places_of(each, (*path, number))
+
+
+def with_value(told: Any, path: tuple[str | int, ...], value: object) -> Any:
+    """Return a document with another value in a place."""
+    if not path:
+        return value
+    whole = deepcopy(told)
+    reduce(getitem, path[:-1], whole)[path[-1]] = value
+    return whole
+
+
+def test_the_rich_document_is_a_configuration():
+    """What follows would look at nothing in a place that is refused anyway."""
+    assert told_config(tomllib.loads(RICH)).placements[0].name == "home"
+
+
+def test_any_value_in_any_place_is_read_or_refused():
+    """Of a file and, for a placement, over HTTP: no value of another kind is anything but a fault in four parts."""
+    told = tomllib.loads(RICH)
+    placement = told["placements"][0]
+    for path in places_of(told | {"placements": []}):
+        for value in STRANGE:
+            with suppress(ConfigInvalid):
+                told_config(with_value(told, path, value))
+    for path in places_of(placement):
+        for value in STRANGE:
+            with suppress(ConfigInvalid):
+                drafted(Config(), Config(), "home", with_value(placement, path, value))
 
 
 def test_a_key_that_could_be_read_as_several_is_quoted():

@@ -147,7 +147,11 @@ class Campaign:
         where = f"{session.mutation}: {session.requests[-1].method} {session.requests[-1].target[:60]}"
         if found.fault and (session.is_framed or found.fault == "hang"):
             verdict.faults.append(f"{found.fault} at {where} {b''.join(session.pieces)[-1_500:]!r}")
-        verdict.faults += [f"{each} at {where}" for each in found.statuses if each >= HTTP_SERVER_ERROR]
+        verdict.faults += [
+            f"{status} at {where}: {body[:200]!r}"
+            for status, body in zip(found.statuses, found.bodies, strict=True)
+            if status >= HTTP_SERVER_ERROR
+        ]
         sent = b"".join(session.pieces)[-SHOWN_BYTES:]
         for number, request in enumerate(session.requests):
             is_last = number == len(session.requests) - 1

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+from zlib import crc32
 
 from midstream.testing.dice import Dice
 
@@ -75,9 +76,10 @@ class Grammar:
         return self.dice.weighted(self._made)()
 
     def event_id(self) -> str:
-        """Return an id that no event had."""
+        """Return an id that no event had, and that none gets by a changed digit: the last part checks the others."""
         self._events += 1
-        return f"{self._name}-{self._events}"
+        name = f"{self._name}-{self._events}"
+        return f"{name}-{crc32(name.encode()):08x}"
 
     def event(self) -> dict[str, object]:
         """Return an interaction as a client sends it."""

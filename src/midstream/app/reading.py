@@ -116,6 +116,15 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
         raise ConfigInvalid((fault,)) from error
+    return told_config(told, name)
+
+
+def told_config(told: Told, name: str = FILE_NAME) -> Config:
+    """Return the configuration that tables say, as TOML or JSON gives them.
+
+    Raises:
+        ConfigInvalid: All faults that were found, each pointer with the ``name`` of the file before it.
+    """
     faults, found = _read(told, Config, "$")
     if found:
         faults = with_relations(faults, [tuple(relation_faults(each)) for each in found])
@@ -252,7 +261,7 @@ def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) 
     if not is_table(value) or "kind" not in value:
         example = f'{{ kind = "{min(by_kind)}" }}'
         yield Fault(where, f"{_show(value)} is no {noun}.", f"A table such as {example}. {right}", _page(where))
-    elif value["kind"] not in by_kind:
+    elif not isinstance(value["kind"], str) or value["kind"] not in by_kind:
         came = f"{_show(value['kind'])} is not a {noun}.{nearest(str(value['kind']), by_kind)}"
         yield Fault(f"{where}.kind", came, right, _page(where))
     else:
@@ -312,7 +321,7 @@ def _inside(value: Told, kind: TypeForm) -> tuple[float, float] | None:
         found = high, high - _FAR if low is None else low
     else:
         return None
-    return (float(found[0]), float(found[1])) if isinstance(value, float) else found
+    return (float(found[0]), float(found[1])) if isinstance(value, float) and plain is not int else found
 
 
 def _choices(kind: TypeForm) -> tuple[str, ...]:

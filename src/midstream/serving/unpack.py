@@ -82,7 +82,7 @@ class Unpacking:
         """
         try:
             # One byte more than there may be shows that there are more.
-            found = self._source.read(min(size, self._bytes_max + 1 - self._size))
+            found = self._read(min(size, self._bytes_max + 1 - self._size))
         except OSError as error:
             came = f"It cannot be unpacked as {self._encoding}: {str(error)[:100]}."
             raise RequestInvalid((Fault("content-encoding", came, _RIGHT, PAGE),)) from error
@@ -94,6 +94,14 @@ class Unpacking:
             right = f"At most {RATIO_MAX} bytes for each that is sent."
             raise TooLarge((Fault("", f"{self._size} bytes of {self._came()} that came.", right, PAGE),))
         return found
+
+    def _read(self, size: int) -> bytes:
+        if not self._encoding:
+            return self._source.read(size)
+        # Not ``read``: Arrow's makes the bytes first, and leaves them behind for good where it cannot fill them.
+        buffer = bytearray(size)
+        count: int = cast("Any", self._source).readinto(buffer)
+        return bytes(memoryview(buffer)[:count])
 
 
 class _Readable(io.RawIOBase):
