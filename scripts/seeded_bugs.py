@@ -358,7 +358,7 @@ BUGS = (
     ),
     Bug(
         "half_a_key",
-        (Edit("engine/folder.py", "        if size == KEY_BYTES:", "        if size >= 0:"),),
+        (Edit("engine/folder.py", "        if size == KEY_BYTES and is_file:", "        if size >= 0:"),),
         ("tests/engine/test_key.py",),
     ),
     Bug(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pyarrow as pa
 import pytest
 
 from midstream.app.running import open_running, open_shop
-from midstream.core.errors import RequestInvalid
+from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.engine import engine as engine_module
+from midstream.engine.shop import Shop
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL
+
+NOT_OPEN = "the shop is not open: use it inside a with block"
 
 
 def test_a_shop_that_was_never_entered_can_be_closed(tmp_path: Path) -> None:
@@ -96,6 +100,67 @@ def test_outside_of_its_block_it_says_so(tmp_path):
             with pytest.raises(RuntimeError, match="with block"):
                 call()
         shop.close()
+
+
+def test_calls_of_other_threads_end_when_the_shop_is_closed(tmp_path: Path) -> None:
+    """Whatever they are at: they have their answers or are told that it is closed; none waits for ever."""
+    found: list[str] = []
+
+    def call(shop: Shop, number: int) -> None:
+        try:
+            while True:
+                with suppress(MidstreamError):  # refused by an engine that stops: that is an answer
+                    if number % 2:
+                        shop.recommend(user_id="ann")
+                    else:
+                        shop.record({"type": "view", "user_id": "ann", "item_id": f"i{number}"})
+        except RuntimeError as error:
+            found.append(str(error))
+
+    with open_shop(tmp_path, SMALL) as shop:
+        threads = [threading.Thread(target=call, args=(shop, number), daemon=True) for number in range(8)]
+        for each in threads:
+            each.start()
+        shop.record({"type": "view", "user_id": "ann", "item_id": "lamp"})
+    for each in threads:
+        each.join(PATIENCE_S)
+        assert not each.is_alive()
+    assert len(found) == len(threads)
+    assert set(found) <= {NOT_OPEN, "the shop was closed before this was done"}
+    with pytest.raises(RuntimeError, match="not open"):
+        shop.recommend(user_id="ann")
+
+
+def test_what_still_runs_is_ended_with_the_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that would wait for long is told, and a task of the engine lets go of what it holds, also its child."""
+    ended: list[str] = []
+    begun = threading.Event()
+
+    async def wait(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("let go")
+
+    shop = open_shop(tmp_path, SMALL)
+    monkeypatch.setattr(shop.running.engine, "erase", wait)
+    told: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            shop.erase("ann")
+        except RuntimeError as error:
+            told.append(error)
+
+    with shop:
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        assert begun.wait(PATIENCE_S)
+    thread.join(PATIENCE_S)
+    assert ended == ["let go"]
+    assert [str(each) for each in told] == ["the shop was closed before this was done"]
 
 
 def test_a_single_event_needs_no_list(tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -94,6 +95,9 @@ class Shop:
         self._accept = accept
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="midstream", daemon=True)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        """No call begins any more; guarded by the lock."""
 
     def __enter__(self) -> Self:
         """Start the engine; if that fails, let go of the folder."""
@@ -111,18 +115,27 @@ class Shop:
         self.close()
 
     def close(self) -> None:
-        """Stop gracefully; a second call does nothing."""
-        if self._loop.is_closed():
-            return
+        """Stop gracefully; a second call does nothing.
+
+        Calls of other threads that are under way have their answers, or end with a ``RuntimeError``.
+        """
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
         try:
             if self._thread.is_alive():  # else it was never entered, so nothing was started
-                self._wait(self.running.stop)
+                self._submit(self.running.stop).result()
         finally:
             self._end()
 
     def _end(self) -> None:
-        """End the thread and its loop, and let go of the folder."""
+        """End all that runs, the thread and its loop, and let go of the folder."""
+        with self._lock:
+            self._is_closed = True
         if self._thread.is_alive():
+            # Calls that began before are tasks when this runs: they were handed over before, and none comes after.
+            self._submit(_cancel_others).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
@@ -333,14 +346,24 @@ class Shop:
         return self._wait(lambda: self.running.placing.preview(name, placement, ask))
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        if not self._thread.is_alive():
-            message = "the shop is not open: use it inside a with block"
-            raise RuntimeError(message)
+        with self._lock:
+            if self._is_closed or not self._thread.is_alive():
+                message = "the shop is not open: use it inside a with block"
+                raise RuntimeError(message)
+            answer = self._submit(work)
+        try:
+            return answer.result()
+        except CancelledError:
+            if not self._is_closed:
+                raise
+            message = "the shop was closed before this was done"
+            raise RuntimeError(message) from None
 
+    def _submit(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
         async def run() -> T:
             return await work()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop)
 
     def _call(self, read: Callable[[], T]) -> T:
         """Run a read on the thread that owns the state."""
@@ -349,6 +372,14 @@ class Shop:
             return read()
 
         return self._wait(run)
+
+
+async def _cancel_others() -> None:
+    """End every other task of the running loop, and wait until each has let go of what it holds."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in others:
+        each.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _listed(events: object) -> Sequence[Mapping[str, object]]:
