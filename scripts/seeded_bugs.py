@@ -357,6 +357,28 @@ BUGS = (
         ("tests/engine/test_outbox.py",),
     ),
     Bug(
+        "reset_behind_the_last_answer",
+        (
+            Edit(
+                "serving/protocol.py",
+                "            self._lingering = Lingering(self.transport, self.loop, self.close)\n",
+                "            self.close()\n",
+            ),
+        ),
+        ("tests/service/test_connections.py",),
+    ),
+    Bug(
+        "memory_of_refused_packings",
+        (
+            Edit(
+                "serving/unpack.py",
+                "            found = self._read(min(",
+                "            found = self._source.read(min(",
+            ),
+        ),
+        ("tests/serving/test_unpack.py",),
+    ),
+    Bug(
         "half_a_key",
         (Edit("engine/folder.py", "        if size == KEY_BYTES and is_file:", "        if size >= 0:"),),
         ("tests/engine/test_key.py",),

@@ -537,11 +537,16 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.reads = True
-        self.is_closed = False
+        self.is_closed = self.is_ended = False
 
     def write(self, data):
         """Keep it."""
+        assert not self.is_ended
         self.written += bytes(data)
+
+    def write_eof(self):
+        """Nothing more is written, and what comes is read."""
+        self.is_ended = True
 
     def get_write_buffer_size(self):
         """Return nothing: it is read."""

@@ -331,3 +331,37 @@ def test_what_clients_do_wrong_fills_no_log():
     lines = said.splitlines()
     assert len(lines) == 4
     assert lines[-1].startswith("... and 197 more in the last minute: ")
+
+
+def test_answers_survive_what_comes_behind_the_last_of_them(url):
+    """A client that goes on sending behind what is no HTTP reads all its answers: the connection is not reset."""
+    good = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for _ in range(50):
+        with connect(url) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(good + b"no HTTP at all\r\n\r\n")
+            for _ in range(20):
+                connection.sendall(b"and more of it\r\n")
+                time.sleep(0.001)
+            assert statuses(read_to_the_end(connection)) == [200, 400]
+
+
+@pytest.mark.parametrize("piece, wait_s", [(b"x" * 65_536, 0.0), (b"x", 0.05)], ids=["much", "long"])
+def test_who_sends_for_ever_behind_the_last_answer_is_cut_off(url, piece, wait_s):
+    """What is thrown away is bounded in bytes and in time."""
+    with connect(url) as connection:
+        connection.sendall(b"no HTTP at all\r\n\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for_ever(connection, piece, wait_s)
+
+
+def send_for_ever(connection, piece, wait_s):
+    """Send until that fails."""
+    while True:
+        connection.sendall(piece)
+        time.sleep(wait_s)
+
+
+def read_to_the_end(connection):
+    """Return what comes until the server closes; a reset is a failure."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))

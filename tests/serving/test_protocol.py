@@ -64,6 +64,9 @@ class Wire(asyncio.Transport):
     def resume_reading(self):
         """None does."""
 
+    def write_eof(self):
+        """Nobody waits for the end."""
+
     def is_closing(self):
         """Never."""
         return False

@@ -10,9 +10,9 @@ from typing import cast
 import uvicorn
 from uvicorn.server import ServerState
 
+from midstream.serving.connections import bounded_protocol
 from midstream.serving.local_socket import BACKLOG, leave, listen_at
 from midstream.serving.options import ServerOptions
-from midstream.serving.protocol import bounded_protocol
 from midstream.serving.read_limits import read_limits
 from midstream.serving.reply import ASGI
 

@@ -32,10 +32,10 @@ from uvicorn.server import ServerState
 from midstream.serving.admission import FREE
 from midstream.serving.body import WHOLE
 from midstream.serving.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
-from midstream.serving.connection_admission import PlaceLimits, Places
 from midstream.serving.cycle import Cycle
 from midstream.serving.framing import HeadRefused, body_length, head_length, request_parser, without_upgrade
-from midstream.serving.read_limits import Bounds, Counting, ReadLimits, uncounted
+from midstream.serving.lingering import Lingering
+from midstream.serving.read_limits import Bounds
 from midstream.serving.reply import ASGI, AT_ONCE, Reply, Scope
 from midstream.serving.write_watch import WriteWatch
 
@@ -78,6 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read and not parsed yet: reading is paused meanwhile."""
         self._closing_answer: ClosingAnswer | None = None
         """Nothing further is parsed, and this ends the connection once all before it is answered."""
+        self._lingering: Lingering | None = None
+        """The last word is said, and what still comes is thrown away."""
         self._head_is_open = True
         """Or none has begun: the last message is whole."""
         self._head_bytes = 0
@@ -109,6 +111,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._stop_waiting()
         self._watch.stop()
+        if self._lingering is not None:
+            self._lingering.stop()
         self._unset_keepalive_if_required()
         if self._places is not None:
             self._places.leave(self)
@@ -127,6 +131,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing further is to be."""
         if self._closing_answer is not None:
+            if self._lingering is not None:
+                self._lingering.throw_away(len(data))
             return
         if self._rest:
             self._rest += data
@@ -409,7 +415,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow.pause_reading()
         if not self._head_is_open:
             if self.cycle.response_complete:
-                self.close()  # what is wrong belongs to a request that has its answer
+                self._linger()  # what is wrong belongs to a request that has its answer
                 return
             self.cycle.break_off()
             if self.cycle is self._running and self._task is not None:
@@ -420,12 +426,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def _on_broken(self, _task: asyncio.Task[None]) -> None:
         """The app has done with a request whose body broke off: where it gave no answer, this is the answer."""
         is_answered = self._running is not None and self._running.response_started
-        (self.close if is_answered else self._say_last)()
+        (self._linger if is_answered else self._say_last)()
 
     def _say_last(self) -> None:
-        if self._closing_answer is not None and not self.transport.is_closing():
+        if self._closing_answer is not None and self._lingering is None and not self.transport.is_closing():
             self.transport.write(self._closing_answer.written(self.server_state.default_headers))
-            self.close()
+            self._linger()
+
+    def _linger(self) -> None:
+        if self._lingering is None and not self.transport.is_closing():
+            self._lingering = Lingering(self.transport, self.loop, self.close)
 
     # Time-outs
 
@@ -481,17 +491,3 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close once what was answered is read, or nothing of it is for long enough."""
         self.transport.close()
         self._watch.begin()  # its client may not read the last answer
-
-
-def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None = None) -> type[asyncio.Protocol]:
-    """Return what uvicorn takes for a protocol's class: it only ever calls it.
-
-    Args:
-        limits: Of what is read.
-        app: Is told of each request that was read, and of what is wrong with connections, if it wants to know.
-        places: How many connections there may be; None = as many as can connect.
-    """
-    arrivals, count = (app.arrivals, app.metrics.count_connection) if isinstance(app, Counting) else (None, uncounted)
-    shared = None if places is None else Places(places, count)
-    bounds = Bounds(limits, shared, arrivals, count)
-    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, bounds=bounds))

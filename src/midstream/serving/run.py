@@ -26,10 +26,10 @@ from midstream.events.wire import Accept
 from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
 from midstream.serving.connection_admission import place_limits
+from midstream.serving.connections import bounded_protocol
 from midstream.serving.hosts import host_faults
 from midstream.serving.log_limit import lines_limited
 from midstream.serving.options import ServerOptions, require_safe_host
-from midstream.serving.protocol import bounded_protocol
 from midstream.serving.read_limits import read_limits
 from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
 from midstream.serving.target import noting_targets
