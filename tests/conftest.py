@@ -8,6 +8,7 @@ else ``dev``.
 import ctypes
 import gc
 import hashlib
+import itertools
 import os
 import resource
 import time
@@ -75,28 +76,29 @@ class Drawn:
     def __init__(self) -> None:
         """Begin with no name."""
         self.name = ""
-        self.count = 0
+        self.counts = itertools.count()
 
     def __call__(self, size: int) -> bytes:
         """Return the next bytes of the test, or of the fixture that several share, that is running."""
-        self.count += 1
-        return hashlib.shake_128(f"{self.name} {self.count}".encode()).digest(size)
+        return hashlib.shake_128(f"{self.name} {next(self.counts)}".encode()).digest(size)
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
         """Draw under a name from its beginning, and go on as before afterwards."""
-        before = self.name, self.count
-        self.name, self.count = name, 0
+        before = self.name, self.counts
+        self.name, self.counts = name, itertools.count()
         try:
             yield
         finally:
-            self.name, self.count = before
+            self.name, self.counts = before
 
 
 drawn = Drawn()
 if profile_name(os.environ) != "nightly":
     made = Outside.__init__
-    made.__defaults__ = tuple(drawn if each is os.urandom else each for each in made.__defaults__ or ())
+    usual = made.__defaults__ or ()
+    assert usual.count(os.urandom) == 1
+    made.__defaults__ = tuple(drawn if each is os.urandom else each for each in usual)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -113,7 +115,7 @@ def pytest_fixture_setup(
     """Draw what a fixture of several tests draws under a name of its own, whichever of them comes first."""
     if fixturedef.scope == "function":
         return (yield)
-    with drawn.named(f"{fixturedef.baseid} {fixturedef.argname} {getattr(request, 'param', '')!r}"):
+    with drawn.named(f"{fixturedef.baseid} {fixturedef.argname} {getattr(request, 'param_index', '')}"):
         return (yield)
 
 

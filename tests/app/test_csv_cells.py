@@ -25,7 +25,20 @@ from midstream.events.segments import SegmentLog
 from midstream.testing.conformance_log import events_in
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''@x", "'-"]
-FORMULAS += [" =1", "\u00a0=1", "\u200b+1", "\ufeff@x", "'\u3000-1", "﹣1", "﹢1", "−1", "\u2060\t=1"]
+FORMULAS += [
+    " =1",
+    "\u00a0=1",
+    "\u200b+1",
+    "\ufeff@x",
+    "'\u3000-1",
+    "﹣1",
+    "﹢1",
+    "−1",
+    "\u2060\t=1",
+    "\u2066=1",
+    "\x00-1",
+    "\x1f@x",
+]
 PLAIN = ["lamp", "'tis", "a=b", "", "''", " ", "5", "é"]
 STARTS = "=+-@＝＋－＠﹣﹢−"
 NOW_MS = 1_700_000_000_000
@@ -33,7 +46,7 @@ NOW_MS = 1_700_000_000_000
 
 def seen_of(cell):
     """Return a cell as a program has it that takes away what is not seen in front of it."""
-    return cell.lstrip().lstrip("\u200b\ufeff\u2060").lstrip()
+    return cell.lstrip().lstrip("\u200b\ufeff\u2060\u2066\x00\x1f").lstrip()
 
 
 def cells_of(table):

@@ -535,6 +535,8 @@ STRANGE: tuple[object, ...] = (
     -1,
     1.5,
     2**63,
+    10**400,
+    10**5_000,
     1e308,
     float("nan"),
     "\x00",
@@ -581,6 +583,8 @@ def test_any_value_in_any_place_is_read_or_refused():
                 told_config(with_value(told, path, value))
     for path in places_of(placement):
         for value in STRANGE:
+            if value == 10**5_000:  # no JSON has it
+                continue
             with suppress(ConfigInvalid):
                 drafted(Config(), Config(), "home", with_value(placement, path, value))
 

@@ -11,6 +11,8 @@ from midstream.app.server_address import read_address
 from midstream.testing.patience import wait_until
 
 MIDSTREAM = ("-m", "midstream")
+SAID = "stderr.txt"
+"""What the server says, in its folder."""
 
 
 @contextmanager
@@ -22,11 +24,14 @@ def serving(folder: Path, *program: str) -> Iterator[tuple["subprocess.Popen[str
     published = folder / DATA_NAME / "server.url"
     published.unlink(missing_ok=True)  # of a server that was killed
     command = [sys.executable, *(program or MIDSTREAM), "serve", "-f", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    said = folder / SAID
+    with said.open("w") as file:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, text=True)
+    with process:
         try:
             wait_until(lambda: process.poll() is not None or published.exists())
             address = read_address(folder / DATA_NAME)
-            assert address is not None, process.stderr and process.stderr.read()
+            assert address is not None, said.read_text()
             yield process, address.url
         finally:
             process.kill()

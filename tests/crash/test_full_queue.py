@@ -121,8 +121,8 @@ def logged(folder: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def test_slates_of_a_full_queue_are_in_the_log_or_counted(tmp_path: Path) -> None:
-    """Killed under load the log has each acknowledged event once, and no slate that nobody was answered twice. Alive,
-    all slates that were answered are in it or counted as lost, as health says; nobody waited for room.
+    """Killed under load, the log has each acknowledged event once and no slate twice. Of a server that goes on, each
+    slate that was answered is in the log or counted as lost, as health says, and no question waited for room.
     """
     acknowledged: list[str] = []
     for run in range(KILLS):

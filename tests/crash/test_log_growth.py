@@ -26,6 +26,7 @@ from midstream.testing.patience import PATIENCE_S
 pytestmark = pytest.mark.crash
 KILLS = 3
 CLIENTS = 2
+JSON = {"content-type": "application/json"}
 NDJSON = {"content-type": "application/x-ndjson"}
 RULES = [{"name": f"r{n}", "kind": "boost", "where": f"item.category == '{n}'", "factor": 1.1} for n in range(3)]
 WORDS = ("mug", "lamp", "chair", "of oak", "of glass", "日本語", "very long name of an item " * 4)
@@ -41,6 +42,7 @@ class Load:
     requests: int = 0
     acknowledged: set[str] = field(default_factory=set)
     """Ids of rows."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
     notes: list[str] = field(default_factory=list)
     """Of the changes of a placement that were acknowledged, in order."""
 
@@ -55,10 +57,15 @@ class Load:
                 self.sent |= rows
                 lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in events]
                 body = "\n".join(lines).encode()
-                self.sent_bytes, self.requests = self.sent_bytes + len(body), self.requests + 1
+                self.count(body)
                 answer = client.post("/v1/events/bulk", content=body, headers=NDJSON)
                 assert answer.json()["rejected"] == 0, answer.text
                 self.acknowledged |= rows
+
+    def count(self, body: bytes) -> None:
+        """Count what is sent."""
+        with self.lock:
+            self.sent_bytes, self.requests = self.sent_bytes + len(body), self.requests + 1
 
     def change(self, url: str, run: int) -> None:
         """Set a placement, over and over, until the server is gone."""
@@ -66,8 +73,8 @@ class Load:
             for number in itertools.count():
                 note = f"{run}-{number}"
                 change = {"author": "ann", "note": note, "placement": {"slate_size": 1 + number % 9, "rules": RULES}}
-                self.sent_bytes, self.requests = self.sent_bytes + len(json.dumps(change)), self.requests + 1
-                answer = client.put("/v1/placements/home", json=change)
+                self.count(body := json.dumps(change).encode())
+                answer = client.put("/v1/placements/home", content=body, headers=JSON)
                 assert answer.status_code == 200, answer.text
                 self.notes.append(note)
 

@@ -13,6 +13,8 @@ import pytest
 from midstream.app.running import open_running, open_shop
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.engine import engine as engine_module
+from midstream.engine import shop as shop_module
+from midstream.engine.running import Running
 from midstream.engine.shop import Shop
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL
@@ -161,6 +163,89 @@ def test_what_still_runs_is_ended_with_the_shop(tmp_path: Path, monkeypatch: pyt
     thread.join(PATIENCE_S)
     assert ended == ["let go"]
     assert [str(each) for each in told] == ["the shop was closed before this was done"]
+
+
+def test_a_close_beside_a_start_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both end, whichever comes first, and the folder is free."""
+    for number in range(5):
+        shop = open_shop(tmp_path / str(number), SMALL)
+        begun, start = threading.Event(), shop.running.start
+
+        async def slowly(_: Running, begun: threading.Event = begun, start: Any = start) -> None:
+            begun.set()
+            await start()
+
+        monkeypatch.setattr(Running, "start", slowly)
+        entering = threading.Thread(target=shop.__enter__, daemon=True)
+        entering.start()
+        assert begun.wait(PATIENCE_S)
+        closing = [threading.Thread(target=shop.close, daemon=True) for _ in range(2)]
+        for each in closing:
+            each.start()
+        for each in (entering, *closing):
+            each.join(PATIENCE_S)
+            assert not each.is_alive()
+        monkeypatch.undo()
+        open_running(tmp_path / str(number), SMALL).engine.log.close()
+
+
+def test_who_closes_second_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When any close has returned the folder can be opened again."""
+    shop = open_shop(tmp_path, SMALL)
+    stopping, go_on, stop = threading.Event(), threading.Event(), shop.running.stop
+
+    async def slowly(_: Running) -> None:
+        stopping.set()
+        await asyncio.to_thread(go_on.wait, PATIENCE_S)
+        await stop()
+
+    monkeypatch.setattr(Running, "stop", slowly)
+    shop.__enter__()
+    first = threading.Thread(target=shop.close, daemon=True)
+    first.start()
+    assert stopping.wait(PATIENCE_S)
+    threading.Timer(0.1, go_on.set).start()
+    shop.close()
+    open_running(tmp_path, SMALL).engine.log.close()
+    first.join(PATIENCE_S)
+
+
+def test_a_task_that_will_not_end_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked to end again and again, and left behind after a maximum."""
+    monkeypatch.setattr(shop_module, "END_S_MAX", 0.2)
+    asked: list[int] = []
+
+    async def stay() -> None:
+        while len(asked) < 1_000_000:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                asked.append(1)
+
+    async def begin(*_: object) -> list[asyncio.Task[None]]:
+        return [asyncio.get_running_loop().create_task(stay())]
+
+    shop = open_shop(tmp_path, SMALL)
+    monkeypatch.setattr(shop.running.engine, "erase", begin)
+    with shop:
+        task = shop.erase("ann")[0]  # type: ignore[index]
+    assert asked
+    task._log_destroy_pending = False  # it is meant to be there
+
+
+def test_a_component_cannot_wait_for_its_own_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for itself: it is told so, and the shop goes on."""
+    shop = open_shop(tmp_path, SMALL)
+
+    async def call(*_: object) -> None:
+        for act in (shop.close, lambda: shop.recommend(user_id="ann")):
+            with pytest.raises(RuntimeError, match="cannot wait for the shop"):
+                act()
+
+    monkeypatch.setattr(shop.running.engine, "erase", call)
+    with shop:
+        shop.erase("ann")
+        shop.record({"type": "view", "user_id": "ann", "item_id": "lamp"})
 
 
 def test_a_single_event_needs_no_list(tmp_path):

@@ -13,7 +13,8 @@ from uvicorn.server import ServerState
 
 from midstream.serving.body import WHOLE
 from midstream.serving.connection_admission import PlaceLimits, Places
-from midstream.serving.protocol import STEP_BYTES, BoundedProtocol
+from midstream.serving.framing import STEP_BYTES
+from midstream.serving.protocol import BoundedProtocol
 from midstream.serving.read_limits import Bounds, ReadLimits, uncounted
 from midstream.serving.reply import AT_ONCE, NO_STORE, Reply, send_reply
 

@@ -16,9 +16,10 @@ import pyarrow.csv
 from midstream.events.loose_arrow import Batch, DataType, Schema, pa, pt
 
 pc: Any = pyarrow.compute
-_BLANKS = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010))))
-_BLANKS += "".join(map(chr, (*range(0x2028, 0x2030), *range(0x205F, 0x2065), 0x3000, 0xFEFF)))
-"""Spaces and characters of no width: some programs take them away before they look at a cell."""
+_BLANKS = "".join(map(chr, (*range(0x21), *range(0x7F, 0xA1), 0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x1680, 0x180E)))
+_BLANKS += "".join(map(chr, (*range(0x2000, 0x2010), *range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0x3164)))
+_BLANKS += "".join(map(chr, (*range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0)))
+"""Spaces, controls and characters of no width: some programs take them away before they look at a cell."""
 _SIGNS = r"=+\-@" + "".join(map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20, 0xFE66, 0xFE62, 0xFE63, 0xFE6B, 0x2212)))
 """What begins a formula, also in its wide and small forms and as the sign of minus."""
 _BEGINS = f"'*(?:[{_BLANKS}]*[{_SIGNS}]|[\t\r\n])"

@@ -65,6 +65,8 @@ _PAGES = {
 _SHOWN_CHARACTERS = 60
 _DURATIONS = ("6h", "7d")
 """In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
+_NUMBER_BITS_MAX = 1_023
+"""Of a whole number: no setting is beyond what a float can be, and Python does not write much longer ones."""
 _FAR = 1_000
 """From the bound of a number that has one bound."""
 _NOUNS = {
@@ -113,7 +115,7 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     """
     try:
         told = tomllib.loads(content.decode() if isinstance(content, bytes) else content)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
         fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
         raise ConfigInvalid((fault,)) from error
     return told_config(told, name)
@@ -262,7 +264,8 @@ def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) 
         example = f'{{ kind = "{min(by_kind)}" }}'
         yield Fault(where, f"{_show(value)} is no {noun}.", f"A table such as {example}. {right}", _page(where))
     elif not isinstance(value["kind"], str) or value["kind"] not in by_kind:
-        came = f"{_show(value['kind'])} is not a {noun}.{nearest(str(value['kind']), by_kind)}"
+        near = nearest(value["kind"], by_kind) if isinstance(value["kind"], str) else ""
+        came = f"{_show(value['kind'])} is not a {noun}.{near}"
         yield Fault(f"{where}.kind", came, right, _page(where))
     else:
         told = {key: each for key, each in value.items() if key != "kind"}
@@ -288,6 +291,9 @@ def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fa
 
 def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield the fault of a single value, if it has one."""
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS_MAX:
+        yield Fault(where, f"{_show(value)} came.", "A number below 10^308.", _page(where))
+        return
     try:
         msgspec.convert(value, kind, dec_hook=read_custom)
     except msgspec.ValidationError:
@@ -349,7 +355,10 @@ def _words(kind: TypeForm) -> str:
 
 def _show(value: Told) -> str:
     """Return a value as the file has it, shortened."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except ValueError:  # Python writes no whole number that is longer
+        return "A number of more than 4,300 digits"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 

@@ -11,7 +11,7 @@ from midstream.app.server_address import read_address
 from midstream.core.errors import StoreUnavailable
 
 START_S_MAX = 900.0
-"""A cold compile of all kernels takes two minutes of one core, and a busy machine leaves it a third of one. A server
+"""A cold compile of all kernels takes two minutes of one core; a busy machine may leave it a seventh of one. A server
 that cannot start ends by itself, and who looks on can end it with Ctrl-C."""
 _STOP_S_MAX = 30.0
 _POLL_S = 0.1

@@ -27,6 +27,9 @@ from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
 
 T = TypeVar("T")
+_NOT_OPEN = "the shop is not open: use it inside a with block"
+END_S_MAX = 10.0
+"""How long what still runs has to let go when a shop is closed: a child that is killed is gone in a moment."""
 
 
 class _Question(TypedDict, total=False):
@@ -95,17 +98,23 @@ class Shop:
         self._accept = accept
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="midstream", daemon=True)
+        self._turn = threading.Lock()
+        """One start or stop at a time."""
         self._lock = threading.Lock()
         self._is_closed = False
         """No call begins any more; guarded by the lock."""
 
     def __enter__(self) -> Self:
         """Start the engine; if that fails, let go of the folder."""
-        self._thread.start()
-        with ExitStack() as undo:
-            undo.callback(self._end)
-            self._wait(self.running.start)
-            undo.pop_all()
+        with self._turn:
+            self._require_elsewhere()
+            if self._is_closed:
+                raise RuntimeError(_NOT_OPEN)
+            self._thread.start()
+            with ExitStack() as undo:
+                undo.callback(self._end)
+                self._wait(self.running.start)
+                undo.pop_all()
         return self
 
     def __exit__(
@@ -115,31 +124,39 @@ class Shop:
         self.close()
 
     def close(self) -> None:
-        """Stop gracefully; a second call does nothing.
+        """Stop gracefully; a second call waits for the first, and does nothing after it.
 
-        Calls of other threads that are under way have their answers, or end with a ``RuntimeError``.
+        Calls of other threads that are under way have their answers, or end with a ``RuntimeError``. A call that was
+        interrupted can be made again.
+
+        Raises:
+            RuntimeError: A component of this shop calls it, which would wait for itself.
         """
-        with self._lock:
-            if self._is_closed:
+        self._require_elsewhere()
+        with self._turn:
+            if self._loop.is_closed():
                 return
-            self._is_closed = True
-        try:
-            if self._thread.is_alive():  # else it was never entered, so nothing was started
-                self._submit(self.running.stop).result()
-        finally:
-            self._end()
+            with self._lock:
+                self._is_closed = True
+            try:
+                if self._thread.is_alive():  # else it was never entered, so nothing was started
+                    self._submit(self.running.stop).result()
+            finally:
+                self._end()
 
     def _end(self) -> None:
         """End all that runs, the thread and its loop, and let go of the folder."""
         with self._lock:
             self._is_closed = True
-        if self._thread.is_alive():
-            # Calls that began before are tasks when this runs: they were handed over before, and none comes after.
-            self._submit(_cancel_others).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-        self.running.engine.log.close()
+        try:
+            if self._thread.is_alive():
+                # Calls that began before are tasks when this runs: they were handed over before, and none comes after.
+                self._submit(_cancel_others).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._loop.close()
+        finally:
+            self.running.engine.log.close()
 
     def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | Frame) -> Recorded:
         """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
@@ -345,11 +362,16 @@ class Shop:
         ask = ask_of(name, request)
         return self._wait(lambda: self.running.placing.preview(name, placement, ask))
 
+    def _require_elsewhere(self) -> None:
+        if threading.current_thread() is self._thread:
+            message = "the thread of a shop cannot wait for the shop: a component calls the shop that it is part of"
+            raise RuntimeError(message)
+
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        self._require_elsewhere()
         with self._lock:
             if self._is_closed or not self._thread.is_alive():
-                message = "the shop is not open: use it inside a with block"
-                raise RuntimeError(message)
+                raise RuntimeError(_NOT_OPEN)
             answer = self._submit(work)
         try:
             return answer.result()
@@ -375,11 +397,16 @@ class Shop:
 
 
 async def _cancel_others() -> None:
-    """End every other task of the running loop, and wait until each has let go of what it holds."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for each in others:
-        each.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    """End every other task of the running loop, and wait until each has let go of what it holds, or for long enough."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + END_S_MAX
+    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and loop.time() < until:
+        for each in others:
+            each.cancel()
+        ended, _ = await asyncio.wait(others, timeout=until - loop.time())
+        for each in ended:
+            if not each.cancelled():
+                each.exception()  # of a call its caller has it; of the engine's own tasks those that watch them do
 
 
 def _listed(events: object) -> Sequence[Mapping[str, object]]:

@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 import httptools
 
 Headers = Sequence[tuple[bytes, bytes]]
+STEP_BYTES = 1_024
+"""Parsed at once where it is not known where a request ends: at most 56 requests of the shortest kind, 2.5 kB each once
+they are parsed, so 140 kB a connection. Usual requests are shorter than a step; long bodies are not cut."""
+OVERHEAD_MAX = 8
+"""Bytes of framing that a byte of a chunked body may have: a body in chunks of one byte has five."""
 _LENGTH_DIGITS_MAX = 20
 """Of 2^64, which is as far as the parser counts."""
 

@@ -29,24 +29,18 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from midstream.serving import framing
 from midstream.serving.admission import FREE
 from midstream.serving.body import WHOLE
 from midstream.serving.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
 from midstream.serving.cycle import Cycle
-from midstream.serving.framing import HeadRefused, body_length, head_length, request_parser, without_upgrade
-from midstream.serving.lingering import Lingering
+from midstream.serving.lingering import AnswerTransport, Lingering
 from midstream.serving.read_limits import Bounds
 from midstream.serving.reply import ASGI, AT_ONCE, Reply, Scope
 from midstream.serving.write_watch import WriteWatch
 
 if TYPE_CHECKING:
     from collections import deque
-
-STEP_BYTES = 1_024
-"""Parsed at once where it is not known where a request ends: at most 56 requests of the shortest kind, 2.5 kB each once
-they are parsed, so 140 kB a connection. Usual requests are shorter than a step; long bodies are not cut."""
-OVERHEAD_MAX = 8
-"""Bytes of framing that a byte of a chunked body may have: a body in chunks of one byte has five."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -72,25 +66,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrivals = bounds.arrivals
         self._count = bounds.count
         self.address, self._has_place = "", True  # of the client; a process of this machine's own has no address
-        self._running: Cycle | None = None
-        """What was begun last; ``cycle`` is what was parsed last."""
+        self._running: Cycle | None = None  # begun last; ``cycle`` is what was parsed last
         self._rest = b""
         """Read and not parsed yet: reading is paused meanwhile."""
         self._closing_answer: ClosingAnswer | None = None
         """Nothing further is parsed, and this ends the connection once all before it is answered."""
         self._lingering: Lingering | None = None
         """The last word is said, and what still comes is thrown away."""
-        self._head_is_open = True
-        """Or none has begun: the last message is whole."""
-        self._head_bytes = 0
-        """Since the last message was whole, as far as it is known."""
-        self._body_bytes = 0
-        self._overhead = 0
-        """Of a body that is being read: bytes of framing beyond those that its bytes allow."""
+        self._head_is_open = True  # or none has begun: the last message is whole
+        self._head_bytes = 0  # since the last message was whole, as far as it is known
+        self._body_bytes = self._overhead = 0
+        """Of a body that is being read; and bytes of framing beyond those that its bytes allow."""
         self._thrown_away = 0  # of a body whose request is answered
         self._read_timer: asyncio.TimerHandle | None = None
-        self._watch: WriteWatch = cast("WriteWatch", None)
-        """Of what the client does not read; there is none before there is a transport."""
+        self._watch = cast("WriteWatch", None)  # of what the client does not read; made with the transport, as this:
+        self._answers = cast("AnswerTransport", None)
         self._task: asyncio.Task[None] | None = None
         self._spare_since: float = 0.0
 
@@ -100,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for a head from the first moment on."""
         super().connection_made(transport)
         self._watch = WriteWatch(transport, self.loop, self.timeout_keep_alive)
+        self._answers = AnswerTransport(transport, self._end)
         self._wait(self._limits.head_wait_s_max)
         self._spare_since = self.loop.time()
         self.address = self.client[0] if self.client else ""
@@ -130,9 +121,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing further is to be."""
+        if self._lingering is not None:
+            self._lingering.throw_away(len(data))
+            return
         if self._closing_answer is not None:
-            if self._lingering is not None:
-                self._lingering.throw_away(len(data))
             return
         if self._rest:
             self._rest += data
@@ -148,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client has read."""
         super().resume_writing()
-        if not self.transport.is_closing():
+        if not self._is_ended:
             self._watch.stop()
             self._go_on()
 
@@ -197,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arrivals.read(scope)
         self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=cast("Any", scope),
-            transport=self.transport,
+            transport=cast("asyncio.Transport", self._answers),
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -250,7 +242,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, or wait for one."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._is_ended:
             self._watch.begin()
         elif self.pipeline or self._rest or self.flow.write_paused or self._closing_answer is not None:
             self._go_on()
@@ -268,7 +260,8 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def spare_since(self) -> float | None:
         """Since when nothing is being answered and all answers are read; None = something is, or some are not."""
-        if self._is_answering or self.pipeline or self.transport.get_write_buffer_size():
+        is_busy = self._lingering is None and (self._is_answering or self.pipeline)
+        if is_busy or self.transport.get_write_buffer_size():
             return None
         return self._spare_since
 
@@ -296,7 +289,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """Begin what waits, parse what is held, read what comes: each when what is before it is answered and read."""
-        if self.flow.write_paused:
+        if self.flow.write_paused or self._is_ended:
             return
         if self.pipeline and not self._is_answering:
             cycle, app = self.pipeline.pop()
@@ -317,28 +310,28 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         """Parse what came, and see that the rest of a head comes in time."""
-        if len(data) <= STEP_BYTES:
+        if len(data) <= framing.STEP_BYTES:
             self._parse(data)
         else:
             self._parse_in_steps(data)
-        if self._head_is_open and self._head_bytes and self._read_timer is None and not self._is_over:
+        if self._head_is_open and self._head_bytes and self._read_timer is None and self._closing_answer is None:
             self._wait(self._limits.head_wait_s_max)
 
     @property
-    def _is_over(self) -> bool:
-        return self._closing_answer is not None or self.transport.is_closing()
+    def _is_ended(self) -> bool:
+        return self._lingering is not None or self.transport.is_closing()
 
     def _parse_in_steps(self, data: bytes) -> None:
         """Parse until a request is whole that has to wait for the one before; hold the rest."""
         view, at = memoryview(data), 0
-        while at < len(view) and not self._is_over:
+        while at < len(view) and not (self._closing_answer or self._is_ended):
             if self._head_is_open and (self._is_answering or self.flow.write_paused):
                 self._rest = bytes(view[at:])
                 self.flow.pause_reading()
                 return
-            step = STEP_BYTES
+            step = framing.STEP_BYTES
             if not self._head_is_open:
-                step = max(step, body_length(self.cycle.scope["headers"]) - self._body_bytes)
+                step = max(step, framing.body_length(self.cycle.scope["headers"]) - self._body_bytes)
             self._parse(view[at : at + step])
             at += step
 
@@ -368,8 +361,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(NO_TUNNEL)
             return
         self._count("upgrade_ignored")
-        head = without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
-        self.parser = request_parser(self)  # behind a ``close`` and an upgrade the other one takes no byte any more
+        head = framing.without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
+        # Behind a ``close`` and an upgrade the other one takes no byte any more.
+        self.parser = framing.request_parser(self)
         self._parse(head + rest)
 
     # Maxima
@@ -380,10 +374,10 @@ class BoundedProtocol(HttpToolsProtocol):
         Raises:
             HeadRefused: It is.
         """
-        is_long = head_length(self.url, self.headers) > self._limits.head_bytes_max
+        is_long = framing.head_length(self.url, self.headers) > self._limits.head_bytes_max
         if is_long or len(self.headers) > self._limits.head_lines_max:
             self._refuse(TOO_LARGE)
-            raise HeadRefused
+            raise framing.HeadRefused
 
     def _weigh(self, came: int, of_body: int) -> None:
         """Count what came within a body: framing that holds next to nothing, or what nobody wants any more."""
@@ -391,9 +385,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._thrown_away += came
             if self._thrown_away > self._limits.body_bytes_max:
                 self._count("unwanted_body")
-                self.close()
+                self._linger()
             return
-        self._overhead = max(0, self._overhead + came - (1 + OVERHEAD_MAX) * of_body)
+        self._overhead = max(0, self._overhead + came - (1 + framing.OVERHEAD_MAX) * of_body)
         if self._overhead > self._limits.head_bytes_max:
             self._refuse(TOO_LARGE)
 
@@ -425,25 +419,28 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _on_broken(self, _task: asyncio.Task[None]) -> None:
         """The app has done with a request whose body broke off: where it gave no answer, this is the answer."""
-        is_answered = self._running is not None and self._running.response_started
-        (self._linger if is_answered else self._say_last)()
+        (self._linger if self._running is not None and self._running.response_started else self._say_last)()
 
     def _say_last(self) -> None:
-        if self._closing_answer is not None and self._lingering is None and not self.transport.is_closing():
+        if self._closing_answer is not None and not self._is_ended:
             self.transport.write(self._closing_answer.written(self.server_state.default_headers))
             self._linger()
 
+    def _end(self) -> None:
+        """The answer is the last: close, and linger where its client may still be sending."""
+        (self._linger if self._closing_answer is not None or self._rest or not self._head_is_open else self.close)()
+
     def _linger(self) -> None:
-        if self._lingering is None and not self.transport.is_closing():
+        if not self._is_ended:
             self._lingering = Lingering(self.transport, self.loop, self.close)
+            self._watch.begin()
 
     # Time-outs
 
     def _be_idle(self) -> None:
-        """Wait for the next request, or for the end of a body whose request is answered already.
+        """Wait for the next request, or for the end of a body whose request is answered.
 
-        A timer that is set and unset with each request costs as much as parsing it: one timer stays, and looks when it
-        is over for how long nothing was asked.
+        One timer stays, and looks for how long nothing was asked: setting one with each costs as much as parsing.
         """
         self._spare_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -460,7 +457,7 @@ class BoundedProtocol(HttpToolsProtocol):
         left_s = self._spare_since + self.timeout_keep_alive - self.loop.time()
         if left_s > 0:
             self._keep_for(left_s)
-        elif not self.transport.is_closing():
+        elif not self._is_ended:
             self.close()
 
     def _keep_for(self, wait_s: float) -> None:
@@ -479,13 +476,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def _stop_reading(self) -> None:
         """Close without a word: nothing was asked yet, or the answer is given."""
         self._read_timer = None
-        if self.transport.is_closing():
+        if self._is_ended:
             return
         if self._is_answering or self.pipeline:
             self._wait(self._limits.head_wait_s_max)
             return
         self._count("head_too_slow" if self._head_is_open else "unwanted_body")
         self.close()
+
+    def shutdown(self) -> None:
+        """The server stops: nothing is lingered for."""
+        if self._lingering is None:
+            super().shutdown()
+        else:
+            self.close()
 
     def close(self) -> None:
         """Close once what was answered is read, or nothing of it is for long enough."""
