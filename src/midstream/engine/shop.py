@@ -109,7 +109,8 @@ class Shop:
         with self._turn:
             self._require_elsewhere()
             if self._is_closed:
-                raise RuntimeError(_NOT_OPEN)
+                message = "the shop was closed, and is not opened again: make another with midstream.open"
+                raise RuntimeError(message)
             self._thread.start()
             with ExitStack() as undo:
                 undo.callback(self._end)

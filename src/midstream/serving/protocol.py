@@ -79,8 +79,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Of a body that is being read; and bytes of framing beyond those that its bytes allow."""
         self._thrown_away = 0  # of a body whose request is answered
         self._read_timer: asyncio.TimerHandle | None = None
-        self._watch = cast("WriteWatch", None)  # of what the client does not read; made with the transport, as this:
+        self._watch = cast("WriteWatch", None)  # of what the client does not read
         self._answers = cast("AnswerTransport", None)
+        """Both are made when there is a transport."""
         self._task: asyncio.Task[None] | None = None
         self._spare_since: float = 0.0
 
