@@ -223,6 +223,8 @@ def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):
     fit = read_settings(path, FittedBlend)
     assert fit == report.fit
     assert {each.name for each in report.parts} == {"session_knn", "trending", "popular", "blend before", "blend"}
+    counts = {each.name: each.mrr_difference.tests_count for each in report.parts}
+    assert {name: count for name, count in counts.items() if count != 8} == {report.best_part: 1}
     cut = int(len(rows) / 3)
     other = Interactions(
         rows.user_id,

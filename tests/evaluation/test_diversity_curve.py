@@ -38,6 +38,8 @@ def test_a_curve_by_hand():
     assert (plain.coverage, mixed.coverage) == (0.6, 0.6)
     assert mixed.ndcg_difference.mean == pytest.approx(-plain.ndcg.mean)
     assert mixed.distance_difference.mean == 1.0
+    curve = diversity_curve(lists, CODES, 3, QUICK, (0.0, 0.5, 1.0))
+    assert [each.ndcg_difference.tests_count for each in curve] == [1, 2, 2]
 
 
 @settings(max_examples=30)

@@ -163,5 +163,6 @@ def test_a_model_is_compared_question_by_question():
     none = judge("other", fit, data(), [task([[0, 1], [0], [0]], [[-1], [-1], []])], OPTIONS)
     same = compare(ours, ours)["recall@2"]
     assert (same.mean, same.p_value) == (0.0, 1.0)
+    assert same.tests_count == len(compare(ours, ours)) > 1
     assert compare(ours, none)["recall@2"].mean == pytest.approx(1.0)
     assert np.isnan(worth_of(ours, "recall")[2])

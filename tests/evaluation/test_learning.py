@@ -39,6 +39,11 @@ def test_only_a_state_that_learns_follows_a_change():
     assert learning.hit_rate_by_window[0] > 0.1
     assert learning.hit_rate_gain.low > 0
     assert learning.mrr_gain.mean == pytest.approx(learning.mrr.mean)
+    assert (frozen.hit_rate_gain.tests_count, rolling.hit_rate_gain.tests_count, learning.mrr_gain.tests_count) == (
+        1,
+        4,
+        4,
+    )
 
 
 def test_nothing_is_gained_where_nothing_changes():

@@ -194,6 +194,7 @@ def test_published_lists_are_compared_over_their_questions(tmp_path, places, sig
     (found,) = run_next_item(data, STROLL, tmp_path / "settings.json", QUICK).comparisons
     assert (found.name, found.questions, found.our_hit_rate) == ("theirs", 6, 1.0)
     assert found.hit_rate_difference.mean == found.mrr_difference.mean == sign
+    assert found.hit_rate_difference.tests_count == found.mrr_difference.tests_count == 2
     assert found.hit_rate == 1 - sign
 
 

@@ -90,6 +90,7 @@ def test_a_method_that_knows_the_future_is_right_and_one_that_knows_nothing_is_w
         assert nothing.hit_rate.mean == 0
         assert found.hit_rate.mean == found.mrr.mean == pytest.approx(np.mean(right))
         assert found.hit_rate_difference.mean == pytest.approx(np.mean(right))
+        assert found.hit_rate_difference.p_value_corrected == found.hit_rate_difference.p_value
 
 
 def test_the_engine_learns_while_it_is_tested():

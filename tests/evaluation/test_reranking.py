@@ -130,6 +130,7 @@ def test_the_better_of_two_is_chosen_before_the_test_and_beats_the_blend():
     blend, fitted_blend, ranker = report.methods
     assert (blend.name, fitted_blend.name, ranker.name) == ("blend", "blend, fitted", "column")
     assert blend.less_blend["NDCG"].mean == 0.0
+    assert (blend.less_blend["NDCG"].tests_count, ranker.less_blend["NDCG"].tests_count) == (1, 6)
     assert ranker.ndcg.mean == pytest.approx(
         discounted_gain(parts.asked.places(parts.asked.scores(best)), 5).mean(), abs=1e-12
     )

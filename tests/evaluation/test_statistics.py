@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.evaluation.statistics import Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Resampling, difference, estimate, holm
 
 FEW = Resampling(resamples=400, seed=3)
 VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=40)
@@ -86,3 +87,27 @@ def test_many_groups_are_drawn_in_pieces_with_the_same_right():
     values = rng.normal(size=30_000)
     found = estimate(values, np.arange(30_000), FEW)
     assert math.isclose(found.high - found.low, 2 * 1.96 / math.sqrt(30_000), rel_tol=0.15)
+
+
+def holms(p_values):
+    """Return the corrected p of differences that have these."""
+    return [each.p_value_corrected for each in holm([Difference(0.0, 0.0, 0.0, p_value) for p_value in p_values])]
+
+
+def test_tests_of_one_table_are_corrected_together():
+    """Holm's p: the smallest counts as often as there are tests, none is less than that of a smaller one, 1 at most."""
+    assert holms([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holms([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holms([0.04]) == pytest.approx([0.04])
+    assert holms([]) == []
+    assert str(holm([Difference(0.5, 0.25, 0.75, 0.01), Difference(0.0, 0.0, 0.0, 0.5)])[0]) == (
+        "+0.5000 (+0.2500 to +0.7500), p = 0.010 (0.020 of 2 tests)"
+    )
+    assert str(Difference(0.5, 0.25, 0.75, 0.01)) == "+0.5000 (+0.2500 to +0.7500), p = 0.010"
+
+
+def test_a_table_of_noise_rarely_has_a_corrected_p_below_the_level():
+    """Of 400 tables of 8 tests without any difference, 1 in 20 has one below 0.05; uncorrected, 1 in 3."""
+    drawn = np.random.default_rng(7).random((400, 8))
+    assert 0.2 < (drawn.min(axis=1) < 0.05).mean() < 0.46
+    assert (np.array([min(holms(row)) for row in drawn.tolist()]) < 0.05).mean() < 0.085

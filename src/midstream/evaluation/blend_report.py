@@ -23,7 +23,7 @@ from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
 from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.ranking.blend import Blend
 from midstream.state.settings import FoldSettings
 
@@ -278,8 +278,21 @@ def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part, *, valid
         questions=len(test.session),
         best_part=best_part,
         fit=fit,
-        parts=tuple(_figures(each, ranks, best_part, test.session, contest.resampling) for each in ranks),
+        parts=_corrected(
+            tuple(_figures(each, ranks, best_part, test.session, contest.resampling) for each in ranks), best_part
+        ),
     )
+
+
+def _corrected(parts: tuple[PartFigures, ...], best_part: str) -> tuple[PartFigures, ...]:
+    """Return parts whose tests against the best one are corrected together, two of each."""
+    others = [each for each in parts if each.name != best_part]
+    both = holm([*(each.hit_rate_difference for each in others), *(each.mrr_difference for each in others)])
+    tested = {
+        each.name: replace(each, hit_rate_difference=both[at], mrr_difference=both[len(others) + at])
+        for at, each in enumerate(others)
+    }
+    return tuple(tested.get(each.name, each) for each in parts)
 
 
 def _figures(

@@ -6,7 +6,7 @@ the share of common values of an attribute.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from midstream.evaluation.ballots import Offsets
 from midstream.evaluation.interactions import Rows
 from midstream.evaluation.list_metrics import attribute_diversity
 from midstream.evaluation.metrics import coverage, discounted_gain, hit, rank_of
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.rule_diversity import Diversity
 from midstream.ranking.rules import Facts
@@ -111,7 +111,8 @@ def diversity_curve(
                 difference(worth[1][is_known], first[1][is_known], lists.session[is_known], resampling),
             )
         )
-    return tuple(found)
+    less = holm([each.ndcg_difference for each in found[1:]])
+    return *found[:1], *(replace(each, ndcg_difference=test) for each, test in zip(found[1:], less, strict=True))
 
 
 def _values(codes: Index) -> csr_matrix:

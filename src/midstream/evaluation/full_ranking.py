@@ -25,7 +25,7 @@ from midstream.evaluation.list_metrics import (
     novelty,
 )
 from midstream.evaluation.metrics import Values, coverage
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.models.histories import Histories, Interactions
 from midstream.models.model import ItemModel, best_of
 from midstream.models.top_n import top_n
@@ -229,9 +229,9 @@ def report_of(judged: Judged) -> RankingReport:
 
 
 def compare(first: Judged, second: Judged) -> dict[str, Difference]:
-    """Return first less second for each metric of accuracy, over the same questions, with the paired test.
+    """Return first less second for each metric of accuracy, over the same questions, with the paired tests.
 
-    Questions to which nothing is right are left out.
+    Questions to which nothing is right are left out. The tests of all metrics are corrected together.
     """
     found: dict[str, Difference] = {}
     for name in ACCURACY:
@@ -240,7 +240,7 @@ def compare(first: Judged, second: Judged) -> dict[str, Difference]:
         found[f"{name}@{first.options.k}"] = difference(
             ours[known], theirs[known], first.owner[known], first.options.resampling
         )
-    return found
+    return dict(zip(found, holm(list(found.values())), strict=True))
 
 
 def acted(task: Task) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from midstream.evaluation.importing import fitted, room_for
 from midstream.evaluation.interactions import Interactions
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.replay import Method, ReplayOptions, replay_ranks, rows_asked
-from midstream.evaluation.statistics import Difference, Estimate, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, difference, estimate, holm
 from midstream.state.fold import Fold
 
 
@@ -103,5 +103,14 @@ def run_learning(
         half,
         len(asked),
         windows,
-        tuple(schedule(each, rank) for each, rank in ranks.items()),
+        _corrected(tuple(schedule(each, rank) for each, rank in ranks.items())),
+    )
+
+
+def _corrected(schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:
+    """Return schedules whose tests against the first one are corrected together."""
+    frozen, *others = schedules
+    both = holm([*(each.hit_rate_gain for each in others), *(each.mrr_gain for each in others)])
+    return frozen, *(
+        replace(each, hit_rate_gain=both[at], mrr_gain=both[len(others) + at]) for at, each in enumerate(others)
     )

@@ -1,7 +1,7 @@
 """One data set through the next-item protocol: settings chosen, written down, and only then the test."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,7 @@ from midstream.evaluation.search import (
     with_options,
 )
 from midstream.evaluation.settings_file import read_settings, write_settings
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -177,7 +177,7 @@ def run_next_item(
     comparisons = tuple(
         comparison for each in data.published() if (comparison := compare(each, lists, exam, fold, used))
     )
-    return _report(_Run(data, chosen.name, used, choice, split, fold), exam, lists, comparisons)
+    return _report(_Run(data, chosen.name, used, choice, split, fold), exam, lists, _corrected(comparisons))
 
 
 def compare(
@@ -204,6 +204,16 @@ def compare(
         float(our_place.mean()),
         difference(our_hit, their_hit, session, options.resampling),
         difference(our_place, their_place, session, options.resampling),
+    )
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Return comparisons whose tests, two of each, are corrected together."""
+    hits = [each.hit_rate_difference for each in comparisons]
+    both = holm([*hits, *(each.mrr_difference for each in comparisons)])
+    return tuple(
+        replace(each, hit_rate_difference=both[at], mrr_difference=both[len(hits) + at])
+        for at, each in enumerate(comparisons)
     )
 
 

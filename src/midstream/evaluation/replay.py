@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.interactions import Interactions, Rows, events
 from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, listed
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -156,8 +156,16 @@ def run_replay(
         questions=len(asked),
         sessions=len(np.unique(rows.session_id)),
         dropped=rows.dropped,
-        methods=tuple(_figures(method, rank, first, session, used) for method, rank in ranks.items()),
+        methods=_corrected(tuple(_figures(method, rank, first, session, used) for method, rank in ranks.items())),
         digest=fold.digest(),
+    )
+
+
+def _corrected(methods: tuple[MethodFigures, ...]) -> tuple[MethodFigures, ...]:
+    """Return methods whose tests against the first one are corrected together."""
+    less = holm([each.hit_rate_difference for each in methods[1:]])
+    return *methods[:1], *(
+        replace(each, hit_rate_difference=test) for each, test in zip(methods[1:], less, strict=True)
     )
 
 

@@ -26,7 +26,7 @@ from midstream.evaluation.metrics import Ranks, discounted_gain, hit, reciprocal
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.replay import ReplayOptions, replay_ranks, rows_asked
 from midstream.evaluation.shops import ShopData
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate
+from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.models.examples import Examples
 from midstream.models.model import RowModel
 from midstream.ranking.blend import Blend
@@ -346,7 +346,9 @@ def judge_reranking(
         features=asked.names,
         trials=tuple(Trial(named, worth) for worth, named, _ in found),
         blend_chosen=_ndcg(parts.chosen, parts.chosen.blend, options.k),
-        methods=tuple(_ranked(name, rank, ranks["blend"], asked.session, options) for name, rank in ranks.items()),
+        methods=_corrected(
+            tuple(_ranked(name, rank, ranks["blend"], asked.session, options) for name, rank in ranks.items())
+        ),
     )
     return report, parts, best
 
@@ -356,6 +358,16 @@ METRICS: Mapping[str, Callable[[Ranks, int], np.ndarray[tuple[int], np.dtype[np.
     "HR": hit,
     "MRR": reciprocal_rank,
 }
+
+
+def _corrected(methods: tuple[RankedBy, ...]) -> tuple[RankedBy, ...]:
+    """Return methods whose tests against the blend, three of each, are corrected together."""
+    others = [each for each in methods if each.name != "blend"]
+    tests = iter(holm([test for each in others for test in each.less_blend.values()]))
+    tested = {
+        each.name: replace(each, less_blend={metric: next(tests) for metric in each.less_blend}) for each in others
+    }
+    return tuple(tested.get(each.name, each) for each in methods)
 
 
 def _ndcg(part: Part, score: Score, k: int) -> float:
