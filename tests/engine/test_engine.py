@@ -12,8 +12,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import engine as engine_module
 from midstream.engine import turns, writer
-from midstream.engine.engine import ANY_PLACEMENT
-from midstream.engine.types import Ask, Outcome
+from midstream.engine.types import ANY_PLACEMENT, Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
 from midstream.testing.patience import PATIENCE_S

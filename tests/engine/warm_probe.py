@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from msgspec.structs import replace
-from numba.core.registry import CPUDispatcher
 
 from midstream.app.config import Placement, TrendingSection
 from midstream.app.running import accept_of, config_of, open_running
@@ -13,6 +12,7 @@ from midstream.cli.init import starter_files, write_new
 from midstream.core.durations import Duration
 from midstream.engine.types import Ask
 from midstream.events.decode import decode
+from midstream.events.kernel import Kernel
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
@@ -53,7 +53,7 @@ def compiled() -> set[str]:
         f"{each.py_func.__module__}.{each.py_func.__name__} {types}"
         for module in [value for name, value in sys.modules.items() if name.startswith("midstream.")]
         for each in vars(module).values()
-        if isinstance(each, CPUDispatcher)
+        if isinstance(each, Kernel)
         for types in each.signatures
     }
 

@@ -15,8 +15,7 @@ from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import Served
 from midstream.engine.answers import query_of
-from midstream.engine.engine import ANY_PLACEMENT
-from midstream.engine.types import Ask
+from midstream.engine.types import ANY_PLACEMENT, Ask
 from midstream.ranking.explanation import SlateWhy
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan

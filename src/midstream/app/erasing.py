@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -21,6 +21,9 @@ from midstream.engine.erasing import erase_event
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.types import ErasureDue
+
+if TYPE_CHECKING:
+    import httpx
 
 _POLL_S = 0.2
 ANSWER_S_MAX = 60.0
@@ -100,6 +103,8 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
+    import httpx
+
     found: list[Erased] = []
     with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
         for user_id in user_ids:
@@ -131,8 +136,10 @@ class _Erasures(msgspec.Struct, frozen=True):
     rewrite: _Rewrite
 
 
-def _run_there(client: httpx.Client) -> None:
+def _run_there(client: "httpx.Client") -> None:
     """Have a server write its log anew, and wait until that is done."""
+    import httpx
+
     try:
         answer = client.post("/v1/erasures/run")
         while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from midstream.app.inspection import LogView
@@ -70,6 +69,8 @@ def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Exp
         StoreUnavailable: It does not answer, or cannot explain it; the text says why.
         RequestInvalid: It refuses the items; each fault is named.
     """
+    import httpx
+
     path = f"/v1/requests/{quote(request_id, safe='')}/explanation"
     try:
         with httpx.Client(base_url=url, timeout=2 * ANSWER_S_MAX) as client:

@@ -13,7 +13,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 import numpy as np
 
@@ -46,6 +45,8 @@ from midstream.events.wire import TRUSTED_FIELDS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import httpx
 
 REJECTED_NAME = "import-rejected.ndjson"
 FAULTS_SHOWN = 5
@@ -282,6 +283,8 @@ def _through_server(
     data: DataFolder, url: str, spill: Spill, source: _Source, bytes_max: int
 ) -> tuple[Plan, Mapping[int, int]]:
     """Record what is new through the server that has the folder open, in requests of so many bytes."""
+    import httpx
+
     found = survey_folder(data, RealDisk())
     end = LogPosition(0 if found is None else found.end)
     reader = SegmentReader(data.log, RealDisk())
@@ -310,7 +313,7 @@ class _Answer(msgspec.Struct, frozen=True):
     conflicts: int = 0
 
 
-def _sent(client: httpx.Client, batch: EventBatch) -> dict[int, int]:
+def _sent(client: "httpx.Client", batch: EventBatch) -> dict[int, int]:
     """Send some rows, again while the server is overloaded; return how many had each outcome."""
     sink = pa.BufferOutputStream()
     table = to_table(batch).select(_SENT_FIELDS)
@@ -339,7 +342,9 @@ def _sent(client: httpx.Client, batch: EventBatch) -> dict[int, int]:
     raise Overloaded(message)
 
 
-def _post(client: httpx.Client, body: bytes) -> httpx.Response:
+def _post(client: "httpx.Client", body: bytes) -> "httpx.Response":
+    import httpx
+
     headers = {"content-type": "application/vnd.apache.arrow.stream"}
     try:
         return client.post("/v1/events/bulk", content=body, headers=headers)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -92,6 +91,8 @@ async def _with_engine(folder: Path, running: Running, numbers: Sequence[int]) -
 
 def _through_server(url: str, numbers: Sequence[int]) -> Retried:
     """Have the server that has the folder open send them, as many at a time as it takes."""
+    import httpx
+
     done: list[Retried] = []
     try:
         with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:

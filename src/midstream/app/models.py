@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -26,6 +26,9 @@ from midstream.serving.problems import Problem
 from midstream.training.fetched import import_folder
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import ARRIVING, Registry
+
+if TYPE_CHECKING:
+    import httpx
 
 TAR_BYTES_MAX = 2 << 20
 """What a tar of 1,000 files and a manifest have beside the bytes that the manifest names."""
@@ -204,11 +207,13 @@ async def _with_engine(
         await running.stop()
 
 
-def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes | None:
+def _asked(folder: Path, ask: "Callable[[httpx.Client], httpx.Response]") -> bytes | None:
     """Return what the server of a folder answers, None = there is none."""
     url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
+    import httpx
+
     try:
         with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
             answer = ask(client)
@@ -222,7 +227,7 @@ def _asked(folder: Path, ask: Callable[[httpx.Client], httpx.Response]) -> bytes
     return answer.content
 
 
-def _raise_unfit(answer: httpx.Response) -> None:
+def _raise_unfit(answer: "httpx.Response") -> None:
     """Raise what a server refuses with faults as what it is here; return where it said something else."""
     if answer.status_code != HTTPStatus.CONFLICT:
         return

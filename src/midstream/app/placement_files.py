@@ -6,10 +6,9 @@ import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -36,6 +35,9 @@ from midstream.engine.tokens import position_token
 from midstream.serving.bodies import PlacementList, PreviewSlates
 from midstream.serving.fields import invalid_value, path_of
 from midstream.serving.recommendations import RecommendationBody, ask_of, slate_of
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 ANSWER_S_MAX = 60.0
@@ -215,6 +217,8 @@ def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  
     url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
+    import httpx
+
     try:
         with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
             answer = client.request(method, f"/v1/placements{path}", **sent)
@@ -235,7 +239,7 @@ def _where(pointer: str, placement: object) -> str:
     return pointer.removeprefix("/question")
 
 
-def _raise(answer: httpx.Response, url: str, placement: object) -> None:
+def _raise(answer: "httpx.Response", url: str, placement: object) -> None:
     """Raise what a server refuses as what it is here; ``placement`` is what was sent of one."""
     problem = problem_of(answer)
     if problem is None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -24,6 +24,9 @@ from midstream.engine.replay import catch_up
 from midstream.engine.types import RebuildView
 from midstream.events.disk import RealDisk
 from midstream.state.settings import FoldSettings
+
+if TYPE_CHECKING:
+    import httpx
 
 ANSWER_S_MAX = 60.0
 """An order reads a file and loads components of one's own before it answers."""
@@ -123,6 +126,8 @@ def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = Fal
         RebuildRunning: One is under way already.
         RebuildFailed: It failed; the state of before goes on serving.
     """
+    import httpx
+
     url = server_of(DataFolder(folder / DATA_NAME))
     if url is None:
         message = "the folder is open in a process that serves no HTTP; end that process first"
@@ -142,7 +147,7 @@ def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = Fal
     return view
 
 
-def _view(answer: httpx.Response) -> RebuildView:
+def _view(answer: "httpx.Response") -> RebuildView:
     """Return what the server says, or raise what it refuses as what it is here."""
     if answer.is_success:
         return msgspec.json.decode(answer.content, type=RebuildView)

@@ -1,16 +1,20 @@
 """What a server says that refused a request of ours: its problem document, as errors and texts of this process."""
 
-import httpx
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid, StoreUnavailable
 from midstream.serving.problems import Problem
 
+if TYPE_CHECKING:
+    import httpx
+
 _SHOWN_CHARACTERS = 300
 """Of an answer that is no problem document, such as that of a proxy."""
 
 
-def refusal_of(answer: httpx.Response, url: str) -> MidstreamError:
+def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:
     """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
     problem = problem_of(answer)
     if problem is not None and problem.errors:
@@ -18,13 +22,13 @@ def refusal_of(answer: httpx.Response, url: str) -> MidstreamError:
     return StoreUnavailable(f"{url} answered {answer.status_code}: {reason_of(answer)}")
 
 
-def reason_of(answer: httpx.Response) -> str:
+def reason_of(answer: "httpx.Response") -> str:
     """Return why in words."""
     problem = problem_of(answer)
     return answer.text[:_SHOWN_CHARACTERS] if problem is None else problem.detail.rstrip(".")
 
 
-def problem_of(answer: httpx.Response) -> Problem | None:
+def problem_of(answer: "httpx.Response") -> Problem | None:
     """Return the problem document of an answer; None = it has none, such as that of a proxy."""
     try:
         return msgspec.json.decode(answer.content, type=Problem)

@@ -20,7 +20,7 @@ from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.engine.board import PROCESSES_MAX
-from midstream.engine.engine import ANY_PLACEMENT
+from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.checking import feature_faults
 from midstream.features.external import table_faults
 from midstream.ranking.blend import DEFAULT_WEIGHTS

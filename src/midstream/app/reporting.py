@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -82,6 +81,8 @@ def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
         url = server_of(DataFolder(folder / DATA_NAME)) if config.features else None
     if url is None:
         return found
+    import httpx
+
     read = {name for placement in config.placements for name in placement.features}
     with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
         for each in config.features:

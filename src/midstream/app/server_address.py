@@ -9,7 +9,6 @@ import os
 from http import HTTPStatus
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from midstream.core.errors import Fault, LogDamaged, StoreUnavailable
@@ -89,6 +88,8 @@ def server_of(data: DataFolder) -> str | None:
 
 def _said_at(url: str, wanted: Live) -> str:
     """Return what is wrong with who answers at an address; empty = it is the wanted one."""
+    import httpx
+
     try:
         answer = httpx.get(f"{url}/health/live", timeout=ANSWER_S_MAX)
     except (httpx.TransportError, httpx.InvalidURL) as error:

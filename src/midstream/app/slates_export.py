@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from midstream.app.config import Config
@@ -41,6 +40,9 @@ from midstream.events.disk import RealDisk
 from midstream.events.log_identity import read_identity
 from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.fold import Fold
+
+if TYPE_CHECKING:
+    import httpx
 
 DEADLINE_MS = 10_000
 """Of one slate: nobody waits in front of a page."""
@@ -223,6 +225,8 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
             url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
+            import httpx
+
             client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))
             yield _FromServer(client, state_of(folder, config, LogView(folder)).fold, options)
         else:
@@ -278,7 +282,7 @@ class _FromShop:
 class _FromServer:
     """Slates of the server that has the folder open, each logged as served."""
 
-    def __init__(self, client: httpx.Client, fold: Fold, options: SlateOptions) -> None:
+    def __init__(self, client: "httpx.Client", fold: Fold, options: SlateOptions) -> None:
         self._client = client
         self._options = options
         self.fold = fold
@@ -306,7 +310,7 @@ class _FromServer:
         found: dict[str, Any] = answer.json()
         return found
 
-    def _answered(self, send: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
+    def _answered(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
         """Return what the server answers once it has room."""
         for _ in range(_TRIES_MAX):
             answer = self._sent(send)
@@ -316,7 +320,9 @@ class _FromServer:
         message = f"{self.through} was overloaded {_TRIES_MAX} times"
         raise StoreUnavailable(message)
 
-    def _sent(self, send: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
+    def _sent(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
+        import httpx
+
         try:
             return send(self._client)
         except httpx.TransportError as error:

@@ -11,8 +11,7 @@ from midstream.app.running import Outside
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.answers import answer_of, query_of
-from midstream.engine.engine import ANY_PLACEMENT
-from midstream.engine.types import Answer, Ask
+from midstream.engine.types import ANY_PLACEMENT, Answer, Ask
 from midstream.ranking.pipeline import recommend
 from midstream.state.hashing import id_hash
 

@@ -67,7 +67,7 @@ def check_folder(folder: Path) -> tuple[list[Finding], str]:
     from midstream.app.inspection import LogView, served_of
     from midstream.app.running import config_of
     from midstream.app.watching import baseline_of
-    from midstream.engine.engine import ANY_PLACEMENT
+    from midstream.engine.types import ANY_PLACEMENT
 
     config = config_of(folder)
     baseline_of(config, folder)

@@ -1,6 +1,5 @@
 """``midstream simulate``: the configuration in a shop whose visitors' wishes are known, beside what it could reach."""
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +44,8 @@ def command(
 
 def run_with_bar(trials: "Trials") -> "tuple[PolicyFigures, ...]":
     """Run all seasons with a progress bar."""
+    import asyncio
+
     from midstream.app.running import config_of
     from midstream.simulation.trials import run_trials
 

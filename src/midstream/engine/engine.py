@@ -29,6 +29,7 @@ from midstream.engine.ticking import TICK_MS, append_tick
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.turns import Folding
 from midstream.engine.types import (
+    ANY_PLACEMENT,
     Answer,
     Ask,
     ErasureDue,
@@ -50,8 +51,6 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.served import ServedRecord
 from midstream.state.fold import Fold
 
-ANY_PLACEMENT = "*"
-"""Name of the plan that answers every name that is not configured."""
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
 

@@ -19,10 +19,9 @@ from midstream.engine.placing import Said
 from midstream.engine.question import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
 from midstream.engine.running import Running
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
+from midstream.events.arrow_stream import Frame
 from midstream.events.decode import decode_objects
 from midstream.events.faults import shown
-from midstream.events.frames_in import Frame, batches_of
-from midstream.events.pieces import PIECE_LIMITS, table_piece
 from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
 
@@ -181,6 +180,9 @@ class Shop:
         return self._wait(lambda: self.running.engine.record(decoded.batch))
 
     def _record_table(self, frame: Frame) -> Recorded:
+        from midstream.events.frames_in import batches_of  # Arrow takes 0.2 s and 40 MB where it is used
+        from midstream.events.pieces import PIECE_LIMITS, table_piece
+
         accept = msgspec.structs.replace(self._accept(), limits=PIECE_LIMITS)
         batches = batches_of(frame, accept)
         pieces = [table_piece(batch, accept, first) for first, batch in batches]

@@ -14,6 +14,8 @@ from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
 from midstream.ranking.explanation import SlateWhy
 
 Value = str | float | bool
+ANY_PLACEMENT = "*"
+"""Name of the plan that answers every name that is not configured."""
 
 
 class Outcome(IntEnum):

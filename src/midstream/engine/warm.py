@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-import pyarrow as pa
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Failure, LogPosition, Query, TimestampMs
 from midstream.engine.guards import overruns
 from midstream.engine.lookups import item_view, user_view
-from midstream.events.arrow import decode_arrow
 from midstream.events.decode import decode
 from midstream.events.plain_json import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick
@@ -157,6 +155,10 @@ def warm_people(fold: Fold, action: str) -> None:
 
 def warm_decoding() -> None:
     """Decode a body and a table of plain events in each of their forms."""
+    import pyarrow as pa
+
+    from midstream.events.arrow import decode_arrow
+
     accept = Accept(frozenset({"view"}), _NOW)
     lines = [_PLAIN] * (PLAIN_BYTES_MIN // len(_PLAIN) + 1)
     decode(b"[" + b",".join(lines) + b"]", accept)

@@ -1,10 +1,11 @@
 """A table of another library as record batches: whatever speaks Arrow's C stream, as pyarrow, pandas and Polars do."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.events.arrow_columns import check_schema
+from midstream.events.arrow_stream import Frame
 from midstream.events.arrow_views import without_views
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.pieces import PIECE_EVENTS, PIECE_LIMITS
@@ -12,15 +13,6 @@ from midstream.events.wire import PAGE, Accept
 
 _INDEX = "__index_level_"
 """Begins the names under which pandas hands over an index that is not just counted; it is no field of an event."""
-
-
-@runtime_checkable
-class Frame(Protocol):
-    """A table of any library."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Return an Arrow C stream in a capsule."""
-        ...
 
 
 def batches_of(frame: Frame, accept: Accept) -> Iterator[tuple[int, Batch]]:

@@ -23,12 +23,11 @@ Missing-Not-At-Random Implicit Feedback", WSDM 2020 (section 5: a propensity tha
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid, ShapeMismatch
 from midstream.core.types import Index, Score
@@ -40,6 +39,9 @@ from midstream.models.model import QUIET, Arrays, Watch
 from midstream.models.top_k import inner_products
 from midstream.models.top_k_kernels import frozen
 from midstream.models.vocabulary import ItemVocabulary
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 FACTORS_MAX = 1_024
 """A history of as many items or more is solved in so many equations: a fifth of a second."""
@@ -211,6 +213,8 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
         FitStopped: ``watch`` said so.
         ShapeMismatch: ``begin`` has another number of factors.
     """
+    from scipy.sparse import csr_matrix
+
     by_user = data.histories.matrix(len(data.vocabulary))
     item_weights = _item_weights(by_user, options.item_power)
     by_user.data = confidences(by_user.data, _CODES[options.confidence]) * item_weights[by_user.indices]
@@ -233,7 +237,7 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
     return Als(data.vocabulary, options, np.ascontiguousarray(items[:, : options.factors]), gram, item_weights)
 
 
-def _item_weights(acts: csr_matrix, power: float) -> NDArray[np.float32]:
+def _item_weights(acts: "csr_matrix", power: float) -> NDArray[np.float32]:
     """Return what an act on each item weighs by how many users (users, items) acted on it, 1 on average of the acts."""
     often = np.maximum(np.bincount(acts.indices, minlength=acts.shape[1]), 1).astype(np.float64)
     found = often**-power
@@ -266,7 +270,7 @@ class _Side:
     """Where blocks of about the same work begin, and the number of rows."""
 
     @classmethod
-    def of(cls, matrix: csr_matrix, options: AlsOptions, name: str) -> "_Side":
+    def of(cls, matrix: "csr_matrix", options: AlsOptions, name: str) -> "_Side":
         """Return the rows of a matrix of confidences."""
         start = matrix.indptr.astype(np.int64)
         counts = np.diff(start) + options.unobserved_weight * matrix.shape[1]

@@ -24,13 +24,11 @@ Reference: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 201
     equation 5 (scores over a power of the popularity).
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
-from scipy.linalg import lapack
-from scipy.sparse import csr_matrix, diags, vstack
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Index
@@ -39,6 +37,9 @@ from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.item_weights import limited, strongest
 from midstream.models.model import QUIET, Watch, best_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Real = NDArray[np.float64]
 _ROWS = 512
@@ -94,15 +95,17 @@ def fit_ease(data: Interactions, options: EaseOptions, watch: Watch = QUIET) -> 
     return ItemToItem.of(data.vocabulary, weights)
 
 
-def _rarity(acts: csr_matrix, power: float) -> Real:
+def _rarity(acts: "csr_matrix", power: float) -> Real:
     """Return what the score of each item is multiplied with, (items,): 1 on average."""
     often = np.maximum(np.bincount(acts.indices, minlength=acts.shape[1]), 1).astype(np.float64)
     found: Real = often**-power
     return found / found.mean() if len(found) else found
 
 
-def _shared(acts: csr_matrix, options: EaseOptions) -> csr_matrix:
+def _shared(acts: "csr_matrix", options: EaseOptions) -> "csr_matrix":
     """Return G of users × items, each user divided as the options say, float64 in canonical form."""
+    from scipy.sparse import diags
+
     total = np.asarray(acts.sum(axis=1), dtype=np.float64).ravel()
     divided = np.power(total, -options.user_power, out=np.zeros_like(total), where=total > 0)
     scaled = (diags(divided) @ acts.astype(np.float64)).tocsr()
@@ -111,8 +114,11 @@ def _shared(acts: csr_matrix, options: EaseOptions) -> csr_matrix:
     return found
 
 
-def _exact(shared: Real, of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> csr_matrix:
+def _exact(shared: Real, of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> "csr_matrix":
     """Return B from the inverse of G. ``shared`` (n, n) is overwritten; of items are ridge and rarity."""
+    from scipy.linalg import lapack
+    from scipy.sparse import csr_matrix, vstack
+
     ridge, rarity = of_items
     item_count = len(shared)
     shared[np.diag_indices(item_count)] += ridge
@@ -135,8 +141,11 @@ def _exact(shared: Real, of_items: tuple[Real, Real], options: EaseOptions, watc
     return csr_matrix(vstack(blocks))
 
 
-def _sparse(shared: csr_matrix, of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> csr_matrix:
+def _sparse(shared: "csr_matrix", of_items: tuple[Real, Real], options: EaseOptions, watch: Watch) -> "csr_matrix":
     """Return B with each column other than 0 on the items most like its own alone; of items are ridge and rarity."""
+    from scipy.linalg import lapack
+    from scipy.sparse import csr_matrix
+
     ridge, rarity = of_items
     item_count = shared.shape[0]
     supports = np.full((item_count, min(options.support, item_count - 1)), -1, dtype=np.int32)
@@ -165,7 +174,7 @@ def _sparse(shared: csr_matrix, of_items: tuple[Real, Real], options: EaseOption
     return limited(csr_matrix(entries, shape=shared.shape), options.kept_max)
 
 
-def _support(shared: csr_matrix, own: Real, item: int, count: int) -> tuple[Index, Real]:
+def _support(shared: "csr_matrix", own: Real, item: int, count: int) -> tuple[Index, Real]:
     """Return the items most like one by cosine, ascending, and what each shares with it, both (count,) at most."""
     begin, end = shared.indptr[item], shared.indptr[item + 1]
     others = np.asarray(shared.indices[begin:end], dtype=np.int32)

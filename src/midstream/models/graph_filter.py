@@ -23,19 +23,20 @@ Reference: Shen et al., "How Powerful is Graph Convolution for Recommendation?",
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.sparse import csr_matrix, diags, vstack
 
 from midstream.core.types import Score
 from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.item_weights import limited, strongest
 from midstream.models.model import QUIET, Watch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Real = NDArray[np.float64]
 _ROWS = 512
@@ -74,6 +75,8 @@ def fit_graph_filter(data: Interactions, options: GraphFilterOptions, watch: Wat
     Raises:
         FitStopped: The watch said so.
     """
+    from scipy.sparse import csr_matrix, vstack
+
     item_count = len(data.vocabulary)
     acts = data.histories.matrix(item_count)
     popularity = np.asarray(acts.sum(axis=0), dtype=np.float64).ravel()
@@ -112,8 +115,10 @@ def sharpened(eigenvalues: Real, length: float) -> Real:
     return 1.0 - step + step**2 / 2.0 - step**3 / 6.0 + step**4 / 24.0
 
 
-def _normalised(acts: csr_matrix, popularity: Real, options: GraphFilterOptions) -> csr_matrix:
+def _normalised(acts: "csr_matrix", popularity: Real, options: GraphFilterOptions) -> "csr_matrix":
     """Return R of users × items but for its scale, float32."""
+    from scipy.sparse import csr_matrix, diags
+
     activity = np.asarray(acts.sum(axis=1), dtype=np.float64).ravel()
     left, right = _power(activity, -options.user_power), _power(popularity, -options.item_power)
     return csr_matrix(diags(left) @ acts @ diags(right), dtype=np.float32)
@@ -124,12 +129,14 @@ def _power(sums: Real, exponent: float) -> Real:
     return np.power(sums, exponent, out=np.zeros_like(sums), where=sums > 0)
 
 
-def _singular(graph: csr_matrix, options: GraphFilterOptions, watch: Watch) -> tuple[Score, Real]:
+def _singular(graph: "csr_matrix", options: GraphFilterOptions, watch: Watch) -> tuple[Score, Real]:
     """Return right singular vectors (items, d) and the singular values (d,), largest first.
 
     Each round multiplies by P and makes the result orthonormal by its Gram matrix, which is half the work of a QR
     factorisation; columns that depend on the others are left out.
     """
+    from scipy.linalg import eigh
+
     users, items = graph.shape
     count = min(options.factors, users, items)
     # A few more than asked, for those that are asked to be right (Halko et al., section 4.2).
@@ -154,6 +161,8 @@ def _orthonormal(columns: Score) -> Score:
 
 def _whitened(columns: Score) -> Score:
     """Return combinations of columns (n, d) whose products with each other are those of unit vectors, about."""
+    from scipy.linalg import eigh
+
     squares, turned = eigh((columns.T @ columns).astype(np.float64))
     kept = squares > 1e-10 * squares.max(initial=0.0)
     found: Score = columns @ (turned[:, kept] / np.sqrt(squares[kept])).astype(np.float32)

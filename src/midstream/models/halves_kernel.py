@@ -7,19 +7,15 @@ nothing is added up across lanes, and memory is read from its beginning to its e
 from typing import TYPE_CHECKING, Any, Final, SupportsInt
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from midstream.events.kernel import kernel
-from midstream.models.lanes import LANES, inner, ir, tools
+from midstream.events.kernel import intrinsic, kernel
+from midstream.models.lanes import LANES, code_tools, inner, llvm_ir
 from midstream.models.top_k_kernels import keep_greatest, key_of, score_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FLOAT_BYTES: Final = 4
-_WORDS = ir.VectorType(ir.IntType(32), LANES)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _CHAINS: Final = 4
 """Sums that do not wait for each other."""
 SAMPLED: Final = 16
@@ -31,6 +27,16 @@ TINY: Final = 2.0**-120
 """More than what products below the normal numbers can be off by, and nothing beside any score."""
 
 
+def _words() -> Any:  # noqa: ANN401  # llvmlite's own
+    ir = llvm_ir()
+    return ir.VectorType(ir.IntType(32), LANES)
+
+
+def _floats() -> Any:  # noqa: ANN401  # as above
+    ir = llvm_ir()
+    return ir.VectorType(ir.FloatType(), LANES)
+
+
 def _are(kind: Any, *arrays: Any) -> bool:  # noqa: ANN401
     """Return whether types are of one element and without gaps."""
     return all(getattr(each, "dtype", None) == kind and each.layout == "C" for each in arrays)
@@ -38,9 +44,10 @@ def _are(kind: Any, *arrays: Any) -> bool:  # noqa: ANN401
 
 def _everywhere(builder: Any, value: Any) -> Any:  # noqa: ANN401
     """Return a vector of one value."""
+    ir = llvm_ir()
     nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(nothing, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_WORDS, [0] * LANES))
+    return builder.shuffle_vector(first, nothing, ir.Constant(_words(), [0] * LANES))
 
 
 def _vector(builder: Any, address: Any, kind: Any) -> Any:  # noqa: ANN401
@@ -52,27 +59,34 @@ def _vector(builder: Any, address: Any, kind: Any) -> Any:  # noqa: ANN401
 
 def _tile_products(builder: Any, tile: Any, query: Any, pairs: Any) -> Any:  # noqa: ANN401
     """Return the products of the 16 vectors of a tile and the query, a lane each; ``pairs`` is even."""
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    ir = llvm_ir()
+    tools = code_tools()
+    kind = ir.FunctionType(_floats(), [_floats()] * 3)
     add = tools.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
-    sums = [tools.alloca_once(builder, _FLOATS) for _ in range(_CHAINS)]
+    sums = [tools.alloca_once(builder, _floats()) for _ in range(_CHAINS)]
     for each in sums:
-        builder.store(ir.Constant(_FLOATS, [0.0] * LANES), each)
+        builder.store(ir.Constant(_floats(), [0.0] * LANES), each)
     with tools.for_range(builder, builder.sdiv(pairs, pairs.type(2))) as loop:
         for half in range(2):
             pair = builder.add(builder.mul(loop.index, pairs.type(2)), pairs.type(half))
-            words = _vector(builder, builder.gep(tile, [builder.mul(pair, pairs.type(LANES))]), _WORDS)
-            even = builder.shl(words, ir.Constant(_WORDS, [16] * LANES))
-            odd = builder.and_(words, ir.Constant(_WORDS, [0xFFFF0000] * LANES))
+            words = _vector(builder, builder.gep(tile, [builder.mul(pair, pairs.type(LANES))]), _words())
+            even = builder.shl(words, ir.Constant(_words(), [16] * LANES))
+            odd = builder.and_(words, ir.Constant(_words(), [0xFFFF0000] * LANES))
             for place, numbers in enumerate((even, odd)):
                 at = builder.add(builder.mul(pair, pairs.type(2)), pairs.type(place))
                 asked = _everywhere(builder, builder.load(builder.gep(query, [at])))
                 chain = sums[2 * half + place]
-                builder.store(builder.call(add, [builder.bitcast(numbers, _FLOATS), asked, builder.load(chain)]), chain)
+                builder.store(
+                    builder.call(add, [builder.bitcast(numbers, _floats()), asked, builder.load(chain)]), chain
+                )
     one, two, three, four = (builder.load(each) for each in sums)
     return builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
 
 
 def _bounds(_typing: Any, high: Any, _tile: Any, query: Any, length: Any, edges: Any) -> Any:  # noqa: ANN401
+    from numba import types
+
+    ir = llvm_ir()
     if not (_are(types.uint32, high) and _are(types.float32, query, length, edges)):
         return None
     signature = types.int64(high, types.int64, query, length, edges)
@@ -90,12 +104,12 @@ def _bounds(_typing: Any, high: Any, _tile: Any, query: Any, length: Any, edges:
         pairs = builder.extract_value(tiles.shape, 1)
         start = builder.gep(tiles.data, [builder.mul(tile, builder.mul(pairs, tile.type(LANES)))])
         score = _tile_products(builder, start, asked.data, pairs)
-        long = _vector(builder, builder.gep(lengths.data, [builder.mul(tile, tile.type(LANES))]), _FLOATS)
-        bound = builder.fadd(builder.fmul(long, off), ir.Constant(_FLOATS, [TINY] * LANES))
+        long = _vector(builder, builder.gep(lengths.data, [builder.mul(tile, tile.type(LANES))]), _floats())
+        bound = builder.fadd(builder.fmul(long, off), ir.Constant(_floats(), [TINY] * LANES))
         upper = builder.fadd(score, bound)
         for place, value in enumerate((builder.fsub(score, bound), upper)):
             address = builder.gep(written.data, [tile.type(place * LANES)])
-            kept = builder.store(value, builder.bitcast(address, _FLOATS.as_pointer()))
+            kept = builder.store(value, builder.bitcast(address, _floats().as_pointer()))
             kept.align = _FLOAT_BYTES
         # Unordered: where one of both is no number, the vector is looked at.
         above = builder.fcmp_unordered(">", upper, least)

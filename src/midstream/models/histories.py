@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
 from midstream.models.descriptions import Description
 from midstream.models.vocabulary import ItemVocabulary
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +43,10 @@ class Histories:
         flat = np.concatenate([np.empty(0, np.int32), *each]).astype(np.int32)
         return cls(flat, np.ones(len(flat), dtype=np.float32), start)
 
-    def matrix(self, item_count: int) -> csr_matrix:
+    def matrix(self, item_count: int) -> "csr_matrix":
         """Return users × items, the weights of repeated acts added up, float32 in canonical form."""
+        from scipy.sparse import csr_matrix
+
         found = csr_matrix((self.weight.copy(), self.row.copy(), self.start.copy()), shape=(len(self), item_count))
         found.sum_duplicates()
         return found

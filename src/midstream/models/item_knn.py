@@ -13,17 +13,19 @@ WWW 2001 (cosine); M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Al
 Bell, Y. Koren, "Improved Neighborhood-based Collaborative Filtering", KDD Cup 2007, section 3 (shrinkage).
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
-from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
 from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.item_weights import Real, strongest_products
 from midstream.models.model import QUIET, Watch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class ItemKnnOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +47,8 @@ def fit_item_knn(data: Interactions, options: ItemKnnOptions, watch: Watch = QUI
     Raises:
         FitStopped: ``watch`` said so.
     """
+    from scipy.sparse import csr_matrix
+
     acts = data.histories.matrix(len(data.vocabulary)).astype(np.float64)
     if options.weighting == "tfidf":
         acts = _weighted(acts)
@@ -60,7 +64,7 @@ def fit_item_knn(data: Interactions, options: ItemKnnOptions, watch: Watch = QUI
     return ItemToItem.of(data.vocabulary, weights)
 
 
-def _weighted(acts: csr_matrix) -> csr_matrix:
+def _weighted(acts: "csr_matrix") -> "csr_matrix":
     """Return acts of users (users, items) by how rare an act of theirs is."""
     count = np.diff(acts.indptr)
     # One who acted on everything says nothing, and never the opposite.

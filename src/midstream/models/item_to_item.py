@@ -8,10 +8,10 @@ Internet Computing 7(1), 2003.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
@@ -19,6 +19,9 @@ from midstream.events.kernel import kernel
 from midstream.models.histories import Histories
 from midstream.models.model import Arrays, best_said
 from midstream.models.vocabulary import ItemVocabulary
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _TYPES = {"start": "<i8", "row": "<i4", "weight": "<f4"}
 
@@ -56,7 +59,7 @@ class ItemToItem:
         return {"start": self.start, "row": self.row, "weight": self.weight}
 
     @classmethod
-    def of(cls, vocabulary: ItemVocabulary, weights: csr_matrix) -> "ItemToItem":
+    def of(cls, vocabulary: ItemVocabulary, weights: "csr_matrix") -> "ItemToItem":
         """Return a model of weights from item to item, (items, items), row by row."""
         return cls(
             vocabulary,

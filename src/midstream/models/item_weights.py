@@ -6,13 +6,16 @@ than the differences between the items at the top, which each fit says of itself
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
 
 from midstream.core.types import Index, Score
 from midstream.models.model import Watch, best_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Real = NDArray[np.float64]
 Scale = Callable[[Real, Index, Index], Real]
@@ -21,11 +24,13 @@ _ROWS = 512
 """Rows of a product that are made at a time."""
 
 
-def strongest(block: Score, kept_max: int) -> csr_matrix:
+def strongest(block: Score, kept_max: int) -> "csr_matrix":
     """Return the entries of largest size of each row of a dense block (m, n), at most ``kept_max`` a row, never a 0.
 
     Of equal ones the lower column is kept. Cost: 0.15 ms a row of 41,000.
     """
+    from scipy.sparse import csr_matrix
+
     rows = [_largest(row, kept_max) for row in np.abs(block)]
     start = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
     columns = np.concatenate([np.empty(0, np.int32), *rows])
@@ -33,11 +38,13 @@ def strongest(block: Score, kept_max: int) -> csr_matrix:
     return csr_matrix((weights, columns, start), shape=block.shape)
 
 
-def limited(matrix: csr_matrix, kept_max: int) -> csr_matrix:
+def limited(matrix: "csr_matrix", kept_max: int) -> "csr_matrix":
     """Return the entries of largest size of each row of a sparse matrix, at most ``kept_max`` a row, never a 0.
 
     Of equal ones the lower column is kept.
     """
+    from scipy.sparse import csr_matrix
+
     found = matrix.tocsr()
     found.sum_duplicates()
     found.eliminate_zeros()
@@ -48,7 +55,9 @@ def limited(matrix: csr_matrix, kept_max: int) -> csr_matrix:
     return csr_matrix((found.data[places], found.indices[places], start), shape=found.shape)
 
 
-def strongest_products(left: csr_matrix, right: csr_matrix, scale: Scale, kept_max: int, watch: Watch) -> csr_matrix:
+def strongest_products(
+    left: "csr_matrix", right: "csr_matrix", scale: Scale, kept_max: int, watch: Watch
+) -> "csr_matrix":
     """Return the entries of largest size of each row of a product (items, items), its diagonal left out.
 
     Args:
@@ -61,6 +70,8 @@ def strongest_products(left: csr_matrix, right: csr_matrix, scale: Scale, kept_m
     Raises:
         FitStopped: ``watch`` said so.
     """
+    from scipy.sparse import csr_matrix, vstack
+
     blocks = [limited(right[:0], 0)]
     for begin in range(0, left.shape[0], _ROWS):
         watch.step("weights from item to item", begin / left.shape[0])

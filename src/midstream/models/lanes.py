@@ -11,12 +11,8 @@ one register of AVX-512, four of SSE or Neon.
 from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsInt
 
 import numpy as np
-from llvmlite import ir as llvm  # type: ignore[import-untyped]  # the package brings no types
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from midstream.events.kernel import kernel
+from midstream.events.kernel import intrinsic, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,13 +21,31 @@ LANES: Final = 16
 EIGHT: Final = 8
 """Rows that are multiplied side by side: their sums wait for each other less, and are added up together."""
 _FLOAT_BYTES = 4
-ir: Any = llvm
-tools: Any = cgutils
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+
+
+def llvm_ir() -> Any:  # noqa: ANN401  # llvmlite's own
+    """Return what LLVM's code is written with; it is loaded where a kernel is compiled, and nowhere else."""
+    from llvmlite import ir  # type: ignore[import-untyped]  # the package brings no types
+
+    return ir
+
+
+def code_tools() -> Any:  # noqa: ANN401  # numba's own
+    """Return numba's helpers for such code."""
+    from numba.core import cgutils
+
+    return cgutils
+
+
+def _vector_type() -> Any:  # noqa: ANN401  # llvmlite's own
+    ir = llvm_ir()
+    return ir.VectorType(ir.FloatType(), LANES)
 
 
 def _are(dimensions: int, *arrays: Any) -> bool:  # noqa: ANN401
     """Return whether types are float32 without gaps, which is all that is read here."""
+    from numba import types
+
     return all(
         getattr(each, "dtype", None) == types.float32 and (each.ndim, each.layout) == (dimensions, "C")
         for each in arrays
@@ -43,7 +57,7 @@ def _address(context: Any, builder: Any, kind: Any, value: Any, row: Any) -> Any
     array = context.make_array(kind)(context, builder, value)
     stride = builder.extract_value(array.strides, 0)
     place = builder.add(builder.ptrtoint(array.data, stride.type), builder.mul(row, stride))
-    return builder.inttoptr(place, _VECTOR.as_pointer())
+    return builder.inttoptr(place, _vector_type().as_pointer())
 
 
 def _blocks(context: Any, builder: Any, kind: Any, value: Any) -> Any:  # noqa: ANN401
@@ -61,6 +75,7 @@ def _load(builder: Any, place: Any) -> Any:  # noqa: ANN401
 
 def _total(builder: Any, vector: Any) -> Any:  # noqa: ANN401
     """Add up the lanes: halves onto each other until one is left."""
+    ir = llvm_ir()
     count = LANES
     while count > 1:
         count //= 2
@@ -74,7 +89,9 @@ def _total(builder: Any, vector: Any) -> Any:  # noqa: ANN401
 
 def _products(builder: Any, one: Any, two: Any, blocks: Any) -> Any:  # noqa: ANN401
     """Return the sums of the products of two rows, one a lane."""
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    ir = llvm_ir()
+    tools = code_tools()
+    zero = ir.Constant(_vector_type(), [0.0] * LANES)
     sums = tools.alloca_once_value(builder, zero)
     builder.store(zero, sums)
     with tools.for_range(builder, blocks) as loop:
@@ -86,6 +103,8 @@ def _products(builder: Any, one: Any, two: Any, blocks: Any) -> Any:  # noqa: AN
 
 
 def _dot(_typing: Any, rows: Any, _row: Any, others: Any, _other: Any) -> Any:  # noqa: ANN401
+    from numba import types
+
     if not _are(2, rows, others):
         return None
     signature = types.float32(rows, types.int64, others, types.int64)
@@ -102,8 +121,9 @@ def _dot(_typing: Any, rows: Any, _row: Any, others: Any, _other: Any) -> Any:  
 
 def _pairs(builder: Any, vectors: list[Any]) -> Any:  # noqa: ANN401
     """Add up the lanes of eight vectors as ``_total`` does each, two vectors at a time; their sums in order."""
+    ir = llvm_ir()
     apart = LANES // 2
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    nothing = ir.Constant(_vector_type(), ir.Undefined)
     while apart:
         # What stands ``apart`` lanes from each other in one sum: the first and the second half of each stretch.
         low = [lane for lane in range(2 * LANES) if not lane & apart]
@@ -121,6 +141,9 @@ def _pairs(builder: Any, vectors: list[Any]) -> Any:  # noqa: ANN401
 
 
 def _eight(_typing: Any, rows: Any, _row: Any, query: Any, found: Any, _threshold: Any) -> Any:  # noqa: ANN401
+    from numba import types
+
+    ir = llvm_ir()
     if not (_are(2, rows, query) and _are(1, found)):
         return None
     signature = types.int64(rows, types.int64, query, found, types.float32)
@@ -151,6 +174,10 @@ def _eight(_typing: Any, rows: Any, _row: Any, query: Any, found: Any, _threshol
 
 
 def _add_scaled(_typing: Any, _factor: Any, rows: Any, _row: Any, others: Any, _other: Any) -> Any:  # noqa: ANN401
+    from numba import types
+
+    ir = llvm_ir()
+    tools = code_tools()
     if not _are(2, rows, others):
         return None
     signature = types.void(types.float32, rows, types.int64, others, types.int64)
@@ -160,7 +187,7 @@ def _add_scaled(_typing: Any, _factor: Any, rows: Any, _row: Any, others: Any, _
         blocks = _blocks(context, builder, signature.args[1], rows)
         one = _address(context, builder, signature.args[1], rows, row)
         two = _address(context, builder, signature.args[3], others, other)
-        nothing = ir.Constant(_VECTOR, ir.Undefined)
+        nothing = ir.Constant(_vector_type(), ir.Undefined)
         first = builder.insert_element(nothing, factor, ir.IntType(32)(0))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         scale = builder.shuffle_vector(first, nothing, everywhere)

@@ -11,12 +11,11 @@ Optimization", SIAM Journal on Scientific Computing 16(5), 1995.
 
 import warnings
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.core.types import Score
@@ -24,6 +23,9 @@ from midstream.models.clicks import Debias, clicks_of
 from midstream.models.examples import Examples, names_of, names_text
 from midstream.models.ftrl import BINS_MAX, FAR, bins_of, predict_rows
 from midstream.models.model import QUIET, Arrays, Watch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Real = NDArray[np.float64]
 _TYPES = {"inputs": "|u1", "edges": "<f4", "mean": "<f8", "scale": "<f8", "weights": "<f8"}
@@ -130,8 +132,10 @@ def fit_logistic_regression(
     return LogisticRegression(examples.names, edges, mean, scale, weights, int(np.max(library.n_iter_)), is_converged)
 
 
-def parts_of(values: Score, edges: Score, mean: Real, scale: Real) -> csr_matrix:
+def parts_of(values: Score, edges: Score, mean: Real, scale: Real) -> "csr_matrix":
     """Return what ``predict_rows`` multiplies with the weights but the bias, (rows, inputs · (bins + 2))."""
+    from scipy.sparse import csr_matrix
+
     count, inputs, width = len(values), len(mean), edges.shape[1] + 3
     entry_count = count * inputs * 2
     index = np.int32 if entry_count <= np.iinfo(np.int32).max else np.int64

@@ -13,17 +13,19 @@ Simulations", WWW 2014 (P3α); B. Paudel, F. Christoffel, C. Newell, A. Bernstei
 Scalable Recommendations for Interactive Applications", ACM TiiS 7(1), 2017, section 4 (RP3β).
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
-from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
 from midstream.models.histories import Interactions
 from midstream.models.item_to_item import ItemToItem
 from midstream.models.item_weights import Real, strongest_products
 from midstream.models.model import QUIET, Watch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class Rp3betaOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +47,8 @@ def fit_rp3beta(data: Interactions, options: Rp3betaOptions, watch: Watch = QUIE
     Raises:
         FitStopped: ``watch`` said so.
     """
+    from scipy.sparse import csr_matrix
+
     acts = data.histories.matrix(len(data.vocabulary)).astype(np.float64)
     held_back = _degrees(acts, 0) ** options.beta
 
@@ -57,13 +61,13 @@ def fit_rp3beta(data: Interactions, options: Rp3betaOptions, watch: Watch = QUIE
     return ItemToItem.of(data.vocabulary, weights)
 
 
-def _degrees(acts: csr_matrix, axis: int) -> Real:
+def _degrees(acts: "csr_matrix", axis: int) -> Real:
     """Return sums of acts; 1 where there are none, so that nothing is divided by 0."""
     found = np.asarray(acts.sum(axis=axis), dtype=np.float64).ravel()
     return np.where(found > 0, found, 1.0)
 
 
-def _steps(acts: csr_matrix, alpha: float) -> csr_matrix:
+def _steps(acts: "csr_matrix", alpha: float) -> "csr_matrix":
     """Return the probability of each step from a row to a column, to a power."""
     found = acts.copy()
     found.data = (found.data / np.repeat(_degrees(acts, 1), np.diff(found.indptr))) ** alpha

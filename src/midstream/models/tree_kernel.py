@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.events.kernel import kernel
+from midstream.events.kernel import intrinsic, kernel
 from midstream.models.wide_vectors import wide_vectors
 
 RIGHT: Final = 1
@@ -37,13 +37,23 @@ taken one by one, seven rows in as much time as a hundred others."""
 _LINE_BYTES: Final = 64
 """Memory comes in lines of so many bytes, and no vector is longer."""
 
+
+def _trailing_zeros(_typing: Any, bits: Any) -> Any:  # noqa: ANN401  # numba's own
+    from llvmlite import ir  # type: ignore[import-untyped]  # the package brings no types
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return bits(bits), generate
+
+
 if TYPE_CHECKING:
 
     def _lowest(bits: np.uint32 | np.uint64) -> int:
         """Return the number of the lowest bit that is set."""
         ...
 else:
-    from numba.cpython.unsafe.numbers import trailing_zeros as _lowest
+    _lowest = intrinsic(_trailing_zeros)
 
 
 @kernel

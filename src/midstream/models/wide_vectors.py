@@ -9,13 +9,14 @@ adds floats is not made wide here either.
 
 from typing import TYPE_CHECKING, Any, Final
 
-from numba import types
-from numba.extending import intrinsic
+from midstream.events.kernel import intrinsic
 
 _ATTRIBUTE: Final = '"prefer-vector-width"="512"'
 
 
 def _wide_vectors(_typing: Any) -> Any:  # noqa: ANN401  # numba's own
+    from numba import types
+
     def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:  # noqa: ANN401
         # ``add`` of the attributes knows those without a value alone.
         set[str].add(builder.function.attributes, _ATTRIBUTE)

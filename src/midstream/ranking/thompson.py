@@ -20,7 +20,6 @@ from typing import Annotated, Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_ndtr, polygamma, psi
 
 from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.sampling import CHOSEN, drawn_of, uniforms
@@ -118,6 +117,8 @@ def _drawn(acts: Real, others: Real, chance: Real) -> tuple[NDArray[np.intp], Sc
 
 def _log_below(acts: Real, others: Real) -> Real:
     """Return the log of the probability that each item's rate is below each of some quantiles, (items, places)."""
+    from scipy.special import expit, log_ndtr, polygamma, psi
+
     mean = np.asarray(psi(acts), dtype=np.float64) - np.asarray(psi(others), dtype=np.float64)
     variance = np.asarray(polygamma(1, acts), dtype=np.float64) + np.asarray(polygamma(1, others), dtype=np.float64)
     places = np.unique(mean[:, None] + np.sqrt(variance)[:, None] * _QUANTILES)

@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from starlette.responses import Response
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -48,8 +50,10 @@ async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def to_response(reply: Reply) -> Response:
+def to_response(reply: Reply) -> "Response":
     """Return the same answer for a FastAPI route."""
+    from starlette.responses import Response
+
     response = Response(reply.body, reply.status)
     response.raw_headers = [
         (b"content-type", reply.media_type),

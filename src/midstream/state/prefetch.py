@@ -10,9 +10,7 @@ ICDE 2004.
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llvmlite import ir  # type: ignore[import-untyped]  # the package brings no types
-from numba import types
-from numba.extending import intrinsic
+from midstream.state.kernel import intrinsic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +27,9 @@ _WRITES, _STAYS, _OF_DATA = 1, 3, 1
 
 
 def _prefetch(_typing: Any, array: Any, _index: Any, _offset: Any) -> Any:  # noqa: ANN401  # numba's own
+    from llvmlite import ir  # type: ignore[import-untyped]  # the package brings no types
+    from numba import types
+
     signature = types.void(array, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401

@@ -1,0 +1,43 @@
+"""A command imports what it needs and no more: each library that is heavy, and is not asked for, stays out."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    *("numba", "llvmlite", "scipy", "pyarrow", "fastapi", "starlette", "uvicorn", "httpx", "sqlalchemy"),
+    *("lightgbm", "sklearn", "torch", "onnxruntime", "tensorflow", "mlflow", "pandas", "hypothesis"),
+)
+"""Each takes 0.1 to 2 s of CPU to import."""
+PROGRAM = """
+import json, sys
+from midstream.cli.app import main
+heavy, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+for command in commands:
+    try:
+        main(command)
+    except SystemExit as left:
+        assert not left.code, (command, left.code)
+    print(json.dumps([command, sorted(set(heavy) & set(sys.modules))]), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """What some commands had imported, one after another in one new process, by command; lightest first."""
+    folder = str(tmp_path_factory.mktemp("shop"))
+    commands = [["--help"], ["train", "--help"], ["init", folder], ["dead-letters", "list", "--folder", folder]]
+    program = [sys.executable, "-c", PROGRAM, json.dumps(HEAVY), json.dumps(commands)]
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[[")]
+    return {" ".join(command[:2]): found for command, found in lines}
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help", "init", "dead-letters list"])
+def test_a_command_that_computes_nothing_imports_nothing_heavy(imported, command):
+    """Help, the first files of a shop, and what only reads a file of the folder."""
+    (found,) = (found for name, found in imported.items() if name.startswith(command))
+    assert found == []
