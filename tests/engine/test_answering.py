@@ -270,7 +270,7 @@ def test_a_slate_that_cannot_be_made_is_named_and_the_others_are_there() -> None
             assert isinstance(refused, SlateRefused)
             assert isinstance(refused.error, RequestInvalid)
             assert refused.error.faults[0].where == where
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="'nowhere'"):
             await rig.engine.page([Ask("nowhere"), Ask("elsewhere")])
         for count in (0, 17):
             with pytest.raises(RequestInvalid) as found:
