@@ -209,8 +209,9 @@ def test_a_failure_ends_the_turns_and_tells_whoever_waits_for_an_acknowledgement
         folding.start()
         folding.add(LogPosition(0), TICK, ())
         stop = asyncio.create_task(folding.stop())
-        done, _ = await asyncio.wait((stop,), timeout=PATIENCE_S)
-        assert done
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert stop.done()
         assert isinstance(folding.failure, ZeroDivisionError)
 
     asyncio.run(work())
