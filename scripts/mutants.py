@@ -48,7 +48,8 @@ RUN_S = 240
 TEST_WAIT_S = 120
 LIBRARIES = (
     "asyncio", "fastapi", "httpx", "hypothesis", "hypothesis.strategies", "numba", "numpy", "prometheus_client",
-    "pyarrow", "pyarrow.parquet", "pytest", "schemathesis.pytest.plugin", "scipy.sparse", "structlog", "typer", "uvicorn",
+    "pyarrow", "pyarrow.parquet", "pytest", "schemathesis.pytest.plugin", "scipy.sparse", "structlog", "typer",
+    "uvicorn",
 )  # fmt: skip
 """Imported once for all runs."""
 BROKEN = 70
