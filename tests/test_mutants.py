@@ -260,5 +260,5 @@ def test_no_source_has_a_mutant_that_the_script_cannot_write():
     source = path.read_bytes()
     found = candidates("ranking/pipeline.py", source)
     assert len(found) > 100
-    assert sum(is_another(each, source) for each in found[::9]) > 0.9 * len(found[::9])
+    assert sum(is_another(each, source) for each in found[::40]) > 0.9 * len(found[::40])
     assert ast.dump(ast.parse(found[0].applied(source)))

@@ -42,12 +42,12 @@ def acts(minute, *names):
     return found
 
 
-def value_at(feature, events, minute):
-    """What a feature says of the item at some minute."""
+def values_at(feature, events, *minutes):
+    """What a feature says of the item at some minutes."""
     fold = Fold(settings_of((feature,)))
     fold.apply(LogPosition(0), build(events))
-    (column,) = columns_of((feature,), fold, [0], START_MS + minute * MINUTE_MS).values()
-    return float(column[0])
+    columns = [columns_of((feature,), fold, [0], START_MS + minute * MINUTE_MS) for minute in minutes]
+    return [float(column[0]) for each in columns for column in each.values()]
 
 
 @pytest.mark.parametrize("feature", KINDS, ids=lambda each: f"{each.__struct_config__.tag}-{'-'.join(each.counted())}")
@@ -59,8 +59,9 @@ def test_a_number_lives_as_long_as_the_newest_event_that_it_is_made_of(feature, 
     last = 100 if newest in feature.counted() else {"click": 0, "view": 1, "impression": 2}[
         max(feature.counted(), key=("click", "view", "impression").index)
     ]  # fmt: skip
-    assert math.isfinite(value_at(feature, events, last + 179))
-    assert math.isnan(value_at(feature, events, last + 180))
+    before, after = values_at(feature, events, last + 179, last + 180)
+    assert math.isfinite(before)
+    assert math.isnan(after)
 
 
 def test_a_number_that_nothing_was_counted_for_says_nothing():
@@ -68,4 +69,4 @@ def test_a_number_that_nothing_was_counted_for_says_nothing():
     other = [each._replace(item_id="pot") for each in acts(0, "click", "view")]
     mug = [Event(Kind.ITEM, item_id="mug", body=b"{}", log_time_ms=START_MS, event_time_ms=START_MS)]
     for feature, expected in ((KINDS[0], math.nan), (Count(name="found", actions=("view",)), 0.0)):
-        assert value_at(feature, mug + other, 2) == pytest.approx(expected, nan_ok=True)
+        assert values_at(feature, mug + other, 2) == pytest.approx([expected], nan_ok=True)

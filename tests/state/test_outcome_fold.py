@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
@@ -43,6 +43,7 @@ def test_the_first_time_stays(known, after, first):
 AFTER_MS = st.sampled_from([0, 40, -(2**31), -(2**31) - 9, 2**31 - 1, 2**31 + 9])
 
 
+@settings(max_examples=15)  # a state of its own takes 50 ms
 @given(st.lists(st.tuples(st.integers(1, 4), AFTER_MS), max_size=8))
 def test_positions_are_found_wherever_the_ring_begins_anew(slates):
     """Slates of all lengths one after another in seven places, with outcomes at each position, early and late."""
