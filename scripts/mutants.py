@@ -66,6 +66,8 @@ class Result:
     mutant: Mutant
     fate: Fate
     seconds: float = 0.0
+    cpu_s: float = 0.0
+    """Of all processes, where the time did not end."""
     by: str = ""
     """The test that noticed, or in which the time ended."""
     tests: int = 0
@@ -196,9 +198,10 @@ class Run:
 
     def look(self) -> "End | None":
         """Return how it ended, None = it goes on; what takes too long is ended."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        pid, status, used = os.wait4(self.pid, os.WNOHANG)
         if pid:
-            return self._end(os.waitstatus_to_exitcode(status))
+            end = self._end(os.waitstatus_to_exitcode(status))
+            return replace(end, cpu_s=used.ru_utime + used.ru_stime)
         if time.monotonic() < self.began + RUN_S * self.patience:
             return None
         _kill_group(self.pid)
@@ -231,6 +234,7 @@ class End:
     fate: Fate
     by: str = ""
     passed: int = 0
+    cpu_s: float = 0.0
 
 
 def start(tests: Sequence[str], change: Change | None, patience: float, *, goes_on: bool = False) -> Run:
@@ -318,7 +322,8 @@ class Campaign:
                 del running[pid]
                 _remove(run.folder)
                 seconds = round(before.seconds + time.monotonic() - run.began, 1)
-                result = Result(mutant, end.fate, seconds, end.by or before.by, before.tests + end.passed)
+                cpu_s = round(before.cpu_s + end.cpu_s, 1)
+                result = Result(mutant, end.fate, seconds, cpu_s, end.by or before.by, before.tests + end.passed)
                 if end.fate == "survived" and steps:
                     self._go_on(running, steps, result)
                 else:
@@ -375,8 +380,12 @@ def report(results: Sequence[Result], sources: Mapping[str, bytes]) -> Iterator[
             fates = Counter(each.fate for each in part)
             said = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
             yield f"{folder or 'all':<10} {score(part):5.1f} %  of {len(part):3}: {said}"
-    seconds = sorted(each.seconds for each in results)
-    yield f"median {seconds[len(seconds) // 2]:.0f} s a mutant" if seconds else "no mutant"
+    tried = [each for each in results if each.fate != "equivalent"]
+    if tried:
+        cpu_s = sorted(each.cpu_s for each in tried)
+        seconds = sum(each.seconds for each in tried)
+        median = cpu_s[len(cpu_s) // 2]
+        yield f"CPU of a mutant: median {median:.0f} s, all {sum(cpu_s):.0f} s; they waited {seconds:.0f} s"
     for each in results:
         if each.fate in {"survived", "unsure"}:
             before, after = each.mutant.lines(sources[each.mutant.file])

@@ -182,6 +182,7 @@ for change, test, test_cpu_s in ((None, "a", 9), (toy, "a", 9), (None, "b", 0.2)
         time.sleep(0.01)
     mutants._remove(run.folder)
     print(json.dumps([end.fate, end.by, end.passed]))
+    assert end.cpu_s > 0
 """
 """Forks as the run does, from a process without threads."""
 ASKS = """
@@ -220,7 +221,7 @@ def test_a_run_says_which_test_noticed(tmp_path):
 
 def result(file, fate, by="", operator="drop"):
     """One result."""
-    return Result(Mutant(file, 3, operator, 0, 8, "a < b", "a <= b", in_kernel=False), fate, 2.0, by, 5)
+    return Result(Mutant(file, 3, operator, 0, 8, "a < b", "a <= b", in_kernel=False), fate, 2.0, 1.5, by, 5)
 
 
 def test_the_score_is_of_what_can_be_killed_and_what_fails_anyway_has_noticed_nothing(tmp_path):
@@ -239,6 +240,7 @@ def test_the_score_is_of_what_can_be_killed_and_what_fails_anyway_has_noticed_no
     said = "\n".join(mutants.report(sure, {each.mutant.file: b"if a < b:\n" for each in sure}))
     assert "engine      50.0 %  of   3: 1 equivalent, 1 killed by time, 1 survived" in said
     assert "survived engine/d.py:3 (5 tests passed)" in said
+    assert "CPU of a mutant: median 2 s, all 6 s; they waited 8 s" in said
     path = tmp_path / "results.jsonl"
     path.write_text("".join(json.dumps({**vars(each), "mutant": vars(each.mutant)}) + "\n" for each in results))
     assert mutants.read_results(path) == results
