@@ -485,3 +485,59 @@ def test_files_name_no_machine_and_no_registry():
 def test_places_are_seen(text: str, bad: bool):
     """Paths of a machine are told from other paths."""
     assert bool(places(text)) == bad
+
+
+MIRRORED_FOLDERS = ("engine", "events", "features", "models", "ranking", "serving", "state")
+MIRRORED_LINES_MIN = 250
+"""A module of so many lines is more than one can have in mind while looking for its test elsewhere."""
+TESTED_ELSEWHERE = {
+    "engine/beginning.py": "tests/engine/test_retention.py",  # what a state begins from is what retention left
+    "engine/question.py": "tests/engine/test_answering.py",  # each refusal is that of a question
+    "engine/types.py": "tests/contract/test_engines.py",  # values that all engines return
+    "events/arrow_columns.py": "tests/events/test_arrow.py",  # columns are read for a table
+    "events/frames.py": "tests/events/test_segments.py",  # a frame is what a segment is made of
+    "events/history_file.py": "tests/events/test_history.py",  # a file is what history is made of
+    "events/json_kernels.py": "tests/events/test_plain_json.py",  # kernels of that decoder
+    "events/segment_reader.py": "tests/events/test_segments.py",  # read beside the writer
+    "features/language_names.py": "tests/features/test_language.py",  # names stand in texts
+    "features/language_reading.py": "tests/features/test_language.py",  # as is the whole language
+    "features/request_inputs.py": "tests/features/test_inputs.py",  # all inputs are there
+    "ranking/why_not.py": "tests/ranking/test_explanation.py",  # the other half of an explanation
+    "serving/app.py": "tests/serving/test_protocol.py",  # routes are tested by what they serve
+    "serving/fields.py": "tests/serving/test_shapes.py",  # fields of every shape of body
+    "serving/openapi.py": "tests/serving/test_http_docs.py",  # the description beside the page
+    "state/cell_places.py": "tests/state/test_cells.py",  # kernels of that table
+    "state/cell_read.py": "tests/state/test_cells.py",  # as cell_places
+}
+"""Large modules whose tests are in a file of another name. None is added: a new module has a file of its own."""
+TESTED_ELSEWHERE_MAX = 17
+"""So many there are; it is made less with each that goes."""
+
+
+def without_own_tests(package: Path, tests: Path) -> set[str]:
+    """Large modules that no test file has the name of."""
+    large = (path for folder in MIRRORED_FOLDERS for path in (package / folder).glob("*.py"))
+    return {
+        f"{path.parent.name}/{path.name}"
+        for path in large
+        if len(path.read_text("utf-8").splitlines()) >= MIRRORED_LINES_MIN
+        and not (tests / path.parent.name / f"test_{path.name}").exists()
+    }
+
+
+def test_a_large_module_has_a_test_file_of_its_name():
+    """Whoever changes it finds at once what is promised, and what is not; the exceptions can only become fewer."""
+    assert without_own_tests(PACKAGE, ROOT / "tests") == set(TESTED_ELSEWHERE)
+    assert len(TESTED_ELSEWHERE) == TESTED_ELSEWHERE_MAX
+    assert [path for path in TESTED_ELSEWHERE.values() if not (ROOT / path).is_file()] == []
+
+
+def test_a_large_module_without_tests_is_seen(tmp_path: Path):
+    """By its lines and by the names of the files beside it."""
+    package, tests = tmp_path / "src", tmp_path / "tests"
+    for folder in (package / "state", tests / "state"):
+        folder.mkdir(parents=True)
+    for name, lines in (("small", MIRRORED_LINES_MIN - 1), ("large", MIRRORED_LINES_MIN), ("tested", 400)):
+        (package / "state" / f"{name}.py").write_text("x = 1\n" * lines)
+    (tests / "state" / "test_tested.py").write_text("")
+    assert without_own_tests(package, tests) == {"state/large.py"}

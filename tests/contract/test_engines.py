@@ -12,7 +12,7 @@ from midstream.app.config import Config
 from midstream.app.wiring import plans
 from midstream.core.errors import ItemUnknown, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import TimestampMs
+from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine.engine import Engine, Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Answer, Ask, Outcome, Removal, SlateRefused
@@ -168,6 +168,26 @@ def test_what_cannot_be_answered_is_refused(make_engine):
         return found.value.faults[0].where
 
     assert run(make_engine, play) == "/min_log_position"
+
+
+@pytest.mark.parametrize("is_page", [False, True])
+def test_a_token_is_refused_before_events_that_come_along_are_recorded(make_engine, is_page):
+    """What is asked before refuses what the question would: text that is no token, and one of the future."""
+
+    async def play(engine):
+        recorded = await engine.record(build([VIEW]))
+        here, beyond = (engine.token(LogPosition(recorded.log_position + more)) for more in (0, 1))
+        check = (lambda ask: engine.check_page([ask])) if is_page else engine.check
+        check(Ask(min_log_position=here))
+        check(Ask())
+        wheres = []
+        for token in ("nonsense", beyond):
+            with pytest.raises(RequestInvalid) as found:
+                check(Ask(min_log_position=token))
+            wheres.append(found.value.faults[0].where)
+        return wheres
+
+    assert run(make_engine, play) == ["/min_log_position"] * 2
 
 
 def test_unknown_placement_is_not_found(make_engine):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from midstream.app.config import Placement
+from midstream.core.durations import Duration
 from midstream.core.errors import MidstreamError, NotFound, RequestInvalid
 from midstream.core.types import Moment, Proposal
 from midstream.engine.engine import Engine
@@ -270,7 +271,7 @@ def test_a_slate_that_cannot_be_made_is_named_and_the_others_are_there() -> None
             assert isinstance(refused, SlateRefused)
             assert isinstance(refused.error, RequestInvalid)
             assert refused.error.faults[0].where == where
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="'nowhere'"):
             await rig.engine.page([Ask("nowhere"), Ask("elsewhere")])
         for count in (0, 17):
             with pytest.raises(RequestInvalid) as found:
@@ -278,6 +279,20 @@ def test_a_slate_that_cannot_be_made_is_named_and_the_others_are_there() -> None
             assert found.value.faults[0].where == "/placements"
 
     Rig(config=CONFIG).run(work)
+
+
+def test_a_page_has_the_time_of_its_longest_placement() -> None:
+    """Of those that are configured, unless the first question says for itself how long it waits."""
+    slow = Placement(name="slow", slate_size=3, deadline=Duration("90ms"))
+    config = msgspec.structs.replace(CONFIG, placements=(*CONFIG.placements, slow))
+
+    async def work(rig: Rig) -> None:
+        until = rig.engine._answering._until
+        assert until([Ask("top"), Ask("nowhere"), Ask("slow"), Ask("row")]) == pytest.approx(5.09)
+        assert until([Ask("slow", deadline_ms=20), Ask("slow")]) == pytest.approx(5.02)
+        assert until([Ask("slow")]) == pytest.approx(5.09)
+
+    Rig(config=config, monotonic=lambda: 5.0).run(work)
 
 
 def test_many_users_are_answered_as_one_by_one() -> None:

@@ -149,6 +149,7 @@ def test_the_last_compactions_stay(tmp_path: Path) -> None:
         deleted = build([Event(Kind.ITEM, Operation.DELETE, item_id="a", log_time_ms=START_MS)])
         names.append(compactions.choose(folder, [(LogPosition(0), deleted)], LogPosition(1 + number), KEY).name)
     (folder.compactions / "half.writing").touch()
+    (folder.compactions / "torn.npy").write_bytes(b"\x93NUMPY")  # as old as can be: it takes no other's place
     compactions.prune(folder, {names[0]})
     left = {path.name for path in folder.compactions.iterdir()}
     assert left == {f"{name}.npy" for name in (names[0], *names[4:])}

@@ -113,6 +113,25 @@ def small(erased_max):
     return msgspec.structs.replace(SMALL, limits=limits)
 
 
+def test_after_a_day_an_old_act_of_an_erased_user_is_one_of_somebody_new():
+    """Late copies are refused for 24 h of log time, and no longer, whether the log was rewritten meanwhile or not."""
+
+    async def work(rig):
+        async def outcome(number):
+            late = rig.batch(view("lamp", user="ann", time=START_MS, event_id=f"late-{number}"))
+            return (await rig.engine.record(late)).outcome.tolist()
+
+        await rig.engine.erase("ann")
+        rig.now_ms += DAY_MS
+        await rig.engine.record(rig.batch(view("lamp", user="bob")))
+        assert await outcome(1) == [Outcome.REFUSED]
+        rig.now_ms += 1
+        await rig.engine.record(rig.batch(view("rug", user="bob")))
+        assert await outcome(2) == [Outcome.RECORDED]
+
+    Rig().run(work)
+
+
 def test_as_many_erasures_wait_as_are_remembered():
     """Then no more are taken, so none is lost from sight; an id that is none is refused."""
 

@@ -1,5 +1,10 @@
 """Features read for callers: what a placement reads, at one log position, and what is said of each."""
 
+import math
+from dataclasses import astuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import pytest
 
@@ -7,12 +12,15 @@ from midstream.app.reading import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import FeatureFailed, RequestInvalid
 from midstream.core.types import Candidates, EventBatch, LogPosition, Models, Query
-from midstream.engine.feature_reads import complete_since
-from midstream.engine.types import Ask, FeatureAsk
+from midstream.engine.feature_reads import LIVE_COLUMNS_MAX, complete_since, with_live
+from midstream.engine.types import Ask, FeatureAsk, FeatureView, LiveColumn
 from midstream.features.request_inputs import Told
 from midstream.ranking.sampling import LOGGED, is_sampled
 from midstream.state.fold import Fold
 from midstream.testing.rig import START_MS, Rig, view
+
+if TYPE_CHECKING:
+    from midstream.monitoring.feature_values import FeatureValues
 
 TEXT = """
 [limits]
@@ -216,3 +224,25 @@ def test_what_is_missing_where_history_was_cut():
         )  # 6.25 h is within the last bucket
         assert complete_since(fold, cells["views"][:1]) == (START_MS if number < 1 else None)
     assert complete_since(fold, ()) is None
+
+
+def test_what_a_column_is_like_is_what_was_measured_of_it() -> None:
+    """Each figure under its own name, what there is no value for as None; the first columns only, and those served."""
+    names = tuple(f"c{number}" for number in range(LIVE_COLUMNS_MAX + 2))
+    found = FeatureView("views", "count", "item", names, (), {}, None, None, None, 0, 0)
+    measured = SimpleNamespace(known=3, null_ratio=0.25, mean=1.5, deviation=0.5, quantiles=(1.0, 2.0), distinct=7)
+    far = {
+        "c0": SimpleNamespace(psi=0.1, ks=SimpleNamespace(statistic=0.2, p_value=0.3), null_ratio_then=0.4),
+        "c1": SimpleNamespace(
+            psi=math.nan, ks=SimpleNamespace(statistic=math.nan, p_value=math.nan), null_ratio_then=math.nan
+        ),
+    }
+    far |= dict.fromkeys(names[3:], far["c0"])  # c2 was not served
+    values = SimpleNamespace(column=lambda name: measured if name in far else None, drift=far.get)
+    seen = with_live(found, cast("FeatureValues", values))
+    assert seen is not None
+    assert [*seen.live] == [*names[:2], *names[3:LIVE_COLUMNS_MAX]]
+    own = (3, 0.25, 1.5, 0.5, (1.0, 2.0), 7)
+    assert astuple(seen.live["c0"]) == (*own, 0.1, 0.2, 0.3, 0.4)
+    assert seen.live["c1"] == LiveColumn(*own, None, None, None, None)
+    assert with_live(None, cast("FeatureValues", values)) is None

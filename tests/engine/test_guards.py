@@ -1,15 +1,20 @@
 """The engine remembers who overran, says so in health and metrics, and its records tell what was left out."""
 
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
-from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score
-from midstream.engine.guards import unchanged
+from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
+from midstream.engine.guards import BENCHED, Guards, unchanged
 from midstream.engine.types import Answer, Ask
+from midstream.monitoring.metrics import Metrics
+from midstream.ranking.pipeline import LATE
 from midstream.ranking.rerun import rerun
 from midstream.ranking.top_k import TopK
 from midstream.state.fold import Fold
@@ -265,3 +270,76 @@ def test_a_look_at_who_is_benched_tries_nothing() -> None:
         assert guards.benched(plan) == ()
 
     Rig(monotonic=clock).run(work)
+
+
+class Bench:
+    """Guards of one plan with the source ``shelf``, asked by hand: which requests try it, and how its answers went."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.guards = Guards(self.clock, Metrics(CollectorRegistry()))
+        made = plans(SMALL)["default"]
+        self.plan = replace(made, sources=(Slow(self.clock), *made.sources))
+
+    @property
+    def is_benched(self) -> bool:
+        return bool(self.guards.benched(self.plan))
+
+    def may_ask(self) -> bool:
+        """Whether the next request asks the source."""
+        return Failure("shelf", BENCHED) not in self.guards.left_out(self.plan)
+
+    def answer(self, reason: str = "", *, asked: bool = True) -> None:
+        """An answer came, for which the source failed for some reason (empty = it did not), or that it was not in."""
+        failures = (Failure("shelf", reason),) if reason else ()
+        answered = SimpleNamespace(failures=failures, took_s={"shelf": 0.0} if asked else {})
+        self.guards.note(self.plan, cast("Served", answered))
+
+
+@pytest.mark.parametrize(
+    "failed, is_benched",
+    [({1, 4, 7, 10, 11}, False), ({2, 4, 6, 8, 11}, True), ({1, 2, 3, 4}, False), ({1, 2, 3, 4, 5}, True)],
+)
+def test_five_failures_among_the_last_ten_bench(failed: set[int], *, is_benched: bool) -> None:
+    """The answer before the last ten counts no more, the oldest of the ten does."""
+    bench = Bench()
+    for number in range(1, max(failed) + 1):
+        assert not bench.is_benched
+        bench.answer("ValueError" if number in failed else "")
+    assert bench.is_benched is is_benched
+
+
+def benched() -> Bench:
+    """A source that was benched ten seconds ago."""
+    bench = Bench()
+    for _ in range(5):
+        bench.answer("ValueError")
+    assert not bench.may_ask()
+    bench.clock.now += 10.0
+    return bench
+
+
+def test_one_request_at_a_time_tries_a_benched_part() -> None:
+    """Others are answered without it meanwhile, and let nobody else try by that; after ten seconds another may."""
+    bench = benched()
+    assert bench.may_ask()
+    for _ in range(3):
+        assert not bench.may_ask()
+        bench.answer(BENCHED, asked=False)
+    bench.clock.now += 10.0
+    assert bench.may_ask()
+    bench.answer()
+    assert bench.may_ask()
+    assert not bench.is_benched
+
+
+def test_a_try_that_did_not_come_to_the_part_is_the_next_requests() -> None:
+    """A request that was late before it came to the part has said nothing of it."""
+    bench = benched()
+    assert bench.may_ask()
+    bench.answer(LATE, asked=False)
+    assert bench.is_benched
+    assert bench.may_ask()
+    bench.answer("ValueError")
+    assert bench.is_benched
+    assert not bench.may_ask()

@@ -313,8 +313,9 @@ def test_history_and_what_stands_for_what_was_cut(shop, keep):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_many_are_erased_at_once(shop):
-    """A rewrite that has more to report than 64 KiB carries all of it out."""
+def test_many_are_erased_at_once(shop, monkeypatch):
+    """A rewrite that has more to report than 64 KiB carries all of it out, and folds a commit step by step."""
+    monkeypatch.setattr(rewrite_child, "STEP_EVENTS", 3)
 
     async def main():
         running = open_running(shop, CONFIG)

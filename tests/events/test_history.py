@@ -43,6 +43,18 @@ def _small_files():
         yield
 
 
+@pytest.mark.parametrize(
+    "added, size, day, fits",
+    [(0, 23, 0, True), (0, 24, 0, False), (9, 14, 0, True), (9, 15, 0, False), (9, 1, 1, False)],
+)
+def test_a_file_takes_as_many_rows_as_may_be_of_one_day(added, size, day, fits):
+    """Exactly so many, and none of another day of log time."""
+    writer = FileWriter(HISTORY, ForgetfulDisk({}, FOLDERS), 100)
+    if added:
+        writer.add(sample_batch(100, added, DAY_MS))
+    assert writer.takes(sample_batch(100 + added, size, (1 + day) * DAY_MS)) is fits
+
+
 def log_on(disk):
     return SegmentLog(FOLDER, disk, LOG_ID, SEGMENT_BYTES)
 

@@ -22,6 +22,7 @@ from tests.features.plain_language import (
     worlds,
 )
 
+from midstream.features import language
 from midstream.features.language import PLACEMENT, REQUEST, Condition, condition, number, segment
 from midstream.features.language import Number as NumberText
 from midstream.features.language_tree import NODES_MAX
@@ -405,3 +406,18 @@ def test_texts_are_equal_by_what_they_mean():
     text = "now.hour > 3 and item.price < context.budget"
     assert condition(text, names(), "$") == condition(text, names(), "/filter")
     assert condition(text, names(), "$") != condition(text, replace(names(), timezone="UTC"), "$")
+
+
+@pytest.mark.parametrize("more", [0, -1])
+def test_a_text_has_as_many_steps_as_may_be_and_no_more(monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    """Written out with all that it names: exactly so many are taken, one more is a fault that says how many came."""
+    text, steps = "item.price + 2 < item.price * 3", 7
+    monkeypatch.setattr(language, "STEPS_MAX", steps + more)
+    found = condition(text, names(), "$")
+    if not more:
+        assert isinstance(found, Condition)
+        return
+    assert not isinstance(found, Condition)
+    assert [(each.came, each.right) for each in found] == [
+        (f"It has {steps} steps, written out with all that it names.", f"At most {steps - 1}.")
+    ]

@@ -1,5 +1,6 @@
 """Artifacts: what is written is read; what is not as it was written is refused, to the last bit."""
 
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -352,3 +353,27 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         written(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_durable_before_it_has_a_name_and_its_name_before_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is synced, then the folder that names them, then it is renamed, then the folder that has the name."""
+    folder, steps = tmp_path / "near", list[str]()
+    sync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(f"{path.name} is {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    path = written(folder)
+    temporary = steps[-3]
+    assert temporary.startswith(artifacts.TEMPORARY)
+    assert steps[-4:] == [artifacts.MANIFEST, temporary, f"{temporary} is {path.name}", "near"]
+    assert sorted(steps[:-3]) == sorted(each.name for each in path.iterdir())

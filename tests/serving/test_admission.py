@@ -265,6 +265,26 @@ def test_answers_that_wait_have_a_short_queue():
         assert "midstream_answers_running 0.0" in metrics.text().decode()
 
 
+@pytest.mark.parametrize("waited_s, status", [(0.0, 200), (0.03, 503)])
+def test_the_time_in_the_loop_counts_as_waiting(waited_s, status):
+    """A request whose turn comes 30 ms after it was read waits 10 ms for a place, and not 40, before it is too late."""
+    with closing(VirtualLoop(lambda: 0.0)) as loop:
+        options = ServerOptions(answers_max=1, answer_wait_max=Duration("40ms"))
+        admission = Admission(options, Metrics(CollectorRegistry()), {}, loop.time, lambda _: 0)
+
+        async def ask() -> int:
+            scope: dict[str, object] = {}
+            admission.arrivals.read(scope)
+            await asyncio.sleep(waited_s)
+            assert await admission.enter(ROUTE, {}) is None
+            asyncio.get_running_loop().call_later(0.02, admission.leave, ROUTE)  # a place 20 ms from now
+            reply = await admission.enter(ROUTE, scope)
+            return 200 if reply is None else reply.status
+
+        assert loop.run_until_complete(ask()) == status
+        loop.run_until_complete(asyncio.sleep(25))  # until health names the refusal no more
+
+
 @given(
     st.floats(0.5, 50.0),
     st.integers(1, 20),

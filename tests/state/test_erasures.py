@@ -3,8 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build
 from midstream.state.erasures import REFUSED_MS, Erasures
+from midstream.state.hashing import id_hash
+from midstream.testing.ids import KEY
 
 HOUR = 3_600_000
 STEPS = st.sampled_from([0, 1, HOUR, 2 * HOUR, 22 * HOUR, REFUSED_MS, REFUSED_MS + 1])
@@ -58,3 +62,29 @@ def test_rows_are_those_of_a_plain_list_after_each_event(drafts, erased_max, is_
             fresh.restore(table.arrays())
             fresh.expire(now)
             table = fresh
+
+
+def copy_of(user, time_ms):
+    """An event that is not stamped yet, with a time of its own."""
+    return build([Event(Kind.INTERACTION, action="view", user_id=user, item_id="mug", event_time_ms=time_ms)])
+
+
+def test_late_copies_are_refused_for_a_day_and_no_longer():
+    """An event that comes has no log time yet: it is the table that knows when the day is over, erased again or not."""
+    table, first_ms = Erasures(100), 1_700_000_000_000
+    ann = id_hash("ann", KEY)
+    table.add((ann,), first_ms, LogPosition(7), is_pending=True)
+    last_ms = first_ms + HOUR
+    table.add((ann,), last_ms, LogPosition(8), is_pending=True)
+
+    def is_late(user, time_ms):
+        found = table.late_copies(copy_of(user, time_ms), KEY)
+        return None if found is None else found.tolist()
+
+    for now in (last_ms, last_ms + REFUSED_MS):
+        table.expire(now)
+        assert is_late("ann", last_ms) == [True]
+        assert is_late("ann", last_ms + 1) == is_late("bob", first_ms) == [False]
+    table.expire(last_ms + REFUSED_MS + 1)
+    assert is_late("ann", last_ms) is None
+    assert len(table.pending) == 2

@@ -422,3 +422,16 @@ def test_reading_cannot_write():
     for column in (table.available, table.number("price"), table.boolean("available"), table.tags("marks")):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = 1
+
+
+def test_an_item_arrived_when_the_log_first_named_it():
+    """A date in the past makes nothing old that is new here; what comes later, or a restart, changes nothing of it."""
+    table = items_of(settings())
+    first = Act(START, START - 300 * DAY, Kind.ITEM, 4, None, operation=Operation.PUT, body={})
+    again = Act(START + HOUR, START + HOUR, Kind.ITEM, 4, None, operation=Operation.PUT, body={"price": 1})
+    click = Act(START + DAY, START, Kind.INTERACTION, 5)
+    fold(table, [first, again, click], 1)
+    restored = items_of(settings())
+    restored.restore(table.arrays())
+    for each in (table, restored):
+        assert each.arrived_ms(np.array([4, 5], dtype=np.int32)).tolist() == [START, 0]
