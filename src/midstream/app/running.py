@@ -15,7 +15,16 @@ from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
-from midstream.app.in_service import Span, differs_at_start, keep_config, keyed, remember, remembered, settings_of
+from midstream.app.in_service import (
+    Span,
+    differs_at_start,
+    is_remembered,
+    keep_config,
+    keyed,
+    remember,
+    remembered,
+    settings_of,
+)
 from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
@@ -88,13 +97,45 @@ def _since_boot_s() -> float:
 
 
 def config_of(folder: Path) -> Config:
-    """Return the configuration of a folder; one without a file has the default.
+    """Return the configuration of a folder: what its file says; without one the default, unless another one served.
 
     Raises:
-        ConfigInvalid: Every fault found is named.
+        ConfigInvalid: Every fault found is named. So is a file that is not there where ``data`` says that another
+            configuration than the default served last, and a link that leads to nothing, wherever it stands.
     """
     path = folder / CONFIG_NAME
-    return read_config(path) if path.exists() else Config()
+    if os.path.lexists(path):
+        return read_config(path)
+    data = DataFolder(folder / DATA_NAME)
+    if is_remembered(data) and ((before := remembered(data)) is None or before.config != Config()):
+        came = "It is not there, and another configuration than the default served this folder."
+        right = (
+            "The file as it was; an empty one, if every default is meant. A program that brings a configuration of its "
+            "own opens the folder with it."
+        )
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return Config()
+
+
+def config_again(folder: Path, serving: Config) -> Config:
+    """Return the configuration of a folder that is in service, read again.
+
+    A deployment may take the file away, or empty it, before it writes it: neither says that the default is meant.
+
+    Args:
+        folder: Of the file.
+        serving: What the file said, or the program that embeds the engine, when it was last asked.
+
+    Raises:
+        ConfigInvalid: Every fault found is named; or the file is not there or empty, and ``serving`` is no default.
+    """
+    path = folder / CONFIG_NAME
+    is_empty = path.exists() and path.stat().st_size == 0
+    if serving != Config() and (is_empty or not os.path.lexists(path)):
+        came = f"It is {'empty' if is_empty else 'not there'}, and the configuration in service is not the default."
+        right = "The whole file; a line such as # defaults in it, if every default is meant."
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return config_of(folder)
 
 
 def open_running(
@@ -226,8 +267,8 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
 def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> Beside:
     """Return what the rebuilder reads and writes of configurations."""
 
-    def read(said: Sequence[PlacementVersion]) -> Service:
-        config = config_of(folder)
+    def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
+        config = config_again(folder, now.file)
         return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
     return Beside(

@@ -47,9 +47,10 @@ PLACEMENTS_CONCERN = "placements"
 class Beside:
     """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
 
-    read: Callable[[Sequence[PlacementVersion]], Service]
+    read: Callable[[Service, Sequence[PlacementVersion]], Service]
     """Reads the configuration file and makes it ready, with the placements that were set through the API in the place
-    of those of their name. Raises ``ConfigInvalid``, every fault named."""
+    of those of their name. Raises ``ConfigInvalid``, every fault named; also where the file is gone, and what is in
+    service, the first argument, is no default."""
     write: Callable[[Service], None]
     """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
     differs_at_start: Callable[[Service, Service], tuple[str, ...]]
@@ -108,7 +109,7 @@ class Rebuilder:
         """
         with self.alone():
             said = tuple(self._engine.fold.placements.current)
-            wanted = await asyncio.to_thread(self._beside.read, said)
+            wanted = await asyncio.to_thread(self._beside.read, self.service, said)
             _require_held(self.service, wanted)
             compaction = self.service.settings.compaction
             wanted = wanted.under(msgspec.structs.replace(wanted.settings, compaction=compaction))
@@ -186,7 +187,8 @@ class Rebuilder:
         try:
             await self.order()
         except (ConfigInvalid, RebuildRunning, OSError) as error:
-            self._engine.concerns[FILE_CONCERN] = f"the configuration was asked for again and not taken: {error}"
+            said = f"the configuration was asked for again and not taken, the one in service goes on: {error}"
+            self._engine.concerns[FILE_CONCERN] = said
 
     @property
     def is_running(self) -> bool:
