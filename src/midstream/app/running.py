@@ -43,6 +43,7 @@ from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.opening import open_log
+from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
@@ -60,6 +61,7 @@ from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
+from midstream.monitoring.facts import Fact
 from midstream.monitoring.metrics import Metrics
 from midstream.state.placements import PlacementVersion
 from midstream.state.settings import FoldSettings
@@ -115,6 +117,18 @@ def config_of(folder: Path) -> Config:
         )
         raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
     return Config()
+
+
+def config_to_read(folder: Path) -> Config:
+    """Return the configuration by which to look at what is there: of a folder without a file, what served last.
+
+    A program that embeds the engine may have brought it. Whatever starts an engine takes ``config_of``.
+
+    Raises:
+        ConfigInvalid: Every fault found is named.
+    """
+    before = None if os.path.lexists(folder / CONFIG_NAME) else remembered(DataFolder(folder / DATA_NAME))
+    return config_of(folder) if before is None else before.config
 
 
 def config_again(folder: Path, serving: Config) -> Config:
@@ -201,13 +215,44 @@ def open_running(
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
+    _note_start(engine, started)
     registry = Registry(data.models, config.registry.version_bytes_max)
     champions = Champions(engine, registry, config.registry.versions_kept)
     champions.begin()
     snapshotter.when_written(champions.prune)
     explainer = Explainer(engine, folder, snapshotter.turn)
     placing = Placing(engine, rebuilder, placement_parts(folder, data))
-    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)
+    return Running(
+        engine,
+        snapshotter,
+        sealer,
+        eraser,
+        started,
+        rebuilder,
+        champions,
+        placing,
+        explainer,
+        OperationalLog(engine),
+        wanted,
+    )
+
+
+def _note_start(engine: Engine, started: Started) -> None:
+    """Have in the log of the process what a start found and did."""
+    if started.torn_tail:
+        engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
+    for number, reason in enumerate(started.refused_snapshots):
+        engine.facts.note(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
+    if started.instead_of:
+        fields = {"config_hash": started.config_hash, "asked_for": started.instead_of}
+        engine.facts.note(Fact("configuration_waits", "warning", fields))
+    recovery = {
+        "log_position": engine.log.end,
+        "snapshot": started.snapshot_position,
+        "folded": started.folded,
+        "seconds": round(started.seconds, 1),
+    }
+    engine.facts.note(Fact("recovered", fields=recovery))
 
 
 def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:

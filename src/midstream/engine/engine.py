@@ -44,6 +44,7 @@ from midstream.engine.types import (
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import build
+from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -115,6 +116,8 @@ class Engine:
         self.metrics = metrics
         self.host = host
         self._options = options or EngineOptions()
+        self.facts = Facts(host.monotonic)
+        """What is to be in the log of the process, and is not yet."""
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
         self._ids = host.request_ids
@@ -134,7 +137,7 @@ class Engine:
         self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics, self.concerns)
-        self.guards = Guards(host.monotonic, metrics, self._options.guards)
+        self.guards = Guards(host.monotonic, metrics, self._options.guards, self.facts)
         """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -339,7 +342,9 @@ class Engine:
             self.metrics.count_overload("erasures")
             raise
         await self.record(erase)
-        return last_erasure(self.erasures(), self.fold, user_id)
+        due = last_erasure(self.erasures(), self.fold, user_id)
+        self.facts.note(Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count}))
+        return due
 
     def erasures(self) -> Sequence[ErasureDue]:
         """Return the erasures for which the log is still to be rewritten, oldest first."""
@@ -467,6 +472,8 @@ class Engine:
             self._loop.call_soon_threadsafe(self._on_written, written)
 
     def _on_written(self, written: Written) -> None:
+        if written.error is not self._refusal:
+            self._note_append(written.error)
         self._refusal = written.error
         self._outbox.handed_back(written)
         if written.error is None:
@@ -479,6 +486,15 @@ class Engine:
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
+
+    def _note_append(self, error: AppendFailed | None) -> None:
+        """Have it in the log of the process that events cannot be made durable, or can be again."""
+        fields = {"log_position": self.log.end}
+        if error is None:
+            self.facts.note(Fact("append_resumed", fields=fields))
+            return
+        event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
+        self.facts.note(Fact(event, "error", {**fields, "reason": str(error)}))
 
     def _tell_commit(self) -> None:
         """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""

@@ -68,6 +68,12 @@ class Totals(Collector):
         return [family]
 
 
+def _sums(counter: Counter) -> dict[str, int]:
+    """Return the sums of a counter with at most one label, by its value; empty = it has none."""
+    samples = (each for family in counter.collect() for each in family.samples if each.name.endswith("_total"))
+    return {next(iter(each.labels.values()), ""): int(each.value) for each in samples}
+
+
 class Metrics:
     """All metrics of one engine. Every method takes plain numbers and costs 1 to 4 µs.
 
@@ -263,6 +269,18 @@ class Metrics:
         """Set the number of events waiting for the log, and of requests waiting for a log position."""
         self._queued_events.set(events)
         self._waiters.set(waiters)
+
+    def losses(self) -> Mapping[str, Mapping[str, int]]:
+        """Return what was refused, given up or cut off since the start, by kind and by label. Cost: 20 µs."""
+        counters = {
+            "requests_refused": self._refusals,
+            "queue_full": self._overloads,
+            "served_records_lost": self._served_lost,
+            "dead_letters_lost": self._dead_letters_lost,
+            "connections_faulty": self._connection_faults,
+            "foreign_requests": self._foreign_requests,
+        }
+        return {name: _sums(counter) for name, counter in counters.items()}
 
     # Log and state
 
