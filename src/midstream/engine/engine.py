@@ -498,7 +498,9 @@ class Engine:
 
     def _tell_commit(self) -> None:
         """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""
-        self.concerns["commit"] = "what goes on beside the engine was not told of a commit; standard error says why"
+        self.concerns["commit"] = (
+            "what goes on beside the engine was not told of a commit; the log of the process says why"
+        )
         with ExitStack() as everyone:
             for tell in reversed(self.after_commit):
                 everyone.callback(tell)
