@@ -84,7 +84,8 @@ def test_nothing_disappears(steps):
     """Whatever comes when, the counts of all lines are the facts; no kind has two lines within its period."""
     clock = Clock()
     facts = Facts(clock)
-    told, last = [], {}
+    told: list[Fact] = []
+    last: dict[str, float] = {}
     for key, pause_s in steps:
         facts.note(Fact("failed", key=key))
         for each in facts.due():

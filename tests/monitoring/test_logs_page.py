@@ -9,7 +9,17 @@ ROOT = Path(__file__).parents[2]
 NOTED = re.compile(r'(?:Fact|_note|_note_part|_change)\(\s*(?:[^()"\n]*, )?"([a-z]+(?:_[a-z]+)*)"')
 NAMED = re.compile(r'"((?:disk_full|append_failed|placement_\w+|model_\w+))"')
 SOURCES = ("app", "engine", "monitoring", "serving")
-OTHERS = {"model_version", "model_versions", "model_swaps", "model_refusals", "model_knn", "debug", "info", "warning", "error"}
+OTHERS = {
+    "model_version",
+    "model_versions",
+    "model_swaps",
+    "model_refusals",
+    "model_knn",
+    "debug",
+    "info",
+    "warning",
+    "error",
+}
 
 
 def events_of_sources() -> set[str]:

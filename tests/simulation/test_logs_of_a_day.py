@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -275,7 +276,7 @@ async def reject_events(day: Day) -> None:
     ingest = Ingest(
         engine, lambda: msgspec.structs.replace(service.accept, now_ms=day.now_ms), ServerOptions(), day.letters
     )
-    body = json.dumps([{"type": f"{MARK}-type"}, act(item=""), act(**{f"{MARK}-field": 1})]).encode()
+    body = json.dumps([{"type": f"{MARK}-type"}, act(item=""), {**act(), f"{MARK}-field": 1}]).encode()
     for _ in range(60):
         await ingest.take(body)
         day.now_ms += MINUTE_MS
@@ -302,8 +303,8 @@ async def refuse_requests(day: Day) -> None:
 async def lose_a_follower(day: Day) -> None:
     """It joins, falls behind, and is killed."""
     for state in ("starting", "serving", "behind", "serving", "ended"):
-        view = FollowerView(1, state, 12_000 if state == "behind" else 0, 0)
-        day.open.engine.followers = lambda view=view: (view,)
+        views = (FollowerView(1, state, 12_000 if state == "behind" else 0, 0),)
+        day.open.engine.followers = partial(tuple, views)
         await day.look()
     day.open.engine.concerns["follower-1"] = "follower 1 was ended by signal 9 and is started again"
     await day.look()

@@ -63,6 +63,7 @@ from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.facts import Fact
 from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
 from midstream.state.placements import PlacementVersion
 from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
@@ -192,36 +193,58 @@ def open_running(
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
         service, wanted = chosen.with_placements(folder)
-        ids = RequestIds(data.key(outside.entropy), outside.entropy)
-        host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
-        metrics = Metrics(CollectorRegistry())
-        metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
-        options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
-        engine = Engine(log, fold, service.plans, host, metrics, options)
-        engine.live = Live("live", log.public_name, os.getpid())
+        engine = _engine(log, fold, service, data, options or EngineOptions(), outside)
         watch_features(engine, baseline_of(config, folder))
         watch_clock(engine, outside.clock)
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
         undo.pop_all()
-    each = config.snapshots
-    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
-    snapshotter = Snapshotter(data, snapshots_as, engine, position)
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
-    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
-    eraser = _eraser(engine, snapshotter, data, config, outside)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
     _note_start(engine, started)
-    registry = Registry(data.models, config.registry.version_bytes_max)
-    champions = Champions(engine, registry, config.registry.versions_kept)
+    return _assembled(folder, config, outside, started, _Answering(engine, service, wanted))
+
+
+def _engine(
+    log: SegmentLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
+) -> Engine:
+    """Return what records and answers, with a state that stands at the log's end."""
+    ids = RequestIds(data.key(outside.entropy), outside.entropy)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
+    metrics = Metrics(CollectorRegistry())
+    metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
+    options = replace(options, erase_days_max=service.config.users.erase_days_max)
+    engine = Engine(log, fold, service.plans, host, metrics, options)
+    engine.live = Live("live", log.public_name, os.getpid())
+    return engine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answering:
+    """An engine, what it serves, and what is to be put in its place."""
+
+    engine: Engine
+    service: Service
+    wanted: Service | None
+
+
+def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Running:
+    """Return an engine with all that goes on beside it; nothing of that is started."""
+    data, engine, service = DataFolder(folder / DATA_NAME), answering.engine, answering.service
+    each = config.snapshots
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
+    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
+    eraser = _eraser(engine, snapshotter, data, config, outside)
+    champions = Champions(
+        engine, Registry(data.models, config.registry.version_bytes_max), config.registry.versions_kept
+    )
     champions.begin()
     snapshotter.when_written(champions.prune)
-    explainer = Explainer(engine, folder, snapshotter.turn)
-    placing = Placing(engine, rebuilder, placement_parts(folder, data))
     return Running(
         engine,
         snapshotter,
@@ -230,10 +253,10 @@ def open_running(
         started,
         rebuilder,
         champions,
-        placing,
-        explainer,
+        Placing(engine, rebuilder, placement_parts(folder, data)),
+        Explainer(engine, folder, snapshotter.turn),
         OperationalLog(engine),
-        wanted,
+        answering.wanted,
     )
 
 

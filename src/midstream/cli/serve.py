@@ -88,13 +88,18 @@ def command(
     What was acknowledged is durable; stopping loses nothing of it.
     """
     from midstream.app.running import config_of
-    from midstream.app.serving import serve_folder
-    from midstream.monitoring.logs import LogOptions, is_text, logging_to
 
     config = config_of(folder)
     said: dict[str, object] = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
     said |= {"log_level": log_level and log_level.value, "log_format": log_format and log_format.value}
-    options = _options(config, said, allow_host or ())
+    _serve(folder, config, _options(config, said, allow_host or ()))
+
+
+def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
+    """Serve until a signal, and print what a person wants to know; lines of the log stand alone where they are JSON."""
+    from midstream.app.serving import serve_folder
+    from midstream.monitoring.logs import LogOptions, is_text, logging_to
+
     log = LogOptions(options.log_level, options.log_format, "leader" if options.followers else "", ON_SCREEN)
     words = say if is_text(log, sys.stderr) else _unsaid
     words("starting; the first start on a machine compiles for about a minute")

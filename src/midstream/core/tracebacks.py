@@ -6,7 +6,6 @@ alone. Nothing of the frames is kept, so nothing that they refer to lives on.
 
 from collections import deque
 from dataclasses import dataclass
-from pathlib import PurePath
 from types import TracebackType
 
 PLACES_MAX = 12
@@ -14,7 +13,7 @@ PLACES_MAX = 12
 CAUSES_MAX = 3
 """Exceptions behind an exception."""
 _INSTALLED = "site-packages/"
-_PACKAGE = PurePath(__file__).parent.parent.parent.as_posix() + "/"
+_PACKAGE = __file__.removesuffix("midstream/core/tracebacks.py")
 
 
 @dataclass(frozen=True, slots=True)

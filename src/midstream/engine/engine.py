@@ -22,8 +22,10 @@ from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
 from midstream.engine.guards import GuardOptions, Guards
 from midstream.engine.health import health_of
+from midstream.engine.in_service import InService
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.operational_log import append_fact, erasure_fact
 from midstream.engine.outbox import Outbox
 from midstream.engine.ticking import TICK_MS, append_tick
 from midstream.engine.tokens import RequestIds, position_token
@@ -44,7 +46,7 @@ from midstream.engine.types import (
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import build
-from midstream.monitoring.facts import Fact, Facts
+from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -89,14 +91,6 @@ class EngineOptions:
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InService:
-    """A state and the plans that read it. They are replaced together, so whoever answers takes both at once."""
-
-    fold: Fold
-    plans: Mapping[str, Plan]
-
-
 class Engine:
     """One log, one fold, the plans, and the turns between them."""
 
@@ -120,7 +114,6 @@ class Engine:
         """What is to be in the log of the process, and is not yet."""
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
-        self._ids = host.request_ids
         self._writer = self._options.forwarding or host.writer(
             log,
             host.clock,
@@ -343,7 +336,7 @@ class Engine:
             raise
         await self.record(erase)
         due = last_erasure(self.erasures(), self.fold, user_id)
-        self.facts.note(Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count}))
+        self.facts.note(erasure_fact(due))
         return due
 
     def erasures(self) -> Sequence[ErasureDue]:
@@ -420,7 +413,7 @@ class Engine:
 
     def request_id_is_ours(self, request_id: str) -> bool:
         """Return whether a request id was made by the engine of this data folder."""
-        return self._ids.are_ours(request_id)
+        return self.host.request_ids.are_ours(request_id)
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
         """Return what is known of an item, None = nothing."""
@@ -473,7 +466,7 @@ class Engine:
 
     def _on_written(self, written: Written) -> None:
         if written.error is not self._refusal:
-            self._note_append(written.error)
+            self.facts.note(append_fact(written.error, self.log.end))
         self._refusal = written.error
         self._outbox.handed_back(written)
         if written.error is None:
@@ -486,15 +479,6 @@ class Engine:
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
-
-    def _note_append(self, error: AppendFailed | None) -> None:
-        """Have it in the log of the process that events cannot be made durable, or can be again."""
-        fields = {"log_position": self.log.end}
-        if error is None:
-            self.facts.note(Fact("append_resumed", fields=fields))
-            return
-        event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
-        self.facts.note(Fact(event, "error", {**fields, "reason": str(error)}))
 
     def _tell_commit(self) -> None:
         """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""

@@ -40,7 +40,7 @@ from midstream.engine.snapshotter import Snapshotter
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
-from midstream.monitoring.facts import Fact
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.erasures import REFUSED_MS
 from midstream.state.fold import Fold
 from midstream.state.settings import encode_settings
@@ -234,11 +234,11 @@ class Eraser:
         self._engine.concerns.pop(CONCERN, None)
         self._took_s = self._engine.host.monotonic() - began
         self._engine.metrics.observe_rewrite(good=True, seconds=self._took_s)
-        fields = {
+        fields: dict[str, FieldValue] = {
             "generation": receipt.generation,
             "log_position": receipt.log_position,
             "erasures": len(receipt.erasures),
-            "events": receipt.events,
+            "events": sum(receipt.events.values()),
             "seconds": round(self._took_s, 1),
         }
         self._engine.facts.note(Fact("log_rewritten", fields=fields))

@@ -12,8 +12,10 @@ their name; their text is there at ``debug``.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.tracebacks import raised_of
-from midstream.engine.types import FollowerView, Health
+from midstream.core.types import LogPosition
+from midstream.engine.types import ErasureDue, FollowerView, Health
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
 
@@ -36,6 +38,20 @@ _LOSSES: Mapping[str, tuple[Level, float]] = {
     "foreign_requests": ("info", HOUR_S),
 }
 """Kinds of ``Metrics.losses``: how loud, and how often at most. What clients alone bring about is once an hour."""
+
+
+def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:
+    """Return that events cannot be made durable, or (None) can be again, with the end of the log."""
+    fields: dict[str, FieldValue] = {"log_position": end}
+    if error is None:
+        return Fact("append_resumed", fields=fields)
+    event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
+    return Fact(event, "error", {**fields, "reason": str(error)})
+
+
+def erasure_fact(due: ErasureDue) -> Fact:
+    """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
+    return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})
 
 
 class OperationalLog:

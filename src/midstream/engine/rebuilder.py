@@ -137,7 +137,12 @@ class Rebuilder:
             yield
         except ConfigInvalid as error:
             first = error.faults[0]
-            fields = {"where": first.where, "right": first.right, "page": first.page, "faults": len(error.faults)}
+            fields: dict[str, FieldValue] = {
+                "where": first.where,
+                "right": first.right,
+                "page": first.page,
+                "faults": len(error.faults),
+            }
             self._engine.facts.note(Fact("configuration_refused", "error", fields, detail=str(error)))
             raise
         except OSError as error:

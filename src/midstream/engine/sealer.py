@@ -51,7 +51,8 @@ class Sealer:
         self._service = engine.supervise("seal", self._look, options.interval_ms / 1_000, first_s=first_s)
         reader = SegmentReader(folder.log, RealDisk())
         history = history_of(reader.folder, RealDisk(), reader.identity)
-        self._begin, self._end = reader.begin, 0 if history is None else history.end
+        self._begin = LogPosition(reader.begin)
+        self._end = LogPosition(0 if history is None else history.end)
         """Of the history, as far as the log of the process was told."""
         engine.metrics.set_history(self._begin, self._end)
 
@@ -93,11 +94,11 @@ class Sealer:
     def _note(self, report: Report, seconds: float) -> None:
         """Have it in the log of the process what became history, and what was cut off it."""
         if report.end > self._end:
-            events, self._end = report.end - self._end, report.end
+            events, self._end = report.end - self._end, LogPosition(report.end)
             fields = {"log_position": report.end, "events": events, "seconds": round(seconds, 1)}
             self._engine.facts.note(Fact("history_sealed", fields=fields))
         if report.begin > self._begin:
-            events, self._begin = report.begin - self._begin, report.begin
+            events, self._begin = report.begin - self._begin, LogPosition(report.begin)
             self._engine.facts.note(Fact("history_cut", fields={"log_position": report.begin, "events": events}))
 
     def _tell_retention(self, report: Report) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Generator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -148,11 +148,7 @@ def _printable(value: object) -> object:
         text = value[:TEXT_CHARACTERS_MAX]
         return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
     if isinstance(value, list):
-        return [_printable(each) for each in _items(value)]
-    return value
-
-
-def _items(value: list[Any]) -> list[object]:
+        return [_printable(each) for each in cast("list[object]", value)]
     return value
 
 

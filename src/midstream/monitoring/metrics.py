@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from midstream.monitoring.outcome_totals import OutcomeSums, OutcomeTotals
-from midstream.monitoring.series import Series
+from midstream.monitoring.series import Series, sums_of
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
@@ -66,12 +66,6 @@ class Totals(Collector):
         for name, total in sorted(self._total.items()):
             family.add_metric([name], total)
         return [family]
-
-
-def _sums(counter: Counter) -> dict[str, int]:
-    """Return the sums of a counter with at most one label, by its value; empty = it has none."""
-    samples = (each for family in counter.collect() for each in family.samples if each.name.endswith("_total"))
-    return {next(iter(each.labels.values()), ""): int(each.value) for each in samples}
 
 
 class Metrics:
@@ -280,7 +274,7 @@ class Metrics:
             "connections_faulty": self._connection_faults,
             "foreign_requests": self._foreign_requests,
         }
-        return {name: _sums(counter) for name, counter in counters.items()}
+        return {name: sums_of(counter) for name, counter in counters.items()}
 
     # Log and state
 
