@@ -287,6 +287,7 @@ def test_a_component_that_the_file_no_longer_names_is_set_aside(folder: Path) ->
         ("linked:X", "linked.py is a link that leads out of the folder"),
         ("package:X", "package/__init__.py is a link that leads out of the folder"),
         ("package.payload:X", "package/payload.py is a link that leads out of the folder"),
+        ("calendar:X", "calendar.py is a link, and what it leads to is not there"),
         ("this:X", "is of the standard library"),
         ("unittest.__main__:X", "is of the standard library"),
         ("midstream.__main__:X", "or not for others to import"),
@@ -296,6 +297,7 @@ def test_the_file_itself_names_python_names_in_its_folder(folder: Path, path: st
     """Never a path, nor the standard library, nor what lies elsewhere, in a placement and in ``[components]``."""
     (folder.parent / "evil" / "__init__.py").write_text(PLANTED)
     (folder / "package").symlink_to(folder.parent / "evil")
+    (folder / "calendar.py").symlink_to("gone.py")
     path = path.format(evil=folder.parent / "evil")
     source = f'[[placements.sources]]\nkind = "custom"\npath = "{path}"\n'
     for text, where in (

@@ -13,7 +13,8 @@ import pytest
 
 from midstream.app.config import Config, Placement
 from midstream.app.effective import drafted
-from midstream.app.reading import parse_config, read_config, told_config
+from midstream.app.reading import parse_config, told_config
+from midstream.app.running import config_of
 from midstream.app.template import template
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
@@ -42,7 +43,7 @@ def faults_of(text: str) -> dict[str, str]:
 
 def test_an_empty_file_and_no_file_are_the_default(tmp_path: Path):
     """A working engine with one placement."""
-    assert parse_config("") == Config() == read_config(tmp_path / "midstream.toml")
+    assert parse_config("") == Config() == config_of(tmp_path)
     assert [placement.name for placement in Config().placements] == ["default"]
     assert Config().fold_settings() == FoldSettings()
 

@@ -199,6 +199,23 @@ def test_how_a_child_ended_is_known(
     assert said == [("folding", 1, 2)]
 
 
+def test_a_bug_is_told_by_its_type_and_its_calls(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, which is the reason; not by what it says, which may name a user, and not on standard error."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    child.tell_bugs()
+    try:
+        {}["MARKED"]
+    except KeyError as error:
+        sys.excepthook(KeyError, error, error.__traceback__)
+    told = capfd.readouterr()
+    assert told.out.startswith("failed a bug: KeyError at ")
+    assert "test_a_bug_is_told" in told.out
+    assert told.out.count("\n") == 1
+    assert "MARKED" not in told.out + told.err
+
+
 def test_faults_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their four parts, beside a reason in one line; what is no fault is no report of one."""
     found, _ = ended(tmp_path, monkeypatch, "refuse")

@@ -44,10 +44,13 @@ def with_log(folder: Path) -> DataFolder:
     return data
 
 
-def test_a_running_engine_seals_and_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_engine_seals_and_cuts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Old segments become history and the oldest of it goes, events come in meanwhile, the state is the same; a child
-    that fails is named in health until one does its work.
+    that fails is named in health until one does its work. The log of the process says what became of how many events.
     """
+    caplog.set_level("INFO", "midstream")
     data = with_log(tmp_path)
 
     async def work() -> str:
@@ -79,6 +82,9 @@ def test_a_running_engine_seals_and_cuts(tmp_path: Path, monkeypatch: pytest.Mon
         await engine.record(Rig().batch(view("after", event_id="after")))
         digest = engine.fold.digest()
         await running.stop()
+        told = [each.getMessage() for each in caplog.records]
+        assert f"history_sealed log_position={report.end} events={report.end}" in " ".join(told)
+        assert f"history_cut log_position={report.begin} events={report.begin}" in told
         return digest
 
     digest = asyncio.run(work())

@@ -17,6 +17,7 @@ from midstream.engine.explainer import Order
 
 def main() -> None:
     """Read the order, do it, report."""
+    child.tell_bugs()
     child.begin()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     pace = child.Pace(child.say_progress)

@@ -13,7 +13,7 @@ import msgspec
 from midstream.app.inspection import LogView
 from midstream.app.refusals import refusal_of
 from midstream.app.reruns import Rerun, Reruns, find_request
-from midstream.app.running import config_of
+from midstream.app.running import config_to_read
 from midstream.core.errors import NotFound, StoreUnavailable
 from midstream.core.types import LogPosition
 from midstream.engine.child import Notify, nobody
@@ -42,7 +42,7 @@ def explain_request(folder: Path, request_id: str, items: Sequence[str] = (), no
         ConfigInvalid: The configuration of the folder cannot be used.
         LogDamaged: The log cannot be trusted.
     """
-    body = find_request(LogView(folder), config_of(folder), request_id)
+    body = find_request(LogView(folder), config_to_read(folder), request_id)
     return explained(Reruns(folder, notify).again(body), items)
 
 

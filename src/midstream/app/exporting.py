@@ -18,7 +18,7 @@ from midstream.app.believed_times import BelievedTimes
 from midstream.app.config import Config
 from midstream.app.csv_cells import CsvTable
 from midstream.app.inspection import LogView
-from midstream.app.running import Outside, config_of
+from midstream.app.running import Outside, config_to_read
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import Kind
@@ -162,7 +162,7 @@ def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Seque
         until_ms=moment_ms(until, now_ms, "until"),
     )
     _require_known(options)
-    found = _Selection(LogView(root), config_of(root), options)
+    found = _Selection(LogView(root), config_to_read(root), options)
     return pa.RecordBatchReader.from_batches(SCHEMA, (to_table(batch) for batch in found.batches()))
 
 

@@ -34,12 +34,14 @@ from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.folder import DataFolder
 from midstream.engine.following import FollowedLog, Following
 from midstream.engine.forwarding import Forwarding, lot_length
+from midstream.engine.operational_log import OperationalLog
 from midstream.engine.rebuilder import warm
 from midstream.engine.service import Service
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
+from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.serving.accepting import Share
@@ -173,8 +175,13 @@ async def follow() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
     order = msgspec.json.decode(await orders.readline(), type=Order)
     end_with(order.leader)
-    data = DataFolder(Path(order.folder) / DATA_NAME)
     options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_custom)
+    with logging_to(sys.stderr, LogOptions(options.log_level, options.log_format, f"follower-{order.number}")):
+        await _follow(order, options, orders)
+
+
+async def _follow(order: Order, options: ServerOptions, orders: asyncio.StreamReader) -> None:
+    data = DataFolder(Path(order.folder) / DATA_NAME)
     config = config_of(order)
     wait_s_max = (options.body_wait_max.ms + options.commit_wait_max.ms) / 1_000 + PASS_MARGIN_S
     leader, inside = Passage(data.sockets / "leader", wait_s_max), Passage(data.sockets / "leader-inside", LOT_S_MAX)
@@ -191,6 +198,8 @@ async def follow() -> None:
     await engine.start()
     following.start()
     hearing = _listen_to_leader(place, orders)
+    operational_log = OperationalLog(engine)
+    operational_log.start()
 
     async def flush() -> None:
         engine.flush_served()
@@ -201,10 +210,12 @@ async def follow() -> None:
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
-        await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share)
+        await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share, engine.facts)
     hearing.cancel()
+    await operational_log.stop()
     await following.stop()
     await engine.stop()
+    operational_log.write_all()
 
 
 def config_of(order: Order) -> Config:

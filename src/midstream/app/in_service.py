@@ -101,6 +101,11 @@ def remember(
     remove_configs(folder, left.keys() - kept.keys())
 
 
+def is_remembered(data: DataFolder) -> bool:
+    """Return whether something was in service, also where nobody can read any more what it was."""
+    return (data.configurations / _SERVING).exists()
+
+
 def remembered(data: DataFolder) -> Remembered | None:
     """Return what was in service last; None when that is not known, or not to be read by this release."""
     pointer = _pointer(data)

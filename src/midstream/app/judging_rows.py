@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from midstream.app.asked_served import ServedRange
 from midstream.app.ranker_data import RankerQuestion, RankerRows, rows_of_batch, rows_of_groups
-from midstream.app.running import config_of
+from midstream.app.running import config_to_read
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.evaluation.click_metrics import Bin, reliability
@@ -102,7 +102,7 @@ def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Pa
     chosen = [kind.decoded(options.options if not at else {}) for at, kind in enumerate(kinds)]
     batch = _read(path)
     is_replay = "group" in batch.schema.names
-    window_ms = config_of(folder).feedback.window.ms
+    window_ms = config_to_read(folder).feedback.window.ms
     rows = _rows(batch, options.placement, window_ms, is_replay=is_replay)
     earlier, later = rows.examples.split(options.share, 0 if is_replay else window_ms)
     if not len(earlier) or not len(later):

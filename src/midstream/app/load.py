@@ -6,6 +6,7 @@ What may be loaded at all is what the configuration file names (``app.component_
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -145,12 +146,15 @@ def _beside(name: str, where: str, folder: Path) -> Path | None:
     """Return the file or the package of a module in the folder, links followed; None = it has none there.
 
     Raises:
-        ConfigInvalid: A link leads out of the folder.
+        ConfigInvalid: A link leads out of the folder, or to nothing.
     """
     told = folder.joinpath(*name.split("."))
-    found = next((each for each in (told.with_suffix(".py"), told / "__init__.py") if each.exists()), None)
+    found = next((each for each in (told.with_suffix(".py"), told / "__init__.py") if os.path.lexists(each)), None)
     if found is None:
         return None
+    if not found.exists():  # an installed module of that name is another one
+        came = f"{found.relative_to(folder)} is a link, and what it leads to is not there."
+        raise ConfigInvalid((Fault(where, came, f"A file in {folder}, or a link to one there.", PAGE),))
     path, root = found.resolve(), folder.resolve()
     if not path.is_relative_to(root):
         came = f"{found.relative_to(folder)} is a link that leads out of the folder of midstream.toml."

@@ -90,13 +90,15 @@ class Replaced(Fault):
 
 
 def read_config(path: Path) -> Config:
-    """Return what a file says; a file that is not there is the default.
+    """Return what a file says. A file that is not there says nothing: what that means is the caller's to decide.
 
     Raises:
-        ConfigInvalid: All faults that were found.
+        ConfigInvalid: All faults that were found; or the file is not there, or is a link that leads to nothing.
     """
     if not path.exists():
-        return Config()
+        came = "It is a link, and what it leads to is not there." if path.is_symlink() else "It is not there."
+        right = "A file with the configuration; an empty one means every default."
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
     if path.stat().st_size > FILE_BYTES_MAX:
         came = f"The file has {path.stat().st_size} bytes."
         raise ConfigInvalid((Fault(path.name, came, f"At most {FILE_BYTES_MAX}.", "docs/configuration.md"),))

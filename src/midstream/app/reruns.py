@@ -18,9 +18,9 @@ import numpy as np
 
 from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, Placement
-from midstream.app.in_service import config_named, keyed, remembered
+from midstream.app.in_service import config_named, keyed
 from midstream.app.inspection import LogView
-from midstream.app.running import CONFIG_NAME, DATA_NAME, config_of, loaded_state
+from midstream.app.running import DATA_NAME, config_to_read, loaded_state
 from midstream.app.wiring import declarations, placements, plan
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
@@ -163,19 +163,16 @@ class Reruns:
         Raises:
             ConfigInvalid: There is such a path, or the file of now cannot be read to tell.
         """
-        if any(unnamed_faults(Config(), config)) and (faults := tuple(unnamed_faults(self._file(), config))):
+        if any(unnamed_faults(Config(), config)) and (
+            faults := tuple(unnamed_faults(config_to_read(self._folder), config))
+        ):
             raise ConfigInvalid(faults)
-
-    def _file(self) -> Config:
-        """Return what is configured now: in the file, or without one by the program that embeds the engine."""
-        embedded = None if (self._folder / CONFIG_NAME).exists() else remembered(self._data)
-        return config_of(self._folder) if embedded is None else embedded.config
 
     def _read_config(self, config_hash: str) -> Config:
         try:
             return config_named(self._data, config_hash)
         except NotFound as error:
-            config = config_of(self._folder)  # of a folder whose log was written without a server
+            config = config_to_read(self._folder)  # of a folder whose log was written without a server
             if config.config_hash != config_hash:
                 raise Gone("config_hash", config_hash, str(error)) from error
             return config
@@ -244,7 +241,7 @@ def rerun_last(folder: Path, newest: int, notify: Notify = nobody) -> Iterator[R
         LogDamaged: The log cannot be trusted.
     """
     reruns = Reruns(folder, notify)
-    yield from map(reruns.again, logged_requests(LogView(folder), config_of(folder), newest))
+    yield from map(reruns.again, logged_requests(LogView(folder), config_to_read(folder), newest))
 
 
 def logged_requests(log: LogView, config: Config, newest: int) -> list[bytes]:

@@ -15,7 +15,16 @@ from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
-from midstream.app.in_service import Span, differs_at_start, keep_config, keyed, remember, remembered, settings_of
+from midstream.app.in_service import (
+    Span,
+    differs_at_start,
+    is_remembered,
+    keep_config,
+    keyed,
+    remember,
+    remembered,
+    settings_of,
+)
 from midstream.app.placing import placement_parts
 from midstream.app.reading import read_config
 from midstream.app.server_address import withdraw
@@ -34,6 +43,7 @@ from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.opening import open_log
+from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Beside, Rebuilder
 from midstream.engine.replay import catch_up
@@ -51,7 +61,9 @@ from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
+from midstream.monitoring.facts import Fact
 from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
 from midstream.state.placements import PlacementVersion
 from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
@@ -88,13 +100,57 @@ def _since_boot_s() -> float:
 
 
 def config_of(folder: Path) -> Config:
-    """Return the configuration of a folder; one without a file has the default.
+    """Return the configuration of a folder: what its file says; without one the default, unless another one served.
+
+    Raises:
+        ConfigInvalid: Every fault found is named. So is a file that is not there where ``data`` says that another
+            configuration than the default served last, and a link that leads to nothing, wherever it stands.
+    """
+    path = folder / CONFIG_NAME
+    if os.path.lexists(path):
+        return read_config(path)
+    data = DataFolder(folder / DATA_NAME)
+    if is_remembered(data) and ((before := remembered(data)) is None or before.config != Config()):
+        came = "It is not there, and another configuration than the default served this folder."
+        right = (
+            "The file as it was; an empty one, if every default is meant. A program that brings a configuration of its "
+            "own opens the folder with it."
+        )
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return Config()
+
+
+def config_to_read(folder: Path) -> Config:
+    """Return the configuration by which to look at what is there: of a folder without a file, what served last.
+
+    A program that embeds the engine may have brought it. Whatever starts an engine takes ``config_of``.
 
     Raises:
         ConfigInvalid: Every fault found is named.
     """
+    before = None if os.path.lexists(folder / CONFIG_NAME) else remembered(DataFolder(folder / DATA_NAME))
+    return config_of(folder) if before is None else before.config
+
+
+def config_again(folder: Path, serving: Config) -> Config:
+    """Return the configuration of a folder that is in service, read again.
+
+    A deployment may take the file away, or empty it, before it writes it: neither says that the default is meant.
+
+    Args:
+        folder: Of the file.
+        serving: What the file said, or the program that embeds the engine, when it was last asked.
+
+    Raises:
+        ConfigInvalid: Every fault found is named; or the file is not there or empty, and ``serving`` is no default.
+    """
     path = folder / CONFIG_NAME
-    return read_config(path) if path.exists() else Config()
+    is_empty = path.exists() and path.stat().st_size == 0
+    if serving != Config() and (is_empty or not os.path.lexists(path)):
+        came = f"It is {'empty' if is_empty else 'not there'}, and the configuration in service is not the default."
+        right = "The whole file; a line such as # defaults in it, if every default is meant."
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return config_of(folder)
 
 
 def open_running(
@@ -137,36 +193,89 @@ def open_running(
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
         service, wanted = chosen.with_placements(folder)
-        ids = RequestIds(data.key(outside.entropy), outside.entropy)
-        host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
-        metrics = Metrics(CollectorRegistry())
-        metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
-        options = replace(options or EngineOptions(), erase_days_max=service.config.users.erase_days_max)
-        engine = Engine(log, fold, service.plans, host, metrics, options)
-        engine.live = Live("live", log.public_name, os.getpid())
+        engine = _engine(log, fold, service, data, options or EngineOptions(), outside)
         watch_features(engine, baseline_of(config, folder))
         watch_clock(engine, outside.clock)
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
         undo.pop_all()
-    each = config.snapshots
-    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
-    snapshotter = Snapshotter(data, snapshots_as, engine, position)
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
-    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
-    eraser = _eraser(engine, snapshotter, data, config, outside)
     torn = "" if log.recovered is None else str(log.recovered)
     instead = "" if wanted is None else wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    registry = Registry(data.models, config.registry.version_bytes_max)
-    champions = Champions(engine, registry, config.registry.versions_kept)
+    _note_start(engine, started)
+    return _assembled(folder, config, outside, started, _Answering(engine, service, wanted))
+
+
+def _engine(
+    log: SegmentLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
+) -> Engine:
+    """Return what records and answers, with a state that stands at the log's end."""
+    ids = RequestIds(data.key(outside.entropy), outside.entropy)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
+    metrics = Metrics(CollectorRegistry())
+    metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
+    options = replace(options, erase_days_max=service.config.users.erase_days_max)
+    engine = Engine(log, fold, service.plans, host, metrics, options)
+    engine.live = Live("live", log.public_name, os.getpid())
+    return engine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answering:
+    """An engine, what it serves, and what is to be put in its place."""
+
+    engine: Engine
+    service: Service
+    wanted: Service | None
+
+
+def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Running:
+    """Return an engine with all that goes on beside it; nothing of that is started."""
+    data, engine, service = DataFolder(folder / DATA_NAME), answering.engine, answering.service
+    each = config.snapshots
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
+    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
+    eraser = _eraser(engine, snapshotter, data, config, outside)
+    champions = Champions(
+        engine, Registry(data.models, config.registry.version_bytes_max), config.registry.versions_kept
+    )
     champions.begin()
     snapshotter.when_written(champions.prune)
-    explainer = Explainer(engine, folder, snapshotter.turn)
-    placing = Placing(engine, rebuilder, placement_parts(folder, data))
-    return Running(engine, snapshotter, sealer, eraser, started, rebuilder, champions, placing, explainer, wanted)
+    return Running(
+        engine,
+        snapshotter,
+        sealer,
+        eraser,
+        started,
+        rebuilder,
+        champions,
+        Placing(engine, rebuilder, placement_parts(folder, data)),
+        Explainer(engine, folder, snapshotter.turn),
+        OperationalLog(engine),
+        answering.wanted,
+    )
+
+
+def _note_start(engine: Engine, started: Started) -> None:
+    """Have in the log of the process what a start found and did."""
+    if started.torn_tail:
+        engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
+    for number, reason in enumerate(started.refused_snapshots):
+        engine.facts.note(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
+    if started.instead_of:
+        fields = {"config_hash": started.config_hash, "asked_for": started.instead_of}
+        engine.facts.note(Fact("configuration_waits", "warning", fields))
+    recovery = {
+        "log_position": engine.log.end,
+        "snapshot": started.snapshot_position,
+        "folded": started.folded,
+        "seconds": round(started.seconds, 1),
+    }
+    engine.facts.note(Fact("recovered", fields=recovery))
 
 
 def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:
@@ -226,8 +335,8 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
 def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> Beside:
     """Return what the rebuilder reads and writes of configurations."""
 
-    def read(said: Sequence[PlacementVersion]) -> Service:
-        config = config_of(folder)
+    def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
+        config = config_again(folder, now.file)
         return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
     return Beside(

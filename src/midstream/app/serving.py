@@ -1,9 +1,11 @@
 """A data folder behind HTTP: opened before the port is bound, closed after the last answer was sent."""
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,8 @@ from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.segments import SegmentLog
 from midstream.events.wire import Limits
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.app import Elsewhere, Upkeep
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Company, Opened, serve
@@ -71,13 +75,15 @@ def serve_folder(
         ConfigInvalid: The host can be reached from outside and nothing protects the server, or the address cannot be
             bound.
     """
+    log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))
     data = DataFolder(folder / DATA_NAME)
     stopped: list[Stopped] = []
     opened: list[Running] = []
 
     def ready(url: str) -> None:
-        live = opened[0].engine.live
+        engine, live = opened[0].engine, opened[0].engine.live
         publish(data.root, Address(url, live.log, live.pid))
+        engine.facts.note(Fact("started", fields=_start_fields(url, folder, opened[0])))
         on_ready(_ready(url, opened[0]))
 
     serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
@@ -113,15 +119,47 @@ def _opening(
             )
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's
+            asked = time.monotonic()
             await running.stop()
             letters.close()
-            on_stopped(_stopped(running, data, began))
+            on_stopped(stopped := _stopped(running, data, began))
+            _log_stop(stopped, time.monotonic() - asked)
 
     return opening()
 
 
+def _start_fields(url: str, folder: Path, running: Running) -> dict[str, FieldValue]:
+    """Return what the log of the process says of a server that takes requests."""
+    engine = running.engine
+    return {
+        "version": version("midstream"),
+        "url": url,
+        "folder": str(folder.resolve()),
+        "log_position": engine.log.end,
+        "generation": engine.log.generation,
+        "config_hash": running.service.config_hash,
+        "fold_version": running.service.settings.version(),
+        "pid": engine.live.pid,
+    }
+
+
 def _company(followers: Followers) -> Company:
     return Company(Elsewhere(metrics_text=followers.metrics_text), followers.joining)
+
+
+def _log_stop(stopped: Stopped, seconds: float) -> None:
+    """Write the last line of a server into the log of the process."""
+    fields: dict[str, FieldValue] = {
+        "log_position": stopped.log_position,
+        "recorded": stopped.recorded,
+        "snapshot": stopped.snapshot_position,
+        "seconds": round(seconds, 1),
+    }
+    if stopped.mismatch:
+        log_fact(Fact("snapshot_differs", "error", {"reason": stopped.mismatch}))
+    if stopped.flaw:
+        log_fact(Fact("log_incomplete", "error", {"reason": stopped.flaw}))
+    log_fact(Fact("stopped", fields=fields))
 
 
 def _ready(url: str, running: Running) -> Ready:

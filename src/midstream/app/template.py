@@ -156,6 +156,9 @@ item with available = false is not served.""",
             "bulk_wait_max": "Longest wait for the whole of a stream; body_wait_max is that for its next bytes.",
             "keep_alive": "An idle connection is closed after this.",
             "stop_wait_max": "Time for requests in flight when the server stops.",
+            "log_level": "Least level of what is logged to standard error: debug, info, warning, error.\n"
+            "At debug lines may hold ids and texts of users (docs/logs.md).",
+            "log_format": "text, json, or auto: text on a terminal and JSON lines elsewhere.",
         },
     ),
     "registry": (

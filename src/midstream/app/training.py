@@ -16,6 +16,8 @@ from midstream.core.errors import FitStopped, Invalid
 from midstream.engine import child
 from midstream.engine.child import Ended, Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.training.registry import Registry
 
 CHILD = "midstream.app.training_child"
@@ -56,15 +58,23 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         beside_server=read_address(data.root) is not None,
     )
     registry.clean()
+    fields: dict[str, FieldValue] = {"model": name, "kind": model.kind}
+    log_fact(Fact("training_begun", fields={**fields, "start": version}))
+    began = Outside().monotonic()
     try:
         ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))
     finally:
         registry.clean()
+    fields["seconds"] = round(Outside().monotonic() - began, 1)
+    if not ended.line:
+        log_fact(Fact("training_failed", "error", fields, detail=ended.reason))
     if ended.faults:
         raise Invalid(ended.faults)
     if ended.reason:
         raise FitStopped(_why_not(model, ended))
-    return msgspec.json.decode(ended.line, type=Trained)
+    trained = msgspec.json.decode(ended.line, type=Trained)
+    log_fact(Fact("training_ended", fields={**fields, "version": trained.version}))
+    return trained
 
 
 def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = nobody, start: str = "") -> Trained:

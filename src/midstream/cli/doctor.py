@@ -22,12 +22,12 @@ def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = Fal
     Looks at lock, log, snapshots, disk and versions; with --repair cuts a damaged log.
     """
     from midstream.app.examination import examine
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
     if repair:
         print_repair(folder)
     with err.status("reading log and snapshots"):
-        found = examine(folder, config_of(folder))
+        found = examine(folder, config_to_read(folder))
     if as_json:
         print_json(found)
     else:
@@ -40,9 +40,9 @@ def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = Fal
 def print_repair(folder: Path) -> None:
     """Repair folder and log and say what was done."""
     from midstream.app.examination import repair_folder
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
-    done = repair_folder(folder, config_of(folder))
+    done = repair_folder(folder, config_to_read(folder))
     if done.history is not None:
         print_history(done.history)
     print_log(done)

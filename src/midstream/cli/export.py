@@ -87,9 +87,9 @@ def options_of(chosen: str, kinds: list[str] | None, since: str | None, until: s
 def run_export(folder: Path, file: Path | None, options: "ExportOptions") -> "ExportSummary":
     """Export with a progress bar where standard error is a terminal."""
     from midstream.app.exporting import export_events
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
-    config = config_of(folder)
+    config = config_to_read(folder)
     if not err.is_terminal:
         return export_events(folder, config, file or sys.stdout.buffer, options)
     with progress() as bar:
@@ -134,14 +134,14 @@ def slate_options(
 
 def print_slates(folder: Path, file: Path | None, options: "SlateOptions", *, as_json: bool) -> None:
     """Write slates with a progress bar where standard error is a terminal, and say how many."""
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
     from midstream.app.slates_export import export_slates
 
     with ended_by_sigterm(), progress() as bar:
         task = bar.add_task("answering", total=None)
         summary = export_slates(
             folder,
-            config_of(folder),
+            config_to_read(folder),
             file or sys.stdout.buffer,
             options,
             lambda done, total: bar.update(task, completed=done, total=total) if err.is_terminal else None,

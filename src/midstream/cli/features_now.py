@@ -38,10 +38,10 @@ _DAY_MS, _HOUR_MS, _MINUTE_MS, _SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
 def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Print every declared feature: columns, age, memory, who reads it."""
     from midstream.app.feature_views import list_features
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
     with err.status(_READING):
-        views = list_features(folder, config_of(folder))
+        views = list_features(folder, config_to_read(folder))
     print_json(views) if as_json else print_views(views)
 
 
@@ -55,10 +55,10 @@ def show_command(
 ) -> None:
     """Print one feature, and its values for a user and some items."""
     from midstream.app.feature_views import show_feature
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
     with err.status(_READING):
-        shown = show_feature(folder, config_of(folder), name, user, items or ())
+        shown = show_feature(folder, config_to_read(folder), name, user, items or ())
     print_json(shown) if as_json else print_shown(shown)
 
 
@@ -66,10 +66,10 @@ def show_command(
 def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Print the memory of what each feature counts."""
     from midstream.app.feature_views import size_features
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
     with err.status(_READING):
-        sized = size_features(folder, config_of(folder))
+        sized = size_features(folder, config_to_read(folder))
     print_sized(sized, as_json=as_json)
 
 

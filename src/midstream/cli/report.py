@@ -16,9 +16,9 @@ app = typer.Typer()
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Print how often slates were seen and acted on, by placement, tier and plan; while a server runs, its features."""
     from midstream.app.reporting import report_of
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
-    report = report_of(folder, config_of(folder))
+    report = report_of(folder, config_to_read(folder))
     print_json(report) if as_json else print_report(report)
 
 

@@ -1,6 +1,8 @@
 """``midstream serve``: a folder behind HTTP until Ctrl-C."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 EXAMPLE = "example.ndjson"
 JSON = "content-type: application/json"
+ON_SCREEN = (
+    "starting",
+    "recovered",
+    "started",
+    "torn_tail_dropped",
+    "snapshot_passed_by",
+    "configuration_waits",
+    "stopped",
+)
+"""Lines of the log that this command says in words where it talks to a person."""
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one; default: the configuration's.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
@@ -33,6 +45,33 @@ Further = Annotated[
 ]
 
 
+class Level(StrEnum):
+    """The level from which on lines are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Format(StrEnum):
+    """The form of lines of the log."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+LogLevel = Annotated[
+    Level | None,
+    typer.Option(help="Least level of what is logged to standard error; default: the configuration's."),
+]
+LogFormat = Annotated[
+    Format | None,
+    typer.Option(help="auto: text on a terminal, JSON lines elsewhere; default: the configuration's."),
+]
+
+
 @app.command("serve")
 def command(
     folder: NewFolder = HERE,
@@ -41,26 +80,41 @@ def command(
     insecure: Insecure = False,
     allow_host: AllowHost = None,
     followers: Further = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Take events and answer over HTTP until Ctrl-C.
 
     What was acknowledged is durable; stopping loses nothing of it.
     """
     from midstream.app.running import config_of
-    from midstream.app.serving import serve_folder
 
     config = config_of(folder)
-    said = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
-    options = _options(config, said, allow_host or ())
-    say("starting; the first start on a machine compiles for about a minute")
-    with progress() as bar:
+    said: dict[str, object] = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
+    said |= {"log_level": log_level and log_level.value, "log_format": log_format and log_format.value}
+    _serve(folder, config, _options(config, said, allow_host or ()))
+
+
+def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
+    """Serve until a signal, and print what a person wants to know; lines of the log stand alone where they are JSON."""
+    from midstream.app.serving import serve_folder
+    from midstream.monitoring.logs import LogOptions, is_text, logging_to
+
+    log = LogOptions(options.log_level, options.log_format, "leader" if options.followers else "", ON_SCREEN)
+    words = say if is_text(log, sys.stderr) else _unsaid
+    words("starting; the first start on a machine compiles for about a minute")
+    with logging_to(sys.stderr, log), progress() as bar:
 
         def ready(told: "Ready") -> None:
             bar.stop()
-            print_ready(told, folder)
+            print_ready(told, folder, words)
 
         stopped = serve_folder(folder, config, options, ready, notify_of(bar))
-    print_stopped(stopped)
+    print_stopped(stopped, words)
+
+
+def _unsaid(_text: str) -> None:
+    """Say nothing: lines of the log have it, and nothing else stands between them."""
 
 
 def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence[str]) -> "ServerOptions":
@@ -70,8 +124,8 @@ def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence
     return msgspec.structs.replace(config.server, allow_hosts=hosts, **chosen)
 
 
-def print_ready(ready: "Ready", folder: Path) -> None:
-    """Say where the server is and what to try."""
+def print_ready(ready: "Ready", folder: Path, say: Callable[[str], None] = say) -> None:
+    """Say where the server is and what to try; ``say`` gets what the log has as well."""
     out.print(f"serving {folder.resolve().name} at {ready.url}, docs at {ready.url}/docs", markup=False)
     out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)
     if ready.started.torn_tail:
@@ -107,8 +161,8 @@ def first_item_of_example(folder: Path) -> str | None:
         return None
 
 
-def print_stopped(stopped: "Stopped") -> None:
-    """Say what was saved.
+def print_stopped(stopped: "Stopped", say: Callable[[str], None] = say) -> None:
+    """Say what was saved; ``say`` gets what the log has as well.
 
     Raises:
         typer.Exit: With 1, where it may not be there at the next start.

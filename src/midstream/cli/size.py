@@ -26,9 +26,9 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 def sizes_of(folder: Path) -> dict[str, dict[str, int]]:
     """Return the bytes of each table, of all tables, and of each model, by name."""
     from midstream.app.memory import memory_of
-    from midstream.app.running import config_of
+    from midstream.app.running import config_to_read
 
-    memory = memory_of(folder, config_of(folder))
+    memory = memory_of(folder, config_to_read(folder))
     tables, models = (
         {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
         for sizes in (memory.tables, memory.models)

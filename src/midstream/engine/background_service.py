@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 
 from midstream.core.errors import MidstreamError
+from midstream.core.tracebacks import Raised, raised_of
 from midstream.monitoring.metrics import Metrics
 
 BACK_OFF_S_MIN = 1.0
@@ -50,8 +51,10 @@ class BackgroundService:
         self._first_s = pause_s if first_s is None else first_s
         self._concerns = concerns
         self._metrics = metrics
-        self._errors = 0
+        self.errors = 0
         """One after another, up to now."""
+        self.raised: Raised | None = None
+        """What the last of them was, without what it says."""
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -91,22 +94,23 @@ class BackgroundService:
                 self._note_good()
                 await asyncio.sleep(self._pause_s)
             else:
-                wait_s = min(BACK_OFF_S_MIN * 2 ** min(self._errors, DOUBLINGS_MAX), BACK_OFF_S_MAX)
+                wait_s = min(BACK_OFF_S_MIN * 2 ** min(self.errors, DOUBLINGS_MAX), BACK_OFF_S_MAX)
                 self._note(error, wait_s)
                 await asyncio.sleep(wait_s)
 
     def _note_good(self) -> None:
-        if self._errors:
-            self._errors = 0
+        if self.errors:
+            self.errors = 0
             self._concerns.pop(self._concern, None)
 
     def _note(self, error: BaseException, wait_s: float) -> None:
         """Say what a round ended by."""
-        self._errors += 1
+        self.errors += 1
+        self.raised = raised_of(error)
         self._metrics.count_background_error(self.name)
         reason = f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = (
-            f"{self.name} in the background failed, {self._errors} times one after another, "
+            f"{self.name} in the background failed, {self.errors} times one after another, "
             f"and is tried again in {wait_s:g} s: {reason}"
         )
         if not isinstance(error, (MidstreamError, OSError, MemoryError)):
@@ -119,5 +123,7 @@ class BackgroundService:
         if self._is_stopping:
             return
         error = None if task.cancelled() else task.exception()
+        self.errors += 1
+        self.raised = Raised("CancelledError", ()) if error is None else raised_of(error)
         said = "it was cancelled" if error is None else f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = f"{self.name} in the background ended and goes on at the next start: {said}"

@@ -21,11 +21,13 @@ from midstream.core.errors import (
     Overloaded,
 )
 from midstream.core.kinds import Kind
+from midstream.core.tracebacks import raised_of
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
 from midstream.engine.model_views import ModelView, Standing, model_view, model_views
 from midstream.events.schema import Event, build
 from midstream.models.model import is_item_model
+from midstream.monitoring.facts import Fact
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
@@ -125,7 +127,7 @@ class Champions:
         _require_alias(alias)
         async with self._turn:
             version = await asyncio.to_thread(self.registry.find, name, wanted)
-            return await self._change(name, version, alias)
+            return await self._change(name, version, alias, "model_promoted")
 
     async def rollback(self, name: str, alias: str = CHAMPION) -> Promotion:
         """Let an alias stand for what it stood for before. Twice is where it began.
@@ -140,7 +142,7 @@ class Champions:
             if row is None or not row.previous:
                 message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
                 raise NotFound(message)
-            return await self._change(name, row.previous, alias)
+            return await self._change(name, row.previous, alias, "model_rolled_back")
 
     async def prune(self) -> None:
         """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
@@ -170,7 +172,7 @@ class Champions:
             found[name] = await self._loaded(name, version)
         return models_of(found)
 
-    async def _change(self, name: str, version: str, alias: str) -> Promotion:
+    async def _change(self, name: str, version: str, alias: str, event: str) -> Promotion:
         loaded: Loaded | None = None
         try:
             if alias == CHAMPION:
@@ -189,6 +191,8 @@ class Champions:
         if loaded is not None:
             self._engine.metrics.count_model_swap(name)
             await asyncio.to_thread(self._serve(loaded).clear)
+        fields = {"model": name, "version": version, "alias": alias}
+        self._engine.facts.note(Fact(event, fields=fields, key=f"{name} {version} {alias}"))
         row = self._engine.fold.promotions.find(name, alias)
         if row is None:
             message = f"the event that promotes {name!r} was folded and no row of it is there"
@@ -274,6 +278,9 @@ class Champions:
     def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
         """Count a refusal; health is told of a champion alone, since no other alias answers anybody."""
         self._engine.metrics.count_model_refusal(name)
+        fields = {"model": name, "version": version, "alias": alias}
+        raised, told = raised_of(error), str(error)
+        self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))
         if alias == CHAMPION:
             self._refused[name] = f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
             self._tell()

@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, Self, TypeAlias
 
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
+from midstream.core.tracebacks import raised_of
 from midstream.events.file_modes import open_file
 
 NICENESS = 10
@@ -228,6 +230,19 @@ def fail(error: BaseException) -> NoReturn:
     else:
         report(_FAILED + f"{type(error).__name__}: {_in_one_line(str(error))}".encode())
     sys.exit(1)
+
+
+def tell_bugs() -> None:
+    """Have what nobody expects told to the server by its type and its calls: the first call of a server's child.
+
+    Standard error, where Python would write it with what it says, is the server's log.
+    """
+    sys.excepthook = _tell_bug
+
+
+def _tell_bug(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    raised = raised_of(error)
+    report(_FAILED + f"a bug: {raised.kind} at {' < '.join(raised.lines())}".encode())
 
 
 def _in_one_line(text: str) -> str:

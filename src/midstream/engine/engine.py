@@ -22,8 +22,10 @@ from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
 from midstream.engine.guards import GuardOptions, Guards
 from midstream.engine.health import health_of
+from midstream.engine.in_service import InService
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.operational_log import append_fact, erasure_fact
 from midstream.engine.outbox import Outbox
 from midstream.engine.ticking import TICK_MS, append_tick
 from midstream.engine.tokens import RequestIds, position_token
@@ -45,6 +47,7 @@ from midstream.engine.types import (
 from midstream.engine.warm import warm_up
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import build
+from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -87,14 +90,6 @@ class EngineOptions:
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InService:
-    """A state and the plans that read it. They are replaced together, so whoever answers takes both at once."""
-
-    fold: Fold
-    plans: Mapping[str, Plan]
-
-
 class Engine:
     """One log, one fold, the plans, and the turns between them."""
 
@@ -114,9 +109,10 @@ class Engine:
         self.metrics = metrics
         self.host = host
         self._options = options or EngineOptions()
+        self.facts = Facts(host.monotonic)
+        """What is to be in the log of the process, and is not yet."""
         self._folding = Folding(fold, host.monotonic, metrics)
         self._intake = Intake(fold)
-        self._ids = host.request_ids
         self._writer = self._options.forwarding or host.writer(
             log,
             host.clock,
@@ -133,7 +129,7 @@ class Engine:
         self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""
         self._outbox = Outbox(self._writer, self._takes_nothing, metrics, self.concerns)
-        self.guards = Guards(host.monotonic, metrics, self._options.guards)
+        self.guards = Guards(host.monotonic, metrics, self._options.guards, self.facts)
         """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -338,7 +334,9 @@ class Engine:
             self.metrics.count_overload("erasures")
             raise
         await self.record(erase)
-        return last_erasure(self.erasures(), self.fold, user_id)
+        due = last_erasure(self.erasures(), self.fold, user_id)
+        self.facts.note(erasure_fact(due))
+        return due
 
     def erasures(self) -> Sequence[ErasureDue]:
         """Return the erasures for which the log is still to be rewritten, oldest first."""
@@ -414,7 +412,7 @@ class Engine:
 
     def request_id_is_ours(self, request_id: str) -> bool:
         """Return whether a request id was made by the engine of this data folder."""
-        return self._ids.are_ours(request_id)
+        return self.host.request_ids.are_ours(request_id)
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
         """Return what is known of an item, None = nothing."""
@@ -466,6 +464,8 @@ class Engine:
             self._loop.call_soon_threadsafe(self._on_written, written)
 
     def _on_written(self, written: Written) -> None:
+        if written.error is not self._refusal:
+            self.facts.note(append_fact(written.error, self.log.end))
         self._refusal = written.error
         self._outbox.handed_back(written)
         if written.error is None:
@@ -481,7 +481,9 @@ class Engine:
 
     def _tell_commit(self) -> None:
         """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""
-        self.concerns["commit"] = "what goes on beside the engine was not told of a commit; standard error says why"
+        self.concerns["commit"] = (
+            "what goes on beside the engine was not told of a commit; the log of the process says why"
+        )
         with ExitStack() as everyone:
             for tell in reversed(self.after_commit):
                 everyone.callback(tell)

@@ -16,6 +16,7 @@ import msgspec
 
 from midstream.core.errors import AppendFailed, ErasureRunning, FolderLocked, MidstreamError, RewriteFailed
 from midstream.core.protocols import EventLog
+from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
@@ -39,6 +40,7 @@ from midstream.engine.snapshotter import Snapshotter
 from midstream.events.disk import RealDisk
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segments import SegmentLog
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.erasures import REFUSED_MS
 from midstream.state.fold import Fold
 from midstream.state.settings import encode_settings
@@ -232,6 +234,14 @@ class Eraser:
         self._engine.concerns.pop(CONCERN, None)
         self._took_s = self._engine.host.monotonic() - began
         self._engine.metrics.observe_rewrite(good=True, seconds=self._took_s)
+        fields: dict[str, FieldValue] = {
+            "generation": receipt.generation,
+            "log_position": receipt.log_position,
+            "erasures": len(receipt.erasures),
+            "events": sum(receipt.events.values()),
+            "seconds": round(self._took_s, 1),
+        }
+        self._engine.facts.note(Fact("log_rewritten", fields=fields))
 
     async def _lock_history(self) -> int:
         """Keep a ``midstream seal`` in another process from writing into the old log while it is removed.
@@ -367,6 +377,7 @@ class Eraser:
         reason = f"{type(error).__name__}: {error}"
         self.view = replace(self.view, state="failed", reason=reason)
         self._engine.metrics.observe_rewrite(good=False, seconds=0.0)
+        self._engine.facts.note(Fact("log_rewrite_failed", "error", raised=raised_of(error), detail=str(error)))
         self._engine.concerns[CONCERN] = f"the log was not rewritten without erased users: {reason}"
         if not isinstance(error, (MidstreamError, OSError, MemoryError)):
             context = {"message": "a rewrite of the log ended by a bug", "exception": error, "task": task}

@@ -25,16 +25,21 @@ Reference: Nygard, Release It!, 2nd edition, 2018, "Circuit Breaker".
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from midstream.core.tracebacks import Raised
 from midstream.core.types import Failure, Served
 from midstream.engine.types import GuardedPart
+from midstream.monitoring.facts import MINUTE_S, Fact, Facts, FieldValue, Level
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.arrangement import ARRANGEMENT
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import RaisedFailure, boundary, raised_by
 from midstream.ranking.plan import SELECTOR, Plan, ReadsModels, block_name
 from midstream.ranking.rule_pin import PINS
 
+TRACEBACK_S = 600.0
+"""Between two lines of the log about one part, one type of error and its traceback."""
 BENCHED = "benched"
 """Reason of the failure of a part that was not asked."""
 
@@ -70,12 +75,30 @@ class _Watched:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One answer of a part."""
+
+    reason: str
+    """Why it was wrong; empty = it was right."""
+    is_slow: bool
+    now: float
+    raised: Raised | None
+
+
 class Guards:
     """Remembers of each part how its last answers went. At most one entry a part of the plans in service."""
 
-    def __init__(self, monotonic: Callable[[], float], metrics: Metrics, options: GuardOptions | None = None) -> None:
-        """Begin with nobody benched; ``monotonic`` gives seconds that never go back."""
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        metrics: Metrics,
+        options: GuardOptions | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Begin with nobody benched; ``monotonic`` gives seconds that never go back, ``facts`` go into the log."""
         self._monotonic = monotonic
+        self._facts = facts or Facts(monotonic)
         self._metrics = metrics
         self._options = options or GuardOptions()
         self._watched: dict[tuple[str, str], _Watched] = {}
@@ -125,6 +148,8 @@ class Guards:
             return
         now = self._monotonic()
         reasons = {each.component: each.reason for each in served.failures}
+        raised = {each.component: raised_by(each) for each in served.failures}
+        self._note_failures(plan.name, served.failures)
         self._let_others_try(plan.name, served, reasons)
         may_be_benched = frozenset(benchable(plan))
         for part, took_s in served.took_s.items():
@@ -138,11 +163,13 @@ class Guards:
                 watched = self._watched[plan.name, part] = _Watched()
             told = _told(took_s, budget_s) if is_slow else ""
             if part in may_be_benched:
-                self._judge(plan.name, part, watched, (told or reasons.get(part, ""), is_slow, now))
+                answer = _Judged(told or reasons.get(part, ""), is_slow, now, raised.get(part))
+                self._judge(plan.name, part, watched, answer)
             elif part in reasons:
                 watched.state, watched.until, watched.reason = "failing", now + self._options.bench_s, reasons[part]
             elif is_slow:
                 watched.state, watched.until, watched.reason = "slow", now + self._options.bench_s, told
+                self._note_part("part_slow", plan.name, part, {"reason": told})
             elif now >= watched.until:
                 watched.state = None
             if watched.history == 0 and watched.state is None:
@@ -155,9 +182,31 @@ class Guards:
             if watched is not None and reason != BENCHED and part not in served.took_s:
                 watched.tries_until = 0.0
 
-    def _judge(self, placement: str, part: str, watched: _Watched, answer: tuple[str, bool, float]) -> None:
-        """Take one answer of a part into account: why it was wrong (empty = it was right), whether slow, and when."""
-        reason, is_slow, now = answer
+    def _note_failures(self, placement: str, failures: Iterable[Failure]) -> None:
+        """Have it in the log of the process who failed, and where; not that a part is benched, which has its line."""
+        for each in failures:
+            if each.reason != BENCHED:
+                kind = shown_reason(each)
+                self._note_part("part_failed", placement, each.component, {"reason": kind}, each)
+
+    def _note_part(
+        self,
+        event: str,
+        placement: str,
+        part: str,
+        more: Mapping[str, FieldValue] = MappingProxyType({}),
+        failure: Failure | None = None,
+    ) -> None:
+        fields = {"placement": placement, "part": part, **more}
+        told, raised = ("", None) if failure is None else (failure.reason, raised_by(failure))
+        key = f"{placement} {part} {more.get('reason', '') if failure is not None else ''}"
+        every_s = MINUTE_S if raised is None else TRACEBACK_S
+        level: Level = "info" if event == "part_back" else "warning"
+        self._facts.note(Fact(event, level, fields, key, every_s, raised=raised, detail=told))
+
+    def _judge(self, placement: str, part: str, watched: _Watched, answer: "_Judged") -> None:
+        """Take one answer of a part into account."""
+        reason, is_slow, now = answer.reason, answer.is_slow, answer.now
         if watched.state == "benched":
             return  # asked before it was
         options = self._options
@@ -166,9 +215,14 @@ class Guards:
             watched.state, watched.reason = "benched", reason
             watched.until, watched.tries_until, watched.history = now + options.bench_s, 0.0, 0
             self._metrics.set_benched(placement, part, is_benched=True)
+            failure = RaisedFailure(part, reason, answer.raised)
+            told: dict[str, FieldValue] = {"reason": reason if is_slow else shown_reason(failure)}
+            told["for_s"] = options.bench_s
+            self._note_part("part_benched", placement, part, told, failure)
         elif watched.state == "trying":
             watched.state, watched.history = None, 0
             self._metrics.set_benched(placement, part, is_benched=False)
+            self._note_part("part_back", placement, part)
 
     def forget(self, kept: Container[tuple[str, str]] = ()) -> None:
         """Give every part another chance but those that are named by placement and part."""
@@ -191,6 +245,13 @@ class Guards:
             for (placement, part), watched in sorted(self._watched.items())
             if watched.state is not None and (watched.state in {"benched", "trying"} or now < watched.until)
         )
+
+
+def shown_reason(failure: Failure) -> str:
+    """Return the reason of a failure without what a component says: in its place the type of what it raised."""
+    if (raised := raised_by(failure)) is not None:
+        return raised.kind
+    return failure.reason.partition(": ")[0]
 
 
 def overruns(plan: Plan, served: Served) -> Iterator[Failure]:

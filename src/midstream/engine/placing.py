@@ -42,6 +42,7 @@ from midstream.engine.service import Configuration, Service
 from midstream.engine.types import Answer, Ask
 from midstream.events.faults import shown
 from midstream.events.schema import Event, build
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.placements import (
@@ -270,6 +271,10 @@ class Placing:
                 message = f"the event that changes the placement {body.name!r} was folded and no row of it is there"
                 raise AssertionError(message)
         self._rebuilder.swap_plans(made)
+        if body is not None:
+            fields: dict[str, FieldValue] = {"placement": body.name, "version": body.version}
+            event = "placement_set" if body.content else "placement_removed"
+            self._engine.facts.note(Fact(event, fields=fields, key=f"{body.name} {body.version}"))
 
     def _body(self, name: str, content: str, said: Said) -> PlacementBody:
         """Return what the log is to keep of a change.

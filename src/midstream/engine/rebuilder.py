@@ -8,13 +8,14 @@ that is killed, a full disk, a configuration that cannot be loaded) leaves the o
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
+from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
@@ -29,6 +30,7 @@ from midstream.engine.warm import Trial, warm_up
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
+from midstream.monitoring.facts import MINUTE_S, Fact, FieldValue, Level
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.placements import PlacementVersion
@@ -47,9 +49,10 @@ PLACEMENTS_CONCERN = "placements"
 class Beside:
     """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
 
-    read: Callable[[Sequence[PlacementVersion]], Service]
+    read: Callable[[Service, Sequence[PlacementVersion]], Service]
     """Reads the configuration file and makes it ready, with the placements that were set through the API in the place
-    of those of their name. Raises ``ConfigInvalid``, every fault named."""
+    of those of their name. Raises ``ConfigInvalid``, every fault named; also where the file is gone, and what is in
+    service, the first argument, is no default."""
     write: Callable[[Service], None]
     """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
     differs_at_start: Callable[[Service, Service], tuple[str, ...]]
@@ -79,6 +82,8 @@ class Rebuilder:
         self._wanted = service
         self._task: asyncio.Task[None] | None = None
         self._is_changing = False
+        self._said_s = self._began_s = 0.0
+        """Monotonic time at which the log of the process was told of progress, and at which the last one began."""
         self._is_stopping = threading.Event()
         engine.beside.append(self._set_gauges)
         snapshotter.when_written(self.remember)
@@ -106,9 +111,9 @@ class Rebuilder:
             ConfigInvalid: The file cannot be used; every fault is named, and nothing was changed.
             RebuildRunning: One is under way.
         """
-        with self.alone():
+        with self.alone(), self._refusals():
             said = tuple(self._engine.fold.placements.current)
-            wanted = await asyncio.to_thread(self._beside.read, said)
+            wanted = await asyncio.to_thread(self._beside.read, self.service, said)
             _require_held(self.service, wanted)
             compaction = self.service.settings.compaction
             wanted = wanted.under(msgspec.structs.replace(wanted.settings, compaction=compaction))
@@ -120,9 +125,30 @@ class Rebuilder:
                 self.service = replace(self.service, file=wanted.file)
         self._engine.concerns.pop(FILE_CONCERN, None)
         self._view = replace(self._view, change=change, at_start=at_start)
+        self._note("configuration_read", {"change": change, "at_start": " ".join(at_start)})
         if change == "state":
             self.begin(wanted, compact=compact)
         return self.view()
+
+    @contextmanager
+    def _refusals(self) -> Generator[None]:
+        """Have it in the log of the process why the file was not taken: what is wrong, not what stands there."""
+        try:
+            yield
+        except ConfigInvalid as error:
+            first = error.faults[0]
+            fields: dict[str, FieldValue] = {
+                "where": first.where,
+                "right": first.right,
+                "page": first.page,
+                "faults": len(error.faults),
+            }
+            self._engine.facts.note(Fact("configuration_refused", "error", fields, detail=str(error)))
+            raise
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self._engine.facts.note(Fact("configuration_refused", "error", {"reason": reason}, detail=str(error)))
+            raise
 
     @contextmanager
     def alone(self) -> Generator[None]:
@@ -186,7 +212,10 @@ class Rebuilder:
         try:
             await self.order()
         except (ConfigInvalid, RebuildRunning, OSError) as error:
-            self._engine.concerns[FILE_CONCERN] = f"the configuration was asked for again and not taken: {error}"
+            if isinstance(error, RebuildRunning):
+                self._engine.facts.note(Fact("configuration_refused", "error", {"reason": str(error)}))
+            said = f"the configuration was asked for again and not taken, the one in service goes on: {error}"
+            self._engine.concerns[FILE_CONCERN] = said
 
     @property
     def is_running(self) -> bool:
@@ -195,7 +224,8 @@ class Rebuilder:
 
     def begin(self, wanted: Service, *, compact: bool = False) -> None:
         """Begin a rebuild on the running event loop."""
-        self._wanted = wanted
+        self._wanted, self._began_s = wanted, self._engine.host.monotonic()
+        self._note("rebuild_begun", {"compact": compact})
         self._view = replace(self._view, state="waiting", change="state", progress=0.0, reason="")
         self._set_concern()
         self._task = asyncio.get_running_loop().create_task(
@@ -238,6 +268,8 @@ class Rebuilder:
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
         self._engine.metrics.count_rebuild("done")
+        seconds = round(self._engine.host.monotonic() - self._began_s, 1)
+        self._note("rebuild_swapped", {"log_position": self._engine.fold.log_position, "seconds": seconds})
         if await self.remember():  # else the next start begins with the compaction of before
             await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
 
@@ -318,9 +350,20 @@ class Rebuilder:
                     return
                 fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
 
+    def _note(self, event: str, fields: Mapping[str, FieldValue], error: BaseException | None = None) -> None:
+        """Have it in the log of the process how far a rebuild is."""
+        wanted = self._wanted
+        named = {"config_hash": wanted.config_hash, "fold_version": wanted.settings.version()}
+        level: Level = "info" if error is None else "error"
+        raised, detail = (None, "") if error is None else (raised_of(error), str(error))
+        self._engine.facts.note(Fact(event, level, {**named, **fields}, raised=raised, detail=detail))
+
     def _say(self, stage: str, done: int, total: int) -> None:
         """Keep how far it is; what a child says it does is one of the states."""
         share = done / total if total else 1.0
+        if stage != self._view.state or self._said_s + MINUTE_S <= self._engine.host.monotonic():
+            self._said_s = self._engine.host.monotonic()
+            self._note("rebuild_progress", {"stage": stage, "progress": round(share, 2)})
         state: RebuildState = msgspec.convert(stage, RebuildState)
         self._view = replace(self._view, state=state, progress=share)
         self._set_concern()
@@ -336,6 +379,7 @@ class Rebuilder:
         self._view = replace(self._view, state="failed", reason=f"{type(error).__name__}: {error}")
         self._set_concern()
         self._engine.metrics.count_rebuild("failed")
+        self._note("rebuild_failed", {}, error)
         if not isinstance(error, (MidstreamError, OSError, MemoryError)):
             context = {"message": "a rebuild ended by a bug", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)

@@ -123,6 +123,7 @@ def erased_of(report: Report, key: IdKey) -> Erased:
 
 def main() -> None:
     """Read the order, write the log, report."""
+    child.tell_bugs()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     if not order.hurried:
         child.begin()

@@ -9,6 +9,7 @@ from midstream.engine.champions import Champions
 from midstream.engine.engine import Engine
 from midstream.engine.eraser import Eraser
 from midstream.engine.explainer import Explainer
+from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Rebuilder
 from midstream.engine.sealer import Sealer
@@ -52,6 +53,8 @@ class Running:
     placing: Placing
     explainer: Explainer | None = None
     """As the snapshotter."""
+    operational_log: OperationalLog | None = None
+    """What of it is written into the log of the process."""
     wanted: Service | None = None
     """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
 
@@ -78,11 +81,15 @@ class Running:
                 self.sealer.start()
             if self.eraser is not None:
                 self.eraser.start()
+            if self.operational_log is not None:
+                self.operational_log.start()
             undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
+            if self.operational_log is not None:
+                await self.operational_log.stop()
             if self.explainer is not None:
                 await self.explainer.stop()
             await self.rebuilder.stop()
@@ -96,6 +103,8 @@ class Running:
                 await self.snapshotter.stop()
         finally:
             self.engine.log.close()
+            if self.operational_log is not None:
+                self.operational_log.write_all()
 
     def _look_at_log(self) -> None:
         """See whether the log still has its place, where no event came since it lost it."""

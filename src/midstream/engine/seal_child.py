@@ -121,6 +121,7 @@ def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPositi
 
 def main() -> None:
     """Read the order, do it, report."""
+    child.tell_bugs()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     if not order.hurried:
         child.begin()

@@ -14,6 +14,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import history_of, segment_firsts
+from midstream.monitoring.facts import Fact
 from midstream.state.settings import encode_settings
 
 CHILD = "midstream.engine.seal_child"
@@ -50,7 +51,10 @@ class Sealer:
         self._service = engine.supervise("seal", self._look, options.interval_ms / 1_000, first_s=first_s)
         reader = SegmentReader(folder.log, RealDisk())
         history = history_of(reader.folder, RealDisk(), reader.identity)
-        engine.metrics.set_history(reader.begin, 0 if history is None else history.end)
+        self._begin = LogPosition(reader.begin)
+        self._end = LogPosition(0 if history is None else history.end)
+        """Of the history, as far as the log of the process was told."""
+        engine.metrics.set_history(self._begin, self._end)
 
     def start(self) -> None:
         """Begin to seal while serving."""
@@ -80,11 +84,22 @@ class Sealer:
         self._engine.concerns.pop("history", None)
         report = msgspec.json.decode(ended.line, type=Report)
         metrics.set_history(report.begin, report.end)
+        self._note(report, monotonic() - began)
         self._tell_retention(report)
         if report.nameless:
             text = f"{report.nameless} changes of profiles are in no event that is kept"
             self._engine.concerns["history"] = f"{text}; another fold version begins without them"
         return report
+
+    def _note(self, report: Report, seconds: float) -> None:
+        """Have it in the log of the process what became history, and what was cut off it."""
+        if report.end > self._end:
+            events, self._end = report.end - self._end, LogPosition(report.end)
+            fields = {"log_position": report.end, "events": events, "seconds": round(seconds, 1)}
+            self._engine.facts.note(Fact("history_sealed", fields=fields))
+        if report.begin > self._begin:
+            events, self._begin = report.begin - self._begin, LogPosition(report.begin)
+            self._engine.facts.note(Fact("history_cut", fields={"log_position": report.begin, "events": events}))
 
     def _tell_retention(self, report: Report) -> None:
         """Say where events are kept that would be too old if the clock could be believed."""

@@ -130,6 +130,7 @@ def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, 
 
 def main() -> None:
     """Read the order, write the snapshot, report."""
+    child.tell_bugs()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     if not order.hurried:
         child.begin()

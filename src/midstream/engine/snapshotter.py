@@ -13,6 +13,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.hourly import NONE, Hourly
 from midstream.engine.parity_watch import watched
 from midstream.engine.snapshot_child import Order, Report
+from midstream.monitoring.facts import HOUR_S, Fact
 from midstream.state.settings import FoldSettings, encode_settings
 
 CHILD = "midstream.engine.snapshot_child"
@@ -117,7 +118,8 @@ class Snapshotter:
         expected = fold.digest() if compare else None
         began = self._monotonic()
         ended = await self._child(position, fold.settings, hurried=hurried)
-        self._metrics.observe_snapshot(good=bool(ended.line), seconds=self._monotonic() - began)
+        seconds = self._monotonic() - began
+        self._metrics.observe_snapshot(good=bool(ended.line), seconds=seconds)
         if not ended.line:
             self._engine.concerns[FAILED] = f"no snapshot was written: {ended.reason}"
             return None
@@ -130,6 +132,8 @@ class Snapshotter:
             self._metrics.count_snapshot_mismatch()
             snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
             return report
+        fields = {"log_position": position, "folded": report.folded, "seconds": round(seconds, 1)}
+        self._engine.facts.note(Fact("snapshot_written", fields=fields, every_s=HOUR_S))
         if fold is self._engine.fold:  # else another state took its place meanwhile
             self.begin_from(position)
             for told in self._told:

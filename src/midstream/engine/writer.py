@@ -197,7 +197,7 @@ class Writer:
             is_over = True
         finally:
             if not is_over:
-                bug = AppendFailed("the log thread ended by a bug; its standard error says which")
+                bug = AppendFailed("the log thread ended by a bug; the log of the process says which")
                 self._give_up(entries, bug)
 
     def _do_errand(self) -> None:

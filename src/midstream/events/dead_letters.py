@@ -18,6 +18,7 @@ from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
 from midstream.events.disk import Disk
 from midstream.events.naming import Naming
+from midstream.events.wire import WireEvent
 
 FILE_BYTES_MAX = 16 << 20
 """Two files of 16 MiB: 64 events of the largest size, or some 100,000 of the usual one."""
@@ -72,8 +73,22 @@ class DeadLetterCounts:
     """Size of both files, at most twice ``FILE_BYTES_MAX`` and a letter."""
 
 
+_FIELDS = frozenset(WireEvent.__struct_fields__)
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode
+
+
+def field_of(reason: Fault) -> str:
+    """Return the field of an event that a fault is about: a fixed word, whatever names the event itself has.
+
+    Example:
+        >>> field_of(Fault("line 3: /items/2/item_id", "", "", "")), field_of(Fault("/my own", "", "", ""))
+        ('items', 'unknown field')
+    """
+    _, _, pointer = reason.where.partition("/")
+    names = (each for each in pointer.split("/") if each and each != "events" and not each.isdigit())
+    name = next(names, "")
+    return name if name in _FIELDS else "unknown field" if name else "whole event"
 
 
 def dead_letter(time_ms: TimestampMs, reason: Fault, raw: bytes, item: int = -1) -> DeadLetter:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -31,3 +32,9 @@ class Series(Generic[M]):
             self._metric.remove(*oldest)
         found = self._of[labels] = self._metric.labels(*labels)
         return found
+
+
+def sums_of(counter: Counter) -> dict[str, int]:
+    """Return the sums of a counter with at most one label, by its value; that of one without is named by nothing."""
+    samples = (each for family in counter.collect() for each in family.samples if each.name.endswith("_total"))
+    return {next(iter(each.labels.values()), ""): int(each.value) for each in samples}

@@ -2,8 +2,10 @@
 
 from asyncio import CancelledError
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
+from midstream.core.tracebacks import Raised, raised_of
 from midstream.core.types import Failure
 
 ENDS = (KeyboardInterrupt,)
@@ -27,6 +29,24 @@ def sentence(text: str) -> str:
     """Return a text that a sentence may follow: with a full stop, also behind an error that says nothing."""
     text = text.rstrip(" :")
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RaisedFailure(Failure):
+    """The failure of a component that raised, with where it did: for the log of the process, in no record or answer."""
+
+    raised: Raised | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the same failed for the same reason."""
+        return isinstance(other, Failure) and (self.component, self.reason) == (other.component, other.reason)
+
+    __hash__ = Failure.__hash__
+
+
+def raised_by(failure: Failure) -> Raised | None:
+    """Return what a component raised that failed; None = it did not raise."""
+    return failure.raised if isinstance(failure, RaisedFailure) else None
 
 
 class Account(list[Failure]):
@@ -104,7 +124,7 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, failure
             took_s[self._component] = took_s.get(self._component, 0.0) + took
         if error is None or isinstance(error, self._ends):
             return False
-        self._failures.append(Failure(self._component, told_of(error)))
+        self._failures.append(RaisedFailure(self._component, told_of(error), raised_of(error)))
         if self._errors is not None:
             self._errors.append(error)
         return True

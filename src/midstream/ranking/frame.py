@@ -15,7 +15,7 @@ from midstream.features.apart import needed_readers
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import TOGETHER, DeclaredFeatures
 from midstream.features.request_inputs import ItemField
-from midstream.ranking.boundary import beside, boundary
+from midstream.ranking.boundary import RaisedFailure, beside, boundary, raised_by
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
 from midstream.state.merging import merge_rows
 
@@ -296,7 +296,7 @@ def _failed_features(
         features = tuple(dict.fromkeys(owner.get(each, each) for each in columns))
         for each in features:
             reason = raised[number].reason if each == features[0] else f"as {feature_name(name, features[0])}"
-            found.setdefault(each, Failure(feature_name(name, each), reason))
+            found.setdefault(each, RaisedFailure(feature_name(name, each), reason, raised_by(raised[number])))
     return list(found.values())
 
 

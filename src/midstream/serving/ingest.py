@@ -6,6 +6,7 @@ same.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, Overloaded
 from midstream.core.types import EventBatch, Index, LogPosition, Mask
 from midstream.engine.types import Outcome, Recorded
-from midstream.events.dead_letters import DeadLetter, DeadLetters, dead_letter
+from midstream.events.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
 from midstream.events.decode import Decoded, Part, Rejected, decode, parts_of
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
 from midstream.events.wire import PAGE as EVENTS_PAGE
 from midstream.events.wire import Accept
+from midstream.monitoring.facts import Fact
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PAGE, CommitTooSlow
 
@@ -227,8 +229,11 @@ class Ingest:
         return await asyncio.get_running_loop().run_in_executor(self._thread, named)
 
     def _bury(self, rejected: Sequence[Rejected]) -> None:
-        """Keep what was rejected where an operator finds it."""
+        """Keep what was rejected where an operator finds it, and say in the log of the process how much it is."""
         if rejected:
+            reasons = Counter(field_of(each.fault) for each in rejected)
+            fact = Fact("events_rejected", "warning", reasons=reasons, count=len(rejected))
+            self._engine.facts.note(fact)
             now_ms = self._engine.clock()
             self.keep([dead_letter(now_ms, each.fault, each.raw, each.item) for each in rejected])
 

@@ -6,6 +6,7 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.monitoring.facts import Level, LogFormat
 
 
 class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +69,10 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longer than the idle time of any usual client's pool, so that it is the client who closes."""
     stop_wait_max: Duration = Duration("30s")
     """How long requests in flight may take after the order to stop."""
+    log_level: Level = "info"
+    """From which level on lines go to standard error."""
+    log_format: LogFormat = "auto"
+    """How they look: text on a terminal and JSON elsewhere, or one of both."""
 
 
 def require_safe_host(options: ServerOptions) -> None:

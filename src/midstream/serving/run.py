@@ -23,6 +23,7 @@ import uvloop
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
+from midstream.monitoring.facts import Fact, Facts
 from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
 from midstream.serving.connection_admission import place_limits
@@ -114,7 +115,8 @@ async def serve_until_stopped(
         app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
         with _listening(options) as listener:
             on_ready(_url_of(*listener.getsockname()[:2]))
-            with _signals_end_quietly(), _hangup_rereads(opened.upkeep.rebuilder), lines_limited(LOGGER):
+            facts = opened.engine.facts
+            with _signals_end_quietly(facts), _hangup_rereads(opened.upkeep.rebuilder), lines_limited(LOGGER):
                 if company is None:
                     await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
                     return
@@ -122,10 +124,10 @@ async def serve_until_stopped(
                     await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
-async def serve_share(app: Measured, options: ServerOptions, share: Share) -> None:
+async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with _signals_end_quietly(), lines_limited(LOGGER):
+    with _signals_end_quietly(facts), lines_limited(LOGGER):
         await SharingServer(_uvicorn_config(app, options), share).serve()
 
 
@@ -208,18 +210,18 @@ def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
 
 
 @contextmanager
-def _signals_end_quietly() -> Generator[None]:
+def _signals_end_quietly(facts: Facts) -> Generator[None]:
     """Swallow the signal that uvicorn raises again once it has stopped: a stop that was asked for is no failure."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {each: signal.signal(each, _heard) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        facts.note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
+
+    before = {each: signal.signal(each, heard) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _heard(_signal: int, _frame: FrameType | None) -> None:
-    """Do nothing: the server has heard it already."""

@@ -37,8 +37,9 @@ MAXIMA = {
     "midstream.app.relations.HOT_MS_MIN": 1,
     "midstream.app.relations.SEGMENT_BYTES_MIN": 1_000,
     "midstream.app.running.FOLD_AT_START_EVENTS": 20,
+    "midstream.engine.operational_log.LOOK_S": 30.0,
 }
-"""So small that each is met in most runs."""
+"""So small that each is met in most runs; and a look for the log of the process at virtual hours now and then."""
 _MEMORY = Path("/dev/shm")  # noqa: S108  a run leaves nothing there
 _SHRINKS_MAX = 12
 

@@ -1,0 +1,163 @@
+"""The operational log of an engine: once a second it looks at health, counters and facts, and writes what is new.
+
+What is wrong with a running engine stands in its health already, as concerns, refusals and the states of followers. So
+one observer compares them with what they were, and nothing else has to log: a concern that begins and one that is over
+are a line each, and so is what was refused, by its sums. What leaves no trace there is noted as a fact where it
+happens. All of it goes through the same limits (``monitoring.facts``), and into the logger ``midstream``.
+
+Concerns are words of the engine. Those whose text may have been said by a component, or by a library, are written by
+their name; their text is there at ``debug``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from midstream.core.errors import AppendFailed, DiskFull
+from midstream.core.tracebacks import raised_of
+from midstream.core.types import LogPosition
+from midstream.engine.types import ErasureDue, FollowerView, Health
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+LOOK_S = 1.0
+"""Between two looks, 0.2 ms each."""
+BACKGROUND = "background-"
+OF_THEIR_OWN = ("rebuild", "erasure", "file")
+"""Concerns whose begin and end are facts, with more in them."""
+UNSPOKEN = ("feature_parity", "placements", "models")
+"""Concerns whose text has words of components, of placements that callers set, or of models."""
+_LOSSES: Mapping[str, tuple[Level, float]] = {
+    "requests_refused": ("warning", MINUTE_S),
+    "queue_full": ("warning", MINUTE_S),
+    "served_records_lost": ("error", MINUTE_S),
+    "dead_letters_lost": ("error", MINUTE_S),
+    "connections_faulty": ("info", HOUR_S),
+    "foreign_requests": ("info", HOUR_S),
+}
+"""Kinds of ``Metrics.losses``: how loud, and how often at most. What clients alone bring about is once an hour."""
+
+
+def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:
+    """Return that events cannot be made durable, or (None) can be again, with the end of the log."""
+    fields: dict[str, FieldValue] = {"log_position": end}
+    if error is None:
+        return Fact("append_resumed", fields=fields)
+    event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
+    return Fact(event, "error", {**fields, "reason": str(error)})
+
+
+def erasure_fact(due: ErasureDue) -> Fact:
+    """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
+    return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})
+
+
+class OperationalLog:
+    """What an engine has to say to those who operate it. On the event loop of the engine."""
+
+    def __init__(self, engine: "Engine", write: Callable[[Fact], None] = log_fact) -> None:
+        """Look at ``engine`` once it is started; ``write`` gets each line."""
+        self._engine = engine
+        self._write = write
+        self._service = engine.supervise("log", self._round, LOOK_S, first_s=0.0)
+        self._concerns: dict[str, float] = {}
+        """Those that are known, and since when."""
+        self._followers: dict[int, str] = {}
+        self._errors: dict[str, int] = {}
+        """Of background services, one after another."""
+        self._losses: Mapping[str, Mapping[str, int]] = engine.metrics.losses()
+        self._is_ready = True
+
+    def start(self) -> None:
+        """Begin to look on the running event loop."""
+        self._service.start()
+
+    async def stop(self) -> None:
+        """Look no more by itself; ``write_all`` still writes what comes."""
+        await self._service.stop()
+
+    def write_all(self) -> None:
+        """Write what waits, whatever its period."""
+        for fact in self._engine.facts.due(all_of_them=True):
+            self._write(fact)
+
+    async def _round(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Note what is new, and write what is due."""
+        health = self._engine.health()
+        self._look_at_concerns()
+        self._look_at_services()
+        self._look_at_health(health)
+        self._look_at_losses()
+        for fact in self._engine.facts.due():
+            self._write(fact)
+
+    def _note(self, fact: Fact) -> None:
+        self._engine.facts.note(fact)
+
+    def _look_at_concerns(self) -> None:
+        """Note each concern that begins, and that it is over; what has a fact of its own is left out."""
+        now = self._engine.host.monotonic()
+        told = {name: text for name, text in self._engine.concerns.items() if name not in OF_THEIR_OWN}
+        for name in told.keys() - self._concerns.keys():
+            self._concerns[name] = now
+            if not name.startswith(BACKGROUND):
+                is_spoken = name not in UNSPOKEN
+                about: dict[str, FieldValue] = {"about": name, **({"reason": told[name]} if is_spoken else {})}
+                self._note(Fact("concern", "warning", about, name, detail="" if is_spoken else told[name]))
+        for name in self._concerns.keys() - told.keys():
+            since = self._concerns.pop(name)
+            self._note(Fact("concern_over", "info", {"about": name, "seconds": round(now - since, 1)}, name))
+
+    def _look_at_services(self) -> None:
+        """Note what ended a round of something in the background, or all of it."""
+        for service in self._engine.services:
+            errors, before = service.errors, self._errors.get(service.name, 0)
+            self._errors[service.name] = errors
+            if errors > before and service.raised is not None:
+                fields: dict[str, FieldValue] = {"service": service.name, "in_a_row": errors}
+                key = f"{service.name} {service.raised.kind}"
+                told = service.health()
+                self._note(Fact("background_failed", "error", fields, key, HOUR_S, raised=service.raised, detail=told))
+
+    def _look_at_health(self, health: Health) -> None:
+        if health.ready != self._is_ready:
+            self._is_ready = health.ready
+            failure = self._engine.failure
+            if failure is not None:
+                self._note(Fact("folding_ended", "error", raised=raised_of(failure), detail=str(failure)))
+        for view in health.followers:
+            self._look_at_follower(view)
+
+    def _look_at_follower(self, view: FollowerView) -> None:
+        before = self._followers.get(view.number, "")
+        self._followers[view.number] = view.state
+        if view.state == before:
+            return
+        event, level = _FOLLOWER[view.state]
+        fields = {"follower": view.number, "behind_events": view.behind_events, "restarts": view.restarts}
+        self._note(Fact(event, level, fields, str(view.number)))
+
+    def _look_at_losses(self) -> None:
+        before, self._losses = self._losses, self._engine.metrics.losses()
+        for kind, sums in self._losses.items():
+            known = before.get(kind, {})
+            more = {label: count - known.get(label, 0) for label, count in sums.items() if count > known.get(label, 0)}
+            if more:
+                level, every_s = _LOSSES[kind]
+                count = sum(more.values())
+                reasons = {} if "" in more else more
+                self._note(Fact(kind, level, every_s=every_s, reasons=reasons, count=count))
+
+
+_FOLLOWER: Mapping[str, tuple[str, Level]] = {
+    "starting": ("follower_starting", "info"),
+    "serving": ("follower_joined", "info"),
+    "behind": ("follower_behind", "warning"),
+    "ended": ("follower_left", "warning"),
+}
+"""Events of the states of a ``FollowerView``."""

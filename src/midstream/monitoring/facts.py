@@ -1,0 +1,114 @@
+"""Notable facts of a running engine on their way to its log: bounded, rate-limited, with a count of what was held back.
+
+Facts of one event and one key are one line a period, however often they come: the first of them at the next look, and
+what came until the period is over as one more line with their number. So a flood of one fault costs a few lines, and
+nothing disappears. Noting a fact costs about 2 µs and waits for nothing; the log is written elsewhere.
+
+A fact has fields that hold numbers and configured names, and ``detail``, which may hold what a caller sent, what a
+component said or a user's id, and is written at the level ``debug`` alone.
+
+Reference: the Linux kernel's ``printk_ratelimit`` (a burst an interval, then how many were suppressed).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from midstream.core.tracebacks import Raised
+
+Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
+FieldValue: TypeAlias = str | int | float | bool
+MINUTE_S = 60.0
+HOUR_S = 3_600.0
+"""Beyond it no period grows: what goes on for a day costs 30 lines."""
+KINDS_MAX = 500
+"""Events and keys held at once: 100 parts that fail in five ways; what is beyond them is counted together."""
+REASONS_MAX = 20
+"""Reasons counted apart in one line; a reason is a fixed word, so this is far."""
+OTHER = "other"
+_BEYOND = "facts_beyond_maximum"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that an operator wants to find in the log."""
+
+    event: str
+    """Stable name, ``snake_case``."""
+    level: Level = "info"
+    fields: Mapping[str, FieldValue] = field(default_factory=dict[str, FieldValue])
+    key: str = ""
+    """Facts of one event and one key share a line, such as those of one part and one type of error."""
+    every_s: float = MINUTE_S
+    """At most one line in this time. Each time that it went on meanwhile the time doubles, up to an hour."""
+    reasons: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Numbers that are added up from line to line, such as rejected events by field."""
+    raised: Raised | None = None
+    detail: str = ""
+    """May hold texts of callers, components and users: written at ``debug`` alone."""
+    count: int = 1
+    """How many facts the line stands for."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is to be said of one event and key."""
+
+    fact: Fact | None
+    """None = nothing since the last line."""
+    quiet_until: float
+    quiet_s: float = 0.0
+    """The last period; 0 = there was none."""
+
+
+class Facts:
+    """The facts that are not written yet. On one thread."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """Hold nothing; ``monotonic`` gives seconds that never go back."""
+        self._monotonic = monotonic
+        self._held: dict[tuple[str, str], _Held] = {}
+
+    def note(self, fact: Fact) -> None:
+        """Keep a fact for the next look, together with those of its event and key."""
+        kind = fact.event, fact.key
+        if kind not in self._held and len(self._held) >= KINDS_MAX:
+            fact, kind = Fact(_BEYOND, "warning", reasons={fact.event: fact.count}), (_BEYOND, "")
+        held = self._held.get(kind)
+        if held is None:
+            self._held[kind] = _Held(fact, self._monotonic())
+        else:
+            held.fact = fact if held.fact is None else _together(held.fact, fact)
+
+    def due(self, *, all_of_them: bool = False) -> list[Fact]:
+        """Return what is to be written now, in the order in which it came, and keep quiet about it for its period."""
+        now = self._monotonic()
+        found: list[Fact] = []
+        for kind, held in list(self._held.items()):
+            if now < held.quiet_until and not all_of_them:
+                continue
+            if held.fact is None:
+                del self._held[kind]
+                continue
+            found.append(held.fact)
+            held.quiet_s = min(2 * held.quiet_s, HOUR_S) if held.quiet_s else held.fact.every_s
+            held.quiet_until = now + held.quiet_s
+            held.fact = None
+        return found
+
+
+def _together(before: Fact, fact: Fact) -> Fact:
+    """Return one fact for two: fields of the newer, the traceback of the older, numbers added."""
+    reasons = added(before.reasons, fact.reasons.items()) if before.reasons or fact.reasons else {}
+    raised = before.raised or fact.raised
+    return replace(fact, reasons=reasons, raised=raised, count=before.count + fact.count)
+
+
+def added(reasons: Mapping[str, int], more: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return sums by reason; those beyond ``REASONS_MAX`` are one."""
+    sums = Counter(reasons)
+    for reason, count in more:
+        sums[reason if reason in sums or len(sums) < REASONS_MAX else OTHER] += count
+    return dict(sums)
