@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from midstream.engine.operational_log import UNSPOKEN, OperationalLog
+from midstream.engine.operational_log import OperationalLog
 from midstream.engine.types import FollowerView
 from midstream.monitoring.facts import Fact
 from midstream.testing.rig import Rig, view
@@ -62,7 +62,7 @@ def test_a_concern_begins_and_is_over(watched: Watched) -> None:
     assert watched.look(30.0) == [Fact("concern_over", "info", {"about": "history", "seconds": 30.0}, "history")]
 
 
-@pytest.mark.parametrize("name", UNSPOKEN)
+@pytest.mark.parametrize("name", ["feature_parity", "placements", "models"])
 def test_words_of_others_are_a_detail(watched: Watched, name: str) -> None:
     """A component, a placement of a caller or a model may have said them."""
     watched.engine.concerns[name] = "MARKED"
@@ -97,6 +97,9 @@ def test_what_was_lost_is_a_number_by_reason(
     (line,) = watched.look()
     assert (line.event, line.level, line.reasons, line.count) == (event, level, reasons, 3)
     assert watched.look(10_000.0) == []
+    count(watched.engine.metrics)
+    (line,) = watched.look(10_000.0)
+    assert (line.count, line.reasons) == (1, dict.fromkeys(reasons, 1))
 
 
 def test_followers_come_and_go(watched: Watched) -> None:
