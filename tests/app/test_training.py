@@ -261,8 +261,11 @@ print("fitted", count)
     assert int(done.stdout.split()[1]) > 30_000
 
 
-def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a process that died of want of memory cannot."""
+def test_a_training_that_failed_names_its_limits(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a process that died of want of memory cannot. A program that embeds the engine may log what came of it."""
+    caplog.set_level("INFO", "midstream")
 
     async def run(*_: object, **__: object) -> Ended:
         return Ended(b"", "its process ended with status -9; standard error says why")
@@ -270,6 +273,10 @@ def test_a_training_that_failed_names_its_limits(place: Path, monkeypatch: pytes
     monkeypatch.setattr(child, "run", run)
     with pytest.raises(FitStopped, match=r"\(time_max 1h, memory_bytes_max 4,294,967,296\): its process ended"):
         train(place, config_of(place), "liked")
+    begun, failed = (each.getMessage() for each in caplog.records)
+    assert begun.startswith("training_begun model=liked kind=popular")
+    assert failed.startswith("training_failed model=liked kind=popular")
+    assert "status -9" not in failed
 
 
 def test_what_is_invalid_keeps_its_parts_and_names_no_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

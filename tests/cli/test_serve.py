@@ -39,7 +39,12 @@ def test_what_serve_prints_works(tmp_path):
         assert event["recorded"] == 1
         assert len(slate["items"]) == 5
         assert slate["tier"] == "full"
-    assert "all of them durable" in (tmp_path / "server.txt").read_text()
+    printed = (tmp_path / "server.txt").read_text()
+    assert "all of them durable" in printed
+    lines = [json.loads(line)["event"] for line in printed.splitlines() if line.startswith("{")]
+    assert lines[:3] == ["starting", "recovered", "started"]
+    assert lines[-2:] == ["stop_asked", "stopped"]
+    assert "compiles for about a minute" not in printed  # standard error has lines of the log alone
 
 
 def test_a_second_server_leaves_the_first_ones_address(tmp_path, capfd):

@@ -206,7 +206,7 @@ def test_a_bug_is_told_by_its_type_and_its_calls(
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     child.tell_bugs()
     try:
-        {}["MARKED"]
+        dict[str, int]()["MARKED"]
     except KeyError as error:
         sys.excepthook(KeyError, error, error.__traceback__)
     told = capfd.readouterr()

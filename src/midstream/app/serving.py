@@ -15,6 +15,8 @@ from midstream.app.followers import Followers
 from midstream.app.forgetting import forget_in_pieces
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import Address, publish, withdraw
+from midstream.core.errors import MidstreamError
+from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
 from midstream.engine.child import Notify, nobody
@@ -86,7 +88,11 @@ def serve_folder(
         engine.facts.note(Fact("started", fields=_start_fields(url, folder, opened[0])))
         on_ready(_ready(url, opened[0]))
 
-    serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
+    try:
+        serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
+    except (MidstreamError, OSError) as error:
+        log_fact(Fact("ended_by_error", "error", raised=raised_of(error), detail=str(error)))
+        raise
     return stopped[0]
 
 

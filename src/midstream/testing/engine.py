@@ -5,6 +5,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 """
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,7 @@ from midstream.events.values import merged_id
 from midstream.events.wire import Accept
 from midstream.features.declarations import Declarations
 from midstream.features.kinds import Boolean, Category, Count, Number
+from midstream.monitoring.facts import Facts
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.explanation import ItemWhy, SlateWhy
 from midstream.ranking.plan import SIMILAR
@@ -121,6 +123,8 @@ class FakeEngine:
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     fold: FakeFold = field(default_factory=FakeFold)
     events: list[Event] = field(default_factory=list[Event])
+    facts: Facts = field(default_factory=lambda: Facts(time.monotonic))
+    """What is to be in the log of the process."""
     concerns: dict[str, str] = field(default_factory=dict[str, str])
     """What health names beside ``failure``."""
     beside: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
