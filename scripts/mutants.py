@@ -7,7 +7,7 @@ The sources on disk stay as they are: the process of a run imports the changed t
 processes that its tests start. So kernels of all other modules come from the cache, and a module that has one, or that
 is imported by one, is compiled anew in a folder of its own only where a kernel was changed. Processes are forked from
 one that has imported the libraries and nothing of this package. What is run: the module's own test file first, then the
-files that import it, nearest first.
+files that import it, those of its folder and the nearest first.
 
 A test that noticed is run once more without any mutant, at the end: what fails then has noticed nothing.
 """
@@ -43,7 +43,7 @@ COUNT, SEED, LEAST = 200, 1, 90.0
 MARKERS = "not slow and not crash and not quality and not service and not integration"
 TEST_CPU_S = 60
 """A test that computes for so much longer than any does hangs: a loop that a mutant made endless."""
-RUN_S = 240
+RUN_S = 400
 """Of all tests of one step; what goes on then is cut off, and a test that has waited for ``TEST_WAIT_S`` hangs."""
 TEST_WAIT_S = 120
 LIBRARIES = (
