@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def softmax(given, axis):
     return worth / worth.sum(axis=axis, keepdims=True)
 
 
-OPERATORS = {
+OPERATORS: dict[str, Any] = {
     "Shape": lambda given: np.array(given.shape),
     "Neg": lambda given: -given,
     "Slice": sliced,
