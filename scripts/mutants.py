@@ -345,7 +345,8 @@ class Campaign:
         _remove(run.folder)
         begun = {line["begins"] for line in lines if "begins" in line}
         failed = {line["failed"] for line in lines if "failed" in line}
-        return failed | ({*tests} - begun) | ({end.by} if end.fate == "killed by time" else set())
+        left_out = {each for each in tests if not any(other.startswith(each) for other in begun)}
+        return failed | left_out | ({end.by} if end.fate == "killed by time" else set())
 
 
 def _remove(folder: Path) -> None:
@@ -382,7 +383,7 @@ def report(results: Sequence[Result], sources: Mapping[str, bytes]) -> Iterator[
             yield f"{folder or 'all':<10} {score(part):5.1f} %  of {len(part):3}: {said}"
     tried = [each for each in results if each.fate != "equivalent"]
     if tried:
-        cpu_s = sorted(each.cpu_s for each in tried)
+        cpu_s = sorted(each.cpu_s for each in tried if each.cpu_s) or [0.0]
         seconds = sum(each.seconds for each in tried)
         median = cpu_s[len(cpu_s) // 2]
         yield f"CPU of a mutant: median {median:.0f} s, all {sum(cpu_s):.0f} s; they waited {seconds:.0f} s"
@@ -455,7 +456,7 @@ def main(words: Sequence[str]) -> int:
             found.append(result)
             print(json.dumps(asdict(result)), file=output)
             print(f"{len(found)}/{len(mutants) - len(skipped)} {said(result)}", flush=True)
-    noticed = sorted({each.by for each in found if "killed" in each.fate and "::" in each.by})
+    noticed = sorted({each.by for each in found if "killed" in each.fate and each.by.startswith("tests/")})
     found = [*judged(found, campaign.failing(noticed)), *(Result(each, "equivalent") for each in skipped)]
     print(*report(found, sources), sep="\n")
     return int(score(found) < options.least)
