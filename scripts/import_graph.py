@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-NEAR_FILES_MAX = 8
-"""Test files beside the module's own: with the tests of ten more files few more mutants are noticed."""
+NEAR_FILES_MAX = 20
+"""Test files beside the module's own: with 8 a mutant of the pipeline lived whose test was the twelfth."""
 HEAVY = frozenset({"crash", "http_fuzz", "integrations", "parity", "quality", "service", "simulation"})
 """Folders of tests that take minutes, and say little of one module."""
 HEAVY_TAKEN = ("parity", "simulation")
@@ -46,7 +46,7 @@ class Graph:
         beside = self._root / "tests" / folder
         own = sorted([*beside.glob(f"test_{stem}.py"), *beside.glob(f"test_{stem}_*.py")])
         others = [name for name, path in tests.items() if path not in own]
-        others.sort(key=lambda name: (steps[name], tests[name].parent.name != folder, self._imports[name], name))
+        others.sort(key=lambda name: (tests[name].parent.name != folder, steps[name], self._imports[name], name))
         near = [name for name in others if tests[name].parent.name not in HEAVY][:NEAR_FILES_MAX]
         slow = [name for name in others if tests[name].parent.name in HEAVY_TAKEN and steps[name] <= 2] if heavy else []
         found = [own, [tests[name] for name in near], [tests[name] for name in slow]]

@@ -7,6 +7,7 @@ import pytest
 
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, RequestInvalid
+from midstream.core.types import Query
 from midstream.engine import placing
 from midstream.engine.placing import PlacementParts, Placing, Said, require_no_why
 from midstream.engine.types import Ask
@@ -27,14 +28,16 @@ def placing_of(rig: Rig, drafted: object = None) -> Placing:
 def test_a_preview_warms_its_plan_up_before_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled or loaded for the first time is, on a thread of its own, before the loop answers with it."""
     steps: list[tuple[str, object]] = []
+    drawn: list[tuple[int, int]] = []
 
     async def warmed(_: object, fresh: tuple[object, ...], __: object) -> None:
         (plan,) = fresh
         steps.append(("warm", plan))
 
-    async def answered(plan: Any, *rest: Any) -> object:
+    async def answered(plan: Any, observe: Any, query: Query, *rest: Any) -> object:
         steps.append(("answer", plan.slate_size))
-        return await recommend(plan, *rest)
+        drawn.append((query.seed, query.now_ms))
+        return await recommend(plan, observe, query, *rest)
 
     monkeypatch.setattr(placing, "warm", warmed)
     monkeypatch.setattr(placing, "recommend", answered)
@@ -45,6 +48,8 @@ def test_a_preview_warms_its_plan_up_before_it_answers(monkeypatch: pytest.Monke
         today = rig.engine.plan("default").slate_size
         preview = await placing_of(rig, drafted).preview("default", {}, Ask(user_id="bob"))
         assert steps == [("warm", drafted), ("answer", drafted.slate_size), ("answer", today)]
+        assert drawn[0] == drawn[1]
+        assert 0 <= drawn[0][0] < 1 << 63  # as a request has one
         assert preview.today is not None
         assert [each.id for each in preview.answer.items] == [each.id for each in preview.today.items] != []
         assert rig.engine.served(preview.answer.request_id) is None

@@ -5,9 +5,12 @@ import threading
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
+from midstream.engine import writer as writers
 from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
@@ -144,3 +147,24 @@ def test_health_says_that_the_log_thread_ended():
             await rig.engine.record(rig.batch(view("mug")))
 
     Rig().run(work)
+
+
+@given(st.lists(st.integers(1, 7), max_size=12))
+@example([2, 3, 5, 1, 4, 1])
+def test_a_frame_takes_as_many_whole_batches_as_may_be(sizes):
+    """In their order, five events here; one that is larger has a frame of its own."""
+    expected: list[list[int]] = []
+    for size in sizes:
+        if expected and sum(expected[-1]) + size <= 5:
+            expected[-1].append(size)
+        else:
+            expected.append([size])
+    log = MemoryLog()
+    writer = Writer(log, lambda: TimestampMs(1), time.monotonic, lambda _: None, KEY, keeps_event_time=False)
+    for size in sizes:
+        writer.submit(Entry(build((Event(1, action="view", item_id="mug"),) * size), None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writers, "FRAME_EVENTS_MAX", 5)
+        found = [[len(each.batch) for each in writer._take()] for _ in expected]
+    assert found == expected
+    assert (writer._queued, writer._queued_bytes) == (0, 0)

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
@@ -16,7 +17,7 @@ from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
 from midstream.events import frames, pieces
 from midstream.events.arrow_messages import Bounds
-from midstream.events.decode import decode
+from midstream.events.decode import Decoded, Part, decode
 from midstream.events.frames import REQUEST_BYTES, batch_at, body_of, encode, head_at, is_sound
 from midstream.events.pieces import NDJSON, PIECE_LIMITS, arrow_pieces, line_pieces
 from midstream.events.schema import Event, build
@@ -260,3 +261,24 @@ def test_arrow_streams_that_stand_for_much_more_are_refused(monkeypatch):
     with pytest.raises(TooLarge, match=r"bytes take [0-9]+ in the log"):
         taken.extend(arrow_pieces(io.BytesIO(many), ACCEPT, Bounds()))
     assert sum(log_bytes(piece.decoded.batch) for piece in taken) <= 4 * len(many) + (1 << 20)
+
+
+def test_only_what_stands_for_more_than_twice_its_bytes_is_packed_to_be_weighed(monkeypatch):
+    """Packing costs as much as writing: a usual stream pays for it once, and a piece without events never."""
+    packed: list[int] = []
+
+    def packing(batch):
+        packed.append(len(batch))
+        return body_of(batch)
+
+    monkeypatch.setattr(pieces, "body_of", packing)
+    event = Event(1, action="view", user_id="ann", item_id="mug")
+    size = build([event]).rows.nbytes + len(build([event]).text)
+    counted = pieces._Counted(io.BytesIO(bytes(5 * size)))
+    assert len(counted.read(5 * size)) == 5 * size
+    for count in (4, 0, 6, 0, 1, 0, 2):  # ten events are twice what came
+        batch = build([event] * count)
+        decoded = Decoded(batch, np.zeros(count, np.int32), (), count)
+        counted.check(pieces.Piece(decoded, 0, lambda _: Part("", b"", None)))
+    assert packed == [1, 2]
+    assert counted._log_bytes == 10 * size + sum(body_of(build([event] * count)).length for count in (1, 2))

@@ -4,6 +4,8 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,72 @@ def test_a_network_says_what_the_arrays_say(seed, blocks, heads, ages):
     dice = np.random.default_rng(seed)
     for length in range(1, ages + 1):
         rows = dice.integers(0, 20, length).astype(np.int32)
+        (expected,) = model.history_vectors(Histories.of([rows.tolist()]))
+        assert np.abs(run(model.weights.items[rows]) - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+def plain_library():
+    """What makes nodes and constants, as plain tuples."""
+    return SimpleNamespace(
+        helper=SimpleNamespace(make_node=lambda operator, given, made, **how: (operator, given, made[0], how)),
+        numpy_helper=SimpleNamespace(from_array=lambda value, name: (name, value)),
+    )
+
+
+def sliced(given, start, stop, axis=(0,)):
+    """A piece of an axis."""
+    return given[(slice(None),) * int(axis[0]) + (slice(int(start[0]), int(stop[0])),)]
+
+
+def normed(given, gain, shift, axis, epsilon):
+    """The norm of the specification."""
+    mean, spread = given.mean(axis=axis, keepdims=True), given.var(axis=axis, keepdims=True)
+    return (given - mean) / np.sqrt(spread + epsilon) * gain + shift
+
+
+def softmax(given, axis):
+    """Shares of an axis."""
+    worth = np.exp(given - given.max(axis=axis, keepdims=True))
+    return worth / worth.sum(axis=axis, keepdims=True)
+
+
+OPERATORS: dict[str, Any] = {
+    "Shape": lambda given: np.array(given.shape),
+    "Neg": lambda given: -given,
+    "Slice": sliced,
+    "Add": lambda left, right: left + right,
+    "Mul": lambda left, right: left * right,
+    "MatMul": lambda left, right: left @ right,
+    "Relu": lambda given: np.maximum(given, 0),
+    "Softmax": softmax,
+    "Transpose": lambda given, perm: given.transpose(perm),
+    "Reshape": lambda given, shape: given.reshape(shape.tolist()),
+    "LayerNormalization": normed,
+}
+
+
+def by_nodes(model):
+    """What the nodes of a model's network say, worked off one after another as the specification says."""
+    graph = sequence_onnx._Graph(plain_library())
+    sequence_onnx._write(graph, model)
+
+    def run(items):
+        values = {**dict(graph.constants), "items": items}
+        for operator, inputs, made, how in graph.nodes:
+            values[made] = OPERATORS[operator](*(values[each] for each in inputs), **how)
+        return values["user"][0]
+
+    return run
+
+
+@pytest.mark.parametrize("blocks, heads, ages", [(1, 1, 1), (2, 2, 5), (3, 4, 9)])
+def test_nodes_say_what_the_arrays_say_whatever_is_installed(blocks, heads, ages):
+    """Each operation by its definition, for every length that the model reads."""
+    model = drawn_model(7, items=20, ages=ages, blocks=blocks, heads=heads, factors=16)
+    run = by_nodes(model)
+    assert agrees(model, run)
+    for length in range(1, ages + 1):
+        rows = np.arange(3, 3 + length, dtype=np.int32)
         (expected,) = model.history_vectors(Histories.of([rows.tolist()]))
         assert np.abs(run(model.weights.items[rows]) - expected).max() < 1e-5 * max(1, np.abs(expected).max())
 

@@ -538,3 +538,39 @@ def test_a_last_request_that_offers_an_upgrade_is_answered(head):
     assert text.startswith(b"HTTP/1.1 200 OK\r\n")
     assert text.endswith(b"{}")
     assert closed
+
+
+@pytest.mark.parametrize(
+    "header, waits",
+    [
+        (b"expect: 100-continue", True),
+        (b"Expect: 100-Continue", True),
+        (b"expect: 200-ok", False),
+        (b"x: 100-continue", False),
+        (b"x: y", False),
+    ],
+)
+def test_only_a_client_that_waits_for_it_is_told_to_send_its_body(header, waits):
+    """Once, before the answer; to others it would be an answer that they did not ask for."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send_reply(scope, send, Reply(200, b"{}"))
+
+    async def answer():
+        wire = Wire()
+        protocol = connected(app, wire)
+        protocol.data_received(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n" + header + b"\r\n\r\n")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        before = b"".join(wire.written)
+        protocol.data_received(b"{}")
+        while protocol.tasks:
+            await asyncio.wait(tuple(protocol.tasks))
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        return before, b"".join(wire.written)
+
+    before, whole = asyncio.run(answer())
+    assert before == (b"HTTP/1.1 100 Continue\r\n\r\n" if waits else b"")
+    assert whole.removeprefix(before).startswith(b"HTTP/1.1 200 OK\r\n")
