@@ -133,7 +133,7 @@ def _judged(
 
 
 def difference_of(models: Sequence[RowModel], later: Examples) -> Difference | None:
-    """Return NDCG of the first less the second. What one user likes is alike from request to request, so users are drawn."""
+    """Return NDCG of the first less the second, by user: what one likes is alike from request to request."""
     ours, theirs = (ndcg_values(later, model.score(later.values)) for model in models)
     known = ~np.isnan(ours)
     if not known.any():
