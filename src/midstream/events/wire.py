@@ -172,8 +172,8 @@ def right_of(field: str, accept: Accept) -> str:
         ),
         "value": "A finite number.",
         "quantity": (
-            "A finite number from 0 to 3.4e38; what came back or was cancelled is an event of a type of its own, such as "
-            '"return" with a negative weight in [events.types].'
+            "A finite number from 0 to 3.4e38; what came back or was cancelled is an event of a type of its own, such "
+            'as "return" with a negative weight in [events.types].'
         ),
         "position": f"A whole number from 0 (the first place) to {POSITION_MAX}.",
         "context": f"An object of text, numbers and booleans, at most {limits.free_bytes_max} bytes.",

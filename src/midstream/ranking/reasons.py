@@ -51,16 +51,19 @@ def reasons_for(
 
 
 def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str, ...]:
-    """Return the source that says most for each candidate; empty = none proposed it."""
+    """Return the source that says most for each candidate; empty = none proposed it, as of what a rule pinned."""
     blend = next((each for each in reversed(plan.scorers) if isinstance(each, Blend)), Blend())
     names = served.candidates.source_names
     if not names:
         return ("",) * len(rows)
     rank = served.candidates.source_rank[rows].T.astype(np.float32)
     rank[rank < 0] = np.nan
-    terms = blend.terms_of(names, rank)
+    is_proposed = ~np.isnan(rank)
+    # A source of weight 0 that proposed an item says more for it than one that did not.
+    terms = np.where(is_proposed, blend.terms_of(names, rank), -np.inf)
     best: list[int] = terms.argmax(axis=0).tolist()
-    return tuple(names[place] for place in best)
+    is_any: list[bool] = is_proposed.any(axis=0).tolist()
+    return tuple(names[place] if known else "" for place, known in zip(best, is_any, strict=True))
 
 
 def _led(
