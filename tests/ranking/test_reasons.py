@@ -88,15 +88,16 @@ def test_the_strongest_source_says_why():
     assert set(told(shop, "eo").values()) == {None}
 
 
-def test_what_no_source_proposed_has_no_reason_of_one():
-    """A pin stands there because the shop wants it: not because of what was viewed, or of what is popular."""
+@pytest.mark.parametrize("pinned", ["pin", "b", "c"])
+def test_what_a_rule_pinned_has_no_reason_of_a_source(pinned):
+    """It stands there because the shop wants it: not because of what was viewed, whether that leads to it or not."""
     shop = shop_of()
     shop.put("pin", price=1)
-    pins = Pins((Ruling(Pin(name="hero", items=("pin",), positions=(0,)), 0, 2**62, None),))
+    pins = Pins((Ruling(Pin(name="hero", items=(pinned,), positions=(0,)), 0, 2**62, None),))
     found = told(shop, "en", pins=pins)
-    assert next(iter(found)) == "pin"
-    assert found["pin"] is None
-    assert found["b"] == DEFAULTS["en"]["covisitation"]
+    assert next(iter(found)) == pinned
+    assert found[pinned] is None
+    assert found["a"] == DEFAULTS["en"]["popular"]
 
 
 def test_a_source_that_proposed_goes_before_one_that_did_not():

@@ -20,6 +20,8 @@ from midstream.state.vocabulary import Vocabulary
 
 SHOWN_CHARACTERS_MAX = 120
 """Of an attribute's text: a title, and no description."""
+_PINNED = frozenset(("pinned", "moved"))
+"""Words of ``ranking.rules.WORDS`` for what a pin put at a place."""
 
 
 def reasons_for(
@@ -38,7 +40,7 @@ def reasons_for(
     """
     chosen = served.selection.chosen
     texts, plain = plan.reasons.texts.get(language, {}), plan.reasons.plain.get(language, {})
-    sources = _strongest(served, plan, chosen)
+    sources = _without_pins(served, _strongest(served, plan, chosen))
     led = _led(served, plan, moment, sources, texts, failures)
     items, vocabulary = moment.table(Items), moment.table(Vocabulary)
     found: list[str | None] = []
@@ -51,7 +53,7 @@ def reasons_for(
 
 
 def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str, ...]:
-    """Return the source that says most for each candidate; empty = none proposed it, as of what a rule pinned."""
+    """Return the source that says most for each candidate; empty = none proposed it."""
     blend = next((each for each in reversed(plan.scorers) if isinstance(each, Blend)), Blend())
     names = served.candidates.source_names
     if not names:
@@ -64,6 +66,16 @@ def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str,
     best: list[int] = terms.argmax(axis=0).tolist()
     is_any: list[bool] = is_proposed.any(axis=0).tolist()
     return tuple(names[place] if known else "" for place, known in zip(best, is_any, strict=True))
+
+
+def _without_pins(served: Served, sources: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a slate's items, empty for those that a rule put where they are.
+
+    Such an item stands there whether a source proposed it or not: what a source says is not why it is shown.
+    """
+    pinned = {each.item_index for each in served.traces if each.what in _PINNED}
+    items: list[int] = served.candidates.item_index[served.selection.chosen].tolist()
+    return tuple("" if item in pinned else source for item, source in zip(items, sources, strict=True))
 
 
 def _led(
