@@ -79,9 +79,10 @@ def _name(where: str, name: str) -> Iterator[Fault]:
 
 def _durations(where: str, feature: AnyFeature) -> Iterator[Fault]:
     """Yield what is wrong with windows, half-lives and lifetimes."""
-    lists = {each: getattr(feature, each, ()) for each in ("windows", "half_lives")}
+    told = {each: getattr(feature, each, None) for each in ("windows", "half_life", "ttl")}
+    lists = {each: found for each, found in told.items() if isinstance(found, tuple)}
     named = [(f"{where}.{each}[{i}]", one) for each, found in lists.items() for i, one in enumerate(found)]
-    named += [(f"{where}.{each}", getattr(feature, each, None)) for each in ("half_life", "ttl")]
+    named += [(f"{where}.{each}", one) for each, one in told.items()]
     for place, length in named:
         if isinstance(length, Duration) and not DURATION_MS_MIN <= length.ms <= DURATION_MS_MAX:
             yield Fault(place, f"{length} came.", "From 1s to 365d.", PAGE)
