@@ -138,7 +138,8 @@ def _loop():
     kept = _field(1, b"on") + _field(2, b"on2") + _field(4, b"Identity")
     handed = _field(1, b"kept") + _field(2, b"kept2") + _field(4, b"Identity")
     number, flag = (
-        _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, b""))) for name, kind in ((b"n", 7), (b"on", 9))
+        _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, b"")))
+        for name, kind in ((b"n", 7), (b"on", 9))
     )
     after = _field(1, b"on2") + _field(2, _field(1, _field(1, 9) + _field(2, b"")))
     ends = _field(11, number) + _field(11, flag) + _field(11, _told(b"kept", 1, 8))

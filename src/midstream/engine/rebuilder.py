@@ -363,9 +363,7 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def warm(
-    engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None
-) -> Trial:
+async def warm(engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None) -> Trial:
     """Answer from each plan in a state of its own, on a thread, and return what came of it.
 
     The first time may load or compile.

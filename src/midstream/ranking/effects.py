@@ -16,7 +16,7 @@ from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import Plan
 from midstream.ranking.rule_boost import Real, worth_of
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
-from midstream.ranking.rule_diversity import alike, unlike
+from midstream.ranking.rule_diversity import alike, range_of, unlike
 from midstream.ranking.rules import Facts
 from midstream.ranking.top_k import best_first
 from midstream.state.vocabulary import Vocabulary
