@@ -138,7 +138,8 @@ def difference_of(models: Sequence[RowModel], later: Examples) -> Difference | N
     known = ~np.isnan(ours)
     if not known.any():
         return None
-    owner = np.arange(len(known)) if later.owner is None else later.owner
+    hashes = np.arange(len(known), dtype=np.uint64) if later.owner is None else later.owner
+    owner = np.unique(hashes, return_inverse=True)[1]
     return difference(ours[known], theirs[known], owner[known], Resampling())
 
 

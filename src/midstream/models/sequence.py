@@ -210,8 +210,11 @@ def normalised(rows: Real32, norm: Real32) -> Real32:
     """Return rows (m, d) less their mean, in standard deviations, times a gain and plus a shift, (2, d)."""
     share = np.float32(1 / rows.shape[1])
     # Sums by the ufunc: of so few numbers ``mean`` takes three times as long, most of it to find out what it is given.
-    apart = rows - np.add.reduce(rows, axis=1, keepdims=True) * share
-    variance = np.add.reduce(apart * apart, axis=1, keepdims=True) * share
+    mean: Real32 = np.add.reduce(rows, axis=1, keepdims=True)
+    mean *= share
+    apart: Real32 = rows - mean
+    variance: Real32 = np.add.reduce(apart * apart, axis=1, keepdims=True)
+    variance *= share
     variance += np.float32(SMALL)
     apart /= np.sqrt(variance, out=variance)
     apart *= norm[GAIN]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Failure, Moment, Served
+from midstream.core.types import Failure, Mask, Moment, Served
 from midstream.ranking.blend import Blend
 from midstream.ranking.explanation import evidence_of
 from midstream.ranking.plan import Plan
@@ -60,11 +60,11 @@ def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str,
         return ("",) * len(rows)
     rank = served.candidates.source_rank[rows].T.astype(np.float32)
     rank[rank < 0] = np.nan
-    is_proposed = ~np.isnan(rank)
+    is_proposed: Mask = ~np.isnan(rank)
     # A source of weight 0 that proposed an item says more for it than one that did not.
     terms = np.where(is_proposed, blend.terms_of(names, rank), -np.inf)
     best: list[int] = terms.argmax(axis=0).tolist()
-    is_any: list[bool] = is_proposed.any(axis=0).tolist()
+    is_any = np.logical_or.reduce(is_proposed, axis=0).tolist()
     return tuple(names[place] if known else "" for place, known in zip(best, is_any, strict=True))
 
 
