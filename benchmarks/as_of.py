@@ -42,7 +42,7 @@ def toml() -> str:
     """Return a configuration that declares the 40 columns."""
     hours = (1, 2, 6, 12, 24, 48, 168, 720)
     every = [
-        {"name": "fading", "kind": "count", "actions": ["view"], "half_lives": [f"{6 * (n + 1)}h" for n in range(8)]},
+        {"name": "fading", "kind": "count", "actions": ["view"], "half_life": [f"{6 * (n + 1)}h" for n in range(8)]},
         {"name": "window", "kind": "count", "actions": ["view"], "windows": [f"{n}h" for n in hours]},
         *(
             {"name": f"rate_{n}", "kind": "rate", "actions": ["purchase"], "per": ["view"], "half_life": f"{n + 1}d"}
@@ -68,7 +68,7 @@ def toml() -> str:
 def _fading(name: str, scope: str, hours: tuple[int, ...]) -> dict[str, object]:
     """Return the declaration of counts that fade."""
     half_lives = [f"{each}h" for each in hours]
-    return {"name": name, "kind": "count", "scope": scope, "actions": ["view"], "half_lives": half_lives}
+    return {"name": name, "kind": "count", "scope": scope, "actions": ["view"], "half_life": half_lives}
 
 
 def prepare(folder: Path, world: World, questions: int, items: int) -> None:

@@ -43,7 +43,7 @@ def features() -> tuple[AnyFeature, ...]:
     """Return what makes the 40 columns."""
     hours = (6, 12, 18, 24, 30, 36, 42, 48)
     found: list[AnyFeature] = [
-        Count(name="fading", actions=("view",), half_lives=tuple(Duration(f"{each}h") for each in hours)),
+        Count(name="fading", actions=("view",), half_life=tuple(Duration(f"{each}h") for each in hours)),
         Count(
             name="window",
             actions=("view",),
@@ -74,7 +74,7 @@ def features() -> tuple[AnyFeature, ...]:
                 scope=scope,
                 actions=("view",),
                 attribute=attribute,
-                half_lives=(Duration(f"{(each + 1) * (12, 48, 24)[number]}h"),),
+                half_life=(Duration(f"{(each + 1) * (12, 48, 24)[number]}h"),),
             )
             for each in range(count)
         ]

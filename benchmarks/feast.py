@@ -57,7 +57,7 @@ KEYS = {
 VIEWED, PUT = 'actions = ["view"]', 'actions = ["cart"]'
 TASTE = 'scope = "user_attribute"\nattribute = "category"'
 FEATURES = [
-    f'name = "item_fading"\nkind = "count"\n{VIEWED}\nhalf_lives = ["1h", "2h", "4h", "8h", "16h", "1d", "2d", "4d"]',
+    f'name = "item_fading"\nkind = "count"\n{VIEWED}\nhalf_life = ["1h", "2h", "4h", "8h", "16h", "1d", "2d", "4d"]',
     f'name = "item_views"\nkind = "count"\n{VIEWED}\nwindows = ["1h", "2h", "6h", "12h", "1d", "2d", "7d", "30d"]',
     *(f'name = "item_rate_{n}"\nkind = "rate"\n{PUT}\nper = ["view"]\nhalf_life = "{n * 24}h"' for n in (1, 2, 3, 4)),
     *(
@@ -66,12 +66,12 @@ FEATURES = [
     ),
     f'name = "item_users"\nkind = "unique_count"\n{VIEWED}\nof = "user"',
     f'name = "item_idle"\nkind = "since"\n{VIEWED}',
-    f'name = "user_views"\nkind = "count"\nscope = "user"\n{VIEWED}\nhalf_lives = ["12h", "1d", "36h", "2d"]',
+    f'name = "user_views"\nkind = "count"\nscope = "user"\n{VIEWED}\nhalf_life = ["12h", "1d", "36h", "2d"]',
     f'name = "user_items"\nkind = "unique_count"\nscope = "user"\n{VIEWED}\nof = "item"',
     f'name = "user_idle"\nkind = "since"\nscope = "user"\n{VIEWED}',
-    f'name = "pair_views"\nkind = "count"\nscope = "user_item"\n{VIEWED}\nhalf_lives = ["1d", "2d"]',
+    f'name = "pair_views"\nkind = "count"\nscope = "user_item"\n{VIEWED}\nhalf_life = ["1d", "2d"]',
     f'name = "pair_idle"\nkind = "since"\nscope = "user_item"\n{VIEWED}',
-    f'name = "taste_views"\nkind = "count"\n{TASTE}\n{VIEWED}\nhalf_lives = ["2d", "4d", "6d", "8d"]',
+    f'name = "taste_views"\nkind = "count"\n{TASTE}\n{VIEWED}\nhalf_life = ["2d", "4d", "6d", "8d"]',
     f'name = "taste_idle"\nkind = "since"\n{TASTE}\n{VIEWED}',
 ]
 """26 columns of the item, 6 of the user, 3 of both, 5 of the user and the category: 40."""

@@ -37,7 +37,7 @@ name = "views"
 kind = "count"
 actions = ["view"]
 windows = ["1d"]
-half_lives = ["6h", "3d"]
+half_life = ["6h", "3d"]
 
 [[features]]
 name = "session_views"

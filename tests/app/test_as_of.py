@@ -36,7 +36,7 @@ name = "views"
 kind = "count"
 actions = ["view"]
 windows = ["1h"]
-half_lives = ["6h"]
+half_life = ["6h"]
 
 [[features]]
 name = "mine"

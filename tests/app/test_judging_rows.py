@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +18,13 @@ from midstream.app.examples import write_served_examples
 from midstream.app.fitting import Fitting, model_named, question_of
 from midstream.app.inspection import LogView
 from midstream.app.judging import JudgingOptions, judge_models
-from midstream.app.judging_rows import RankerOptions, judge_rankers
-from midstream.app.ranker_data import ranker_rows
+from midstream.app.judging_rows import RankerOptions, difference_of, judge_rankers
+from midstream.app.ranker_data import ranker_rows, rows_of_groups
 from midstream.app.replay_examples import ReplayWanted, write_replay_examples
 from midstream.app.running import config_of
 from midstream.cli.app import main
 from midstream.core.errors import Invalid, NotFound
+from midstream.models.examples import Examples
 from midstream.models.ftrl import FtrlOptions, fit_ftrl
 from midstream.training.calibrating import calibrated
 from midstream.training.validation import row_validation_of
@@ -64,7 +67,7 @@ def test_figures_are_those_of_the_rows_of_a_training(folder: Path) -> None:
         judge_rankers(folder / "served.parquet", "ftrl", RankerOptions(placement="elsewhere"), folder)
 
 
-def test_two_rankers_are_compared_request_by_request(folder: Path) -> None:
+def test_two_rankers_are_compared_on_the_same_requests(folder: Path) -> None:
     """One against itself is no better; a second one has its defaults."""
     path = folder / "served.parquet"
     same = judge_rankers(path, "ftrl", RankerOptions(against="ftrl"), folder).ndcg_difference
@@ -75,6 +78,50 @@ def test_two_rankers_are_compared_request_by_request(folder: Path) -> None:
     assert report.ndcg_difference is not None
     assert report.ndcg_difference.mean == pytest.approx((first or 0.0) - (second or 0.0))
     assert set(report.builtins()["rankers"][0]) == {"kind", "options", "metrics", "reliability", "calibrated"}  # type: ignore[index]
+
+
+def by_column(at: int) -> Any:
+    """A ranker that says of a row one of its features."""
+    return SimpleNamespace(score=lambda values: values[:, at])
+
+
+def test_worlds_without_a_difference_show_one_in_twenty() -> None:
+    """Users come back, and one likes the first ranker better, another the second: by request one in three would do."""
+    dice = np.random.default_rng(4)
+    requests, size, users = 120, 5, 12
+    count, alarms, worlds = requests * size, 0, 100
+    for _ in range(worlds):
+        owner = np.repeat(np.arange(users), requests // users)
+        likes = np.repeat(dice.normal(0.0, 1.5, users)[owner], size)
+        values = dice.normal(size=(count, 2)).astype(np.float32)
+        label = np.zeros(count, dtype=np.float32)
+        wanted = values[:, 0] * likes - values[:, 1] * likes + dice.normal(size=count)
+        label[np.arange(requests) * size + wanted.reshape(requests, size).argmax(axis=1)] = 1
+        rows = replace(
+            Examples.of_rows(("one", "two"), values, label),
+            start=np.arange(requests + 1, dtype=np.int64) * size,
+            time_ms=np.arange(requests, dtype=np.int64),
+            owner=owner.astype(np.uint64),
+        )
+        found = difference_of([by_column(0), by_column(1)], rows)
+        assert found is not None
+        alarms += found.p_value <= 0.05
+    assert alarms / worlds <= 0.12
+
+
+def test_requests_are_grouped_by_user_else_by_session() -> None:
+    """As the file says; one of nobody stands for itself."""
+    users = ["ann", "ann", "bob", None, None, None, None]
+    sessions = ["s1", "s2", None, "s1", "s1", None, ""]
+    columns = {"group": range(7), "time": range(7), "label": [1.0] * 7, "user_id": users, "session_id": sessions}
+    batch = pa.RecordBatch.from_pydict(columns)
+    owner = rows_of_groups(batch, ()).owner
+    assert owner is not None
+    first = {each: place for place, each in reversed(list(enumerate(owner.tolist())))}
+    assert [first[each] for each in owner.tolist()] == [0, 0, 2, 3, 3, 5, 6]
+    kept = rows_of_groups(batch, ()).split(0.5)[1].owner
+    assert kept is not None
+    assert kept.tolist() == owner[3:].tolist()
 
 
 def test_a_replay_is_named_as_one(folder: Path, tmp_path: Path) -> None:

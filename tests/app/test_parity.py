@@ -35,7 +35,7 @@ name = "mine"
 kind = "count"
 scope = "user"
 actions = ["view"]
-half_lives = ["1h"]
+half_life = ["1h"]
 
 [[features]]
 name = "views"
@@ -134,7 +134,7 @@ def test_without_values_there_is_nothing_to_compare(folder):
 def test_slates_of_another_configuration_are_not_compared(folder):
     """They are counted; its names may have meant other things."""
     serve(folder, rounds=3)
-    (folder / "midstream.toml").write_text(TOML.replace('half_lives = ["1h"]', 'half_lives = ["2h"]'))
+    (folder / "midstream.toml").write_text(TOML.replace('half_life = ["1h"]', 'half_life = ["2h"]'))
     report = check_features(folder, CheckOptions())
     assert (report.logged, report.other_config, report.compared) == (3, 3, 0)
     (folder / "before.toml").write_text(TOML)

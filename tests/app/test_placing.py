@@ -574,7 +574,7 @@ def test_what_does_not_hold_beside_a_file_any_more_is_set_aside(folder: Path) ->
 def test_the_state_is_decided_by_the_file_alone(folder: Path) -> None:
     """A half-life that a covered placement of the file leads to stays, so a start still finds the snapshot."""
     sources = '[[placements.sources]]\nkind = "trending"\nhalf_life = "3h"\n'
-    write_config(folder, HOME.format(size=5) + sources + "[trending]\nhalf_lives = ['4h']\n")
+    write_config(folder, HOME.format(size=5) + sources + "[trending]\nhalf_life = ['4h']\n")
     with midstream.open(folder) as shop:
         looked(shop)
         version = shop.running.service.settings.version()

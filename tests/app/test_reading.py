@@ -433,13 +433,33 @@ def test_a_number_out_of_bounds_makes_no_fault_of_another(text, wheres):
     assert list(found) == [f"midstream.toml: $.placements[0].{each}" for each in wheres]
 
 
+@pytest.mark.parametrize(
+    "text, where",
+    [
+        ('[trending]\nhalf_lives = ["1h"]', "$.trending.half_lives"),
+        (
+            '[[features]]\nname = "views"\nkind = "count"\nactions = ["view"]\nhalf_lives = ["1h"]',
+            "$.features[0].half_lives",
+        ),
+    ],
+)
+def test_a_half_life_has_one_name(text, where):
+    """Whether there may be one or several of them; by another name it is no setting, and the right one is said."""
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(text)
+    (found,) = raised.value.faults
+    assert found.where.endswith(where)
+    assert 'Nearest: "half_life"' in found.came
+    assert parse_config(text.replace("half_lives", "half_life"))
+
+
 @pytest.mark.parametrize("half_life,kept", [('"5x"', '"7h", "8h"'), ("7", '"7h", "8h"'), ('"1s"', '"7h"')])
 def test_a_wrong_half_life_hides_nothing_of_the_file(half_life, kept):
     """Neither of its own placement nor of others, nor of other sections; one that is none is not one too many."""
     found = faults_of(
         f"""
         [trending]
-        half_lives = ["1h", "2h", "3h", "4h", {kept}]
+        half_life = ["1h", "2h", "3h", "4h", {kept}]
         [snapshots]
         keep = 1
         [pairs]

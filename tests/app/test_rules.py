@@ -130,7 +130,7 @@ def test_rules_of_other_times_or_requests_may_want_the_same(other: str) -> None:
 def test_rules_beside_what_cannot_keep_them_are_refused(line: str, came: str) -> None:
     """A selector of one's own, and boosts beside a selector that reads no scores."""
     features = "".join(
-        f'[[features]]\nname = "{name}"\nkind = "count"\nactions = ["{act}"]\nhalf_lives = ["30d"]\n'
+        f'[[features]]\nname = "{name}"\nkind = "count"\nactions = ["{act}"]\nhalf_life = ["30d"]\n'
         for name, act in (("clicks", "view"), ("seen", "impression"))
     )
     with pytest.raises(ConfigInvalid) as caught:

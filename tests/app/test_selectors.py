@@ -24,13 +24,13 @@ COUNTED = """
 name = "clicks"
 kind = "count"
 actions = ["view"]
-half_lives = ["30d"]
+half_life = ["30d"]
 
 [[features]]
 name = "seen"
 kind = "count"
 actions = ["impression"]
-half_lives = ["30d"]
+half_life = ["30d"]
 
 [[placements]]
 features = ["clicks", "seen"]

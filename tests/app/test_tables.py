@@ -90,6 +90,16 @@ def test_times_of_every_kind_are_read_to_the_millisecond(tmp_path, kind):
     assert math.isnan(found[0, 1]) == (kind not in {"seconds", "zoned"})
 
 
+@pytest.mark.parametrize("suffix, between", [("csv", ","), ("tsv", "\t")])
+def test_ids_that_look_like_nothing_are_ids(tmp_path, suffix, between):
+    """``NA`` may be Namibia, and whoever is called Null is somebody; nothing at all, and no time, are missing."""
+    ids = ["NA", "null", "nan", "N/A", "NULL", "#N/A"]
+    lines = [["id", "time", "n"], *([each, str(NOW), "1"] for each in ids), ["", str(NOW), "1"], ["b", "NA", "1"]]
+    (tmp_path / f"t.{suffix}").write_text("\n".join(between.join(line) for line in lines) + "\n")
+    found = read(tmp_path, table(f"t.{suffix}"))
+    assert (found.rows, found.incomplete_rows) == (len(ids), 2)
+
+
 def test_ids_that_are_numbers_are_their_digits(tmp_path):
     """As in an import."""
     pq.write_table(pa.table({"sku": [7], "at": [NOW - 1], "n": [True]}), tmp_path / "t.parquet")

@@ -30,7 +30,7 @@ name = "mine"
 kind = "count"
 scope = "user"
 actions = ["view"]
-half_lives = ["1h"]
+half_life = ["1h"]
 
 [[features]]
 name = "elsewhere"

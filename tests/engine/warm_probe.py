@@ -1,4 +1,7 @@
-"""Prints kernels that the first events, questions and look-ups of a new process compiled, after its warm-up."""
+"""Prints kernels that the first events, questions and look-ups of a new process compiled, after its warm-up.
+
+A model is promoted while it runs; what its first request compiles is printed too.
+"""
 
 import asyncio
 import sys
@@ -6,16 +9,18 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from midstream.app.config import Placement, TrendingSection
+from midstream.app.config import Model, Placement, TrendingSection
 from midstream.app.running import accept_of, config_of, open_running
 from midstream.cli.init import starter_files, write_new
 from midstream.core.durations import Duration
 from midstream.engine.types import Ask
 from midstream.events.decode import decode
 from midstream.events.kernel import Kernel
+from midstream.retrieval.item_model import Sequence
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
+from midstream.testing.small_models import publish_small
 
 NOW_MS = 1_790_000_000_000
 MORE = b"""\
@@ -45,6 +50,9 @@ QUESTIONS = (
 MINE = Placement(
     name="mine", sources=(RecentItems(), RepeatItems(min_gap=Duration("0ms")), Trending(by_segment=True)), repeats="any"
 )
+MODEL = "sasrec"
+BY_MODEL = Placement(name="by_model", sources=(Sequence(model=MODEL),))
+KNOWN = b'{"type": "view", "user_id": "eve", "item_id": "item-3"}'
 
 
 def compiled() -> set[str]:
@@ -65,7 +73,8 @@ async def main(folder: Path) -> None:
     config = replace(
         (starter := config_of(folder)),
         trending=TrendingSection(segment="user.language"),
-        placements=(*starter.placements, MINE),
+        placements=(*starter.placements, MINE, BY_MODEL),
+        models=(Model(name=MODEL, kind=MODEL),),
     )
     running = open_running(folder, config)
     await running.start()
@@ -83,6 +92,12 @@ async def main(folder: Path) -> None:
         await running.engine.recommend(question)
     assert running.engine.item("rug-008")
     assert running.engine.user("ann")
+    for each in sorted(compiled() - before):
+        print(each)
+    await running.champions.promote(MODEL, publish_small(running.champions.registry, MODEL, 1))
+    before = compiled()
+    await running.engine.record(decode(KNOWN, accept).batch)
+    assert (await running.engine.recommend(Ask("by_model", user_id="eve"))).models.keys() == {MODEL}
     await running.stop()
     for each in sorted(compiled() - before):
         print(each)

@@ -50,6 +50,17 @@ def test_the_tail_is_that_of_scipy(distance, tail):
     assert math.isclose(kolmogorov_tail(distance), tail, rel_tol=1e-9)
 
 
+def test_a_small_p_is_that_of_scipy():
+    """Below 0.1 within 0.004, from 50 values a side on; above, where nobody acts on it, within 0.03."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(9)
+    for _ in range(150):
+        first, second = (rng.normal(size=rng.integers(50, 400)) for _ in range(2))
+        first += rng.choice([0.0, 0.2, 0.4])
+        right, ours = stats.ks_2samp(first, second, method="asymp").pvalue, kolmogorov_smirnov(first, second).p_value
+        assert abs(ours - right) <= (0.004 if right < 0.1 else 0.03)
+
+
 @pytest.mark.parametrize("case", range(len(TWO_SAMPLES)))
 def test_two_samples_are_compared_as_scipy_does(case):
     """The statistic to rounding; p within 0.006 of the finite distribution that scipy takes."""
@@ -127,6 +138,40 @@ def test_values_on_either_side_of_the_commonest_are_seen(then, now):
     found = drift_of(baseline, ["a"], np.full((100, 1), now, dtype=np.float32))[0]
     assert found.psi > 0.25
     assert found.ks.statistic >= 0.6
+
+
+@pytest.mark.parametrize(
+    "then,now",
+    [
+        ({1.0: 93, 0.0: 7}, {1.0: 10, 0.0: 90}),
+        ({1.0: 95, 0.0: 5}, {0.0: 100}),
+        ({0.0: 60, 5.0: 40}, {0.0: 60, 3.0: 40}),
+        ({0.0: 2, 1.0: 3, 4.0: 95}, {0.0: 45, 1.0: 5, 4.0: 50}),
+    ],
+)
+def test_what_is_below_a_frequent_value_is_seen(then, now):
+    """Of the mirror image as much, as it was always."""
+    for sign in (1.0, -1.0):
+        first, second = (
+            np.repeat(np.array(list(each), dtype=np.float32) * sign, np.array(list(each.values())) * 10)[:, None]
+            for each in (then, now)
+        )
+        assert drift_of(statistics_of(["a"], first), ["a"], second)[0].psi > 0.25
+
+
+@pytest.mark.parametrize("count", [40, 4_000])
+@pytest.mark.parametrize("kind", ["continuous", "counts", "truth"])
+def test_another_draw_of_any_kind_has_not_drifted(kind, count):
+    """Bins of single values tell no samples apart that are of one distribution, whatever their sizes."""
+    rng = np.random.default_rng(7)
+
+    def drawn(many):
+        made = {"continuous": rng.normal(size=many), "counts": rng.poisson(3.0, many), "truth": rng.random(many) < 0.9}
+        return made[kind][:, None].astype(np.float32)
+
+    found = [drift_of(statistics_of(["a"], drawn(4_000)), ["a"], drawn(count))[0].psi for _ in range(20)]
+    # About bins / rows on average, of at most twelve bins.
+    assert np.mean(found) < 12 * (1 / count + 1 / 4_000)
 
 
 def test_what_the_baseline_has_not_is_compared_with_nothing():

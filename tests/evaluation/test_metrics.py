@@ -81,7 +81,10 @@ def test_coverage_counts_each_item_once(case):
 
 @given(answered(), st.data())
 def test_precision_and_recall_equal_sets(case, data):
-    """Precision divides by the length asked for, recall by the distinct right items; none right is NaN."""
+    """Precision divides by the length asked for, recall by the distinct right items; none right is NaN.
+
+    Each unknown right item is one of its own.
+    """
     lists, _ = case
     wanted = [np.array(data.draw(st.lists(st.integers(-1, 8), max_size=4)), dtype=np.int32) for _ in range(len(lists))]
     precision, recall = precision_and_recall(lists, wanted)
@@ -89,6 +92,15 @@ def test_precision_and_recall_equal_sets(case, data):
         common = {item for item in line if item >= 0} & set(right.tolist())
         assert precision[row] == len(common) / K
         if len(right):
-            assert recall[row] == len(common) / len(set(right.tolist()))
+            unknown = right.tolist().count(-1)
+            assert recall[row] == len(common) / (len(set(right.tolist()) - {-1}) + unknown)
         else:
             assert math.isnan(recall[row])
+
+
+def test_each_unknown_item_is_one_that_should_have_been_found():
+    """Of four right ones of which the state knows one, which was found: a quarter."""
+    precision, recall = precision_and_recall(
+        np.array([[7, 3, -1, -1]], dtype=np.int32), [np.array([-1, -1, -1, 7], dtype=np.int32)]
+    )
+    assert (precision[0], recall[0]) == (0.25, 0.25)

@@ -74,7 +74,7 @@ def random_events(rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
         if rng.random() < 0.4:
             event["value"] = pick([1.5, -2.25, 0.0, 1e300, 39.9])
         if rng.random() < 0.3:
-            event["quantity"] = pick([1.0, 0.1, 3.5e38, 3.4e38])
+            event["quantity"] = pick([1.0, 0.1, 3.5e38, 3.4e38, -1.0, 0.0])
         if rng.random() < 0.3:
             event["position"] = pick([0, 5, 32_766, 32_767, -1])
         if rng.random() < 0.4:

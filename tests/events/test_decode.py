@@ -35,7 +35,7 @@ integers = st.integers(-(2**63), 2**63 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 scalars = texts | integers | finite | st.booleans()
-quantities = st.floats(width=32, allow_nan=False, allow_infinity=False)
+quantities = st.floats(0.0, width=32, allow_nan=False, allow_infinity=False)
 times = st.integers(946_684_800_000, 4_133_980_799_999)
 lines = st.fixed_dictionaries(
     {"item_id": ids},
@@ -346,7 +346,8 @@ def test_a_refusal_says_where_and_what_came(event, where, words):
         {**VIEW, "time": 946_684_800_000},
         {**VIEW, "time": 4_133_980_799_999},
         {**VIEW, "time": float(NOW_MS)},
-        {**VIEW, "position": 32_766, "quantity": -3.4e38, "value": 1.7e308},
+        {**VIEW, "position": 32_766, "quantity": 3.4e38, "value": 1.7e308},
+        {**VIEW, "quantity": 0, "value": -1.7e308},
         {**VIEW, "context": {"a": "x" * 4_088}},
         {**VIEW, "context": {}, "session_id": None, "value": None},
         {"type": "cart", "session_id": "s", "event_id": "x" * 125, "items": [{"item_id": "a"}] * 100},
@@ -361,6 +362,33 @@ def test_a_refusal_says_where_and_what_came(event, where, words):
 def test_what_is_just_within_the_limits_is_taken(event):
     """Limits include their last value."""
     assert decode(body_of(event), ACCEPT).rejected == ()
+
+
+MANY = [VIEW | {"user_id": f"u{number}"} for number in range(20)]
+RETURNED = {**VIEW, "type": "cart", "user_id": "ann", "quantity": -1, "value": 39.9}
+
+
+ORDER = {"type": "cart", "user_id": "ann", "items": [{"item_id": "a"}, {"item_id": "b", "quantity": -0.5}]}
+
+
+@pytest.mark.parametrize(
+    "body, taken",
+    [
+        (body_of(RETURNED), 0),
+        (body_of([*MANY, RETURNED, *MANY]), 40),
+        (b"\n".join(json.dumps(each).encode() for each in [*MANY, RETURNED, *MANY]), 40),
+        (body_of([*MANY, ORDER]), 20),
+    ],
+    ids=["one", "list", "lines", "items"],
+)
+def test_what_came_back_was_not_bought(body, taken):
+    """A quantity below 0 is refused whichever way it comes in, and told of the type that it should have."""
+    found = decode(body, ACCEPT)
+    (refused,) = found.rejected
+    assert refused.fault.where.endswith("/quantity")
+    assert refused.fault.came.startswith("-")
+    assert "return" in refused.fault.right
+    assert len(found.batch) == taken
 
 
 @given(st.datetimes(datetime(2000, 1, 2), datetime(2100, 12, 30)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001
@@ -652,7 +680,7 @@ def _examples(begin: str) -> list[str]:
 def test_the_examples_of_the_page_are_taken():
     """Each JSON or NDJSON example of the page decodes, with nothing refused."""
     accept = Accept(
-        frozenset({"view", "cart", "purchase"}),
+        frozenset({"view", "cart", "purchase", "return"}),
         NOW_MS,
         attributes={"price": "number", "category": "category", "tags": "tags"},
     )

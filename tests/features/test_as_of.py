@@ -17,7 +17,7 @@ from midstream.testing.events import START_MS, Stream, random_events, tiny_setti
 
 ACTS = ("cart", "click", "view")
 FEATURES = (
-    Count(name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_lives=(Duration("6h"),)),
+    Count(name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_life=(Duration("6h"),)),
     Count(name="mine", actions=ACTS, scope="user_item"),
     Count(name="kind", actions=ACTS, scope="user_attribute", attribute="category"),
     Count(name="session", actions=ACTS, scope="session"),
@@ -120,7 +120,7 @@ def test_an_event_at_the_position_is_not_seen():
 def test_a_time_with_the_position_is_when_it_is_asked():
     """A question that says both sees what the position says, and fading is as of its time."""
     views = [Event(1, action="view", user_id="u", item_id="a", log_time_ms=START_MS)]
-    features = (Count(name="views", actions=("view",), half_lives=(Duration("1h"),)),)
+    features = (Count(name="views", actions=("view",), half_life=(Duration("1h"),)),)
     later = TimestampMs(START_MS + 3_600_000)
     question = Question(Query("", "", "u", None, 1, later, 0), ("a",), LogPosition(1))
     cursor = Cursor(Fold(settings_of(features)), [(LogPosition(0), build(views))])

@@ -77,7 +77,7 @@ BAD: tuple[tuple[AnyFeature, str, str], ...] = (
     (Rate(name="a", actions=("click",), per=("impresion",)), ".per[0]", 'Nearest: "impression"'),
     (Count(name="a", actions=("view",), windows=(Duration("1ms"),)), ".windows[0]", "1ms"),
     (Count(name="a", actions=("view",), windows=(Duration("60m"), Duration("1h"))), ".windows", "twice"),
-    (Count(name="a", actions=("view",), half_lives=(Duration("366d"),)), ".half_lives[0]", "366d"),
+    (Count(name="a", actions=("view",), half_life=(Duration("366d"),)), ".half_life[0]", "366d"),
     (Count(name="a", actions=("view",), ttl=Duration("0s")), ".ttl", "0ms"),
     (Count(name="a", actions=("view",), windows=tuple(Duration(f"{n}h") for n in range(1, 10))), "", "9 windows"),
     (Count(name="a", actions=("view",), attribute="colour"), ".attribute", 'scope "item"'),

@@ -21,8 +21,8 @@ DAY = 86_400_000
 HOUR = 3_600_000
 FEATURES = (
     Count(name="acts", actions=ACTS),
-    Count(name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_lives=(Duration("6h"),)),
-    Count(name="worth", actions=ACTS, half_lives=(Duration("1d"),), weighted=True),
+    Count(name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_life=(Duration("6h"),)),
+    Count(name="worth", actions=ACTS, half_life=(Duration("1d"),), weighted=True),
     Count(name="seen", actions=("impression",), windows=(Duration("12h"),)),
     Rate(name="rate", actions=("click",), per=("impression", "view"), half_life=Duration("1d"), smoothing=5.0),
     UniqueCount(name="visitors", actions=ACTS, of="user"),

@@ -85,6 +85,17 @@ def test_a_score_that_orders_backwards_or_not_at_all_says_the_share(turn):
     assert probabilities(line, score) == pytest.approx(np.full(500, good.mean()), abs=1e-6)
 
 
+@given(st.floats(0.001, 0.999), st.integers(2, 1_000), st.integers(0, 1_000))
+def test_a_score_that_is_always_the_same_says_the_share(probability, count, seed):
+    """By a slope of exactly 0: what its deviation is by rounding alone is no unit."""
+    good = np.arange(count) % 4 == 0
+    weight = np.random.default_rng(seed).uniform(0.2, 3.0, count).astype(np.float32)
+    score = np.full(count, probability, dtype=np.float32)
+    found = fit_calibration(score, good, weight, is_probability=True)
+    assert found is not None
+    assert found.slope == 0
+
+
 def test_rows_that_came_out_alike_say_nothing():
     """Neither do rows of weight 0, or without a number."""
     score, weight = np.array([0.1, 0.9], dtype=np.float32), np.ones(2, dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Sequence models as ONNX: a network says what the arrays say, or it is not written, or it does not answer."""
+"""Sequence models as ONNX: a network says what the arrays say, or it is not written; none is ever asked."""
 
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,9 +20,8 @@ from midstream.models.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.loading import load
-from midstream.models.sequence import Sequence
-from midstream.models.sequence_onnx import FILE, agrees, answering, exported, network_of, runner
-from midstream.testing.conformance_models import check_item_model
+from midstream.models.sequence_onnx import FILE, agrees, exported, network_of, runner
+from midstream.testing.patience import PATIENCE_S
 
 HOW = 'needs the extras "torch" and "train": pip install "midstream[torch,train]"'
 
@@ -129,19 +128,6 @@ def published(folder, model, files):
     return load(read_artifact(folder / write_artifact(folder, draft, item_content(model, HISTORIES, files))))
 
 
-@pytest.mark.usefixtures("libraries")
-def test_a_version_with_a_network_answers_by_it(tmp_path):
-    """As an item model, and as the arrays do to rounding."""
-    model = drawn_model(2)
-    again = published(tmp_path, model, item_kind("sasrec").files(model))
-    assert isinstance(again, Sequence)
-    assert again.run is not None
-    check_item_model(
-        again, HISTORIES, lambda arrays: replace(Sequence.restore(model.vocabulary, arrays), run=again.run)
-    )
-    assert np.allclose(again.scores(HISTORIES), model.scores(HISTORIES), atol=1e-4)
-
-
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
 def test_without_the_libraries_nothing_is_written(monkeypatch, missing):
     """And it is said what brings them, where that is asked."""
@@ -150,7 +136,6 @@ def test_without_the_libraries_nothing_is_written(monkeypatch, missing):
     assert exported(model) == {}
     with pytest.raises(ExtraMissing, match=r"midstream\[t"):
         network_of(model) if missing == "onnx" else runner(b"")
-    assert answering(model, {FILE: b"some"}).run is None or missing == "onnx"
 
 
 def test_other_kinds_have_no_files():
@@ -159,7 +144,7 @@ def test_other_kinds_have_no_files():
 
 
 @pytest.mark.parametrize("scale, is_right", [(1.0, True), (1.00005, True), (1.0003, False), (np.nan, False)])
-def test_a_network_that_says_otherwise_is_neither_written_nor_asked(monkeypatch, scale, is_right):
+def test_a_network_that_says_otherwise_is_not_written(monkeypatch, scale, is_right):
     """By more than 1e-4 of the largest number."""
     model = drawn_model(6)
     run = by_arrays(model, scale)
@@ -167,25 +152,19 @@ def test_a_network_that_says_otherwise_is_neither_written_nor_asked(monkeypatch,
     monkeypatch.setattr(sequence_onnx, "runner", lambda _network: run)
     assert agrees(model, run) == is_right
     assert exported(model) == ({FILE: b"network"} if is_right else {})
-    assert answering(model, {FILE: b"network"}).run is (run if is_right else None)
-    assert answering(model, {}).run is None
 
 
-def test_a_network_of_another_shape_does_not_answer():
+def test_a_network_of_another_shape_is_wrong():
     """Whatever it gives."""
     assert not agrees(drawn_model(), lambda items: items)
 
 
-def test_what_is_no_network_leaves_the_arrays_to_answer(tmp_path):
-    """Whole by its hash, and nothing that can be run."""
+def test_what_is_no_network_cannot_be_run():
+    """It is said, and not what the library thinks of it."""
     pytest.importorskip("onnxruntime", reason=HOW)
-    model = drawn_model(3)
     for network in (b"", b"nothing of the kind" * 9):
         with pytest.raises(ArtifactInvalid, match="cannot be run"):
             runner(network)
-        again = published(tmp_path, model, {FILE: network})
-        assert again.run is None
-        assert (again.scores(HISTORIES) == model.scores(HISTORIES)).all()
 
 
 def test_the_page_says_of_every_kind_whether_it_is_exported() -> None:
@@ -209,20 +188,68 @@ def _field(number, content):
     return digits(number << 3 | 2) + digits(len(content)) + content
 
 
-def _with_weights_in(path):
-    """Return a network that adds two numbers, which are in a file."""
-    told = [(b"location", path), (b"offset", b"0"), (b"length", b"8")]
-    outside = b"".join(_field(13, _field(1, key) + _field(2, value)) for key, value in told)
-    weights = _field(1, 2) + _field(2, 1) + _field(8, b"w") + outside + _field(14, 1)
-    shape = _field(1, _field(1, 1)) + _field(1, _field(1, 2))
-    ends = [_field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape))) for name in (b"items", b"user")]
-    node = _field(1, b"items") + _field(1, b"w") + _field(2, b"user") + _field(4, b"Add")
-    graph = _field(1, node) + _field(2, b"g") + _field(5, weights) + _field(11, ends[0]) + _field(12, ends[1])
+def _told(name, *shape):
+    """Return a value of float32 of a graph, by name and shape."""
+    whole = b"".join(_field(1, _field(1, each)) for each in shape)
+    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, whole)))
+
+
+def _network(node, constants=()):
+    """Return a network of one node from ``items`` to ``user``."""
+    ends = _field(11, _told(b"items", 1, 8)) + _field(12, _told(b"user", 1, 8))
+    graph = _field(1, node) + _field(2, b"g") + b"".join(_field(5, each) for each in constants) + ends
     return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))
 
 
-@pytest.mark.parametrize("path", [b"/etc/hostname", b"../../key", b"weights.bin"])
-def test_a_network_that_names_a_file_is_none(path):
-    """A version that arrives has all of its weights in files that its manifest names; no other is opened."""
-    with pytest.raises(ArtifactInvalid, match="names a file that has its weights"):
-        runner(_with_weights_in(path))
+def _loop():
+    """Return a network that does nothing 2^60 times."""
+    kept = _field(1, b"on") + _field(2, b"on2") + _field(4, b"Identity")
+    handed = _field(1, b"kept") + _field(2, b"kept2") + _field(4, b"Identity")
+    number, flag = (
+        _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, b"")))
+        for name, kind in ((b"n", 7), (b"on", 9))
+    )
+    after = _field(1, b"on2") + _field(2, _field(1, _field(1, 9) + _field(2, b"")))
+    ends = _field(11, number) + _field(11, flag) + _field(11, _told(b"kept", 1, 8))
+    body = _field(1, kept) + _field(1, handed) + _field(2, b"body") + ends + _field(12, after)
+    body += _field(12, _told(b"kept2", 1, 8))
+    node = _field(1, b"many") + _field(1, b"") + _field(1, b"items") + _field(2, b"user") + _field(4, b"Loop")
+    node += _field(5, _field(1, b"body") + _field(6, body) + _field(20, 5))
+    many = _field(2, 7) + _field(8, b"many") + _field(9, (1 << 60).to_bytes(8, "little"))
+    return _network(node, [many])
+
+
+def _large():
+    """Return a network that fills 2^50 numbers."""
+    shape = _field(1, 2) + _field(2, 7) + _field(8, b"shape") + _field(9, (1 << 25).to_bytes(8, "little") * 2)
+    return _network(_field(1, b"shape") + _field(2, b"user") + _field(4, b"ConstantOfShape"), [shape])
+
+
+def _elsewhere():
+    """Return a network that adds two numbers, which are in a file."""
+    named = [(b"location", b"/etc/hostname"), (b"offset", b"0"), (b"length", b"32")]
+    outside = b"".join(_field(13, _field(1, key) + _field(2, value)) for key, value in named)
+    weights = _field(1, 8) + _field(2, 1) + _field(8, b"w") + outside + _field(14, 1)
+    node = _field(1, b"items") + _field(1, b"w") + _field(2, b"user") + _field(4, b"Add")
+    return _network(node, [weights])
+
+
+@pytest.mark.parametrize("network", [_loop(), _large(), _elsewhere(), b"", b"nothing of the kind" * 9])
+def test_a_network_that_arrives_is_never_run(tmp_path, network):
+    """Whatever it holds, the version is loaded at once, and its arrays answer to the bit."""
+    model, found = drawn_model(3), []
+    loading = Thread(target=lambda: found.append(published(tmp_path, model, {FILE: network})), daemon=True)
+    loading.start()
+    loading.join(PATIENCE_S)
+    assert not loading.is_alive()
+    assert (found[0].scores(HISTORIES) == model.scores(HISTORIES)).all()
+
+
+@pytest.mark.usefixtures("libraries")
+def test_an_answer_has_the_same_bits_with_a_network_and_without(tmp_path):
+    """Whatever is installed: a version that was exported answers by its arrays too."""
+    model = drawn_model(2)
+    files = item_kind("sasrec").files(model)
+    assert files.keys() == {FILE}
+    again = published(tmp_path, model, files)
+    assert (again.scores(HISTORIES) == model.scores(HISTORIES)).all()

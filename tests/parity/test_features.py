@@ -36,9 +36,7 @@ GOOD = ("cart", "click", "purchase", "view")
 GAP = 10 * MINUTE
 COUNTED = (
     kinds.Count(name="acts", actions=ACTS),
-    kinds.Count(
-        name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_lives=(Duration("6h"),)
-    ),
+    kinds.Count(name="views", actions=("view",), windows=(Duration("1h"), Duration("2d")), half_life=(Duration("6h"),)),
     kinds.Count(name="worth", actions=(*ACTS, "dismiss"), weighted=True, scope="user"),
     kinds.Count(name="lately", actions=("click",), ttl=Duration("12h")),
     kinds.Count(name="everybody", actions=("impression", "view"), scope="global", windows=(Duration("30m"),)),
@@ -306,7 +304,7 @@ class Formulas:
         """Return the columns from the events of the keys."""
         inside = [each for each in rows if not each[6]]
         match feature:
-            case kinds.Count(windows=windows, half_lives=half_lives, weighted=weighted):
+            case kinds.Count(windows=windows, half_life=half_lives, weighted=weighted):
                 found = [self.window(inside, each.ms) for each in windows]
                 found += [self.fading(rows, each.ms) for each in half_lives]
                 return found or [sum(each[3] if weighted else 1.0 for each in inside)]

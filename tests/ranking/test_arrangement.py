@@ -98,7 +98,7 @@ def test_top_k_is_that_of_a_plain_twin(case, size):
     chosen = rules.select(TopK(), asked(size), frame, score, likes).chosen.tolist()
     finite = sorted(np.flatnonzero(np.isfinite(score)).tolist(), key=lambda row: (-score[row], row))
     slate: list[int] = []
-    spread = float(score[finite[0]]) - float(score[finite[-1]]) if finite else 0.0
+    spread = (float(score[finite[0]]) - float(score[finite[-1]])) or 1.0 if finite else 0.0
     sets = [set(row) - {-1} for row in likes.capped[0].tolist()]
     while len(slate) < size:
         counts = Counter(value for row in slate for value in sets[row])
@@ -112,6 +112,21 @@ def test_top_k_is_that_of_a_plain_twin(case, size):
         assert chosen[len(slate)] in near
         slate.append(chosen[len(slate)])
     assert chosen == slate
+
+
+@pytest.mark.parametrize("method", ["mmr", "dpp"])
+@pytest.mark.parametrize("selector", [TopK(), EpsilonGreedy(epsilon=0.0), PlackettLuce(temperature=0.01)], ids=repr)
+def test_of_equal_scores_likeness_decides(method, selector):
+    """Whatever the scores are: where they say nothing, one of each category comes before a second of any."""
+    codes = codes_of(0, 0, 0, 1, 1, 2)
+    rules = Arrangement((), Diversity(attribute="b", method=method, weight=1.0))
+    for level in (0.0, 0.25, -7.0):
+        score = np.full(6, level, dtype=np.float32)
+        facts = Facts(np.arange(6, dtype=np.int32), (), codes)
+        frame = FeatureFrame((), np.empty((6, 0), dtype=np.float32))
+        chosen = rules.select(selector, asked(6), frame, score, facts).chosen
+        assert sorted(codes[chosen[:3], 0].tolist()) == [0, 1, 2]
+        assert len(chosen) == 6
 
 
 def cost(rules: Arrangement, likes: Facts, row: int, slate: list[int]) -> float:

@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.config import AnySource
-from midstream.core.types import Failure, Models, Query
+from midstream.core.types import Failure, Models
+from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.available import Available
 from midstream.ranking.blend import Blend
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.reason_texts import DEFAULTS, NO_REASONS, TEMPLATE_CHARACTERS_MAX, reasons_of, template_of
 from midstream.ranking.reasons import SHOWN_CHARACTERS_MAX, reasons_for
+from midstream.ranking.rule_in_force import Ruling
+from midstream.ranking.rule_pin import Pin, Pins
 from midstream.ranking.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.covisitation import Covisitation
@@ -41,7 +44,13 @@ def shop_of() -> StillShop:
 
 
 def told(
-    shop: StillShop, language: str, configured=None, near=None, failures: list[Failure] | None = None, **asked: object
+    shop: StillShop,
+    language: str,
+    configured=None,
+    near=None,
+    failures: list[Failure] | None = None,
+    pins: Pins | None = None,
+    blend: Blend | None = None,
 ) -> dict[str, str | None]:
     """Return the reason of each item of ann's slate."""
     plan = Plan(
@@ -53,13 +62,15 @@ def told(
         fill=Catalogue(),
         filters=(Available(),),
         features=(),
-        scorers=(Blend(),),
+        scorers=(blend or Blend(),),
+        pins=pins,
+        arrangement=None if pins is None else Arrangement(),
         selectors=(TopK(),),
         models=Models({}),
         instant=frozenset(("blend",)),
         reasons=reasons_of(configured or {}, KINDS),
     )
-    query: Query = replace(shop.query(), **{"user_id": "ann", **asked})  # type: ignore[arg-type]
+    query = replace(shop.query(), user_id="ann")
     moment = shop.fold.moment(query, plan.models)
     served = asyncio.run(recommend(plan, lambda _: moment, query, lambda: math.inf))
     ids = shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
@@ -75,6 +86,24 @@ def test_the_strongest_source_says_why():
     assert told(shop, "en") == {"b": english["covisitation"], "c": english["popular"], "a": english["popular"]}
     assert told(shop, "de")["b"] == german["covisitation"]
     assert set(told(shop, "eo").values()) == {None}
+
+
+@pytest.mark.parametrize("pinned", ["pin", "b", "c"])
+def test_what_a_rule_pinned_has_no_reason_of_a_source(pinned):
+    """It stands there because the shop wants it: not because of what was viewed, whether that leads to it or not."""
+    shop = shop_of()
+    shop.put("pin", price=1)
+    pins = Pins((Ruling(Pin(name="hero", items=(pinned,), positions=(0,)), 0, 2**62, None),))
+    found = told(shop, "en", pins=pins)
+    assert next(iter(found)) == pinned
+    assert found[pinned] is None
+    assert found["a"] == DEFAULTS["en"]["popular"]
+
+
+def test_a_source_that_proposed_goes_before_one_that_did_not():
+    """Whatever it weighs in the blend."""
+    found = told(shop_of(), "en", blend=Blend(weights={"near": 1.0, "popular": 0.0}))
+    assert found["c"] == DEFAULTS["en"]["popular"]
 
 
 def test_a_template_names_attributes_of_the_item_and_of_what_led_there():

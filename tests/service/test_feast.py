@@ -31,7 +31,7 @@ EVENTS, QUESTIONS = 20_000, 1_000
 VIEWS, BOUGHT = ("view",), ("purchase",)
 FEATURES: dict[str, AnyFeature] = {
     "item_views": Count(name="item_views", actions=VIEWS),
-    "item_fading_now": Count(name="item_fading_now", actions=VIEWS, half_lives=(Duration("6h"),)),
+    "item_fading_now": Count(name="item_fading_now", actions=VIEWS, half_life=(Duration("6h"),)),
     "item_idle": Since(name="item_idle", actions=VIEWS),
     "item_mean": Statistic(name="item_mean", actions=BOUGHT, statistic="mean"),
     "item_min": Statistic(name="item_min", actions=BOUGHT, statistic="min"),

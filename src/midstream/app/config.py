@@ -96,7 +96,7 @@ class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[trending]``."""
 
     segment: str = ""
-    half_lives: tuple[Duration, ...] = ()
+    half_life: tuple[Duration, ...] = ()
 
 
 class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -243,7 +243,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
             for source in placement.sources
             if isinstance(source, Popular | Trending)
         }
-        return tuple(sorted({*FoldSettings().half_lives, *self.trending.half_lives, *used}, key=lambda each: each.ms))
+        return tuple(sorted({*FoldSettings().half_lives, *self.trending.half_life, *used}, key=lambda each: each.ms))
 
     def fold_settings(self) -> FoldSettings:
         """Return what decides the state."""

@@ -48,7 +48,7 @@ def with_changes(file: Config, changes: Mapping[str, Placement]) -> Config:
         return file
     kept = [changes.get(each.name, each) for each in file.placements]
     added = [changes[name] for name in sorted(changes.keys() - known.keys())]
-    trending = msgspec.structs.replace(file.trending, half_lives=file.half_lives())
+    trending = msgspec.structs.replace(file.trending, half_life=file.half_lives())
     return msgspec.structs.replace(file, placements=(*kept, *added), trending=trending)
 
 
@@ -242,7 +242,7 @@ def _state_faults(file: Config, config: Config) -> Iterator[Fault]:
                 is_named = True
                 came = f"{source.half_life} came, and no list of that half-life is kept."
                 right = (
-                    f"One of {', '.join(str(each) for each in kept)}; or first [trending] half_lives = "
+                    f"One of {', '.join(str(each) for each in kept)}; or first [trending] half_life = "
                     f'["{source.half_life}"] in {FILE_NAME}, which rebuilds the state.'
                 )
                 yield Fault(f"$.placements[{number}].sources[{place}].half_life", came, right, SOURCES)

@@ -105,7 +105,7 @@ class Place:
         engine, service = self.engine, self.service
         if order.plans != self.order.plans:
             service = await asyncio.to_thread(service_of, Path(order.folder), config_of(order), service.settings)
-            await warm(service.settings, fresh_plans(self.service.plans, service.plans), engine.host.monotonic)
+            await warm(engine, service.settings, fresh_plans(self.service.plans, service.plans))
         while not await engine.reached(LogPosition(order.log_position), LEVEL_S_MAX):
             if not self.is_next(order):
                 return

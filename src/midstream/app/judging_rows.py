@@ -5,7 +5,7 @@ is decided as in a training: seen, where impressions are logged, and old enough 
 what is learned and what is asked lies the outcome window.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class RankerReport:
     left_out: dict[str, int]
     rankers: tuple[JudgedRanker, ...]
     ndcg_difference: Difference | None
-    """Request by request; None = there is one ranker, or nothing to rank."""
+    """Of the requests, drawn by user, else by session; None = there is one ranker, or nothing to rank."""
 
     def builtins(self) -> dict[str, object]:
         """Return the report as what JSON can hold."""
@@ -114,7 +114,7 @@ def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Pa
         models.append(kind.fit(earlier, settings, QUIET))
         judged.append(_judged(name, models[-1], (kind, settings), later, is_sampled=is_replay))
     between = len(rows.examples.time_ms) - len(earlier.time_ms) - len(later.time_ms)
-    parted = _difference(models, later) if len(models) > 1 else None
+    parted = difference_of(models, later) if len(models) > 1 else None
     left = dict(rows.left_out)
     return RankerReport(path.name, is_replay, len(earlier.time_ms), between, left, tuple(judged), parted)
 
@@ -132,13 +132,15 @@ def _judged(
     return JudgedRanker(name, msgspec.to_builtins(settings), {**metrics, **line.metrics}, bins, line.bins)
 
 
-def _difference(models: list[RowModel], later: Examples) -> Difference | None:
-    """Return NDCG of the first less the second, request by request."""
+def difference_of(models: Sequence[RowModel], later: Examples) -> Difference | None:
+    """Return NDCG of the first less the second, by user: what one likes is alike from request to request."""
     ours, theirs = (ndcg_values(later, model.score(later.values)) for model in models)
     known = ~np.isnan(ours)
     if not known.any():
         return None
-    return difference(ours[known], theirs[known], np.flatnonzero(known), Resampling())
+    hashes = np.arange(len(known), dtype=np.uint64) if later.owner is None else later.owner
+    owner = np.unique(hashes, return_inverse=True)[1]
+    return difference(ours[known], theirs[known], owner[known], Resampling())
 
 
 def _row_kind(name: str) -> RowKind:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
@@ -126,7 +128,24 @@ def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
         weight=np.ones(count, dtype=np.float32),
         position=place,
         propensity=np.full(count, np.nan, dtype=np.float32),
+        owner=_owners(batch, begins),
     )
+
+
+def _owners(batch: Batch, rows: NDArray[np.intp]) -> NDArray[np.uint64] | None:
+    """Return whose the requests are that begin at some rows: hashes of the user, else of the session, else of the row.
+
+    None where the batch has neither column.
+    """
+    names = [name for name in ("user_id", "session_id") if name in batch.schema.names]
+    if not names:
+        return None
+    ids = [np.asarray(batch.column(name).to_pylist(), dtype=object)[rows].tolist() for name in names]
+    keys = (
+        next((f"{name} {each}" for name, each in zip(names, told, strict=True) if each), f"row {row}")
+        for row, told in zip(rows.tolist(), zip(*ids, strict=True), strict=True)
+    )
+    return np.fromiter((xxhash.xxh3_64_intdigest(key.encode()) for key in keys), dtype=np.uint64, count=len(rows))
 
 
 def _known(rows: Examples, slates: _Slates) -> RankerRows:
@@ -265,6 +284,7 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
         weight=(is_told & (impression | was_acted_on)).astype(np.float32),
         position=column("position").astype(np.int32),
         propensity=column("propensity"),
+        owner=_owners(batch, rows[begins]),
     )
 
 

@@ -157,8 +157,8 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from within("$.registry.version_bytes_max", config.registry.version_bytes_max, *VERSION_BYTES, MODELS_PAGE)
     yield from within("$.registry.versions_kept", config.registry.versions_kept, 2, 10_000, MODELS_PAGE)
     yield from _segment(config.trending.segment)
-    for number, each in enumerate(config.trending.half_lives):
-        yield from within(f"$.trending.half_lives[{number}]", each.ms, 60_000, WINDOW_MS_MAX, SOURCES)
+    for number, each in enumerate(config.trending.half_life):
+        yield from within(f"$.trending.half_life[{number}]", each.ms, 60_000, WINDOW_MS_MAX, SOURCES)
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."

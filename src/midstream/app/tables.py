@@ -160,8 +160,13 @@ def _of_text(table: Table, content: bytes, where: str) -> tuple[tuple[str, ...],
                 raise _too_many(table, f"more than {table.rows_max:,}", where)
     _check_size(table, rows, table.columns, where)
     chosen = list(dict.fromkeys((*needed, *table.columns))) if table.columns else []
-    convert = csv.ConvertOptions(include_columns=chosen, column_types=texts, strings_can_be_null=True)
+    convert = csv.ConvertOptions(include_columns=chosen, column_types=texts)
     read: Any = csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
+    # An id may be ``NA``, ``null`` or ``nan``, so texts are as they stand; none of these is a time.
+    place = read.schema.get_field_index(table.time)
+    is_missing = pc.is_in(read.column(place), value_set=pa.array(convert.null_values))
+    times = pc.if_else(is_missing, pa.scalar(None, pa.string()), read.column(place))
+    read = read.set_column(place, table.time, times)
     columns = _columns(table, read.schema, where)
     _check_size(table, rows, columns, where)
     return columns, iter([read])

@@ -53,7 +53,7 @@ item with available = false is not served.""",
     "trending": (
         "Heat: of which half-lives lists are kept beside 6h, 7d and those in use, and of which segments.",
         {
-            "half_lives": 'For placements that are set while it runs, such as ["1h"]. A change rebuilds the state.',
+            "half_life": 'For placements that are set while it runs, such as ["1h"]. A change rebuilds the state.',
             "segment": "The one attribute that makes segments, of a profile or of an act's context, such as\n"
             '"user.country" or "context.device"; "" = none, for sources with by_segment = true. A change rebuilds the\n'
             "state from the log.",

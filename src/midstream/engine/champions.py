@@ -1,8 +1,9 @@
 """The models in service: loads champions at a start, and puts another version in the place of one between two turns.
 
-A version is loaded and asked its golden questions on a thread before anything says that it is champion. Then the
-control event is made durable and folded, and one reference is swapped. The version before stays loaded, so that a
-rollback waits for no disk. What is refused at whichever step leaves what is in service as it is.
+A version is loaded, asked its golden questions and answers once from a small state of its own, on a thread, before
+anything says that it is champion. Then the control event is made durable and folded, and one reference is swapped. The
+version before stays loaded, so that a rollback waits for no disk. What is refused at whichever step leaves what is in
+service as it is.
 
 Champions alone are loaded and kept. A challenger or a shadow is read and asked its golden questions when it is named,
 so that no alias stands for a damaged version, and is dropped again: who compares reads it from the registry.
@@ -25,6 +26,7 @@ from midstream.core.tracebacks import raised_of
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
 from midstream.engine.model_views import ModelView, Standing, model_view, model_views
+from midstream.engine.rebuilder import warm
 from midstream.events.schema import Event, build
 from midstream.models.model import is_item_model
 from midstream.monitoring.facts import Fact
@@ -80,6 +82,7 @@ class Champions:
             except _Refusal as error:
                 self._refuse(name, version, CHAMPION, error)
             else:
+                await self._warm_up(loaded)
                 await asyncio.to_thread(self._serve(loaded).clear)
 
     @property
@@ -178,6 +181,7 @@ class Champions:
             if alias == CHAMPION:
                 loaded = await self._loaded(name, version)
                 self._require_read(loaded)
+                await self._warm_up(loaded)
                 manifest = loaded.manifest_hash
             else:
                 manifest = await self._verified(name, version)
@@ -210,6 +214,13 @@ class Champions:
         if is_item_model(loaded.model):
             loaded.model.vocabulary.under(self._engine.fold.vocabulary.id_key)
         return loaded
+
+    async def _warm_up(self, loaded: Loaded) -> None:
+        """Ask the plans that read a version with it, in a state of their own: its first request is not its first."""
+        models = models_of({**self._now, loaded.name: loaded})
+        plans = [plan for plan in self._plans() if loaded.name in plan.model_names]
+        if plans:
+            await warm(self._engine, self._engine.fold.settings, plans, models)
 
     async def _verified(self, name: str, version: str) -> str:
         """Return the hash of the manifest of a version that was read whole, has answered, and was dropped again."""

@@ -197,7 +197,7 @@ class Placing:
                 body = None if self._content(name) == made.content else self._body(name, made.content, said)
                 # What the log says may not be in service: whoever said it was cut off, or it was set aside.
                 if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
-                    trial = await warm(now.settings, plans_to_try(made.plan), self._engine.host.monotonic)
+                    trial = await warm(self._engine, now.settings, plans_to_try(made.plan))
                     require_kept(made.plan, trial, made.places)
                     await self._change(body, made.service)
         return self.view(name)
@@ -236,7 +236,7 @@ class Placing:
         require_no_why(ask)
         service = self._rebuilder.service
         made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.models)
-        await warm(service.settings, (made.plan,), self._engine.host.monotonic)
+        await warm(self._engine, service.settings, (made.plan,))
         today = self._engine.plans.get(name)
         seed, now_ms = self._engine.host.request_ids.make()[1], self._engine.clock()
         plans = (made.plan.serving(self._engine.models), *(() if today is None else (today,)))

@@ -16,7 +16,7 @@ import msgspec
 
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
 from midstream.core.tracebacks import raised_of
-from midstream.core.types import LogPosition
+from midstream.core.types import LogPosition, Models
 from midstream.engine import child, compactions, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
@@ -177,7 +177,7 @@ class Rebuilder:
             service: With them, under the settings of the state in service.
             fresh: Those of them that never answered here.
         """
-        await warm(service.settings, fresh, self._engine.host.monotonic)
+        await warm(self._engine, service.settings, fresh)
         await self._written(service)
         self.swap_plans(service)
         await self.remember()
@@ -258,7 +258,7 @@ class Rebuilder:
         fold = await asyncio.to_thread(self._loaded, wanted.settings, LogPosition(report.log_position))
         self._say("catching_up", fold.log_position, self._engine.fold.log_position)
         await self._come_near(fold)
-        await warm(wanted.settings, tuple(wanted.plans.values()), self._engine.host.monotonic)
+        await warm(self._engine, wanted.settings, tuple(wanted.plans.values()))
         await self._written(wanted)
         await self._engine.hand_over(fold, wanted.plans)
         # Nothing was awaited since the swap: whoever records or answers next sees all of it, or none.
@@ -407,12 +407,19 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def warm(settings: FoldSettings, plans: Sequence[Plan], monotonic: Callable[[], float]) -> Trial:
+async def warm(engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None) -> Trial:
     """Answer from each plan in a state of its own, on a thread, and return what came of it.
 
     The first time may load or compile.
+
+    Args:
+        engine: Whose clock and, unless others are given, whose models are used.
+        settings: Of the state.
+        plans: What is asked.
+        models: What the plans are asked with; those that they read.
     """
-    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, plans, monotonic)))
+    asked = [plan.serving(engine.models if models is None else models) for plan in plans]
+    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, asked, engine.host.monotonic)))
 
 
 def _require_held(now: Service, wanted: Service) -> None:

@@ -1,12 +1,15 @@
 """Runs every kernel once before the first request: compiling takes a minute on a new machine, loading half a second.
 
 A small state of its own is folded and asked, so nothing real is touched; the kernels' types depend on the settings'
-kinds and not on their maxima, so what is compiled here is what serves.
+kinds and not on their maxima, so what is compiled here is what serves. The state has items that the plans' models know,
+and each plan is asked with those of its models: a model of which no item is in the history is not asked at all, and
+would be slow at its first request, for which its source is left out of the next ones.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import msgspec
 
@@ -14,10 +17,12 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Failure, LogPosition, Query, TimestampMs
 from midstream.engine.guards import overruns
 from midstream.engine.lookups import item_view, user_view
+from midstream.engine.question import ID_CHARS_MAX
 from midstream.events.decode import decode
 from midstream.events.plain_json import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick
 from midstream.events.wire import Accept, vector_length
+from midstream.models.model import is_item_model
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.askers import session_asker
@@ -27,7 +32,7 @@ from midstream.state.settings import FoldSettings, Limits
 
 _LIMITS = Limits(
     users_max=8,
-    items_max=16,
+    items_max=64,
     click_items_max=8,
     sessions_max=8,
     index_sessions_max=8,
@@ -38,6 +43,8 @@ _LIMITS = Limits(
     outcomes_waiting_max=8,
     document_bytes_max=65_536,
 )
+MODELS_MAX = 40
+"""Models whose items the state takes, one of each: it has room for 64, and names some itself."""
 _FILTER = "item.available"
 TURNS_MAX = 3
 """The first one may load and compile; the third is for what took long in the second: it may have been the machine."""
@@ -78,13 +85,15 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
     actions = settings.action_names() or ("view",)
     failures: list[Failure] = []
     slow: dict[tuple[str, str], Failure] = {}
+    known = _known_items(plans)
     for turn in range(TURNS_MAX):
-        _let_happen(fold, turn, actions)
+        _let_happen(fold, turn, actions, tuple(dict.fromkeys(known.values())))
         left_s = partial(_left_s, monotonic() + WAIT_S_MAX / TURNS_MAX, monotonic)
         overran: dict[tuple[str, str], Failure] = {}
         for plan in plans:
             # The filter: columns are computed for it also where no placement has a text or a feature.
-            query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=("i0",), filter=_FILTER)
+            items = ("i0", *(known[name] for name in plan.models.by_name if name in known))
+            query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=items, filter=_FILTER)
             served = await recommend(plan, partial(fold.moment, models=plan.models), query, left_s)
             failures.extend(served.failures)
             overran |= {(plan.name, each.component): each for each in overruns(plan, served)}
@@ -100,8 +109,16 @@ def _left_s(until: float, monotonic: Callable[[], float]) -> float:
     return max(until - monotonic(), _LEFT_S_MIN)
 
 
-def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...]) -> None:
-    """Fold events of each kind, and look at what they made."""
+def _known_items(plans: Sequence[Plan]) -> dict[str, str]:
+    """Return the first item of each model of the plans that has a vocabulary, by the model's name."""
+    models = {name: model for plan in plans for name, model in plan.models.by_name.items()}
+    items = {name: each.vocabulary for name, each in models.items() if is_item_model(each) and len(each.vocabulary)}
+    found = {name: vocabulary.id_of(0) for name, vocabulary in islice(items.items(), MODELS_MAX)}
+    return {name: item for name, item in found.items() if len(item) <= ID_CHARS_MAX}
+
+
+def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Fold events of each kind, some about items that models know, and look at what they made."""
     # A value for each attribute, so that the item that is asked about has one like it.
     values = {"category": "warm", "tags": ["warm"], "number": 1, "boolean": True}
     body = msgspec.json.encode(
@@ -110,7 +127,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...]) -> None:
     events = [
         *(
             Event(Kind.ITEM, Operation.PUT, f"{item}{turn}", item_id=item, body=body, log_time_ms=_NOW)
-            for item in ("a", "i0")
+            for item in ("a", "i0", *known)
         ),
         Event(Kind.USER, Operation.PATCH, f"user{turn}", user_id="u", body=b"{}", log_time_ms=_NOW),
         Event(Kind.IMPRESSION, 0, f"seen{turn}", user_id="u", item_id="a", request_id="r0", log_time_ms=_NOW),
@@ -137,6 +154,8 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...]) -> None:
     PendingIds().release(prints, turn)
     fold.apply(LogPosition(fold.log_position), batch)
     item_view(fold, "a", _NOW)
+    # How what a model proposes is found in the state: also where no model is in service yet.
+    fold.vocabulary.item_indices_of_hashes(fold.vocabulary.item_hash[:1])
     warm_people(fold, actions[0])
 
 

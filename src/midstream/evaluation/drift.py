@@ -19,6 +19,8 @@ from midstream.evaluation.feature_statistics import ColumnStatistics, Distributi
 
 SMOOTHING = 0.5
 """Added to the count of each bin on both sides, so that an empty one does not make the index infinite."""
+ATOM_MIN = 0.05
+"""Share of the rows from which on a value that is an edge has a bin of its own: half of what a bin has otherwise."""
 Values = NDArray[np.float64]
 
 
@@ -69,19 +71,29 @@ def _drift(baseline: ColumnStatistics | None, name: str, values: Score) -> Drift
     now = distribution(known)
     then = Distribution(np.array(baseline.steps.values), np.array(baseline.steps.shares))
     edges, shares = _bins(baseline)
-    psi = stability_index(shares * baseline.known, bin_counts(known, edges))
+    counts = bin_counts(known, edges)
+    # A bin that nothing fell into either time says nothing; smoothed, it would tell samples of two sizes apart.
+    is_used = (shares > 0.0) | (counts > 0.0)
+    psi = stability_index(shares[is_used] * baseline.known, counts[is_used])
     return Drift(name, psi, _compared(then, baseline.known, now, len(known)), null_ratio, mean, null_then)
 
 
 def _bins(baseline: ColumnStatistics) -> tuple[Values, Values]:
-    """Return edges and shares; where the least value is an edge, what is below it has a bin of its own.
+    """Return edges and shares, with an edge just below each edge that is a frequent value.
 
-    Otherwise values that are new below a constant, or below the many zeros of a count, would be in the bin of these.
+    Many rows may have one value, such as a truth value, or the zeros of a count: deciles then fall on it, and what is
+    below it, or between it and the edge before, would be in its bin. What became of that nobody would see.
     """
+    steps = Distribution(np.array(baseline.steps.values), np.array(baseline.steps.shares))
     edges, shares = np.array(baseline.edges), np.array(baseline.shares)
-    if len(edges) and edges[0] == baseline.quantiles[0]:
-        return np.append(np.nextafter(edges[0], -math.inf), edges), np.append(0.0, shares)
-    return edges, shares
+    own = steps.upto(edges) - steps.before(edges)
+    below = np.nextafter(edges, -math.inf)
+    is_atom = (own >= ATOM_MIN) & ~np.isin(below, edges)
+    atom = np.flatnonzero(is_atom)
+    parted = np.minimum(own[atom], shares[atom])
+    rest = shares.copy()
+    rest[atom] = parted
+    return np.insert(edges, atom, below[atom]), np.insert(rest, atom, shares[atom] - parted)
 
 
 def bin_counts(values: Values, edges: Values) -> Values:
@@ -104,8 +116,8 @@ def stability_index(first: Values, second: Values) -> float:
 def kolmogorov_smirnov(first: Values | Score, second: Values | Score) -> Compared:
     """Compare two samples, missing values left out.
 
-    The p-value is that of the limit distribution with Stephens's correction for the size: from 50 values a side on
-    within 0.006 of what SciPy says with ``method="asymp"``, which is of a finite one.
+    The p-value is that of the limit distribution with Stephens's correction for the size. From 50 values a side on it
+    is within 0.004 of what SciPy says with ``method="asymp"`` where it is below 0.1, and within 0.03 above.
     """
     known = [each[np.isfinite(each)] for each in (first, second)]
     if not all(map(len, known)):

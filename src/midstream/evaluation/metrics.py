@@ -55,7 +55,8 @@ def precision_and_recall(lists: Index, wanted: Sequence[Index]) -> tuple[Values,
 
     Args:
         lists: Item indices, shape (n, k), filled up with -1. Precision divides by k whatever the list's length.
-        wanted: The right items of each list, any number, repeated ones count once.
+        wanted: The right items of each list, any number, repeated ones count once; each -1 is an item that is not
+            known, never found.
 
     Returns:
         Both columns; recall is NaN where nothing is right.
@@ -63,9 +64,10 @@ def precision_and_recall(lists: Index, wanted: Sequence[Index]) -> tuple[Values,
     precision = np.zeros(len(lists))
     recall = np.full(len(lists), np.nan)
     for row, (line, right) in enumerate(zip(lists, wanted, strict=True)):
-        distinct = set(right.tolist())
-        found = len(distinct.intersection(line[line >= 0].tolist()))
+        unknown = int(np.count_nonzero(right < 0))
+        known = set(right[right >= 0].tolist())
+        found = len(known.intersection(line[line >= 0].tolist()))
         precision[row] = found / max(lists.shape[1], 1)
-        if distinct:
-            recall[row] = found / len(distinct)
+        if len(right):
+            recall[row] = found / (len(known) + unknown)
     return precision, recall

@@ -41,6 +41,7 @@ from midstream.events.wire import LOG_TIME_MS_END, PAGE, POSITION_MAX, TIME_MS_E
 
 _TEXT_ORDER = ("event_id", "", "user_id", "item_id", "session_id", "request_id", "")
 """Columns of the texts of a row; an action comes from the type, a body from the context."""
+_BELOW_0 = float(np.nextafter(0.0, -1.0))
 _ONLY_ODD = ("items", "operation", "attributes", "content", "content_base64")
 _FLOAT32_END = (2 - 2**-24) * 2.0**127
 _CONTEXT = dict[str, str | int | float | bool]
@@ -138,7 +139,7 @@ class _Table:
             self.odd[:] = True
         time_ms, time_sent = self._times()
         log_time_ms = self._log_times()
-        value, quantity = self._number("value", np.inf), self._number("quantity", _FLOAT32_END)
+        value, quantity = self._number("value", -np.inf, np.inf), self._number("quantity", _BELOW_0, _FLOAT32_END)
         position = self._positions()
         views = [self._text(name) for name in _TEXT_ORDER]
         views[1], views[6] = action, self._bodies()
@@ -225,12 +226,13 @@ class _Table:
         self.odd |= valid(column) & ~(is_whole & (found >= 0) & (found < LOG_TIME_MS_END) & self._accept.trusted)
         return found
 
-    def _number(self, name: str, end: float) -> Numbers:
+    def _number(self, name: str, begin: float, end: float) -> Numbers:
+        """Return a column of numbers, NaN = not sent; rows that are not between two bounds are odd."""
         column = self._columns.get(name)
         if column is None:
             return np.full(self._count, np.nan)
         found = numbers(column)
-        self.odd |= valid(column) & ~(np.abs(found) < end)
+        self.odd |= valid(column) & ~((begin < found) & (found < end))
         return found
 
     def _positions(self) -> Wholes:

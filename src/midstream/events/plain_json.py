@@ -43,7 +43,9 @@ class PlainLines:
 
 
 def plain_lines(body: bytes, accept: Accept) -> PlainLines | None:
-    """Return the plain events of NDJSON and the lines that are not; None when no type may be taken this way.
+    """Return the plain events of NDJSON and the lines that are not; None when they are to be decoded one by one.
+
+    That is when no type may be taken this way, or a quantity is below 0: which line it stands in is not kept.
 
     Cost: about 0.3 µs an event of 180 bytes.
     """
@@ -58,6 +60,8 @@ def plain_lines(body: bytes, accept: Accept) -> PlainLines | None:
     counts = np.zeros(4, dtype=np.int64)
     parse_lines(_ended(body), len(body), *types, _limits_of(accept), rows, arena, event_index, odd, counts)
     events, taken, used, odd_count = counts.tolist()
+    if _is_any_negative(rows[:taken]):
+        return None
     return PlainLines(
         EventBatch(rows[:taken], arena[:used].tobytes()),
         event_index[:taken],
@@ -85,7 +89,14 @@ def plain_list(body: bytes, start: int, end: bytes, accept: Accept) -> EventBatc
     if stop < 0 or body[stop:].strip(b" \t\r\n") != end:
         return None
     taken, used = int(counts[0]), int(counts[2])
+    if _is_any_negative(rows[:taken]):
+        return None
     return EventBatch(rows[:taken], arena[:used].tobytes())
+
+
+def _is_any_negative(rows: NDArray[np.void]) -> bool:
+    """Return whether a quantity is below 0, which no event may have."""
+    return bool((rows["quantity"] < 0.0).any())
 
 
 def in_order(one: EventBatch, one_index: Index, other: EventBatch, other_index: Index) -> tuple[EventBatch, Index]:

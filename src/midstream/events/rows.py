@@ -176,8 +176,8 @@ class Rows:
         value, quantity, position = item.value, item.quantity, item.position
         if value is not None and not isfinite(value):
             raise Refused((*path, "value"), right_of("value", self._accept))
-        # Written so that NaN, which compares with nothing, is refused too.
-        if quantity is not None and not abs(quantity) < _FLOAT32_END:
+        # Written so that NaN, which compares with nothing, is refused too. Less than none would count as bought.
+        if quantity is not None and not 0.0 <= quantity < _FLOAT32_END:
             raise Refused((*path, "quantity"), right_of("quantity", self._accept))
         event_id_bytes, action_bytes, user_bytes, item_bytes, session_bytes, request_bytes, body_bytes = lengths
         self._rows.append(

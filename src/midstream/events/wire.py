@@ -171,7 +171,10 @@ def right_of(field: str, accept: Accept) -> str:
             'such as "2026-01-31T12:00:00Z"; within the years 2000 to 2100.'
         ),
         "value": "A finite number.",
-        "quantity": "A finite number, at most 3.4e38.",
+        "quantity": (
+            "A finite number from 0 to 3.4e38; what came back or was cancelled is an event of a type of its own, such "
+            'as "return" with a negative weight in [events.types].'
+        ),
         "position": f"A whole number from 0 (the first place) to {POSITION_MAX}.",
         "context": f"An object of text, numbers and booleans, at most {limits.free_bytes_max} bytes.",
         "operation": "put, patch, delete, or of users merge.",

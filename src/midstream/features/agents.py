@@ -4,6 +4,7 @@ The tables are short on purpose: classes that a model can learn from, not names 
 counts; a text that fits none is ``other``.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -11,31 +12,38 @@ from urllib.parse import urlsplit
 AgentPart: TypeAlias = Literal["platform", "os", "browser"]
 _AGENTS: Mapping[AgentPart, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "platform": (
-        ("bot", ("bot", "crawler", "spider", "slurp", "headless", "curl/", "wget/", "python-", "go-http-client")),
-        ("tv", ("smart-tv", "smarttv", "appletv", "bravia", "googletv", "hbbtv", "roku", "aft")),
-        ("tablet", ("ipad", "tablet", "kindle", "silk/", "playbook")),
-        ("mobile", ("iphone", "ipod", "mobile", "windows phone", "opera mini", "blackberry")),
+        (
+            "bot",
+            ("*bot", "*crawler", "*spider", "slurp*", "headless*", "curl/*", "wget/*", "python-*", "go-http-client"),
+        ),
+        ("tv", ("smart-tv", "smarttv", "appletv*", "bravia", "googletv", "hbbtv", "roku*", "aft?")),
+        ("tablet", ("ipad*", "tablet", "kindle", "silk/*", "playbook")),
+        ("mobile", ("iphone*", "ipod", "mobile*", "iemobile", "windows phone", "opera mini", "blackberry*")),
         ("tablet", ("android",)),
         ("desktop", ("windows nt", "macintosh", "x11", "cros", "linux")),
     ),
     "os": (
-        ("ios", ("iphone", "ipad", "ipod")),
+        ("ios", ("iphone*", "ipad*", "ipod")),
         ("android", ("android",)),
-        ("windows", ("windows",)),
+        ("windows", ("windows*",)),
         ("macos", ("macintosh", "mac os x")),
-        ("chromeos", ("cros ",)),
+        ("chromeos", ("cros",)),
         ("linux", ("linux", "x11")),
     ),
     "browser": (
-        ("edge", ("edg/", "edge/", "edga/", "edgios/")),
-        ("opera", ("opr/", "opera", "opios/")),
-        ("samsung", ("samsungbrowser/",)),
-        ("firefox", ("firefox/", "fxios/")),
-        ("chrome", ("chrome/", "crios/", "chromium/")),
-        ("safari", ("safari/",)),
+        ("edge", ("edg/*", "edge/*", "edga/*", "edgios/*")),
+        ("opera", ("opr/*", "opera", "opios/*")),
+        ("samsung", ("samsungbrowser/*",)),
+        ("firefox", ("firefox/*", "fxios/*")),
+        ("chrome", ("chrome/*", "headlesschrome/*", "crios/*", "chromium/*")),
+        ("safari", ("safari/*",)),
     ),
 }
-"""An Android that does not say ``mobile`` is a tablet; Chrome says ``safari`` too, so the order matters."""
+"""Whole words; ``*`` = letters and digits may stand there, ``?`` = up to five letters (Amazon's televisions, such as
+``AFTMM``). So ``CrOS`` is not found in *Microsoft*, nor ``AFT`` in *Minecraft*. An Android that does not say ``mobile``
+is a tablet; Chrome says ``safari`` too, so the order matters."""
+_NO_BOTS = "cubot"
+"""A brand of phones; no word for a program that visits a shop ends like a brand otherwise."""
 _HOSTS: Mapping[str, tuple[str, ...]] = {
     "search": (
         *("google", "bing", "yahoo", "duckduckgo", "ecosia", "baidu", "yandex", "qwant", "startpage", "naver"),
@@ -47,6 +55,21 @@ _HOSTS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Names in front of the last part of a host: ``google`` of ``www.google.co.uk``."""
+
+
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what finds any of some words in small letters."""
+    ends = {"*": "", "?": "[a-z]{0,5}(?![a-z0-9])"}
+    found = [
+        ("" if word[0] == "*" else "(?<![a-z0-9])") + re.escape(word.strip("*?")) + ends.get(word[-1], "(?![a-z0-9])")
+        for word in words
+    ]
+    return re.compile("|".join(found))
+
+
+_PATTERNS: Mapping[AgentPart, tuple[tuple[str, re.Pattern[str]], ...]] = {
+    part: tuple((name, _pattern(words)) for name, words in classes) for part, classes in _AGENTS.items()
+}
 REFERRERS = ("search", "social", "direct", "internal", "other")
 _TEXT_MAX = 1_024
 """Characters of a text that are looked at."""
@@ -64,8 +87,8 @@ def agent_class(text: str, part: AgentPart) -> str:
         >>> agent_class("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Safari/604.1", "os")
         'ios'
     """
-    lower = text[:_TEXT_MAX].lower()
-    return next((name for name, words in _AGENTS[part] if any(word in lower for word in words)), "other")
+    lower = text[:_TEXT_MAX].lower().replace(_NO_BOTS, "")
+    return next((name for name, pattern in _PATTERNS[part] if pattern.search(lower)), "other")
 
 
 def referrer_class(text: str, own_hosts: tuple[str, ...]) -> str:

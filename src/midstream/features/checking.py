@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
+from typing import cast
 
 from midstream.core.durations import Duration
 from midstream.core.errors import Fault
@@ -79,9 +80,12 @@ def _name(where: str, name: str) -> Iterator[Fault]:
 
 def _durations(where: str, feature: AnyFeature) -> Iterator[Fault]:
     """Yield what is wrong with windows, half-lives and lifetimes."""
-    lists = {each: getattr(feature, each, ()) for each in ("windows", "half_lives")}
-    named = [(f"{where}.{each}[{i}]", one) for each, found in lists.items() for i, one in enumerate(found)]
-    named += [(f"{where}.{each}", getattr(feature, each, None)) for each in ("half_life", "ttl")]
+    told: dict[str, object] = {each: getattr(feature, each, None) for each in ("windows", "half_life", "ttl")}
+    lists = {each: cast("tuple[Duration, ...]", found) for each, found in told.items() if isinstance(found, tuple)}
+    named: list[tuple[str, object]] = [
+        (f"{where}.{each}[{i}]", one) for each, found in lists.items() for i, one in enumerate(found)
+    ]
+    named += [(f"{where}.{each}", one) for each, one in told.items()]
     for place, length in named:
         if isinstance(length, Duration) and not DURATION_MS_MIN <= length.ms <= DURATION_MS_MAX:
             yield Fault(place, f"{length} came.", "From 1s to 365d.", PAGE)

@@ -69,7 +69,7 @@ class Count(Counted, frozen=True, tag="count"):
     """
 
     windows: tuple[Duration, ...] = ()
-    half_lives: tuple[Duration, ...] = ()
+    half_life: tuple[Duration, ...] = ()
     weighted: bool = False
     """Each act counts with the weight of its type, each impression 0."""
 
@@ -77,7 +77,7 @@ class Count(Counted, frozen=True, tag="count"):
         """Return sum(1) or sum(weight), each times 2^(-age / half-life) where it fades."""
         take: TakeName = "weight" if self.weighted else "one"
         found = {f"{self.name}_{each}": self.cell(take, window_ms=each.ms) for each in self.windows}
-        found |= {f"{self.name}_fading_{each}": self.cell(take, half_life_ms=each.ms) for each in self.half_lives}
+        found |= {f"{self.name}_fading_{each}": self.cell(take, half_life_ms=each.ms) for each in self.half_life}
         if len(found) < 2:  # noqa: PLR2004  # nothing to tell apart
             found = {self.name: next(iter(found.values()), self.cell(take))}
         return {name: column(cell) for name, cell in found.items()}

@@ -170,7 +170,7 @@ def _items(look: Look) -> Iterator[Suggestion]:
                 Count(name=name_of("item", name), actions=(name,), windows=windows),
                 f"{density}: windows that at least {WINDOW_EVENTS_MIN} of them fall into",
             )
-        fading = Count(name=name_of("item", name, "fading"), actions=(name,), half_lives=(_half_life(look),))
+        fading = Count(name=name_of("item", name, "fading"), actions=(name,), half_life=(_half_life(look),))
         yield Suggestion(fading, f"{density}: one number that forgets slowly")
     if look.items >= EVENTS_MIN and look.span_ms >= DAY_MS:
         yield Suggestion(ItemAge(name="item_age"), f"{look.items:,} items over {look.span_ms / DAY_MS:.0f} days")
@@ -201,7 +201,7 @@ def _users(look: Look) -> Iterator[Suggestion]:
         return
     for name, each in frequent[:2]:
         mean = f"{each.count / look.users:.1f} {name} a user ({look.users:,} users)"
-        count = Count(name=name_of("user", name), scope="user", actions=(name,), half_lives=(_half_life(look),))
+        count = Count(name=name_of("user", name), scope="user", actions=(name,), half_life=(_half_life(look),))
         yield Suggestion(count, f"{mean}: how busy who asks is")
         yield Suggestion(
             Since(name=name_of("user_since", name), scope="user", actions=(name,)), f"{mean}: how long ago"

@@ -41,7 +41,9 @@ def fit_calibration(
     if good.all() or not good.any():
         return None
     odds = log_odds(score[is_known]) if is_probability else score[is_known].astype(np.float64)
-    mean, spread = float(np.average(odds, weights=weighed)), float(odds.std())
+    # Of numbers that are all equal the deviation is 1e-16 as often as 0, and a slope in units of it has no end.
+    spread = float(odds.std()) if odds.min() < odds.max() else 0.0
+    mean = float(np.average(odds, weights=weighed))
     # As many as there are rows, in the proportions of the weights: a weight says whom a row stands for.
     weighed *= len(weighed) / weighed.sum()
     count = np.array([weighed[~good].sum(), weighed[good].sum()])

@@ -38,6 +38,9 @@ class Examples:
     order that would have been shown without the model."""
     propensity: NDArray[np.float32]
     """Probability with which it was shown, above 0 and at most 1; NaN = unknown, (n,)."""
+    owner: NDArray[np.uint64] | None = None
+    """Whose each request was, the same number for the same user, else session, (requests,); None = unknown. Requests of
+    one of them are alike, so what is uncertain is drawn by it."""
 
     def __post_init__(self) -> None:
         """Check that the columns go together.
@@ -50,6 +53,7 @@ class Examples:
             "values": (self.values.shape, (count, len(self.names))),
             **{name: (getattr(self, name).shape, (count,)) for name in ("label", "weight", "position", "propensity")},
             "time_ms": (self.time_ms.shape, (requests,)),
+            "owner": ((requests,) if self.owner is None else self.owner.shape, (requests,)),
         }
         for name, (came, right) in shapes.items():
             if came != right:
@@ -111,6 +115,7 @@ class Examples:
             weight=self.weight[rows],
             position=self.position[rows],
             propensity=self.propensity[rows],
+            owner=None if self.owner is None else self.owner[requests],
         )
 
     def where(self, kept: Mask) -> "Examples":
@@ -126,6 +131,7 @@ class Examples:
             weight=self.weight[kept],
             position=self.position[kept],
             propensity=self.propensity[kept],
+            owner=None if self.owner is None else self.owner[left],
         )
 
     def split(self, later_share: float, gap_ms: int = 0) -> tuple["Examples", "Examples"]:

@@ -1,7 +1,7 @@
 """How many bytes a model holds once it answers: those that it was read from, and those that it made of them.
 
 Counted of the model itself and not of its files: what is made to answer faster (rounded vectors, sorted hashes, places
-of words) is in no file. What a library keeps for itself, such as a network that ONNX Runtime runs, is not seen.
+of words) is in no file.
 """
 
 import dataclasses

@@ -32,7 +32,7 @@ from midstream.models.options import decoded
 from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.sasrec import SasrecOptions, fit_sasrec
 from midstream.models.sequence import Sequence
-from midstream.models.sequence_onnx import answering, exported
+from midstream.models.sequence_onnx import exported
 from midstream.models.svd import Svd, SvdOptions, fit_ratings
 from midstream.models.trees import Trees
 from midstream.models.two_tower import TwoTower, TwoTowerOptions, fit_two_tower
@@ -61,10 +61,6 @@ def _no_files(_model: ItemModel) -> Mapping[str, bytes]:
     return {}
 
 
-def _by_arrays(model: ItemModel, _files: Mapping[str, bytes]) -> ItemModel:
-    return model
-
-
 def _no_figures(_model: ItemModel) -> Mapping[str, float]:
     return {}
 
@@ -84,9 +80,7 @@ class ItemKind:
     space: Space = field(default_factory=dict[str, "Range | tuple[Value, ...]"])
     """What a search for settings tries; empty = nothing."""
     files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
-    """What is kept of a model beside its arrays, by file name."""
-    answering: Callable[[ItemModel, Mapping[str, bytes]], ItemModel] = _by_arrays
-    """Makes of a model that was read, and of these files, the one that answers."""
+    """What is written of a model beside its arrays, by file name, for programs elsewhere: nothing here reads it."""
     reads_items: bool = False
     """Whether it is told what each item is, those that nobody acted on included."""
     figures: Callable[[ItemModel], Mapping[str, float]] = _no_figures
@@ -174,10 +168,6 @@ def _fit_two_tower(interactions: Interactions, options: msgspec.Struct, watch: W
 
 def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
     return exported(model) if isinstance(model, Sequence) else {}
-
-
-def _sasrec_answering(model: ItemModel, files: Mapping[str, bytes]) -> ItemModel:
-    return answering(model, files) if isinstance(model, Sequence) else model
 
 
 def blend_parts(options: msgspec.Struct) -> tuple[BlendPart, ...]:
@@ -409,7 +399,7 @@ ITEM_KINDS: Mapping[str, ItemKind] = {
     "item_knn": ItemKind(ItemKnnOptions, _fit_item_knn, ItemToItem.read, _ITEM_KNN_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
     "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
-    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files, _sasrec_answering),
+    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files),
     "svd": ItemKind(SvdOptions, _fit_svd, Svd.restore, _SVD_SPACE),
     "two_tower": ItemKind(TwoTowerOptions, _fit_two_tower, TwoTower.restore, _TWO_TOWER_SPACE),
 }

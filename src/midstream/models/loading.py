@@ -57,8 +57,6 @@ def _item_model(artifact: Artifact) -> ItemModel:
         raise ArtifactInvalid("its vocabulary is not the one of the manifest")
     kind = ITEM_KINDS.get(artifact.manifest.kind)
     model = (READ[artifact.manifest.kind] if kind is None else kind.restore)(vocabulary, artifact.arrays)
-    if kind is not None:
-        model = kind.answering(model, artifact.files)
     check_item_golden(model, artifact.arrays)
     return model
 

@@ -1,20 +1,19 @@
-"""Sequence models as ONNX: written where they say what the arrays say, and run where ONNX Runtime is installed.
+"""Export of sequence models as ONNX, for programs elsewhere: written where it says what the arrays say.
 
 The network takes the vectors of the items of a history, oldest first, ``items`` (m, d) with m from 1 to the number of
 ages, and gives ``user`` (1, d), to be multiplied with the vectors of all items. These are in the model's own arrays and
 not repeated: they are nearly all of it.
 
-The arrays are the model. An export is run when it is written, and left out where it differs from them by more than
-``TOLERANCE`` or where nothing can run it; it is run again when it is read, and answers only where it still agrees. It
-takes a third of the time of NumPy (d = 64, two blocks, one thread: 0.04 instead of 0.13 ms for 10 items), at every
-length, so it is not timed again: which of the two answers hangs on what is installed, never on the clock.
+The arrays are the model and answer everywhere, whatever is installed, to the same bits. An export is run once, when it
+is written, and left out where it differs from them by more than ``TOLERANCE`` or where nothing can run it. A network
+that arrives with a version is never run: a file of 300 bytes can ask for 2^60 steps, and no thread can be ended.
 
 Reference: ONNX operators, opset 17 (LayerNormalization).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +31,13 @@ from midstream.models.sequence import (
     SMALL,
     VALUE,
     Real32,
-    Run,
 )
 from midstream.models.sequence import Sequence as SequenceModel
 
+Run: TypeAlias = Callable[[Real32], Real32]
+"""From the vectors of the items of a history, oldest first, (m, d), to that of its user, (d,)."""
 FILE = "network.onnx"
 """Of a version."""
-_ELSEWHERE = b"location"
-"""Key by which a network of ONNX says where in the file system its weights are. No name of ours has it in it."""
 TOLERANCE = 1e-4
 """Of the largest number of a user."""
 OPSET = 17
@@ -63,32 +61,18 @@ def exported(model: SequenceModel) -> Mapping[str, bytes]:
     return {FILE: network} if is_right else {}
 
 
-def answering(model: SequenceModel, files: Mapping[str, bytes]) -> SequenceModel:
-    """Return a model that answers by the network among these files.
-
-    The model as it is, where there is none, nothing is installed that runs it, it cannot be run, or it disagrees.
-    """
-    if FILE not in files:
-        return model
-    try:
-        run = runner(files[FILE])
-        return replace(model, run=run) if agrees(model, run) else model
-    except (ExtraMissing, ArtifactInvalid):
-        return model
-
-
 def agrees(model: SequenceModel, run: Run) -> bool:
     """Return whether a network gives the vectors that the arrays of a model give, for histories of several lengths.
 
     Raises:
         ArtifactInvalid: It cannot be run.
     """
-    plain, count = replace(model, run=None), len(model.vocabulary)
+    count = len(model.vocabulary)
     if not count:
         return False
     for length in sorted({min(each, len(model.weights.ages)) for each in LENGTHS}):
         rows = (np.arange(length) * max(1, count // length) % count).astype(np.int32)
-        (expected,) = plain.history_vectors(Histories.of([rows.tolist()]))
+        (expected,) = model.history_vectors(Histories.of([rows.tolist()]))
         found = run(model.weights.items[rows])
         # NaN is wrong.
         if found.shape != expected.shape or not np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max():
@@ -97,7 +81,7 @@ def agrees(model: SequenceModel, run: Run) -> bool:
 
 
 def runner(network: bytes) -> Run:
-    """Return what runs a network, one thread: from the vectors of a history (m, d) to that of its user, (d,).
+    """Return what runs a network that was written here, one thread; see ``Run``.
 
     Raises:
         ExtraMissing: ONNX Runtime is not installed.
@@ -114,9 +98,6 @@ def runner(network: bytes) -> Run:
         state.EPFail, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel,
         state.NotImplemented, state.RuntimeException, ValueError,
     )  # fmt: skip
-    if _ELSEWHERE in network:
-        message = "the network names a file that has its weights: it must have all of them itself"
-        raise ArtifactInvalid(message)
     options = library.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -25,7 +25,7 @@ from midstream.ranking.place_ruled import Ruled
 from midstream.ranking.rule_boost import Boost, Boosted, worth_of
 from midstream.ranking.rule_cap import Cap, Caps, served_before
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
-from midstream.ranking.rule_diversity import Diversity
+from midstream.ranking.rule_diversity import Diversity, range_of
 from midstream.ranking.rule_in_force import Ruling, Stated, passing
 from midstream.ranking.rule_new_items import Fresh, NewItems, is_new
 from midstream.ranking.rule_pin import Pin, Pinned
@@ -157,7 +157,7 @@ class _Slate:
 
     def _lineup(self, diversity: Diversity | None, worth: Real) -> Lineup:
         """Return what the places are filled from."""
-        whole = float(worth[0] - worth[-1]) * diversity.weight if diversity is not None and len(worth) else 0.0
+        whole = range_of(worth, np.arange(len(worth))) * diversity.weight if diversity is not None else 0.0
         return Lineup(
             facts=self._facts,
             order=self._order,

@@ -16,7 +16,7 @@ from midstream.ranking.boundary import boundary
 from midstream.ranking.plan import Plan
 from midstream.ranking.rule_boost import Real, worth_of
 from midstream.ranking.rule_diversity import RULE as DIVERSITY
-from midstream.ranking.rule_diversity import alike, unlike
+from midstream.ranking.rule_diversity import alike, range_of, unlike
 from midstream.ranking.rules import Facts
 from midstream.ranking.top_k import best_first
 from midstream.state.vocabulary import Vocabulary
@@ -99,8 +99,7 @@ def _lowered(served: Served, read: tuple[Arrangement, Facts, Real], moment: Mome
     kept = unlike(arrangement.diversity, facts.values, len(above))
     for each in above:
         kept.take(each)
-    ranked = best_first(worth)
-    span = float(worth[ranked[0]] - worth[ranked[-1]]) * arrangement.diversity.weight
+    span = range_of(worth, best_first(worth)) * arrangement.diversity.weight
     like = alike(facts.values)(row)
     likest = max(above, key=lambda each: float(like[each]))
     item_id = moment.table(Vocabulary).item_id(int(facts.item_index[likest]))

@@ -58,11 +58,11 @@ class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
             score: Their scores, in that order.
         """
         size = max(self.keep, self.pool)
-        spread = self.temperature * float(score[self.keep : size].std()) if len(score) > self.keep else 0.0
+        deviation = float(score[self.keep : size].std()) if len(score) > self.keep else 0.0
+        # Of equal scores what likeness takes still counts, in units of 1 as there.
+        spread = self.temperature * (deviation or 1.0)
 
         def among(utility: Real, allowed: Mask) -> Real:
-            if spread <= 0:
-                return allowed.astype(np.float64)
             top = utility[allowed].max()
             return np.where(allowed, np.exp((utility - top) / spread, where=allowed, out=np.zeros(len(utility))), 0.0)
 

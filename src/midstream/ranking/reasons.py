@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Failure, Moment, Served
+from midstream.core.types import Failure, Mask, Moment, Served
 from midstream.ranking.blend import Blend
 from midstream.ranking.explanation import evidence_of
 from midstream.ranking.plan import Plan
@@ -20,6 +20,8 @@ from midstream.state.vocabulary import Vocabulary
 
 SHOWN_CHARACTERS_MAX = 120
 """Of an attribute's text: a title, and no description."""
+_PINNED = frozenset(("pinned", "moved"))
+"""Words of ``ranking.rules.WORDS`` for what a pin put at a place."""
 
 
 def reasons_for(
@@ -38,7 +40,7 @@ def reasons_for(
     """
     chosen = served.selection.chosen
     texts, plain = plan.reasons.texts.get(language, {}), plan.reasons.plain.get(language, {})
-    sources = _strongest(served, plan, chosen)
+    sources = _without_pins(served, _strongest(served, plan, chosen))
     led = _led(served, plan, moment, sources, texts, failures)
     items, vocabulary = moment.table(Items), moment.table(Vocabulary)
     found: list[str | None] = []
@@ -58,9 +60,22 @@ def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str,
         return ("",) * len(rows)
     rank = served.candidates.source_rank[rows].T.astype(np.float32)
     rank[rank < 0] = np.nan
-    terms = blend.terms_of(names, rank)
+    is_proposed: Mask = ~np.isnan(rank)
+    # A source of weight 0 that proposed an item says more for it than one that did not.
+    terms = np.where(is_proposed, blend.terms_of(names, rank), -np.inf)
     best: list[int] = terms.argmax(axis=0).tolist()
-    return tuple(names[place] for place in best)
+    is_any = np.logical_or.reduce(is_proposed, axis=0).tolist()
+    return tuple(names[place] if known else "" for place, known in zip(best, is_any, strict=True))
+
+
+def _without_pins(served: Served, sources: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a slate's items, empty for those that a rule put where they are.
+
+    Such an item stands there whether a source proposed it or not: what a source says is not why it is shown.
+    """
+    pinned = {each.item_index for each in served.traces if each.what in _PINNED}
+    items: list[int] = served.candidates.item_index[served.selection.chosen].tolist()
+    return tuple("" if item in pinned else source for item, source in zip(items, sources, strict=True))
 
 
 def _led(

@@ -4,6 +4,8 @@ Both take from the worth of candidate i, with scores brought to one range,
 
     worth_i − weight · (max worth − min worth) · cost_i
 
+with 1 for the range where all are worth the same, so that likeness still decides (``range_of``).
+
 ``mmr``: cost_i = max over the items j above of S_ij.
 
 ``dpp``: cost_i = log d_i² / log ε, where d_i² is what the items above leave of i: det S_{Y ∪ i} = det S_Y · d_i². To
@@ -50,6 +52,16 @@ class Diversity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Of kind ``category``, ``tags`` or ``vector:n``."""
     weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     """Near 0 = the score alone, 1 = a double of an item above is worth less than the worst candidate."""
+
+
+def range_of(worth: Real, ranked: NDArray[np.intp]) -> float:
+    """Return greatest less least worth of some candidates, 1 where there is none between them.
+
+    Args:
+        worth: Of each candidate.
+        ranked: Those that count, the greatest first.
+    """
+    return float(worth[ranked[0]] - worth[ranked[-1]]) or 1.0 if len(ranked) else 1.0
 
 
 class Likest:

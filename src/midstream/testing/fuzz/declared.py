@@ -18,7 +18,7 @@ time = "computed_at"
 _WINDOWS = ("10s", "1m", "1h", "2d")
 _HALF_LIVES = ("1m", "2h", "7d")
 _MENU: dict[str, str] = {
-    "item_recent": 'kind = "count"\nactions = ["view", "click"]\nwindows = ["{window}", "1d"]\nhalf_lives = ["{half}"]',
+    "item_recent": 'kind = "count"\nactions = ["view", "click"]\nwindows = ["{window}", "1d"]\nhalf_life = ["{half}"]',
     "item_views": 'kind = "count"\nactions = ["view"]',
     "item_rate": 'kind = "rate"\nactions = ["click", "cart"]\nper = ["impression"]\nhalf_life = "{half}"',
     "item_visitors": 'kind = "unique_count"\nof = "user"\nactions = ["view", "click"]\nttl = "{window}"',
@@ -27,7 +27,7 @@ _MENU: dict[str, str] = {
     "user_acts": 'kind = "count"\nscope = "user"\nactions = ["view", "click"]\nweighted = true\nttl = "{window}"',
     "user_idle": 'kind = "since"\nscope = "user"\nactions = ["view", "click", "cart"]',
     "user_spread": 'kind = "statistic"\nscope = "user"\nstatistic = "deviation"\nactions = ["view", "purchase"]',
-    "pair_seen": 'kind = "count"\nscope = "user_item"\nactions = ["impression", "view"]\nhalf_lives = ["{half}"]',
+    "pair_seen": 'kind = "count"\nscope = "user_item"\nactions = ["impression", "view"]\nhalf_life = ["{half}"]',
     "pair_idle": 'kind = "since"\nscope = "user_item"\nactions = ["view", "impression"]\nttl = "{window}"',
     "category_worth": (
         'kind = "count"\nscope = "attribute"\nattribute = "category"\nactions = ["view", "cart"]\nweighted = true'
@@ -36,7 +36,7 @@ _MENU: dict[str, str] = {
         'kind = "unique_count"\nscope = "attribute"\nattribute = "tags"\nof = "session"\nactions = ["view"]'
     ),
     "user_category": (
-        'kind = "count"\nscope = "user_attribute"\nattribute = "category"\nactions = ["view"]\nhalf_lives = ["{half}"]'
+        'kind = "count"\nscope = "user_attribute"\nattribute = "category"\nactions = ["view"]\nhalf_life = ["{half}"]'
     ),
     "tag_affinity": 'kind = "affinity"\nattribute = "tags"\nactions = ["view", "click"]\nhalf_life = "{half}"',
     "session_acts": 'kind = "count"\nscope = "session"\nactions = ["view", "click", "cart"]',
