@@ -33,6 +33,7 @@ from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder
+from midstream.engine.import_runs import close_run
 from midstream.engine.opening import open_log
 from midstream.engine.placing import Placing
 from midstream.engine.rebuilder import Beside, Rebuilder
@@ -132,6 +133,7 @@ def open_running(
     with ExitStack() as undo:
         undo.callback(log.close)
         _tidy(data)
+        close_run(data, log)
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
         fold = chosen.loaded.fold
         position = fold.log_position
