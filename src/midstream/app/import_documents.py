@@ -5,8 +5,8 @@ user are known where the log holds them all and, applied to what the log leaves 
 catalogue that is imported twice adds nothing, and the prices of before are recorded again once others came between.
 
 Rows are judged in their order: those before the first that the log does not hold. Where they would change something,
-the last of them do that, and only these are recorded. A change whose time lies before that of another one leaves what it
-names unknown, as it depends on what came when; then the row is recorded, which does no harm.
+the last of them do that, and only these are recorded. A change whose time lies before that of another one leaves what
+it names unknown, as it depends on what came when; then the row is recorded, which does no harm.
 """
 
 from collections.abc import Callable
@@ -99,13 +99,20 @@ class Documents:
         pieces = _pieces(len(dated) if len(rows) else 0)
         self._dated = frozenset(each for own in pieces for each in _owners(picked(dated[own]), key).tolist())
         self._known: dict[int, _Known] = {}
+        self._acted = np.zeros(len(self._owners), dtype=np.bool_)
 
     def seen(self, logged: "Iterable[tuple[LogPosition, EventBatch]]") -> "Iterator[tuple[LogPosition, EventBatch]]":
         """Pass the batches of a log on, and look at each. Cost: 5 µs for each change of an item or user of the file."""
         for first, batch in logged:
             if len(self._owners):
+                self._see_acts(batch)
                 self._see(batch)
             yield first, batch
+
+    def late_count(self) -> int:
+        """Return how many items the log has acts on and no change of before those of the file."""
+        acted: list[int] = self._owners[self._acted].tolist()
+        return sum(owner not in self._known for owner in acted)
 
     def in_log(self) -> Mask:
         """Return which of the rows the log holds, whatever came after them, (n,)."""
@@ -130,6 +137,13 @@ class Documents:
             else:
                 found += _known_of(known, changes)
         return self._rows[np.array(sorted(found), dtype=np.intp)]
+
+    def _see_acts(self, batch: EventBatch) -> None:
+        acts = np.flatnonzero(batch.rows["kind"] == Kind.INTERACTION)
+        if len(acts):
+            items = hash_column(batch, _ITEM_TEXT, self._key)[acts]
+            place = np.minimum(np.searchsorted(self._owners, items), len(self._owners) - 1)
+            self._acted[place[self._owners[place] == items]] = True
 
     def _see(self, batch: EventBatch) -> None:
         kinds = batch.rows["kind"]

@@ -262,8 +262,8 @@ class Plan:
     """Of all rows of the import."""
     known_untimed_count: int = 0
     """Acts without a time that are known: their content alone says so."""
-    undated_count: int = 0
-    """New changes of items and users without a time, which are of the end of the log and later than its acts."""
+    late_items_count: int = 0
+    """Items that the log has acts on, and that rows without a time are the first to describe."""
 
 
 def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) -> Plan:
@@ -299,7 +299,6 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
         if np.any(times[1:] < times[:-1]):
             order = order[np.argsort(times, kind="stable")]
     late = 0 if keeps else int(np.count_nonzero(fresh < now_ms - 86_400_000))
-    is_undated = is_new & ~keys.is_act & (time == 0)
     return Plan(
         order,
         int(np.count_nonzero(verdict == KNOWN)),
@@ -308,7 +307,7 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
         late_count=late,
         lines=keys.line,
         known_untimed_count=int(np.count_nonzero((verdict == KNOWN) & keys.is_act & keys.is_made & (time == 0))),
-        undated_count=int(np.count_nonzero(is_undated)) if last_log_time_ms else 0,
+        late_items_count=documents.late_count(),
     )
 
 

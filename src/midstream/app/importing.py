@@ -104,8 +104,8 @@ class ImportSummary:
     late: int
     known_untimed: int
     """Acts without a time that are known: nothing but their content tells them apart."""
-    undated: int
-    """Changes of items and users without a time that were recorded behind acts, and so are later than they."""
+    late_items: int
+    """Items that were acted on before, and that rows without a time described only now."""
     run: str
     """Name by which this run is taken back; empty when nothing was recorded, or a server did it."""
     through: str
@@ -193,7 +193,7 @@ def import_file(
         log_time="event time" if plan.keeps_event_time else "now",
         late=plan.late_count,
         known_untimed=plan.known_untimed_count,
-        undated=plan.undated_count,
+        late_items=plan.late_items_count,
         run=run,
         through=url,
         seconds=time.monotonic() - began,

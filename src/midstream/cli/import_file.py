@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say, table_of
+from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from midstream.app.import_columns import ColumnOptions
     from midstream.app.importing import ImportSummary
@@ -78,12 +78,13 @@ def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"runs": found})
         return
-    rows = [(each.run, each.time, each.file, each.recorded, each.state, _told_text(each.mapping)) for each in found]
-    out.print(table_of(["run", "began", "file", "recorded", "", "options"], rows))
-
-
-def _told_text(mapping: "Mapping[str, str]") -> str:
-    return " ".join(f"{name}={value}" for name, value in mapping.items())
+    for each in found:
+        asked = " ".join(f"{name}={value}" for name, value in each.mapping.items())
+        state = "" if each.state == "recorded" else f"  ({each.state})"
+        text = f"{each.run}  {each.time}  {each.recorded:>9,} recorded{state}  {each.file}  {asked}"
+        out.print(text.rstrip(), markup=False)
+    if not found:
+        say("no import has recorded anything here")
 
 
 def options_of(
@@ -120,27 +121,40 @@ def print_summary(summary: "ImportSummary") -> None:
     if summary.known:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
         out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}")
+    if summary.refused:
+        out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
+    for note in _notes(summary):
+        say(note)
+
+
+def _notes(summary: "ImportSummary") -> "Iterator[str]":
+    """Yield what somebody should look at."""
     if summary.known_untimed:
-        say(
+        yield (
             f"{summary.known_untimed:,} of them have no time, so their content alone says that they were there: a "
             "later act of the same content needs a time, or an event_id of its own"
         )
     if summary.conflicts:
-        say(f"{summary.conflicts:,} rows were NOT recorded: their event_id has other content already; the first:")
-        for fault in summary.conflict_faults:
-            say(str(fault))
-    if summary.refused:
-        out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
+        yield f"{summary.conflicts:,} rows were NOT recorded: their event_id has other content already; the first:"
+        yield from map(str, summary.conflict_faults)
     if summary.unused_columns:
-        say(f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in")
+        yield f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in"
+    if summary.late_items:
+        yield (
+            f"{summary.late_items:,} items were acted on before this file described them, and its rows have no time, "
+            "so they are of now: what is asked as of those acts finds no attributes. A ranker that learns from replay "
+            "reads the first ones all the same; to have them from the beginning, import the catalogue into an empty "
+            "log and the acts behind it (`midstream import --undo RUN` takes the last runs back)"
+        )
     if summary.late:
-        say(f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first")
+        yield f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first"
+    if summary.through and summary.recorded:
+        yield "recorded through a server, so this is no run that can be taken back"
     if summary.rejected:
-        say(f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:")
-        for fault in summary.faults:
-            say(str(fault))
+        yield f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:"
+        yield from map(str, summary.faults)
         if any("looks like seconds" in fault.came for fault in summary.faults):
-            say("times in seconds are read with --time-format s")
+            yield "times in seconds are read with --time-format s"
 
 
 def kept_text(summary: "ImportSummary") -> str:
