@@ -169,6 +169,7 @@ def appended(log, found_batches):
     return sum(len(part) for part in found_batches)
 
 
+BODIES = (b'{"price":1}', b'{"price":2}', b'{"title":"x"}', b'{"price":1,"title":"x"}')
 rows = st.lists(
     st.builds(
         lambda kind, operation, *rest: make(kind, "", *rest)._replace(operation=operation * (kind == Kind.ITEM)),
@@ -179,7 +180,6 @@ rows = st.lists(
     ).flatmap(lambda each: st.sampled_from(BODIES).map(lambda body: each._replace(body=body_of(each, body)))),
     max_size=12,
 )
-BODIES = (b'{"price":1}', b'{"price":2}', b'{"title":"x"}', b'{"price":1,"title":"x"}')
 
 
 def body_of(event, body):
@@ -271,12 +271,13 @@ def test_an_own_id_rules_and_its_conflicts_have_lines():
 def test_prices_of_before_come_again(kind):
     """A catalogue without times that others changed since is recorded again where it differs, and nowhere else."""
     log = MemoryLog()
-    named = "item_id" if kind == Kind.ITEM else "user_id"
-    patch = Event(kind, Operation.PATCH)
+
+    def patch(name, body):
+        item, user = (name, "") if kind == Kind.ITEM else ("", name)
+        return Event(kind, Operation.PATCH, item_id=item, user_id=user, body=body)
 
     def prices(a, b):
-        both = (("a", a), ("b", b))
-        return [patch._replace(**{named: name}, body=b'{"price":%d}' % price) for name, price in both]
+        return [patch(name, b'{"price":%d}' % price) for name, price in (("a", a), ("b", b))]
 
     recorded = [
         appended(log, planned(some, log, log.last_log_time_ms)[1])
@@ -284,7 +285,7 @@ def test_prices_of_before_come_again(kind):
             prices(1, 1),
             prices(1, 1),
             prices(2, 1),
-            [patch._replace(**{named: "b"}, body=b'{"title":"x"}')],
+            [patch("b", b'{"title":"x"}')],
             prices(1, 1),
             prices(1, 1),
             prices(2, 2),
