@@ -7,6 +7,7 @@ import pytest
 
 from midstream.app import import_undo, running
 from midstream.app.config import Config, HistorySection, ItemsSection
+from midstream.app.erasing import erase_users
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.import_undo import list_runs, undo_run
 from midstream.app.importing import import_file
@@ -34,10 +35,10 @@ CARTS = ColumnOptions(constants={"type": "cart"}, time_format="ms")
 PRICES = ColumnOptions(columns={"attributes.price": "price"}, constants={"type": "item"})
 
 
-def clicks(folder, name, count=20, start_ms=START_MS):
-    """Write a file of acts, a day between two of them."""
+def clicks(folder, name, count=20, start_ms=START_MS, step_ms=DAY_MS):
+    """Write a file of acts, as much time between two of them."""
     path = folder / name
-    lines = [f"u{n % 3},i{n % 4},{start_ms + n * DAY_MS}" for n in range(count)]
+    lines = [f"u{n % 3},i{n % 4},{start_ms + n * step_ms}" for n in range(count)]
     path.write_text("\n".join(["user_id,item_id,time", *lines]) + "\n")
     return path
 
@@ -299,3 +300,52 @@ def test_an_account_of_another_log_says_nothing(tmp_path):
     assert list_runs(other) == []
     assert "is no run" in refused(other, run).came
     assert state_of(shop, CONFIG, LogView(shop)).fold.counts()["control_refused"] == 0
+
+
+def test_a_run_behind_a_cut_is_taken_back_and_one_before_it_is_not(tmp_path):
+    """What stands for events that retention cut stays as it is; a run of which some were cut says so."""
+    config = msgspec.structs.replace(CONFIG, history=HistorySection(hot=Duration("2d"), keep="20d"))
+    now_ms = running.wall_ms()
+    shop = shop_of(tmp_path)
+    old = import_file(shop, config, clicks(tmp_path, "a.csv", 24, now_ms - 40 * DAY_MS), VIEWS)
+    new = import_file(shop, config, clicks(tmp_path, "b.csv", 60, now_ms - 2 * DAY_MS, DAY_MS // 48), VIEWS)
+    seal_folder(shop, config)
+    begin = LogView(shop).begin
+    assert 0 < begin < 24
+    assert "[history] keep cut" in refused(shop, old.run).came
+    kept = events_of(shop)[: 24 - begin]
+    done = undo_run(shop, config, new.run)
+    assert (done.removed, LogView(shop).begin) == (60, begin)
+    assert events_of(shop) == kept
+    fold = state_of(shop, config, LogView(shop)).fold
+    assert fold.digest() == done.digest == rebuild(shop, config).digest
+    counts = fold.items.window_count("view", 30 * DAY_MS, now_ms, fold.vocabulary.item_indices(["i0", "i1"]))
+    assert counts.sum() > 0
+
+
+def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path):
+    """An item that the run deleted, and whose slot was given back since, is there again as it was."""
+    shop = shop_of(tmp_path)
+    import_file(shop, CONFIG, prices(tmp_path, "a.csv", 5), PRICES)
+    gone = tmp_path / "gone.csv"
+    gone.write_text("item_id,operation\ni1,delete\n")
+    wrong = import_file(shop, CONFIG, gone, ColumnOptions(constants={"type": "item"}))
+    assert rebuild(shop, CONFIG, compact=True).dropped_items == 1
+    import_file(shop, CONFIG, clicks(tmp_path, "c.csv", 2), VIEWS)
+    undo_run(shop, CONFIG, wrong.run)
+    fold = state_of(shop, CONFIG, LogView(shop)).fold
+    assert fold.items.document(fold.vocabulary.item_index("i1")) == {"price": 5}
+    assert fold.settings.compaction == ""
+
+
+def test_erasures_that_wait_and_rows_of_their_users_go_together(tmp_path):
+    """An erase that is not carried out yet is still there behind an undo, and hides what it hid."""
+    shop = shop_of(tmp_path)
+    wrong = import_file(shop, CONFIG, clicks(tmp_path, "a.csv", 9), VIEWS)
+    erase_users(shop, CONFIG, ["u1"])
+    assert undo_run(shop, CONFIG, wrong.run).removed == 9
+    (left,) = events_of(shop)
+    assert "user_id='u1'" in left
+    erase_users(shop, CONFIG, [], now=True)
+    assert not any("u1" in each for each in events_of(shop))
+    assert list_runs(shop)[0].state == "taken back"
