@@ -58,14 +58,18 @@ def all_of(batch):
 
 @given(events)
 def test_an_id_is_recorded_once(some):
-    """Of events with the same id one is recorded, the first; those without one are all, each under an id of its own."""
+    """Of events with the same id one is recorded, the first; those without one are all, and the fold takes each of them
+    for another event.
+    """
     plan, found_batches = planned(some, MemoryLog(), 0, 7)
-    ids = [each.event_id for part in found_batches for each in all_of(part)]
-    assert all(ids)
-    assert len(ids) == len(set(ids))
-    own = {each for each in ids if not each.startswith("import:")}
-    assert own == {each.event_id for each in some if each.event_id}
-    assert len(ids) - len(own) == sum(not each.event_id for each in some)
+    found = [each for part in found_batches for each in all_of(part)]
+    own = [each.event_id for each in found if each.event_id and not each.event_id.startswith("import:")]
+    assert len(own) == len(set(own))
+    assert set(own) == {each.event_id for each in some if each.event_id}
+    assert len(found) - len(own) == sum(not each.event_id for each in some)
+    prints = fingerprints(build(found), KEY).id_hash.tolist()
+    assert len(set(prints)) == len(prints)
+    assert all(prints)
     assert len(plan.order) + plan.known_count + len(plan.conflicts) == len(some)
 
 
@@ -207,8 +211,10 @@ def test_rows_are_known_by_what_they_become(some, random):
     others = [each for each in some if not is_timeless_change(each)]
     random.shuffle(others)
     assert len(planned(others, log, log.last_log_time_ms)[0].order) == 0
-    ids = [event_at(batch, at).event_id for _, batch in log.read(LogPosition(0), 1_000) for at in range(len(batch))]
-    assert len(ids) == len(set(ids))
+    prints = [
+        each for _, batch in log.read(LogPosition(0), 1_000) for each in fingerprints(batch, KEY).id_hash.tolist()
+    ]
+    assert len(prints) == len(set(prints))
 
 
 @given(rows, rows)

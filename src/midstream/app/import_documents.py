@@ -87,7 +87,7 @@ class Documents:
         Args:
             picked: Gives rows of the import by number.
             rows: Numbers of those that are such changes, ascending.
-            dated: Numbers of the changes that have a time: beside them those without one say how it was before.
+            dated: Numbers of the changes that have a time: beside them, those without one say how it was before.
             key: Under which contents are hashed.
         """
         self._picked, self._rows, self._key = picked, rows, key
@@ -97,7 +97,9 @@ class Documents:
             self._owner[own], self._content[own] = _owners(batch, key), content_hashes(batch, key)[:, 0]
         self._owners = np.unique(self._owner)
         pieces = _pieces(len(dated) if len(rows) else 0)
-        self._dated = frozenset(each for own in pieces for each in _owners(picked(dated[own]), key).tolist())
+        owners = [_owners(picked(dated[own]), key) for own in pieces]
+        self.is_dated: Mask = np.isin(self._owner, np.concatenate([np.empty(0, np.uint64), *owners]))
+        """Which of the rows have one with a time beside them, (n,): they are known by their ids, as acts are."""
         self._known: dict[int, _Known] = {}
         self._acted = np.zeros(len(self._owners), dtype=np.bool_)
 
@@ -120,8 +122,8 @@ class Documents:
         return np.array([own in self._known and content in self._known[own].contents for own, content in every], bool)
 
     def known(self) -> Rows:
-        """Return the numbers of the rows that would change nothing, ascending."""
-        contested = np.flatnonzero(np.isin(self._owner, self._owner[self.in_log()]))
+        """Return the numbers of the rows that would change nothing, ascending; of dated ones it is not said."""
+        contested = np.flatnonzero(np.isin(self._owner, self._owner[self.in_log()]) & ~self.is_dated)
         rows: dict[int, list[tuple[int, _Change]]] = {}
         for piece in _pieces(len(contested)):
             own = contested[piece]
@@ -129,13 +131,7 @@ class Documents:
             for at, place in enumerate(own.tolist()):
                 change = _change_of(batch, at, int(self._content[place]))
                 rows.setdefault(int(self._owner[place]), []).append((place, change))
-        found: list[int] = []
-        for owner, changes in rows.items():
-            known = self._known[owner]
-            if owner in self._dated:
-                found += [place for place, change in changes if change.content in known.contents]
-            else:
-                found += _known_of(known, changes)
+        found = [place for owner, changes in rows.items() for place in _known_of(self._known[owner], changes)]
         return self._rows[np.array(sorted(found), dtype=np.intp)]
 
     def _see_acts(self, batch: EventBatch) -> None:

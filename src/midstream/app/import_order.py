@@ -1,7 +1,8 @@
 """Spill and order of an import: rows on disk as they were read, and in memory what says which are new, and their order.
 
-A row without an id gets one of its content (``events.content_ids``), and the second of two equal rows another one than
-the first. So a row is known by what it becomes: in another file, in another order, and not under another mapping.
+A row with a time and without an id is told from others by its content, as the fold does it; one without either gets an
+id of its content (``events.content_ids``), and so does the second of two equal rows. So a row is known by what it
+becomes: in another file, in another order, and not under another mapping.
 Changes of items and users without a time are known by whether they still stand (``import_documents``).
 
 A row takes about 70 bytes of memory at its highest: time, hashes, place, and two orders of them. Its events lie in
@@ -24,7 +25,7 @@ from midstream.app.import_documents import Documents
 from midstream.core.errors import Fault, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
-from midstream.events.content_ids import ID_BYTES, PREFIX, Hashes, content_hashes, id_texts, numbered, with_ids
+from midstream.events.content_ids import ID_BYTES, Hashes, content_hashes, id_texts, numbered, with_ids
 from midstream.events.file_modes import make_folder
 from midstream.events.schema import ROW, TEXTS, TIME_SENT
 from midstream.events.text_kernels import copy_spans
@@ -57,7 +58,7 @@ class Keys:
     is_act: Mask
     """Neither an item nor a user changes."""
     is_made: Mask
-    """The id was made here of the content."""
+    """It came without an id, and its content tells it apart."""
     line: NDArray[np.int32]
 
     @property
@@ -108,7 +109,7 @@ class Spill:
         return self._first[-1]
 
     def add(self, batch: EventBatch, lines: NDArray[np.int64]) -> None:
-        """Keep some rows behind those that are there, each with an id, but those that an export told apart without.
+        """Keep some rows behind those that are there; what nothing tells apart gets an id.
 
         Args:
             batch: The rows.
@@ -119,7 +120,8 @@ class Spill:
         """
         if not len(batch):
             return
-        needs = _needs_id(batch)
+        is_nameless = _is_nameless(batch)
+        needs = is_nameless & ((batch.rows["flags"] & TIME_SENT) == 0)
         if needs.any():
             hashes = content_hashes(batch, self.log_key)
             batch = with_ids(batch, needs, id_texts(hashes[needs]))
@@ -136,7 +138,7 @@ class Spill:
         kinds = batch.rows["kind"]
         is_act = (kinds != Kind.ITEM) & (kinds != Kind.USER)
         line = lines.astype(np.int32)
-        self._keys.append(Keys(own_time_ms(batch), prints.id_hash, prints.content, is_act, needs, line))
+        self._keys.append(Keys(own_time_ms(batch), prints.id_hash, prints.content, is_act, is_nameless, line))
 
     def keys(self) -> Keys:
         """Return what was kept of each row; it is kept no longer."""
@@ -152,7 +154,7 @@ class Spill:
         )
 
     def rename(self, rows: Rows, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Give other ids to rows whose ids were made of their content.
+        """Give ids of their own to rows that came without.
 
         Args:
             rows: Which, ascending, (k,); those that were renamed before keep what they got.
@@ -194,9 +196,11 @@ class Spill:
         return self._with_new_ids(EventBatch(rows, text.tobytes()), chosen)
 
     def text_bytes(self, chosen: Rows) -> NDArray[np.int64]:
-        """Return the bytes of text of some rows, in the order given; no text is read."""
+        """Return the bytes of text of some rows at most, in the order given; no text is read."""
         rows_map, _ = self._mapped()
-        return _text_bytes(np.frombuffer(rows_map, dtype=ROW)[chosen])
+        found = _text_bytes(np.frombuffer(rows_map, dtype=ROW)[chosen])
+        found[np.isin(chosen, self._renamed[0])] += ID_BYTES
+        return found
 
     def _with_new_ids(self, batch: EventBatch, chosen: Rows) -> EventBatch:
         """Return picked rows, those that were renamed under their new ids."""
@@ -218,8 +222,8 @@ class Spill:
         return self._maps
 
 
-def _needs_id(batch: EventBatch) -> Mask:
-    """Return which rows get an id: those without one that an export did not tell apart by something else."""
+def _is_nameless(batch: EventBatch) -> Mask:
+    """Return which rows have no id, and are of no export, which keeps what told them apart before."""
     rows = batch.rows
     is_exported = (rows["log_time_ms"] > 0) & (((rows["flags"] & TIME_SENT) > 0) | (rows["request_id_length"] > 0))
     found: Mask = (rows["event_id_length"] == 0) & ~is_exported
@@ -227,13 +231,16 @@ def _needs_id(batch: EventBatch) -> Mask:
 
 
 def _put_ids(batch: EventBatch, rows: Rows, hashes: Hashes) -> EventBatch:
-    """Return a batch in which the ids of some rows, which were made of content, are those of other hashes."""
+    """Return a batch in which some rows have the ids of hashes, in the place of one of that length or of none."""
     if not len(rows):
         return batch
+    bare = np.zeros(len(batch), dtype=np.bool_)
+    bare[rows] = batch.rows["event_id_length"][rows] == 0
+    if bare.any():
+        batch = with_ids(batch, bare, np.zeros((int(np.count_nonzero(bare)), ID_BYTES), dtype=np.uint8))
     text = np.frombuffer(batch.text, dtype=np.uint8).copy()
-    begin = batch.rows["text_start"][rows].astype(np.int64) + len(PREFIX)
-    places = begin[:, np.newaxis] + np.arange(ID_BYTES - len(PREFIX))
-    text[places] = id_texts(hashes)[:, len(PREFIX) :]
+    places = batch.rows["text_start"][rows].astype(np.int64)[:, np.newaxis] + np.arange(ID_BYTES)
+    text[places] = id_texts(hashes)
     return EventBatch(batch.rows, text.tobytes())
 
 
@@ -284,10 +291,10 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
     dated = np.flatnonzero(~keys.is_act & (keys.time_ms > 0))
     documents = Documents(spill.pick, standing, dated, spill.log_key)
     verdict = _verdicts(keys, documents.seen(logged), spill.key)
-    verdict[standing] = NEW
+    verdict[standing[~documents.is_dated]] = NEW
     verdict[documents.known()] = KNOWN
     is_new = verdict == NEW
-    again = standing[is_new[standing] & documents.in_log()]
+    again = standing[is_new[standing] & documents.in_log() & ~documents.is_dated]
     spill.rename(again, now_ms + np.arange(len(again)))  # the log has their content under the ids of before
     time = keys.time_ms
     fresh = time[is_new & (time > 0)]
