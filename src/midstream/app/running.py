@@ -132,8 +132,7 @@ def open_running(
     log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
-        _tidy(data)
-        close_run(data, log)
+        _tidy(data, log)
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
         fold = chosen.loaded.fold
         position = fold.log_position
@@ -181,8 +180,9 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
-def _tidy(data: DataFolder) -> None:
-    """Remove what a process left that ended in the middle of something. Hold the lock of the folder."""
+def _tidy(data: DataFolder, log: SegmentLog) -> None:
+    """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
+    close_run(data, log)
     data.remove_outdated_logs()
     settle(data)
     snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)

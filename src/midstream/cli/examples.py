@@ -20,8 +20,8 @@ Replay = Annotated[str | None, typer.Option("--replay", help="Of a placement: wh
 Label = Annotated[list[str] | None, typer.Option("--label", help="An interaction that is a label; repeatable.")]
 Candidates = Annotated[int, typer.Option("--candidates", min=2, help="Items of a group at most.")]
 Groups = Annotated[int | None, typer.Option("--groups", min=1, help="End after so many groups.")]
-First = Annotated[
-    bool, typer.Option(help="With --replay: items that the catalogue named later have what it named first.")
+NoFirst = Annotated[
+    bool, typer.Option("--no-first-attributes", help="With --replay: read no attribute that was named after the act.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides which candidates are drawn.")]
 
@@ -36,7 +36,7 @@ def command(
     candidates: Candidates = 100,
     groups: Groups = None,
     seed: Seed = 0,
-    first_attributes: First = True,
+    no_first_attributes: NoFirst = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +44,7 @@ def command(
     from midstream.app.replay_examples import ReplayWanted
 
     if replay is not None:
-        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed, first_attributes)
+        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed, not no_first_attributes)
         print_replay(folder, wanted, out, file_format, as_json=as_json)
         return
     print_served(folder, served, out, file_format, as_json=as_json)

@@ -47,20 +47,19 @@ def command(
         show_runs(folder, undo, as_json=as_json)
         return
     more = [f"type={type_name}"] if type_name else []
-    options = options_of(columns, [*(constants or []), *more], types, time_format)
+    summary = record_file(folder, file, options_of(columns, [*(constants or []), *more], types, time_format))
+    print_json(summary) if as_json else print_summary(summary)
+    if summary.conflicts or summary.rows == summary.rejected > 0:
+        raise typer.Exit(1)
+
+
+def record_file(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
+    """Import a file, and say what an interruption leaves."""
     try:
-        summary = run_import(folder, file, options)
+        return run_import(folder, file, columns)
     except KeyboardInterrupt:
         say("interrupted; what was recorded stays, and the same command goes on from there")
         raise
-    if as_json:
-        print_json(summary)
-    else:
-        print_summary(summary)
-    if summary.rows == summary.rejected > 0:
-        say("no row of the file is an event")
-    if summary.conflicts or summary.rows == summary.rejected > 0:
-        raise typer.Exit(1)
 
 
 def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
@@ -155,6 +154,8 @@ def _notes(summary: "ImportSummary") -> "Iterator[str]":
         yield from map(str, summary.faults)
         if any("looks like seconds" in fault.came for fault in summary.faults):
             yield "times in seconds are read with --time-format s"
+    if summary.rows == summary.rejected > 0:
+        yield "no row of the file is an event"
 
 
 def kept_text(summary: "ImportSummary") -> str:
