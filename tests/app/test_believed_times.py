@@ -71,7 +71,8 @@ def test_an_export_and_an_import_bring_a_log_back(tmp_path: Path, form: str) -> 
     assert summary.log_times_set == sum(each.log_time_ms > now_ms for each in old) > 15
     done = import_file(after, Config(), file)
     assert (done.recorded, done.rejected) == (len(old), 0)
-    new = events_of(after)
+    *new, account = events_of(after)
+    assert account.kind == Kind.CONTROL
     assert [told(each) for each in new] == [told(each) for each in old]
     right = {each.event_id: each.event_time_ms for each in old if each.event_id and each.event_time_ms}
     late = {each.event_id: each.log_time_ms - right[each.event_id] for each in new if each.event_id in right}

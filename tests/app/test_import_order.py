@@ -1,21 +1,26 @@
 """What of a file is new, and in what order it goes into a log."""
 
+import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.import_order import BYTES_MAX, ROW_BYTES, Spill, own_time_ms, parts, plan_of
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
+from midstream.events.siphash import id_key_of
 from midstream.state.event_ids import fingerprints
 from midstream.testing.ids import KEY
 
 NOW_MS = 1_700_000_000_000
+LOG_KEY = id_key_of("0f" * 16)
 
 
 def make(kind, event_id, item_id, time_ms):
@@ -37,9 +42,10 @@ events = st.lists(
 
 def planned(some, log, last_log_time_ms, rows_max=5, bytes_max=BYTES_MAX):
     """Spill events in pieces of three; return the plan, and the events that it records, in order."""
-    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file", KEY) as spill:
+    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file", KEY, LOG_KEY) as spill:
         for start in range(0, len(some), 3):
-            spill.add(build(some[start : start + 3]))
+            piece = some[start : start + 3]
+            spill.add(build(piece), np.arange(start, start + len(piece)))
         logged = batches(log.read, LogPosition(0), log.end)
         plan = plan_of(spill, logged, last_log_time_ms, NOW_MS)
         return plan, list(parts(spill, plan, rows_max, bytes_max))
@@ -52,12 +58,19 @@ def all_of(batch):
 
 @given(events)
 def test_an_id_is_recorded_once(some):
-    """Of events with the same id one is recorded, the first; those without an id or time are all."""
+    """Of events with the same id one is recorded, the first; those without one are all, and the fold takes each of them
+    for another event.
+    """
     plan, found_batches = planned(some, MemoryLog(), 0, 7)
-    ids = [each.event_id for part in found_batches for each in all_of(part) if each.event_id]
-    assert len(ids) == len(set(ids))
-    assert set(ids) == {each.event_id for each in some if each.event_id}
-    assert len(plan.order) + plan.known_count + plan.conflict_count == len(some)
+    found = [each for part in found_batches for each in all_of(part)]
+    own = [each.event_id for each in found if each.event_id and not each.event_id.startswith("import:")]
+    assert len(own) == len(set(own))
+    assert set(own) == {each.event_id for each in some if each.event_id}
+    assert len(found) - len(own) == sum(not each.event_id for each in some)
+    prints = fingerprints(build(found), KEY).id_hash.tolist()
+    assert len(set(prints)) == len(prints)
+    assert all(prints)
+    assert len(plan.order) + plan.known_count + len(plan.conflicts) == len(some)
 
 
 @given(events, st.integers(1, 8), st.integers(1, 10 * ROW_BYTES))
@@ -131,27 +144,160 @@ def test_acts_without_a_time_are_of_now():
 
 @given(events, events)
 def test_what_is_known_is_what_a_dict_knows(logged, some):
-    """In the log or earlier in the file; the first content in the log is the one that counts."""
+    """In the log or earlier in the file; the first content that came is the one that counts."""
+    logged, some = ([each for each in them if each.event_id] for them in (logged, some))
     log = MemoryLog()
     for start in range(0, len(logged), 4):
         log.append(build([each._replace(log_time_ms=NOW_MS) for each in logged[start : start + 4]]))
-    known: dict[int, int] = {}
-    prints = fingerprints(build(logged), KEY)
-    for each, content in zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True):
-        known.setdefault(each, content)
+    known: dict[str, int] = {}
+    for each, content in zip(logged, fingerprints(build(logged), KEY).content.tolist(), strict=True):
+        known.setdefault(each.event_id, content)
     plan, _ = planned(some, log, NOW_MS)
-    order, known_count, conflicts, seen = [], 0, 0, set()
-    prints = fingerprints(build(some), KEY)
-    for at, (each, content) in enumerate(zip(prints.id_hash.tolist(), prints.content.tolist(), strict=True)):
-        if not each or not (each in known or each in seen):
+    order, known_count, conflicts = [], 0, []
+    for at, (each, content) in enumerate(zip(some, fingerprints(build(some), KEY).content.tolist(), strict=True)):
+        if each.event_id not in known:
             order.append(at)
-            seen.add(each)
-        elif each in known:
-            known_count += known[each] == content
-            conflicts += known[each] != content
-        else:
+            known[each.event_id] = content
+        elif known[each.event_id] == content:
             known_count += 1
-    assert (sorted(plan.order.tolist()), plan.known_count, plan.conflict_count) == (order, known_count, conflicts)
+        else:
+            conflicts.append(at)
+    assert (sorted(plan.order.tolist()), plan.known_count) == (order, known_count)
+    assert plan.conflicts.tolist() == conflicts
+
+
+def appended(log, found_batches):
+    """Append what a plan records; return how much that is."""
+    for part in found_batches:
+        log.append(type(part)(stamped(part.rows), part.text))
+    return sum(len(part) for part in found_batches)
+
+
+BODIES = (b'{"price":1}', b'{"price":2}', b'{"title":"x"}', b'{"price":1,"title":"x"}')
+rows = st.lists(
+    st.builds(
+        lambda kind, operation, *rest: make(kind, "", *rest)._replace(operation=operation * (kind == Kind.ITEM)),
+        st.sampled_from([Kind.INTERACTION, Kind.ITEM]),
+        st.sampled_from([Operation.PUT, Operation.PATCH, Operation.DELETE]),
+        st.sampled_from("ab"),
+        st.none() | st.integers(NOW_MS - 2, NOW_MS),
+    ).flatmap(lambda each: st.sampled_from(BODIES).map(lambda body: each._replace(body=body_of(each, body)))),
+    max_size=12,
+)
+
+
+def body_of(event, body):
+    """Return what an event of a kind and operation has."""
+    return body if event.kind == Kind.ITEM and event.operation != Operation.DELETE else b""
+
+
+def is_timeless_change(event):
+    """Return whether a row says how something is from now on."""
+    return event.kind == Kind.ITEM and event.event_time_ms is None
+
+
+@given(rows, st.randoms())
+def test_rows_are_known_by_what_they_become(some, random):
+    """A file adds nothing a second time, nor in another order where order means nothing; equal rows are all kept; of a
+    file that grew the new rows alone are.
+    """
+    log = MemoryLog()
+    cut = random.randint(0, len(some))
+    assert appended(log, planned(some[:cut], log, 0)[1]) == cut
+    grown, found = planned(some, log, log.last_log_time_ms)
+    assert len(grown.order) == len(some) - cut
+    appended(log, found)
+    assert len(planned(some, log, log.last_log_time_ms)[0].order) == 0
+    others = [each for each in some if not is_timeless_change(each)]
+    random.shuffle(others)
+    assert len(planned(others, log, log.last_log_time_ms)[0].order) == 0
+    prints = [
+        each for _, batch in log.read(LogPosition(0), 1_000) for each in fingerprints(batch, KEY).id_hash.tolist()
+    ]
+    assert len(prints) == len(set(prints))
+
+
+@given(rows, rows)
+def test_changes_without_a_time_end_as_the_file_says(earlier, later):
+    """Whatever another file said in between, after an import the items are as its rows, one after another, leave them,
+    as if all of them had been recorded again.
+    """
+    earlier, later = ([each for each in them if is_timeless_change(each)] for them in (earlier, later))
+    log = MemoryLog()
+    for some in (earlier, later):
+        appended(log, planned(some, log, log.last_log_time_ms)[1])
+    before = folded(log)
+    plan, found = planned(earlier, log, log.last_log_time_ms)
+    appended(log, found)
+    assert folded(log) == applied(before, earlier)
+    assert (len(plan.order) == 0) == (before == folded(log))
+
+
+def folded(log):
+    """Return the attributes of each item that a log leaves, None of one that is deleted."""
+    events = [event_at(batch, at) for _, batch in log.read(LogPosition(0), 1_000) for at in range(len(batch))]
+    return applied({}, events)
+
+
+def applied(items, changes):
+    """Return items after changes; those that are gone are not there."""
+    found = dict(items)
+    for each in changes:
+        if each.operation == Operation.DELETE:
+            found.pop(each.item_id, None)
+        else:
+            kept = found.get(each.item_id, {}) if each.operation == Operation.PATCH else {}
+            found[each.item_id] = kept | json.loads(each.body)
+    return found
+
+
+def test_another_type_makes_other_events():
+    """The same rows under another action, or with a column taken in that was not, are other events."""
+    log = MemoryLog()
+    views = [Event(Kind.INTERACTION, action="view", item_id="a", event_time_ms=NOW_MS - n) for n in range(3)]
+    appended(log, planned(views, log, 0)[1])
+    carts = [each._replace(action="cart") for each in views]
+    paged = [each._replace(body=b'{"page":"list"}') for each in views]
+    assert len(planned(carts, log, NOW_MS)[0].order) == 3
+    assert len(planned(paged, log, NOW_MS)[0].order) == 3
+    assert len(planned(views, log, NOW_MS)[0].order) == 0
+
+
+def test_an_own_id_rules_and_its_conflicts_have_lines():
+    """Another content under an id of the log, or of a row above, is no news and no copy: its rows are named."""
+    log = MemoryLog()
+    log.append(build([Event(Kind.INTERACTION, event_id="e", item_id="a", log_time_ms=NOW_MS)]))
+    some = [Event(Kind.INTERACTION, event_id=name, item_id=item) for name, item in ("eb", "ea", "fa", "fb", "fa")]
+    plan, _ = planned(some, log, NOW_MS)
+    assert (plan.order.tolist(), plan.known_count, plan.conflicts.tolist()) == ([2], 2, [0, 3])
+    assert plan.lines[plan.conflicts].tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("kind", [Kind.ITEM, Kind.USER])
+def test_prices_of_before_come_again(kind):
+    """A catalogue without times that others changed since is recorded again where it differs, and nowhere else."""
+    log = MemoryLog()
+
+    def patch(name, body):
+        item, user = (name, "") if kind == Kind.ITEM else ("", name)
+        return Event(kind, Operation.PATCH, item_id=item, user_id=user, body=body)
+
+    def prices(a, b):
+        return [patch(name, b'{"price":%d}' % price) for name, price in (("a", a), ("b", b))]
+
+    recorded = [
+        appended(log, planned(some, log, log.last_log_time_ms)[1])
+        for some in (
+            prices(1, 1),
+            prices(1, 1),
+            prices(2, 1),
+            [patch("b", b'{"title":"x"}')],
+            prices(1, 1),
+            prices(1, 1),
+            prices(2, 2),
+        )
+    ]
+    assert recorded == [2, 0, 1, 1, 1, 0, 2]
 
 
 def test_log_time_of_an_export_goes_before_event_time():

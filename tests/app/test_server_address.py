@@ -147,7 +147,8 @@ def test_every_command_looks_first() -> None:
             users.add(path.stem)
         assert "read_address" not in names or path.stem in {"training", "demo_server"}, path
     assert users == {
-        "erasing", "importing", "letters", "models", "placement_files", "rebuilding", "reporting", "slates_export",
+        "erasing", "import_undo", "importing", "letters", "models", "placement_files", "rebuilding", "reporting",
+        "slates_export",
     }  # fmt: skip
 
 

@@ -345,7 +345,7 @@ def test_rebuild_writes_a_snapshot_that_verifies(shop, run):
     assert run("rebuild", "-f", shop)[0] == 0
     status, out, _ = run("rebuild", "--verify", "--json", "-f", shop)
     told = json.loads(out)
-    assert (status, told["snapshot_position"]) == (0, 340)
+    assert (status, told["snapshot_position"]) == (0, 341)
     assert told["from_the_beginning"] == told["from_snapshot"]
     array = max((shop / "data" / "snapshots").rglob("*.npy"), key=lambda path: path.stat().st_size)
     content = bytearray(array.read_bytes())
@@ -433,8 +433,9 @@ def test_import_options_reach_the_file(tmp_path, run):
     )
     assert (status, "1 recorded" in out) == (0, True), err
     assert "page" in err
-    event = json.loads(run("export", "-f", tmp_path)[1])
-    assert json.loads(run("export", "-", "-f", tmp_path)[1]) == event
+    told = run("export", "--kind", "interaction", "-f", tmp_path)[1]
+    assert run("export", "-", "--kind", "interaction", "-f", tmp_path)[1] == told
+    event = json.loads(told)
     assert (event["type"], event["user_id"], event["session_id"]) == ("view", "7", "s")
     assert event["time"] == event["log_time"] == 1_704_164_640_000
 
@@ -453,3 +454,33 @@ def test_report_prints_a_table_or_json(shop, run):
     assert "outcome joined: 0" in err
     status, out, _ = run("report", "-f", shop, "--json")
     assert (status, json.loads(out)["rows"], json.loads(out)["held"]) == (0, [], 0)
+
+
+def test_runs_of_imports_are_listed_and_taken_back(tmp_path, run):
+    """The name that an import prints is the one of the list and of --undo, and the same file goes in again."""
+    file = tmp_path / "clicks.csv"
+    file.write_text("user_id,item_id,time\nann,lamp,1700000000000\nbob,mug,1700000001000\n")
+    status, out, _ = run("import", file, "--type", "view", "-f", tmp_path)
+    assert status == 0
+    name = re.search(r"--undo (\S+) takes it back", out)[1]
+    assert json.loads(run("import", "--runs", "-f", tmp_path, "--json")[1])["runs"][0]["run"] == name
+    assert name in run("import", "--runs", "-f", tmp_path)[1]
+    status, out, _ = run("import", file, "--type", "cart", "-f", tmp_path)
+    assert (status, "2 recorded" in out) == (0, True)
+    status, out, _ = run("import", "--undo", name, "-f", tmp_path)
+    assert (status, "2 events taken back" in out) == (0, True)
+    status, _, err = run("import", "--undo", name, "-f", tmp_path)
+    assert (status, "taken back already" in err) == (1, True)
+    assert run("import", file, "--runs", "-f", tmp_path)[0] == 2
+
+
+def test_an_event_id_of_other_content_is_told_and_ends_with_1(tmp_path, run):
+    """Each such row is counted, the first have their lines, on standard error; what was there stays."""
+    file = tmp_path / "a.csv"
+    file.write_text("event_id,type,user_id,item_id\ne1,view,ann,lamp\ne2,view,ann,mug\n")
+    assert run("import", file, "-f", tmp_path)[0] == 0
+    file.write_text("event_id,type,user_id,item_id\ne1,view,ann,lamp\ne2,cart,ann,mug\ne3,view,ann,mug\n")
+    status, out, err = run("import", file, "-f", tmp_path)
+    assert (status, "1 recorded" in out) == (1, True)
+    assert "1 rows were NOT recorded" in err
+    assert 'line 3: event_id\n  "e2" is the id of an event with other content' in err

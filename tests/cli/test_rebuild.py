@@ -80,9 +80,9 @@ def test_a_folder_that_nobody_has_open_is_rebuilt_here(tmp_path: Path, capfd: py
     capfd.readouterr()
     assert run("rebuild", "--compact", "--json", "-f", tmp_path) == 0
     done = json.loads(capfd.readouterr().out)
-    assert (done["log_position"], done["dropped_items"]) == (6, 1)
+    assert (done["log_position"], done["dropped_items"]) == (7, 1)
     assert run("rebuild", "--verify", "--json", "-f", tmp_path) == 0
     verified = json.loads(capfd.readouterr().out)
     assert verified["from_the_beginning"] == verified["from_snapshot"] == done["digest"]
-    assert verified["snapshot_position"] == 6
+    assert verified["snapshot_position"] == 7
     assert SMALL_LIMITS in (tmp_path / "midstream.toml").read_text()

@@ -171,6 +171,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actions: dict[str, float] = {}
     placement: str = ""
     examples: Literal["served", "replay"] = "served"
+    first_attributes: bool = True
     validation: float = 0.1
     acts_max: int = 1_000
     seed: int = 0

@@ -180,6 +180,8 @@ def _fit_rows(
         metrics, line = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
+    if found.first_attributes:
+        metrics = {**metrics, "rows_with_later_attributes": float(found.first_attributes)}
     fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}
@@ -220,9 +222,19 @@ def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch
     if not len(found.examples):
         came = f"The log has no {model.examples} examples of the placement {model.placement}."
         came += f" Left out: {dict(found.left_out)}" if found.left_out else ""
-        right = 'Slates of it that are older than feedback.window, or examples = "replay".'
-        raise Invalid((Fault(f"models.{model.name}", came, right, PAGE),))
+        raise Invalid((Fault(f"models.{model.name}", came, _right_examples(model), PAGE),))
     return found
+
+
+def _right_examples(model: Model) -> str:
+    """Return what would give a ranker rows that has none."""
+    if model.examples == "served":
+        return 'Slates of it that are older than feedback.window, or examples = "replay".'
+    first = "" if model.first_attributes else " first_attributes = true reads attributes that came later than the acts;"
+    return (
+        f"Acts on items that sources and filters of {model.placement} would have let through before each act:{first} a "
+        "catalogue that is imported before the acts is known at all of them."
+    )
 
 
 def _nothing_newer(fitting: Fitting, model: Model, left_out: Mapping[str, int]) -> Fault:
@@ -272,6 +284,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,
+        first_attributes=model.first_attributes,
         actions=model.actions,
         mature_ms=None if newest_ms is None else newest_ms - fitting.config.feedback.window.ms,
     )

@@ -1,13 +1,18 @@
-"""All rows of an import: on disk as they were read, in memory only what says which are new and in what order they go.
+"""Spill and order of an import: rows on disk as they were read, and in memory what says which are new, and their order.
 
-A row takes about 60 bytes of memory at its highest: time, hashes, place, and two orders of them. Its events lie in
+A row with a time and without an id is told from others by its content, as the fold does it; one without either gets an
+id of its content (``events.content_ids``), and so does the second of two equal rows. So a row is known by what it
+becomes: in another file, in another order, and not under another mapping.
+Changes of items and users without a time are known by whether they still stand (``import_documents``).
+
+A row takes about 70 bytes of memory at its highest: time, hashes, place, and two orders of them. Its events lie in
 files without a name, which go when the process does, whatever ends it.
 """
 
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +21,20 @@ from typing import IO, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.app.import_documents import Documents
 from midstream.core.errors import Fault, TooLarge
 from midstream.core.kinds import Kind
-from midstream.core.types import EventBatch, LogPosition
+from midstream.core.types import EventBatch, LogPosition, Mask
+from midstream.events.content_ids import ID_BYTES, Hashes, content_hashes, id_texts, numbered, with_ids
 from midstream.events.file_modes import make_folder
 from midstream.events.schema import ROW, TEXTS, TIME_SENT
 from midstream.events.text_kernels import copy_spans
 from midstream.state.event_ids import fingerprints
 from midstream.state.hashing import IdKey
 
+PAGE = "docs/data.md"
 ROWS_MAX = 20_000_000
-"""Rows of one import: 1.2 GB of memory at 60 B, and 3 GB of disk at 160 B."""
+"""Rows of one import: 1.4 GB of memory at 70 B, and 3 GB of disk at 160 B."""
 TEXT_BYTES_MAX = 1 << 36
 """64 GiB: 3 kB for each of the rows."""
 ROW_BYTES = 100
@@ -39,31 +47,51 @@ Rows: TypeAlias = NDArray[np.intp]
 Logged: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 
 
-@dataclass(slots=True)
-class _Keys:
-    """What is kept of each row, in the order of the file."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """What is kept of each row, in the order of the file. All columns (n,)."""
 
-    time_ms: list[NDArray[np.int64]] = field(default_factory=list[NDArray[np.int64]])
-    id_hash: list[NDArray[np.uint64]] = field(default_factory=list[NDArray[np.uint64]])
-    content: list[NDArray[np.uint32]] = field(default_factory=list[NDArray[np.uint32]])
-    is_act: list[NDArray[np.bool_]] = field(default_factory=list[NDArray[np.bool_]])
+    time_ms: NDArray[np.int64]
+    id_hash: NDArray[np.uint64]
+    content: NDArray[np.uint32]
+    """Hash of all but the id."""
+    is_act: Mask
+    """Neither an item nor a user changes."""
+    is_made: Mask
+    """It came without an id, and its content tells it apart."""
+    line: NDArray[np.int32]
+
+    @property
+    def is_standing(self) -> Mask:
+        """Which rows say how an item or user is from now on: changes without a time and an id of their own."""
+        found: Mask = self.is_made & ~self.is_act & (self.time_ms == 0)
+        return found
 
 
 class Spill:
     """Rows of an import on disk. Use it in a ``with`` block."""
 
-    def __init__(self, folder: Path, name: str, key: IdKey) -> None:
-        """Keep them in ``folder``; ``name`` is that of what is imported, ``key`` tells its rows apart from others."""
+    def __init__(self, folder: Path, name: str, key: IdKey, log_key: IdKey) -> None:
+        """Keep them.
+
+        Args:
+            folder: Where.
+            name: Of what is imported.
+            key: Tells its rows apart from others.
+            log_key: Of the ids of the log that they go into, under which ids are made.
+        """
         make_folder(folder)
         self._name = name
         self.key = key
+        self.log_key = log_key
         self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
         self._text: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
-        self._keys = _Keys()
+        self._keys: list[Keys] = []
         self._first: list[int] = [0]
         self._base: list[int] = [0]
         self._maps: tuple[mmap.mmap, mmap.mmap] | None = None
         self._read = 0
+        self._renamed = (np.empty(0, dtype=np.intp), np.empty((0, 2), dtype=np.uint64))
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -80,39 +108,71 @@ class Spill:
         """Return the number of rows."""
         return self._first[-1]
 
-    def add(self, batch: EventBatch) -> None:
-        """Keep some rows behind those that are there.
+    def add(self, batch: EventBatch, lines: NDArray[np.int64]) -> None:
+        """Keep some rows behind those that are there; what nothing tells apart gets an id.
+
+        Args:
+            batch: The rows.
+            lines: Of each.
 
         Raises:
             TooLarge: The import has become larger than one may be.
         """
         if not len(batch):
             return
+        is_nameless = _is_nameless(batch)
+        needs = is_nameless & ((batch.rows["flags"] & TIME_SENT) == 0)
+        if needs.any():
+            hashes = content_hashes(batch, self.log_key)
+            batch = with_ids(batch, needs, id_texts(hashes[needs]))
         rows, text_bytes = self._first[-1] + len(batch), self._base[-1] + len(batch.text)
         if rows > ROWS_MAX or text_bytes > TEXT_BYTES_MAX:
             came = f"{rows} rows or more, {text_bytes} bytes of text."
             right = f"At most {ROWS_MAX} rows and {TEXT_BYTES_MAX} bytes an import: cut the file by time."
-            raise TooLarge((Fault(self._name, came, right, "docs/data.md"),))
+            raise TooLarge((Fault(self._name, came, right, PAGE),))
         self._rows.write(np.ascontiguousarray(batch.rows).data)
         self._text.write(batch.text)
         self._first.append(rows)
         self._base.append(text_bytes)
         prints = fingerprints(batch, self.key)
         kinds = batch.rows["kind"]
-        self._keys.time_ms.append(own_time_ms(batch))
-        self._keys.id_hash.append(prints.id_hash)
-        self._keys.content.append(prints.content)
-        self._keys.is_act.append((kinds != Kind.ITEM) & (kinds != Kind.USER))
+        is_act = (kinds != Kind.ITEM) & (kinds != Kind.USER)
+        line = lines.astype(np.int32)
+        self._keys.append(Keys(own_time_ms(batch), prints.id_hash, prints.content, is_act, is_nameless, line))
 
-    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.bool_]]:
-        """Return time, id hash, content hash and whether it is an act of each row; they are kept no longer."""
-        keys, self._keys = self._keys, _Keys()
-        return (
-            np.concatenate([np.empty(0, np.int64), *keys.time_ms]),
-            np.concatenate([np.empty(0, np.uint64), *keys.id_hash]),
-            np.concatenate([np.empty(0, np.uint32), *keys.content]),
-            np.concatenate([np.empty(0, np.bool_), *keys.is_act]),
+    def keys(self) -> Keys:
+        """Return what was kept of each row; it is kept no longer."""
+        held, self._keys = self._keys, []
+        empty = np.empty(0, np.int64)
+        return Keys(
+            np.concatenate([empty, *(each.time_ms for each in held)]),
+            np.concatenate([empty.astype(np.uint64), *(each.id_hash for each in held)]),
+            np.concatenate([empty.astype(np.uint32), *(each.content for each in held)]),
+            np.concatenate([empty.astype(np.bool_), *(each.is_act for each in held)]),
+            np.concatenate([empty.astype(np.bool_), *(each.is_made for each in held)]),
+            np.concatenate([empty.astype(np.int32), *(each.line for each in held)]),
         )
+
+    def rename(self, rows: Rows, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Give ids of their own to rows that came without.
+
+        Args:
+            rows: Which, ascending, (k,); those that were renamed before keep what they got.
+            numbers: Hashed into each id, (k,).
+
+        Returns:
+            The hash of each new id, (k,).
+        """
+        hashes, id_hash = np.empty((len(rows), 2), np.uint64), np.empty(len(rows), np.uint64)
+        for start in range(0, len(rows), KEEP_ROWS):
+            own = slice(start, start + KEEP_ROWS)
+            batch = self.pick(rows[own])
+            hashes[own] = numbered(content_hashes(batch, self.log_key), numbers[own], self.log_key)
+            id_hash[own] = fingerprints(_put_ids(batch, np.arange(len(batch)), hashes[own]), self.key).id_hash
+        all_rows = np.concatenate((self._renamed[0], rows))
+        order = np.argsort(all_rows, kind="stable")
+        self._renamed = (all_rows[order], np.concatenate((self._renamed[1], hashes))[order])
+        return id_hash
 
     def pick(self, chosen: Rows) -> EventBatch:
         """Return some rows, in the order given, with their texts end to end."""
@@ -133,12 +193,23 @@ class Spill:
             self._read = 0
             rows_map.madvise(mmap.MADV_DONTNEED)
             text_map.madvise(mmap.MADV_DONTNEED)
-        return EventBatch(rows, text.tobytes())
+        return self._with_new_ids(EventBatch(rows, text.tobytes()), chosen)
 
     def text_bytes(self, chosen: Rows) -> NDArray[np.int64]:
-        """Return the bytes of text of some rows, in the order given; no text is read."""
+        """Return the bytes of text of some rows at most, in the order given; no text is read."""
         rows_map, _ = self._mapped()
-        return _text_bytes(np.frombuffer(rows_map, dtype=ROW)[chosen])
+        found = _text_bytes(np.frombuffer(rows_map, dtype=ROW)[chosen])
+        found[np.isin(chosen, self._renamed[0])] += ID_BYTES
+        return found
+
+    def _with_new_ids(self, batch: EventBatch, chosen: Rows) -> EventBatch:
+        """Return picked rows, those that were renamed under their new ids."""
+        renamed, hashes = self._renamed
+        if not len(renamed):
+            return batch
+        place = np.minimum(np.searchsorted(renamed, chosen), len(renamed) - 1)
+        here = np.flatnonzero(renamed[place] == chosen)
+        return _put_ids(batch, here, hashes[place[here]])
 
     def _mapped(self) -> tuple[mmap.mmap, mmap.mmap]:
         if self._maps is None:
@@ -149,6 +220,28 @@ class Spill:
             rows = mmap.mmap(self._rows.fileno(), max(size, 1), access=mmap.ACCESS_READ)
             self._maps = (rows, mmap.mmap(self._text.fileno(), 0, access=mmap.ACCESS_READ))
         return self._maps
+
+
+def _is_nameless(batch: EventBatch) -> Mask:
+    """Return which rows have no id, and are of no export, which keeps what told them apart before."""
+    rows = batch.rows
+    is_exported = (rows["log_time_ms"] > 0) & (((rows["flags"] & TIME_SENT) > 0) | (rows["request_id_length"] > 0))
+    found: Mask = (rows["event_id_length"] == 0) & ~is_exported
+    return found
+
+
+def _put_ids(batch: EventBatch, rows: Rows, hashes: Hashes) -> EventBatch:
+    """Return a batch in which some rows have the ids of hashes, in the place of one of that length or of none."""
+    if not len(rows):
+        return batch
+    bare = np.zeros(len(batch), dtype=np.bool_)
+    bare[rows] = batch.rows["event_id_length"][rows] == 0
+    if bare.any():
+        batch = with_ids(batch, bare, np.zeros((int(np.count_nonzero(bare)), ID_BYTES), dtype=np.uint8))
+    text = np.frombuffer(batch.text, dtype=np.uint8).copy()
+    places = batch.rows["text_start"][rows].astype(np.int64)[:, np.newaxis] + np.arange(ID_BYTES)
+    text[places] = id_texts(hashes)
+    return EventBatch(batch.rows, text.tobytes())
 
 
 def _text_bytes(rows: NDArray[np.void]) -> NDArray[np.int64]:
@@ -166,11 +259,18 @@ class Plan:
     order: Rows
     """The new rows, in the order in which they are recorded."""
     known_count: int
-    conflict_count: int
+    conflicts: Rows
+    """Rows whose own id another event of other content has, in the log or further up in the file."""
     keeps_event_time: bool
     """Log time = event time: the log's last event is older than all of them."""
     late_count: int
     """Rows more than 24 h behind the log, where log time is not theirs: they reach decayed counters alone."""
+    lines: NDArray[np.int32]
+    """Of all rows of the import."""
+    known_untimed_count: int = 0
+    """Acts without a time that are known: their content alone says so."""
+    late_items_count: int = 0
+    """Items that the log has acts on, and that rows without a time are the first to describe."""
 
 
 def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) -> Plan:
@@ -186,12 +286,19 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
         last_log_time_ms: Of the log's last event, 0 = there is none.
         now_ms: The clock.
     """
-    time, id_hash, content, is_act = spill.columns()
-    verdict = _verdicts(id_hash, content, logged, spill.key)
-    del id_hash, content
+    keys = _told_apart(spill, spill.keys())
+    standing = np.flatnonzero(keys.is_standing)
+    dated = np.flatnonzero(~keys.is_act & (keys.time_ms > 0))
+    documents = Documents(spill.pick, standing, dated, spill.log_key)
+    verdict = _verdicts(keys, documents.seen(logged), spill.key)
+    verdict[standing[~documents.is_dated]] = NEW
+    verdict[documents.known()] = KNOWN
     is_new = verdict == NEW
+    again = standing[is_new[standing] & documents.in_log() & ~documents.is_dated]
+    spill.rename(again, now_ms + np.arange(len(again)))  # the log has their content under the ids of before
+    time = keys.time_ms
     fresh = time[is_new & (time > 0)]
-    is_whole = not bool(np.any(is_new & is_act & (time == 0)))
+    is_whole = not bool(np.any(is_new & keys.is_act & (time == 0)))
     keeps = is_whole and (int(fresh.min()) >= last_log_time_ms if len(fresh) else last_log_time_ms == 0)
     order = np.flatnonzero(is_new)
     if keeps:
@@ -202,19 +309,38 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
     return Plan(
         order,
         int(np.count_nonzero(verdict == KNOWN)),
-        int(np.count_nonzero(verdict == CONFLICT)),
+        np.flatnonzero(verdict == CONFLICT),
         keeps_event_time=keeps,
         late_count=late,
+        lines=keys.line,
+        known_untimed_count=int(np.count_nonzero((verdict == KNOWN) & keys.is_act & keys.is_made & (time == 0))),
+        late_items_count=documents.late_count(),
     )
 
 
-def _verdicts(
-    id_hash: NDArray[np.uint64], content: NDArray[np.uint32], logged: Logged, key: IdKey
-) -> NDArray[np.uint8]:
+def _told_apart(spill: Spill, keys: Keys) -> Keys:
+    """Return the keys, further ones of equal rows under ids of their own: the second is the second in any order."""
+    made = np.flatnonzero(keys.is_made)
+    order = made[np.argsort(keys.id_hash[made], kind="stable")]
+    hashes = keys.id_hash[order]
+    is_later = np.concatenate(([False], hashes[1:] == hashes[:-1])) if len(hashes) else np.empty(0, np.bool_)
+    if not is_later.any():
+        return keys
+    place = np.arange(len(order))
+    number = place - np.maximum.accumulate(np.where(is_later, 0, place)) + 1
+    later, number = order[is_later], number[is_later]
+    by_row = np.argsort(later)
+    id_hash = keys.id_hash.copy()
+    id_hash[later[by_row]] = spill.rename(later[by_row], number[by_row])
+    return replace(keys, id_hash=id_hash)
+
+
+def _verdicts(keys: Keys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
     """Return for each row whether it is ``NEW``, ``KNOWN`` or in ``CONFLICT`` with one of the same id.
 
     Of rows of the import with the same id the first one is new at most. Rows without one are always new.
     """
+    id_hash, content = keys.id_hash, keys.content
     found = np.zeros(len(id_hash), np.uint8)
     if not len(id_hash):
         return found
@@ -223,7 +349,7 @@ def _verdicts(
     begins = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
     distinct = hashes[begins]
     in_log = np.zeros(len(distinct), np.bool_)
-    first_content = np.zeros(len(distinct), np.uint32)
+    first_content = content[order][begins]
     for _, batch in logged:
         prints = fingerprints(batch, key)
         place = np.minimum(np.searchsorted(distinct, prints.id_hash), len(distinct) - 1)
@@ -236,9 +362,8 @@ def _verdicts(
     group = np.cumsum(group) - 1
     is_later = np.ones(len(hashes), np.bool_)
     is_later[begins] = False
-    verdict = np.where(in_log[group], np.where(first_content[group] == content[order], KNOWN, CONFLICT), NEW)
-    verdict[is_later & (verdict == NEW)] = KNOWN
-    verdict[hashes == 0] = NEW
+    verdict = np.where(first_content[group] == content[order], KNOWN, CONFLICT).astype(np.uint8)
+    verdict[~(in_log[group] | is_later) | (hashes == 0)] = NEW
     found[order] = verdict
     return found
 

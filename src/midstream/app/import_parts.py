@@ -1,8 +1,4 @@
-"""Rows of a file as events: those that are plain by columns or by a kernel, the others one by one.
-
-A row without an event id gets one of the file's content and its line. What comes from an export keeps what told it
-apart before.
-"""
+"""Rows of a file as events: those that are plain by columns or by a kernel, the others one by one."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -29,19 +25,16 @@ from midstream.app.import_rows import (
 )
 from midstream.app.import_tables import TableMapper
 from midstream.core.errors import Fault
-from midstream.core.types import EventBatch, Mask, TimestampMs
+from midstream.core.types import EventBatch, TimestampMs
 from midstream.events.arrow import plain_rows
 from midstream.events.decode import Decoded, decode, decode_objects
-from midstream.events.kernel import frozen_columns
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.plain_json import in_order, plain_lines
-from midstream.events.schema import TIME_SENT, pick
-from midstream.events.text_kernels import prepend_ids
+from midstream.events.schema import pick
 from midstream.events.wire import Accept
 
 AHEAD_MS_MAX = 300_000
 """As in the fold: clocks differ by less. A later time would move log time ahead of every live event for good."""
-ID_DIGITS_MAX = 20
 Lines = NDArray[np.int64]
 
 
@@ -51,6 +44,8 @@ class Part(NamedTuple):
     batch: EventBatch
     refused: list[RowRefused]
     """In the order of their lines."""
+    lines: Lines
+    """Of each row of the batch; the rows of an order have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +54,6 @@ class Terms:
 
     columns: ColumnOptions
     accept: Accept
-    digest: str
-    """Of the file's content; begins the ids of its rows."""
     now_ms: TimestampMs
 
 
@@ -106,7 +99,6 @@ class _Reader:
         self._terms = terms
         self._convert = convert
         self._mapper = None if header is None else TableMapper(terms.columns, header)
-        self._prefix = np.frombuffer(f"import:{terms.digest}:".encode(), dtype=np.uint8)
 
     def part(self, piece: Piece) -> Part:
         """Return the rows of a piece."""
@@ -114,8 +106,7 @@ class _Reader:
             return self._table(piece, self._mapper)
         if isinstance(piece, LinePiece):
             return self._lines(piece)
-        found = self._one_by_one(piece.records if isinstance(piece, RecordPiece) else ())
-        return Part(found[0], found[2])
+        return self._one_by_one(piece.records if isinstance(piece, RecordPiece) else ())
 
     def _table(self, piece: TablePiece, mapper: TableMapper) -> Part:
         try:
@@ -135,8 +126,7 @@ class _Reader:
         found = plain_lines(piece.body, self._terms.accept) if self._terms.columns.is_plain else None
         if found is None:
             records = tuple(_record_of(line, raw) for line, raw in _all_lines(piece))
-            batch, _, refused = self._one_by_one(records)
-            return Part(batch, refused)
+            return self._one_by_one(records)
         lines = _line_numbers(piece)
         plain, index, ahead = self._not_ahead(found.batch, found.event_index)
         odd = [(piece.lines_before + each.line, each.raw) for each in found.odd]
@@ -155,29 +145,14 @@ class _Reader:
 
     def _joined(self, plain: EventBatch, lines: Lines, records: tuple[tuple[int, Record | RowRefused], ...]) -> Part:
         """Return plain rows and records together, in the order of their lines."""
-        plain = self._with_ids(plain, lines)
         if not records:
-            return Part(plain, [])
-        batch, odd_lines, refused = self._one_by_one(records)
-        return Part(in_order(plain, lines.astype(np.int32), batch, odd_lines.astype(np.int32))[0], refused)
+            return Part(plain, [], lines)
+        odd = self._one_by_one(records)
+        batch, order = in_order(plain, lines.astype(np.int32), odd.batch, odd.lines.astype(np.int32))
+        return Part(batch, odd.refused, order.astype(np.int64))
 
-    def _with_ids(self, batch: EventBatch, lines: Lines) -> EventBatch:
-        """Return the events, those with an id that had none and are not of an export."""
-        rows, text = frozen_columns(batch)
-        is_exported = (rows["log_time_ms"] > 0) & (((rows["flags"] & TIME_SENT) > 0) | (rows["request_id_length"] > 0))
-        needs: Mask = (rows["event_id_length"] == 0) & ~is_exported
-        if not needs.any():
-            return batch
-        named = batch.rows.copy()
-        room = len(batch.text) + len(named) * (len(self._prefix) + ID_DIGITS_MAX)
-        out = np.empty(room, dtype=np.uint8)
-        used = prepend_ids(named, text, needs, self._prefix, lines.astype(np.int64), out)
-        return EventBatch(named, out[:used].tobytes())
-
-    def _one_by_one(
-        self, records: tuple[tuple[int, Record | RowRefused], ...]
-    ) -> tuple[EventBatch, Lines, list[RowRefused]]:
-        """Return the events of records, the line of each row, and what is refused."""
+    def _one_by_one(self, records: tuple[tuple[int, Record | RowRefused], ...]) -> Part:
+        """Return the events of records, and what is refused."""
         lines: list[int] = []
         events: list[dict[str, object]] = []
         refused: list[RowRefused] = []
@@ -186,7 +161,7 @@ class _Reader:
                 refused.append(record)
                 continue
             try:
-                events.append(self._with_id(self._convert(record), line))
+                events.append(self._convert(record))
                 lines.append(line)
             except CellRefused as error:
                 refused.append(_refusal(line, record, error))
@@ -198,14 +173,7 @@ class _Reader:
         keep = np.flatnonzero(~np.isin(decoded.event_index, ahead))
         batch = decoded.batch if not ahead else pick(decoded.batch, keep)
         row_lines = np.array(lines, dtype=np.int64)[decoded.event_index[keep]]
-        return batch, row_lines, sorted(refused, key=lambda each: each.line)
-
-    def _with_id(self, event: dict[str, object], line: int) -> dict[str, object]:
-        """Return the event with an id; what comes from an export keeps what told it apart before."""
-        comes_from_export = "log_time" in event and ("time" in event or "request_id" in event)
-        if event.get("event_id") is None and not comes_from_export:
-            event["event_id"] = f"import:{self._terms.digest}:{line}"
-        return event
+        return Part(batch, sorted(refused, key=lambda each: each.line), row_lines)
 
     def _decoded(self, events: list[dict[str, object]]) -> Decoded:
         """Return the rows of events; text that is no UTF-8 is judged event by event."""

@@ -1,7 +1,7 @@
-"""A file into the log: every row once, however often it is run and wherever an earlier run was interrupted.
+"""Import of a file into the log: every row once, however often it is run and wherever an earlier run was interrupted.
 
-A row without an event id gets one of the file's content and its line, and what the log holds already is left out. So
-there is no second record of how far an import came. A folder that a server has open is written to through that server.
+A row without an event id gets one of its own content, and what the log holds already is left out. So there is no second
+record of how far an import came. A folder that a server has open is written to through that server.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +18,17 @@ import numpy as np
 
 from midstream.app.config import Config
 from midstream.app.import_columns import ColumnOptions, unused_columns
-from midstream.app.import_order import Plan, Spill, parts, plan_of
+from midstream.app.import_order import PAGE, Plan, Spill, parts, plan_of
 from midstream.app.import_parts import Terms, read_parts
 from midstream.app.import_rows import open_rows
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
-from midstream.core.types import EventBatch, LogPosition
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
+from midstream.engine.import_runs import account_of, begin_run
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.opening import open_log
 from midstream.engine.replay import batches
@@ -36,12 +37,15 @@ from midstream.engine.types import Outcome
 from midstream.engine.writer import QUEUE_BYTES_MAX
 from midstream.events.dead_letters import DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import LOG_ID_BYTES
+from midstream.events.faults import shown
+from midstream.events.log_identity import LOG_ID_BYTES, identity_of, read_identity
 from midstream.events.loose_arrow import pa
+from midstream.events.schema import build, event_at
 from midstream.events.segment_reader import SegmentReader
-from midstream.events.siphash import KEY_BYTES, id_key_of
+from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
 from midstream.events.to_arrow import SCHEMA, to_table
 from midstream.events.wire import TRUSTED_FIELDS, Limits
+from midstream.state.import_runs import ImportRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +65,11 @@ SENT_BYTES = 4 << 20
 _NOTHING_TAKEN = 422
 _TRIES_MAX = 60
 _AGAIN = "Run the import again to go on"
+_NAME_BYTES = 2
+_FILE_CHARS, _TOLD_MAX = 256, 64
+"""Kept of the name of a file or of an option, and options of a run: 32 KiB, an eighth of what an event may have."""
+_RIGHT_ID = "An event_id of its own for each event; without the column each row gets one of its content."
 _PIECE_ROWS_MAX = 1_000_000
-_DIGEST_BYTES = 8
 _LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROWS_MAX, text_bytes_max=3 << 30)
 """Of one piece of a file: 10,000 rows of a table with 100 items each."""
 _SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
@@ -80,7 +87,7 @@ class ImportSummary:
     known: int
     """In the log before."""
     conflicts: int
-    """In the log before under the same id with other content; the first ones stay."""
+    """Under an ``event_id`` of other content, of the log or of a row before; the first ones stay."""
     refused: int
     """Their items are unknown and the configuration takes none, or the catalogue is full."""
     rejected: int
@@ -88,12 +95,20 @@ class ImportSummary:
     rejected_kept: int
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
     faults: tuple[Fault, ...]
-    """The first ones."""
+    """The first ones that are no events."""
+    conflict_faults: tuple[Fault, ...]
+    """The first ones of other content."""
     rejected_file: str
     unused_columns: tuple[str, ...]
     log_time: str
     """``event time`` or ``now``."""
     late: int
+    known_untimed: int
+    """Acts without a time that are known: nothing but their content tells them apart."""
+    late_items: int
+    """Items that were acted on before, and that rows without a time described only now."""
+    run: str
+    """Name by which this run is taken back; empty when nothing was recorded, or a server did it."""
     through: str
     """URL of the server that took them, empty when the folder was open here."""
     seconds: float
@@ -143,14 +158,18 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    terms = Terms(columns, accept, _content_digest(path), now_ms)
-    source = _Source(path, terms, notify or _nobody)
+    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody)
     data = DataFolder(folder / DATA_NAME)
-    with Spill(data.root, path.name, id_key_of(Outside().entropy(KEY_BYTES).hex())) as spill:
+    new_id = _new_log_id()
+    own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())
+    with Spill(data.root, path.name, own_key, _log_key(data, new_id)) as spill:
         read = _read(source, data, spill)
         url = ""
+        run = ""
         try:
-            plan, counts = _into_folder(folder, config, spill, source)
+            into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
+            plan, counts = _into_folder(into, spill, source)
+            run = into.run.run if counts.get(Outcome.RECORDED) else ""
         except FolderLocked:
             url = server_of(data) or ""
             if not url:
@@ -158,20 +177,25 @@ def import_file(
             room = config.server.bulk_message_bytes_max
             plan, counts = _through_server(data, url, spill, source, min(SENT_BYTES, room // 2))
         rows = len(spill)
+        conflict_faults = _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
         rows=rows + read.rejected,
         recorded=counts.get(Outcome.RECORDED, 0),
         known=plan.known_count + counts.get(Outcome.DUPLICATE, 0),
-        conflicts=plan.conflict_count + counts.get(Outcome.CONFLICT, 0),
+        conflicts=len(plan.conflicts) + counts.get(Outcome.CONFLICT, 0),
         refused=counts.get(Outcome.REFUSED, 0),
         rejected=read.rejected,
         rejected_kept=read.kept,
         faults=tuple(read.faults),
+        conflict_faults=conflict_faults,
         rejected_file=REJECTED_NAME if read.rejected else "",
         unused_columns=unused_columns(read.header, columns),
         log_time="event time" if plan.keeps_event_time else "now",
         late=plan.late_count,
+        known_untimed=plan.known_untimed_count,
+        late_items=plan.late_items_count,
+        run=run,
         through=url,
         seconds=time.monotonic() - began,
     )
@@ -181,13 +205,33 @@ def _nobody(_stage: str, _done: int, _total: int) -> None:
     """Tell nobody."""
 
 
-def _content_digest(path: Path) -> str:
-    """Return 16 hex digits of a file's content; nobody makes another file that has those of a given one."""
-    digest = blake2b(digest_size=_DIGEST_BYTES)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _new_log_id() -> bytes:
+    """Return the id of a log that is to be made."""
+    return Outside().entropy(LOG_ID_BYTES)
+
+
+def _log_key(data: DataFolder, new_id: bytes) -> IdKey:
+    """Return the key of ids of the log of a folder; of one that has none, of the log that is to be made.
+
+    Raises:
+        LogDamaged: Its identity is not as it was written.
+    """
+    known = read_identity(data.log, RealDisk()) if data.log.is_dir() else None
+    return id_key_of((known or identity_of(new_id, 0)).id_key)
+
+
+def _conflict_faults(spill: Spill, plan: Plan) -> tuple[Fault, ...]:
+    """Return the first rows whose id is that of an event with other content."""
+    first = plan.conflicts[:FAULTS_SHOWN]
+    if not len(first):
+        return ()
+    batch = spill.pick(first)
+    faults: list[Fault] = []
+    for at, line in enumerate(plan.lines[first].tolist()):
+        event = event_at(batch, at)
+        came = f"{shown(event.event_id)} is the id of an event with other content, which stays."
+        faults.append(Fault(f"line {line}: event_id", came, _RIGHT_ID, PAGE))
+    return tuple(faults)
 
 
 def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
@@ -200,8 +244,8 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
     total = source.path.stat().st_size
     with open_rows(source.path) as opened:
         found.header = opened.header or ()
-        for batch, refused in read_parts(opened, source.terms):
-            spill.add(batch)
+        for batch, refused, lines in read_parts(opened, source.terms):
+            spill.add(batch, lines)
             found.rejected += len(refused)
             found.faults.extend(each.fault for each in refused[: FAULTS_SHOWN - len(found.faults)])
             if refused:
@@ -223,19 +267,79 @@ def _say_dropped(rejected: Path, found: _Read) -> None:
         file.write(msgspec.json.encode(told) + b"\n")
 
 
-def _into_folder(folder: Path, config: Config, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
+@dataclass(frozen=True, slots=True)
+class _Into:
+    """Where rows go that no server takes."""
+
+    folder: Path
+    config: Config
+    new_id: bytes
+    """Of the log, where there is none yet."""
+    run: ImportRun
+    """Account of this run, without what is known when it has ended."""
+
+
+def _run_of(path: Path, columns: ColumnOptions, now_ms: TimestampMs, rejected: int) -> ImportRun:
+    """Return the account of a run that is about to begin, under a name that nobody has to quote."""
+    name = f"{datetime.fromtimestamp(now_ms / 1_000, UTC):%Y%m%d-%H%M%S}-{Outside().entropy(_NAME_BYTES).hex()}"
+    return ImportRun(name, "", path.name[:_FILE_CHARS], now_ms, (), {"rejected": rejected}, _told(columns))
+
+
+def _told(columns: ColumnOptions) -> dict[str, str]:
+    """Return what was asked of columns, for an account; a constant may be somebody's id, and is named alone."""
+    asked = {f"--map {name}": column for name, column in columns.columns.items()}
+    asked |= {f"--set {name}": value if name == "type" else "…" for name, value in columns.constants.items()}
+    asked |= {f"--types {value}": name for value, name in columns.types.items()}
+    if columns.time_format != "auto":
+        asked["--time-format"] = columns.time_format
+    return {name: told[:_FILE_CHARS] for name, told in list(asked.items())[:_TOLD_MAX]}
+
+
+def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
     """Record what is new with an engine of our own."""
-    data = DataFolder(folder / DATA_NAME)
-    log = open_log(data, Outside().entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
+    data = DataFolder(into.folder / DATA_NAME)
+    log = open_log(data, into.new_id, into.config.log.segment_bytes_max)
     try:
+        if not np.array_equal(id_key_of(identity_of(bytes.fromhex(log.log_id), 0).id_key), spill.log_key):
+            message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
+            raise StoreUnavailable(message)
         plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
+        run = msgspec.structs.replace(into.run, log=log.public_name)
     finally:
         log.close()
     if len(plan.order) == 0:
         return plan, {}
     options = EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False)
-    running = open_running(folder, config, options)
-    return plan, asyncio.run(_record(running, parts(spill, plan, RECORD_ROWS), len(plan.order), source.notify))
+    running = open_running(into.folder, into.config, options)
+    known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
+    run = msgspec.structs.replace(run, counts={**run.counts, **known})
+    new = parts(spill, plan, RECORD_ROWS)
+    return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source.notify))
+
+
+async def _record_run(
+    running: Running,
+    data: DataFolder,
+    run: ImportRun,
+    rows: tuple["Iterator[EventBatch]", int],
+    notify: Notify,
+) -> Mapping[int, int]:
+    """Record the new rows, and the account of the run behind them; return how many had each outcome."""
+    notify("starting; the first time on a machine this compiles for about a minute", 0, rows[1])
+    await running.start()
+    try:
+        begin = running.engine.log.end
+        await asyncio.to_thread(begin_run, data, msgspec.structs.replace(run, spans=((begin, begin),)))
+        counts = await _record(running, *rows, notify)
+        recorded = counts.get(Outcome.RECORDED, 0)
+        told = {**run.counts, "recorded": recorded, "refused": counts.get(Outcome.REFUSED, 0)}
+        run = msgspec.structs.replace(run, spans=((begin, running.engine.log.end),), counts=told)
+        if recorded:
+            await running.engine.record(build((account_of(run),)))
+        data.import_journal.unlink(missing_ok=True)
+        return counts
+    finally:
+        await running.stop()
 
 
 async def _record(running: Running, new: "Iterator[EventBatch]", total: int, notify: Notify) -> Mapping[int, int]:
@@ -257,21 +361,16 @@ async def _record(running: Running, new: "Iterator[EventBatch]", total: int, not
         for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
-    notify("starting; the first time on a machine this compiles for about a minute", 0, total)
-    await running.start()
-    try:
-        for batch in new:
-            bytes_count += _bytes_of(batch)
-            while flights and bytes_count > QUEUE_BYTES_MAX:
-                await land()
-            flights.append((asyncio.create_task(record(batch)), batch))
-            await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
-            if len(flights) == IN_FLIGHT_MAX:
-                await land()
-        while flights:
+    for batch in new:
+        bytes_count += _bytes_of(batch)
+        while flights and bytes_count > QUEUE_BYTES_MAX:
             await land()
-    finally:
-        await running.stop()
+        flights.append((asyncio.create_task(record(batch)), batch))
+        await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
+        if len(flights) == IN_FLIGHT_MAX:
+            await land()
+    while flights:
+        await land()
     return counts
 
 

@@ -102,7 +102,7 @@ def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
 def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
     """Yield a fault for each setting that a model of the kind does not read and that is not as it is by itself."""
     plain = Model(model.name, model.kind)
-    for name in ("placement", "examples") if learns_from == "acts" else ("histories", "acts_max"):
+    for name in ("placement", "examples", "first_attributes") if learns_from == "acts" else ("histories", "acts_max"):
         told = getattr(model, name)
         if told != getattr(plain, name):
             shown = msgspec.json.encode(told).decode()

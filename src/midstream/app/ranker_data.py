@@ -53,6 +53,8 @@ class RankerQuestion:
     is_replay: bool = False
     seed: int = 0
     """Decides which candidates of a replay are drawn."""
+    first_attributes: bool = True
+    """Of a replay: see ``ReplayWanted``."""
     mature_ms: int | None = None
     """Slates that were asked for later may still be acted on, and give no rows; None = all give some."""
     actions: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -69,6 +71,8 @@ class RankerRows:
     """Requests in the order of the log."""
     left_out: Mapping[str, int]
     """What gave no rows, by why."""
+    first_attributes: int = 0
+    """Rows of a replay, kept or not, whose attributes the catalogue named later than the act."""
 
 
 @dataclass(slots=True)
@@ -97,7 +101,8 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
             newest.add(part)
         examples = newest.examples()
         left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
-        return RankerRows(examples, _any({**left, _OLD: newest.requests - len(examples.time_ms)}))
+        left[_OLD] = newest.requests - len(examples.time_ms)
+        return RankerRows(examples, _any(left), counts.first_attributes)
     slates = _Slates()
     with ExitStack() as stack:
         parts = ((part, slates.impressions) for part in _served(past, question, (slates, stack), notify))
@@ -298,7 +303,8 @@ def _replayed(
     past: Past, question: RankerQuestion, columns: tuple[str, ...], counts: ReplayCounts, notify: Notify
 ) -> Iterator[Examples]:
     labels = tuple(question.actions)
-    wanted = ReplayWanted(question.placement, range_text(question.bounds), labels, seed=question.seed)
+    text, seed, is_first = range_text(question.bounds), question.seed, question.first_attributes
+    wanted = ReplayWanted(question.placement, text, labels, seed=seed, first_attributes=is_first)
     block = past.block(question.features)
     for group in replay_groups(past, question.folder, block, wanted, counts, notify):
         yield _of_group(group, columns)

@@ -17,6 +17,7 @@ from midstream.app.as_of import TIME, Past
 from midstream.app.as_of_calls import noting, statistics_path
 from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked_served import ServedRange, served_range
+from midstream.app.first_attributes import FirstAttributes, read_first_attributes
 from midstream.app.running import Outside, config_of
 from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, NotFound
@@ -60,6 +61,8 @@ class ReplayWanted:
     """Ends after so many; None = at the last act."""
     seed: int = 0
     """Decides which are drawn."""
+    first_attributes: bool = True
+    """Items that the catalogue named later only have the attributes that it named first."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class ReplayCounts:
     """Parts of the plan that did not answer, over all acts."""
     erased: int = 0
     """Acts of erased users: nothing is asked about them."""
+    first_attributes: int = 0
+    """Candidates of groups whose attributes are those that the catalogue named first, later than the act."""
 
     @property
     def dropped_share(self) -> float:
@@ -151,7 +156,8 @@ def replay_groups(
     bounds = served_range(wanted.acts, Outside().clock())
     cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
     acts = _acts(past, bounds, frozenset(labels), counts)
-    return _groups(cursor, acts, (found[wanted.placement], block), wanted, counts)
+    first = read_first_attributes(past) if wanted.first_attributes else FirstAttributes({})
+    return _groups(cursor, acts, (found[wanted.placement], block, first), wanted, counts)
 
 
 def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
@@ -178,18 +184,19 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: Repla
 def _groups(
     cursor: Cursor,
     acts: Iterator[tuple[int, Event]],
-    reads: tuple[Plan, DeclaredFeatures],
+    reads: tuple[Plan, DeclaredFeatures, FirstAttributes],
     wanted: ReplayWanted,
     counts: ReplayCounts,
 ) -> Iterator[Group]:
     """Yield the group of each act whose item is among the candidates."""
-    plan, block = reads
+    plan, block, first = reads
     for position, event in acts:
         if counts.groups == wanted.groups_max:
             return
         cursor.to_position(LogPosition(position))
         counts.acts += 1
         fold = cursor.fold
+        first.put(fold)
         moment = fold.moment(_query(event, position, wanted), plan.models)
         failures: list[Failure] = []
         proposals = propose(plan, moment, lambda: math.inf, failures)
@@ -202,6 +209,7 @@ def _groups(
         counts.groups += 1
         keep = _drawn(candidates.item_index, item, moment, wanted)
         candidates = take(candidates, keep)
+        counts.first_attributes += first.count(fold, candidates.item_index)
         ids = fold.vocabulary.item_ids(candidates.item_index)
         label = (candidates.item_index == item).astype(np.int32)
         stands_for = (len(keep) - 1) / max(1, len(label) - 1)

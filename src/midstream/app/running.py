@@ -42,6 +42,7 @@ from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.eraser import Eraser, EraserOptions
 from midstream.engine.explainer import Explainer
 from midstream.engine.folder import DataFolder
+from midstream.engine.import_runs import close_run
 from midstream.engine.opening import open_log
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placing import Placing
@@ -187,7 +188,7 @@ def open_running(
     log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
-        _tidy(data)
+        _tidy(data, log)
         chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
         fold = chosen.loaded.fold
         position = fold.log_position
@@ -288,8 +289,9 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
-def _tidy(data: DataFolder) -> None:
-    """Remove what a process left that ended in the middle of something. Hold the lock of the folder."""
+def _tidy(data: DataFolder, log: SegmentLog) -> None:
+    """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
+    close_run(data, log)
     data.remove_outdated_logs()
     settle(data)
     snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)

@@ -20,6 +20,9 @@ Replay = Annotated[str | None, typer.Option("--replay", help="Of a placement: wh
 Label = Annotated[list[str] | None, typer.Option("--label", help="An interaction that is a label; repeatable.")]
 Candidates = Annotated[int, typer.Option("--candidates", min=2, help="Items of a group at most.")]
 Groups = Annotated[int | None, typer.Option("--groups", min=1, help="End after so many groups.")]
+NoFirst = Annotated[
+    bool, typer.Option("--no-first-attributes", help="With --replay: read no attribute that was named after the act.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides which candidates are drawn.")]
 
 
@@ -33,6 +36,7 @@ def command(
     candidates: Candidates = 100,
     groups: Groups = None,
     seed: Seed = 0,
+    no_first_attributes: NoFirst = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +44,7 @@ def command(
     from midstream.app.replay_examples import ReplayWanted
 
     if replay is not None:
-        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed)
+        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed, not no_first_attributes)
         print_replay(folder, wanted, out, file_format, as_json=as_json)
         return
     print_served(folder, served, out, file_format, as_json=as_json)
@@ -75,6 +79,8 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
         say("no act of a user is in the range, or it is no label")
         return
     say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
+    if counts.first_attributes:
+        say(f"{counts.first_attributes} examples read attributes that the catalogue named first after the act")
     if counts.erased:
         say(f"{counts.erased} acts of erased users left out")
     if counts.failures:

@@ -1,4 +1,4 @@
-"""``midstream import``: a file of events into the log, each row once."""
+"""``midstream import``: a file of events into the log, each row once; and runs of it, listed and taken back."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +8,8 @@ import typer
 from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from midstream.app.import_columns import ColumnOptions
     from midstream.app.importing import ImportSummary
 
@@ -20,33 +22,68 @@ Types = Annotated[list[str] | None, typer.Option("--types", help="VALUE=TYPE, su
 
 @app.command("import")
 def command(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow.")],
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow.")
+    ] = None,
     columns: Map = None,
     constants: Set = None,
     type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,
     types: Types = None,
     time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs that recorded something.")] = False,
+    undo: Annotated[str | None, typer.Option("--undo", metavar="RUN", help="Take a run back.")] = None,
     folder: NewFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Record every row of a file once.
 
-    Run again, it records what is missing and nothing twice.
+    Run again, it records what is missing and nothing twice. With --undo the log is written anew without what a run
+    recorded, while no server has the folder open.
     """
+    if (file is not None) + runs + (undo is not None) != 1:
+        message = "name a FILE, or --runs, or --undo RUN: one of the three"
+        raise typer.BadParameter(message)
+    if file is None:
+        show_runs(folder, undo, as_json=as_json)
+        return
     more = [f"type={type_name}"] if type_name else []
-    options = options_of(columns, [*(constants or []), *more], types, time_format)
+    summary = record_file(folder, file, options_of(columns, [*(constants or []), *more], types, time_format))
+    print_json(summary) if as_json else print_summary(summary)
+    if summary.conflicts or summary.rows == summary.rejected > 0:
+        raise typer.Exit(1)
+
+
+def record_file(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
+    """Import a file, and say what an interruption leaves."""
     try:
-        summary = run_import(folder, file, options)
+        return run_import(folder, file, columns)
     except KeyboardInterrupt:
         say("interrupted; what was recorded stays, and the same command goes on from there")
         raise
+
+
+def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
+    """List the runs of a folder, or take one back."""
+    from midstream.app.import_undo import list_runs, undo_run
+    from midstream.app.running import config_of
+
+    if undo is not None:
+        with progress() as bar:
+            done = undo_run(folder, config_of(folder), undo, notify_of(bar))
+        text = f"{done.run} ({done.file}): {done.removed:,} events taken back in {done.seconds:.1f} s"
+        print_json(done) if as_json else out.print(text, markup=False)
+        return
+    found = list_runs(folder)
     if as_json:
-        print_json(summary)
-    else:
-        print_summary(summary)
-    if summary.rows == summary.rejected > 0:
-        say("no row of the file is an event")
-        raise typer.Exit(1)
+        print_json({"runs": found})
+        return
+    for each in found:
+        asked = " ".join(f"{name}={value}" for name, value in each.mapping.items())
+        state = "" if each.state == "recorded" else f"  ({each.state})"
+        text = f"{each.run}  {each.time}  {each.recorded:>9,} recorded{state}  {each.file}  {asked}"
+        out.print(text.rstrip(), markup=False)
+    if not found:
+        say("no import has recorded anything here")
 
 
 def options_of(
@@ -78,23 +115,47 @@ def print_summary(summary: "ImportSummary") -> None:
     # Of few rows it would be the rate of the start.
     rate = f" ({summary.recorded / summary.seconds:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
     out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}")
+    if summary.run:
+        out.print(f"run {summary.run}: midstream import --undo {summary.run} takes it back", markup=False)
     if summary.known:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
         out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}")
-    if summary.conflicts:
-        out.print(f"{summary.conflicts:,} ids were in the log before with other content; the first ones stay.")
     if summary.refused:
         out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
+    for note in _notes(summary):
+        say(note)
+
+
+def _notes(summary: "ImportSummary") -> "Iterator[str]":
+    """Yield what somebody should look at."""
+    if summary.known_untimed:
+        yield (
+            f"{summary.known_untimed:,} of them have no time, so their content alone says that they were there: a "
+            "later act of the same content needs a time, or an event_id of its own"
+        )
+    if summary.conflicts:
+        yield f"{summary.conflicts:,} rows were NOT recorded: their event_id has other content already; the first:"
+        yield from map(str, summary.conflict_faults)
     if summary.unused_columns:
-        say(f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in")
+        yield f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in"
+    if summary.late_items:
+        yield (
+            f"{summary.late_items:,} items were acted on before this file described them, and its rows have no time, "
+            "so they are of now: what is asked as of those acts finds no attributes. A ranker that learns from replay "
+            "reads the first ones all the same; to have them from the beginning, import the catalogue into an empty "
+            "log and the acts behind it (`midstream import --undo RUN` takes the last runs back)"
+        )
     if summary.late:
-        say(f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first")
+        yield f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first"
+    if summary.through and summary.recorded:
+        yield "recorded through a server, so this is no run that can be taken back"
     if summary.rejected:
-        say(f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:")
-        for fault in summary.faults:
-            say(str(fault))
+        yield f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:"
+        yield from map(str, summary.faults)
         if any("looks like seconds" in fault.came for fault in summary.faults):
-            say("times in seconds are read with --time-format s")
+            yield "times in seconds are read with --time-format s"
+    if summary.rows == summary.rejected > 0:
+        yield "no row of the file is an event"
 
 
 def kept_text(summary: "ImportSummary") -> str:

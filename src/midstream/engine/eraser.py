@@ -23,6 +23,7 @@ from midstream.engine.engine import Engine
 from midstream.engine.erasing import DAY_MS
 from midstream.engine.erasure import Erased
 from midstream.engine.folder import DataFolder, lock_history
+from midstream.engine.log_copy import open_new
 from midstream.engine.replay import catch_up
 from midstream.engine.rewrite import (
     SNAPSHOTS_NAME,
@@ -30,7 +31,6 @@ from midstream.engine.rewrite import (
     commit,
     go_on,
     new_log,
-    open_new,
     receipts,
     settle,
     write_receipt,

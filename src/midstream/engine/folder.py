@@ -94,6 +94,11 @@ class DataFolder:
         return self.root / "import-rejected.ndjson"
 
     @property
+    def import_journal(self) -> Path:
+        """Account of the import that is under way, or was broken off."""
+        return self.root / "import-run.json"
+
+    @property
     def dead_letters(self) -> Path:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"

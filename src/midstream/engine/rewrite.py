@@ -10,13 +10,11 @@ retention cut is made again from the state at the cut without those users.
 
 import os
 import shutil
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import EventBatch, LogPosition
@@ -25,31 +23,19 @@ from midstream.engine.beginning import beginning, everything, store_base
 from midstream.engine.child import Pace
 from midstream.engine.erasure import Blanker, Erased, find_erased
 from midstream.engine.folder import DataFolder
+from midstream.engine.log_copy import LogCopy, append_days, open_new, remove_lock
 from midstream.engine.replay import batches
 from midstream.events.disk import Disk
 from midstream.events.file_modes import make_folder, open_file
-from midstream.events.history import (
-    DAY_MS,
-    FOLDER_NAME,
-    History,
-    HistoryFile,
-    LastTrimmed,
-    read_history,
-    write_history,
-)
 from midstream.events.log_identity import LogIdentity, identity_of, write_identity
-from midstream.events.schema import cut
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.segment_scan import make_first_segment
 from midstream.events.segments import SegmentLog
 from midstream.state.settings import FoldSettings
 
 NEW_SUFFIX = ".new"
-COMMIT_EVENTS = 10_000
-"""Events in a frame of the new log."""
 SNAPSHOTS_NAME = "snapshots"
 RECEIPT_NAME = "receipt.json"
-_LOCK_NAME = "rewrite.lock"
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,13 +107,14 @@ class Rewrite:
         identity = identity_of(before.id_bytes, before.generation + 1)
         write_identity(self.target, self.disk, identity)
         base = [self._blanker.blank(first, batch) for first, batch in self._base_events()]
-        history = self._history()
+        copy = LogCopy(self._old, self.target, self.disk, self._blanker.blank, self.pace)
+        history = copy.history()
         make_first_segment(self.target, self.disk, 0 if history is None else history.end)
         if self._old.begin:
             self._base(base, erased, settings)
         files = 0 if history is None else len(history.files)
         with open_new(self.target, self.disk, self.segment_bytes) as log:
-            self._append(log, upto)
+            copy.append(log, upto)
         return Made(erased, identity, files, dict(self._blanker.blanked_counts))
 
     def _base_events(self) -> Iterator[tuple[LogPosition, EventBatch]]:
@@ -143,51 +130,13 @@ class Rewrite:
         fold.forget(erased.hashes())
         store_base(fold, SegmentReader(self.target, self.disk), events, self.pace)
 
-    def _history(self) -> History | None:
-        """Write the history of the new log, a file for each of the old one's."""
-        old = read_history(self.data.log, self.disk)
-        if old is None:
-            return None
-        from midstream.events.history_file import FileReader, FileWriter  # Arrow takes 0.4 s and 40 MB
-
-        place = self.target / FOLDER_NAME
-        self.disk.make_folder(place)
-        files: list[HistoryFile] = []
-        for file in old.files:
-            reader = FileReader(self.data.log / FOLDER_NAME / file.name, self.disk, file)
-            writer = FileWriter(place, self.disk, file.first)
-            try:
-                for number in range(len(file.groups)):
-                    first, end = reader.group_range(number)
-                    writer.add(self._blanker.blank(LogPosition(first), reader.read_group(number)))
-                    self._rest("history", end, old.end)
-                files.append(writer.close())
-            finally:
-                writer.give_up()
-            self.pace.wrote(files[-1].bytes)
-        generation = SegmentReader(self.target, self.disk).identity.generation
-        # Nothing is left of the segments of before, so the first one that there is follows none.
-        tail = LastTrimmed(-1, 0, old.end, old.log_id, generation, old.tail.log_time_ms)
-        history = History(old.log_id, old.begin, tuple(files), tail)
-        write_history(self.target, self.disk, history)
-        return history
-
-    def _append(self, log: SegmentLog, upto: LogPosition) -> None:
-        for first, batch in batches(lambda after, limit: self._old.read(after, limit, upto), log.end, upto):
-            append_days(log, self._blanker.blank(first, batch))
-            self._rest("segments", first + len(batch), upto)
-            self.pace.wrote(batch.rows.nbytes + len(batch.text))
-
     def _paced(
         self, stage: str, every: Iterator[tuple[LogPosition, EventBatch]], total: int
     ) -> Iterator[tuple[LogPosition, EventBatch]]:
         for first, batch in every:
             yield first, batch
-            self._rest(stage, first + len(batch), total)
-
-    def _rest(self, stage: str, done: int, total: int) -> None:
-        self.pace.say(stage, done, total)
-        self.pace.rest()
+            self.pace.say(stage, first + len(batch), total)
+            self.pace.rest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,33 +153,6 @@ def new_log(data: DataFolder) -> Path:
     """Return where a rewrite makes the new log; nobody takes it for one."""
     following = data.next_log()
     return following.with_name(following.name + NEW_SUFFIX)
-
-
-def open_new(target: Path, disk: Disk, segment_bytes: int) -> "_OpenNew":
-    """Open the new log for appending, in a ``with`` block; the data folder's lock is somebody else's."""
-    return _OpenNew(target, disk, segment_bytes)
-
-
-class _OpenNew:
-    def __init__(self, target: Path, disk: Disk, segment_bytes: int) -> None:
-        self._log = SegmentLog(target, disk, b"", segment_bytes, disk.lock(target / _LOCK_NAME, target))
-
-    def __enter__(self) -> SegmentLog:
-        return self._log
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
-
-
-def append_days(log: SegmentLog, batch: EventBatch) -> None:
-    """Append events; those of two days of log time are two commits, as segments end with a day."""
-    days = np.asarray(batch.rows["log_time_ms"], dtype=np.int64) // DAY_MS
-    ends: list[int] = [*(np.flatnonzero(np.diff(days)) + 1).tolist(), len(batch)]
-    start = 0
-    while start < len(batch):
-        stop = min(ends[bisect_right(ends, start)], start + COMMIT_EVENTS)
-        log.append(cut(batch, start, stop))
-        start = stop
 
 
 def go_on(old: SegmentReader, log: SegmentLog, erased: Erased, upto: LogPosition) -> None:
@@ -255,7 +177,7 @@ def commit(data: DataFolder, disk: Disk) -> Path:
     """
     target = new_log(data)
     final = data.next_log()
-    (target / _LOCK_NAME).unlink(missing_ok=True)
+    remove_lock(target)
     disk.sync_folder(target)
     try:
         disk.rename(target, final)

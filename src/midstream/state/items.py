@@ -183,6 +183,24 @@ class Items:
         """
         return _read_only(self._available)
 
+    def uncatalogued(self, first: int) -> Index:
+        """Return the items from an index on that no row of the catalogue has named so far, ascending."""
+        found = first + np.flatnonzero(self._status[first : self.count] != CATALOGUED)
+        return found.astype(np.int32)
+
+    def is_catalogued(self, item_index: Index) -> Mask:
+        """Return which items a row of the catalogue has named, (n,)."""
+        found: Mask = self._status[item_index] == CATALOGUED
+        return found
+
+    def assume_attributes(self, index: int, attributes: Mapping[str, object]) -> None:
+        """Let columns say attributes of an item that the catalogue has not named, until it does.
+
+        For a fold that answers about the past alone: its document, its availability and what is served stay as they
+        are, and so is no state of service that this was called on.
+        """
+        self._attributes.set(index, attributes)
+
     def exists(self, index: int) -> bool:
         """Return whether an item is in the catalogue and not deleted, or known from interactions and not deleted."""
         return bool(self._status[index] != UNSEEN) and not self._documents.is_deleted(index)

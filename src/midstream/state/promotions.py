@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch
 from midstream.events.schema import texts_of
+from midstream.state.import_runs import is_about_imports
 from midstream.state.placements import is_about_placements
 
 ALIASES = ("champion", "challenger", "shadow")
@@ -99,7 +100,7 @@ class Promotions:
         """Fold a batch. Nothing is about aliases in nearly every one, which then costs 2 µs."""
         for index in np.flatnonzero((batch.kind == _CONTROL) & batch.folded).tolist():
             told = texts_of(batch.source, index)[_BODY]
-            if is_about_placements(told):  # and so of another table
+            if is_about_placements(told) or is_about_imports(told):  # and so of another table, or of none
                 continue
             body = promotion_of(told)
             key = ("", "") if body is None else (body.model, body.alias)
