@@ -18,7 +18,7 @@ from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
 from midstream.app.going_on import has_learned, item_parent, known_end, loaded_parent, row_parent
-from midstream.app.in_service import keyed
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
 from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
@@ -298,7 +298,7 @@ def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: L
     config = fitting.config
     data = DataFolder(fitting.folder / DATA_NAME)
     hidden = log.hidden(config)
-    fold = beginning_of(data, keyed(data, config.fold_settings()), log)
+    fold = beginning_of(data, settings_of(data, config), log)
     limit(model.memory_bytes_max)
     reader = ActReader(fold, act_options(config, model, log), hidden.of)
     total = max(1, log.end - log.begin)

@@ -77,6 +77,8 @@ class _Slates:
     """Positions that were seen."""
     young: int = 0
     """Slates of which more may come."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Slates and positions that gave no example, by why; known when all are read."""
 
 
 def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -> RankerRows:
@@ -100,7 +102,7 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     with ExitStack() as stack:
         parts = ((part, slates.impressions) for part in _served(past, question, (slates, stack), notify))
         found = seen_of(parts, question.features, question.rows_max)
-    return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out}))
+    return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out, **slates.left_out}))
 
 
 def rows_of_batch(batch: Batch, question: RankerQuestion) -> RankerRows:
@@ -226,11 +228,14 @@ def _served(
 ) -> Iterator[Examples]:
     """Yield the rows of the placement's slates; ``found`` is told of them, and removes what is laid on disk."""
     slates, stack = found
-    asked = ServedQuestion(question.folder, question.bounds, question.place, question.features, question.actions)
-    for batch in served_examples(past, asked, stack, notify).batches:
+    bounds = replace(question.bounds, placement=question.placement)
+    asked = ServedQuestion(question.folder, bounds, question.place, question.features, question.actions)
+    found = served_examples(past, asked, stack, notify)
+    for batch in found.batches:
         rows = _of_served(batch, question, slates)
         if len(rows):
             yield rows
+    slates.left_out = found.left_out()
 
 
 def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, notify_of, print_json, progress, say
+from midstream.cli.console import (
+    HERE,
+    AsJson,
+    Folder,
+    ended_by_sigterm,
+    notify_of,
+    print_json,
+    progress,
+    say,
+    say_left_out,
+)
 from midstream.cli.features_as_of import say_as_logged
 
 if TYPE_CHECKING:
@@ -57,8 +67,7 @@ def print_served(folder: Path, served: str, out: Path, file_format: str | None, 
     else:
         say(f"{summary.rows} examples of {summary.served.asked} slates written")
         say_as_logged(summary.as_logged)
-        if summary.served.blanked:
-            say(f"{summary.served.blanked} slates of erased users left out")
+        say_left_out(summary.left_out)
 
 
 def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
