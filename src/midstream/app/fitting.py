@@ -21,7 +21,7 @@ from midstream.app.going_on import has_learned, item_parent, known_end, loaded_p
 from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
-from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
+from midstream.app.ranker_data import MODEL_SOURCES, ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
 from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, NotFound
@@ -58,7 +58,7 @@ class Trained(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     """What was fitted on: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
     left_out: dict[str, int]
-    """Acts that weigh something and were not used, of a ranker slates and positions too, by why."""
+    """Acts that weigh something and were not used, of a ranker slates, positions and sources too, by why."""
     metrics: dict[str, float | None]
     """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
 
@@ -180,6 +180,8 @@ def _fit_rows(
         metrics, line = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
+        if MODEL_SOURCES in found.left_out:  # these figures are of a placement that has not their candidates
+            metrics = {**metrics, MODEL_SOURCES: float(found.left_out[MODEL_SOURCES])}
     fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
     times = (int(rows.time_ms.min()), int(rows.time_ms.max()))
     counts = {"rows": len(rows), "requests": len(rows.time_ms)}

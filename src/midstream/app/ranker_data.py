@@ -5,9 +5,10 @@ them are logged at all, a row is a position that was seen: what nobody looked at
 was seen too, but not in a slate of which no impression came: who does not log what was seen tells of clicks alone, and
 these would be rows without any that were passed over. A slate is a row's source once all that may come of it has come.
 
-*Replayed* rows are the candidates that the placement would have had before each act, for a log without served slates:
-the label is the item that was acted on. Of many candidates some are drawn, each as likely, and each drawn one counts
-for as many as it stands for, so that sums over the rows estimate those over all candidates.
+*Replayed* rows are the candidates that the placement would have had before each act, less those of sources that read
+models, for a log without served slates: the label is the item that was acted on. Of many candidates some are drawn,
+each as likely, and each drawn one counts for as many as it stands for, so that sums over the rows estimate those over
+all candidates.
 """
 
 from collections import Counter, deque
@@ -21,8 +22,15 @@ import numpy as np
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.examples import ServedQuestion, served_examples
-from midstream.app.replay_examples import PLACE, Group, ReplayCounts, ReplayWanted, replay_groups, source_columns
-from midstream.app.wiring import plans
+from midstream.app.replay_examples import (
+    PLACE,
+    Group,
+    ReplayCounts,
+    ReplayWanted,
+    replay_groups,
+    replayed_plan,
+    source_columns,
+)
 from midstream.engine.child import Notify, nobody
 from midstream.events.loose_arrow import Batch
 from midstream.models.examples import Examples
@@ -31,6 +39,8 @@ ROW_BYTES = 64
 """Of a row beside its features, at most, while rows are put together."""
 _DARK, _YOUNG = "slates_without_an_impression", "slates_younger_than_the_outcome_window"
 _OLD = "older_requests_beyond_memory_bytes_max"
+MODEL_SOURCES = "sources_that_read_models"
+"""Of a placement that is replayed: none is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +101,14 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     """
     if question.is_replay:
         counts = ReplayCounts()
-        columns = (*question.features, *_said(past, question))
+        plan, _ = replayed_plan(past, question.folder, question.placement)
+        columns = (*question.features, *source_columns(plan))
         newest = Newest(columns, question.rows_max)
         for part in _replayed(past, question, columns, counts, notify):
             newest.add(part)
         examples = newest.examples()
         left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
+        left[MODEL_SOURCES] = len(counts.sources)
         return RankerRows(examples, _any({**left, _OLD: newest.requests - len(examples.time_ms)}))
     slates = _Slates()
     with ExitStack() as stack:
@@ -271,12 +283,6 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
         position=column("position").astype(np.int32),
         propensity=column("propensity"),
     )
-
-
-def _said(past: Past, question: RankerQuestion) -> tuple[str, ...]:
-    """Return the columns of the placement's sources, which a replay asks; none of a placement that is not there."""
-    plan = plans(past.config, question.folder, settings=past.eras.current).get(question.placement)
-    return () if plan is None else source_columns(plan)
 
 
 def _replayed(

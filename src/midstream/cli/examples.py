@@ -84,6 +84,10 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
         say("no act of a user is in the range, or it is no label")
         return
     say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
+    if counts.features:
+        say(f"left out, as they count impressions, which come before the act they led to: {', '.join(counts.features)}")
+    if counts.sources:
+        say(f"not asked, as they read models, which learned these acts: {', '.join(counts.sources)}")
     if counts.erased:
         say(f"{counts.erased} acts of erased users left out")
     if counts.failures:
