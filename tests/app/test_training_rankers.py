@@ -235,6 +235,17 @@ def test_a_replay_teaches_nothing_of_sources_that_read_models(place: Path) -> No
     promote(place, config_of(place), "again", done.version)  # and such a version fits the placement
 
 
+@pytest.mark.parametrize("name", ["clicks", "again"])
+def test_a_feature_of_several_columns_is_read_by_all_of_them(place: Path, name: str) -> None:
+    """In the place of its name, as a scorer is given them; such a version fits the placement."""
+    several = 'actions = ["view"]\nhalf_lives = ["1d", "7d"]'
+    (place / "midstream.toml").write_text(TOML.replace('actions = ["view"]', several))
+    done = fitted(place, name)
+    inputs = Registry(place / "data" / "models").manifest(name, done.version).inputs
+    assert inputs[:3] == ("price", "views_fading_1d", "views_fading_7d")
+    promote(place, config_of(place), name, done.version)
+
+
 def test_models_of_several_actions_are_calibrated_and_answer_as_one_sum(place: Path) -> None:
     """Each learns what its actions say and keeps what makes probabilities of its scores; a sum of both serves."""
     two = """

@@ -29,6 +29,7 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Calibration, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
+from midstream.features.kinds import columns_of
 from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.examples import Examples
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
@@ -263,6 +264,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     part = act_options(fitting.config, model, log)
     (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
     newest_ms = _newest_ms(log)
+    read = columns_of([each for each in fitting.config.features if each.name in placement.features])
     # Of a replay two columns a source more, popular and editorial among them.
     said = 2 * (len(placement.sources) + 2) if model.examples == "replay" else 0
     return RankerQuestion(
@@ -270,7 +272,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         placement=model.placement,
         features=placement.features,
         bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
-        rows_max=rows_max_of(model, len(placement.features) + said),
+        rows_max=rows_max_of(model, sum(map(len, read.values())) + said),
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,

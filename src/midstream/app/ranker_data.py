@@ -52,7 +52,7 @@ class RankerQuestion:
     placement: str
     """Whose slates; empty = those of all, of a file."""
     features: tuple[str, ...]
-    """Of the placement, in order: the columns. Those of a replay have what its sources say behind them."""
+    """Of the placement, in order; of a file the columns. Those of a replay have what its sources say behind them."""
     bounds: ServedRange
     rows_max: int
     """The newest requests with at most so many rows are kept."""
@@ -102,7 +102,7 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     if question.is_replay:
         counts = ReplayCounts()
         plan, _ = replayed_plan(past, question.folder, question.placement)
-        columns = (*question.features, *source_columns(plan))
+        columns = (*past.block(question.features).names, *source_columns(plan))
         newest = Newest(columns, question.rows_max)
         for part in _replayed(past, question, columns, counts, notify):
             newest.add(part)
@@ -113,7 +113,7 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     slates = _Slates()
     with ExitStack() as stack:
         parts = ((part, slates.impressions) for part in _served(past, question, (slates, stack), notify))
-        found = seen_of(parts, question.features, question.rows_max)
+        found = seen_of(parts, past.block(question.features).names, question.rows_max)
     return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out, **slates.left_out}))
 
 
@@ -242,12 +242,13 @@ def _served(
     slates, stack = found
     bounds = replace(question.bounds, placement=question.placement)
     asked = ServedQuestion(question.folder, bounds, question.place, question.features, question.actions)
-    found = served_examples(past, asked, stack, notify)
-    for batch in found.batches:
-        rows = _of_served(batch, question, slates)
+    served = served_examples(past, asked, stack, notify)
+    read = replace(question, features=past.block(question.features).names)
+    for batch in served.batches:
+        rows = _of_served(batch, read, slates)
         if len(rows):
             yield rows
-    slates.left_out = found.left_out()
+    slates.left_out = served.left_out()
 
 
 def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:

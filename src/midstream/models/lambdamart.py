@@ -212,18 +212,15 @@ def _pair_weights(examples: Examples) -> NDArray[np.float32]:
     amounts, and rows of large sets of candidates up or down for nothing. So all rows of a request have the mean over
     its pairs; 1 where there is none, as of equal labels nothing is learned.
     """
-    weight, request = (
-        examples.weight.astype(np.float64),
-        np.repeat(np.arange(len(examples.time_ms)), examples.request_sizes),
-    )
+    requests, weight = len(examples.time_ms), examples.weight.astype(np.float64)
+    request = np.repeat(np.arange(requests), examples.request_sizes)
     _, graded = np.unique(np.column_stack((request, examples.label)), axis=0, return_inverse=True)
-    requests = len(examples.time_ms)
     whose = np.zeros(int(graded.max(initial=-1)) + 1, dtype=np.intp)
     whose[graded] = request
 
     def pairs_of(amount: NDArray[np.float64]) -> NDArray[np.float64]:
         alike = np.bincount(whose, np.bincount(graded, amount) ** 2, requests)
-        return np.asarray(np.bincount(request, amount, requests) ** 2 - alike)
+        return np.asarray(np.bincount(request, amount, requests) ** 2 - alike, dtype=np.float64)
 
     count = pairs_of(np.ones_like(weight))
     mean = np.where(count > 0, pairs_of(weight) / np.maximum(count, 1.0), 1.0)
