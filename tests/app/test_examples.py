@@ -146,6 +146,27 @@ def test_a_replay_is_bounded_and_draws_by_its_seed(folder):
         write_replay_examples(place, ReplayWanted("home", labels=("clik",)), place / "some.parquet")
 
 
+def test_a_replay_leaves_out_what_would_tell_what_was_on_screen(folder):
+    """Features over impressions, and sources whose models learned these acts: each is named, and none is a column."""
+    place, _ = folder
+    shown = '[[features]]\nname = "shown"\nkind = "count"\nscope = "user_item"\nactions = ["impression"]\n'
+    model = '[[models]]\nname = "taste"\nkind = "popular"\n'
+    sources = 'name = "home"\nsources = [{ kind = "als", model = "taste" }, { kind = "trending" }]'
+    (place / "midstream.toml").write_text(shown + model + TOML.replace('name = "home"', sources))
+    with open_shop(place) as shop:
+        items = [{"item_id": f"i{each}"} for each in range(3)]
+        shop.record([{"type": "impression", "user_id": "u1", "items": items}])
+        shop.record([{"type": "click", "user_id": "u1", "item_id": "i1"}])
+    counts = write_replay_examples(place, ReplayWanted("home"), place / "replay.parquet")
+    assert (counts.features, counts.sources) == (("shown",), ("als",))
+    names = pq.read_table(place / "replay.parquet").column_names
+    own = ["mine", "place", "apart", "score.trending", "score.popular", "rank.trending", "rank.popular"]
+    assert names[names.index("blend.place") + 1 :] == own
+    assert counts.failures == 0
+    write_served_examples(place, "..", place / "served.parquet")
+    assert "shown" in pq.read_table(place / "served.parquet").column_names
+
+
 def test_what_cannot_be_read_again_is_what_was_kept(folder):
     """A diversity depends on candidates that nobody keeps: as it was served, missing where nothing was kept."""
     place, _ = folder

@@ -204,3 +204,71 @@ def test_what_goes_together_is_taken() -> None:
         "click": 1.0,
         "purchase": 5.0,
     }
+
+
+SHOWN = """
+[[features]]
+name = "shown"
+kind = "count"
+scope = "user_item"
+actions = ["impression"]
+
+[[features]]
+name = "rate"
+kind = "rate"
+actions = ["click"]
+per = ["impression"]
+
+[[features]]
+name = "taste"
+kind = "affinity"
+attribute = "category"
+actions = ["click", "impression"]
+weighted = false
+
+[[features]]
+name = "often"
+kind = "expression"
+text = "min(rate, 0.5) * 2"
+
+[[features]]
+name = "busy"
+kind = "count"
+scope = "user"
+actions = ["impression"]
+
+[[features]]
+name = "clicks"
+kind = "count"
+actions = ["click"]
+
+[items.attributes]
+category = "category"
+
+[[placements]]
+name = "home"
+features = ["{feature}"]
+
+[[models]]
+name = "ranker"
+kind = "trees"
+placement = "home"
+examples = "{examples}"
+"""
+
+
+@pytest.mark.parametrize("feature", ["shown", "rate", "taste", "often"])
+def test_a_replay_reads_no_feature_that_counts_impressions(feature: str) -> None:
+    """Right before an act these say what was on screen; of slates that were served they do not, and are taken."""
+    where, came, right, page = fault_of(SHOWN.format(feature=feature, examples="replay"))
+    assert where == "$.models[0].examples"
+    assert f'the feature "{feature}" of the placement "home" counts impressions' in came
+    assert right == f'examples = "served", or a placement without "{feature}" to learn from.'
+    assert page == "docs/models.md"
+    assert parse_config(SHOWN.format(feature=feature, examples="served")).models
+
+
+@pytest.mark.parametrize("feature", ["busy", "clicks"])
+def test_a_replay_reads_what_tells_no_candidate_apart_by_its_impressions(feature: str) -> None:
+    """How much a user was shown is the same for all candidates."""
+    assert parse_config(SHOWN.format(feature=feature, examples="replay")).models

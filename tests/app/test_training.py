@@ -15,6 +15,7 @@ from midstream.app import training
 from midstream.app.config import Config
 from midstream.app.fitting import Fitting, Trained, acts_of, fit_and_publish, model_named
 from midstream.app.inspection import LogView
+from midstream.app.rebuilding import rebuild
 from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
@@ -354,3 +355,43 @@ def test_a_model_of_sessions_is_judged_by_next_items(tmp_path: Path) -> None:
             shop.record([{**told, "item_id": f"i{item}"} for item in range(4)])
     # The newest tenth of 80 acts are those of the last two sessions.
     assert fitted(tmp_path, "liked").metrics["questions"] == 6.0
+
+
+COMPACTED = """
+[[models]]
+name = "liked"
+kind = "popular"
+
+[limits]
+users_max = 100
+items_max = 60
+click_items_max = 60
+event_ids_max = 1000
+sessions_max = 100
+index_sessions_max = 100
+hot_items_max = 50
+new_items_max = 50
+"""
+
+
+def test_items_that_came_after_a_compaction_are_learned(tmp_path: Path) -> None:
+    """The table was full of deleted items: what the compaction freed has room in a training as in the state."""
+
+    def acts(name: str) -> list[dict[str, object]]:
+        return [{"type": "view", "user_id": f"u{each % 5}", "item_id": f"{name}{each}"} for each in range(50)]
+
+    (tmp_path / "midstream.toml").write_text(COMPACTED)
+    config = config_of(tmp_path)
+    with open_shop(tmp_path) as shop:
+        shop.record(acts("old"))
+        shop.record([{"type": "item", "item_id": f"old{each}", "operation": "delete"} for each in range(50)])
+    assert rebuild(tmp_path, config, compact=True).dropped_items == 50
+    with open_shop(tmp_path) as shop:
+        shop.record(acts("new"))
+        assert shop.running.engine.fold.vocabulary.item_count == 50
+    fitting = Fitting(tmp_path, config, "liked", made_ms=1)
+    learned = acts_of(fitting, model_named(config, "liked"), LogView(tmp_path), QUIET)
+    assert learned.vocabulary.ids == [f"new{each}" for each in range(50)]
+    assert learned.left_out == {"item_deleted": 50}
+    done = fit_and_publish(fitting, QUIET)
+    assert done.counts["items"] == 50

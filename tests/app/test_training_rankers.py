@@ -79,6 +79,9 @@ examples = "replay"
 """
 
 
+ASKED = ("trending", "popular")
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shop whose visitors click what is dearest."""
@@ -216,6 +219,31 @@ def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
     assert seen > 20
     done = fitted(place, "again")
     assert Registry(place / "data" / "models").manifest("again", done.version).inputs == ("price", "views", *names)
+
+
+def test_a_replay_teaches_nothing_of_sources_that_read_models(place: Path) -> None:
+    """Nothing they say is known in any of its rows: they are left out, which is said of the figures too."""
+    model = '\n[[models]]\nname = "taste"\nkind = "popular"\n'
+    sources = 'name = "home"\nsources = [{ kind = "als", model = "taste" }, { kind = "trending" }]'
+    (place / "midstream.toml").write_text(TOML.replace('name = "home"', sources) + model)
+    promote(place, config_of(place), "taste", fitted(place, "taste").version)
+    done = fitted(place, "again")
+    inputs = Registry(place / "data" / "models").manifest("again", done.version).inputs
+    assert inputs == ("price", "views", *(f"{each}.{source}" for each in ("score", "rank") for source in ASKED))
+    assert done.left_out["sources_that_read_models"] == 1
+    assert done.metrics["sources_that_read_models"] == 1.0
+    promote(place, config_of(place), "again", done.version)  # and such a version fits the placement
+
+
+@pytest.mark.parametrize("name", ["clicks", "again"])
+def test_a_feature_of_several_columns_is_read_by_all_of_them(place: Path, name: str) -> None:
+    """In the place of its name, as a scorer is given them; such a version fits the placement."""
+    several = 'actions = ["view"]\nhalf_lives = ["1d", "7d"]'
+    (place / "midstream.toml").write_text(TOML.replace('actions = ["view"]', several))
+    done = fitted(place, name)
+    inputs = Registry(place / "data" / "models").manifest(name, done.version).inputs
+    assert inputs[:3] == ("price", "views_fading_1d", "views_fading_7d")
+    promote(place, config_of(place), name, done.version)
 
 
 def test_models_of_several_actions_are_calibrated_and_answer_as_one_sum(place: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import ConfigInvalid, ExtraMissing, FitStopped, Invalid, ShapeMismatch
+from midstream.models import lambdamart
 from midstream.models.examples import Examples
 from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.models.model import Watch
@@ -135,6 +136,41 @@ def shown_by_place(seed: int) -> tuple[Examples, np.ndarray]:
     examples = Examples(NAMES, values.reshape(rows, 3), start, clicked.reshape(rows).astype(np.float32),
                         np.arange(requests), np.ones(rows, np.float32), place, propensity)  # fmt: skip
     return examples, worth.reshape(rows)
+
+
+def drawn_candidates(requests: int = 60) -> Examples:
+    """Return a label beside 9 candidates in each request; in every second one each of the 9 stands for five.
+
+    The one column says which of the two a request is.
+    """
+    label = np.tile(np.eye(1, 10)[0], requests).astype(np.float32)
+    is_drawn = np.repeat(np.arange(requests) % 2, 10)
+    weight = np.where((label == 0) & (is_drawn == 1), 5.0, 1.0).astype(np.float32)
+    values = is_drawn.astype(np.float32)[:, None]
+    return replace(drawn(1, requests), names=("is_drawn",), values=values, label=label, weight=weight)
+
+
+def test_what_is_the_same_for_all_rows_of_a_request_says_nothing_of_their_order():
+    """However many candidates each drawn one stands for: the two rows of a pair are pushed by the same amount."""
+    rows = drawn_candidates()
+    np.testing.assert_allclose(fit_lambdamart(rows, FEW).score(rows.values), 0.0, atol=1e-6)
+    # With yes and no each row is learned alone, so there the weights of the rows are right.
+    binary = fit_lambdamart(rows, msgspec.structs.replace(FEW, objective="binary", later_share=0.0))
+    few, many = binary.score(np.array([[0.0], [1.0]], dtype=np.float32)).tolist()
+    assert (few, many) == pytest.approx((1 / 10, 1 / 46), rel=0.5)
+
+
+@given(st.integers(0, 2**16))
+def test_a_pair_stands_for_as_many_as_its_rows_together(seed):
+    """All rows of a request weigh the mean over its pairs of different labels; 1 where there is none."""
+    dice = np.random.default_rng(seed)
+    rows = drawn(seed, requests=4, size=5)
+    label, weight = dice.integers(0, 3, 20).astype(np.float32), dice.choice([0.5, 1.0, 4.0], 20).astype(np.float32)
+    found = lambdamart._pair_weights(replace(rows, label=label, weight=weight)).reshape(4, 5)
+    for number in range(4):
+        own, worth = weight[number * 5 :][:5], label[number * 5 :][:5]
+        pairs = [own[i] * own[j] for i in range(5) for j in range(5) if worth[i] != worth[j]]
+        np.testing.assert_allclose(found[number], np.mean(pairs) if pairs else 1.0, rtol=1e-5)
 
 
 def test_the_place_something_was_shown_at_is_not_its_worth():

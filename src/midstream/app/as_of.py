@@ -216,7 +216,8 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
 
     Returns:
         A row for each item of each question: ``row`` (number of the question in the input, from 0), ``position``
-        (place of the item in its question), the question's other columns, ``item_id``, ``log_position`` (number of
+        (place of the item in its question, of a slate that continues another counted on from that one), the question's
+        other columns, ``item_id``, ``log_position`` (number of
         events that were seen), ``time`` (when it was asked), and a float32 column for each column of the features;
         NaN = nothing was known.
 
@@ -319,12 +320,13 @@ def table_of(chunk: Chunk, answers: Sequence[Answer], schema: Schema) -> Batch:
     """Return the answers to a chunk of questions as a table, a row an item."""
     counts = np.array([len(each.item_index) for each in answers], dtype=np.int64)
     question = np.repeat(np.arange(len(answers)), counts)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.array([each.query.first_position for each in answers], dtype=np.int64)
+    place = np.arange(len(question)) - np.repeat(np.cumsum(counts) - counts - first, counts)
     values = np.concatenate([each.values for each in answers]) if answers else np.empty((0, 0), np.float32)
     row, *kept = chunk.kept.take(pa.array(question)).columns
     columns = [
         row,
-        pa.array((np.arange(len(question)) - starts).astype(np.int32)),
+        pa.array(place.astype(np.int32)),
         *kept,
         *chunk.per_item.values(),
         pa.array(np.array([each.log_position for each in answers], dtype=np.int64)[question]),
@@ -340,10 +342,10 @@ def _in_input_order(rows: Iterator[Batch], schema: Schema, asked: Asked, place: 
         for batch in rows:
             spill.write(batch)
         counts = asked.counts[asked.order]
-        starts = np.empty(len(counts), dtype=np.int64)
-        starts[asked.order] = np.cumsum(counts) - counts
-        for first in range(0, len(starts), _TAKEN_QUESTIONS):
-            own = slice(first, first + _TAKEN_QUESTIONS)
-            each = asked.counts[own]
+        starts = np.cumsum(counts) - counts
+        came = np.argsort(asked.order)  # rows that are left out are in no order
+        for first in range(0, len(came), _TAKEN_QUESTIONS):
+            own = came[first : first + _TAKEN_QUESTIONS]
+            each = counts[own]
             within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
             yield spill.take(np.repeat(starts[own], each) + within)

@@ -60,6 +60,8 @@ class ServedRange:
     """Log position before which; None = the end."""
     since_ms: int | None = None
     until_ms: int | None = None
+    placement: str = ""
+    """That served them; empty = any."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,15 @@ class ServedCounts:
     """They saw a state from before what the log holds."""
     again: int = 0
     """Copies of a record that stands in the log already."""
+
+    def left_out(self) -> dict[str, int]:
+        """Return how many records are not asked about, by why."""
+        return {
+            "slates_of_erased_users": self.blanked,
+            "slates_of_another_release": self.unreadable,
+            "slates_that_saw_what_the_log_holds_no_more": self.gone,
+            "copies_of_slates": self.again,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +191,25 @@ def _records(past: Past, wanted: ServedRange, counts: ServedCounts) -> Iterator[
             is_wanted &= times < wanted.until_ms
         for index in np.flatnonzero(is_wanted).tolist():
             event = event_at(batch, index)
-            if hidden(event, first + index):
-                counts.blanked += 1
+            told = _read(event.body)
+            if told is not None and wanted.placement not in ("", told.placement):
                 continue
-            told = _told(event.body, log.begin, counts)
-            if told is not None:
+            if hidden(event, first + index) or (told is not None and not told.request_id):
+                counts.blanked += 1
+            elif told is None:
+                counts.unreadable += 1
+            elif told.log_position < log.begin:
+                counts.gone += 1
+            else:
                 yield first + index, event.body, told
 
 
-def _told(body: bytes, begin: int, counts: ServedCounts) -> ServedBody | None:
+def _read(body: bytes) -> ServedBody | None:
+    """Return what a body says; None = it is of another version of the program."""
     try:
-        told = decode_body(body)
+        return decode_body(body)
     except ValueError:
-        counts.unreadable += 1
         return None
-    if not told.request_id:
-        counts.blanked += 1
-    elif told.log_position < begin:
-        counts.gone += 1
-    else:
-        return told
-    return None
 
 
 def chunk_of(rows: Batch, *, has_positions: bool = False) -> Chunk:
@@ -231,10 +240,13 @@ def chunk_of(rows: Batch, *, has_positions: bool = False) -> Chunk:
 
 
 def question_of(record: ServedRecord, row: int, *, has_positions: bool = False) -> Question:
-    """Return a request as the question what its features were, with or without the positions that its items got."""
+    """Return a request as the question what its features were, with or without the positions that its items got.
+
+    Positions of a slate that continues another count on from that one, as they do in answers and in outcomes.
+    """
     query, items = record.query, tuple(item.id for item in record.items)
     if has_positions:
-        told = query.item_fields
-        fields = {item: {**told.get(item, {}), "position": float(place)} for place, item in enumerate(items)}
+        told, places = query.item_fields, enumerate(items, query.first_position)
+        fields = {item: {**told.get(item, {}), "position": float(place)} for place, item in places}
         query = replace(query, item_fields={**told, **fields})
     return Question(query, items, record.log_position, row)

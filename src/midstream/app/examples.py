@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
 
 from midstream.app.as_of import Answers, AsOfOptions, Past, answer
 from midstream.app.as_of_calls import noting, statistics_path
 from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked_served import Picks, ServedCounts, ServedRange, of_served, served_range
-from midstream.app.in_service import keyed
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import beginning_of
 from midstream.app.running import DATA_NAME, Outside, config_of
 from midstream.app.spill import Rows
@@ -29,6 +30,7 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.feedback.examples import Wanted, example_schema, outcome_examples
 from midstream.feedback.rewards import rewards_of
 
+pc: Any = pyarrow.compute
 _PLACES = 1 << 16
 """More positions than a slate has: a log position times this and a position is one number for both."""
 _LEFT_OUT = frozenset(
@@ -45,6 +47,8 @@ class ExampleSummary:
     served: ServedCounts
     as_logged: tuple[str, ...] = ()
     """Columns that hold what was kept with the slates; see ``Answers``."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Slates and positions that gave no example, by why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,16 @@ class ServedQuestion:
     """Of each action that is worth anything; none = as ``[feedback]`` says."""
 
 
+@dataclass(slots=True)
+class Unjoined:
+    """Positions of slates that have only one of the two sides of an example, as far as the rows were read."""
+
+    features: int = 0
+    """Outcomes without features, although others of their slate have some."""
+    outcomes: int = 0
+    """Features without outcomes: the table of outcomes did not take the slate."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedExamples:
     """Examples of what was served, as they come."""
@@ -73,6 +87,16 @@ class ServedExamples:
     """What was found of served records."""
     as_logged: tuple[str, ...]
     """See ``Answers``."""
+    unjoined: Unjoined
+    """Whole when the last batch was read."""
+
+    def left_out(self) -> dict[str, int]:
+        """Return how many slates and positions gave no example, by why; whole when the last batch was read."""
+        own = {
+            "positions_without_features": self.unjoined.features,
+            "positions_without_outcomes": self.unjoined.outcomes,
+        }
+        return {why: count for why, count in {**self.served.left_out(), **own}.items() if count}
 
 
 def write_served_examples(
@@ -99,7 +123,7 @@ def write_served_examples(
         gathered = Gathered(past.block().names)
         count = write_tables(out, chosen, found.schema, noting(found.batches, gathered))
         gathered.statistics().write(statistics_path(out))
-        return ExampleSummary(count, found.served, found.as_logged)
+        return ExampleSummary(count, found.served, found.as_logged, found.left_out())
 
 
 def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, notify: Notify = nobody) -> ServedExamples:
@@ -119,8 +143,9 @@ def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, noti
     options = AsOfOptions(question.features, in_input_order=True, place=question.place)
     features = answer(past, asked, options, notify)
     schema = _schema_of(features, past)
-    rows = _joined(features, _outcomes(past, question), schema)
-    return ServedExamples(schema, rows, counts, features.as_logged)
+    unjoined = Unjoined()
+    rows = _joined(features, _outcomes(past, question), schema, unjoined)
+    return ServedExamples(schema, rows, counts, features.as_logged, unjoined)
 
 
 def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
@@ -129,12 +154,13 @@ def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
     stop = log.end if bounds.stop is None else LogPosition(bounds.stop)
     rewards = question.rewards or rewards_of(config.feedback.reward, config.events.types)
     data = DataFolder(question.folder / DATA_NAME)
-    fold = beginning_of(data, keyed(data, config.fold_settings()), log)
+    fold = beginning_of(data, settings_of(data, config), log)
 
     def read() -> Iterator[tuple[LogPosition, EventBatch]]:
         return batches(log.read, log.begin, log.end)
 
-    yield from outcome_examples(fold, read, Wanted(LogPosition(bounds.first), stop, rewards))
+    for batch in outcome_examples(fold, read, Wanted(LogPosition(bounds.first), stop, rewards)):
+        yield batch.filter(pc.equal(batch.column("placement"), bounds.placement)) if bounds.placement else batch
 
 
 def _schema_of(features: Answers, past: Past) -> Schema:
@@ -148,8 +174,12 @@ def _kept(features: Schema) -> list[int]:
     return [at for at, each in enumerate(features) if each.name not in _LEFT_OUT]
 
 
-def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Iterator[Batch]:
-    """Yield the rows that both have; each comes in the order of the served record, then the position."""
+def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema, unjoined: Unjoined) -> Iterator[Batch]:
+    """Yield the rows that both sides have, and count the others.
+
+    Each side comes in the order of the served record, then of the position. Outcomes of a slate that has no
+    features at all are not counted here: why it is not asked about is.
+    """
     waiting = pa.RecordBatch.from_pylist([], schema=features.schema)
     for known in outcomes:
         keys = _keys_of(known, "log_position")
@@ -165,8 +195,11 @@ def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema) -> Ite
         is_there = at < len(own)
         is_there[is_there] = own[at[is_there]] == keys[is_there]
         yield _beside(known.take(pa.array(np.flatnonzero(is_there))), waiting.take(pa.array(at[is_there])), schema)
-        done = np.count_nonzero(own <= keys[-1]) if len(keys) else 0
-        waiting = waiting.slice(int(done))
+        unjoined.features += int(np.isin(keys[~is_there] // _PLACES, own // _PLACES).sum())
+        done = int(np.count_nonzero(own <= keys[-1])) if len(keys) else 0
+        unjoined.outcomes += done - int(is_there.sum())
+        waiting = waiting.slice(done)
+    unjoined.outcomes += len(waiting) + sum(map(len, features.batches))
 
 
 def _keys_of(rows: Batch, served: str) -> Rows:

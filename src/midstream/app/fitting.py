@@ -18,10 +18,10 @@ from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.config import Config, Model
 from midstream.app.going_on import has_learned, item_parent, known_end, loaded_parent, row_parent
-from midstream.app.in_service import keyed
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, beginning_of
 from midstream.app.model_relations import moment_of, options_of
-from midstream.app.ranker_data import ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
+from midstream.app.ranker_data import MODEL_SOURCES, ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
 from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, NotFound
@@ -29,6 +29,7 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Calibration, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replay import batches
+from midstream.features.kinds import columns_of
 from midstream.models.artifact import Content, Draft, Window, next_number
 from midstream.models.examples import Examples
 from midstream.models.golden import item_content, made_histories, made_rows, row_content
@@ -58,7 +59,7 @@ class Trained(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     """What was fitted on: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
     left_out: dict[str, int]
-    """Acts that weigh something and were not used, of a ranker slates and positions too, by why."""
+    """Acts that weigh something and were not used, of a ranker slates, positions and sources too, by why."""
     metrics: dict[str, float | None]
     """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
 
@@ -180,6 +181,8 @@ def _fit_rows(
         metrics, line = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
+        if MODEL_SOURCES in found.left_out:  # these figures are of a placement that has not their candidates
+            metrics = {**metrics, MODEL_SOURCES: float(found.left_out[MODEL_SOURCES])}
     if found.first_attributes:
         metrics = {**metrics, "rows_with_later_attributes": float(found.first_attributes)}
     fitted = _fit_row(kind, rows, options, watch.part(JUDGED_SHARE, 1.0), row_parent(parent))
@@ -273,6 +276,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
     part = act_options(fitting.config, model, log)
     (placement,) = (each for each in fitting.config.placements if each.name == model.placement)
     newest_ms = _newest_ms(log)
+    read = columns_of([each for each in fitting.config.features if each.name in placement.features])
     # Of a replay two columns a source more, popular and editorial among them.
     said = 2 * (len(placement.sources) + 2) if model.examples == "replay" else 0
     return RankerQuestion(
@@ -280,7 +284,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         placement=model.placement,
         features=placement.features,
         bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
-        rows_max=rows_max_of(model, len(placement.features) + said),
+        rows_max=rows_max_of(model, sum(map(len, read.values())) + said),
         place=fitting.folder,
         is_replay=model.examples == "replay",
         seed=model.seed,
@@ -311,7 +315,7 @@ def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: L
     config = fitting.config
     data = DataFolder(fitting.folder / DATA_NAME)
     hidden = log.hidden(config)
-    fold = beginning_of(data, keyed(data, config.fold_settings()), log)
+    fold = beginning_of(data, settings_of(data, config), log)
     limit(model.memory_bytes_max)
     reader = ActReader(fold, act_options(config, model, log), hidden.of)
     total = max(1, log.end - log.begin)

@@ -1,6 +1,6 @@
 """What no single value of ``[[models]]`` can say, and of the sources that answer with a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -12,8 +12,10 @@ from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
+from midstream.features.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.retrieval.item_model import SERVES, ItemModelSource
+from midstream.state.program import Expression
 
 PAGE, SOURCES = "docs/models.md", "docs/sources.md"
 MODELS_MAX = 32
@@ -48,6 +50,28 @@ def model_faults(config: Config) -> Iterator[Fault]:
         yield from within(f"{where}.seed", model.seed, 0, 2**31 - 1, PAGE)
         yield from within(f"{where}.time_max", model.time_max.ms, 1_000, TIME_MS_MAX, PAGE)
         yield from within(f"{where}.memory_bytes_max", model.memory_bytes_max, *MEMORY_BYTES, PAGE)
+
+
+def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
+    """Yield a fault for each feature that would tell a ranker from a replay what was on screen before an act.
+
+    A replay reads features right before each act, after the impressions that led to it: what is acted on was seen just
+    then, so such a feature foresees acts in training. In service these impressions are yet to come, and it says another
+    thing.
+
+    Args:
+        config: All of it.
+        columns: What the columns of its features are made of; constants where these have faults.
+    """
+    by_name = {each.name: each for each in config.features}
+    reads = {each.name: each.features for each in config.placements}
+    for number, model in enumerate(config.models):
+        read = reads.get(model.placement, ()) if model.examples == "replay" else ()
+        for name in impression_features([by_name[each] for each in read if each in by_name], columns):
+            came = f'"replay" came, and the feature "{name}" of the placement "{model.placement}" counts impressions: '
+            came += "those that led to an act would tell which candidates were on screen."
+            right = f'examples = "served", or a placement without "{name}" to learn from.'
+            yield Fault(f"$.models[{number}].examples", came, right, PAGE)
 
 
 def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:

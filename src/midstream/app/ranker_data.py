@@ -5,9 +5,10 @@ them are logged at all, a row is a position that was seen: what nobody looked at
 was seen too, but not in a slate of which no impression came: who does not log what was seen tells of clicks alone, and
 these would be rows without any that were passed over. A slate is a row's source once all that may come of it has come.
 
-*Replayed* rows are the candidates that the placement would have had before each act, for a log without served slates:
-the label is the item that was acted on. Of many candidates some are drawn, each as likely, and each drawn one counts
-for as many as it stands for, so that sums over the rows estimate those over all candidates.
+*Replayed* rows are the candidates that the placement would have had before each act, less those of sources that read
+models, for a log without served slates: the label is the item that was acted on. Of many candidates some are drawn,
+each as likely, and each drawn one counts for as many as it stands for, so that sums over the rows estimate those over
+all candidates.
 """
 
 from collections import Counter, deque
@@ -23,8 +24,15 @@ from numpy.typing import NDArray
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.examples import ServedQuestion, served_examples
-from midstream.app.replay_examples import PLACE, Group, ReplayCounts, ReplayWanted, replay_groups, source_columns
-from midstream.app.wiring import plans
+from midstream.app.replay_examples import (
+    PLACE,
+    Group,
+    ReplayCounts,
+    ReplayWanted,
+    replay_groups,
+    replayed_plan,
+    source_columns,
+)
 from midstream.engine.child import Notify, nobody
 from midstream.events.loose_arrow import Batch
 from midstream.models.examples import Examples
@@ -33,6 +41,8 @@ ROW_BYTES = 64
 """Of a row beside its features, at most, while rows are put together."""
 _DARK, _YOUNG = "slates_without_an_impression", "slates_younger_than_the_outcome_window"
 _OLD = "older_requests_beyond_memory_bytes_max"
+MODEL_SOURCES = "sources_that_read_models"
+"""Of a placement that is replayed: none is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class RankerQuestion:
     placement: str
     """Whose slates; empty = those of all, of a file."""
     features: tuple[str, ...]
-    """Of the placement, in order: the columns. Those of a replay have what its sources say behind them."""
+    """Of the placement, in order; of a file the columns. Those of a replay have what its sources say behind them."""
     bounds: ServedRange
     rows_max: int
     """The newest requests with at most so many rows are kept."""
@@ -83,6 +93,8 @@ class _Slates:
     """Positions that were seen."""
     young: int = 0
     """Slates of which more may come."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Slates and positions that gave no example, by why; known when all are read."""
 
 
 def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -> RankerRows:
@@ -95,19 +107,21 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
     """
     if question.is_replay:
         counts = ReplayCounts()
-        columns = (*question.features, *_said(past, question))
+        plan, _ = replayed_plan(past, question.folder, question.placement)
+        columns = (*past.block(question.features).names, *source_columns(plan))
         newest = Newest(columns, question.rows_max)
         for part in _replayed(past, question, columns, counts, notify):
             newest.add(part)
         examples = newest.examples()
         left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
+        left[MODEL_SOURCES] = len(counts.sources)
         left[_OLD] = newest.requests - len(examples.time_ms)
         return RankerRows(examples, _any(left), counts.first_attributes)
     slates = _Slates()
     with ExitStack() as stack:
         parts = ((part, slates.impressions) for part in _served(past, question, (slates, stack), notify))
-        found = seen_of(parts, question.features, question.rows_max)
-    return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out}))
+        found = seen_of(parts, past.block(question.features).names, question.rows_max)
+    return RankerRows(found.examples, _any({_YOUNG: slates.young, **found.left_out, **slates.left_out}))
 
 
 def rows_of_batch(batch: Batch, question: RankerQuestion) -> RankerRows:
@@ -250,11 +264,15 @@ def _served(
 ) -> Iterator[Examples]:
     """Yield the rows of the placement's slates; ``found`` is told of them, and removes what is laid on disk."""
     slates, stack = found
-    asked = ServedQuestion(question.folder, question.bounds, question.place, question.features, question.actions)
-    for batch in served_examples(past, asked, stack, notify).batches:
-        rows = _of_served(batch, question, slates)
+    bounds = replace(question.bounds, placement=question.placement)
+    asked = ServedQuestion(question.folder, bounds, question.place, question.features, question.actions)
+    served = served_examples(past, asked, stack, notify)
+    read = replace(question, features=past.block(question.features).names)
+    for batch in served.batches:
+        rows = _of_served(batch, read, slates)
         if len(rows):
             yield rows
+    slates.left_out = served.left_out()
 
 
 def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examples:
@@ -291,12 +309,6 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
         propensity=column("propensity"),
         owner=_owners(batch, rows[begins]),
     )
-
-
-def _said(past: Past, question: RankerQuestion) -> tuple[str, ...]:
-    """Return the columns of the placement's sources, which a replay asks; none of a placement that is not there."""
-    plan = plans(past.config, question.folder, settings=past.eras.current).get(question.placement)
-    return () if plan is None else source_columns(plan)
 
 
 def _replayed(

@@ -8,7 +8,7 @@ from keyword import iskeyword
 from midstream.app.bounds import PAGE, listed, name_faults, within
 from midstream.app.component_relations import component_faults
 from midstream.app.config import Config, Custom, Placement
-from midstream.app.model_relations import model_faults, model_source_faults
+from midstream.app.model_relations import model_faults, model_source_faults, replay_faults
 from midstream.app.reason_relations import reason_faults
 from midstream.app.scorer_relations import scorer_faults
 from midstream.app.served_relations import served_faults
@@ -121,9 +121,11 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from component_faults(config)
+    columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
+    yield from replay_faults(config, columns)
     yield from reason_faults(config)
-    yield from _placements(config, columns_in(config, is_sound=not features))
+    yield from _placements(config, columns)
 
 
 def _connections(server: ServerOptions) -> Iterator[Fault]:

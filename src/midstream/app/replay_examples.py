@@ -8,7 +8,7 @@ are items that could have been shown.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,12 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, event_at
 from midstream.features.as_of import Cursor
 from midstream.features.declared import DeclaredFeatures
+from midstream.features.kinds import impression_features
 from midstream.ranking.blend import Blend
 from midstream.ranking.cut import cut
 from midstream.ranking.frame import merge, ranks_of, read_or_stop, take
 from midstream.ranking.pipeline import propose
-from midstream.ranking.plan import Plan
+from midstream.ranking.plan import Plan, ReadsModels
 from midstream.ranking.sift import sift
 from midstream.state.event_ids import Admission, EventIds
 
@@ -78,6 +79,10 @@ class ReplayCounts:
     """Acts of erased users: nothing is asked about them."""
     first_attributes: int = 0
     """Candidates of groups whose attributes are those that the catalogue named first, later than the act."""
+    features: tuple[str, ...] = ()
+    """Names of those that count impressions: those that led to an act would tell which candidates were on screen."""
+    sources: tuple[str, ...] = ()
+    """Names of those that answer with a model. One of now has learned the acts that it would be asked about."""
 
     @property
     def dropped_share(self) -> float:
@@ -116,10 +121,11 @@ def write_replay_examples(
     """
     chosen = table_format(out, named)
     past = Past(folder, config_of(folder))
-    counts = ReplayCounts()
-    block = past.block()
+    declared = past.declared
+    counts = ReplayCounts(features=impression_features(declared.features, declared.columns()))
+    block = past.block([name for name in declared.names if name not in counts.features])
     groups = replay_groups(past, folder, block, wanted, counts, notify)
-    schema = _schema_of(block, source_columns(plans(past.config, folder, settings=past.eras.current)[wanted.placement]))
+    schema = _schema_of(block, source_columns(replayed_plan(past, folder, wanted.placement)[0]))
     gathered = Gathered(block.names)
     counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
     gathered.statistics().write(statistics_path(out))
@@ -142,12 +148,8 @@ def replay_groups(
         FeatureFailed: A feature cannot be read.
         LogDamaged: The log cannot be trusted.
     """
-    config = past.config
-    found = plans(config, folder, settings=past.eras.current)
-    if wanted.placement not in found:
-        message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, found)}"
-        raise NotFound(message)
-    types = config.events.types
+    plan, counts.sources = replayed_plan(past, folder, wanted.placement)
+    types = past.config.events.types
     for name in wanted.labels:
         if name not in types:
             came = f'"{name}" is not a configured interaction.{nearest(name, types)}'
@@ -157,7 +159,25 @@ def replay_groups(
     cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
     acts = _acts(past, bounds, frozenset(labels), counts)
     first = read_first_attributes(past) if wanted.first_attributes else FirstAttributes({})
-    return _groups(cursor, acts, (found[wanted.placement], block, first), wanted, counts)
+    return _groups(cursor, acts, (plan, block, first), wanted, counts)
+
+
+def replayed_plan(past: Past, folder: Path, placement: str) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan of a placement less its sources that read models, and the names of these.
+
+    No version was in service before an act that had not learned it, or none is known to have been. So of such a source
+    nothing would be known in any row, and in service it is: a ranker must not learn from it that it says nothing.
+
+    Raises:
+        NotFound: There is no such placement.
+    """
+    found = plans(past.config, folder, settings=past.eras.current)
+    if placement not in found:
+        message = f"placement {placement!r} is not configured.{nearest(placement, found)}"
+        raise NotFound(message)
+    plan = found[placement]
+    left = tuple(each.name for each in plan.sources if isinstance(each, ReadsModels) and each.model_names)
+    return replace(plan, sources=tuple(each for each in plan.sources if each.name not in left)), left
 
 
 def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
@@ -220,7 +240,7 @@ def _groups(
 
 
 def source_columns(plan: Plan) -> tuple[str, ...]:
-    """Return the columns that sources give a scorer: ``score.<source>`` of all, then ``rank.<source>``."""
+    """Return the columns that a plan's sources give a scorer: ``score.<source>`` of all, then ``rank.<source>``."""
     names = [source.name for source in (*plan.sources, *plan.floor)]
     return (*(f"score.{name}" for name in names), *(f"rank.{name}" for name in names))
 

@@ -45,6 +45,12 @@ def say(text: str) -> None:
     err.print(text, markup=False)
 
 
+def say_left_out(left_out: Mapping[str, int]) -> None:
+    """Say what a result lacks: a line for each reason, with how much."""
+    for why, count in left_out.items():
+        say(f"{count} left out: {why.replace('_', ' ')}")
+
+
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
     """Return a table; numbers stand right, text is printed as it is, on more lines where it does not fit in one."""
     table = Table(title=title, title_justify="left")

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, notify_of, print_json, progress, say
+from midstream.cli.console import (
+    HERE,
+    AsJson,
+    Folder,
+    ended_by_sigterm,
+    notify_of,
+    print_json,
+    progress,
+    say,
+    say_left_out,
+)
 from midstream.cli.features_as_of import say_as_logged
 
 if TYPE_CHECKING:
@@ -61,8 +71,7 @@ def print_served(folder: Path, served: str, out: Path, file_format: str | None, 
     else:
         say(f"{summary.rows} examples of {summary.served.asked} slates written")
         say_as_logged(summary.as_logged)
-        if summary.served.blanked:
-            say(f"{summary.served.blanked} slates of erased users left out")
+        say_left_out(summary.left_out)
 
 
 def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
@@ -81,6 +90,10 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
     say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
     if counts.first_attributes:
         say(f"{counts.first_attributes} examples read attributes that the catalogue named first after the act")
+    if counts.features:
+        say(f"left out, as they count impressions, which come before the act they led to: {', '.join(counts.features)}")
+    if counts.sources:
+        say(f"not asked, as they read models, which learned these acts: {', '.join(counts.sources)}")
     if counts.erased:
         say(f"{counts.erased} acts of erased users left out")
     if counts.failures:

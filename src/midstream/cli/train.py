@@ -14,6 +14,7 @@ from midstream.cli.console import (
     print_json,
     progress,
     say,
+    say_left_out,
 )
 
 if TYPE_CHECKING:
@@ -57,5 +58,4 @@ def print_trained(done: "Trained", *, as_json: bool) -> None:
     judged = {f"validation.{name}" if name in done.counts else name: value for name, value in done.metrics.items()}
     facts: dict[str, object] = {"version": f"{done.name} {done.version}", **done.counts, **judged}
     print_facts(facts, as_json=False)
-    for why, count in done.left_out.items():
-        say(f"{count} left out: {why.replace('_', ' ')}")
+    say_left_out(done.left_out)

@@ -12,7 +12,9 @@ from typing import TypeAlias
 
 import msgspec
 
+from midstream.core.kinds import IMPRESSION
 from midstream.events.wire import AttributeKind
+from midstream.features.condition_inputs import ItemCount, ItemFading
 from midstream.features.external import External
 from midstream.features.kinds_attributes import (
     Boolean,
@@ -37,7 +39,7 @@ from midstream.features.kinds_request import (
     Relevancy,
 )
 from midstream.features.language_names import resolved
-from midstream.state.program import Cell, Expression, Program, compile_columns
+from midstream.state.program import Cell, Expression, Input, Program, compile_columns
 
 __all__ = [
     "Affinity",
@@ -72,6 +74,7 @@ __all__ = [
     "cells_of",
     "columns_by_name",
     "columns_of",
+    "impression_features",
     "program_of",
     "scope_of",
 ]
@@ -82,6 +85,8 @@ Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Posit
 AnyFeature: TypeAlias = Told | Happened | Recent | Asked | External | Computed
 """Any declaration; its ``kind`` says which."""
 _NO_ATTRIBUTES: Mapping[str, AttributeKind] = MappingProxyType({})
+_OF_ITEMS = frozenset(("item", "attribute", "user_item", "user_attribute"))
+"""Scopes of cells that may differ from candidate to candidate."""
 _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((ItemAge, FieldMatch, Diversity, ItemField, Relevancy, Position, Random), "item"),
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
@@ -102,6 +107,37 @@ def scope_of(feature: AnyFeature) -> str:
 def columns_of(features: Sequence[AnyFeature]) -> dict[str, tuple[str, ...]]:
     """Return the names of each feature's columns, by the name of the feature."""
     return {each.name: (each.name,) if isinstance(each, Computed) else tuple(each.expressions()) for each in features}
+
+
+def impression_features(features: Sequence[AnyFeature], columns: Mapping[str, Expression]) -> tuple[str, ...]:
+    """Return the names of the features of which a column tells candidates apart by their impressions.
+
+    What is the same for all candidates of a request, such as how much a user was shown, tells none apart.
+
+    Args:
+        features: Free of faults (``features.checking``).
+        columns: What the columns of all features are made of, by name.
+    """
+    told = columns_of(features)
+    return tuple(name for name, own in told.items() if any(map(_is_of_impressions, (columns[each] for each in own))))
+
+
+def _is_of_impressions(told: Expression) -> bool:
+    """Return whether a column reads how often an item, or a value of it, was seen."""
+    left, known = [told], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) in known:
+            continue
+        known.add(id(each))
+        left.extend(each.arguments)
+        leaf = each.leaf
+        if isinstance(leaf, Cell) and leaf.scope in _OF_ITEMS and IMPRESSION in leaf.actions:
+            return True
+        reader = leaf.reader if isinstance(leaf, Input) else None
+        if isinstance(reader, ItemCount | ItemFading) and reader.action == IMPRESSION:
+            return True
+    return False
 
 
 def program_of(

@@ -1,9 +1,10 @@
 """A linear model of clicks that learns one row at a time: FTRL-Proximal over features in bins.
 
 A feature is told to the model as the bin that its value falls into and as the value itself, standardised; what is
-unknown is a bin of its own, so that nothing is invented for it. Where bins begin is found once, from the examples of
-the first fit. From then on ``learn`` goes over new rows in their order and returns another model: each row is
-predicted first and learned then, so the log loss that comes with it is that of rows nobody had seen.
+unknown is a bin of its own, so that nothing is invented for it, and what no row had yet says nothing. Where bins begin
+is found once, from the examples of the first fit. From then on ``learn`` goes over new rows in their order and returns
+another model: each row is predicted first and learned then, so the log loss that comes with it is that of rows nobody
+had seen.
 
 Reference: H. B. McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1; progressive
 validation: section 5.1.
@@ -115,11 +116,12 @@ class Ftrl:
         rate = (self.options.beta + np.sqrt(self.n)) / self.options.alpha + self.options.l2
         kept = np.abs(self.z) > self.options.l1
         weights = np.where(kept, -(self.z - np.copysign(self.options.l1, self.z)) / rate, 0.0)
-        object.__setattr__(self, "_weights", weights)
+        # Of a part that a row had there is a gradient, and so a sum of squares above 0.
+        object.__setattr__(self, "_weights", settled(weights, self.n, count, self.options.bins))
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Weight of each part, (parts,): exactly 0 where the gradients did not overcome ``l1``."""
+        """Weight of each part, (parts,): exactly 0 where the gradients did not overcome ``l1``; see ``settled``."""
         return self._weights
 
     def score(self, values: Score) -> Score:
@@ -237,6 +239,33 @@ def bins_of(
             deviation = known.std(dtype=np.float64)
             scale[column] = 1.0 / deviation if deviation > 0 else 0.0
     return edges, mean, scale
+
+
+def settled(weights: NDArray[np.float64], learned: NDArray[np.float64], inputs: int, bins: int) -> NDArray[np.float64]:
+    """Return weights by which a feature that is known where it never was, or unknown where it never was, says nothing.
+
+    The bins of a feature and its unknown are as one with the bias: of each row they are 1 together, so they share what
+    all rows have in common. Where all rows had one of these parts, its share is put to the bias and it weighs 0, as do
+    those that no row had. Where rows had several bins and none was unknown, unknown weighs what they do on average.
+    Otherwise each such part would take away a share of the bias, of clicks that are rare a large one, and a feature
+    that comes to be known, or is missing for once, would move its items to the top.
+
+    Args:
+        weights: Of each input's bins, its unknown and its value; behind these any others, last the bias.
+        learned: How much each part was learned from, (parts,); 0 = no row had it.
+        inputs: How many.
+        bins: Of each.
+    """
+    found = weights.copy()
+    for begin in range(0, inputs * (bins + 2), bins + 2):
+        own, much = found[begin : begin + bins + 1], learned[begin : begin + bins + 1]
+        had = much > 0
+        if np.count_nonzero(had) == 1:
+            found[-1] += float(own[had][0])
+            own[:] = 0.0
+        elif had.any():
+            own[~had] = np.average(own[had], weights=much[had])
+    return found
 
 
 def click_figures(

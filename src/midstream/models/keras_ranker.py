@@ -146,5 +146,21 @@ def fit_keras_ranker(examples: Examples, options: KerasRankerOptions, watch: Wat
         for rows in np.split(random.permutation(len(given)), range(size, len(given), size)):
             network.train_on_batch(given[rows], label[rows], sample_weight=weight[rows])
     fitted = [layer.get_weights() for layer in dense]
-    layers = tuple((np.ascontiguousarray(each.T, dtype=np.float32), shift) for each, shift in fitted)
-    return KerasRanker(examples.names, mean, scale, layers)
+    first, *others = [(np.ascontiguousarray(each.T, dtype=np.float32), shift) for each, shift in fitted]
+    return KerasRanker(examples.names, mean, scale, (settled_layer(*first, given[exact > 0]), *others))
+
+
+def settled_layer(weights: Score, shift: Score, given: Score) -> tuple[Score, Score]:
+    """Return the first layer so that what was unknown in all rows, or in none, says nothing when that changes.
+
+    In each fitted row it is as before: where all were unknown that is put to the shift, where none was it weighed as it
+    was drawn at the start.
+
+    Args:
+        weights: Of the layer, (out, 2 inputs).
+        shift: Of the layer, (out,).
+        given: What the fitted rows told it, (rows, 2 inputs).
+    """
+    is_same = (given == given[0]).all(axis=0)
+    is_same[: given.shape[1] // 2] = False  # values, standardised: what is the same in all rows is 0 everywhere
+    return np.where(is_same, np.float32(0), weights), shift + weights[:, is_same] @ given[0, is_same]

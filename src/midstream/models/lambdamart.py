@@ -191,7 +191,7 @@ def _weights(examples: Examples, options: LambdaMartOptions) -> NDArray[np.float
     unlikely clicks stands for many: all rows of a request get that back as their weight.
     """
     if options.debias != "propensity":
-        return examples.weight
+        return examples.weight if options.objective == "binary" else _pair_weights(examples)
     if options.objective == "binary":
         weight = examples.by_propensity(options.weight_max).astype(np.float64)
     else:
@@ -199,8 +199,32 @@ def _weights(examples: Examples, options: LambdaMartOptions) -> NDArray[np.float
         plain = np.add.reduceat(np.maximum(examples.label, 0.0), starts)
         gained = np.add.reduceat(np.maximum(_gains(examples, options), 0.0), starts)
         times = np.where(plain > 0, gained / np.where(plain > 0, plain, 1.0), 1.0)
-        weight = examples.weight * np.repeat(times, examples.request_sizes)
+        weight = _pair_weights(examples) * np.repeat(times, examples.request_sizes)
     return (weight / max(float(weight.mean()), _LEAST)).astype(np.float32)
+
+
+def _pair_weights(examples: Examples) -> NDArray[np.float32]:
+    """Return how much the pairs of each row's request count, (rows,): the same for all rows of a request.
+
+    A pair of rows of different labels stands for as many as the one row times the other, so for a label beside drawn
+    candidates each stands for what a candidate stands for. The library multiplies what it adds up for a row by the
+    weight of that row alone: with weights that differ within a request, a pair would push its two rows by different
+    amounts, and rows of large sets of candidates up or down for nothing. So all rows of a request have the mean over
+    its pairs; 1 where there is none, as of equal labels nothing is learned.
+    """
+    requests, weight = len(examples.time_ms), examples.weight.astype(np.float64)
+    request = np.repeat(np.arange(requests), examples.request_sizes)
+    _, graded = np.unique(np.column_stack((request, examples.label)), axis=0, return_inverse=True)
+    whose = np.zeros(int(graded.max(initial=-1)) + 1, dtype=np.intp)
+    whose[graded] = request
+
+    def pairs_of(amount: NDArray[np.float64]) -> NDArray[np.float64]:
+        alike = np.bincount(whose, np.bincount(graded, amount) ** 2, requests)
+        return np.asarray(np.bincount(request, amount, requests) ** 2 - alike, dtype=np.float64)
+
+    count = pairs_of(np.ones_like(weight))
+    mean = np.where(count > 0, pairs_of(weight) / np.maximum(count, 1.0), 1.0)
+    return mean[request].astype(np.float32)
 
 
 def _dataset(

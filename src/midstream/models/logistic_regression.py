@@ -21,7 +21,7 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.core.types import Score
 from midstream.models.clicks import Debias, clicks_of
 from midstream.models.examples import Examples, names_of, names_text
-from midstream.models.ftrl import BINS_MAX, FAR, bins_of, predict_rows
+from midstream.models.ftrl import BINS_MAX, FAR, bins_of, predict_rows, settled
 from midstream.models.model import QUIET, Arrays, Watch
 
 if TYPE_CHECKING:
@@ -123,12 +123,14 @@ def fit_logistic_regression(
     library = package.linear_model.LogisticRegression(C=1.0 / options.regularization, max_iter=options.iterations_max)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", unfinished)
-        library.fit(parts_of(examples.values, edges, mean, scale), clicked, sample_weight=weight)
+        parts = parts_of(examples.values, edges, mean, scale)
+        library.fit(parts, clicked, sample_weight=weight)
     for each in said:
         if each.category is not unfinished:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     is_converged = all(each.category is not unfinished for each in said)
-    weights = np.append(library.coef_[0], library.intercept_[0]).astype(np.float64)
+    fitted = np.append(library.coef_[0], library.intercept_[0]).astype(np.float64)
+    weights = settled(fitted, np.append(parts.T @ weight, 0.0), len(examples.names), options.bins)
     return LogisticRegression(examples.names, edges, mean, scale, weights, int(np.max(library.n_iter_)), is_converged)
 
 

@@ -2,6 +2,7 @@
 
 Copies, items for which there was no room, which item is deleted and which ids are one user is decided by the same
 tables as in the state (event ids, vocabulary, items, sessions), so a training sees the acts that the state has seen.
+The tables are those of the state's compaction too: what it freed has room for new items here as well.
 What holds at the end of the log is what counts: acts of an id that was merged are those of the user that it belongs
 to, acts from before a user was deleted are nobody's, as are those of erased users, and deleted items are left out.
 
@@ -236,7 +237,9 @@ class ActReader:
         if self._options.by_session:
             owner, has_owner = sessions.astype(np.uint64), sessions >= 0
         has_item = batch.item_index >= 0
-        self._count("without_room_for_the_item", np.count_nonzero(counts & ~has_item))
+        is_dropped = (batch.item_hash == 0) & (batch.source.rows["item_id_length"] > 0)  # by a compaction, as deleted
+        self._count("item_deleted", np.count_nonzero(counts & is_dropped))
+        self._count("without_room_for_the_item", np.count_nonzero(counts & ~has_item & ~is_dropped))
         self._count("of_nobody", np.count_nonzero(counts & has_item & ~has_owner))
         rows = np.flatnonzero(counts & has_item & has_owner)
         if len(rows):
