@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, NewFolder, notify_of, out, progress, say
+from midstream.cli.console import HERE, NewFolder, out, say
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.config import Config
@@ -53,7 +54,7 @@ def command(
     said = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
     options = _options(config, said, allow_host or ())
     say("starting; the first start on a machine compiles for about a minute")
-    with progress() as bar:
+    with progress(has_lines=False) as bar:
 
         def ready(told: "Ready") -> None:
             bar.stop()
