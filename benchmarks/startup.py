@@ -94,8 +94,7 @@ def main() -> None:
                         figure = timed(command, folder, environ)
                         if number:
                             each.append(figure)
-                for place_ in (0, 1):
-                    cells.append(" → ".join(f"{min(run[place_] for run in each):.2f}" for each in taken))
+                cells += [" → ".join(f"{min(run[which] for run in each):.2f}" for each in taken) for which in (0, 1)]
             print(f"| `{' '.join(command).replace('{new}', 'FILE')}` | {' | '.join(cells)} |", flush=True)
             shutil.rmtree(empty)
             empty.mkdir()
