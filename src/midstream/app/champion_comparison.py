@@ -87,13 +87,14 @@ def champion_of(registry: Registry, name: str, version: str, log: LogIdentity) -
     return Champion(version, found)
 
 
-def compare_rows(champion: Champion, judged: RowModel, later: Examples) -> Comparison:
+def compare_rows(champion: Champion, judged: RowModel, later: Examples, *, is_sampled: bool = False) -> Comparison:
     """Return how two rankers order the requests that neither has learned.
 
     Args:
         champion: In service.
         judged: Fitted on earlier rows.
         later: Rows that judge it.
+        is_sampled: As in ``row_validation_of``.
     """
     loaded = champion.loaded
     if loaded is None:
@@ -109,7 +110,7 @@ def compare_rows(champion: Champion, judged: RowModel, later: Examples) -> Compa
         return champion.cannot("the version in service has learned all requests that judge")
     own = ndcg_values(newer, judged.score(newer.values))
     others = ndcg_values(newer, loaded.model.score(np.ascontiguousarray(newer.values[:, columns])))
-    return _compared(champion, f"NDCG@{ROW_K}", own, others)
+    return _compared(champion, f"{'sampled.' if is_sampled else ''}NDCG@{ROW_K}", own, others)
 
 
 def compare_items(

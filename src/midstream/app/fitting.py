@@ -272,7 +272,7 @@ def _judged(
     is_sampled = model.examples == "replay"
     found = row_validation_of(judged, later, is_probability=is_probability, is_sampled=is_sampled)
     line = calibrated(judged, later, is_probability=is_probability)
-    return {**found, **line.metrics}, line.calibration, compare_rows(champion, judged, later)
+    return {**found, **line.metrics}, line.calibration, compare_rows(champion, judged, later, is_sampled=is_sampled)
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
