@@ -23,7 +23,7 @@ REQUESTS, SIZE = 60, 4
 LOG = identity_of(bytes(range(16)), 0)
 
 
-class Ranker:
+class Column:
     """Scores rows by one of their columns, or by its opposite."""
 
     def __init__(self, name, sign=1.0, inputs=("price", "views")):
@@ -33,7 +33,7 @@ class Ranker:
         return (self.sign * values[:, self.column]).astype(np.float32)
 
 
-class Lists:
+class Order:
     """Recommends the items of a vocabulary in a given order, whoever asks."""
 
     def __init__(self, ids, best):
@@ -42,6 +42,16 @@ class Lists:
 
     def scores(self, histories):
         return np.tile(-self.best, (len(histories), 1))
+
+
+def ranker(*arguments, **named) -> Any:
+    """A row model, as far as it is asked."""
+    return Column(*arguments, **named)
+
+
+def lists(ids, best) -> Any:
+    """An item model, as far as it is asked."""
+    return Order(ids, best)
 
 
 def in_service(model, **window):
@@ -68,33 +78,33 @@ def later():
 
 def test_what_orders_better_is_better_and_the_other_way_round_worse(later):
     """Columns are found by name: the champion reads them in another order."""
-    good, poor = Ranker("price", inputs=later.names), Ranker("views", inputs=later.names)
-    found = compare_rows(in_service(Ranker("views"), end_ms=-1), good, later)
+    good, poor = ranker("price", inputs=later.names), ranker("views", inputs=later.names)
+    found = compare_rows(in_service(ranker("views"), end_ms=-1), good, later)
     assert (found.verdict, found.metric, found.questions) == ("better", "NDCG@10", REQUESTS)
     assert found.mean is not None
     assert found.low is not None
     assert found.high is not None
     assert found.low <= found.mean <= found.high
-    assert compare_rows(in_service(Ranker("price"), end_ms=-1), poor, later).verdict == "worse"
-    same = compare_rows(in_service(Ranker("price"), end_ms=-1), good, later)
+    assert compare_rows(in_service(ranker("price"), end_ms=-1), poor, later).verdict == "worse"
+    same = compare_rows(in_service(ranker("price"), end_ms=-1), good, later)
     assert (same.verdict, same.mean) == ("open", 0.0)
 
 
 def test_what_the_champion_has_learned_asks_nothing(later):
     """It would know the answers: only requests after its own count."""
-    good = Ranker("price", inputs=later.names)
-    assert compare_rows(in_service(Ranker("views"), end_ms=39), good, later).questions == REQUESTS - 40
-    none = compare_rows(in_service(Ranker("views"), end_ms=REQUESTS), good, later)
+    good = ranker("price", inputs=later.names)
+    assert compare_rows(in_service(ranker("views"), end_ms=39), good, later).questions == REQUESTS - 40
+    none = compare_rows(in_service(ranker("views"), end_ms=REQUESTS), good, later)
     assert none.verdict == "unknown"
     assert "has learned all requests" in none.why_not
 
 
 def test_a_champion_that_cannot_be_asked_says_why(later, tmp_path: Path):
     """A column that is gone, another kind, another log, a version that is not there."""
-    good = Ranker("price", inputs=later.names)
-    gone = compare_rows(in_service(Ranker("stock", inputs=("stock", "price")), end_ms=-1), good, later)
+    good = ranker("price", inputs=later.names)
+    gone = compare_rows(in_service(ranker("stock", inputs=("stock", "price")), end_ms=-1), good, later)
     assert "reads stock" in gone.why_not
-    assert "a ranker" in compare_rows(in_service(Lists(["a"], ["a"])), good, later).why_not
+    assert "a ranker" in compare_rows(in_service(lists(["a"], ["a"])), good, later).why_not
     missing = champion_of(Registry(tmp_path), "clicks", "0001-a", LOG)
     assert "cannot be loaded" in compare_rows(missing, good, later).why_not
     assert champion_of(Registry(tmp_path), "clicks", "", LOG).cannot().champion == ""
@@ -118,13 +128,13 @@ def acts():
 
 def test_item_models_of_different_vocabularies_answer_the_same_questions(acts):
     """The champion knows other items, in another order, and one of those that were acted on not at all."""
-    good, poor = Lists(["a", "b", "c"], ["b", "c", "a"]), Lists(["a", "b", "c"], ["c", "a", "b"])
+    good, poor = lists(["a", "b", "c"], ["b", "c", "a"]), lists(["a", "b", "c"], ["c", "a", "b"])
     first = len(acts) // 2
     told: Any = {"acts": acts, "first": first, "history_acts_max": 10, "by_session": False}
-    found = compare_items(in_service(Lists(["d", "c", "b"], ["d", "c", "b"]), end=first), good, **told)
+    found = compare_items(in_service(lists(["d", "c", "b"], ["d", "c", "b"]), end=first), good, **told)
     assert (found.verdict, found.metric, found.questions) == ("better", "NDCG@20", first)
-    assert compare_items(in_service(Lists(["b", "a"], ["b", "a"]), end=first), poor, **told).verdict == "worse"
-    equal = compare_items(in_service(Lists(["c", "b", "a"], ["b", "c", "a"]), end=first), good, **told)
+    assert compare_items(in_service(lists(["b", "a"], ["b", "a"]), end=first), poor, **told).verdict == "worse"
+    equal = compare_items(in_service(lists(["c", "b", "a"], ["b", "c", "a"]), end=first), good, **told)
     assert (equal.verdict, equal.mean) == ("open", 0.0)
     none = compare_items(in_service(good, end=len(acts)), good, **told)
     assert "has learned all acts" in none.why_not
