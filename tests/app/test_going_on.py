@@ -186,6 +186,9 @@ def test_a_training_goes_on_from_the_champion(tmp_path: Path) -> None:
     assert version_of(tmp_path, config, "taste", "champion") == version_of(tmp_path, config, "taste", "1") == first
     done = train(tmp_path, config, "taste", start="champion")
     assert loaded(tmp_path, "taste", done.version).manifest.parent == first
+    assert done.beside is not None
+    assert (done.beside.champion, done.beside.verdict) == (first, "unknown")
+    assert "has learned all acts" in done.beside.why_not
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import msgspec
 
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
+from midstream.app.champion_comparison import Champion, Comparison, champion_of, compare_items, compare_rows
 from midstream.app.config import Config, Model
 from midstream.app.going_on import has_learned, item_parent, known_end, loaded_parent, row_parent
 from midstream.app.in_service import settings_of
@@ -45,9 +46,10 @@ from midstream.training.validation import row_validation_of, validation_of
 PAGE = "docs/models.md"
 READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
+NOT_JUDGED = "nothing was kept apart to judge by"
 Limit: TypeAlias = Callable[[int], None]
-Fitted: TypeAlias = tuple[Draft, Content, dict[str, int]]
-"""What is said of a model, what is written of it, and what was left out."""
+Fitted: TypeAlias = tuple[Draft, Content, dict[str, int], Comparison]
+"""What is said of a model, what is written of it, what was left out, and what it is worth beside the champion."""
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -62,6 +64,8 @@ class Trained(msgspec.Struct, frozen=True):
     """Acts that weigh something and were not used, of a ranker slates, positions and sources too, by why."""
     metrics: dict[str, float | None]
     """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
+    beside: Comparison | None = None
+    """That fit and the version in service, on the same questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class Fitting:
     """Now: stands in the manifest."""
     start: str = ""
     """The version that the fit goes on from; empty = it begins anew."""
+    champion: str = ""
+    """The version in service, with which the new one is compared; empty = none."""
 
 
 def model_named(config: Config, name: str) -> Model:
@@ -114,10 +120,16 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     work = _fit_rows if model.kind in ROW_KINDS else _fit_items
     log = LogView(fitting.folder)
     parent = loaded_parent(fitting.folder, model, fitting.start, log.identity) if fitting.start else None
-    draft, content, left_out = work(fitting, model, log, watch, limit, parent)
+    draft, content, left_out, beside = work(fitting, model, log, watch, limit, parent)
     watch.step("publishing", 1.0)
     published = registry.publish(draft, content)
-    return Trained(model.name, published, draft.window.counts, left_out, draft.metrics)
+    return Trained(model.name, published, draft.window.counts, left_out, draft.metrics, beside)
+
+
+def _champion(fitting: Fitting, log: LogView) -> Champion:
+    """Return the version in service, as far as it can be compared."""
+    registry = Registry(DataFolder(fitting.folder / DATA_NAME).models, fitting.config.registry.version_bytes_max)
+    return champion_of(registry, fitting.name, fitting.champion, log.identity)
 
 
 def _fit_items(
@@ -131,6 +143,8 @@ def _fit_items(
         came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
     metrics: Mapping[str, float | None] = {}
+    champion = _champion(fitting, log)
+    beside = champion.cannot(NOT_JUDGED)
     if model.validation > 0:
         first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
@@ -139,7 +153,9 @@ def _fit_items(
         before = None if knows else item_parent(parent)
         judged = _fit_item(kind, data, options, watch.part(READ_SHARE, JUDGED_SHARE), before)
         watch.step("judging", JUDGED_SHARE)
-        metrics = validation_of(judged, acts, first, model.acts_max, by_session=model.histories == "session")
+        by_session = model.histories == "session"
+        metrics = validation_of(judged, acts, first, model.acts_max, by_session=by_session)
+        beside = compare_items(champion, judged, acts, first, model.acts_max, by_session=by_session)
     data = acts.interactions(model.acts_max)
     fitted = _fit_item(kind, data, options, watch.part(JUDGED_SHARE, 1.0), item_parent(parent))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
@@ -147,7 +163,7 @@ def _fit_items(
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
     asked = made_histories(len(acts.vocabulary), model.seed)
-    return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out)
+    return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out), beside
 
 
 def _fit_item(
@@ -174,11 +190,14 @@ def _fit_rows(
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
     line: Calibration | None = None
+    champion = _champion(fitting, log)
+    beside = champion.cannot(NOT_JUDGED)
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
-        metrics, line = _judged(model, options, parts, watch.part(READ_SHARE, JUDGED_SHARE), row_parent(parent))
+        part = watch.part(READ_SHARE, JUDGED_SHARE)
+        metrics, line, beside = _judged(model, options, parts, part, (row_parent(parent), champion))
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
         if MODEL_SOURCES in found.left_out:  # these figures are of a placement that has not their candidates
@@ -191,7 +210,7 @@ def _fit_rows(
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts, parent)
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, inputs=tuple(fitted.inputs), calibration=line)
-    return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out)
+    return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out), beside
 
 
 def _fit_row(kind: RowKind, rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None) -> RowModel:
@@ -253,22 +272,22 @@ def _judged(
     options: msgspec.Struct,
     parts: tuple[Examples, Examples],
     watch: Watch,
-    parent: RowModel | None,
-) -> tuple[Mapping[str, float | None], Calibration | None]:
+    before: tuple[RowModel | None, Champion],
+) -> tuple[Mapping[str, float | None], Calibration | None, Comparison]:
     """Return what a fit on the earlier rows is worth for the later ones, and what makes probabilities of its scores.
 
-    Nothing where there are no earlier ones.
+    And what it is worth beside the champion. Nothing where there are no earlier rows.
     """
-    kind, (earlier, later) = ROW_KINDS[model.kind], parts
+    kind, (earlier, later), (parent, champion) = ROW_KINDS[model.kind], parts, before
     if not len(earlier):
-        return {}, None
+        return {}, None, champion.cannot(NOT_JUDGED)
     judged = _fit_row(kind, earlier, options, watch, parent)
     watch.step("judging", 1.0)
     is_probability = kind.is_probability(options)
     is_sampled = model.examples == "replay"
     found = row_validation_of(judged, later, is_probability=is_probability, is_sampled=is_sampled)
     line = calibrated(judged, later, is_probability=is_probability)
-    return {**found, **line.metrics}, line.calibration
+    return {**found, **line.metrics}, line.calibration, compare_rows(champion, judged, later, is_sampled=is_sampled)
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:

@@ -65,7 +65,7 @@ class Rebuilt:
     """Deleted items that have no slot any more."""
 
 
-def verify(folder: Path, config: Config) -> Verified:
+def verify(folder: Path, config: Config, notify: Notify = nobody) -> Verified:
     """Fold a log in both ways and digest what comes out. Changes nothing; a server may have the folder open.
 
     Raises:
@@ -75,7 +75,7 @@ def verify(folder: Path, config: Config) -> Verified:
     log = LogView(folder)
     view = state_of(folder, config, log)
     digest = view.fold.digest()
-    whole = state_from_the_beginning(folder, config, log)
+    whole = state_from_the_beginning(folder, config, log, notify)
     if log.is_rewritten:
         message = "the log was rewritten while it was read twice, so the two are of different writings; verify again"
         raise LogRewritten(message)

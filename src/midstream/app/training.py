@@ -1,6 +1,7 @@
 """Trainings: a process of its own for each, followed, bounded and cleaned up after."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -8,12 +9,13 @@ import msgspec
 from midstream.app.config import Config, Model
 from midstream.app.fitting import Trained, model_named
 from midstream.app.going_on import require_goes_on, version_of
-from midstream.app.models import promote
+from midstream.app.models import list_models, promote
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.server_address import read_address
 from midstream.app.training_child import Order
-from midstream.core.errors import FitStopped, Invalid
+from midstream.core.errors import FitStopped, Invalid, StoreUnavailable
 from midstream.engine import child
+from midstream.engine.champions import CHAMPION
 from midstream.engine.child import Ended, Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.monitoring.fact_logger import log_fact
@@ -55,6 +57,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         name=name,
         made_ms=Outside().clock(),
         start=version,
+        champion=_champion_of(folder, config, name),
         beside_server=read_address(data.root) is not None,
     )
     registry.clean()
@@ -89,6 +92,13 @@ def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = 
     notify("promoting", 1, 1)
     promote(folder, config, name, done.version)
     return done
+
+
+def _champion_of(folder: Path, config: Config, name: str) -> str:
+    """Return the version in service; empty = none, or the server that has the folder open does not say."""
+    with suppress(StoreUnavailable):
+        return {each.name: each.aliases for each in list_models(folder, config)}.get(name, {}).get(CHAMPION, "")
+    return ""
 
 
 def _why_not(model: Model, ended: Ended) -> str:

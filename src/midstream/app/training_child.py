@@ -36,6 +36,8 @@ class Order(msgspec.Struct, frozen=True):
     made_ms: int
     start: str
     """The version that is gone on from; empty = none."""
+    champion: str
+    """The version in service; empty = none, or it is not known."""
     beside_server: bool
     """Stand behind the server in rank, which has the folder open."""
 
@@ -79,7 +81,7 @@ def main() -> None:
     model = model_named(config, order.name)
     try:
         watch = watch_of(model.time_max.ms, os.getppid())
-        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start)
+        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start, order.champion)
         done = fit_and_publish(fitting, watch, limit_memory)
     except MemoryError:
         message = f"more memory was needed than memory_bytes_max of {model.memory_bytes_max:,}; nothing was published"

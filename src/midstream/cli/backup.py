@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, notify_of, print_facts, progress
+from midstream.cli.console import HERE, AsJson, Folder, print_facts
+from midstream.cli.progress import notify_of, progress
 
 app = typer.Typer()
 Target = Annotated[Path, typer.Argument(help="A folder or .tar that is not there yet.")]

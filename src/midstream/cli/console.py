@@ -6,7 +6,7 @@ output is no terminal rich leaves colours out.
 
 import math
 import signal
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
@@ -15,7 +15,6 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 out = Console(soft_wrap=True, highlight=False)
@@ -102,23 +101,6 @@ def score_text(score: float | None) -> str:
     return UNKNOWN if score is None or not math.isfinite(score) else f"{score:.5f}"
 
 
-def progress() -> Progress:
-    """Return a progress bar on standard error, gone when it is done; use it in a ``with`` block.
-
-    Where standard error is no terminal it prints nothing.
-    """
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-
-
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
@@ -142,12 +124,6 @@ def ended_by_sigterm() -> Generator[None]:
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def notify_of(bar: Progress) -> Callable[[str, int, int], None]:
-    """Return what moves a bar: told of a stage, how much of it is done, and of how much."""
-    task = bar.add_task("starting", total=None)
-    return lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
 def _text(value: object) -> str:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli import evaluate_shops
-from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, err, out, print_json, progress, say, table_of
+from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, out, print_json, say, table_of
 from midstream.cli.import_file import Map
+from midstream.cli.progress import progress, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,8 +64,8 @@ def next_item_command(
     if fit_blend:
         run_fit(fit_on_next_item, data, folder, options, as_json=as_json)
         return
-    with err.status("reading") as status:
-        report = evaluate_next_item(data, settings, options, status.update)
+    with working("reading") as say_step:
+        report = evaluate_next_item(data, settings, options, say_step)
     show(report, print_next_item, as_json=as_json)
 
 
@@ -146,8 +147,8 @@ def model_command(
         named, against, protocol, k, search_seconds=search, folder=folder, learn_validation=learn_validation
     )
     file = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
-    with err.status("reading") as status:
-        report = judge_models(data, kind, options, file, status.update)
+    with working("reading") as say_step:
+        report = judge_models(data, kind, options, file, say_step)
     show(report, print_models, as_json=as_json)
     if html is not None:
         write_page(html, report)
@@ -169,7 +170,7 @@ def ranker_command(
     from midstream.app.judging_rows import RankerOptions, judge_rankers
 
     options = RankerOptions(parse_pairs(option or (), "--option"), against, placement, share)
-    with err.status("fitting"):
+    with working("fitting"):
         report = judge_rankers(file, kind, options, folder)
     show(report, print_rankers, as_json=as_json)
 
@@ -235,8 +236,8 @@ def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *
     from midstream.app.evaluating import write_fitted
     from midstream.app.running import CONFIG_NAME, config_of
 
-    with err.status("reading") as status:
-        report = fit(data, config_of(folder), folder, options, status.update)
+    with working("reading") as say_step:
+        report = fit(data, config_of(folder), folder, options, say_step)
     show(report, print_blend, as_json=as_json)
     if write_fitted(folder, options.placement, report):
         say(f"written into the placement {options.placement} of {CONFIG_NAME}")

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
 from midstream.cli.import_file import Map
+from midstream.cli.progress import working
 
 if TYPE_CHECKING:
     from midstream.app.reranking import ShopOptions
@@ -35,9 +36,9 @@ def reranking_command(
     """Order a placement's candidates by a ranker that learned from earlier acts, and by the blend: which is better."""
     from midstream.app.reranking import evaluate_reranking
 
-    with err.status("reading") as status:
+    with working("reading") as say_step:
         told = asked(option, placement, share, columns, folder)
-        report = evaluate_reranking(data, kind, told, status.update)
+        report = evaluate_reranking(data, kind, told, say_step)
     print_json(report.builtins()) if as_json else print_reranking(report)
 
 
@@ -55,9 +56,9 @@ def diversity_command(
     """Diversity against accuracy: NDCG, distance inside lists and coverage by weights of likeness from 0 to 1."""
     from midstream.app.reranking import evaluate_diversity
 
-    with err.status("reading") as status:
+    with working("reading") as say_step:
         told = asked(option, placement, share, None, folder)
-        report = evaluate_diversity(data, ranker, attribute, told, status.update)
+        report = evaluate_diversity(data, ranker, attribute, told, say_step)
     print_json(report.builtins()) if as_json else print_diversity(report)
 
 

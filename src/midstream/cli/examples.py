@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import (
-    HERE,
-    AsJson,
-    Folder,
-    ended_by_sigterm,
-    notify_of,
-    print_json,
-    progress,
-    say,
-    say_left_out,
-)
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say, say_left_out
 from midstream.cli.features_as_of import say_as_logged
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.replay_examples import ReplayWanted

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, progress, say, table_of
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
 from midstream.cli.explained import print_explained
+from midstream.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

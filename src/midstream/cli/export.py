@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, print_json, say
+from midstream.cli.progress import progress
 
 if TYPE_CHECKING:
     from midstream.app.exporting import ExportOptions, ExportSummary

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, notify_of, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.as_of_calls import AsOfSummary

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, notify_of, out, print_json, progress, say, table_of
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.parity import CheckReport

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, NewFolder, out, print_json, say
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, notify_of, out, print_facts, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, out, print_facts, print_json, say
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.rebuilding import Verified
@@ -40,8 +41,8 @@ def verify_folder(folder: Path, *, as_json: bool) -> None:
     from midstream.app import rebuilding
     from midstream.app.running import config_of
 
-    with err.status("folding"):
-        done = rebuilding.verify(folder, config_of(folder))
+    with progress() as bar:
+        done = rebuilding.verify(folder, config_of(folder), notify_of(bar))
     print_verified(done, as_json=as_json)
     raise typer.Exit(0 if done.is_equal else 1)
 

@@ -2,7 +2,8 @@
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, err, print_facts
+from midstream.cli.console import HERE, AsJson, Folder, print_facts
+from midstream.cli.progress import notify_of, progress
 
 app = typer.Typer()
 
@@ -19,8 +20,8 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     from midstream.app.running import config_of
     from midstream.app.sealing import seal_folder
 
-    with err.status("sealing"):
-        done = seal_folder(folder, config_of(folder))
+    with progress() as bar:
+        done = seal_folder(folder, config_of(folder), notify_of(bar))
     print_facts(msgspec.structs.asdict(done), as_json=as_json)
     if done.kept_back:
         raise typer.Exit(1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, NewFolder, notify_of, out, progress, say
+from midstream.cli.console import HERE, NewFolder, out, say
+from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.config import Config
@@ -103,7 +104,7 @@ def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
     log = LogOptions(options.log_level, options.log_format, "leader" if options.followers else "", ON_SCREEN)
     words = say if is_text(log, sys.stderr) else _unsaid
     words("starting; the first start on a machine compiles for about a minute")
-    with logging_to(sys.stderr, log), progress() as bar:
+    with logging_to(sys.stderr, log), progress(has_lines=False) as bar:
 
         def ready(told: "Ready") -> None:
             bar.stop()

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, out, print_json, progress, table_of
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, table_of
+from midstream.cli.progress import progress
 
 if TYPE_CHECKING:
     from midstream.simulation.comparison import PolicyFigures
