@@ -23,7 +23,7 @@ from midstream.app.import_csv import csv_tables
 from midstream.app.import_pieces import CHUNK_ROWS, LinePiece, Opened, Piece, RowRefused, TablePiece
 from midstream.core.errors import Fault, Invalid
 from midstream.events.arrow_columns import plain_of
-from midstream.events.arrow_views import without_views
+from midstream.events.arrow_views import without_inner_views, without_views
 from midstream.events.loose_arrow import UNREADABLE, Batch, pa, pt, said
 
 TABLE_TEXT_BYTES_MAX = 1 << 30
@@ -207,8 +207,9 @@ def _tables(batches: Iterator[Batch]) -> Iterator[Piece]:
     line = 1
     for batch in batches:
         batch.validate(full=True)
-        for start in range(0, len(batch), CHUNK_ROWS):
-            table = without_views(batch.slice(start, CHUNK_ROWS), TABLE_TEXT_BYTES_MAX)
+        whole = without_inner_views(batch, TABLE_TEXT_BYTES_MAX)
+        for start in range(0, len(whole), CHUNK_ROWS):
+            table = without_views(whole.slice(start, CHUNK_ROWS), TABLE_TEXT_BYTES_MAX)
             yield TablePiece(table, np.arange(line, line + len(table)))
             line += len(table)
 
