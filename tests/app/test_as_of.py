@@ -284,6 +284,8 @@ def test_a_range_of_what_was_served(tmp_path):
         ([{"log_position": 1, "items": []}], "1 to 10,000 items"),
         ([{"log_position": 1, "items": ["a"]}, {"log_position": None, "items": ["a"]}], "row 2, log_position"),
         ([{"time": 1_700_000_000, "items": ["a"]}], "looks like seconds"),
+        ([{"time": 1_700_000_000_000_000, "items": ["a"]}], "looks like microseconds"),
+        ([{"time": 1_700_000_000_000, "items": ["a"], "context.n": float("inf")}], "row 1, context.n"),
         ([{"log_position": EVENTS + 1, "items": ["a"]}], f"At most {EVENTS}, where the log ends"),
         ([{"log_position": 1, "items": ["a"], "mine": 2}], "Two columns would be called mine"),
         ([{"log_position": 1, "items": ["a"], "item_fields.x": [1.0, 2.0]}], "2 came"),

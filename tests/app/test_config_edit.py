@@ -66,3 +66,18 @@ def test_text_that_looks_like_a_header_is_text(tmp_path):
     path.write_text("[[placements]]\nname = 'default'\nweights = { }\nfilter = '''\nitem.available\n'''\n")
     write_blend(path, "default", WEIGHTS, 3.0)
     assert parse_config(path.read_text()).placements[0].weights == WEIGHTS
+
+
+def test_link_mode_and_line_ends_stay(tmp_path):
+    """Of a file that others keep: elsewhere, for a group, with the line ends of Windows."""
+    kept = tmp_path / "kept.toml"
+    kept.write_bytes(b"# ours\r\n[[placements]]\r\nname = 'default'\r\n")
+    kept.chmod(0o664)
+    path = tmp_path / "midstream.toml"
+    path.symlink_to("kept.toml")
+    write_blend(path, "default", WEIGHTS, 3.0)
+    assert path.is_symlink()
+    assert kept.stat().st_mode & 0o777 == 0o664
+    lines = kept.read_bytes().split(b"\r\n")
+    assert b"rank_offset = 3" in lines
+    assert not any(b"\n" in each for each in lines)

@@ -1,7 +1,10 @@
 """A file read by columns becomes the events, ids, lines and refusals of the same file read row by row."""
 
 import csv
+import gzip
 import json
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -13,10 +16,12 @@ import pytest
 from midstream.app.config import Config, ItemsSection
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.import_parts import Terms, read_parts
+from midstream.app.import_pieces import TablePiece
 from midstream.app.import_rows import open_rows
 from midstream.app.import_tables import TableMapper
 from midstream.app.importing import _LIMITS
 from midstream.app.running import accept_of
+from midstream.core.errors import Invalid
 from midstream.core.types import TimestampMs
 from midstream.events.schema import concat, event_at
 
@@ -196,3 +201,147 @@ def test_plain_rows_are_no_objects(tmp_path, monkeypatch):
     assert events[0].body == b'{"page":"list"}'
     pq.write_table(pa.Table.from_pylist(some), tmp_path / "a.parquet")
     assert len(read(tmp_path / "a.parquet", options)[0]) == 50
+
+
+def parquet(path, **columns):
+    """Write a table of columns; return its path."""
+    pq.write_table(pa.table({name: pa.array(*column) for name, column in columns.items()}), path)
+    return path
+
+
+def test_nan_of_a_typed_column_is_a_missing_cell(tmp_path):
+    """As a frame has whole numbers of which some are missing: no user "nan", no null in a patch; infinity is
+    refused.
+    """
+    nan, inf = float("nan"), float("inf")
+    path = parquet(
+        tmp_path / "a.parquet",
+        type=[["item", "item", "view", "view", "view", "view"]],
+        item_id=[[1.0, 2.0, 3.0, nan, 5.0, 6.0], pa.float64()],
+        user_id=[[None, None, nan, 7.0, 8.0, 9.0], pa.float64()],
+        session_id=[["", None, "s", "s", "s", "s"]],
+        price=[[nan, inf, 1.0, 1.0, 1.0, 1.0]],
+        value=[[nan, nan, nan, nan, inf, 2.0]],
+        pages=[[nan, nan, nan, nan, 1.0, inf]],
+        attributes=[
+            [{"a": nan, "b": 1.0}, None, None, None, None, None],
+            pa.struct({"a": pa.float64(), "b": pa.float64()}),
+        ],
+    )
+    options = ColumnOptions(columns={"attributes.price": "price", "context.pages": "pages"})
+    by_rows, refused = read(path, options, monkeypatch=True)
+    assert [event.item_id for event in by_rows] == ["1"]
+    assert by_rows[0].body == b'{"b":1.0}'
+    assert [(each.line, each.fault.where.partition(": ")[2]) for each in refused] == [
+        (2, "attributes.price"),
+        (3, "attributes"),
+        (4, "attributes"),
+        (5, "value"),
+        (6, "context.pages"),
+    ]
+    acts = ColumnOptions(columns={"context.pages": "pages"})
+    table = pq.read_table(path).drop_columns(["price", "attributes"]).slice(2)
+    pq.write_table(table, path)
+    events = assert_same(path, acts)
+    assert [(event.user_id, event.item_id) for event in events] == [("", "3")]
+    assert np.isnan(events[0].value)
+    assert [each.line for each in read(path, acts)[1]] == [2, 3, 4]
+
+
+def test_plainly_typed_columns_are_taken_as_csv_text_is(tmp_path):
+    """Decimals, whole categories and flags of 0 and 1; a text that says text stays one."""
+    path = parquet(
+        tmp_path / "a.parquet",
+        type=[["item", "view"]],
+        item_id=[["p", "p"]],
+        user_id=[[None, Decimal(7)], pa.decimal128(10, 0)],
+        zip=[["01067", "01067"]],
+        cost=[[Decimal("1.10"), None], pa.decimal128(10, 2)],
+        group=[[7, None], pa.int16()],
+        value=[[None, Decimal("2.50")], pa.decimal128(5, 2)],
+        available=[[0, None], pa.int8()],
+    )
+    accept = msgspec.structs.replace(ACCEPT, attributes={"price": "number", "category": "category"})
+    columns = {"price": "cost", "category": "group", "available": "available", "zip": "zip"}
+    options = ColumnOptions(
+        {"context.zip": "zip", **{f"attributes.{name}": column for name, column in columns.items()}}
+    )
+    with open_rows(path) as opened:
+        (part,) = read_parts(opened, Terms(options, accept, "d1", NOW_MS))
+    events = [event_at(part.batch, at) for at in range(len(part.batch))]
+    # An act has no attributes and an item no context: here both were mapped.
+    assert [each.line for each in part.refused] == [1, 2]
+    assert not events
+    only = replace(options, columns={name: column for name, column in options.columns.items() if "context" not in name})
+    pq.write_table(pq.read_table(path).slice(0, 1), path)
+    with open_rows(path) as opened:
+        (part,) = read_parts(opened, Terms(only, accept, "d1", NOW_MS))
+    assert not part.refused
+    assert msgspec.json.decode(event_at(part.batch, 0).body) == {
+        "price": 1.1,
+        "category": "7",
+        "available": False,
+        "zip": "01067",
+    }
+
+
+def test_a_typed_text_of_a_context_stays_one_by_columns_and_by_rows(tmp_path):
+    """01067 and true of a column of texts, of Parquet and of NDJSON; a CSV's true is one."""
+    columns = {"context.zip": "zip", "context.flag": "flag"}
+    rows = [{"type": "view", "user_id": "u", "item_id": "i", "zip": "01067", "flag": "true"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.ndjson").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    for name in ("a.parquet", "a.ndjson"):
+        (event,) = assert_same(tmp_path / name, ColumnOptions(columns))
+        assert msgspec.json.decode(event.body) == {"zip": "01067", "flag": "true"}
+    (tmp_path / "a.csv").write_text("type,user_id,item_id,zip,flag\nview,u,i,01067,true\n")
+    (event,) = assert_same(tmp_path / "a.csv", ColumnOptions(columns))
+    assert msgspec.json.decode(event.body) == {"zip": "01067", "flag": True}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "arrows"])
+def test_columns_of_one_name_are_refused_and_others_are_not_read(tmp_path, suffix):
+    """Which of the two is meant nobody knows; what is needed by nothing costs nothing."""
+    columns = [pa.array(["view"]), pa.array(["ann"]), pa.array(["lamp"]), pa.array(["x" * 50])]
+
+    def write(names):
+        table = pa.Table.from_arrays(columns, names=names)
+        path = tmp_path / f"a.{suffix}"
+        if suffix == "parquet":
+            pq.write_table(table, path)
+            return path
+        new = pa.ipc.new_file if suffix == "arrow" else pa.ipc.new_stream
+        with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+            writer.write_table(table)
+        return path
+
+    with (
+        pytest.raises(Invalid, match="More than one column is named 'user_id'"),
+        open_rows(write(["type", "user_id", "item_id", "user_id"])),
+    ):
+        pass
+    with open_rows(write(["type", "user_id", "item_id", "wide"])) as opened:
+        needed = TableMapper(ColumnOptions(), opened.header or (), has_types=True).needed
+        (piece,) = opened.read(needed)
+    assert isinstance(piece, TablePiece)
+    assert piece.table.schema.names == ["type", "user_id", "item_id"]
+
+
+@pytest.mark.parametrize(
+    "name,content,came",
+    [
+        ("a.ndjson", '{"type": "view"}\n'.encode("utf-16"), "no UTF-8"),
+        ("a.ndjson", '{"type": "view"}\n'.encode("utf-16-le"), "no UTF-8"),
+        ("a.json", b'[{"type": "view"},\n {"type": "view"}]', "one JSON list"),
+        ("a.json.gz", gzip.compress(b'\xef\xbb\xbf\n [{"type": "view"}]'), "one JSON list"),
+    ],
+)
+def test_what_is_no_ndjson_is_told_once(tmp_path, name, content, came):
+    """And not line by line; the error says what a file would have to be."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Invalid) as caught, open_rows(tmp_path / name):
+        pass
+    (fault,) = caught.value.faults
+    assert fault.where == f"{name} line 1"
+    assert came in fault.came
+    assert "One JSON object a line, in UTF-8" in fault.right

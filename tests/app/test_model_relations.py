@@ -46,6 +46,8 @@ def fault_of(text: str) -> tuple[str, str, str, str]:
         ('last = "30 days"', "last", "30 days", '"30d"'),
         ('last = "30d"\nsince = 7', "last", "30d came beside since", "One or the other."),
         ('since = "yesterday"', "since", "'yesterday' came.", "A log position, or a time"),
+        ("since = 7\nuntil = 7", "until", "7, and since is 7", "after since"),
+        ('since = "2026-01-02"\nuntil = "2026-01-01T12:00:00+02:00"', "until", "no event lies between", "after since"),
         ("until = -1", "until", "-1 came.", "A log position, or a time"),
         ("actions = { vew = 1.0 }", "actions.vew", 'Nearest: "view".', "cart, click"),
         ("actions = { dismiss = -2.0 }", "actions.dismiss", "-2.0 came.", "Above 0"),

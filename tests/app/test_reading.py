@@ -304,6 +304,8 @@ def test_all_faults_are_reported_together():
         ('[server]\ncommit_wait_max = "0ms"', "server.commit_wait_max", "From 1"),
         ('[server]\nkeep_alive = "500ms"', "server.keep_alive", "From 1,000"),
         ("[events.types]\nserved = {}", "events.types.served", "another kind of event"),
+        ("[events.types]\nItem = {}", "events.types.Item", "another kind of event"),
+        ("[events.types]\nUSER = {}", "events.types.USER", "another kind of event"),
         (f'[events.types]\n"{33 * "é"}" = {{}}', f"events.types.{33 * 'é'}", "66 bytes"),
         ("[events.types]\nview = { weight = nan }", "events.types.view.weight", "nan came"),
         ('[items.attributes]\navailable = "boolean"', "items.attributes.available", "always there"),

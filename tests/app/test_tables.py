@@ -138,6 +138,8 @@ REFUSED: tuple[tuple[Any, dict[str, Any], str, str], ...] = (
     (_csv("id,time\na,1700000000000\n"), {}, "columns", "no column of numbers"),
     (_csv("id,time,n\na,yesterday,1\n"), {}, "time", "yesterday"),
     (_csv("id,time,n\na,1700000000,1\n"), {}, "time", "looks like seconds"),
+    (_csv("id,time,n\na,1700000000000000,1\n"), {}, "time", "looks like microseconds"),
+    (_csv("id,time,n\na,1700000000000000000,1\n"), {}, "time", "or nanoseconds"),
     (_csv("id,time,n\na,1\n"), {}, "path", "cannot be read"),
     (_csv(f"id,time,n,n\na,{NOW},1,2\n"), {}, "path", '"n" twice'),
     (_csv(f"id,id,time,n\na,b,{NOW},1\n"), {}, "path", '"id" twice'),

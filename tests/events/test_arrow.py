@@ -16,7 +16,7 @@ from midstream.core.errors import RequestInvalid, TooLarge
 from midstream.core.kinds import Kind
 from midstream.events.arrow import decode_arrow
 from midstream.events.arrow_columns import check_schema
-from midstream.events.arrow_views import without_views
+from midstream.events.arrow_views import without_inner_views, without_views
 from midstream.events.decode import Decoded, decode
 from midstream.events.schema import event_at
 from midstream.events.wire import Accept, Limits
@@ -245,6 +245,11 @@ def test_members_may_be_columns():
     decoded = decode_arrow(table, ACCEPT, defaults=defaults)
     assert [event_at(decoded.batch, at).body for at in (0, 1)] == [b'{"price":1.5,"tags":["x","y"]}', b'{"tags":[]}']
     assert decoded.batch.rows["kind"].tolist() == [Kind.ITEM] * 2
+    # Beside a column of the object, wherever that stands: the member wins.
+    both = table.append_column("attributes", pa.array([{"price": 3.0, "brand": "x"}] * 2))
+    decoded = decode_arrow(both, ACCEPT, defaults=defaults)
+    found = [msgspec.json.decode(event_at(decoded.batch, at).body) for at in (0, 1)]
+    assert found == [{"price": 1.5, "brand": "x", "tags": ["x", "y"]}, {"price": 3.0, "brand": "x", "tags": []}]
 
 
 @pytest.mark.parametrize(
@@ -355,6 +360,29 @@ def test_views_are_read_within_their_buffers():
         column: Any = pa.Array.from_buffers(pa.string_view(), len(words), [validity, pa.py_buffer(changed.data), *rest])
         with pytest.raises((RequestInvalid, TooLarge)):
             without_views(pa.RecordBatch.from_arrays([column], names=["type"]), 10_000)
+
+
+def test_views_within_other_columns_become_texts():
+    """As Polars writes categories, objects and lists: sliced, with what is missing, so many bytes of them."""
+    words = pa.array(["short", None, "longer than twelve", "x", "longer than twelve as well"], pa.string_view())
+    coded = pa.DictionaryArray.from_arrays(pa.array([4, None, 2, 1, 0], pa.uint32()), words)
+    objects = pa.StructArray.from_arrays(
+        [words, pa.array(range(5))], names=["word", "n"], mask=pa.array([False, True, False, False, False])
+    )
+    lists = pa.array([["short"], None, [], ["longer than twelve", None], ["x"]], pa.large_list(pa.string_view()))
+    small = lists.cast(pa.list_(pa.string_view()))
+    columns: dict[str, Any] = {"coded": coded, "objects": objects, "lists": lists, "small": small, "plain": words}
+    whole = pa.RecordBatch.from_pydict(columns)
+    for first in range(5):
+        batch = whole.slice(first)
+        found = without_inner_views(batch, 1_000)
+        found.validate(full=True)
+        assert found.to_pylist() == batch.to_pylist()
+        assert "view" not in str(found.drop_columns(["plain"]).schema)
+        assert pa.types.is_string_view(found.schema.field("plain").type)
+    with pytest.raises(TooLarge):
+        without_inner_views(whole, 50)
+    assert without_inner_views(whole.select(["plain"]), 0).num_rows == 5
 
 
 VIEW = np.dtype([("length", "<i4"), ("prefix", "<u4"), ("buffer", "<i4"), ("offset", "<i4")])

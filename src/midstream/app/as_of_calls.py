@@ -13,14 +13,15 @@ from midstream.app.as_of_files import table_format, write_tables
 from midstream.app.asked import Asked, of_batches, of_file
 from midstream.app.asked_served import ServedCounts, of_served, served_range
 from midstream.app.config import Config
-from midstream.app.import_rows import CHUNK_ROWS, TABLE_TEXT_BYTES_MAX
+from midstream.app.import_pieces import CHUNK_ROWS
+from midstream.app.import_rows import TABLE_TEXT_BYTES_MAX
 from midstream.app.question_columns import PAGE
 from midstream.app.reading import read_config
 from midstream.app.running import Outside, config_of
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child import Notify, nobody
 from midstream.evaluation.feature_statistics import Gathered
-from midstream.events.arrow_views import without_views
+from midstream.events.arrow_views import without_inner_views, without_views
 from midstream.events.loose_arrow import Batch, pa
 
 
@@ -117,7 +118,9 @@ def features_of_table(
 ) -> Any:  # noqa: ANN401  the stubs know no schema
     """Return the features of questions as an Arrow table, in their order; see ``midstream.features_as_of``."""
     table: Any = questions if isinstance(questions, pa.Table) else pa.table(questions)
-    plain = (without_views(each, TABLE_TEXT_BYTES_MAX) for each in table.to_batches(max_chunksize=CHUNK_ROWS))
+    wholes = (without_inner_views(each, TABLE_TEXT_BYTES_MAX) for each in table.to_batches())
+    parts = (whole.slice(start, CHUNK_ROWS) for whole in wholes for start in range(0, len(whole), CHUNK_ROWS))
+    plain = (without_views(each, TABLE_TEXT_BYTES_MAX) for each in parts)
     with ExitStack() as stack:
         asked = of_batches(plain, "questions", stack)
         return _table(_past(folder, config), asked, features)

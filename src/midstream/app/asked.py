@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
-from midstream.app.import_rows import LinePiece, Piece, TablePiece, open_rows
+from midstream.app.import_pieces import LinePiece, Piece
+from midstream.app.import_rows import open_rows
 from midstream.app.question_columns import CARRIED, PAGE, Columns, columns_of
-from midstream.app.question_records import batch_of_lines, batch_of_records
+from midstream.app.question_records import batch_of_lines
 from midstream.app.spill import Rows, Spill
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import LogPosition, Query, TimestampMs
@@ -124,17 +125,30 @@ def of_file(path: Path, stack: ExitStack, place: Path | None = None) -> Asked:
         Invalid: Columns that are needed are missing, or a row cannot be asked; it says which.
     """
     with open_rows(path) as opened:
-        return of_batches((_batch_of(piece) for piece in opened.pieces), path.name, stack, place)
+        batches = (_batch_of(piece) for piece in opened.read(None))
+        return of_batches(batches, path.name, stack, place, has_types=opened.has_types)
 
 
-def of_batches(batches: Iterable[Batch], name: str, stack: ExitStack, place: Path | None = None) -> Asked:
-    """Return the questions of record batches that have the same columns; see ``of_file``."""
+def of_batches(
+    batches: Iterable[Batch], name: str, stack: ExitStack, place: Path | None = None, *, has_types: bool = True
+) -> Asked:
+    """Return the questions of record batches that have the same columns; see ``of_file``.
+
+    Args:
+        batches: At least one with a row.
+        name: Of where they come from, for messages.
+        stack: As of ``of_file``.
+        place: As of ``of_file``.
+        has_types: A text is one; else, as in CSV, it may stand for a number or a truth value.
+    """
     columns: Columns | None = None
     spill: Spill | None = None
     keys, counts = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     row = 0
     for batch in batches:
-        columns = columns or columns_of(batch, name)
+        if not len(batch):
+            continue
+        columns = columns or columns_of(batch, name, has_types=has_types)
         normal = columns.normal(batch, row)
         spill = spill or stack.enter_context(Spill(normal.schema, place))
         spill.write(normal)
@@ -154,9 +168,9 @@ def _kept_fields(schema: Schema) -> list[Any]:
 
 
 def _batch_of(piece: Piece) -> Batch:
-    if isinstance(piece, TablePiece):
-        return piece.table
-    return batch_of_lines(piece) if isinstance(piece, LinePiece) else batch_of_records(piece)
+    if piece.refused:
+        raise Invalid((piece.refused[0].fault,))
+    return batch_of_lines(piece) if isinstance(piece, LinePiece) else piece.table
 
 
 def _chunk_of(rows: Batch) -> Chunk:

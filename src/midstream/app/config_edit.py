@@ -4,6 +4,7 @@ What is written is read again first. Unless it says exactly what the file said b
 written: a file that is laid out in a way that is not understood here is left to its owner.
 """
 
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -52,11 +53,19 @@ def with_blend(text: str, placement: str, weights: Mapping[str, float], rank_off
 def write_blend(path: Path, placement: str, weights: Mapping[str, float], rank_offset: float) -> None:
     """Change the file itself; afterwards, and whenever it fails, one of the two is whole.
 
+    A link stays one, the file keeps its mode and the ends of its lines.
+
     Raises:
         Invalid: As of ``with_blend``; the file was not touched.
     """
-    changed = with_blend(path.read_text("utf-8"), placement, weights, rank_offset)
-    with WholeFile(path, stat.S_IMODE(path.stat().st_mode)) as file:
+    text = path.read_bytes().decode()
+    changed = with_blend(text, placement, weights, rank_offset)
+    if "\r\n" in text:
+        changed = changed.replace("\n", "\r\n")
+    target = path.resolve()  # behind a link, which stays
+    mode = stat.S_IMODE(target.stat().st_mode)
+    with WholeFile(target, mode) as file:
+        os.fchmod(file.fileno(), mode)  # without the process's mask
         file.write(changed.encode())
 
 

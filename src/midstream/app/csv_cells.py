@@ -7,7 +7,6 @@ more, so that taking one away gives what was there. Numbers in columns of number
 Reference: OWASP, CSV Injection.
 """
 
-import re
 from typing import Any, BinaryIO
 
 import pyarrow.compute
@@ -28,7 +27,6 @@ _SIGNS = r"=+\-@" + "".join(map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20, 0xFE66, 0x
 _BEGINS = f"'*(?:[{_BLANKS}]*[{_SIGNS}]|[\t\r\n])"
 """What makes a text a formula, behind any apostrophes."""
 _PLAIN, _ESCAPED = f"^({_BEGINS})", f"^'({_BEGINS})"
-_escaped_text = re.compile(_ESCAPED[1:]).match
 
 
 class CsvTable:
@@ -57,21 +55,16 @@ class CsvTable:
 
 
 def unescaped(table: Batch) -> Batch:
-    """Return a record batch as it was before its texts were escaped."""
+    """Return a record batch as it was before its texts were escaped.
+
+    Example:
+        >>> unescaped(pa.RecordBatch.from_pydict({"id": ["'=1+1", "''-x", "'tis", "-5"]}))["id"].to_pylist()
+        ['=1+1', "'-x", "'tis", '-5']
+    """
     columns = [
         pc.replace_substring_regex(each, _ESCAPED, r"\1") if _is_text(each.type) else each for each in table.columns
     ]
     return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
-
-
-def unescaped_text(text: str) -> str:
-    """Return a cell as it was before it was escaped.
-
-    Example:
-        >>> unescaped_text("'=1+1"), unescaped_text("''-x"), unescaped_text("'tis"), unescaped_text("-5")
-        ('=1+1', "'-x", "'tis", '-5')
-    """
-    return text[1:] if _escaped_text(text) else text
 
 
 def _is_text(kind: DataType) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from math import isfinite
 from typing import Any, TypeAlias, cast
 
@@ -21,7 +22,9 @@ from midstream.events.wire import EVENT_FIELDS, vector_length
 PAGE = "docs/data.md"
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _JSON_FIELDS = ("items", "context", "attributes", "content")
-_WHOLE = re.compile(r"[+-]?\d{1,18}(?:\.0*)?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_ZONE_NAME = re.compile(r"(?<!%)(?:%%)*%Z")
 _UNITS_PER_MS = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}
 """Seconds are multiplied instead."""
 Record: TypeAlias = Mapping[str, object]
@@ -70,36 +73,77 @@ def unused_columns(header: Sequence[str], options: ColumnOptions) -> tuple[str, 
 
 
 def converter(
-    options: ColumnOptions, header: tuple[str, ...] | None, attribute_kinds: Mapping[str, str]
+    options: ColumnOptions,
+    header: tuple[str, ...] | None,
+    attribute_kinds: Mapping[str, str],
+    *,
+    has_types: bool,
 ) -> Callable[[Record], dict[str, object]]:
     """Return the function from a record to an event, which raises ``CellRefused``.
 
     Args:
         options: How columns become fields.
         header: The file's columns; None = each record has its own.
-        attribute_kinds: Declared item attributes, which decide what the text of a cell means.
+        attribute_kinds: Declared item attributes, which decide what a cell means.
+        has_types: A text of the file is a text; else, as in CSV, it may stand for a number or a truth value.
 
     Raises:
-        Invalid: The options name a column that is not there, or a field that no event has.
+        Invalid: The options name a column that is not there, a field that no event has, or a constant that is none.
     """
     if header is None and options.is_plain:
         return dict[str, object]
     _require_sense(options, header)
+    # What is declared of it stands nowhere: it is always there.
+    kinds = {**attribute_kinds, "available": "boolean"}
     getters = _getters(options, header)
-    casts = {name: _cast_of(name, options, attribute_kinds) for name in (*getters, *options.constants, *EVENT_FIELDS)}
-    fixed = {name: casts[name](value) for name, value in options.constants.items()}
+    casts = {name: _cast_of(name, options, kinds, has_types=has_types) for name in getters}
+    if header is not None:
+        casts["attributes"] = lambda value: _attributes(_json("attributes", value), kinds)
+    fixed = _constants(options, kinds)
+    steps = _objects_first([*fixed, *getters])
 
     def convert(record: Record) -> dict[str, object]:
         event: dict[str, Any] = {}
-        for name, value in fixed.items():
-            _put(event, name, value)
-        for name, get in getters.items():
-            value = get(record)
-            if value is not None and value != "":
-                _put(event, name, casts[name](value))
+        for name in steps:
+            value = fixed.get(name)
+            if name in getters:
+                found = getters[name](record)
+                if found is not None and found != "":
+                    _require_finite(name, found)
+                    value = casts[name](found)
+            if value is not None:
+                _put(event, name, value)
         return event
 
     return convert
+
+
+def _constants(options: ColumnOptions, kinds: Mapping[str, str]) -> dict[str, object]:
+    """Return the values that all events get, which are given as the text of a cell."""
+    found: dict[str, object] = {}
+    for name, text in options.constants.items():
+        try:
+            found[name] = _cast_of(name, options, kinds, has_types=False)(text)
+        except CellRefused as error:
+            raise Invalid((Fault(f"--set {name}={text}", error.came, error.right, PAGE),)) from error
+    return found
+
+
+def _objects_first(names: Sequence[str]) -> list[str]:
+    """Return names of fields once, those of members behind the objects that they go into."""
+    return sorted(dict.fromkeys(names), key=lambda name: "." in name)
+
+
+def _require_finite(name: str, value: object) -> None:
+    """Raise ``CellRefused`` where a number is not finite: as JSON it would be null, which takes an attribute away."""
+    if isinstance(value, float) and not isfinite(value):
+        raise CellRefused(name, f"{value}.", "A finite number.")
+    if isinstance(value, dict):
+        for each in cast("dict[str, object]", value).values():
+            _require_finite(name, each)
+    elif isinstance(value, list):
+        for each in cast("list[object]", value):
+            _require_finite(name, each)
 
 
 def _require_sense(options: ColumnOptions, header: tuple[str, ...] | None) -> None:
@@ -189,19 +233,23 @@ def _member(value: object, name: str) -> object:
 
 
 def _put(event: dict[str, Any], name: str, value: object) -> None:
+    """Set a field, or a member of one; an object that other events have too stays as it is."""
     top, dot, rest = name.partition(".")
-    if dot:
-        event.setdefault(top, {})[rest] = value
-    else:
+    known = event.get(top, {})
+    if not dot:
         event[name] = value
+    elif isinstance(known, dict):  # what is none is refused with its field's name
+        event[top] = {**cast("dict[str, object]", known), rest: value}
 
 
-def _cast_of(name: str, options: ColumnOptions, attribute_kinds: Mapping[str, str]) -> Callable[[Any], object]:
-    """Return what makes a field's value of a cell. What is no text stays what it is, but times and types."""
+def _cast_of(
+    name: str, options: ColumnOptions, kinds: Mapping[str, str], *, has_types: bool
+) -> Callable[[Any], object]:
+    """Return what makes a field's value of a cell."""
     top, dot, rest = name.partition(".")
     if dot:
-        kind = attribute_kinds.get(rest) if top == "attributes" else None
-        return lambda value: attribute_of(name, value, kind)
+        kind = kinds.get(rest) if top == "attributes" else None
+        return lambda value: attribute_of(name, value, kind, has_types=has_types)
     if name in _JSON_FIELDS:
         return lambda value: _json(name, value)
     plain: Mapping[str, Callable[[Any], object]] = {
@@ -223,24 +271,32 @@ def type_of(value: object, types: Mapping[str, str]) -> str:
 
 def _id_text(value: object) -> object:
     """Return an id as text: a number in a Parquet column or in JSON is its digits."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and value % 1 == 0:
         return str(int(value))
     return value if isinstance(value, str | bool) else str(value)
 
 
 def _number(name: str, value: object) -> object:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        raise CellRefused(name, f"{value!r:.60}.", "A number, with a point before the decimals.") from None
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text) or not isfinite(float(text)):
+            raise CellRefused(name, f"{value!r:.60}.", "A finite number, with a point before the decimals.")
+        return float(text)
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def _whole(name: str, value: object) -> object:
     if isinstance(value, str):
         if not _WHOLE.fullmatch(value):
             raise CellRefused(name, f"{value!r:.60}.", "A whole number.")
-        return int(value.partition(".")[0])
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return _whole_of(value)
+    number = _number(name, value)
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _whole_of(text: str) -> int:
+    """Return a text that ``_WHOLE`` fits as a number: 7.0 is written where some rows of a column have none."""
+    return int(text.partition(".")[0])
 
 
 def _json(name: str, value: object) -> object:
@@ -252,13 +308,48 @@ def _json(name: str, value: object) -> object:
         raise CellRefused(name, f"{value!r:.60}.", "JSON, as an export writes it.") from None
 
 
-def attribute_of(name: str, value: object, kind: str | None) -> object:
-    """Return a cell's text as what its attribute is declared as; undeclared: a number or truth value if it is one."""
-    if not isinstance(value, str):
-        return value.isoformat() if isinstance(value, date) else value
+def attribute_of(name: str, value: object, kind: str | None, *, has_types: bool) -> object:
+    """Return a cell as what its attribute is declared as.
+
+    Args:
+        name: Of the field, for what is refused.
+        value: Of the cell.
+        kind: Declared; None = a number, a truth value, a text.
+        has_types: A text is one. Else, where nothing is declared, it is the number or truth value that it writes.
+    """
+    if isinstance(value, str):
+        return _of_text(name, value, kind, has_types=has_types)
+    if kind == "category":
+        return _category(value)
+    if kind == "boolean" and isinstance(value, int | float | Decimal) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _attributes(value: object, kinds: Mapping[str, str]) -> object:
+    """Return the attributes of one column, of a type that knows no categories or truth values, as they are declared."""
+    if not isinstance(value, dict):
+        return value
+    members = cast("dict[str, object]", value)
+    return {
+        name: each if isinstance(each, str) else attribute_of(name, each, kinds.get(name), has_types=True)
+        for name, each in members.items()
+    }
+
+
+def _category(value: object) -> object:
+    """Return a category as text: a number is its digits."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return _id_text(value) if isinstance(value, int | float | Decimal) else value
+
+
+def _of_text(name: str, value: str, kind: str | None, *, has_types: bool) -> object:
     if kind == "number":
         return _number(name, value)
-    if kind == "boolean" or (kind is None and value.lower() in ("true", "false")):
+    if kind == "boolean":
         if value.lower() not in ("true", "false", "1", "0"):
             raise CellRefused(name, f"{value!r:.60}.", "true, false, 1 or 0.")
         return value.lower() in ("true", "1")
@@ -266,7 +357,7 @@ def attribute_of(name: str, value: object, kind: str | None) -> object:
         return [each.strip() for each in value.split("|") if each.strip()]
     if kind is not None and vector_length(kind):
         return _vector(name, value)
-    return value if kind == "category" else _number_or_text(value)
+    return value if kind == "category" or has_types else _guessed(value)
 
 
 def _vector(name: str, value: str) -> object:
@@ -276,12 +367,18 @@ def _vector(name: str, value: str) -> object:
     return [_number(name, each) for each in value.split("|")]
 
 
-def _number_or_text(value: str) -> object:
-    try:
-        number = float(value)
-    except ValueError:
+def _guessed(value: str) -> object:
+    """Return the number or truth value that a text writes, else the text.
+
+    A number is taken where this is the way to write it: 01067, 1e3 and 2.50 stay as they are.
+    """
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not _NUMBER.fullmatch(value):
         return value
-    return number if isfinite(number) else value
+    number = float(value)
+    written = (repr(number), str(int(number))) if number.is_integer() else (repr(number),)
+    return number if value in written else value
 
 
 def time_reader(time_format: str) -> Callable[[Any], object]:
@@ -296,13 +393,16 @@ def time_reader(time_format: str) -> Callable[[Any], object]:
     if "%" not in time_format:
         right = "auto, s, ms, us, ns, iso, or a pattern such as %Y-%m-%d %H:%M:%S"
         raise Invalid((Fault("--time-format", f"{time_format!r}", right, PAGE),))
+    if _ZONE_NAME.search(time_format):
+        came = f"{time_format!r}: the name of a zone, %Z, says no offset, and would be taken for UTC."
+        raise Invalid((Fault("--time-format", came, "%z for an offset such as +0200; without a zone UTC.", PAGE),))
     return lambda value: _parsed(value, lambda text: datetime.strptime(text, time_format), f"like {time_format}")  # noqa: DTZ007  _ms_of says UTC
 
 
 def _since_1970(value: object, name: str, unit: int) -> object:
     if isinstance(value, datetime):
         return _ms_of(value)
-    number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else _number("time", value)
+    number = _whole_of(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else _number("time", value)
     if isinstance(number, bool) or not isinstance(number, int | float) or not isfinite(number):
         raise CellRefused("time", f"{value!r:.60}.", f"A number: {name} since 1970.")
     return int(number * 1_000) if name == "s" else int(number // unit)
@@ -320,7 +420,7 @@ def _parsed(value: object, parse: Callable[[str], datetime], right: str) -> obje
 def _auto_time(value: object) -> object:
     if isinstance(value, datetime):
         return _ms_of(value)
-    return int(value.partition(".")[0]) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+    return _whole_of(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
 
 
 def _ms_of(moment: datetime) -> int:

@@ -1,7 +1,7 @@
 """Rows of a file as events: those that are plain by columns or by a kernel, the others one by one."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 
 from midstream.app.import_columns import PAGE, CellRefused, ColumnOptions, Record, converter
 from midstream.app.import_order import own_time_ms
-from midstream.app.import_rows import (
-    LinePiece,
-    Opened,
-    Piece,
-    RecordPiece,
-    RowRefused,
-    TablePiece,
-    open_rows,
-    records_of,
-)
+from midstream.app.import_pieces import LinePiece, Opened, Piece, RowRefused, TablePiece
+from midstream.app.import_rows import open_rows, records_of
 from midstream.app.import_tables import TableMapper
 from midstream.core.errors import Fault
 from midstream.core.types import EventBatch, TimestampMs
@@ -63,9 +55,10 @@ def read_parts(opened: Opened, terms: Terms) -> Iterator[Part]:
     Raises:
         Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
     """
-    convert = converter(terms.columns, opened.header, terms.accept.attributes)
-    reader = _Reader(terms, convert, opened.header)
-    for piece in opened.pieces:
+    convert = converter(terms.columns, opened.header, terms.accept.attributes, has_types=opened.has_types)
+    mapper = None if opened.header is None else TableMapper(terms.columns, opened.header, has_types=opened.has_types)
+    reader = _Reader(terms, convert, mapper)
+    for piece in opened.read(None if mapper is None else mapper.needed):
         yield reader.part(piece)
 
 
@@ -75,38 +68,42 @@ def read_events(path: Path, columns: ColumnOptions, attribute_kinds: Mapping[str
     Whether it can be taken is not judged.
     """
     with open_rows(path) as opened:
-        convert = converter(columns, opened.header, attribute_kinds)
-        for piece in opened.pieces:
-            for _, record in _records_of(piece):
+        convert = converter(columns, opened.header, attribute_kinds, has_types=opened.has_types)
+        for piece in opened.read(None):
+            for _, record in records_in(piece):
                 if not isinstance(record, RowRefused):
                     with suppress(CellRefused):
                         yield convert(record)
 
 
-def _records_of(piece: Piece) -> Iterator[tuple[int, Record | RowRefused]]:
-    if isinstance(piece, RecordPiece):
-        yield from piece.records
-    elif isinstance(piece, LinePiece):
-        yield from (_record_of(line, raw) for line, raw in _all_lines(piece))
+def records_in(piece: Piece) -> list[tuple[int, Record | RowRefused]]:
+    """Return the rows of a piece one by one, each with its line, in the order of their lines."""
+    found: list[tuple[int, Record | RowRefused]] = [(each.line, each) for each in piece.refused]
+    if isinstance(piece, LinePiece):
+        found += [_record_of(line, raw) for line, raw in _all_lines(piece)]
     else:
-        yield from zip(piece.lines.tolist(), records_of(piece.table, np.arange(len(piece.lines))), strict=True)
+        rows = np.arange(len(piece.lines))
+        found += zip(piece.lines.tolist(), records_of(piece.table, rows), strict=True)
+    return sorted(found, key=lambda each: each[0])
 
 
 class _Reader:
     def __init__(
-        self, terms: Terms, convert: Callable[[Record], dict[str, object]], header: tuple[str, ...] | None
+        self, terms: Terms, convert: Callable[[Record], dict[str, object]], mapper: TableMapper | None
     ) -> None:
         self._terms = terms
         self._convert = convert
-        self._mapper = None if header is None else TableMapper(terms.columns, header)
+        self._mapper = mapper
 
     def part(self, piece: Piece) -> Part:
         """Return the rows of a piece."""
         if isinstance(piece, TablePiece) and self._mapper is not None:
             return self._table(piece, self._mapper)
-        if isinstance(piece, LinePiece):
-            return self._lines(piece)
-        return self._one_by_one(piece.records if isinstance(piece, RecordPiece) else ())
+        if isinstance(piece, LinePiece) and self._terms.columns.is_plain:
+            found = self._lines(piece)
+            if found is not None:
+                return found
+        return self._one_by_one(records_in(piece))
 
     def _table(self, piece: TablePiece, mapper: TableMapper) -> Part:
         try:
@@ -119,14 +116,14 @@ class _Reader:
         plain, index, ahead = self._not_ahead(plain, index)
         odd[ahead] = True
         rows = np.flatnonzero(odd)
-        records = zip(piece.lines[rows].tolist(), records_of(piece.table, rows), strict=True) if len(rows) else ()
-        return self._joined(plain, piece.lines[index], tuple(records))
+        odd_piece = TablePiece(piece.table.take(pa.array(rows)), piece.lines[rows], piece.refused)
+        return self._joined(plain, piece.lines[index], records_in(odd_piece))
 
-    def _lines(self, piece: LinePiece) -> Part:
-        found = plain_lines(piece.body, self._terms.accept) if self._terms.columns.is_plain else None
+    def _lines(self, piece: LinePiece) -> Part | None:
+        """Return the rows of lines that a kernel reads, None where it reads none."""
+        found = plain_lines(piece.body, self._terms.accept)
         if found is None:
-            records = tuple(_record_of(line, raw) for line, raw in _all_lines(piece))
-            return self._one_by_one(records)
+            return None
         lines = _line_numbers(piece)
         plain, index, ahead = self._not_ahead(found.batch, found.event_index)
         odd = [(piece.lines_before + each.line, each.raw) for each in found.odd]
@@ -134,7 +131,8 @@ class _Reader:
             texts = piece.body.split(b"\n")
             odd += [(int(lines[at]), texts[int(lines[at]) - piece.lines_before - 1]) for at in ahead.tolist()]
             odd.sort()
-        return self._joined(plain, lines[index], tuple(_record_of(line, raw) for line, raw in odd))
+        records: list[tuple[int, Record | RowRefused]] = [(each.line, each) for each in piece.refused]
+        return self._joined(plain, lines[index], records + [_record_of(line, raw) for line, raw in odd])
 
     def _not_ahead(self, batch: EventBatch, index: NDArray[Any]) -> tuple[EventBatch, NDArray[Any], NDArray[Any]]:
         """Return the rows that are not in the future, the number of each, and the numbers of those that are."""
@@ -143,7 +141,7 @@ class _Reader:
             return batch, index, index[:0]
         return pick(batch, np.flatnonzero(~is_ahead)), index[~is_ahead], index[is_ahead]
 
-    def _joined(self, plain: EventBatch, lines: Lines, records: tuple[tuple[int, Record | RowRefused], ...]) -> Part:
+    def _joined(self, plain: EventBatch, lines: Lines, records: Sequence[tuple[int, Record | RowRefused]]) -> Part:
         """Return plain rows and records together, in the order of their lines."""
         if not records:
             return Part(plain, [], lines)
@@ -151,7 +149,7 @@ class _Reader:
         batch, order = in_order(plain, lines.astype(np.int32), odd.batch, odd.lines.astype(np.int32))
         return Part(batch, odd.refused, order.astype(np.int64))
 
-    def _one_by_one(self, records: tuple[tuple[int, Record | RowRefused], ...]) -> Part:
+    def _one_by_one(self, records: Sequence[tuple[int, Record | RowRefused]]) -> Part:
         """Return the events of records, and what is refused."""
         lines: list[int] = []
         events: list[dict[str, object]] = []

@@ -5,6 +5,7 @@ row is left to that: it is odd. So a file of plain rows never becomes objects, a
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -43,9 +44,10 @@ _UNITS = {"s", "ms", "us", "ns"}
 class TableMapper:
     """Makes tables of events from tables of a file with one header."""
 
-    def __init__(self, options: ColumnOptions, header: tuple[str, ...]) -> None:
-        """Map by ``options``, which ``converter`` has found to make sense for ``header``."""
+    def __init__(self, options: ColumnOptions, header: tuple[str, ...], *, has_types: bool) -> None:
+        """Map by ``options``, which ``converter`` has found to make sense for ``header``; types are as it has them."""
         self._options = options
+        self._has_types = has_types
         self._columns = columns_of(options, header)
 
     @property
@@ -78,8 +80,7 @@ class TableMapper:
 
     def _field(self, name: str, column: Array, odd: Mask) -> Array | None:
         """Return a column as its field needs it, None when no value of it can be; rows that need more are odd."""
-        if is_text(column.type):
-            column = _without_empty(column)
+        column = _without_missing(column)
         made = _maker(name, self._options)(column, odd)
         if made is not None and may_hold(name, made.type):
             return made
@@ -100,8 +101,13 @@ class TableMapper:
                 if name in self._columns
                 else _repeated(constant or "", len(batch))
             )
-            coded = _coded(column)
-            values = [None if each in (None, "") else attribute_of(name, each, None) for each in coded[0]]
+            has_types = self._has_types and name in self._columns
+            coded = _coded(_without_missing(column))
+            values = [
+                None if each is None else attribute_of(name, each, None, has_types=has_types) for each in coded[0]
+            ]
+            is_wrong = [isinstance(each, float) and not isfinite(each) for each in values]
+            odd |= np.array([*is_wrong, False])[coded[1]]
             members.append((name.partition(".")[2], [*values, None], coded[1]))
             _, code = np.unique(code * (len(values) + 1) + coded[1], return_inverse=True)
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
@@ -131,7 +137,7 @@ def _source(batch: Batch, column: str, odd: Mask) -> Array:
 def _as_text(column: Array, odd: Mask) -> Array:
     """Return a column of a template as text; what is neither text nor whole numbers is odd."""
     if is_text(column.type):
-        return _without_empty(column).cast(pa.string())
+        return _without_missing(column).cast(pa.string())
     if pt.is_integer(column.type):
         return column.cast(pa.string())
     odd |= valid(column)
@@ -142,11 +148,16 @@ def _repeated(value: str, count: int) -> Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int8)), pa.array([value]))
 
 
-def _without_empty(column: Array) -> Array:
-    """Return texts with null in the place of each empty one: an empty cell is missing."""
+def _without_missing(column: Array) -> Array:
+    """Return a column with null in the place of each empty text and NaN: such a cell is missing."""
     dense = _dense(column)
-    empty = pc.equal(pc.binary_length(dense), 0)
-    return pc.if_else(empty, pa.scalar(None, dense.type), dense) if pc.any(empty).as_py() else dense
+    if is_text(dense.type):
+        missing = pc.equal(pc.binary_length(dense), 0)
+    elif pt.is_floating(dense.type):
+        missing = pc.is_nan(dense)
+    else:
+        return column
+    return pc.if_else(missing, pa.scalar(None, dense.type), dense) if pc.any(missing).as_py() else dense
 
 
 def _dense(column: Array) -> Array:

@@ -1,7 +1,7 @@
 """What no single value of ``[[models]]`` can say, and of the sources that answer with a model."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -173,6 +173,18 @@ def _range(model: Model, where: str) -> Iterator[Fault]:
         told = getattr(model, name)
         if told != "" and moment_of(told) is None:
             yield Fault(f"{where}.{name}", f"{told!r} came.", _TIMES, PAGE)
+    if _is_empty(model.since, model.until):
+        came = f"{model.until!r}, and since is {model.since!r}: no event lies between."
+        yield Fault(f"{where}.until", came, "A time or log position after since.", PAGE)
+
+
+def _is_empty(since: str | int, until: str | int) -> bool:
+    """Say whether a range ends before it begins; a time and a log position are not compared."""
+    first, stop = (None if each == "" else moment_of(each) for each in (since, until))
+    if isinstance(first, datetime) and isinstance(stop, datetime):
+        begin, end = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (first, stop))
+        return begin >= end
+    return isinstance(first, int) and isinstance(stop, int) and first >= stop
 
 
 def moment_of(told: str | int) -> int | datetime | None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from math import isinf, isnan
 from typing import Any
 
 import msgspec
@@ -14,7 +16,7 @@ from midstream.app.spill import Rows
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.events.loose_arrow import Array, Batch, pa, pt
-from midstream.events.wire import LOG_TIME_MS_END, TIME_SECONDS_END
+from midstream.events.wire import LOG_TIME_MS_END, MICROSECONDS_BEGIN, TIME_SECONDS_END
 from midstream.features.as_of import NO_TIME
 
 pc: Any = pyarrow.compute
@@ -40,6 +42,8 @@ class Columns:
     names: tuple[str, ...]
     key: str
     """The column that decides the order of the log: ``log_position``, or ``time`` where rows have none."""
+    has_types: bool
+    """Whether a text is one: a cell of CSV may also stand for a number or a truth value."""
 
     def normal(self, batch: Batch, first_row: int) -> Batch:
         """Return rows with the columns that are asked with, and ``kept.`` before those that go along.
@@ -60,7 +64,7 @@ class Columns:
             "basket": _lists(batch, "basket", where),
             "placement": _ids(_column(batch, "placement", pa.string()), "placement", where).fill_null(""),
             "seed": _seeds(batch, first_row, where),
-            "context": pa.array(_contexts(batch, self.names, where), pa.string()),
+            "context": pa.array(_contexts(batch, self, where), pa.string()),
             "item_fields": pa.array(_item_fields(batch, self.names, items, where), pa.string()),
         }
         for name in self.names:
@@ -85,7 +89,7 @@ class Columns:
         return found
 
 
-def columns_of(batch: Batch, name: str) -> Columns:
+def columns_of(batch: Batch, name: str, *, has_types: bool) -> Columns:
     """Return what the columns of a table are, by its first rows.
 
     Raises:
@@ -104,7 +108,7 @@ def columns_of(batch: Batch, name: str) -> Columns:
     if faults:
         raise Invalid(tuple(faults))
     placed = "log_position" in names and batch.column("log_position").null_count < len(batch)
-    return Columns(name, names, "log_position" if placed else "time")
+    return Columns(name, names, "log_position" if placed else "time", has_types)
 
 
 def _is_own(name: str) -> bool:
@@ -214,15 +218,28 @@ def _listed(text: str | None, name: str, row: int, where: _Where) -> list[str]:
         raise where.fault(name, row, f"{text[:60]!r}: {error}", 'Such as ["a", "b"], or a|b.') from error
 
 
-def _contexts(batch: Batch, names: Sequence[str], where: _Where) -> Iterator[str | None]:
-    """Yield what the columns ``context`` and ``context.x`` say together, as JSON."""
-    parts = {name.removeprefix(_CONTEXT): batch.column(name).to_pylist() for name in names if name.startswith(_CONTEXT)}
-    whole: list[Any] = batch.column("context").to_pylist() if "context" in names else [None] * len(batch)
+def _contexts(batch: Batch, columns: Columns, where: _Where) -> Iterator[str | None]:
+    """Yield what the columns ``context`` and ``context.x`` say together, as JSON; the latter win."""
+    names = [name for name in columns.names if name.startswith(_CONTEXT)]
+    parts: dict[str, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
+    whole: list[Any] = batch.column("context").to_pylist() if "context" in columns.names else [None] * len(batch)
     for row, told in enumerate(whole):
-        found = _object(told, "context", row, where)
-        found |= {name: attribute_of(name, values[row], None) for name, values in parts.items() if values[row] != ""}
+        members = _object(told, "context", row, where)
+        found = {name: _member(each, f"context, {name}", row, where) for name, each in members.items()}
+        for name, values in parts.items():
+            if values[row] != "":
+                value = attribute_of(name, values[row], None, has_types=columns.has_types)
+                found[name.removeprefix(_CONTEXT)] = _member(value, name, row, where)
         kept = {name: value for name, value in found.items() if value is not None}
         yield msgspec.json.encode(kept, enc_hook=str).decode() if kept else None
+
+
+def _member(value: object, name: str, row: int, where: _Where) -> object:
+    """Return a value as JSON has it; None where it is NaN, as frames have what is missing."""
+    found = float(value) if isinstance(value, Decimal) else value
+    if isinstance(found, float) and isinf(found):
+        raise where.fault(name, row, f"{found}.", "A finite number.")
+    return None if isinstance(found, float) and isnan(found) else found
 
 
 def _object(told: object, name: str, row: int, where: _Where) -> dict[str, Any]:
@@ -294,6 +311,8 @@ def times_of(column: Array, where: _Where) -> Rows:
         "time", (found >= 0) & (found < TIME_SECONDS_END), "Milliseconds since 1970.", "It looks like seconds."
     )
     where.refuse("time", found >= LOG_TIME_MS_END, "Milliseconds since 1970.", "It is later than any time.")
+    came = "It looks like microseconds or nanoseconds."
+    where.refuse("time", found >= MICROSECONDS_BEGIN, "Milliseconds since 1970.", came)
     return found
 
 

@@ -1,10 +1,10 @@
-"""Questions that come one by one, as lines of NDJSON or rows of a CSV with quotes, as columns."""
+"""Questions that come one by one, as lines of NDJSON, as columns."""
 
 from typing import Any, cast
 
 import msgspec
 
-from midstream.app.import_rows import LinePiece, RecordPiece, RowRefused
+from midstream.app.import_pieces import LinePiece
 from midstream.app.question_columns import PAGE
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
@@ -67,19 +67,3 @@ def _texts(cell: object) -> list[str | None] | None:
 
 def _text(cell: object) -> str | None:
     return cell if cell is None or isinstance(cell, str) else msgspec.json.encode(cell).decode()
-
-
-def batch_of_records(piece: RecordPiece) -> Batch:
-    """Return rows of text as a table.
-
-    Raises:
-        Invalid: A row is none.
-    """
-    records: list[dict[str, Any]] = []
-    for _, record in piece.records:
-        if isinstance(record, RowRefused):
-            raise Invalid((record.fault,))
-        records.append(dict(record))
-    names = list(dict.fromkeys(name for record in records for name in record))
-    columns = [pa.array([record.get(name) for record in records], pa.string()) for name in names]
-    return pa.RecordBatch.from_arrays(columns, names=names) if names else pa.RecordBatch.from_pylist([])

@@ -245,7 +245,7 @@ def _events(config: Config) -> Iterator[Fault]:
         yield Fault("$.events.types", f"{len(types)} types came.", f"From 1 to {TYPES_MAX}.", PAGE)
     for name, each in types.items():
         where = f"$.events.types{step(name)}"
-        if name in RESERVED_TYPES:
+        if name.lower() in RESERVED_TYPES:  # as an import reads the types of a file
             yield Fault(where, f'"{name}" is the name of another kind of event.', "Another name.", PAGE)
         yield from name_faults(where, name)
         yield from within(f"{where}.weight", each.weight, -WEIGHT_MAX, WEIGHT_MAX)

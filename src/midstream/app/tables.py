@@ -18,6 +18,7 @@ from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
 from midstream.core.types import Mask
 from midstream.events.loose_arrow import UNREADABLE, Array, pa, pt, said
+from midstream.events.wire import MICROSECONDS_BEGIN
 from midstream.features.external import EVERYBODY, PAGE, External, ExternalTable, Table, Tables, missing_columns
 from midstream.state.hashing import IdKey, hashes_of
 from midstream.state.versions import versions_of
@@ -80,8 +81,9 @@ def read_table(table: Table, folder: Path, where: str, key: IdKey) -> ExternalTa
         raise _invalid(f"{where}.path", came, "A Parquet, CSV or TSV file that is whole.") from error
     hashes, times, is_timed, values = _joined(parts)
     newest = int(times[is_timed].max(initial=0))
-    if is_timed.any() and newest < _SECONDS_BELOW:
-        came = f"{newest}, the newest time, looks like seconds."
+    if is_timed.any() and not _SECONDS_BELOW <= newest < MICROSECONDS_BEGIN:
+        unit = "seconds" if newest < _SECONDS_BELOW else "microseconds or nanoseconds"
+        came = f"{newest}, the newest time, looks like {unit}."
         raise _invalid(f"{where}.time", came, "Milliseconds since 1970.")
     whole: Mask = is_timed & (hashes != _MISSING_ID)
     return ExternalTable(

@@ -318,9 +318,10 @@ def _leaves(columns: Sequence[tuple[str, Array]]) -> Iterator[Array | None]:
 
 
 def loose_object(batch: Batch, name: str, row: int) -> object | None:
-    """Return an object field of one row as loose JSON, None = not sent."""
+    """Return an object field of one row as loose JSON, None = not sent; a column of a member wins over the object's."""
     found: object | None = None
-    for at, column in enumerate(batch.schema.names):
+    names: list[str] = batch.schema.names
+    for at, column in sorted(enumerate(names), key=lambda each: "." in each[1]):
         top, dot, member = column.partition(".")
         if top != name:
             continue

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.core.types import Mask
 from midstream.events.arrow_columns import valid
-from midstream.events.loose_arrow import Array, Batch, pa, pt
+from midstream.events.loose_arrow import Array, Batch, DataType, pa, pt
 from midstream.events.text_kernels import copy_spans
 from midstream.events.wire import PAGE
 
@@ -35,22 +35,83 @@ def without_views(batch: Batch, text_bytes_max: int) -> Batch:
         RequestInvalid: A view points outside of its buffers, or what it points at is no UTF-8.
         TooLarge: The views of the table stand for more text. Nothing of the column with which they do was copied.
     """
-    names = batch.schema.names
     if not any(pt.is_string_view(each.type) for each in batch.schema):
         return batch
-    left = text_bytes_max
-    columns: list[Array] = []
-    for name, column in zip(names, batch.columns, strict=True):
-        if not pt.is_string_view(column.type):
-            columns.append(column)
-            continue
-        views = _views_of(column, name)
-        left -= 0 if views is None else int(views.lengths.sum())
-        if left < 0:
-            right = f"At most {text_bytes_max} bytes of text in the columns of views of a record batch."
-            raise TooLarge((Fault(f"column {name}", f"{text_bytes_max - left} bytes with it.", right, PAGE),))
-        columns.append(pa.nulls(len(column), pa.large_string()) if views is None else _plain(views, name))
+    converter = _Converter(text_bytes_max)
+    names = batch.schema.names
+    columns = [
+        converter.plain(column, name) if pt.is_string_view(column.type) else column
+        for name, column in zip(names, batch.columns, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def without_inner_views(batch: Batch, text_bytes_max: int) -> Batch:
+    """Return a table without views within dictionaries, structs and lists, as categories and objects of Polars have.
+
+    Each dictionary is converted whole, so it is for tables that are at hand and not for those of a stream, in which a
+    batch of a row may name a dictionary of any size.
+
+    Args:
+        batch: Validated in full.
+        text_bytes_max: Of all such parts together.
+
+    Raises:
+        RequestInvalid: As of ``without_views``.
+        TooLarge: As of ``without_views``.
+    """
+    if not any(_has_views(each.type) and not pt.is_string_view(each.type) for each in batch.schema):
+        return batch
+    converter = _Converter(text_bytes_max)
+    names = batch.schema.names
+    columns = [
+        column if pt.is_string_view(column.type) else converter.within(column, name)
+        for name, column in zip(names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _has_views(kind: DataType) -> bool:
+    if pt.is_dictionary(kind) or pt.is_list(kind) or pt.is_large_list(kind):
+        return _has_views(kind.value_type)
+    if pt.is_struct(kind):
+        return any(_has_views(kind.field(at).type) for at in range(kind.num_fields))
+    return bool(pt.is_string_view(kind))
+
+
+class _Converter:
+    """Makes plain texts of views, so many bytes of them."""
+
+    def __init__(self, text_bytes_max: int) -> None:
+        self._max = self._left = text_bytes_max
+
+    def plain(self, column: Array, name: str) -> Array:
+        """Return a column of views as one of texts."""
+        views = _views_of(column, name)
+        self._left -= 0 if views is None else int(views.lengths.sum())
+        if self._left < 0:
+            right = f"At most {self._max} bytes of text in the columns of views of a record batch."
+            raise TooLarge((Fault(f"column {name}", f"{self._max - self._left} bytes with it.", right, PAGE),))
+        return pa.nulls(len(column), pa.large_string()) if views is None else _plain(views, name)
+
+    def within(self, column: Array, name: str) -> Array:
+        """Return a column with texts in the place of all views in it, however deep."""
+        kind = column.type
+        if not _has_views(kind):
+            return column
+        if pt.is_dictionary(kind):
+            return pa.DictionaryArray.from_arrays(column.indices, self.within(column.dictionary, name))
+        if pt.is_struct(kind):
+            members = [self.within(each, name) for each in column.flatten()]
+            names = [kind.field(at).name for at in range(kind.num_fields)]
+            return pa.StructArray.from_arrays(members, names=names, mask=column.is_null())
+        if pt.is_string_view(kind):
+            return self.plain(column, name)
+        # A list without an offset is null.
+        is_missing = np.append(~valid(column), np.False_)
+        offsets = pa.array(np.asarray(column.offsets), mask=is_missing)
+        lists = pa.ListArray if pt.is_list(kind) else pa.LargeListArray
+        return lists.from_arrays(offsets, self.within(column.values, name))
 
 
 class _Views(NamedTuple):

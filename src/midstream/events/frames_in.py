@@ -6,7 +6,7 @@ from typing import Any, cast
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.events.arrow_columns import check_schema
 from midstream.events.arrow_stream import Frame
-from midstream.events.arrow_views import without_views
+from midstream.events.arrow_views import without_inner_views, without_views
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.pieces import PIECE_EVENTS, PIECE_LIMITS
 from midstream.events.wire import PAGE, Accept
@@ -25,6 +25,8 @@ def batches_of(frame: Frame, accept: Accept) -> Iterator[tuple[int, Batch]]:
         table: Any = pa.table(cast("Any", frame))
         table = table.drop_columns([name for name in table.column_names if name.startswith(_INDEX)])
         table.validate(full=True)
+        plain = [without_inner_views(each, PIECE_LIMITS.text_bytes_max) for each in table.to_batches()]
+        table = pa.Table.from_batches(plain) if plain else table
     except (pa.ArrowException, UnicodeDecodeError) as error:
         came = f"{str(error)[:200]}."
         raise RequestInvalid((Fault("events", came, "A table of events.", PAGE),)) from error

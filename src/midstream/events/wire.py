@@ -20,6 +20,9 @@ TIME_MS_MIN = 946_684_800_000
 """2000-01-01T00:00:00Z."""
 TIME_MS_END = 4_133_980_800_000
 """2101-01-01T00:00:00Z: the year 2100 is the last one."""
+MICROSECONDS_BEGIN = 253_402_300_800_000
+"""Numbers from here on are no milliseconds of people: those would be after the year 9999. As microseconds they are
+after January 1978, as nanoseconds after 3 January 1970."""
 LOG_TIME_MS_END = 1 << 62
 """Log time is copied back from an export, which may come from a simulated clock, so any int64 with a margin will do."""
 CONTENT_NESTING_MAX = 32
