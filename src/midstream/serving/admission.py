@@ -43,9 +43,9 @@ CONCERN: Final = "answers"
 CALLER_BYTES_MAX: Final = 64
 """Of what a caller is called: an IPv6 address has 39."""
 ALL_KNOWN: Final = 3
-"""A question whose whole wait is known may take so many times ``answer_wait_max``: nothing is kept for a wait that nobody
-saw, so of a deadline nine tenths instead of three are there. It is known of a queue that goes down, and of a connection
-whose answer before left a short while ago."""
+"""A question whose whole wait is known may take so many times ``answer_wait_max``: nothing is kept for a wait that
+nobody saw, so of a deadline nine tenths instead of three are there. It is known of a queue that goes down, and of a
+connection whose answer before left a short while ago."""
 _RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
 
@@ -153,8 +153,8 @@ class Admission:
 
     def _is_young(self, wait: Wait) -> bool:
         """Return whether a question that waited for longer than usual in its batch did not wait unseen before that."""
-        known_s = min(wait.age_s_max, wait.batch_s if self.arrivals.goes_down else math.inf)
-        return known_s <= ALL_KNOWN * self._wait_s_max
+        age_s_max = min(wait.age_s_max, wait.batch_s if self.arrivals.goes_down else math.inf)
+        return age_s_max <= ALL_KNOWN * self._wait_s_max
 
     def leave(self, route: str) -> None:
         """Give the place to whoever waits first."""

@@ -6,8 +6,9 @@ answer is as old as two batches at worst, and how long a batch may take is what 
 
 Only where requests come faster than they are answered is a wait a reason to refuse anybody: a burst is worked off,
 and a machine that stood still for a moment is nobody's queue. So nothing is said of waiting until for a tenth of a
-second no batch was small, and none came after a pause as long; a batch that takes so long itself is no pause. And a batch that is smaller than what was let in of the one before is a queue that goes down:
-fewer came than were answered meanwhile. Its last request came last, and waits for this batch alone.
+second no batch was small, and none came after a pause as long; a batch that takes so long itself is no pause. And a
+batch that is smaller than what was let in of the one before is a queue that goes down: fewer came than were answered
+meanwhile. Its last request came last, and waits for this batch alone.
 
 Of most connections more is known: whoever waits for an answer before the next question cannot have sent it before that
 answer left. Where that was during the batch before, the question is no older than that.
