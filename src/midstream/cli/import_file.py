@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, NewFolder, notify_of, out, print_json, progress, say
+from midstream.cli.console import HERE, AsJson, Folder, notify_of, out, print_json, progress, say
+from midstream.cli.faults import say_groups
+from midstream.core.fault_groups import FaultGroups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from midstream.app.import_columns import ColumnOptions
     from midstream.app.importing import ImportSummary
 
@@ -26,7 +30,7 @@ def command(
     type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,
     types: Types = None,
     time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
-    folder: NewFolder = HERE,
+    folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Record every row of a file once.
@@ -67,9 +71,19 @@ def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSum
     """Import with a progress bar."""
     from midstream.app.importing import import_file
     from midstream.app.running import config_of
+    from midstream.app.type_names import require_types
 
+    config = config_of(folder)
+    require_types(config, types_named(columns))
     with progress() as bar:
-        return import_file(folder, config_of(folder), file, columns, notify_of(bar))
+        return import_file(folder, config, file, columns, notify_of(bar))
+
+
+def types_named(columns: "ColumnOptions") -> "Iterator[tuple[str, str]]":
+    """Yield each option that names a type, and that type."""
+    if "type" in columns.constants:
+        yield "--type", columns.constants["type"]
+    yield from (("--types", name) for name in columns.types.values())
 
 
 def print_summary(summary: "ImportSummary") -> None:
@@ -91,8 +105,7 @@ def print_summary(summary: "ImportSummary") -> None:
         say(f"{summary.late:,} are more than 24 h older than the log's end: a history is best imported first")
     if summary.rejected:
         say(f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:")
-        for fault in summary.faults:
-            say(str(fault))
+        say_groups(FaultGroups(summary.faults))
         if any("looks like seconds" in fault.came for fault in summary.faults):
             say("times in seconds are read with --time-format s")
 
