@@ -321,7 +321,7 @@ def test_all_faults_are_reported_together():
             "GiB of them users",
         ),
         (f"{VIEWS}\n{VIEWS}", "features[1].name", '"views"'),
-        ('[[features]]\nname = "a"\nkind = "cnt"\nactions = ["view"]', "features[0].kind", 'Nearest: "count"'),
+        ('[[features]]\nname = "a"\nkind = "cuont"\nactions = ["view"]', "features[0].kind", 'Nearest: "count"'),
         ('[[features]]\nname = "a"\nkind = "count"\nactions = "view"', "features[0].actions", 'A list: ["view"].'),
         (VIEWS.replace("view", "vieew"), "features[0].actions[0]", 'Nearest: "view"'),
         (f'{VIEWS}\nscope = "itm"', "features[0].scope", 'Nearest: "item"'),
@@ -342,7 +342,7 @@ def test_all_faults_are_reported_together():
             "limits",
             "What 1 [[features]] count takes",
         ),
-        ("[server]\nport = 70000", "server.port", "From 0 to 65,535"),
+        ("[server]\nport = 70000", "server.port", "from 0 to 65,535"),
     ],
 )
 def test_relations_between_values_are_checked(text, where, says):

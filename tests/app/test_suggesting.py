@@ -47,7 +47,7 @@ def test_what_is_printed_passes_the_check_behind_the_configuration(shop):
     (shop / "midstream.toml").write_text(f"{before}\nfeatures = {names}\n{text}")
     try:
         config = config_of(shop)
-        findings, _ = check_folder(shop)
+        findings = check_folder(shop).findings
         assert [each for each in findings if each.problem] == []
         assert len(config.features) > 5
         assert "\n[[features]]" not in suggest(shop, config)

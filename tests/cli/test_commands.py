@@ -108,11 +108,11 @@ def test_check_warns_of_items_that_nothing_named(shop, run):
 
 
 def test_a_wrong_configuration_is_told_in_four_parts(tmp_path, run):
-    """Where, what came, what would be right, page; no traceback, status 1."""
+    """Where, what came, what would be right, page; no traceback, status 2."""
     (tmp_path / "midstream.toml").write_text('[[placements]]\nsources = [{ kind = "sesion_knn" }]\n')
     status, _, err = run("check", "-f", tmp_path)
-    assert status == 1
-    assert "$.placements[0].sources[0].kind" in err
+    assert status == 2
+    assert "where: midstream.toml: $.placements[0].sources[0].kind\n" in err
     assert 'Nearest: "session_knn"' in err
     assert "docs/sources.md" in err
     assert "Traceback" not in err
@@ -297,7 +297,7 @@ def test_an_export_into_a_folder_that_is_not_there_is_refused(featured, run):
     """In four parts, by the name that was given."""
     out = featured / "none" / "q.csv"
     status, _, err = run("export", out, "-f", featured)
-    assert (status, err.splitlines()[0]) == (1, "OUT")
+    assert (status, err.splitlines()[0]) == (1, "where: OUT")
     assert f"There is no folder {out.parent}." in err
 
 

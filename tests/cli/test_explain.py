@@ -162,7 +162,7 @@ def test_what_is_not_there(asked, run):
     """An unknown request is an expected failure, none at all wrong use."""
     folder, _ = asked
     status, _, err = run("explain", "nobody", "-f", folder)
-    assert (status, "NotFound" in err) == (1, True)
+    assert (status, "where: midstream explain\n" in err, "nobody" in err) == (1, True, True)
     assert run("explain", "-f", folder)[0] == 2
     status, _, err = run("explain", "r", "--url", "http://127.0.0.1:1")
     assert (status, "does not answer" in err) == (1, True)

@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_in_four_parts(tmp_path, placement
     if content is not None:
         (tmp_path / name).write_bytes(content)
     status, _, said = placements("set", "home", name)
-    assert (status, said.splitlines()[:2]) == (1, [name, f"  {words}"])
+    assert (status, said.splitlines()[:2]) == (2, [f"where: {name}", f"came:  {words}"])
     assert "docs/placements.md" in said
 
 

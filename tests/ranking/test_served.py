@@ -54,21 +54,21 @@ def served(draw) -> Served:
     known = st.lists(st.floats(width=32), min_size=count * len(columns), max_size=count * len(columns))
     frame = FeatureFrame(columns, np.array(draw(known), dtype=np.float32).reshape(count, len(columns)))
     return Served(
-        draw(queries),
-        LogPosition(draw(st.integers(0, 2**40))),
-        candidates,
-        draw(ids),
-        np.array(draw(floats), dtype=np.float32),
-        Selection(chosen, np.array(propensity, dtype=np.float32)[: len(chosen)]),
-        draw(counts),
-        draw(st.integers(0, 2_000)),
-        draw(counts),
-        tuple(draw(st.lists(st.builds(Failure, ids, ids), max_size=3))),
-        "c0ffee",
-        draw(st.sampled_from(("full", "reduced", "floor"))),
-        "f01d",
-        frame if columns else None,
-        draw(st.booleans()),
+        query=draw(queries),
+        log_position=LogPosition(draw(st.integers(0, 2**40))),
+        candidates=candidates,
+        scorer=draw(ids),
+        score=np.array(draw(floats), dtype=np.float32),
+        selection=Selection(chosen, np.array(propensity, dtype=np.float32)[: len(chosen)]),
+        retrieved=draw(counts),
+        retrieved_count=draw(st.integers(0, 2_000)),
+        removed=draw(counts),
+        failures=tuple(draw(st.lists(st.builds(Failure, ids, ids), max_size=3))),
+        config_hash="c0ffee",
+        tier=draw(st.sampled_from(("full", "reduced", "floor"))),
+        fold_version="f01d",
+        features=frame if columns else None,
+        logs_features=draw(st.booleans()),
     )
 
 
@@ -112,19 +112,19 @@ def test_a_record_of_20_items_takes_at_most_1500_bytes():
     query = Query("r" * 48, "product-page-below", "u" * 32, "s" * 32, 20, TimestampMs(1_700_000_000_000), 2**64 - 1)
     filters = ("available", "excluded", "repeats", "acted", "filter", "in_stock", "request_filter")
     given = Served(
-        query,
-        LogPosition(10**9),
-        candidates,
-        "blend",
-        rng.random(300).astype(np.float32),
-        Selection(np.arange(20), np.ones(20, np.float32)),
-        dict.fromkeys(names, 200),
-        612,
-        dict.fromkeys(filters, 123),
-        (Failure("session_knn", "x" * 120),),
-        "0123456789abcdef",
-        "reduced",
-        "0123456789abcdef",
+        query=query,
+        log_position=LogPosition(10**9),
+        candidates=candidates,
+        scorer="blend",
+        score=rng.random(300).astype(np.float32),
+        selection=Selection(np.arange(20), np.ones(20, np.float32)),
+        retrieved=dict.fromkeys(names, 200),
+        retrieved_count=612,
+        removed=dict.fromkeys(filters, 123),
+        failures=(Failure("session_knn", "x" * 120),),
+        config_hash="0123456789abcdef",
+        tier="reduced",
+        fold_version="0123456789abcdef",
     )
     assert len(encode_served(given, [f"{index:032d}" for index in range(20)])) <= 1_500
 
@@ -139,7 +139,22 @@ def test_the_values_of_20_items_take_4_bytes_each():
     chosen = Selection(np.arange(count), np.ones(count, np.float32))
     frame = FeatureFrame(names, np.ones((count, 40), np.float32))
     score = np.ones(count, np.float32)
-    plain = Served(query, LogPosition(1), candidates, "blend", score, chosen, {}, 0, {}, (), "c", "full", "f", frame)
+    plain = Served(
+        query=query,
+        log_position=LogPosition(1),
+        candidates=candidates,
+        scorer="blend",
+        score=score,
+        selection=chosen,
+        retrieved={},
+        retrieved_count=0,
+        removed={},
+        failures=(),
+        config_hash="c",
+        tier="full",
+        fold_version="f",
+        features=frame,
+    )
     item_ids = names_of(candidates.item_index)
     logged = encode_served(replace(plain, logs_features=True), item_ids)
     assert len(logged) <= len(encode_served(plain, item_ids)) + 3_200 + 40 * 12

@@ -1,8 +1,10 @@
 """Who is answered under overload: what is let in is answered in time, the others are told so at once and cheaply."""
 
 import asyncio
+import math
 import random
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -14,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from midstream.core.durations import Duration
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.admission import ANSWERING, CONCERN, FREE, Admission, Quotas
-from midstream.serving.arrivals import SMALL_BATCH, STANDING_S, Arrivals
+from midstream.serving.arrivals import SMALL_BATCH, STANDING_S, Arrivals, Wait
 from midstream.serving.options import ServerOptions
 from midstream.testing.virtual_loop import VirtualLoop
 
@@ -71,6 +73,45 @@ class Loop:
                 (answered if refusal is None else refused).append(self.now - at)
                 if refusal is None:
                     self.admission.leave(ROUTE)
+        return answered, refused
+
+    def run_closed(
+        self,
+        connections: int,
+        seconds: float,
+        dice: random.Random,
+        arrivals: Sequence[float] = (),
+    ) -> tuple[list[float], list[float]]:
+        """Let so many connections ask again as soon as they have an answer, beside what comes on fresh ones; return the
+        latencies of answers and of refusals. Beside a busy process: an answer takes a half longer now and then, and
+        nothing runs for 4 ms after a while. A batch has the order in which its questions came.
+        """
+        end, preempted_at = self.now + seconds, self.now
+        waiting = [(self.now, number, -1.0) for number in range(connections)]
+        waiting += [(at, connections + number, -1.0) for number, at in enumerate(arrivals)]
+        answered: list[float] = []
+        refused: list[float] = []
+        while self.now < end and waiting:
+            waiting.sort()
+            if waiting[0][0] > self.now:
+                self.now = waiting[0][0] + READ_S
+            batch: list[tuple[float, int, dict[str, object]]] = []
+            while waiting and waiting[0][0] <= self.now:
+                at, number, free_at = waiting.pop(0)
+                self.now += READ_S
+                scope: dict[str, object] = {"client": None}
+                self.admission.arrivals.read(scope, free_at if free_at >= 0 else None)
+                batch.append((at, number, scope))
+            for at, number, scope in batch:
+                refusal = _sync(self.admission.enter(ROUTE, scope))
+                self.now += REFUSAL_S if refusal else self.answer_s * dice.choice((1.0, 1.0, 1.5))
+                if self.now > preempted_at:
+                    self.now, preempted_at = self.now + 0.004, self.now + dice.uniform(0.05, 0.3)
+                (refused if refusal else answered).append(self.now - at)
+                if refusal is None:
+                    self.admission.leave(ROUTE)
+                if number < connections:
+                    waiting.append((self.now + dice.expovariate(5_000), number, self.now))
         return answered, refused
 
 
@@ -181,6 +222,42 @@ def test_a_few_connections_are_never_refused(connections, answer_s, rounds):
     loop = Loop(answer_s=answer_s)
     for _ in range(rounds):
         assert loop.run([loop.now] * connections)[1] == []
+
+
+@pytest.mark.parametrize("connections, answer_s", [(16, 0.0011), (16, 0.0018), (30, 0.0008), (9, 0.003)])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_would_be_in_time_is_answered_however_many_ask_in_a_closed_loop(connections, answer_s, seed):
+    """Connections that ask again once they have an answer make a queue of that length and no longer: on a machine that
+    is busy with something else their turns take longer than the time to wait, and each would still be answered within
+    the deadline. None is sent away.
+    """
+    loop = Loop(answer_s=answer_s)
+    answered, refused = loop.run_closed(connections, 3.0, random.Random(seed))  # noqa: S311  a seeded load
+    assert max(answered) <= DEADLINE_S
+    assert len(answered) > 0.6 * 3.0 / answer_s
+    assert refused == []
+
+
+@pytest.mark.parametrize("connections, answer_s", [(16, 0.008), (200, 0.0011), (512, ANSWER_S)])
+def test_more_connections_than_can_be_answered_in_time_are_refused_so_that_the_others_are(connections, answer_s):
+    """Also in a closed loop of clients that never wait as they are told, and although a batch may take longer than the
+    time after which a machine that stood still counts as quiet. What is let in is begun in time.
+    """
+    loop = Loop(answer_s=answer_s)
+    answered, refused = loop.run_closed(connections, 3.0, random.Random(1))  # noqa: S311  a seeded load
+    assert refused
+    later = answered[len(answered) // 10 :]  # those before came while it was no queue yet
+    assert sum(each <= DEADLINE_S + 2 * answer_s for each in later) >= 0.95 * len(later)
+
+
+@pytest.mark.parametrize("load", [1.0, 2.0])
+def test_a_closed_loop_takes_nothing_from_the_deadline_of_others(load):
+    """Sixteen connections that ask without a pause, beside more than can be answered on fresh ones."""
+    loop = Loop()
+    fresh = poisson(load / ANSWER_S, 3.0, loop.now, 1)
+    answered, refused = loop.run_closed(16, 3.0, random.Random(1), fresh)  # noqa: S311  a seeded load
+    assert refused
+    assert sum(each <= DEADLINE_S for each in answered) >= 0.95 * len(answered)
 
 
 def test_a_machine_that_stands_still_is_nobodys_queue():
@@ -365,6 +442,21 @@ def test_a_queue_goes_down_by_what_was_answered(refused, goes_down):
     assert arrivals.goes_down is goes_down
 
 
+def test_a_question_is_no_older_than_the_answer_before_it():
+    """Of its connection; what is not known, as on a fresh one, counts as any age."""
+    now = [1.0]
+    arrivals = Arrivals(lambda: now[0])
+    for turn in range(3):
+        scopes: list[dict[str, object]] = [{} for _ in range(SMALL_BATCH)]
+        for number, scope in enumerate(scopes):
+            arrivals.read(scope, None if number == 0 else arrivals.now() - 0.01 * number)
+        now[0] += 0.06
+        found = [arrivals.begin(scope) for scope in scopes]
+        if turn == 2:
+            assert found[0] == (pytest.approx(0.06), pytest.approx(0.06), math.inf)
+            assert [each.age_s_max for each in found[1:]] == pytest.approx([0.06 + 0.01 * n for n in range(1, 8)])
+
+
 def test_arrivals_cost_nothing_to_whoever_does_not_come_through_a_socket():
     """A request that nobody read has waited for nothing."""
-    assert Arrivals(lambda: 5.0).begin({}) == (0.0, 0.0)
+    assert Arrivals(lambda: 5.0).begin({}) == Wait(0.0, 0.0, math.inf)

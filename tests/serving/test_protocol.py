@@ -391,7 +391,7 @@ def test_who_has_no_place_stands_in_no_queue():
 
     async def go():
         read: list[dict[str, object]] = []
-        arrivals: Any = SimpleNamespace(read=read.append)
+        arrivals: Any = SimpleNamespace(read=lambda scope, _: read.append(scope), now=lambda: 0.0)
         places = Places(PlaceLimits(0, 0, 1), uncounted)
         bounds = Bounds(LIMITS, places, arrivals)
         protocol = connected(answer_usually, Wire(), bounds=bounds)
@@ -404,6 +404,22 @@ def test_who_has_no_place_stands_in_no_queue():
         await settled(heard)
         assert [each["path"] for each in read] == ["/health/live"]
         heard.connection_lost(None)
+
+    asyncio.run(go())
+
+
+def test_it_is_known_when_the_answer_before_left():
+    """Of a question that came alone, after it; not of a connection's first one, nor of one sent behind another."""
+
+    async def go():
+        told: list[float | None] = []
+        arrivals: Any = SimpleNamespace(read=lambda _, free_at: told.append(free_at), now=lambda: 7.0 + len(told))
+        protocol = connected(answer_usually, Wire(), bounds=Bounds(LIMITS, None, arrivals))
+        for data in (HEAD + b"{}", HEAD + b"{}", 2 * (HEAD + b"{}"), HEAD + b"{}"):
+            protocol.data_received(data)
+            await settled(protocol)
+        assert told == [None, 8.0, 9.0, None, 11.0]
+        protocol.connection_lost(None)
 
     asyncio.run(go())
 

@@ -5,17 +5,16 @@ The same pipeline, plan and state as the server's; only the deadline is longer, 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midstream.app.config import Config
-from midstream.app.inspection import LogView, served_of
+from midstream.app.inspection import LogView, answering_of
+from midstream.app.model_standing import model_standings
 from midstream.app.running import Outside
-from midstream.core.errors import NotFound
-from midstream.core.nearest import nearest
 from midstream.core.types import Served
 from midstream.engine.answers import query_of
-from midstream.engine.types import ANY_PLACEMENT, Ask
+from midstream.engine.types import Ask
 from midstream.ranking.explanation import SlateWhy
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
@@ -42,6 +41,8 @@ class Answered:
     recent_ids: tuple[str, ...]
     """Items of the session that was answered, oldest first."""
     plan: Plan
+    concerns: tuple[str, ...] = ()
+    """What of the models of the placement does not answer, and why."""
 
 
 def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
@@ -53,15 +54,9 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
         ConfigInvalid: A component of one's own cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
-    service, fold = served_of(folder, config, LogView(folder))
-    found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}
-    if ask.placement not in found:
-        message = (
-            f"placement {ask.placement!r} is not configured.{nearest(ask.placement, found)} "
-            f"There are {', '.join(sorted(found))}"
-        )
-        raise NotFound(message)
-    return ask_fold(fold, found[ask.placement], ask)
+    view = answering_of(folder, config, LogView(folder), ask.placement)
+    concerns = tuple(each.concern for each in model_standings(view) if each.concern)
+    return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
 
 
 def why_of(answered: Answered, items: Sequence[str] = ()) -> SlateWhy:

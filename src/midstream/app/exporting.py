@@ -82,7 +82,7 @@ def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
             return now_ms - parse_duration_ms(moment)
         found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError as error:
-        raise Invalid((Fault(name, f"{moment!r}.", _RIGHT_MOMENT, _PAGE),)) from error
+        raise Invalid((Fault(name, f"{moment!r} is no time.", _RIGHT_MOMENT, _PAGE),)) from error
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 

@@ -7,7 +7,7 @@ record of how far an import came. A folder that a server has open is written to 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
+from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
@@ -73,8 +74,11 @@ _PIECE_ROWS_MAX = 1_000_000
 _LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROWS_MAX, text_bytes_max=3 << 30)
 """Of one piece of a file: 10,000 rows of a table with 100 items each."""
 _SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
+WARNED_ROWS = 1_000
+"""So many rows of which none is an event, and it is said at once: a wrong option would be seen minutes later else."""
 Notify = Callable[[str, int, int], None]
 """Told what is being done, how far, of how much."""
+Warn = Callable[[Sequence[FaultGroup]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,8 @@ class ImportSummary:
     """No events."""
     rejected_kept: int
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
-    faults: tuple[Fault, ...]
-    """The first ones that are no events."""
+    faults: tuple[FaultGroup, ...]
+    """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
     conflict_faults: tuple[Fault, ...]
     """The first ones of other content."""
     rejected_file: str
@@ -120,7 +124,7 @@ class _Read:
 
     rejected: int = 0
     kept: int = 0
-    faults: list[Fault] = field(default_factory=list[Fault])
+    faults: FaultGroups = field(default_factory=FaultGroups)
     header: tuple[str, ...] = ()
 
 
@@ -131,10 +135,16 @@ class _Source:
     path: Path
     terms: Terms
     notify: Notify
+    warn: Warn
 
 
 def import_file(
-    folder: Path, config: Config, path: Path, columns: ColumnOptions | None = None, notify: Notify | None = None
+    folder: Path,
+    config: Config,
+    path: Path,
+    columns: ColumnOptions | None = None,
+    notify: Notify | None = None,
+    warn: Warn | None = None,
 ) -> ImportSummary:
     """Record all rows of a file.
 
@@ -144,6 +154,7 @@ def import_file(
         path: CSV, TSV, NDJSON, Parquet or Arrow.
         columns: How its columns become fields of events.
         notify: For a progress bar.
+        warn: Called once while the file is read, when none of the first 1,000 rows is an event, with what is wrong.
 
     Returns:
         What became of the rows. Durable and applied on return.
@@ -158,7 +169,7 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody)
+    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned)
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
     own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())
@@ -187,7 +198,7 @@ def import_file(
         refused=counts.get(Outcome.REFUSED, 0),
         rejected=read.rejected,
         rejected_kept=read.kept,
-        faults=tuple(read.faults),
+        faults=tuple(read.faults.groups),
         conflict_faults=conflict_faults,
         rejected_file=REJECTED_NAME if read.rejected else "",
         unused_columns=unused_columns(read.header, columns),
@@ -203,6 +214,10 @@ def import_file(
 
 def _nobody(_stage: str, _done: int, _total: int) -> None:
     """Tell nobody."""
+
+
+def _unwarned(_groups: Sequence[FaultGroup]) -> None:
+    """Leave it to the summary."""
 
 
 def _new_log_id() -> bytes:
@@ -241,13 +256,18 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
     for each in files_of(rejected):  # rows of people, of an import that nobody asks about any more
         each.unlink(missing_ok=True)
     letters: DeadLetters | None = None
+    is_warned = False
     total = source.path.stat().st_size
     with open_rows(source.path) as opened:
         found.header = opened.header or ()
         for batch, refused, lines in read_parts(opened, source.terms):
             spill.add(batch, lines)
             found.rejected += len(refused)
-            found.faults.extend(each.fault for each in refused[: FAULTS_SHOWN - len(found.faults)])
+            for each in refused:
+                found.faults.add(each.fault)
+            if not is_warned and not len(spill) and found.rejected >= WARNED_ROWS:
+                is_warned = True
+                source.warn(found.faults.groups)
             if refused:
                 letters = letters or DeadLetters(rejected, RealDisk())
                 letters.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])

@@ -1,28 +1,33 @@
 """A data folder read without opening it: beside a running server, without its lock, changing nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from midstream.app.config import Config
 from midstream.app.in_service import settings_of
 from midstream.app.running import DATA_NAME, changed, loaded_state, service_of
-from midstream.core.errors import LogRewritten
+from midstream.core.errors import LogRewritten, NotFound
+from midstream.core.nearest import nearest
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything
 from midstream.engine.child import Notify, nobody
+from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.service import Service
+from midstream.engine.standing_models import StandingModels, standing_models
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segment_reader import SegmentReader
 from midstream.events.siphash import IdKey, id_key_of
+from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
+from midstream.training.registry import Registry
 
 
 class LogView:
@@ -145,6 +150,48 @@ def served_of(folder: Path, config: Config, log: LogView) -> tuple[Service, Fold
     service = service_of(folder, config, settings_of(DataFolder(folder / DATA_NAME), config))
     fold = state_of(folder, config, log).fold
     return changed(folder, service, fold.placements.current), fold
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringView:
+    """What would answer a folder's questions: the placements, with the models that a server of it has in service."""
+
+    service: Service
+    fold: Fold
+    plans: Mapping[str, Plan]
+    """By name, each with its models."""
+    standing: StandingModels
+    registry: Registry
+
+
+def answering_of(folder: Path, config: Config, log: LogView, placement: str | None = None) -> AnsweringView:
+    """Return what would answer in a folder.
+
+    Args:
+        folder: Of the configuration file and the data.
+        config: Of that folder.
+        log: Of that folder.
+        placement: The only one that is wanted, so that models of no other are read; None = all.
+
+    Raises:
+        NotFound: The placement is not configured.
+        ConfigInvalid: A component of one's own cannot be loaded.
+    """
+    service, fold = served_of(folder, config, log)
+    found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}
+    if placement is not None:
+        if placement not in found:
+            message = (
+                f"placement {placement!r} is not configured.{nearest(placement, found)} "
+                f"There are {', '.join(sorted(found))}"
+            )
+            raise NotFound(message)
+        found = {placement: found[placement]}
+    registry = Registry(DataFolder(folder / DATA_NAME).models, config.registry.version_bytes_max)
+    names = sorted({name for plan in found.values() for name in plan.model_names})
+    standing = standing_models(registry, fold, tuple(found.values()), names)
+    plans = {name: plan.serving(standing.models) for name, plan in found.items()}
+    return AnsweringView(service, fold, plans, standing, registry)
 
 
 def state_from_the_beginning(folder: Path, config: Config, log: LogView, notify: Notify = nobody) -> Fold:

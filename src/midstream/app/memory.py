@@ -10,7 +10,7 @@ from midstream.app.inspection import LogView, state_of
 from midstream.app.models import registry_of
 from midstream.app.wiring import declarations
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
-from midstream.engine.champions import CHAMPION
+from midstream.engine.standing_models import CHAMPION
 from midstream.models.held import HELD_TIMES_MAX, held_bytes
 from midstream.models.model import is_item_model
 from midstream.state.fold import Size

@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args, get_type_hints
@@ -67,6 +67,8 @@ _DURATIONS = ("6h", "7d")
 """In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
 _NUMBER_BITS_MAX = 1_023
 """Of a whole number: no setting is beyond what a float can be, and Python does not write much longer ones."""
+_HOMES_MAX = 2
+"""Tables that are named as those where a setting belongs: one that many have says nothing."""
 _FAR = 1_000
 """From the bound of a number that has one bound."""
 _NOUNS = {
@@ -284,11 +286,41 @@ def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fa
         if key in hints:
             yield from _walk(each, hints[key], f"{where}{step(key)}")
         else:
-            came = f'"{key}" is not a setting.{nearest(key, hints)}'
+            came = f'"{key}" is not a setting.{nearest(key, hints) or _home(key)}'
             yield Fault(f"{where}{step(key)}", came, f"Settings: {', '.join(hints)}", _page(where))
     for field in msgspec.structs.fields(struct):
         if field.required and field.encode_name not in value:
             yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
+
+
+def _home(key: str) -> str:
+    """Return `` It belongs to [[placements]].`` for a setting of other tables; nothing for one of none or of many."""
+    homes = _homes().get(key, ())
+    if not homes or len(homes) > _HOMES_MAX:
+        return ""
+    return f" It belongs to {' or '.join(homes)}."
+
+
+@cache
+def _homes() -> Mapping[str, Sequence[str]]:
+    """Return the tables that have a setting, as their headers stand in the file, by its name."""
+    found: dict[str, list[str]] = {}
+    seen: set[type] = set()
+    waiting: list[tuple[type[msgspec.Struct], str, bool]] = [(Config, "", False)]
+    while waiting:
+        struct, path, is_list_of = waiting.pop(0)
+        if struct in seen:
+            continue
+        seen.add(struct)
+        header = f"[[{path}]]" if is_list_of else f"[{path}]"
+        for key, kind in get_type_hints(struct, include_extras=True).items():
+            homes = found.setdefault(key, [])
+            if path and header not in homes:
+                homes.append(header)
+            inner = get_args(kind)[0] if origin_of(kind) is tuple else kind
+            below = f"{path}.{key}" if path else key
+            waiting.extend((each, below, origin_of(kind) is tuple) for each in _structs(inner))
+    return found
 
 
 def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:

@@ -65,7 +65,6 @@ EDITORIAL_MAX = 1_000
 DEADLINE_MS_MAX = 60_000
 WINDOW_MS_MAX = 365 * 86_400_000
 SERVER_BOUNDS = {
-    "port": (0, 65_535),
     "followers": (0, PROCESSES_MAX - 1),
     "body_bytes_max": (1_024, 1 << 24),
     "head_bytes_max": (1_024, 1 << 20),

@@ -26,11 +26,11 @@ from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, Reque
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Models, Moment, Served
 from midstream.engine.answers import ids_of
-from midstream.engine.champions import models_of
 from midstream.engine.child import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.lookups import ERASED, require_asker
 from midstream.engine.replay import batches
+from midstream.engine.standing_models import models_of
 from midstream.events.disk import RealDisk
 from midstream.events.schema import event_at
 from midstream.events.segment_reader import SegmentReader

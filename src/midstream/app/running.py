@@ -437,5 +437,6 @@ def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = F
         now_ms=0,
         limits=limits or _EMBEDDED,
         attributes=config.items.attributes,
+        against=frozenset(name for name, each in config.events.types.items() if each.weight < 0),
         trusted=trusted,
     )

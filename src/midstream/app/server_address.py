@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from midstream.core.errors import Fault, LogDamaged, StoreUnavailable
+from midstream.core.errors import Fault, LogDamaged, ServerMismatch
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
@@ -67,8 +67,7 @@ def server_of(data: DataFolder) -> str | None:
     Every command that sends through a server asks this first.
 
     Raises:
-        StoreUnavailable: Another answers at the address, or nobody, although its process is there; the text has four
-            parts. Nothing was sent.
+        ServerMismatch: Another answers at the address, or nobody, although its process is there. Nothing was sent.
     """
     address = read_address(data.root)
     if address is None:
@@ -83,7 +82,7 @@ def server_of(data: DataFolder) -> str | None:
         f"The server of {data.root.parent}: log {wanted.log}, process {wanted.pid}. If that one is gone, remove "
         f"{data.root / _NAME} and try again; if it listens elsewhere now, start it anew."
     )
-    raise StoreUnavailable(str(Fault(f"{data.root / _NAME}", came, right, PAGE)))
+    raise ServerMismatch((Fault(f"{data.root / _NAME}", came, right, PAGE),))
 
 
 def _said_at(url: str, wanted: Live) -> str:

@@ -43,6 +43,8 @@ class Ready:
     placements: tuple[str, ...]
     item_id: str | None
     """An item that may be asked about, None = none is known."""
+    config: Config
+    """In service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,9 @@ def serve_folder(
 
     Raises:
         FolderLocked: Another process has the folder open.
-        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the address cannot be
-            bound.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
+            was meant.
+        AddressUnavailable: The address cannot be bound.
     """
     log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))
     data = DataFolder(folder / DATA_NAME)
@@ -171,7 +174,8 @@ def _log_stop(stopped: Stopped, seconds: float) -> None:
 def _ready(url: str, running: Running) -> Ready:
     fold = running.engine.fold
     item_id = fold.vocabulary.item_id(0) if fold.vocabulary.item_count else None
-    return Ready(url, running.engine.log.end, running.started, tuple(running.engine.plans), item_id)
+    placements = tuple(running.engine.plans)
+    return Ready(url, running.engine.log.end, running.started, placements, item_id, running.service.config)
 
 
 def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:

@@ -31,9 +31,9 @@ from midstream.app.slates_begun import Begun, MadeWith
 from midstream.app.slates_unlogged import Unlogged
 from midstream.app.slates_written import WRITERS, Slate
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
-from midstream.engine.champions import CHAMPION
 from midstream.engine.folder import DataFolder
 from midstream.engine.shop import Shop
+from midstream.engine.standing_models import CHAMPION
 from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem
 from midstream.events.disk import RealDisk

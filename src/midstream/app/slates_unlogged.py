@@ -6,12 +6,10 @@ from pathlib import Path
 
 from midstream.app.asking import DEADLINE_S
 from midstream.app.config import Config
-from midstream.app.inspection import LogView, served_of
+from midstream.app.inspection import LogView, answering_of
 from midstream.app.running import Outside
-from midstream.core.errors import NotFound
-from midstream.core.nearest import nearest
 from midstream.engine.answers import answer_of, query_of
-from midstream.engine.types import ANY_PLACEMENT, Answer, Ask
+from midstream.engine.types import Answer, Ask
 from midstream.ranking.pipeline import recommend
 from midstream.state.hashing import id_hash
 
@@ -27,12 +25,8 @@ class Unlogged:
             ConfigInvalid: A component of one's own cannot be loaded.
             LogDamaged: The log cannot be trusted.
         """
-        service, self.fold = served_of(folder, config, LogView(folder))
-        found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}
-        if placement not in found:
-            message = f"placement {placement!r} is not configured.{nearest(placement, found)}"
-            raise NotFound(message)
-        self._plan = found[placement]
+        view = answering_of(folder, config, LogView(folder), placement)
+        self.fold, self._plan = view.fold, view.plans[placement]
         self._ask = Ask(placement, n=n)
 
     def answer(self, user_id: str, fields: tuple[str, ...]) -> Answer:

@@ -8,6 +8,7 @@ from midstream.app.steady_clock import SteadyClock
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.core.types import Clock
 from midstream.engine.engine import Engine
+from midstream.engine.health import Concern
 from midstream.evaluation.feature_statistics import FeatureStatistics, read_statistics
 from midstream.monitoring.feature_values import FeatureValues
 
@@ -45,14 +46,17 @@ def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:
 def watch_clock(engine: Engine, clock: Clock) -> None:
     """Say in health that the clock leapt forward, for as long as that is not believed."""
 
-    def look() -> None:
-        engine.concerns.pop(LEAP, None)
-        clock()
-        if isinstance(clock, SteadyClock) and clock.leap_ms:
-            engine.concerns[LEAP] = (
+    def look() -> Concern:
+        clock()  # it notices a leap when it is asked
+        if not (isinstance(clock, SteadyClock) and clock.leap_ms):
+            return Concern(LEAP, "")
+        return Concern(
+            LEAP,
+            (
                 f"the clock leapt forward by {clock.leap_ms / 1_000:.0f} s while the server ran. Time goes on from "
                 "before that until the leap has stood for an hour: if the clock is wrong set it right before, if it is "
                 "right a start takes it at once"
-            )
+            ),
+        )
 
     engine.watches.append(look)

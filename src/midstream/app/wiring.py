@@ -194,14 +194,14 @@ def plan(
     _require_names(made, where)
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
-    return replace(made, bounded=_bounded(made, placement)).serving(models)
+    return replace(made, bounded=_bounded(made, placement, own)).serving(models)
 
 
-def _bounded(made: Plan, placement: Placement) -> frozenset[str]:
-    """Return the names of all parts but components of one's own."""
+def _bounded(made: Plan, placement: Placement, filters: Sequence[Filter]) -> frozenset[str]:
+    """Return the names of all parts but components of one's own, ``filters`` among these."""
     own = {source.name for source in made.sources if type(source) not in get_args(AnySource)}
     own |= {scorer.name for scorer in made.scorers[:-1] if type(scorer) not in get_args(AnyScorer)}
-    own |= {rule.name for rule in made.filters[-1 - len(placement.filters) : -1]}
+    own |= {rule.name for rule in filters}
     if isinstance(placement.selector, Custom):
         own.add(SELECTOR)
     return frozenset(made.part_names) - own

@@ -1,7 +1,8 @@
 """The program: its commands, and how a failure leaves it.
 
-Exit status 0: done. 1: an expected failure, printed as where, what came, what would be right, page. 2: wrong use.
-Anything else that is raised is a bug and ends with its traceback.
+Exit status 0: done. 1: an expected failure. 2: wrong use, or a configuration that cannot be used. 130: Ctrl-C. A
+failure is printed by ``cli.faults``: where, what came, what would be right, page. Anything else that is raised is a bug
+and ends with its traceback.
 """
 
 import sys
@@ -37,8 +38,9 @@ from midstream.cli import (
     size,
     train,
 )
-from midstream.cli.console import out, say
-from midstream.core.errors import Invalid, MidstreamError
+from midstream.cli.console import out
+from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
+from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,11 +70,15 @@ for command in (
     demo,
 ):
     app.add_typer(command.app)
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(features.app, name="features")
-app.add_typer(models.app, name="models")
-app.add_typer(placements.app, name="placements")
-app.add_typer(dead_letters.app, name="dead-letters")
+_GROUPS = {
+    "evaluate": evaluate.app,
+    "features": features.app,
+    "models": models.app,
+    "placements": placements.app,
+    "dead-letters": dead_letters.app,
+}
+for name, group in _GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def _print_version(wanted: bool) -> None:
@@ -90,6 +96,12 @@ def program(
     """A real-time recommendation engine: the next request sees the last click."""
 
 
+def _command_of(arguments: Sequence[str]) -> str:
+    """Return which command was called, for whoever reads what it said."""
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    return f"midstream {name}".rstrip()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status.
 
@@ -97,15 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Without the program's name; None = those of the process.
     """
     try:
-        app(args=arguments, prog_name="midstream")
-    except (MidstreamError, OSError) as error:
+        status: object = app(args=arguments, prog_name="midstream", standalone_mode=False)
+    except (MidstreamError, OSError, USAGE_ERROR) as error:
         # What the machine refuses (a port in use, a file that may not be read) is as expected as what we refuse.
-        say(_said(error))
-        sys.exit(1)
-
-
-def _said(error: MidstreamError | OSError) -> str:
-    """Return an error in words: what the machine says of which file, the faults of what is invalid, else the kind."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"
+        say_error(error, _command_of(sys.argv[1:] if arguments is None else arguments))
+        sys.exit(status_of(error))
+    sys.exit(status if isinstance(status, int) else DONE)

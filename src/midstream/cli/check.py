@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from midstream.app.model_standing import ModelStanding
     from midstream.core.types import Failure, FeatureFrame, Moment, Proposal, Score
     from midstream.engine.service import Service
     from midstream.ranking.plan import Plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from midstream.state.placements import PlacementVersion
 
 app = typer.Typer()
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are warnings, too.")]
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -38,50 +40,88 @@ class Finding:
 
 
 @app.command("check")
-def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+def command(folder: Folder = HERE, strict: Strict = False, as_json: AsJson = False) -> None:
     """Check configuration and components.
 
     Every component of every placement keeps its promises, and each placement answers. Changes nothing.
     """
     with err.status("checking"):
-        findings, state = check_folder(folder)
-    problems = [each for each in findings if each.problem]
+        checked = check_folder(folder)
     if as_json:
-        print_json({"state": state, "findings": findings})
+        print_json({"state": checked.state, "findings": checked.findings, "models": checked.models})
     else:
-        out.print(table_of(("placement", "part", "result"), [_row(each) for each in findings]))
-        say(f"checked on {state}")
-    raise typer.Exit(1 if problems else 0)
+        out.print(table_of(("placement", "part", "result"), [_row(each) for each in checked.findings]))
+        say(checked.summary)
+    raise typer.Exit(1 if checked.problem_count or (strict and checked.warning_count) else 0)
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:
-    return finding.placement, finding.part, finding.problem or finding.warning or "good"
+    warning = f"warning: {finding.warning}" if finding.warning else "good"
+    return finding.placement, finding.part, finding.problem or warning
 
 
-def check_folder(folder: Path) -> tuple[list[Finding], str]:
-    """Return what came of every part, and on what state it was tried.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of all parts of a folder."""
+
+    findings: "Sequence[Finding]"
+    state: str
+    """On which they were tried."""
+    models: "Mapping[str, Mapping[str, str]]"
+    """The version of each model that answers, by placement and name."""
+
+    @property
+    def problem_count(self) -> int:
+        """How many parts break a promise."""
+        return sum(bool(each.problem) for each in self.findings)
+
+    @property
+    def warning_count(self) -> int:
+        """How many may be meant otherwise."""
+        return sum(bool(each.warning and not each.problem) for each in self.findings)
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        counted = f"{len(self.findings)} parts: {self.problem_count} problems, {self.warning_count} warnings"
+        return f"{counted}; checked on {self.state}"
+
+
+def check_folder(folder: Path) -> Checked:
+    """Return what came of every part.
 
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
-    from midstream.app.inspection import LogView, served_of
+    from midstream.app.inspection import LogView, answering_of
+    from midstream.app.model_standing import model_standings
     from midstream.app.running import config_of
     from midstream.app.watching import baseline_of
-    from midstream.engine.types import ANY_PLACEMENT
 
     config = config_of(folder)
     baseline_of(config, folder)
     log = LogView(folder)
-    service, fold = served_of(folder, config, log)
-    found = [plan for name, plan in service.plans.items() if name != ANY_PLACEMENT]
-    findings = list(_check_set(service, fold.placements.current))
+    view = answering_of(folder, config, log)
+    fold, found = view.fold, list(view.plans.values())
+    findings = list(_check_set(view.service, fold.placements.current))
+    standings = model_standings(view)
     state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
     else:
         findings += [finding for plan in found for finding in _check_items(plan, fold)]
-    findings += [finding for plan in found for finding in _check_plan(plan, fold)]
-    return [*findings, *_check_unread(found, fold)], state
+    for plan in found:
+        own = [each for each in standings if each.placement == plan.name]
+        findings += [*_check_plan(plan, fold, own), *map(_of_model, own)]
+    findings += _check_unread(found, fold)
+    models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
+    return Checked(findings, state, models)
+
+
+def _of_model(standing: "ModelStanding") -> Finding:
+    """Return which version of a model answers in a placement, or why none does."""
+    part = f"model {standing.name} {standing.version}".rstrip()
+    return Finding(standing.placement, part, standing.problem, standing.warning)
 
 
 def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterator[Finding]:
@@ -105,9 +145,7 @@ def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
         known = fold.vocabulary.item_indices(items).tolist()
         if unknown := [item for item, index in zip(items, known, strict=True) if index < 0]:
             shown = ", ".join(unknown[:_SHOWN_MAX]) + (", …" if len(unknown) > _SHOWN_MAX else "")
-            warning = (
-                f"warning: of its {len(items)} items {len(unknown)} are unknown, and not served until named: {shown}"
-            )
+            warning = f"of its {len(items)} items {len(unknown)} are unknown, and not served until named: {shown}"
             yield Finding(plan.name, name, "", warning)
 
 
@@ -149,17 +187,36 @@ def _example_fold(empty: "Fold") -> "Fold":
     return empty
 
 
-def _check_plan(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
-    """Yield what came of each part of a plan, over moments of several kinds; the first problem of a part counts."""
+def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -> Iterator[Finding]:
+    """Yield what came of each part of a plan, over moments of several kinds; the first problem of a part counts.
+
+    A part that lacks a model has no problem of its own: what is said of the model holds for it.
+    """
+    waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
     problems: dict[str, str] = {}
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment)
         for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
-            problems[part] = problems.get(part) or failures.get(part, "")
+            problems[part] = problems.get(part) or ("" if part in waiting else failures.get(part, ""))
     for part, problem in problems.items():
         if part != plan.fill.name:
-            yield Finding(plan.name, part, problem)
-    yield Finding(plan.name, "a dry query", _dry_query(plan, fold))
+            yield Finding(plan.name, part, problem, waiting.get(part, ""))
+    yield _dry_query(plan, fold, frozenset(waiting))
+
+
+def _lacking_models(plan: "Plan", names: frozenset[str]) -> "Mapping[str, str]":
+    """Return what each part of a plan lacks that reads one of some models of which no version answers, by its name."""
+    from midstream.ranking.plan import SELECTOR, ReadsModels
+
+    parts: dict[str, object] = {each.name: each for each in plan.sources}
+    parts |= {each.name: each for each in plan.filters} | {each.name: each for each in plan.scorers}
+    parts[SELECTOR] = plan.selectors[0]
+    lacking = {
+        name: sorted(names.intersection(each.model_names))
+        for name, each in parts.items()
+        if isinstance(each, ReadsModels)
+    }
+    return {name: f"answers once there is a model {', '.join(each)}" for name, each in lacking.items() if each}
 
 
 def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
@@ -218,13 +275,15 @@ def _check_selectors(
             check_selector(selector, moment.query, features, score)
 
 
-def _dry_query(plan: "Plan", fold: "Fold") -> str:
-    """Ask a placement once; return what is wrong with the answer, empty = nothing."""
+def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str]) -> Finding:
+    """Ask a placement once; return what is wrong with the answer, and what was answered without."""
     from midstream.app.asking import ask_fold
     from midstream.engine.types import Ask
 
-    answered = ask_fold(fold, plan, Ask(plan.name))
-    failed = [f"{failure.component} failed: {failure.reason}" for failure in answered.served.failures]
-    if not answered.item_ids:
-        failed.append(f"no item was served; removed: {dict(answered.served.removed)}")
-    return "; ".join(failed)
+    served = ask_fold(fold, plan, Ask(plan.name)).served
+    failed = [f"{each.component} failed: {each.reason}" for each in served.failures if each.component not in waiting]
+    if not len(served.selection.chosen):
+        failed.append(f"no item was served; removed: {dict(served.removed)}")
+    without = sorted(each.component for each in served.failures if each.component in waiting)
+    warning = f"answered without {', '.join(without)}, tier {served.tier}" if without else ""
+    return Finding(plan.name, "a dry query", "; ".join(failed), warning)

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from midstream.core.errors import ConfigInvalid, Fault
+
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 UNKNOWN = "–"
@@ -25,11 +27,18 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
 _FOLDER_HELP = "Where midstream.toml and data are; default: here."
-Folder = Annotated[Path, typer.Option("--folder", "-f", exists=True, file_okay=False, help=_FOLDER_HELP)]
-NewFolder = Annotated[
-    Path, typer.Option("--folder", "-f", file_okay=False, help=f"{_FOLDER_HELP} Made if it is not there.")
-]
-"""Of commands that write; one that only reads would call a misspelt folder an empty shop."""
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder that is there: a misspelt one would be called an empty shop, or become one."""
+    if folder.is_dir():
+        return folder
+    came = f"{folder} is a file." if folder.exists() else f"There is no folder {folder}."
+    right = "The folder of midstream.toml and data; midstream init FOLDER makes one."
+    raise ConfigInvalid((Fault("--folder", came, right, "docs/cli.md"),))
+
+
+Folder = Annotated[Path, typer.Option("--folder", "-f", callback=_existing, help=_FOLDER_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 HERE = Path()
 

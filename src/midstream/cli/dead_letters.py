@@ -1,11 +1,14 @@
 """``midstream dead-letters``: rejected events, to look at and to send again."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say, table_of
+from midstream.cli.faults import say_groups
+from midstream.core.fault_groups import FaultGroups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,7 @@ def command(limit: Limit = 20, reason: Reason = "", folder: Folder = HERE, as_js
         print_json({"letters": found[:limit], "found": len(found), "kept": len(letters)})
     else:
         print_letters(found[:limit], len(found), len(letters))
+        print_kinds(list(reversed(found)))
 
 
 @app.command("show")
@@ -76,6 +80,16 @@ def print_letters(letters: "Sequence[DeadLetter]", found: int, kept: int) -> Non
     ]
     out.print(table_of(["number", "time", "where", "came", "event"], rows))
     say(f"{len(rows)} of {found} shown; {kept} are kept")
+
+
+def print_kinds(letters: "Sequence[DeadLetter]") -> None:
+    """Print what is wrong with letters, once for those that are alike, with how many they are."""
+    groups = FaultGroups()
+    for letter in letters:
+        groups.add(replace(letter.reason, where=f"letter {letter.number}: {_where(letter)}"))
+    if letters:
+        say("")
+        say_groups(groups, "letters")
 
 
 def print_letter(letter: "DeadLetter") -> None:

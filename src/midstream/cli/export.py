@@ -10,6 +10,7 @@ import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, print_json, say
 from midstream.cli.progress import progress
+from midstream.core.errors import ConfigInvalid, Fault
 
 if TYPE_CHECKING:
     from midstream.app.exporting import ExportOptions, ExportSummary
@@ -31,7 +32,14 @@ Size = Annotated[int | None, typer.Option("-n", "--n", help="Items of a slate; d
 Fields = Annotated[list[str] | None, typer.Option("--field", help="This attribute of each item, too; repeatable.")]
 Anew = Annotated[bool, typer.Option("--anew", help="Begin anew, whatever one that was broken off had made.")]
 Unlogged = Annotated[bool, typer.Option("--unlogged", help="From the log alone; nothing is logged as served.")]
-_SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow"}
+_SUFFIXES = {
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+}
 
 
 @app.command("export")
@@ -57,7 +65,7 @@ def command(
     Oldest first. A server may have the folder open.
     """
     target = None if file == Path("-") else file
-    chosen = file_format or _SUFFIXES.get(target.suffix if target else "", "ndjson")
+    chosen = file_format or format_of(target)
     if placement is not None:
         wanted = slate_options(placement, n, fields, (users, users_file, having), chosen, is_logged=not unlogged)
         print_slates(folder, target, replace(wanted, anew=anew), as_json=as_json)
@@ -70,6 +78,20 @@ def command(
         copies = f", {summary.duplicates} second copies left out" if summary.duplicates else ""
         times = f", {summary.log_times_set} with another log time: theirs was ahead" if summary.log_times_set else ""
         say(f"{summary.events} events written{copies}{times}")
+
+
+def format_of(target: Path | None) -> str:
+    """Return the format that the name of a file asks for; NDJSON for a pipe and for a name without an ending.
+
+    Raises:
+        ConfigInvalid: Its ending is that of no format.
+    """
+    suffix = "" if target is None else target.suffix.lower()
+    if suffix and suffix not in _SUFFIXES:
+        came = f"{suffix} is the ending of no format that is written."
+        right = f"A name that ends in {', '.join(_SUFFIXES)}; or --format, which takes any name."
+        raise ConfigInvalid((Fault(f"FILE {target}", came, right, "docs/data.md#export"),))
+    return _SUFFIXES.get(suffix, "ndjson")
 
 
 def options_of(chosen: str, kinds: list[str] | None, since: str | None, until: str | None) -> "ExportOptions":

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, NewFolder, out, print_json, say
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say
+from midstream.cli.faults import fault_text, groups_text
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from midstream.app.import_columns import ColumnOptions
     from midstream.app.importing import ImportSummary
+    from midstream.core.fault_groups import FaultGroup
 
 app = typer.Typer()
 RATE_ROWS_MIN = 10_000
@@ -33,7 +35,7 @@ def command(
     time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
     runs: Annotated[bool, typer.Option("--runs", help="List the runs that recorded something.")] = False,
     undo: Annotated[str | None, typer.Option("--undo", metavar="RUN", help="Take a run back.")] = None,
-    folder: NewFolder = HERE,
+    folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Record every row of a file once.
@@ -105,9 +107,25 @@ def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSum
     """Import with a progress bar."""
     from midstream.app.importing import import_file
     from midstream.app.running import config_of
+    from midstream.app.type_names import require_types
 
+    config = config_of(folder)
+    require_types(config, types_named(columns))
     with progress() as bar:
-        return import_file(folder, config_of(folder), file, columns, notify_of(bar))
+        return import_file(folder, config, file, columns, notify_of(bar), _warn)
+
+
+def _warn(groups: "Sequence[FaultGroup]") -> None:
+    """Say while the file is read that its first rows are no events."""
+    say("none of the first rows is an event (nothing is recorded before all are read; Ctrl-C ends it):")
+    say(groups_text(groups))
+
+
+def types_named(columns: "ColumnOptions") -> "Iterator[tuple[str, str]]":
+    """Yield each option that names a type, and that type."""
+    if "type" in columns.constants:
+        yield "--type", columns.constants["type"]
+    yield from (("--types", name) for name in columns.types.values())
 
 
 def print_summary(summary: "ImportSummary") -> None:
@@ -136,7 +154,7 @@ def _notes(summary: "ImportSummary") -> "Iterator[str]":
         )
     if summary.conflicts:
         yield f"{summary.conflicts:,} rows were NOT recorded: their event_id has other content already; the first:"
-        yield from map(str, summary.conflict_faults)
+        yield "\n\n".join(map(fault_text, summary.conflict_faults))
     if summary.unused_columns:
         yield f"columns that go nowhere: {', '.join(summary.unused_columns)}; --map FIELD=COLUMN takes one in"
     if summary.late_items:
@@ -152,8 +170,8 @@ def _notes(summary: "ImportSummary") -> "Iterator[str]":
         yield "recorded through a server, so this is no run that can be taken back"
     if summary.rejected:
         yield f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:"
-        yield from map(str, summary.faults)
-        if any("looks like seconds" in fault.came for fault in summary.faults):
+        yield groups_text(summary.faults)
+        if any("looks like seconds" in each.first.came for each in summary.faults):
             yield "times in seconds are read with --time-format s"
     if summary.rows == summary.rejected > 0:
         yield "no row of the file is an event"

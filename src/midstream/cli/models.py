@@ -11,7 +11,6 @@ from midstream.cli.console import (
     UNKNOWN,
     AsJson,
     Folder,
-    NewFolder,
     bytes_text,
     err,
     out,
@@ -132,7 +131,7 @@ def import_(
         list[str] | None, typer.Option("--input", help="A feature a LightGBM model reads; repeat.")
     ] = None,
     tracking: Annotated[str, typer.Option(help="Address of MLflow's server; default: as MLflow finds it.")] = "",
-    folder: NewFolder = HERE,
+    folder: Folder = HERE,
 ) -> None:
     """Take in a version that models export wrote, verified; nothing is promoted."""
     from midstream.app.models import Import, import_model

@@ -42,6 +42,8 @@ def command(
     with err.status("reading the log; the first time on a machine this compiles for about a minute"):
         answered = ask_folder(folder, config_of(folder), ask)
         told = why_of(answered, why or ()) if explain or why else None
+    for concern in answered.concerns:
+        say(f"warning: {concern}")
     print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
 
 
@@ -52,7 +54,13 @@ def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]
         {"id": item_id, "score": score, "position": position, "sources": _sources(answered, position)}
         for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
     ]
-    found: dict[str, object] = {"placement": served.query.placement, "items": items, "tier": served.tier}
+    found: dict[str, object] = {
+        "placement": served.query.placement,
+        "items": items,
+        "tier": served.tier,
+        "models": served.models,
+        "concerns": answered.concerns,
+    }
     if why is not None:
         found |= {
             "recent": answered.recent_ids,
@@ -61,7 +69,6 @@ def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]
             "candidates": len(served.candidates),
             "failures": {failure.component: failure.reason for failure in served.failures},
             "log_position": served.log_position,
-            "models": served.models,
             "why": why.items,
             "asked": why.asked,
             "unexplained": why.unexplained,
@@ -82,6 +89,8 @@ def print_answer(answered: "Answered", why: "SlateWhy | None") -> None:
         for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
     ]
     out.print(table_of(columns, rows))
+    for name, version in answered.served.models.items():
+        say(f"model: {name} {version}")
 
 
 def _sources(answered: "Answered", position: int) -> dict[str, int]:

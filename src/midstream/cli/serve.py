@@ -1,5 +1,6 @@
 """``midstream serve``: a folder behind HTTP until Ctrl-C."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from midstream.cli.console import HERE, NewFolder, out, say
+from midstream.cli.console import HERE, Folder, out, say
 from midstream.cli.progress import notify_of, progress
+from midstream.core.errors import ConfigInvalid, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from midstream.app.config import Config
     from midstream.app.serving import Ready, Stopped
     from midstream.serving.options import ServerOptions
@@ -30,8 +34,10 @@ ON_SCREEN = (
     "stopped",
 )
 """Lines of the log that this command says in words where it talks to a person."""
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  named, not bound to
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one; default: the configuration's.")]
+Port = Annotated[int | None, typer.Option(help="0 = any free one; default: the configuration's.")]
+Privileged = Annotated[bool, typer.Option("--privileged", help="Listen on a port below 1,024, such as 80.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
 AllowHost = Annotated[
     list[str] | None,
@@ -75,10 +81,11 @@ LogFormat = Annotated[
 
 @app.command("serve")
 def command(
-    folder: NewFolder = HERE,
+    folder: Folder = HERE,
     host: Host = None,
     port: Port = None,
     insecure: Insecure = False,
+    privileged: Privileged = False,
     allow_host: AllowHost = None,
     followers: Further = None,
     log_level: LogLevel = None,
@@ -88,12 +95,10 @@ def command(
 
     What was acknowledged is durable; stopping loses nothing of it.
     """
-    from midstream.app.running import config_of
-
-    config = config_of(folder)
-    said: dict[str, object] = {"host": host, "port": port, "insecure": insecure or None, "followers": followers}
+    said: dict[str, object] = {"host": host, "port": port, "followers": followers}
+    said |= {"insecure": insecure or None, "privileged": privileged or None}
     said |= {"log_level": log_level and log_level.value, "log_format": log_format and log_format.value}
-    _serve(folder, config, _options(config, said, allow_host or ()))
+    _serve(folder, *_chosen(folder, said, allow_host or ()))
 
 
 def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
@@ -108,7 +113,7 @@ def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
 
         def ready(told: "Ready") -> None:
             bar.stop()
-            print_ready(told, folder, words)
+            print_ready(told, folder, options.host, words)
 
         stopped = serve_folder(folder, config, options, ready, notify_of(bar))
     print_stopped(stopped, words)
@@ -118,6 +123,29 @@ def _unsaid(_text: str) -> None:
     """Say nothing: lines of the log have it, and nothing else stands between them."""
 
 
+def _chosen(folder: Path, said: Mapping[str, object], allow_hosts: Sequence[str]) -> "tuple[Config, ServerOptions]":
+    """Return the configuration of a folder, and how it is to be served.
+
+    Raises:
+        ConfigInvalid: What is wrong with the file and with what was said, together.
+    """
+    from midstream.app.config import Config
+    from midstream.app.running import config_of
+    from midstream.serving.options import address_faults
+
+    faults: list[Fault] = []
+    config = Config()
+    try:
+        config = config_of(folder)
+    except ConfigInvalid as error:
+        faults.extend(error.faults)
+    options = _options(config, said, allow_hosts)
+    faults.extend(address_faults(options))
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    return config, options
+
+
 def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence[str]) -> "ServerOptions":
     """Return the configuration's options with what was said instead, and hosts that are allowed beside its own."""
     chosen = {name: value for name, value in said.items() if value is not None}
@@ -125,9 +153,11 @@ def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence
     return msgspec.structs.replace(config.server, allow_hosts=hosts, **chosen)
 
 
-def print_ready(ready: "Ready", folder: Path, say: Callable[[str], None] = say) -> None:
+def print_ready(ready: "Ready", folder: Path, host: str, say: Callable[[str], None] = say) -> None:
     """Say where the server is and what to try; ``say`` gets what the log has as well."""
     out.print(f"serving {folder.resolve().name} at {ready.url}, docs at {ready.url}/docs", markup=False)
+    if beyond := reach_text(host, ready.url):
+        out.print(beyond, markup=False)
     out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)
     if ready.started.torn_tail:
         say(f"an interrupted write was dropped, nothing acknowledged was in it: {ready.started.torn_tail}")
@@ -138,15 +168,36 @@ def print_ready(ready: "Ready", folder: Path, say: Callable[[str], None] = say) 
         )
     for reason in ready.started.refused_snapshots:
         say(f"a snapshot was passed by: {reason}")
-    if ready.log_position == 0:
-        out.print(f"\nnothing is in the log yet; in another terminal:\n  midstream import {EXAMPLE}", markup=False)
-    item_id = ready.item_id or first_item_of_example(folder) or "lamp"
-    placement = "" if "default" in ready.placements else f"&placement={ready.placements[0]}"
-    event = f'{{"type": "view", "session_id": "s1", "item_id": "{item_id}"}}'
-    out.print(f"\nan event:\n  curl -s {ready.url}/v1/events -H '{JSON}' -d '{event}'", markup=False)
-    query = f"session_id=s1&n=5{placement}"
-    out.print(f"a recommendation:\n  curl -s '{ready.url}/v1/recommendations?{query}'\n", markup=False)
-    out.print("Ctrl-C stops", markup=False)
+    for line in first_requests(ready, folder):
+        out.print(line, markup=False)
+    out.print("\nCtrl-C stops", markup=False)
+
+
+def reach_text(host: str, url: str) -> str:
+    """Return at which addresses it listens beside that of ``url``; empty = at none."""
+    from midstream.serving.options import is_loopback
+
+    port = url.rpartition(":")[2]
+    if is_loopback(host):
+        return ""
+    if host in EVERYWHERE:
+        return f"listening on {host}, port {port}: every address of this machine, also from outside"
+    return f"listening on {host}, port {port}, also from outside"
+
+
+def first_requests(ready: "Ready", folder: Path) -> "Iterator[str]":
+    """Yield an event and a question to try, as lines that can be copied; before them what brings an example."""
+    from midstream.app.first_requests import first_event, first_question
+
+    example = first_item_of_example(folder)
+    if ready.log_position == 0 and example:
+        yield f"\nnothing is in the log yet; in another terminal:\n  midstream import {EXAMPLE}"
+    elif ready.log_position == 0:
+        yield "\nnothing is in the log yet; a file of events: midstream import FILE"
+    event = first_event(ready.config, ready.item_id or example or "lamp", is_known=ready.item_id is not None)
+    body = shlex.quote(msgspec.json.encode(event).decode())
+    yield f"\nan event:\n  curl -s {ready.url}/v1/events -H '{JSON}' -d {body}"
+    yield f"a recommendation:\n  curl -s '{ready.url}/v1/recommendations?{first_question(ready.placements)}'"
 
 
 def first_item_of_example(folder: Path) -> str | None:

@@ -141,7 +141,12 @@ class Invalid(MidstreamError):
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         """Keep the faults; the text is all of them, one after another."""
-        super().__init__("\n".join(str(fault) for fault in faults))
+        super().__init__()
+        self.tell(faults)
+
+    def tell(self, faults: tuple[Fault, ...]) -> None:
+        """Say these faults, once more of them are known."""
+        self.args = ("\n".join(str(fault) for fault in faults),)
         self.faults = faults
 
 
@@ -155,6 +160,14 @@ class ModelUnfit(Invalid, ArtifactInvalid):
 
 class ConfigInvalid(Invalid):
     """The configuration cannot be used."""
+
+
+class AddressUnavailable(Invalid):
+    """A server cannot listen where it is to: the port is another's, or the address is not of this machine."""
+
+
+class ServerMismatch(Invalid, StoreUnavailable):
+    """Who answers at a server's address is not that server, or nobody answers although its process is there."""
 
 
 class PlacementChanged(Invalid):

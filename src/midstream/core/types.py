@@ -274,7 +274,7 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Served:
     """What was answered, and all that is needed to answer it again."""
 

@@ -10,14 +10,11 @@ so that no alias stands for a damaged version, and is dropped again: who compare
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from midstream.core.errors import (
-    ArtifactInvalid,
     ConfigInvalid,
     Fault,
-    MidstreamError,
-    ModelUnfit,
     NotFound,
     Overloaded,
 )
@@ -27,20 +24,25 @@ from midstream.core.types import Models
 from midstream.engine.engine import Engine
 from midstream.engine.model_views import ModelView, Standing, model_view, model_views
 from midstream.engine.rebuilder import warm
+from midstream.engine.standing_models import (
+    CHAMPION,
+    REFUSALS,
+    models_of,
+    read_version,
+    refusal_text,
+    require_read,
+    standing_models,
+    told_of_models,
+)
 from midstream.events.schema import Event, build
-from midstream.models.model import is_item_model
 from midstream.monitoring.facts import Fact
-from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
 from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
 
 CONCERN = "models"
 VERSIONS = "model_versions"
-CHAMPION = "champion"
 PAGE = "docs/models.md"
-_Refusal = (MidstreamError, OSError, MemoryError)
-"""What may be wrong with a version, or with what there is to load it."""
 
 
 class Champions:
@@ -61,12 +63,10 @@ class Champions:
 
     def begin(self) -> None:
         """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
-        for row in self._engine.fold.promotions.rows:
-            if row.alias != CHAMPION:
-                continue
-            for version, manifest in ((row.version, row.manifest), (row.previous, row.previous_manifest)):
-                if version and self._loads(row.model, version, manifest):
-                    break
+        found = standing_models(self.registry, self._engine.fold, self._plans())
+        self._now.update(found.loaded)
+        for each in found.refused:
+            self._refuse(each.name, each.version, CHAMPION, each.error)
         if self._now:
             self._engine.serve_models(self._models())
         self._tell()
@@ -78,8 +78,8 @@ class Champions:
                 continue
             try:
                 loaded = await self._loaded(name, version)
-                self._require_read(loaded)
-            except _Refusal as error:
+                require_read(loaded, self._plans())
+            except REFUSALS as error:
                 self._refuse(name, version, CHAMPION, error)
             else:
                 await self._warm_up(loaded)
@@ -180,12 +180,12 @@ class Champions:
         try:
             if alias == CHAMPION:
                 loaded = await self._loaded(name, version)
-                self._require_read(loaded)
+                require_read(loaded, self._plans())
                 await self._warm_up(loaded)
                 manifest = loaded.manifest_hash
             else:
                 manifest = await self._verified(name, version)
-        except _Refusal as error:
+        except REFUSALS as error:
             self._refuse(name, version, alias, error)
             raise
         promotions = self._engine.fold.promotions
@@ -209,11 +209,7 @@ class Champions:
         return await asyncio.to_thread(self._read, name, version) if known is None else known
 
     def _read(self, name: str, version: str) -> Loaded:
-        """Return a version whose items are hashed under the key of the state, so that no request waits for that."""
-        loaded = self.registry.load(name, version)
-        if is_item_model(loaded.model):
-            loaded.model.vocabulary.under(self._engine.fold.vocabulary.id_key)
-        return loaded
+        return read_version(self.registry, self._engine.fold, name, version)
 
     async def _warm_up(self, loaded: Loaded) -> None:
         """Ask the plans that read a version with it, in a state of their own: its first request is not its first."""
@@ -228,13 +224,6 @@ class Champions:
         if known is not None:
             return known.manifest_hash
         return await asyncio.to_thread(lambda: self.registry.load(name, version).manifest_hash)
-
-    def _require_read(self, loaded: Loaded) -> None:
-        """Refuse a ranker that reads what a placement that names it does not have: it would never answer there."""
-        models = models_of({loaded.name: loaded})
-        faults = [fault for plan in self._plans() for fault in unfit(plan, models, _place_of(plan))]
-        if faults:
-            raise ModelUnfit(tuple(faults))
 
     def _require_unread(self, out: Promotion) -> None:
         """Refuse to let a champion make room for another alias while a placement asks for it."""
@@ -267,20 +256,6 @@ class Champions:
         self._engine.serve_models(self._models())
         return gone
 
-    def _loads(self, name: str, version: str, manifest: str) -> bool:
-        """Load a version and have it among those in service; say whether that was possible."""
-        try:
-            if self.registry.manifest_hash(name, version) != manifest:
-                message = f"{version}: its manifest is not the one that was promoted"
-                raise ArtifactInvalid(message)
-            loaded = self._read(name, version)
-            self._require_read(loaded)
-            self._now[name] = loaded
-        except _Refusal as error:
-            self._refuse(name, version, CHAMPION, error)
-            return False
-        return True
-
     def _known(self, name: str, version: str) -> Loaded | None:
         """Return a version that is loaded already."""
         held = (self._now.get(name), self._warm.get(name))
@@ -293,22 +268,12 @@ class Champions:
         raised, told = raised_of(error), str(error)
         self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))
         if alias == CHAMPION:
-            self._refused[name] = f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
+            self._refused[name] = refusal_text(version, error)
             self._tell()
 
     def _tell(self) -> None:
         """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""
-        told: list[str] = []
-        for name, why in sorted(self._refused.items()):
-            now = self._now.get(name)
-            told.append(f"model {name} {why}; in service: {'none' if now is None else now.version}")
-        plans = self._plans()
-        for name in sorted({name for plan in plans for name in plan.model_names} - {*self._now, *self._refused}):
-            without = ", ".join(plan.name for plan in plans if name in plan.model_names)
-            told.append(f"model {name} has no version in service, answered without it: {without}")
-        # A change of the configuration may take from a ranker what it reads.
-        faults = [fault for plan in plans for fault in unfit(plan, plan.models, _place_of(plan))]
-        told.extend(f"{fault.where} {fault.came}" for fault in faults)
+        told = told_of_models(self._plans(), self._refused, self.versions)
         if told:
             self._engine.concerns[CONCERN] = "; ".join(told)
         else:
@@ -319,20 +284,6 @@ class Champions:
 
     def _set_gauges(self) -> None:
         self._engine.metrics.set_models(self.versions)
-
-
-def models_of(loaded: Mapping[str, Loaded]) -> Models:
-    """Return versions that answer, by name, as plans take them."""
-    return Models(
-        {name: each.model for name, each in loaded.items()},
-        {name: each.version for name, each in loaded.items()},
-        {name: line for name, each in loaded.items() if (line := each.manifest.calibration) is not None},
-    )
-
-
-def _place_of(plan: Plan) -> Callable[[int], str]:
-    """Return what points at a scorer of a plan, by its place in the ladder."""
-    return lambda number: f"$.placements.{plan.name}.scorers[{number}]"
 
 
 def _require_alias(alias: str) -> None:

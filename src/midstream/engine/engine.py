@@ -21,7 +21,7 @@ from midstream.engine.feature_reads import view_of, views_of, with_live
 from midstream.engine.forwarding import Forwarding
 from midstream.engine.gauges import set_gauges
 from midstream.engine.guards import GuardOptions, Guards
-from midstream.engine.health import health_of
+from midstream.engine.health import Concern, health_of
 from midstream.engine.in_service import InService
 from midstream.engine.intake import Intake
 from midstream.engine.lookups import item_view, served_record, user_view
@@ -137,7 +137,7 @@ class Engine:
         self.services: list[BackgroundService] = [] if forwarding is None else [forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
-        self.watches: list[Callable[[], None]] = []
+        self.watches: list[Callable[[], Concern]] = []
         """Called when health is asked for: what goes on beside the engine sets its concerns there."""
         self.beside: list[Callable[[], None]] = []
         """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
@@ -446,8 +446,6 @@ class Engine:
 
     def health(self) -> Health:
         """Return what the engine can do now, and why not more."""
-        for look in self.watches:
-            look()
         return health_of(self, self._folding.failure, self._refusal, self._writer.queued_events)
 
     def refresh_metrics(self) -> None:

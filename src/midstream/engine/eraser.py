@@ -23,6 +23,7 @@ from midstream.engine.engine import Engine
 from midstream.engine.erasing import DAY_MS
 from midstream.engine.erasure import Erased
 from midstream.engine.folder import DataFolder, lock_history
+from midstream.engine.health import Concern
 from midstream.engine.log_copy import open_new
 from midstream.engine.replay import catch_up
 from midstream.engine.rewrite import (
@@ -383,15 +384,12 @@ class Eraser:
             context = {"message": "a rewrite of the log ended by a bug", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
 
-    def _look_at_age(self) -> None:
-        """Warn when the last day has begun, and when what was promised is over."""
+    def _look_at_age(self) -> Concern:
+        """Return a warning when the last day has begun, and when what was promised is over."""
         waited_ms, wait_ms = self._waited_ms(), self._options.days_max * DAY_MS
         if waited_ms > wait_ms:
             days = (waited_ms - wait_ms) / DAY_MS
-            text = f"an erasure is {days:.1f} days older than was promised: POST /v1/erasures/run"
-            self._engine.concerns[OVERDUE] = text
-        elif waited_ms > max(wait_ms - DAY_MS, REFUSED_MS):
-            text = "an erasure is due within a day and was not carried out: POST /v1/erasures/run"
-            self._engine.concerns[OVERDUE] = text
-        else:
-            self._engine.concerns.pop(OVERDUE, None)
+            return Concern(OVERDUE, f"an erasure is {days:.1f} days older than was promised: POST /v1/erasures/run")
+        if waited_ms > max(wait_ms - DAY_MS, REFUSED_MS):
+            return Concern(OVERDUE, "an erasure is due within a day and was not carried out: POST /v1/erasures/run")
+        return Concern(OVERDUE, "")

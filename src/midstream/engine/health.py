@@ -1,13 +1,22 @@
 """Health of an engine: what it can do now, and what an operator should look at."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from midstream.core.errors import AppendFailed
 from midstream.engine.types import Health
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
+
+
+class Concern(NamedTuple):
+    """What an operator should look at, as a watch sees it now."""
+
+    name: str
+    said: str
+    """Empty = there is nothing to look at."""
+
 
 AHEAD_MS_MAX = 300_000
 """Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
@@ -19,7 +28,7 @@ def health_of(
     """Return what an engine can do now, and why not more.
 
     Args:
-        engine: The watches of what goes on beside it have set their concerns.
+        engine: Its watches are asked; nothing of it is changed.
         failure: What ended the folding for good, None as it should be.
         refusal: Why the log took no event, None as it should be.
         queued_events: Events that wait for the log.
@@ -42,11 +51,10 @@ def health_of(
 
 
 def _concerns(engine: "Engine") -> Mapping[str, str]:
-    """Return the concerns, with that of the clock as it is now."""
-    engine.concerns.pop("clock", None)
-    if concern := clock_concern(engine.log.last_log_time_ms - engine.clock()):
-        engine.concerns["clock"] = concern
-    return engine.concerns
+    """Return the concerns, and what is as it is seen now: by the watches and of the clock."""
+    seen = [look() for look in engine.watches]
+    seen.append(Concern("clock", clock_concern(engine.log.last_log_time_ms - engine.clock())))
+    return {**engine.concerns, **{each.name: each.said for each in seen if each.said}}
 
 
 def clock_concern(ahead_ms: int) -> str:

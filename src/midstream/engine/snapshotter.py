@@ -10,6 +10,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child, snapshots
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
+from midstream.engine.health import Concern
 from midstream.engine.hourly import NONE, Hourly
 from midstream.engine.parity_watch import watched
 from midstream.engine.snapshot_child import Order, Report
@@ -156,15 +157,14 @@ class Snapshotter:
     def _set_gauges(self) -> None:
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
-    def _look_at_age(self) -> None:
-        """Say so where what was applied since the newest snapshot waits for the next one for too long."""
+    def _look_at_age(self) -> Concern:
+        """Return that what was applied since the newest snapshot waits for the next one for too long."""
         waits_s = self._monotonic() - self._current_at
         is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000
         if is_old and self._engine.fold.log_position > self._written:
             count = self._engine.fold.log_position - self._written
-            self._engine.concerns[OLD] = f"no snapshot for {waits_s:.0f} s: a start would fold {count:,} events"
-        else:
-            self._engine.concerns.pop(OLD, None)
+            return Concern(OLD, f"no snapshot for {waits_s:.0f} s: a start would fold {count:,} events")
+        return Concern(OLD, "")
 
     async def _write_due(self) -> None:
         used = sum(size.bytes_now for size in self._engine.fold.sizes().values())

@@ -6,13 +6,13 @@ reason is said in the same four parts, shows what came, and names the nearest fi
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from math import isfinite, isinf
 from typing import cast
 
 import msgspec
 
 from midstream.core.errors import Fault
+from midstream.core.nearest import nearest_name
 from midstream.events.wire import (
     EVENT_FIELDS,
     ITEM_FIELDS,
@@ -88,11 +88,11 @@ def _shown_text(text: str) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ``' Nearest: "…".'``, or nothing where no name is near."""
-    known = list(names)
+    known = tuple(names)
     short = name[:_SHOWN_CHARS_MAX].lower()
-    alias = _OTHER_NAMES.get(short)
-    found = [alias] if alias in known else get_close_matches(short, known, n=1, cutoff=0.5)
-    return f' Nearest: "{found[0]}".' if found else ""
+    alias = _OTHER_NAMES.get(short, "")
+    found = alias if alias in known else nearest_name(short, known)
+    return f' Nearest: "{found}".' if found else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -44,6 +44,7 @@ _ISO_CHARS_MAX = 40
 """``2026-01-31T12:00:00.123456+05:30`` has 32; the rest is room for what a wrong one shows."""
 _FLOAT32_END = (2 - 2**-24) * 2.0**127
 """Halfway between the largest float32 and the next power of two: from here on rounding gives an infinity."""
+MORE_TYPES = "Further ones go into [events.types] of midstream.toml."
 _RESERVED = {name: int(Kind[name.upper()]) for name in RESERVED_TYPES}
 _OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete", "merge")}
 _INTERACTION = int(Kind.INTERACTION)
@@ -210,12 +211,11 @@ def _reserved_kind(name: str, accept: Accept) -> int:
     if name in accept.open_types or (accept.trusted and name in _RESERVED):
         return _RESERVED[name]
     types = (*sorted(accept.actions), *sorted(_RESERVED if accept.trusted else accept.open_types))
-    came = (
-        f'"{name}" is reserved: the engine itself writes such events.'
-        if name in _RESERVED and name not in OPEN_TYPES
-        else f"{shown(name)} is not a type here.{nearest(name, types)}"
-    )
-    raise Refused(("type",), f"Types: {listed(types)}.", came)
+    right = f"Types: {listed(types)}."
+    if name in _RESERVED and name not in OPEN_TYPES:
+        raise Refused(("type",), right, f'"{name}" is reserved: the engine itself writes such events.')
+    offered = [each for each in types if each not in accept.against]
+    raise Refused(("type",), f"{right} {MORE_TYPES}", f"{shown(name)} is not a type here.{nearest(name, offered)}")
 
 
 def _act_body(event: WireEvent, accept: Accept) -> str:

@@ -12,10 +12,11 @@ RECORD_VERSION = 7
 Value: TypeAlias = str | float | bool
 
 
-class ServedBody(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """The array, in its order. Fields are only ever added at the end, with a default and a higher version.
 
-    So a record of an earlier version reads as one without them: the log outlives the releases that wrote it.
+    So a record of an earlier version reads as one without them: the log outlives the releases that wrote it. It is made
+    by name alone, which costs 4 µs more than by place: two fields of a type that changed places would be read for ever.
     """
 
     version: int

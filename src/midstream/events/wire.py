@@ -81,6 +81,8 @@ class Accept(msgspec.Struct, frozen=True):
     """Declared item attributes and their kinds. Values of others are kept as they came, within ``free_bytes_max``."""
     open_types: frozenset[str] = OPEN_TYPES
     """Of those, the ones that are taken here: a route of items takes no others."""
+    against: frozenset[str] = frozenset()
+    """Of ``actions`` those against an item: no unknown type is said to be near one of them."""
     trusted: bool = False
     """May send served, tick, control and erase events, and log times: imports of an export, not clients."""
 

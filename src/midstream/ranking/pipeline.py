@@ -222,10 +222,29 @@ async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
     tier = tier_of(found.whole, found.retrieved, failures)
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
-    trace = (found.retrieved, found.retrieved_count, removed, tuple(failures), plan.config_hash, tier)
-    seen = (plan.fold_version, own, logs, found.read_s, plan.models.versions, found.verdict)
-    last = (failures.took_s, selection.traces, order)
-    return Served(query, found.log_position, candidates, scorer, score, selection, *trace, *seen, *last)
+    return Served(
+        query=query,
+        log_position=found.log_position,
+        candidates=candidates,
+        scorer=scorer,
+        score=score,
+        selection=selection,
+        retrieved=found.retrieved,
+        retrieved_count=found.retrieved_count,
+        removed=removed,
+        failures=tuple(failures),
+        config_hash=plan.config_hash,
+        tier=tier,
+        fold_version=plan.fold_version,
+        features=own,
+        logs_features=logs,
+        feature_read_s=found.read_s,
+        models=plan.models.versions,
+        verdict=found.verdict,
+        took_s=failures.took_s,
+        traces=selection.traces,
+        order=order,
+    )
 
 
 def propose(

@@ -19,7 +19,7 @@ import msgspec
 
 from midstream.core.errors import Overloaded
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.arrivals import Arrivals
+from midstream.serving.arrivals import Arrivals, Wait
 from midstream.serving.options import ServerOptions
 from midstream.serving.problems import PROBLEM_JSON, QuotaSpent, problem_of, problem_reply
 from midstream.serving.reply import NO_STORE, Reply, Scope
@@ -42,9 +42,10 @@ TOLD_S: Final = 10.0
 CONCERN: Final = "answers"
 CALLER_BYTES_MAX: Final = 64
 """Of what a caller is called: an IPv6 address has 39."""
-GOING_DOWN: Final = 3
-"""A queue that goes down may take so many times ``answer_wait_max``: what comes meanwhile waits less long, so of a
-deadline nine tenths instead of three are there for the wait."""
+ALL_KNOWN: Final = 3
+"""A question whose whole wait is known may take so many times ``answer_wait_max``: nothing is kept for a wait that
+nobody saw, so of a deadline nine tenths instead of three are there. It is known of a queue that goes down, and of a
+connection whose answer before left a short while ago."""
 _RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
 
@@ -125,30 +126,35 @@ class Admission:
             route: Template of its path.
             scope: Of the request.
         """
-        waited_s, batch_s = self.arrivals.begin(scope)
-        refusal = self._refusal(route, scope, batch_s)
+        wait = self.arrivals.begin(scope)
+        refusal = self._refusal(route, scope, wait)
         if refusal is not None:
             self.arrivals.refuse()
             return refusal
         if route not in ANSWERING:
             return None
-        self._metrics.observe_wait(waited_s)
+        self._metrics.observe_wait(wait.loop_s)
         if self._running < self._running_max:
             self._running += 1
             return None
-        return None if await self._turn(self._wait_s_max - waited_s) else self._refuse("late")
+        return None if await self._turn(self._wait_s_max - wait.loop_s) else self._refuse("late")
 
-    def _refusal(self, route: str, scope: Scope, batch_s: float) -> Reply | None:
+    def _refusal(self, route: str, scope: Scope, wait: Wait) -> Reply | None:
         """Return the answer that refuses a request at once, None = it may begin or wait."""
         if self._quotas is not None and route not in FREE and (spent := self._spent(self._quotas, scope)):
             return spent
         if route not in ANSWERING:
             return None
-        if batch_s > self._wait_s_max and not (self.arrivals.goes_down and batch_s <= GOING_DOWN * self._wait_s_max):
+        if wait.batch_s > self._wait_s_max and not self._is_young(wait):
             return self._refuse("late")
         if self._running >= self._running_max and len(self._waiting) >= self._waiting_max:
             return self._refuse("queue")
         return None
+
+    def _is_young(self, wait: Wait) -> bool:
+        """Return whether a question that waited for longer than usual in its batch did not wait unseen before that."""
+        age_s_max = min(wait.age_s_max, wait.batch_s if self.arrivals.goes_down else math.inf)
+        return age_s_max <= ALL_KNOWN * self._wait_s_max
 
     def leave(self, route: str) -> None:
         """Give the place to whoever waits first."""

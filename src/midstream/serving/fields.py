@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,8 @@ from msgspec import inspect
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.core.paths import step, steps
-from midstream.serving.problems import PAGE, NameUnknown
+from midstream.serving.body_faults import all_faults
+from midstream.serving.problems import FAULTS_MAX, PAGE, NameUnknown
 from midstream.serving.reply import Scope
 
 QUERY_BYTES_MAX = 8_192
@@ -65,12 +67,26 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, fields: tuple[str
         fields: Names that the top level may have, for the error's text.
 
     Raises:
-        RequestInvalid: The body is not JSON or not of that type; the fault points to the place.
+        RequestInvalid: The body is not JSON or not of that type; each fault points to its place.
     """
     try:
         return decoder.decode(body)
     except UNREADABLE as error:
-        raise _fault(error, body, fields, decoder.type) from error
+        refusal = _fault(error, body, fields, decoder.type)
+        if isinstance(error, msgspec.ValidationError):
+            refusal.tell(all_faults(body, refusal.faults[0], partial(_first_fault, decoder, fields), FAULTS_MAX))
+        raise refusal from error
+
+
+def _first_fault(decoder: msgspec.json.Decoder[T], fields: tuple[str, ...], body: bytes) -> Fault | None:
+    """Return the first fault of a body, None = there is none."""
+    try:
+        decoder.decode(body)
+    except msgspec.ValidationError as error:
+        return _fault(error, body, fields, decoder.type).faults[0]
+    except UNREADABLE:
+        return None
+    return None
 
 
 def decode_any(raw: msgspec.Raw, pointer: str) -> Any:  # noqa: ANN401  any JSON

@@ -1,6 +1,8 @@
 """What a server may be told: address, sizes, waits."""
 
+from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Annotated
 
 import msgspec
 
@@ -8,17 +10,25 @@ from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.monitoring.facts import Level, LogFormat
 
+PAGE = "docs/http.md"
+PORT_MAX = 65_535
+"""A port is 16 bits wide."""
+UNPRIVILEGED_PORT_MIN = 1_024
+"""Below are those of known services, which most systems let none but root listen on (RFC 6335, 6)."""
+
 
 class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[server]`` part of the configuration. Every wait and every size has its maximum here."""
 
     host: str = "127.0.0.1"
-    port: int = 8765
+    port: Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)] = 8765
     """0 = any free port."""
     followers: int = 0
     """Further processes that answer on the same port, each with a state of its own; 0 = this one alone."""
     insecure: bool = False
     """Bind to more than loopback although no key is asked for."""
+    privileged: bool = False
+    """Bind to a port below 1,024, such as that of web pages, which nobody gets by a slip."""
     allow_hosts: tuple[str, ...] = ()
     """Further names under which the server may be asked, such as that of a proxy in front of it."""
     allow_origins: tuple[str, ...] = ()
@@ -75,17 +85,29 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How they look: text on a terminal and JSON elsewhere, or one of both."""
 
 
-def require_safe_host(options: ServerOptions) -> None:
-    """Refuse an address that others can reach while no key is asked for.
+def require_safe_address(options: ServerOptions) -> None:
+    """Refuse an address that others can reach while no key is asked for, and a port that nobody meant.
 
     Raises:
-        ConfigInvalid: The host is not loopback and ``insecure`` was not said.
+        ConfigInvalid: The host is not loopback and ``insecure`` was not said, or the port is none, or one of known
+            services and ``privileged`` was not said; all of it is named.
     """
-    if options.insecure or is_loopback(options.host):
-        return
-    came = f'"{options.host}" can be reached from outside, and no key protects the server.'
-    right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
-    raise ConfigInvalid((Fault("--host", came, right, "docs/http.md"),))
+    if faults := tuple(address_faults(options)):
+        raise ConfigInvalid(faults)
+
+
+def address_faults(options: ServerOptions) -> Iterator[Fault]:
+    """Yield what is wrong with where a server is to listen, as the options of the command are called."""
+    if not (options.insecure or is_loopback(options.host)):
+        came = f'"{options.host}" can be reached from outside, and no key protects the server.'
+        right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
+        yield Fault("--host", came, right, PAGE)
+    if not 0 <= options.port <= PORT_MAX:
+        yield Fault("--port", f"{options.port} is no port.", f"0 to {PORT_MAX:,}; 0 takes any that is free.", PAGE)
+    elif 0 < options.port < UNPRIVILEGED_PORT_MIN and not options.privileged:
+        came = f"{options.port} is a port of known services, which only root or a granted process may have."
+        right = f"{UNPRIVILEGED_PORT_MIN:,} or more, such as 8765; or --privileged, when that is what is meant."
+        yield Fault("--port", came, right, PAGE)
 
 
 def is_loopback(host: str) -> bool:

@@ -83,7 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answers = cast("AnswerTransport", None)
         """Both are made when there is a transport."""
         self._task: asyncio.Task[None] | None = None
-        self._spare_since: float = 0.0
+        self._spare_since, self._free_at = 0.0, cast("float | None", None)  # the same by the clock of arrivals
 
     # What the transport calls
 
@@ -187,7 +187,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._has_place and not self._is_let_in(scope["path"]):
             app, keep_alive = no_place, False
         elif self._arrivals is not None:
-            self._arrivals.read(scope)
+            self._arrivals.read(scope, self._free_at)
+            self._free_at = None
         self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=cast("Any", scope),
             transport=cast("asyncio.Transport", self._answers),
@@ -444,6 +445,7 @@ class BoundedProtocol(HttpToolsProtocol):
         One timer stays, and looks for how long nothing was asked: setting one with each costs as much as parsing.
         """
         self._spare_since = self.loop.time()
+        self._free_at = None if self._arrivals is None else self._arrivals.now()
         if self.timeout_keep_alive_task is None:
             self._keep_for(self.timeout_keep_alive)
         if not self._head_is_open:

@@ -64,7 +64,7 @@ class RemovedItem(msgspec.Struct, frozen=True, gc=False):
     filter: str
 
 
-class Slate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What a question is answered with."""
 
     request_id: str
@@ -276,12 +276,12 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
     if isinstance(events, Problem) and read_your_writes is None:
         read_your_writes = False
     return Slate(
-        answer.request_id,
-        answer.placement,
-        # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
-        [
+        request_id=answer.request_id,
+        placement=answer.placement,
+        items=[
             SlateItem(
                 each.id,
+                # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
                 float(f"{each.score:.7g}") if isfinite(each.score) else None,
                 each.position,
                 each.fields,
@@ -289,18 +289,18 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
             )
             for each in answer.items
         ],
-        answer.tier,
-        answer.applied_log_position,
-        answer.state_age_ms,
-        answer.config_hash,
-        read_your_writes,
-        tuple(FailedPart(each.component, each.reason) for each in answer.failures),
-        events if isinstance(events, EventsAnswer) else None,
-        events if isinstance(events, Problem) else None,
-        answer.models,
-        tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
-        answer.not_selected,
-        answer.explanation,
-        answer.cursor,
-        answer.unexplained,
+        tier=answer.tier,
+        applied_log_position=answer.applied_log_position,
+        state_age_ms=answer.state_age_ms,
+        config_hash=answer.config_hash,
+        read_your_writes=read_your_writes,
+        failures=tuple(FailedPart(each.component, each.reason) for each in answer.failures),
+        events=events if isinstance(events, EventsAnswer) else None,
+        events_problem=events if isinstance(events, Problem) else None,
+        models=answer.models,
+        removed=tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
+        not_selected=answer.not_selected,
+        explanation=answer.explanation,
+        cursor=answer.cursor,
+        unexplained=answer.unexplained,
     )

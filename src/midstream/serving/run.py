@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
-from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact, Facts
@@ -30,7 +30,7 @@ from midstream.serving.connection_admission import place_limits
 from midstream.serving.connections import bounded_protocol
 from midstream.serving.hosts import host_faults
 from midstream.serving.log_limit import lines_limited
-from midstream.serving.options import ServerOptions, require_safe_host
+from midstream.serving.options import ServerOptions, require_safe_address
 from midstream.serving.read_limits import read_limits
 from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
 from midstream.serving.target import noting_targets
@@ -87,10 +87,11 @@ def serve(
         on_ready: Called with the URL once requests are taken.
 
     Raises:
-        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the address cannot be
-            bound.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
+            was meant.
+        AddressUnavailable: The address cannot be bound.
     """
-    require_safe_host(options)
+    require_safe_address(options)
 
     def ready(url: str) -> None:
         settle()
@@ -106,7 +107,7 @@ async def serve_until_stopped(
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
-    require_safe_host(options)
+    require_safe_address(options)
     if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
         raise ConfigInvalid(faults)
     async with opening() as opened:
@@ -171,7 +172,7 @@ def _listening(options: ServerOptions) -> socket.socket:
     except OSError as error:
         came = f"{options.host}:{options.port} cannot be listened on: {error.strerror or error}."
         right = "An address of this machine and a free port; port 0 takes any."
-        raise ConfigInvalid((Fault("--host, --port", came, right, "docs/cli.md"),)) from error
+        raise AddressUnavailable((Fault("--host, --port", came, right, "docs/cli.md"),)) from error
 
 
 def _bound(options: ServerOptions) -> socket.socket:

@@ -1,0 +1,150 @@
+"""The models that answer, as a log and a registry say: at a start, and for whoever asks of the log alone.
+
+One function loads them for both, so that a server, a program that embeds the engine and a command name the same version
+of the same model. Where a champion is refused the one before it serves, and each refusal is told.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from midstream.core.errors import ArtifactInvalid, MidstreamError, ModelUnfit
+from midstream.core.types import Models
+from midstream.models.model import is_item_model
+from midstream.ranking.model_gate import unfit
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+from midstream.training.registry import Loaded, Registry
+
+CHAMPION = "champion"
+REFUSALS = (MidstreamError, OSError, MemoryError)
+"""What may be wrong with a version, or with what there is to load it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedVersion:
+    """One version that stands for a champion and does not answer."""
+
+    name: str
+    """Of the model."""
+    version: str
+    error: BaseException
+
+    @property
+    def why(self) -> str:
+        """The version and what is wrong, in one line."""
+        return refusal_text(self.version, self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingModels:
+    """The champions of a state, loaded."""
+
+    loaded: Mapping[str, Loaded]
+    """By name of the model."""
+    refused: Sequence[RefusedVersion]
+
+    @property
+    def models(self) -> Models:
+        """As plans take them."""
+        return models_of(self.loaded)
+
+    @property
+    def why_refused(self) -> Mapping[str, str]:
+        """What was refused last of each model."""
+        return {each.name: each.why for each in self.refused}
+
+
+def standing_models(
+    registry: Registry, fold: Fold, plans: Sequence[Plan], names: Sequence[str] | None = None
+) -> StandingModels:
+    """Load the champions of a state; where one is refused, the one before it.
+
+    Args:
+        registry: Has the versions.
+        fold: Says what the aliases stand for.
+        plans: Which read them.
+        names: Of the only models that are wanted; None = of all.
+    """
+    loaded: dict[str, Loaded] = {}
+    refused: list[RefusedVersion] = []
+    for row in fold.promotions.rows:
+        if row.alias != CHAMPION or (names is not None and row.model not in names):
+            continue
+        for version, manifest in ((row.version, row.manifest), (row.previous, row.previous_manifest)):
+            if not version:
+                continue
+            try:
+                loaded[row.model] = _promoted(registry, fold, plans, (row.model, version, manifest))
+            except REFUSALS as error:
+                refused.append(RefusedVersion(row.model, version, error))
+            else:
+                break
+    return StandingModels(loaded, refused)
+
+
+def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tuple[str, str, str]) -> Loaded:
+    """Return the version that was promoted: name, version, hash of the manifest."""
+    name, version, manifest = named
+    if registry.manifest_hash(name, version) != manifest:
+        message = f"{version}: its manifest is not the one that was promoted"
+        raise ArtifactInvalid(message)
+    loaded = read_version(registry, fold, name, version)
+    require_read(loaded, plans)
+    return loaded
+
+
+def read_version(registry: Registry, fold: Fold, name: str, version: str) -> Loaded:
+    """Return a version whose items are hashed under the key of the state, so that no request waits for that."""
+    loaded = registry.load(name, version)
+    if is_item_model(loaded.model):
+        loaded.model.vocabulary.under(fold.vocabulary.id_key)
+    return loaded
+
+
+def require_read(loaded: Loaded, plans: Sequence[Plan]) -> None:
+    """Refuse a ranker that reads what a placement that names it does not have: it would never answer there.
+
+    Raises:
+        ModelUnfit: Each fault of each placement is named.
+    """
+    models = models_of({loaded.name: loaded})
+    faults = [fault for plan in plans for fault in unfit(plan, models, place_of(plan))]
+    if faults:
+        raise ModelUnfit(tuple(faults))
+
+
+def told_of_models(plans: Sequence[Plan], refused: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
+    """Return what is refused, what has no version, what cannot rank, and what answers instead, each in a sentence.
+
+    Args:
+        plans: Each once, with the models that they read.
+        refused: The version and why, by name of the model.
+        versions: In service, by name of the model.
+    """
+    told = [f"model {name} {why}; in service: {versions.get(name, 'none')}" for name, why in sorted(refused.items())]
+    for name in sorted({name for plan in plans for name in plan.model_names} - {*versions, *refused}):
+        without = ", ".join(plan.name for plan in plans if name in plan.model_names)
+        told.append(f"model {name} has no version in service, answered without it: {without}")
+    # A change of the configuration may take from a ranker what it reads.
+    faults = [fault for plan in plans for fault in unfit(plan, plan.models, place_of(plan))]
+    told.extend(f"{fault.where} {fault.came}" for fault in faults)
+    return told
+
+
+def refusal_text(version: str, error: BaseException) -> str:
+    """Return which version is refused and why, in one line."""
+    return f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def models_of(loaded: Mapping[str, Loaded]) -> Models:
+    """Return versions that answer, by name, as plans take them."""
+    return Models(
+        {name: each.model for name, each in loaded.items()},
+        {name: each.version for name, each in loaded.items()},
+        {name: line for name, each in loaded.items() if (line := each.manifest.calibration) is not None},
+    )
+
+
+def place_of(plan: Plan) -> Callable[[int], str]:
+    """Return what points at a scorer of a plan, by its place in the ladder."""
+    return lambda number: f"$.placements.{plan.name}.scorers[{number}]"

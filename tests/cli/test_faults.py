@@ -1,0 +1,128 @@
+"""One printer for whatever ends a command, and the exit status that the page of commands promises."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from midstream.cli.app import main
+from midstream.cli.faults import _REMEDIES, FAILED, WRONG_USE, fault_text, faults_of, say_groups, status_of
+from midstream.core import errors
+from midstream.core.errors import (
+    AddressUnavailable,
+    ConfigInvalid,
+    Fault,
+    FolderLocked,
+    Invalid,
+    MidstreamError,
+    NotFound,
+    RequestInvalid,
+)
+from midstream.core.fault_groups import GROUPS_MAX, FaultGroups
+
+DOCS = Path(__file__).parents[2] / "docs"
+FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
+
+
+def anchors_of(page: str) -> set[str]:
+    """Return the anchors of a page's headings."""
+    text = (DOCS / page).read_text("utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("kind", _REMEDIES, ids=lambda each: each.__name__)
+def test_each_failure_names_a_remedy_and_a_page_that_is_there(kind):
+    """Whatever the engine refuses is told in the four parts, none of them empty, and its page has that heading."""
+    (fault,) = faults_of(kind("gone", 1) if kind is errors.ErasuresFull else kind("gone"), "midstream serve")
+    assert (fault.where, fault.came) == ("midstream serve", "Gone.")
+    assert fault.right.endswith(".")
+    page, _, anchor = fault.page.removeprefix("docs/").partition("#")
+    assert not anchor or anchor in anchors_of(page)
+
+
+def test_every_kind_of_error_has_a_remedy():
+    """Also one that is added later: what its parents say holds for it."""
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MidstreamError)]
+    assert len(kinds) > 30
+    for kind in kinds:
+        assert issubclass(kind, Invalid) or any(each in _REMEDIES for each in kind.__mro__)
+
+
+def test_labels_stand_below_each_other():
+    """A text of several lines stays beside its label."""
+    text = fault_text(Fault("a.csv", "one\ntwo", "three", "docs/data.md"))
+    assert text == "where: a.csv\ncame:  one\n       two\nright: three\npage:  docs/data.md"
+
+
+def test_rows_that_are_alike_are_told_once(capfd):
+    """With their number and the first of them; the most frequent first, and kinds are bounded."""
+    lines = range(17, 1_221)
+    groups = FaultGroups(Fault(f"line {n}: /type", f'"clik{n}" came.', FAULT.right, FAULT.page) for n in lines)
+    groups.add(Fault("line 3: /time", "x", "A time.", "docs/events.md"))
+    say_groups(groups)
+    said = capfd.readouterr().err
+    assert said.startswith('where: line 17: /type (first of 1,204 rows like it)\ncame:  "clik17" came.\n')
+    assert "\n\nwhere: line 3: /time\n" in said
+    for number in range(50):
+        groups.add(Fault("line 1", "x", f"A {number}.", "docs/events.md"))
+    assert (len(groups.groups), groups.others) == (GROUPS_MAX, 52 - GROUPS_MAX)
+    say_groups(groups)
+    assert f"and {groups.others} of further kinds" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (ConfigInvalid((FAULT,)), WRONG_USE),
+        (typer.BadParameter("no"), WRONG_USE),
+        (RequestInvalid((Fault("--since", "x", "y", "z"),)), WRONG_USE),
+        (RequestInvalid((FAULT, Fault("--since", "x", "y", "z"))), FAILED),
+        (AddressUnavailable((Fault("--host, --port", "x", "y", "z"),)), FAILED),
+        (NotFound("no"), FAILED),
+        (FolderLocked("no"), FAILED),
+        (OSError(2, "No such file or directory", "a.csv"), FAILED),
+    ],
+)
+def test_an_exit_status_says_who_is_to_act(error: Any, status):
+    """2: the words or the configuration are to be changed. 1: what was asked for failed."""
+    assert status_of(error) == status
+
+
+def interrupted(*_arguments):
+    """Stand for somebody who presses Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "words, file, status",
+    [
+        (["--version"], "", 0),
+        (["init", "there"], "", 0),
+        (["explain", "nobody"], "", 1),
+        (["models", "show", "nobody"], "", 1),
+        (["dead-letters", "show", "7"], "", 1),
+        (["doctor", "--nope"], "", 2),
+        (["recommend"], "nonsense", 2),
+        (["check"], "[server]\nport = -1\n", 2),
+        (["size", "-f", "nowhere"], "", 2),
+        (["features", "list"], "", 130),
+    ],
+)
+def test_commands_leave_with_the_status_of_the_page(tmp_path, monkeypatch, capfd, words, file, status):
+    """Each kind of end, through the program as it is called."""
+    monkeypatch.chdir(tmp_path)
+    Path("midstream.toml").write_text(file)
+    if status == 130:
+        monkeypatch.setattr("midstream.app.running.config_of", interrupted)
+    if words[0] == "init":
+        Path("midstream.toml").unlink()
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == status
+    said = capfd.readouterr().err
+    assert ("where: " in said) == (status in {1, 2}), said
+    table = (DOCS / "cli.md").read_text("utf-8")
+    assert f"\n| {status} | " in table
