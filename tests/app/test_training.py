@@ -309,7 +309,9 @@ def test_what_a_training_said_is_all_that_is_said(place: Path, monkeypatch: pyte
 def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
     """No version, no part of one, and no process."""
     config = config_of(place)
-    order = Order(str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, "", beside_server=False)
+    order = Order(
+        str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, "", "", beside_server=False
+    )
     left = place / "data" / "models" / "liked" / ".writing-0001-999999999"
     left.mkdir(parents=True)
 

@@ -263,8 +263,8 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
         for batch, refused, lines in read_parts(opened, source.terms):
             spill.add(batch, lines)
             found.rejected += len(refused)
-            for each in refused:
-                found.faults.add(each.fault)
+            for row in refused:
+                found.faults.add(row.fault)
             if not is_warned and not len(spill) and found.rejected >= WARNED_ROWS:
                 is_warned = True
                 source.warn(found.faults.groups)

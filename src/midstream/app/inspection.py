@@ -13,13 +13,13 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import compactions
 from midstream.engine.beginning import beginning, everything
 from midstream.engine.child import Notify, nobody
-from midstream.engine.engine import ANY_PLACEMENT
 from midstream.engine.erasure import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.service import Service
 from midstream.engine.standing_models import StandingModels, standing_models
+from midstream.engine.types import ANY_PLACEMENT
 from midstream.events.disk import RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.segment_reader import SegmentReader

@@ -15,9 +15,9 @@ from midstream.app.server_address import read_address
 from midstream.app.training_child import Order
 from midstream.core.errors import FitStopped, Invalid, StoreUnavailable
 from midstream.engine import child
-from midstream.engine.champions import CHAMPION
 from midstream.engine.child import Ended, Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.engine.standing_models import CHAMPION
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.training.registry import Registry
