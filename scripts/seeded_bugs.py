@@ -980,8 +980,8 @@ BUGS = (
         (
             Edit(
                 "app/import_parts.py",
-                "        return self._joined(plain, lines[index], tuple(",
-                "        return self._joined(plain, index.astype(np.int64), tuple(",
+                "        return self._joined(plain, lines[index], records",
+                "        return self._joined(plain, index.astype(np.int64), records",
             ),
         ),
         ("tests/app/test_import_parts.py",),
