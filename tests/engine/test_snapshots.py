@@ -11,7 +11,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine import snapshots
-from midstream.engine.child import PacedFile
+from midstream.engine.child import Pace, PacedFile
 from midstream.events.log_identity import LogIdentity, identity_of
 from midstream.events.schema import cut
 from midstream.state.fold import Fold
@@ -50,6 +50,23 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     for fold in (whole, loaded.fold):
         fold.apply(LogPosition(400), rest)
     assert loaded.fold.digest() == whole.digest() == folded(600).digest()
+
+
+def test_who_names_no_pace_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start, or a stop, or whoever reads a snapshot by hand: none of them rests while others are busy."""
+    hurries: list[bool] = []
+
+    class Noted(Pace):
+        def __init__(self, *, hurried: bool = False) -> None:
+            hurries.append(hurried)
+            super().__init__(hurried=hurried)
+
+    monkeypatch.setattr(snapshots, "Pace", Noted)
+    snapshots.write(tmp_path, folded(40), IDENTITY)
+    path = tmp_path / snapshots.names(tmp_path)[0]
+    assert snapshots.load_newest(tmp_path, SETTINGS, IDENTITY, LogPosition(40)).refused == ()
+    assert snapshots.read(path)[0] == snapshots.parse(files_of(path))[0]
+    assert hurries == [True] * 4
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
