@@ -66,7 +66,7 @@ def refusals(call):
 def test_the_commands_say_the_same_of_a_folder_and_of_its_server(tmp_path, placements):
     """List, show, preview, set and remove, and every refusal in four parts."""
     alone = refusals(placements)
-    assert [status for status, *_ in alone] == [1] * len(alone)
+    assert [status for status, *_ in alone] == [2, 2, 2, 2, 1, 2, 1, 1, 2, 2]
     for part in (
         "$.weights.x",
         '$.weights["a.b/~[0]"]',
@@ -88,6 +88,7 @@ def test_the_commands_say_the_same_of_a_folder_and_of_its_server(tmp_path, place
             each for n, each in enumerate(alone) if n not in {4, 8, 9}
         ]
         assert "version 2 of home by" in with_server[4][2]
+        assert with_server[4][0] == 1
         status, out, _ = placements("set", "home", "home.toml", "--note", "fewer again")
         assert (status, "from: set, covers midstream.toml" in out, "fewer again" in out) == (0, True, True)
         assert served(url) == 3

@@ -34,6 +34,7 @@ from midstream.core.errors import (
     NotFound,
     Overloaded,
     RebuildRunning,
+    RequestInvalid,
     SnapshotInvalid,
     StoreUnavailable,
 )
@@ -215,9 +216,9 @@ def _machine_fault(error: OSError, command: str) -> Fault:
 def status_of(error: Exception) -> int:
     """Return the exit status that an error leaves: 2 for wrong use and wrong configuration, else 1.
 
-    Wrong use is also what an option says that cannot be, whoever found it.
+    Wrong use is also a question that cannot be answered, whoever found it: this process, or a server that was asked.
     """
-    if isinstance(error, (ConfigInvalid, USAGE_ERROR)):
+    if isinstance(error, (ConfigInvalid, RequestInvalid, USAGE_ERROR)):
         return WRONG_USE
     if isinstance(error, AddressUnavailable) or not isinstance(error, Invalid):
         return FAILED
