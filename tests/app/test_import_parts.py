@@ -225,7 +225,7 @@ def test_nan_of_a_typed_column_is_a_missing_cell(tmp_path):
         pages=[[nan, nan, nan, nan, 1.0, inf]],
         attributes=[
             [{"a": nan, "b": 1.0}, None, None, None, None, None],
-            pa.struct({"a": pa.float64(), "b": pa.float64()}),
+            pa.struct([("a", pa.float64()), ("b", pa.float64())]),
         ],
     )
     options = ColumnOptions(columns={"attributes.price": "price", "context.pages": "pages"})

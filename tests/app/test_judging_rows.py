@@ -113,7 +113,13 @@ def test_requests_are_grouped_by_user_else_by_session() -> None:
     """As the file says; one of nobody stands for itself."""
     users = ["ann", "ann", "bob", None, None, None, None]
     sessions = ["s1", "s2", None, "s1", "s1", None, ""]
-    columns = {"group": range(7), "time": range(7), "label": [1.0] * 7, "user_id": users, "session_id": sessions}
+    columns: dict[str, Any] = {
+        "group": range(7),
+        "time": range(7),
+        "label": [1.0] * 7,
+        "user_id": users,
+        "session_id": sessions,
+    }
     batch = pa.RecordBatch.from_pydict(columns)
     owner = rows_of_groups(batch, ()).owner
     assert owner is not None

@@ -7,6 +7,7 @@ import importlib
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -33,7 +34,7 @@ KINDS = {"price": "number", "category": "category", "fresh": "boolean"}
 CONFIG = Config(items=ItemsSection(attributes=KINDS))
 ACCEPT = msgspec.structs.replace(accept_of(CONFIG, _LIMITS, trusted=True), now_ms=NOW_MS)
 MOMENTS = [datetime(2026, 1, 1, 12, tzinfo=UTC), None, datetime(2026, 7, 1, 12, 30, tzinfo=UTC)]
-COLUMNS = {
+COLUMNS: dict[str, list[Any]] = {
     "type": ["view", "cart", "view"],
     "user_id": ["ann", "bob", None],
     "session_id": [None, "s2", "s3"],

@@ -453,7 +453,7 @@ def test_a_question_is_no_older_than_the_answer_before_it():
         now[0] += 0.06
         found = [arrivals.begin(scope) for scope in scopes]
         if turn == 2:
-            assert found[0] == (pytest.approx(0.06), pytest.approx(0.06), math.inf)
+            assert list(found[0]) == [pytest.approx(0.06), pytest.approx(0.06), math.inf]
             assert [each.age_s_max for each in found[1:]] == pytest.approx([0.06 + 0.01 * n for n in range(1, 8)])
 
 
