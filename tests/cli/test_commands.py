@@ -462,7 +462,7 @@ def test_runs_of_imports_are_listed_and_taken_back(tmp_path, run):
     file.write_text("user_id,item_id,time\nann,lamp,1700000000000\nbob,mug,1700000001000\n")
     status, out, _ = run("import", file, "--type", "view", "-f", tmp_path)
     assert status == 0
-    name = re.search(r"--undo (\S+) takes it back", out)[1]
+    (name,) = re.findall(r"--undo (\S+) takes it back", out)
     assert json.loads(run("import", "--runs", "-f", tmp_path, "--json")[1])["runs"][0]["run"] == name
     assert name in run("import", "--runs", "-f", tmp_path)[1]
     status, out, _ = run("import", file, "--type", "cart", "-f", tmp_path)
