@@ -1,5 +1,7 @@
 """Ids made of content: all that was sent counts and nothing else, as the hash of the same bytes in one piece says."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_the_hash_is_that_of_the_bytes(some):
 def test_all_that_was_sent_counts():
     """Each field changes the hash, but the event id and the log time; a number has one form."""
     (base,) = content_hashes(build([BASE]), KEY).tolist()
-    others = {
+    others: dict[str, Any] = {
         "kind": Kind.IMPRESSION,
         "operation": 1,
         "action": "cart",
