@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import midstream
-from midstream.app import importing, running
+from midstream.app import import_rows, importing, running
 from midstream.app.config import Config, ItemsSection
 from midstream.app.exporting import FORMATS, ExportOptions, export_events
 from midstream.app.import_columns import ColumnOptions
@@ -29,6 +30,7 @@ from midstream.app.inspection import LogView, state_of
 from midstream.app.server_address import Address, publish
 from midstream.cli.import_file import print_summary
 from midstream.core.errors import FolderLocked, Invalid
+from midstream.core.fault_groups import FaultGroup
 from midstream.core.kinds import Kind
 from midstream.engine import opening, writer
 from midstream.events.dead_letters import DeadLetters, read_letters
@@ -140,16 +142,23 @@ def test_every_format_gives_the_same_state(tmp_path):
 
 def test_rows_that_are_wrong_alike_are_counted_and_told_early(tmp_path):
     """A kind of fault is told once with its count; where none of the first rows is an event, before the file is read."""
-    path = tmp_path / "a.ndjson"
-    row = '{"type": "viuw", "user_id": "u", "item_id": "i"}\n'
-    path.write_text(row * 2 * importing.WARNED_ROWS + row.replace("viuw", "view"))
-    warned = []
-    summary = import_file(tmp_path, CONFIG, path, warn=warned.append)
+    path, many = tmp_path / "a.ndjson", 10_000
+    row = f'{{"type": "viuw", "user_id": "u", "item_id": "{"i" * 120}"}}\n'
+    path.write_text(row * many + row.replace("viuw", "view"))
+    assert path.stat().st_size > import_rows.BLOCK_BYTES
+    warned: list[tuple[str, int]] = []
+
+    def warn(groups: Sequence[FaultGroup]) -> None:
+        warned.extend((each.first.where, each.count) for each in groups)
+
+    summary = import_file(tmp_path, CONFIG, path, warn=warn)
     (told,) = summary.faults
-    assert (told.first.where, told.count) == ("line 1: type", 2 * importing.WARNED_ROWS)
-    assert (summary.recorded, len(warned), warned[0][0].first) == (1, 1, told.first)
-    path.write_text(row.replace("viuw", "cart") + row * 2 * importing.WARNED_ROWS)
-    import_file(tmp_path, CONFIG, path, warn=warned.append)
+    assert (told.first.where, told.count, summary.recorded) == ("line 1: type", many, 1)
+    ((where, count),) = warned
+    assert where == "line 1: type"
+    assert importing.WARNED_ROWS <= count < many
+    path.write_text(row.replace("viuw", "cart") + row * many)
+    import_file(tmp_path, CONFIG, path, warn=warn)
     assert len(warned) == 1
 
 
