@@ -223,28 +223,12 @@ async def decide(found: Gathered, remaining_s: Callable[[], float]) -> Served:
     own = declared_of(features, len(candidates.source_names)) if plan.features else None
     logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
     return Served(
-        query=query,
-        log_position=found.log_position,
-        candidates=candidates,
-        scorer=scorer,
-        score=score,
-        selection=selection,
-        retrieved=found.retrieved,
-        retrieved_count=found.retrieved_count,
-        removed=removed,
-        failures=tuple(failures),
-        config_hash=plan.config_hash,
-        tier=tier,
-        fold_version=plan.fold_version,
-        features=own,
-        logs_features=logs,
-        feature_read_s=found.read_s,
-        models=plan.models.versions,
-        verdict=found.verdict,
-        took_s=failures.took_s,
-        traces=selection.traces,
-        order=order,
-    )
+        query=query, log_position=found.log_position, candidates=candidates, scorer=scorer, score=score,
+        selection=selection, retrieved=found.retrieved, retrieved_count=found.retrieved_count, removed=removed,
+        failures=tuple(failures), config_hash=plan.config_hash, tier=tier, fold_version=plan.fold_version,
+        features=own, logs_features=logs, feature_read_s=found.read_s, models=plan.models.versions,
+        verdict=found.verdict, took_s=failures.took_s, traces=selection.traces, order=order,
+    )  # fmt: skip
 
 
 def propose(
