@@ -141,7 +141,7 @@ def test_every_format_gives_the_same_state(tmp_path):
 
 
 def test_rows_that_are_wrong_alike_are_counted_and_told_early(tmp_path):
-    """A kind of fault is told once with its count; where none of the first rows is an event, before the file is read."""
+    """A kind of fault is told once, with its count; at once where none of the first rows is an event."""
     path, many = tmp_path / "a.ndjson", 10_000
     row = f'{{"type": "viuw", "user_id": "u", "item_id": "{"i" * 120}"}}\n'
     path.write_text(row * many + row.replace("viuw", "view"))
