@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 
 import pytest
 
 from midstream.core.tracebacks import raised_of
 from midstream.monitoring import logs
-from midstream.monitoring.fact_logger import NAME, log_fact
+from midstream.monitoring.fact_logger import FACT, NAME, log_fact
 from midstream.monitoring.facts import Fact
 from midstream.monitoring.logs import KIND_LINES_MAX, LogOptions, logging_to
 from midstream.testing.patience import PATIENCE_S
@@ -164,6 +165,33 @@ def test_a_reader_that_stands_still_holds_nobody_up(monkeypatch):
     assert lost
     assert said + sum(lost) == 50
     assert lines[-1]["event"] == "b"
+
+
+def test_a_line_may_come_from_within_a_line():
+    """A finalizer that logs runs wherever garbage is collected: here at each call within the handling of a line."""
+    stream, inner, done = io.StringIO(), [], threading.Event()
+    logger, writer = logging.Logger("alone"), logs._LineWriter(stream)  # attached to nothing that others log to
+    writer.setFormatter(logs._formatter(LogOptions("info", "json"), stream))
+    writer.addFilter(logs._LineLimit(writer))
+    logger.addHandler(writer)
+
+    def finalize(_frame, _event, _argument):  # is not entered again by what it does itself
+        inner.append(len(inner))
+        logger.warning("%s", "inner", extra={FACT: Fact("inner", key=str(len(inner)))})
+
+    def work():
+        logger.warning("first", extra={FACT: Fact("outer")})
+        sys.setprofile(finalize)
+        logger.warning("outer", extra={FACT: Fact("outer")})
+        sys.setprofile(None)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(PATIENCE_S)
+    writer.close()
+    told = Counter(json.loads(line)["event"] for line in stream.getvalue().splitlines())
+    assert told == {"outer": 2, "inner": len(inner)}
+    assert len(inner) > 20
 
 
 def test_all_is_as_it_was_afterwards():

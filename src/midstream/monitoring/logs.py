@@ -163,7 +163,8 @@ class _LineWriter(logging.Handler):
         """Begin to wait for lines."""
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(LINES_WAITING_MAX)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        """Its ``put`` may be entered again by the thread that is in it, as a finalizer that logs does."""
         self._lost = 0
         self._thread = threading.Thread(target=self._write, name="midstream-log", daemon=True)
         self._thread.start()
@@ -179,13 +180,13 @@ class _LineWriter(logging.Handler):
             self._put(self.format(record_of(fact)))
 
     def _put(self, line: str) -> None:
-        if self._lost and not self._lines.full():
+        if self._lines.qsize() >= LINES_WAITING_MAX:
+            self._lost += 1
+            return
+        if self._lost:
             lost, self._lost = self._lost, 0
             self._put(self.format(record_of(Fact("log_lines_lost", "warning", count=lost))))
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._lost += 1
+        self._lines.put(line)
 
     def _write(self) -> None:
         for line in iter(self._lines.get, None):
@@ -197,10 +198,7 @@ class _LineWriter(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, if that is possible soon."""
-        try:
-            self._lines.put(None, timeout=STOP_S_MAX)
-        except queue.Full:
-            self._lost += 1
+        self._lines.put(None)
         self._thread.join(STOP_S_MAX)
         super().close()
 
