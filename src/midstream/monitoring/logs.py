@@ -2,8 +2,8 @@
 
 Lines go to one stream, as text where it is a terminal and as one JSON object a line otherwise, each with its time
 (UTC), level and event. Above the level ``debug`` a line never has what an exception or a warning says, nor more than
-the first line of what a library says: an error is its type and the calls that led to it. What is not printable is
-escaped.
+the first line of what a library says, and of an event loop's that line's words alone: an error is its type and the
+calls that led to it. What is not printable is escaped.
 
 A thread writes, from a queue with a maximum: a reader of the stream that stands still holds up no request, and what
 found no room is counted. structlog formats; its own configuration, which a process has once, is left as it is.
