@@ -16,6 +16,7 @@ from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
 from midstream.engine.background_service import BackgroundService
+from midstream.engine.health import concerns_of
 from midstream.engine.types import ErasureDue, FollowerView, Health
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
@@ -110,7 +111,7 @@ class OperationalLog:
     def _look_at_concerns(self) -> None:
         """Note each concern that begins, and that it is over; what has a fact of its own is left out."""
         now = self._engine.host.monotonic()
-        told = {name: text for name, text in self._engine.concerns.items() if name not in OF_THEIR_OWN}
+        told = {name: text for name, text in concerns_of(self._engine).items() if name not in OF_THEIR_OWN}
         for name in told.keys() - self._concerns.keys():
             self._concerns[name] = now
             if not name.startswith(BACKGROUND):
