@@ -165,6 +165,21 @@ def test_a_bug_is_told_to_the_event_loop_too() -> None:
     assert Rig().run(work) == ["a round of some ended by a bug"]
 
 
+def test_a_bug_that_lasts_is_told_once_to_the_event_loop() -> None:
+    """Health, the metric and the log count; another bug, and one after a good round, is told again."""
+    said: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: said.append(type(told["exception"]).__name__))
+        for error in (KeyError, KeyError, KeyError, ValueError, ValueError, None, ValueError):
+            service._note_good() if error is None else service._note(error("x"), 1.0)
+
+    service = BackgroundService("some", lambda: asyncio.sleep(0), 0.0, {}, Metrics(CollectorRegistry()))
+    asyncio.run(main())
+    assert said == ["KeyError", "ValueError", "ValueError"]
+    assert service.errors_sum == 6
+
+
 def test_an_end_that_nobody_asked_for_is_noticed() -> None:
     """A loop that is cancelled from elsewhere says so; one that is stopped does not."""
 

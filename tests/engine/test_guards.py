@@ -1,5 +1,6 @@
 """The engine remembers who overran, says so in health and metrics, and its records tell what was left out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
@@ -10,10 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
+from midstream.core.tracebacks import Raised
 from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
 from midstream.engine.guards import BENCHED, Guards, unchanged
 from midstream.engine.types import Answer, Ask
+from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.boundary import RaisedFailure
 from midstream.ranking.pipeline import LATE
 from midstream.ranking.rerun import rerun
 from midstream.ranking.top_k import TopK
@@ -343,3 +347,49 @@ def test_a_try_that_did_not_come_to_the_part_is_the_next_requests() -> None:
     bench.answer("ValueError")
     assert bench.is_benched
     assert not bench.may_ask()
+
+
+def noted_in_a_day(fail: Callable[[Bench, int], None]) -> list[Fact]:
+    """The lines about a source that fails whenever it is tried, which is every ten seconds."""
+    bench = Bench()
+    facts = Facts(bench.clock)
+    bench.guards = Guards(bench.clock, Metrics(CollectorRegistry()), facts=facts)
+    lines: list[Fact] = []
+    for number in range(8_640):
+        bench.may_ask()
+        fail(bench, number)
+        lines += facts.due()
+        bench.clock.now += 10.0
+    return lines + facts.due(all_of_them=True)
+
+
+def overrun(bench: Bench, number: int) -> None:
+    """An answer took so long as none before."""
+    answered = SimpleNamespace(failures=(), took_s={"shelf": 0.1 + number / 1_000})
+    bench.guards.note(bench.plan, cast("Served", answered))
+
+
+def raise_at_a_place(bench: Bench, number: int) -> None:
+    """A component raised, each time with another text."""
+    failure = RaisedFailure("shelf", f"KeyError: {number}", Raised("KeyError", (("shelf.py", 19, "retrieve"),)))
+    answered = SimpleNamespace(failures=(failure,), took_s={"shelf": 0.0})
+    bench.guards.note(bench.plan, cast("Served", answered))
+
+
+@pytest.mark.parametrize("fail", [overrun, raise_at_a_place])
+def test_a_part_that_fails_for_a_day_is_a_few_lines(fail: Callable[[Bench, int], None]) -> None:
+    """Numbers in a reason make no kind of its own: the period of its lines doubles; how often it was is all there."""
+    lines = [each for each in noted_in_a_day(fail) if each.event == "part_benched"]
+    assert len(lines) <= 32
+    assert sum(each.count for each in lines) > 8_000
+
+
+def test_errors_of_two_places_are_two_lines() -> None:
+    """One that began an hour later than another of its type is not hidden by it."""
+    bench = Bench()
+    facts = Facts(bench.clock)
+    guards = Guards(bench.clock, Metrics(CollectorRegistry()), facts=facts)
+    for line in (19, 23):
+        failure = RaisedFailure("shelf", "KeyError: 1", Raised("KeyError", (("shelf.py", line, "retrieve"),)))
+        guards.note(bench.plan, cast("Served", SimpleNamespace(failures=(failure,), took_s={"shelf": 0.0})))
+    assert [str(each.raised) for each in facts.due()] == [f"KeyError at shelf.py:{line} retrieve" for line in (19, 23)]

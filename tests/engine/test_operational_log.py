@@ -113,6 +113,17 @@ def test_followers_come_and_go(watched: Watched) -> None:
     assert told == ["follower_starting", joined, "follower_behind", joined, "follower_left"]
 
 
+def test_a_loop_that_is_well_between_two_errors_has_both_told(watched: Watched) -> None:
+    """Also where both, and the good round, came between two looks, and before it had failed once."""
+    service = watched.engine.supervise("hasty", lambda: asyncio.sleep(0), 1.0)
+    told: list[int] = []
+    for _ in range(2):
+        for error in (OSError("full"), None, OSError("full")):
+            service._note_good() if error is None else service._note(error, 1.0)
+        told += [each.count for each in watched.look(10_000.0) if each.event == "background_failed"]
+    assert told == [2, 2]
+
+
 def test_a_started_observer_writes_by_itself() -> None:
     """Once a second, on the loop of the engine; what is left at the end is written too."""
     lines: list[Fact] = []

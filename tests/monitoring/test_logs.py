@@ -1,5 +1,7 @@
 """Lines of the log of a process: structure, limits, and what is never in one above ``debug``."""
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -7,12 +9,15 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
+from functools import partial
 
 import pytest
+import uvloop
 
 from midstream.core.tracebacks import raised_of
 from midstream.monitoring import logs
-from midstream.monitoring.fact_logger import NAME, log_fact
+from midstream.monitoring.fact_logger import FACT, NAME, log_fact
 from midstream.monitoring.facts import Fact
 from midstream.monitoring.logs import KIND_LINES_MAX, LogOptions, logging_to
 from midstream.testing.patience import PATIENCE_S
@@ -166,6 +171,35 @@ def test_a_reader_that_stands_still_holds_nobody_up(monkeypatch):
     assert lines[-1]["event"] == "b"
 
 
+def test_a_line_may_come_from_within_a_line(monkeypatch):
+    """A finalizer that logs runs wherever garbage is collected: here at each call within the handling of a line."""
+    stream, inner, done = io.StringIO(), [], threading.Event()
+    logger, writer = logging.getLogger("alone"), logs._LineWriter(stream)
+    writer.setFormatter(logs._formatter(LogOptions("info", "json"), stream))
+    writer.addFilter(logs._LineLimit(writer))
+    monkeypatch.setattr(logger, "handlers", [writer])
+    monkeypatch.setattr(logger, "propagate", False)  # no other test waits for it where this one fails
+
+    def finalize(_frame, _event, _argument):  # is not entered again by what it does itself
+        inner.append(len(inner))
+        logger.warning("%s", "inner", extra={FACT: Fact("inner", key=str(len(inner)))})
+
+    def work():
+        logger.warning("first", extra={FACT: Fact("outer")})
+        sys.setprofile(finalize)
+        later = {"created": time.time() + 100.0, "levelno": logging.WARNING, FACT: Fact("outer")}
+        logger.handle(logging.makeLogRecord(later))  # a minute ends as well
+        sys.setprofile(None)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(PATIENCE_S)
+    writer.close()
+    told = Counter(json.loads(line)["event"] for line in stream.getvalue().splitlines())
+    assert told == {"outer": 2, "inner": len(inner)}
+    assert len(inner) > 20
+
+
 def test_all_is_as_it_was_afterwards():
     """Handlers, levels and hooks; also when the block raises, and when the stream is gone."""
     root, own = logging.getLogger(), logging.getLogger(NAME)
@@ -207,3 +241,174 @@ def test_a_program_that_listens_gets_text_and_fields(caplog):
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("WARNING", "concern about=disk")
     assert record.fact.fields == {"about": "disk"}
+
+
+class Notify:
+    """A callback that shows what it was made for, as a dataclass does; a name of one's own may be anything."""
+
+    def __repr__(self):
+        return f"notify {MARK}"
+
+    def __call__(self):
+        raise ValueError(MARK)
+
+
+def fail_for(_who):
+    raise ValueError(MARK)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_no_line_of_an_event_loop_has_arguments(new_loop):
+    """Neither those of a callback, nor what it calls itself, nor the name of a task; asyncio and uvloop tell them."""
+
+    def work():
+        async def fail():
+            raise ValueError(MARK)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.call_soon(partial(fail_for, MARK))
+            loop.call_soon(fail_for, MARK)
+            loop.call_soon(Notify())
+            task = loop.create_task(fail(), name=f"cart of {MARK}")
+            await asyncio.sleep(0.01)
+            del task
+            gc.collect()
+            logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", MARK, 0.2)
+
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
+
+    lines = [json.loads(line) for line in written(work)]
+    assert [each["event"] for each in lines] == [
+        *["Exception in callback"] * 3,
+        "Task exception was never retrieved",
+        "Executing %s took %.3f seconds",
+    ]
+    assert [each["error"] for each in lines[:4]] == ["ValueError"] * 4
+    assert MARK not in json.dumps(lines)
+    with_detail = written(work, level="debug")
+    assert sum(MARK in line for line in with_detail) == len(with_detail)
+
+
+def recorded(text, created_s, **more):
+    """A line that came at a time."""
+    values = {"name": "asyncio", "levelno": logging.ERROR, "levelname": "ERROR", "msg": text, "created": created_s}
+    logging.getLogger("asyncio").handle(logging.makeLogRecord(values | more))
+
+
+@pytest.mark.parametrize("every_s", [1, 60, 61, 150])
+def test_what_a_library_says_for_a_day_is_a_few_lines(every_s):
+    """Its period doubles as that of a fact does; how many were held back is all there."""
+    count = 86_400 // every_s
+
+    def work():
+        for number in range(count):
+            recorded(f"Exception in callback f('{number}')", number * every_s)
+
+    lines = [json.loads(line) for line in written(work)]
+    said = [each for each in lines if each["event"] == "Exception in callback"]
+    assert len(said) <= 40
+    assert len(lines) <= 80
+    assert len(said) + sum(each["reasons"]["asyncio"] for each in lines if "reasons" in each) == count
+
+
+def test_facts_are_not_thinned_out_twice():
+    """They come with their counts, one a period: each is written."""
+    fact = Fact("part_failed", "warning", key="shelf")
+
+    def work():
+        for number in range(60):
+            recorded("", number * 61, name=NAME, fact=fact)
+
+    assert len(written(work)) == 60
+
+
+def test_another_error_of_the_same_text_is_a_line_of_its_own():
+    """However long the first goes on: type and place tell them apart."""
+
+    def work():
+        errors = [error_of(MARK), *(KeyError(MARK) for _ in range(2))]
+        for number in range(120):
+            recorded("Task exception was never retrieved", number * 60, exc_info=(None, errors[0], None))
+        recorded("Task exception was never retrieved", 7_201, exc_info=(None, errors[1], None))
+
+    lines = [json.loads(line) for line in written(work)]
+    assert sum(each.get("error") == "KeyError" for each in lines) == 1
+
+
+def test_after_an_hour_of_quiet_it_begins_anew():
+    """And a clock that was set back holds nothing up."""
+
+    def work():
+        for begin_s in (100_000, 110_000, 50_000):
+            for number in range(10):
+                recorded("Exception in callback f", begin_s + number)
+
+    lines = [json.loads(line) for line in written(work)]
+    assert sum(each["event"] == "Exception in callback" for each in lines) == 3 * KIND_LINES_MAX
+
+
+def test_lines_about_lines_have_a_level_too():
+    """Where errors alone are asked for, none of them is told that warnings were held back or lost."""
+
+    def work():
+        for number in range(100):
+            logging.getLogger("lib").error("slow: %d", number)
+        logging.getLogger("lib").error("bad %d", MARK)
+
+    events = [json.loads(line)["event"] for line in written(work, level="error")]
+    assert events[KIND_LINES_MAX:] == ["log_line_unreadable"]
+    writer = logs._LineWriter(io.StringIO())
+    writer.setLevel("ERROR")
+    writer._lost = 3
+    writer.handle(logs.record_of(Fact("a", "error")))
+    writer.close()
+    assert "log_lines_lost" not in writer._stream.getvalue()
+
+
+def test_a_thread_that_ends_itself_is_no_bug():
+    """Python says nothing of ``sys.exit`` in a thread."""
+
+    def work():
+        thread = threading.Thread(target=sys.exit)
+        thread.start()
+        thread.join()
+
+    assert written(work) == []
+
+
+def test_a_minute_may_end_while_lines_come():
+    """From within the sum of a minute, as a finalizer does; and no other thread is in the filter meanwhile."""
+    stream, free = io.StringIO(), []
+    writer = logs._LineWriter(stream)
+
+    class Entering(logging.Formatter):
+        """Enters the handler again, while the sum is made."""
+
+        def format(self, record):
+            if record.fact.event == "log_lines_held_back":
+                writer.handle(logs.record_of(Fact("inner")))
+            return f"{record.fact.event} {dict(record.fact.reasons)}"
+
+    def look(_record):
+        def enter():
+            free.append(writer.lock.acquire(blocking=False))
+            if free[-1]:
+                writer.lock.release()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        return True
+
+    writer.setFormatter(Entering())
+    writer.addFilter(logs._LineLimit(writer))
+    writer.addFilter(look)
+    for created in (*range(10), 100):
+        writer.handle(logging.makeLogRecord({"created": created, "name": "lib", FACT: Fact("outer"), "levelno": 30}))
+    writer.close()
+    assert free
+    assert not any(free)
+    expected = [*["outer {}"] * KIND_LINES_MAX, "inner {}", "log_lines_held_back {'lib': 5}", "outer {}"]
+    assert stream.getvalue().splitlines() == expected

@@ -53,6 +53,8 @@ class BackgroundService:
         self._metrics = metrics
         self.errors = 0
         """One after another, up to now."""
+        self.errors_sum = 0
+        """Of all rounds; a good one leaves it as it is."""
         self.raised: Raised | None = None
         """What the last of them was, without what it says."""
         self._is_stopping = False
@@ -104,16 +106,19 @@ class BackgroundService:
             self._concerns.pop(self._concern, None)
 
     def _note(self, error: BaseException, wait_s: float) -> None:
-        """Say what a round ended by."""
+        """Say what a round ended by; to the event loop once, until it is something else or was well between."""
+        raised = raised_of(error)
+        is_new = self.errors == 0 or raised != self.raised
         self.errors += 1
-        self.raised = raised_of(error)
+        self.errors_sum += 1
+        self.raised = raised
         self._metrics.count_background_error(self.name)
         reason = f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = (
             f"{self.name} in the background failed, {self.errors} times one after another, "
             f"and is tried again in {wait_s:g} s: {reason}"
         )
-        if not isinstance(error, (MidstreamError, OSError, MemoryError)):
+        if is_new and not isinstance(error, (MidstreamError, OSError, MemoryError)):
             context = {"message": f"a round of {self.name} ended by a bug", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
@@ -124,6 +129,7 @@ class BackgroundService:
             return
         error = None if task.cancelled() else task.exception()
         self.errors += 1
+        self.errors_sum += 1
         self.raised = Raised("CancelledError", ()) if error is None else raised_of(error)
         said = "it was cancelled" if error is None else f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = f"{self.name} in the background ended and goes on at the next start: {said}"

@@ -42,6 +42,8 @@ TRACEBACK_S = 600.0
 """Between two lines of the log about one part, one type of error and its traceback."""
 BENCHED = "benched"
 """Reason of the failure of a part that was not asked."""
+SLOW = "slow"
+"""What benches for overruns share, whatever the milliseconds were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Guards:
                 watched.state, watched.until, watched.reason = "failing", now + self._options.bench_s, reasons[part]
             elif is_slow:
                 watched.state, watched.until, watched.reason = "slow", now + self._options.bench_s, told
-                self._note_part("part_slow", plan.name, part, {"reason": told})
+                self._note_part("part_slow", plan.name, part, SLOW, {"reason": told})
             elif now >= watched.until:
                 watched.state = None
             if watched.history == 0 and watched.state is None:
@@ -186,20 +188,23 @@ class Guards:
         """Have it in the log of the process who failed, and where; not that a part is benched, which has its line."""
         for each in failures:
             if each.reason != BENCHED:
-                kind = shown_reason(each)
-                self._note_part("part_failed", placement, each.component, {"reason": kind}, each)
+                self._note_part(
+                    "part_failed", placement, each.component, _kind(each), {"reason": shown_reason(each)}, each
+                )
 
     def _note_part(
         self,
         event: str,
         placement: str,
         part: str,
+        kind: str = "",
         more: Mapping[str, FieldValue] = MappingProxyType({}),
         failure: Failure | None = None,
     ) -> None:
+        """Note a fact; those of one ``kind`` share a line, so it is a fixed word or the type and place of an error."""
         fields = {"placement": placement, "part": part, **more}
         told, raised = ("", None) if failure is None else (failure.reason, raised_by(failure))
-        key = f"{placement} {part} {more.get('reason', '') if failure is not None else ''}"
+        key = f"{placement} {part} {kind}"
         every_s = MINUTE_S if raised is None else TRACEBACK_S
         level: Level = "info" if event == "part_back" else "warning"
         self._facts.note(Fact(event, level, fields, key, every_s, raised=raised, detail=told))
@@ -218,7 +223,7 @@ class Guards:
             failure = RaisedFailure(part, reason, answer.raised)
             told: dict[str, FieldValue] = {"reason": reason if is_slow else shown_reason(failure)}
             told["for_s"] = options.bench_s
-            self._note_part("part_benched", placement, part, told, failure)
+            self._note_part("part_benched", placement, part, SLOW if is_slow else _kind(failure), told, failure)
         elif watched.state == "trying":
             watched.state, watched.history = None, 0
             self._metrics.set_benched(placement, part, is_benched=False)
@@ -252,6 +257,12 @@ def shown_reason(failure: Failure) -> str:
     if (raised := raised_by(failure)) is not None:
         return raised.kind
     return failure.reason.partition(": ")[0]
+
+
+def _kind(failure: Failure) -> str:
+    """Return what failures for the same reason share: the type and place of what was raised, else the shown reason."""
+    raised = raised_by(failure)
+    return shown_reason(failure) if raised is None else str(raised)
 
 
 def overruns(plan: Plan, served: Served) -> Iterator[Failure]:

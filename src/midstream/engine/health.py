@@ -41,7 +41,7 @@ def health_of(
     return Health(
         ready=failure is None,
         accepts_events=not reason,
-        reason="; ".join([*([reason] if reason else []), *_concerns(engine).values()]),
+        reason="; ".join([*([reason] if reason else []), *concerns_of(engine).values()]),
         log_position=engine.log.end,
         applied_log_position=engine.fold.log_position,
         queued_events=queued_events,
@@ -50,7 +50,7 @@ def health_of(
     )
 
 
-def _concerns(engine: "Engine") -> Mapping[str, str]:
+def concerns_of(engine: "Engine") -> Mapping[str, str]:
     """Return the concerns, and what is as it is seen now: by the watches and of the clock."""
     seen = [look() for look in engine.watches]
     seen.append(Concern("clock", clock_concern(engine.log.last_log_time_ms - engine.clock())))

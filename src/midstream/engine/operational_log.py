@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
+from midstream.engine.background_service import BackgroundService
+from midstream.engine.health import concerns_of
 from midstream.engine.types import ErasureDue, FollowerView, Health
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
@@ -49,6 +51,13 @@ def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:
     return Fact(event, "error", {**fields, "reason": str(error)})
 
 
+def _background_fact(service: BackgroundService, more: int) -> Fact:
+    """Return that rounds of a loop ended by errors, and the newest; those of one type and place share a line."""
+    fields: dict[str, FieldValue] = {"service": service.name, "in_a_row": service.errors}
+    key, told = f"{service.name} {service.raised}", service.health()
+    return Fact("background_failed", "error", fields, key, HOUR_S, raised=service.raised, detail=told, count=more)
+
+
 def erasure_fact(due: ErasureDue) -> Fact:
     """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
     return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})
@@ -66,7 +75,7 @@ class OperationalLog:
         """Those that are known, and since when."""
         self._followers: dict[int, str] = {}
         self._errors: dict[str, int] = {}
-        """Of background services, one after another."""
+        """Of all rounds of background services: one may have failed, been well and failed again since the last look."""
         self._losses: Mapping[str, Mapping[str, int]] = engine.metrics.losses()
         self._is_ready = True
 
@@ -102,7 +111,7 @@ class OperationalLog:
     def _look_at_concerns(self) -> None:
         """Note each concern that begins, and that it is over; what has a fact of its own is left out."""
         now = self._engine.host.monotonic()
-        told = {name: text for name, text in self._engine.concerns.items() if name not in OF_THEIR_OWN}
+        told = {name: text for name, text in concerns_of(self._engine).items() if name not in OF_THEIR_OWN}
         for name in told.keys() - self._concerns.keys():
             self._concerns[name] = now
             if not name.startswith(BACKGROUND):
@@ -116,13 +125,10 @@ class OperationalLog:
     def _look_at_services(self) -> None:
         """Note what ended a round of something in the background, or all of it."""
         for service in self._engine.services:
-            errors, before = service.errors, self._errors.get(service.name, 0)
-            self._errors[service.name] = errors
-            if errors > before and service.raised is not None:
-                fields: dict[str, FieldValue] = {"service": service.name, "in_a_row": errors}
-                key = f"{service.name} {service.raised.kind}"
-                told = service.health()
-                self._note(Fact("background_failed", "error", fields, key, HOUR_S, raised=service.raised, detail=told))
+            more = service.errors_sum - self._errors.get(service.name, 0)
+            self._errors[service.name] = service.errors_sum
+            if more and service.raised is not None:
+                self._note(_background_fact(service, more))
 
     def _look_at_health(self, health: Health) -> None:
         if health.ready != self._is_ready:
