@@ -31,6 +31,8 @@ LEAST = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
 OPERATOR = re.compile(r"<=|>=|==|!=|<<|>>|//|\*\*|not\s+in|is\s+not|\bin\b|\bis\b|\band\b|\bor\b|[-+*/%&|^@<>]")
 KERNEL = "kernel"
 """The decorator of what is compiled."""
+INTRINSIC = "intrinsic"
+"""Takes a function that writes code into kernels, with the help of others of its module."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class _Candidates(ast.NodeVisitor):
         self._in_kernel = False
 
     def visit_Module(self, node: ast.Module) -> None:
-        """Look into functions and classes only."""
+        """Look into functions and classes only; what writes code into kernels is part of them."""
+        self._in_kernel = any(isinstance(each, ast.Name) and each.id == INTRINSIC for each in ast.walk(node))
         for each in node.body:
             if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 self.visit(each)
