@@ -96,6 +96,17 @@ def test_what_writes_code_into_kernels_is_part_of_them():
         assert all(each.in_kernel for each in found), file
 
 
+def test_a_constant_of_kernels_is_part_of_them():
+    """They keep its value: a table that a function of the module makes, and members of an enumeration."""
+    table = b"def made(a):\n    return a + 1\n\n\nTABLE = made(2)\n"
+    members = b"class Place(IntEnum):\n    FIRST = 1\n\n\nclass Other:\n    FIRST = 1\n"
+    assert all(each.in_kernel for each in candidates("state/toy.py", table))
+    assert not any(each.in_kernel for each in candidates("state/toy.py", table.replace(b"made(2)", b"2")))
+    assert {each.line for each in candidates("state/toy.py", members) if each.in_kernel} == {2}
+    for file in ("state/decay.py", "state/logarithm.py", "events/kernel.py"):
+        assert all(each.in_kernel for each in candidates(file, (PACKAGE / file).read_bytes())), file
+
+
 def test_a_mutant_is_one_place_of_a_source_with_as_many_lines():
     """All that are drawn can be compiled, and say something else."""
     for each in candidates("engine/toy.py", TOY):
