@@ -46,7 +46,7 @@ def _stamp(path: Path | str) -> Stamp | None:
 
 
 def _stamps(folder: str) -> dict[str, Stamp | None]:
-    """Return the stamps of all modules below a folder. Cost: 3 µs a file."""
+    """Return the stamps of all modules below a folder. Cost: 5 µs a file."""
     found: dict[str, Stamp | None] = {}
     for path, _, names in os.walk(folder):
         files = [os.path.join(path, name) for name in names if name.endswith(".py")]  # noqa: PTH118  # as above
