@@ -80,6 +80,7 @@ IMPORTS = {
     "spaced": "from  midstream . state.deep . er  import(callee)\n",
     "relative_close": "from.deep.er import callee\n",
     "all_of_a_package": "from midstream.state.deep.er import *\n",
+    "of_a_name_that_ends_in_the_word": "from midstream.state.reimport import step\n",
     "line_ends": "import sys\r\nfrom midstream.state.deep.er import callee\r\n",
     "byte_order_mark": "\ufefffrom midstream.state.deep.er import callee\n",
 }
@@ -91,6 +92,7 @@ def test_imports_are_followed_at_any_depth_in_each_form(package, form):
     caller = written(package, "caller.py", IMPORTS[form])
     callee = written(package, "deep/er/callee.py", CALLEE)
     written(package, "passing/__init__.py", "from .on import step\n")
+    written(package, "reimport.py", "from .deep.er.callee import step\n")
     written(package, "passing/on.py", "from ..deep.er.callee import step\n")
     before = kernel.source_hash(caller)
     callee.write_text(CALLEE.replace("1", "2"))

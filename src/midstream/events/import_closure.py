@@ -27,7 +27,8 @@ _BLOCK = re.compile(
     r"|(?:class|if|elif|else|try|except|finally|with|for|while|match)\b)"
 )
 """At the margin. A text, a comment or a closing bracket there begins none."""
-_IMPORT = re.compile(r"import\b([ \t\f]*\([^)]*\)|[^\n;]*)")
+_IMPORT = re.compile(r"import\b(?=([ \t\f]*\([^)]*\)|[^\n;]*))")
+"""With what follows, which may hold the next one: a name may end in the word."""
 _FROM = re.compile(r"\bfrom\b([\w. \t\f]*)$")
 _NAME = re.compile(r"[^\W\d][\w.]*|\*")
 
