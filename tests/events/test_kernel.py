@@ -1,5 +1,6 @@
 """Machine code is cached where it may be, and never used after a change of what it was made from."""
 
+import ast
 import os
 import shutil
 import stat
@@ -181,6 +182,35 @@ def test_the_closure_has_every_module_that_is_imported():
     count, missing = printed(IMPORTS_OF_KERNELS).split(maxsplit=1)
     assert int(count) > 60
     assert missing.strip() == "[]"
+
+
+def loaded_imports(node):
+    """Yield the import statements of a syntax tree that loading it runs; the standard library names no type checker."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.Import | ast.ImportFrom):
+            yield each
+        elif not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from loaded_imports(each)
+
+
+def test_no_import_is_missed_in_sources_of_other_hands():
+    """Each that the syntax tree has, in a part of the standard library."""
+    root, missing, count = Path("/none/package"), [], 0
+    for path in [Path(ast.__file__).with_name("pkgutil.py"), *sorted(Path(ast.__file__).parent.glob("[c-h]*.py"))]:
+        text = path.read_text("utf-8")
+        found = {
+            (module, name)
+            for module, names in import_closure._imports(text, root / "a" / "b.py", root)
+            for name in names
+        }
+        for each in loaded_imports(ast.parse(text)):
+            level, module = (each.level, each.module or "") if isinstance(each, ast.ImportFrom) else (0, "")
+            folder = (root / "a" / "b.py").parents[level - 1] if level else root.parent
+            needed = {(folder.joinpath(*filter(None, module.split("."))), name.name) for name in each.names}
+            missing += [(path.name, each.lineno)] if needed - found else []
+            count += 1
+    assert count > 200
+    assert missing == []
 
 
 def test_the_cache_lies_where_it_is_told_to(package, tmp_path, monkeypatch):
