@@ -52,6 +52,8 @@ LIBRARIES = (
     "uvicorn",
 )  # fmt: skip
 """Imported once for all runs."""
+AMISS = (3, 4)
+"""Exit statuses of pytest for a fault of its own or of how it was called: no test noticed anything."""
 BROKEN = 70
 """Exit status of a process that did not come to its tests: a fault of this script, or of the machine."""
 OWN = "MIDSTREAM_MUTANT"
@@ -224,7 +226,9 @@ class Run:
             return End("survived", "" if status is not None else f"cut off in {begins}", notes.get("passed", 0))
         if status == BROKEN:
             raise RuntimeError((self.folder / "output").read_text())
-        return End("killed", failed or f"exit status {status} in {begins or 'the start'}")
+        if status in AMISS or not (failed or begins):
+            return End("unsure", f"exit status {status} in {begins or 'the start'}", notes.get("passed", 0))
+        return End("killed", failed or begins)
 
 
 @dataclass(frozen=True)
@@ -346,7 +350,7 @@ class Campaign:
         begun = {line["begins"] for line in lines if "begins" in line}
         failed = {line["failed"] for line in lines if "failed" in line}
         left_out = {each for each in tests if not any(other.startswith(each) for other in begun)}
-        return failed | left_out | ({end.by} if end.fate == "killed by time" else set())
+        return failed | left_out | ({end.by} if "killed" in end.fate else set())
 
 
 def _remove(folder: Path) -> None:

@@ -31,6 +31,11 @@ LEAST = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
 OPERATOR = re.compile(r"<=|>=|==|!=|<<|>>|//|\*\*|not\s+in|is\s+not|\bin\b|\bis\b|\band\b|\bor\b|[-+*/%&|^@<>]")
 KERNEL = "kernel"
 """The decorator of what is compiled."""
+INTRINSIC = "intrinsic"
+"""Takes a function that writes code into kernels, with the help of others of its module.
+
+A table that a module makes with a function of its own is a constant of kernels in the same way.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,22 @@ class _Candidates(ast.NodeVisitor):
         self._in_kernel = False
 
     def visit_Module(self, node: ast.Module) -> None:
-        """Look into functions and classes only."""
+        """Look into functions and classes only; what gives kernels code or a constant is part of them."""
+        own = {INTRINSIC} | {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+        margin = [each for each in node.body if not isinstance(each, (ast.FunctionDef, ast.ClassDef))]
+        calls = (each for part in margin for each in ast.walk(part) if isinstance(each, ast.Call))
+        self._in_kernel = any(isinstance(each.func, ast.Name) and each.func.id in own for each in calls)
         for each in node.body:
             if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 self.visit(each)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Look into the body."""
+        """Look into the body; members of an enumeration are constants of kernels."""
+        before = self._in_kernel
+        self._in_kernel = before or any(isinstance(each, ast.Name) and "Enum" in each.id for each in node.bases)
         for each in node.body:
             self.visit(each)
+        self._in_kernel = before
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Look into defaults and body."""

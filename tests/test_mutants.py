@@ -83,6 +83,30 @@ def test_candidates_are_all_small_faults_of_functions_and_classes():
     assert {each.line for each in found if each.in_kernel} == {14, 16, 17, 18, 19, 20, 22, 23}
 
 
+def test_what_writes_code_into_kernels_is_part_of_them():
+    """And each function of its module: else its machine code would lie where that of the source does."""
+    source = b"def helper(a):\n    return a + 1\n\n\ndef _code(a):\n    return helper(a)\n\n\ncode = intrinsic(_code)\n"
+    found = candidates("models/toy.py", source)
+    assert {each.line for each in found} == {2, 6}
+    assert all(each.in_kernel for each in found)
+    assert not any(each.in_kernel for each in candidates("models/toy.py", source.replace(b"intrinsic", b"other")))
+    for file in ("models/lanes.py", "models/wide_vectors.py", "state/prefetch.py"):
+        found = candidates(file, (PACKAGE / file).read_bytes())
+        assert found
+        assert all(each.in_kernel for each in found), file
+
+
+def test_a_constant_of_kernels_is_part_of_them():
+    """They keep its value: a table that a function of the module makes, and members of an enumeration."""
+    table = b"def made(a):\n    return a + 1\n\n\nTABLE = made(2)\n"
+    members = b"class Place(IntEnum):\n    FIRST = 1\n\n\nclass Other:\n    FIRST = 1\n"
+    assert all(each.in_kernel for each in candidates("state/toy.py", table))
+    assert not any(each.in_kernel for each in candidates("state/toy.py", table.replace(b"made(2)", b"2")))
+    assert {each.line for each in candidates("state/toy.py", members) if each.in_kernel} == {2}
+    for file in ("state/decay.py", "state/logarithm.py", "events/kernel.py"):
+        assert all(each.in_kernel for each in candidates(file, (PACKAGE / file).read_bytes())), file
+
+
 def test_a_mutant_is_one_place_of_a_source_with_as_many_lines():
     """All that are drawn can be compiled, and say something else."""
     for each in candidates("engine/toy.py", TOY):
@@ -217,6 +241,34 @@ def test_a_run_says_which_test_noticed(tmp_path):
         ("killed by time", "test_b", 0),
         ("killed", ends[3][1], 0),
     ]
+
+
+FAILED = '{"begins": "t::a", "at": 0}\n{"failed": "t::a"}\n'
+BEGUN = '{"begins": "t::a", "at": 0}\n'
+
+
+@pytest.mark.parametrize(
+    "status, notes, end",
+    [
+        (1, FAILED, ("killed", "t::a")),
+        (2, '{"failed": "tests/test_a.py"}\n', ("killed", "tests/test_a.py")),
+        (-11, BEGUN, ("killed", "t::a")),
+        (-11, "", ("unsure", "exit status -11 in the start")),
+        (2, "", ("unsure", "exit status 2 in the start")),
+        (3, BEGUN, ("unsure", "exit status 3 in t::a")),
+        (3, FAILED, ("unsure", "exit status 3 in t::a")),
+        (4, "", ("unsure", "exit status 4 in the start")),
+        (4, '{"passed": 0}\n', ("unsure", "exit status 4 in the start")),
+        (5, "", ("survived", "")),
+        (0, BEGUN + '{"passed": 1}\n', ("survived", "")),
+    ],
+)
+def test_a_run_that_ends_without_a_test_has_killed_nothing(tmp_path, monkeypatch, status, notes, end):
+    """A fault of pytest, a wrong call, or the machine that ends a process: none is checked again at the end."""
+    monkeypatch.setattr(mutants, "_kill_group", lambda _: None)
+    (tmp_path / "notes").write_text(notes)
+    found = mutants.Run(0, tmp_path, 0.0, 1.0)._end(status)
+    assert (found.fate, found.by) == end
 
 
 def result(file, fate, by="", operator="drop"):

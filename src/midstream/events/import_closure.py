@@ -1,26 +1,36 @@
 """Import closure: the sources of a module and of every module of its package that it imports, directly or not.
 
 Imports are followed at any depth and in each form: ``import a.b``, ``from a.b import c`` where c is a module or a name
-that a package passes on, relative imports, imports on several lines, and imports in a block of ``if``, ``try`` or
-``with``. The ``__init__`` of each package on the way is part of it. Imports in the body of a function and in a block
-for type checkers are not followed, because loading the module does not run them. Where the text is ambiguous the
-closure is too large and never too small.
+that a package passes on, relative imports, imports on several lines, behind ``;`` or ``:``, and in a block of ``if``,
+``try``, ``match`` or any other. The ``__init__`` of each package on the way, and of the packages that hold the module,
+is part of it. Imports in a function at the margin and in a block for type checkers at the margin are not followed,
+because loading the module does not run them. Where the text is ambiguous the closure is too large and never too small.
+What a module imports by a call (``importlib``, or a function that it calls while it loads) is not seen.
 
-The scan reads lines instead of a syntax tree, which would take ten times as long at every start.
+Texts, comments and line continuations are taken out, then import statements and blocks are searched for: a syntax tree
+would take ten times as long at every start.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_STATEMENT = re.compile(
-    r"^(?P<indent>[ \t]*)(?:from[ \t]+(?P<dots>\.*)(?P<module>[\w.]*)[ \t]+import\b|import\b)"
-    r"(?P<names>[ \t]*\([^)]*\)|(?:[^\n\\]|\\\n)*)",
-    re.MULTILINE,
+_NO_CODE = re.compile(
+    r'''"""(?:[^"\\]++|\\.|"(?!""))*+"""|"(?:[^"\\\n]++|\\.)*+"|#[^\n]*+'''
+    r"""|'{3}(?:[^'\\]++|\\.|'(?!''))*+'{3}|'(?:[^'\\\n]++|\\.)*+'""",
+    re.DOTALL,
 )
-_BLOCK = re.compile(r"^(?!if (?:typing\.)?TYPE_CHECKING:)(?:if|elif|else|try|except|finally|with|for|while|class)\b")
-_NAME = re.compile(r"[A-Za-z_][\w.]*")
+_BLOCK = re.compile(
+    r"\n(?:(?P<skipped>(?:async[ \t]+)?def\b|if[ \t]+(?:typing\.)?TYPE_CHECKING[ \t]*:)"
+    r"|(?:class|if|elif|else|try|except|finally|with|for|while|match)\b)"
+)
+"""At the margin. A text, a comment or a closing bracket there begins none."""
+_IMPORT = re.compile(r"import\b(?=([ \t\f]*\([^)]*\)|[^\n;]*))")
+"""With what follows, which may hold the next one: a name may end in the word."""
+_FROM = re.compile(r"\bfrom\b([\w. \t\f]*)$")
+_NAME = re.compile(r"[^\W\d][\w.]*|\*")
 
 
 def sources_of(source: Path, root: Path) -> dict[Path, bytes]:
@@ -33,7 +43,7 @@ def sources_of(source: Path, root: Path) -> dict[Path, bytes]:
     Cost: each file is read once a process, about 0.2 ms.
     """
     found: dict[Path, bytes] = {}
-    todo = [source]
+    todo = [source, *_files(source.with_suffix(""), root)]
     while todo:
         path = todo.pop()
         if path not in found:
@@ -46,12 +56,13 @@ def sources_of(source: Path, root: Path) -> dict[Path, bytes]:
 def _read(path: Path, root: Path) -> tuple[bytes, tuple[Path, ...]]:
     """Return the source of a module, and the files of the modules that it imports itself."""
     content = path.read_bytes()
-    text = content.decode()
+    text = content.decode("utf-8-sig", errors="replace")
     files: dict[Path, None] = {}
     for module, names in _imports(text, path, root):
         files.update(dict.fromkeys(_files(module, root)))
         if module == root.parent or module.is_dir():  # of a package a name may be a module
-            for name in names:
+            below = [each.stem for each in module.iterdir()] if "*" in names else names
+            for name in below:
                 files.update(dict.fromkeys(_files(module.joinpath(*name.split(".")), root)))
     files.pop(path, None)
     return content, tuple(files)
@@ -59,24 +70,39 @@ def _read(path: Path, root: Path) -> tuple[bytes, tuple[Path, ...]]:
 
 def _imports(text: str, path: Path, root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield what is imported: a folder or module without its ending, and the names that may be modules below it."""
-    for each in _STATEMENT.finditer(text):
-        if each["indent"] and not _runs_when_loaded(text, each.start()):
+    code = _code(text)
+    blocks = [(each.start(), each["skipped"] is not None) for each in _BLOCK.finditer(code)]
+    for each in _IMPORT.finditer(code):
+        line = code.rindex("\n", 0, each.start())
+        before = code[line + 1 : each.start()]
+        found = _FROM.search(before)
+        ahead = before[: found.start()] if found else before
+        if ahead and (f"x{ahead[-1]}".isidentifier() or _is_skipped(blocks, line, ahead)):
             continue
-        names = _NAME.findall(each["names"])
-        if each["module"] is None:
-            yield root.parent, names
-        elif each["dots"]:
-            above = path.parents[len(each["dots"]) - 1]
-            yield above.joinpath(*filter(None, each["module"].split("."))), names
-        else:
-            yield root.parent.joinpath(*each["module"].split(".")), names
+        names = _NAME.findall(each[1])
+        module = "".join(found[1].split()) if found else ""
+        dots = len(module) - len(module.lstrip("."))
+        folder = path.parents[dots - 1] if dots else root.parent
+        yield folder.joinpath(*filter(None, module.split("."))), names
 
 
-def _runs_when_loaded(text: str, place: int) -> bool:
-    """Return whether an indented statement is in a block that loading the module runs."""
-    before = text[:place].rstrip().splitlines()
-    header = next((line for line in reversed(before) if line[:1].strip() and line[0] not in ")]}#"), "")
-    return _BLOCK.match(header) is not None
+def _code(text: str) -> str:
+    """Return a source behind a line end, without texts and comments, each statement's begin on one line."""
+    code = "\n" + _NO_CODE.sub("''", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if "\\" in code:
+        code = re.sub(r"(?<=\n)(?:\\\n)+", "", code).replace("\\\n", " ")
+    # At the begin of a line a form feed is no indentation.
+    return re.sub(r"\n[ \t]*\f", "\n", code) if "\f" in code else code
+
+
+def _is_skipped(blocks: list[tuple[int, bool]], line: int, ahead: str) -> bool:
+    """Return whether an import that does not begin at the margin is in a block that loading the module does not run."""
+    place = bisect_right(blocks, (line, True)) - 1
+    if place < 0:
+        return False
+    begin, skipped = blocks[place]
+    # Behind something else on an indented line it may be behind the end of a bracket, at the margin.
+    return skipped and (begin == line or not ahead.strip())
 
 
 def _files(module: Path, root: Path) -> Iterator[Path]:
