@@ -338,11 +338,12 @@ def test_questions_have_new_items_and_a_history(place: Path) -> None:
     fitting = Fitting(place, config, "taste", 1)
     acts = acts_of(fitting, model_named(config, "taste"), LogView(place), QUIET)
     first = acts.cut(0.3)
-    asked, wanted = questions(acts, first, 100)
-    assert 0 < len(asked) == len(wanted) <= min(USERS, QUESTIONS_MAX)
+    asked, wanted, whose = questions(acts, first, 100)
+    assert 0 < len(asked) == len(wanted) == len(set(whose.tolist())) <= min(USERS, QUESTIONS_MAX)
     assert (wanted.counts > 0).all()
     for number in range(len(asked)):
         own = set(asked.part(number, number + 1).row.tolist())
+        assert own.issubset(acts.item[acts.owner == whose[number]].tolist())
         right = wanted.item[wanted.start[number] : wanted.start[number + 1]].tolist()
         assert own
         assert not own.intersection(right)

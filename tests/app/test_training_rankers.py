@@ -18,7 +18,7 @@ from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
 from midstream.app.models import promote
-from midstream.app.ranker_data import Newest, range_text, seen_of
+from midstream.app.ranker_data import Newest, _of_group, range_text, seen_of
 from midstream.app.reading import parse_config
 from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups, source_columns
 from midstream.app.running import config_of
@@ -190,11 +190,13 @@ def test_a_log_without_slates_is_replayed(place: Path) -> None:
     config = config_of(place)
     wanted = ReplayWanted("home", candidates_max=6)
     past = Past(place, config)
-    kept = 0
+    owners: dict[str, set[int]] = {}
     for group in replay_groups(past, place, past.block(("price", "views")), wanted, ReplayCounts()):
         assert sorted(group.place.tolist()) == list(range(len(group.label)))
-        kept += 1
-    assert kept
+        owner = _of_group(group, tuple(map(str, range(group.values.shape[1] + group.said.shape[1])))).owner
+        assert owner is not None
+        owners.setdefault(group.event.user_id, set()).update(owner.tolist())
+    assert 1 < len(owners) == len(set().union(*owners.values())), "one of each user"
 
 
 def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
