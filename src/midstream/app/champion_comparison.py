@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound
+from midstream.core.errors import MidstreamError
 from midstream.core.types import Index
 from midstream.evaluation.list_metrics import ACCURACY, hits_of
 from midstream.evaluation.statistics import Resampling, difference
@@ -27,6 +27,7 @@ from midstream.training.validation import ROW_K, K, ndcg_values, next_items, que
 OWNERS_MIN = 6
 """Users, else sessions, of whom an interval can be told: of two equal models all of n prefer the same one with
 probability 2^(1 - n), which is below the 5 % of the interval from six on."""
+NO_ROOM = "there is no room for it in the memory_bytes_max of the training"
 _OTHER_KIND = "the version in service answers other questions: one of both is a ranker"
 
 
@@ -79,8 +80,10 @@ def champion_of(registry: Registry, name: str, version: str, log: LogIdentity) -
         return Champion("", why_not="no version is in service")
     try:
         found = registry.load(name, version)
-    except (ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound) as error:
+    except (MidstreamError, OSError) as error:
         return Champion(version, why_not=f"the version in service cannot be loaded: {error}")
+    except MemoryError:
+        return Champion(version, why_not=f"the version in service cannot be loaded: {NO_ROOM}")
     if found.manifest.window.log_name != log.public_name:
         return Champion(
             version, why_not="the version in service was not fitted on this log, so what it knows is unknown"
