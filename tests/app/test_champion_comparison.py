@@ -140,6 +140,64 @@ def test_item_models_of_different_vocabularies_answer_the_same_questions(acts):
     assert "has learned all acts" in none.why_not
 
 
+def test_users_who_come_back_are_drawn_whole():
+    """One likes the first ranker better, another the second: of 40 worlds without a difference half would show
+    one by request.
+    """
+    dice, users, times, alarms = np.random.default_rng(4), 12, 10, 0
+    count = users * times * SIZE
+    for _ in range(40):
+        owner = np.repeat(np.arange(users), times)
+        likes = np.repeat(dice.normal(0.0, 3.0, users)[owner], SIZE)
+        values = dice.normal(size=(count, 2)).astype(np.float32)
+        wanted = values[:, 0] * likes - values[:, 1] * likes + dice.normal(size=count)
+        label = np.zeros(count, dtype=np.float32)
+        label[np.arange(0, count, SIZE) + wanted.reshape(-1, SIZE).argmax(axis=1)] = 1
+        rows = replace(
+            Examples.of_rows(("views", "price"), values, label),
+            start=np.arange(0, count + 1, SIZE, dtype=np.int64),
+            time_ms=np.arange(users * times, dtype=np.int64),
+            owner=owner.astype(np.uint64),
+        )
+        judged = ranker("price", inputs=rows.names)
+        alarms += compare_rows(in_service(ranker("views"), end_ms=-1), judged, rows).verdict != "open"
+    assert alarms <= 6
+
+
+def test_sessions_of_several_questions_are_drawn_whole():
+    """Each goes on with items of one half, and each model knows one half: none of two equal ones is better."""
+    dice, sessions, length, alarms = np.random.default_rng(5), 12, 8, 0
+    ids = [f"i{each}" for each in range(20)]
+    even, odd = ids[::2] + ids[1::2], ids[1::2] + ids[::2]
+    for _ in range(40):
+        half = dice.integers(0, 2, (sessions, 1))
+        items = 2 * np.stack([dice.permutation(10)[:length] for _ in range(sessions)]) + half
+        count = items.size
+        acts = Acts(
+            vocabulary=ItemVocabulary.of(ids),
+            owner=np.repeat(np.arange(sessions), length).astype(np.uint64),
+            item=items.ravel().astype(np.int32),
+            weight=np.ones(count, dtype=np.float32),
+            position=np.arange(count, dtype=np.int64),
+            time_ms=np.arange(count, dtype=np.int64),
+            log_time_ms=(0, count),
+            left_out={},
+        )
+        champion = in_service(lists(ids, even), end=0)
+        alarms += compare_items(champion, lists(ids, odd), acts, 0, 10, by_session=True).verdict != "open"
+    assert alarms <= 6
+
+
+def test_of_a_few_users_nothing_is_said(later):
+    """Five of five prefer one of two equal rankers in one of sixteen worlds."""
+    good, champion = ranker("price", inputs=later.names), in_service(ranker("views"), end_ms=-1)
+    few = compare_rows(champion, good, replace(later, owner=np.arange(REQUESTS, dtype=np.uint64) % 5))
+    assert few.verdict == "unknown"
+    assert "fewer than 6 users" in few.why_not
+    enough = compare_rows(champion, good, replace(later, owner=np.arange(REQUESTS, dtype=np.uint64) % 6))
+    assert (enough.verdict, enough.questions) == ("better", REQUESTS)
+
+
 BESIDE = Comparison("0001-a", "NDCG@10", 812, 0.02, 0.01, 0.03)
 PROMOTE = "midstream models promote clicks 0002-b"
 

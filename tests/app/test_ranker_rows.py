@@ -1,17 +1,20 @@
 """Which positions of slates a ranker learns from: those that were seen, once it is known what came of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 from midstream.app.as_of import Past
+from midstream.app.asked_served import ServedRange
 from midstream.app.fitting import Fitting, Trained, fit_and_publish, model_named, question_of
 from midstream.app.inspection import LogView
-from midstream.app.ranker_data import RankerRows, ranker_rows
+from midstream.app.ranker_data import Newest, RankerQuestion, RankerRows, ranker_rows, rows_of_batch
 from midstream.app.running import config_of
 from midstream.core.errors import Invalid
 from midstream.models.examples import Examples
@@ -85,7 +88,34 @@ def test_without_impressions_every_position_is_a_row(tmp_path: Path) -> None:
     assert found.examples.request_sizes.tolist() == [4, 4, 4]
     assert found.examples.label.tolist() == [0.0, 0.0, 0.0, 1.0] * 3
     assert found.examples.weight.tolist() == [1.0] * 12
+    assert found.examples.owner is not None
+    assert len(set(found.examples.owner.tolist())) == 1, "all are of one user"
     assert found.left_out == {}
+
+
+def test_requests_of_nobody_are_of_as_many(tmp_path: Path) -> None:
+    """Wherever the parts end in which they are read; those of a user are one's in all parts."""
+    bounds = ServedRange()
+    asked = RankerQuestion(tmp_path, "home", (), bounds, rows_max=10, place=tmp_path)
+    newest = Newest((), 10)
+    for part, users in enumerate(((None, "ann"), (None, "ann"))):
+        columns: dict[str, Any] = {
+            "time": [1, 2],
+            "placement": ["home"] * 2,
+            "log_position": [2 * part, 2 * part + 1],
+            "user_id": users,
+            "impression": [True] * 2,
+            "acted_after_ms": pa.array([None, 1], pa.int64()),
+            "reward": [0.0, 1.0],
+            "position": [0, 0],
+            "propensity": [1.0, 1.0],
+        }
+        newest.add(rows_of_batch(pa.RecordBatch.from_pydict(columns), asked).examples)
+    owner = newest.examples().owner
+    assert owner is not None
+    first, ann, second, again = owner.tolist()
+    assert ann == again
+    assert len({first, ann, second}) == 3
 
 
 def test_what_was_not_seen_is_no_negative(tmp_path: Path) -> None:

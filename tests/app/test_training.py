@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from midstream.app import training
+from midstream.app import champion_comparison, fitting, training
+from midstream.app.champion_comparison import Champion
 from midstream.app.config import Config
 from midstream.app.fitting import Fitting, Trained, acts_of, fit_and_publish, model_named
 from midstream.app.inspection import LogView
@@ -27,9 +31,9 @@ from midstream.models import kinds
 from midstream.models.golden import HISTORIES_MAX
 from midstream.models.histories import Histories
 from midstream.models.item_blend import ItemBlend
-from midstream.models.model import QUIET, Watch
+from midstream.models.model import QUIET, ItemModel, Watch
 from midstream.testing.item_models import BESIDE, Beside
-from midstream.training.registry import Registry
+from midstream.training.registry import Loaded, Registry
 from midstream.training.validation import QUESTIONS_MAX, questions
 
 TOML = """
@@ -210,6 +214,64 @@ def test_time_that_is_over_stops_a_fit_and_is_named(place: Path) -> None:
     assert registry(place).names() == []
 
 
+@pytest.mark.parametrize("validation", [0.0, 0.3])
+def test_a_champion_is_held_only_while_it_is_compared(
+    place: Path, monkeypatch: pytest.MonkeyPatch, validation: float
+) -> None:
+    """It is not loaded where nothing is judged, and gone when the fit begins that is published."""
+    first = fitted(place).version
+    toml = TOML.replace("seed = 3", f"seed = 3\nvalidation = {validation}")
+    (place / "midstream.toml").write_text(toml)
+    loaded: list[weakref.ref[object]] = []
+    fits: list[list[bool]] = []
+
+    def champion_of(*told: Any) -> Champion:
+        found = champion_comparison.champion_of(*told)
+        assert found.loaded is not None
+        assert isinstance(found.loaded.model, Beside)
+        loaded.append(weakref.ref(found.loaded.model.beside))
+        return found
+
+    def fit(*told: Any) -> ItemModel:
+        fits.append([each() is not None for each in loaded])
+        return BESIDE.fit(*told)
+
+    monkeypatch.setattr(fitting, "champion_of", champion_of)
+    monkeypatch.setitem(kinds.ITEM_KINDS, "beside", replace(BESIDE, fit=fit))
+    done = fit_and_publish(Fitting(place, config_of(place), "taste", made_ms=1, champion=first), QUIET)
+    assert fits == ([[], [False]] if validation else [[]])
+    assert done.beside is not None
+    assert done.beside.champion == first
+    assert ("nothing was kept apart" in done.beside.why_not) == (not validation)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("the disk"), NotFound("it went")])
+@pytest.mark.parametrize("what", ["loaded", "asked"])
+def test_a_champion_that_cannot_be_asked_ends_no_training(
+    place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, what: str
+) -> None:
+    """What is fitted is published, and says why it was not compared."""
+    first = fitted(place).version
+    load = Registry.load
+
+    def broken(own: Registry, name: str, version: str) -> Loaded:
+        if version == first:
+            raise error
+        return load(own, name, version)
+
+    def asked(*_: object, **__: object) -> None:
+        raise error
+
+    if what == "loaded":
+        monkeypatch.setattr(Registry, "load", broken)
+    else:
+        monkeypatch.setattr(fitting, "compare_items", asked)
+    done = fit_and_publish(Fitting(place, config_of(place), "taste", made_ms=1, champion=first), QUIET)
+    assert done.version in registry(place).versions("taste")
+    assert done.beside is not None
+    assert f"cannot be {what}: {str(error) or 'there is no room'}" in done.beside.why_not
+
+
 def test_memory_beyond_the_limit_is_an_error_and_no_killed_process() -> None:
     """An allocation fails where it is made."""
     text = """
@@ -335,14 +397,14 @@ def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
 def test_questions_have_new_items_and_a_history(place: Path) -> None:
     """What is right was not known before; nobody without a history is asked."""
     config = config_of(place)
-    fitting = Fitting(place, config, "taste", 1)
-    acts = acts_of(fitting, model_named(config, "taste"), LogView(place), QUIET)
+    acts = acts_of(Fitting(place, config, "taste", 1), model_named(config, "taste"), LogView(place), QUIET)
     first = acts.cut(0.3)
-    asked, wanted = questions(acts, first, 100)
-    assert 0 < len(asked) == len(wanted) <= min(USERS, QUESTIONS_MAX)
+    asked, wanted, whose = questions(acts, first, 100)
+    assert 0 < len(asked) == len(wanted) == len(set(whose.tolist())) <= min(USERS, QUESTIONS_MAX)
     assert (wanted.counts > 0).all()
     for number in range(len(asked)):
         own = set(asked.part(number, number + 1).row.tolist())
+        assert own.issubset(acts.item[acts.owner == whose[number]].tolist())
         right = wanted.item[wanted.start[number] : wanted.start[number + 1]].tolist()
         assert own
         assert not own.intersection(right)

@@ -2,11 +2,12 @@
 
 import math
 import shutil
+import weakref
 from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
+from midstream.app import champion_comparison, fitting
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
+from midstream.app.champion_comparison import Champion
 from midstream.app.fitting import Fitting, Trained, fit_and_publish
 from midstream.app.models import promote
-from midstream.app.ranker_data import Newest, range_text, seen_of
+from midstream.app.ranker_data import Newest, _of_group, range_text, seen_of
 from midstream.app.reading import parse_config
 from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups, source_columns
 from midstream.app.running import config_of
@@ -30,7 +33,7 @@ from midstream.models.examples import Examples
 from midstream.models.ftrl import Ftrl
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.lambdamart import LambdaMartOptions
-from midstream.models.model import QUIET
+from midstream.models.model import QUIET, RowModel
 from midstream.ranking.blend import Blend
 from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
@@ -137,6 +140,31 @@ def test_a_ranker_learns_from_slates_and_their_outcomes(place: Path) -> None:
     assert fitted(place, "clicks").metrics == done.metrics
 
 
+def test_a_champion_of_a_ranker_is_held_only_while_it_is_compared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the fit that is judged, and not by the one that is published."""
+    first = fitted(place, "clicks").version
+    loaded: list[weakref.ref[object]] = []
+    fits: list[list[bool]] = []
+
+    def champion_of(*told: Any) -> Champion:
+        found = champion_comparison.champion_of(*told)
+        assert found.loaded is not None
+        assert isinstance(found.loaded.model, Ftrl)
+        loaded.append(weakref.ref(found.loaded.model.z))
+        return found
+
+    def fit(*told: Any) -> RowModel:
+        fits.append([each() is not None for each in loaded])
+        return ROW_KINDS["ftrl"].fit(*told[1:4])
+
+    monkeypatch.setattr(fitting, "champion_of", champion_of)
+    monkeypatch.setattr(fitting, "_fit_row", fit)
+    done = fit_and_publish(Fitting(place, config_of(place), "clicks", made_ms=1, champion=first), QUIET)
+    assert fits == [[], [False]]
+    assert done.beside is not None
+    assert done.beside.champion == first
+
+
 def test_what_was_fitted_on_and_what_judged_it_are_printed_apart(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,11 +218,13 @@ def test_a_log_without_slates_is_replayed(place: Path) -> None:
     config = config_of(place)
     wanted = ReplayWanted("home", candidates_max=6)
     past = Past(place, config)
-    kept = 0
+    owners: dict[str, set[int]] = {}
     for group in replay_groups(past, place, past.block(("price", "views")), wanted, ReplayCounts()):
         assert sorted(group.place.tolist()) == list(range(len(group.label)))
-        kept += 1
-    assert kept
+        owner = _of_group(group, tuple(map(str, range(group.values.shape[1] + group.said.shape[1])))).owner
+        assert owner is not None
+        owners.setdefault(group.event.user_id, set()).update(owner.tolist())
+    assert 1 < len(owners) == len(set().union(*owners.values())), "one of each user"
 
 
 def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:

@@ -162,15 +162,25 @@ def test_what_is_the_same_for_all_rows_of_a_request_says_nothing_of_their_order(
 
 @given(st.integers(0, 2**16))
 def test_a_pair_stands_for_as_many_as_its_rows_together(seed):
-    """All rows of a request weigh the mean over its pairs of different labels; 1 where there is none."""
+    """All rows of a request weigh the mean over its pairs of different labels; 1 where there is none. What weighs 0 is
+    not counted.
+    """
     dice = np.random.default_rng(seed)
     rows = drawn(seed, requests=4, size=5)
-    label, weight = dice.integers(0, 3, 20).astype(np.float32), dice.choice([0.5, 1.0, 4.0], 20).astype(np.float32)
+    label, weight = dice.integers(0, 3, 20).astype(np.float32), dice.choice([0.0, 0.5, 1.0, 4.0], 20).astype(np.float32)
     found = lambdamart._pair_weights(replace(rows, label=label, weight=weight)).reshape(4, 5)
     for number in range(4):
         own, worth = weight[number * 5 :][:5], label[number * 5 :][:5]
-        pairs = [own[i] * own[j] for i in range(5) for j in range(5) if worth[i] != worth[j]]
+        pairs = [own[i] * own[j] for i in range(5) for j in range(5) if worth[i] != worth[j] and own[i] * own[j]]
         np.testing.assert_allclose(found[number], np.mean(pairs) if pairs else 1.0, rtol=1e-5)
+
+
+def test_rows_that_weigh_nothing_take_nothing_from_a_request():
+    """Neither from one that has none of them but is beside it."""
+    rows = drawn(1, requests=2, size=4)
+    label = np.array([1, 0, 0, 0, 1, 0, 0, 0], dtype=np.float32)
+    weight = np.array([1, 1, 0, 0, 1, 1, 1, 1], dtype=np.float32)
+    assert lambdamart._pair_weights(replace(rows, label=label, weight=weight)).tolist() == [1.0] * 8
 
 
 def test_the_place_something_was_shown_at_is_not_its_worth():

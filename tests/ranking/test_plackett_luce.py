@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs
 from midstream.ranking.plackett_luce import PlackettLuce
+from midstream.ranking.rule_boost import Boosted, worth_of
 from midstream.ranking.sampling import CHOSEN, uniforms
 
 NO_FEATURES = FeatureFrame((), np.empty((0, 0), np.float32))
@@ -60,3 +61,16 @@ def test_shares_of_a_place_follow_the_scores_of_the_pool_alone():
     assert chances(score, only_behind).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
     equal = options.chances(NO_FEATURES, np.arange(5), np.ones(5))(np.ones(5), allowed)
     assert equal.tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("factor", [1.2, 1.3, 1.5])
+@pytest.mark.parametrize("count", [3, 7, 10])
+def test_equal_scores_are_counted_in_units_of_1_whatever_a_boost_of_all_makes_of_them(factor, count):
+    """Rounding gives equal numbers a deviation of 1e-17: half a unit that likeness takes would be all there is."""
+    everything = (Boosted("all", factor, np.ones(count, dtype=np.bool_)),)
+    worth = worth_of(np.full(count, 0.1, dtype=np.float32), everything)
+    chances = PlackettLuce(temperature=1.0).chances(NO_FEATURES, np.arange(count), worth)
+    left = worth.copy()
+    left[0] -= 0.5
+    share = chances(left, np.ones(count, dtype=np.bool_))
+    assert share[0] / share[1] == pytest.approx(math.exp(-0.5))

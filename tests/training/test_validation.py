@@ -43,13 +43,14 @@ def test_each_next_item_is_asked_for_once(pairs: list[tuple[int, int]], first: i
         if 2 * number >= first and before and item not in before:
             expected.setdefault(session, []).append((before[-acts_max:], item))
         before.append(item)
-    asked, wanted = next_items(acts_of(pairs), first, acts_max)
+    asked, wanted, whose = next_items(acts_of(pairs), first, acts_max)
     assert (wanted.counts == 1).all()
     found = [
         (asked.row[begin:end].tolist(), item)
         for begin, end, item in zip(asked.start[:-1], asked.start[1:], wanted.item.tolist(), strict=True)
     ]
     assert found == [each for session in sorted(expected) for each in expected[session]]
+    assert whose.tolist() == [session for session in sorted(expected) for _ in expected[session]]
 
 
 def test_sessions_are_judged_by_their_next_items() -> None:

@@ -1,8 +1,8 @@
 """Champion comparison: the fit that a training judges beside the version in service, on the same newest questions.
 
 Asked is only what neither of the two has learned, so questions begin where the knowledge of the champion ends. The
-difference has an interval from a paired bootstrap over questions. Where there is no such question, or the champion
-cannot answer them, the comparison says why.
+difference has an interval from a paired bootstrap over those who asked: what one of them likes is alike from question
+to question. Where there is no such question, or the champion cannot answer them, the comparison says why.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound
+from midstream.core.errors import MidstreamError
 from midstream.core.types import Index
 from midstream.evaluation.list_metrics import ACCURACY, hits_of
 from midstream.evaluation.statistics import Resampling, difference
@@ -24,6 +24,10 @@ from midstream.training.datasets import Acts
 from midstream.training.registry import Loaded, Registry
 from midstream.training.validation import ROW_K, K, ndcg_values, next_items, questions
 
+OWNERS_MIN = 6
+"""Users, else sessions, of whom an interval can be told: of two equal models all of n prefer the same one with
+probability 2^(1 - n), which is below the 5 % of the interval from six on."""
+NO_ROOM = "there is no room for it in the memory_bytes_max of the training"
 _OTHER_KIND = "the version in service answers other questions: one of both is a ranker"
 
 
@@ -76,8 +80,10 @@ def champion_of(registry: Registry, name: str, version: str, log: LogIdentity) -
         return Champion("", why_not="no version is in service")
     try:
         found = registry.load(name, version)
-    except (ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound) as error:
+    except (MidstreamError, OSError) as error:
         return Champion(version, why_not=f"the version in service cannot be loaded: {error}")
+    except MemoryError:
+        return Champion(version, why_not=f"the version in service cannot be loaded: {NO_ROOM}")
     if found.manifest.window.log_name != log.public_name:
         return Champion(
             version, why_not="the version in service was not fitted on this log, so what it knows is unknown"
@@ -110,7 +116,8 @@ def compare_rows(champion: Champion, judged: RowModel, later: Examples, *, is_sa
         return champion.cannot("the version in service has learned all requests that judge")
     own = ndcg_values(newer, judged.score(newer.values))
     others = ndcg_values(newer, loaded.model.score(np.ascontiguousarray(newer.values[:, columns])))
-    return _compared(champion, f"{'sampled.' if is_sampled else ''}NDCG@{ROW_K}", own, others)
+    owner = np.arange(len(own), dtype=np.uint64) if newer.owner is None else newer.owner
+    return _compared(champion, f"{'sampled.' if is_sampled else ''}NDCG@{ROW_K}", (own, others), owner)
 
 
 def compare_items(
@@ -133,17 +140,17 @@ def compare_items(
         return champion.cannot(_OTHER_KIND)
     window = loaded.manifest.window
     begin = max(first, window.end, window.known_end)
-    asked, wanted = (next_items if by_session else questions)(acts, begin, history_acts_max)
+    asked, wanted, owner = (next_items if by_session else questions)(acts, begin, history_acts_max)
     if not len(asked):
         return champion.cannot("the version in service has learned all acts that judge")
     known = loaded.model.vocabulary.rows_in(acts.vocabulary)
     told = _translated(asked, acts.vocabulary.rows_in(loaded.model.vocabulary))
     lists = top_n(loaded.model, told, K, told)
     theirs: Index = np.where(lists >= 0, known[lists], -1).astype(np.int32)
-    values = [
+    own, others = (
         ACCURACY["NDCG"](hits_of(each, wanted), wanted.counts, K) for each in (top_n(judged, asked, K, asked), theirs)
-    ]
-    return _compared(champion, f"NDCG@{K}", *values)
+    )
+    return _compared(champion, f"NDCG@{K}", (own, others), owner)
 
 
 def _translated(histories: Histories, rows: Index) -> Histories:
@@ -154,10 +161,20 @@ def _translated(histories: Histories, rows: Index) -> Histories:
     return Histories(row[kept], histories.weight[kept], start)
 
 
-def _compared(champion: Champion, metric: str, own: NDArray[np.float64], others: NDArray[np.float64]) -> Comparison:
+def _compared(
+    champion: Champion,
+    metric: str,
+    values: tuple[NDArray[np.float64], NDArray[np.float64]],
+    owner: NDArray[np.uint64],
+) -> Comparison:
+    """Return the mean difference of two values a question, NaN = nothing to answer, drawn by those who asked."""
+    own, others = values
     known = ~(np.isnan(own) | np.isnan(others))
     count = int(np.count_nonzero(known))
     if not count:
         return champion.cannot("nothing of the newest part was of worth, so there is nothing to order")
-    found = difference(own[known], others[known], np.arange(count, dtype=np.intp), Resampling())
+    groups = np.unique(owner[known], return_inverse=True)[1]
+    if groups.max() + 1 < OWNERS_MIN:
+        return champion.cannot(f"fewer than {OWNERS_MIN} users or sessions asked what neither has learned")
+    found = difference(own[known], others[known], groups, Resampling())
     return Comparison(champion.version, metric, count, found.mean, found.low, found.high)

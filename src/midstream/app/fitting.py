@@ -7,6 +7,7 @@ is worth; then the model is fitted on all of them. Equal log, configuration and 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ import msgspec
 
 from midstream.app.as_of import Past
 from midstream.app.asked_served import ServedRange
-from midstream.app.champion_comparison import Champion, Comparison, champion_of, compare_items, compare_rows
+from midstream.app.champion_comparison import NO_ROOM, Champion, Comparison, champion_of, compare_items, compare_rows
 from midstream.app.config import Config, Model
 from midstream.app.going_on import has_learned, item_parent, known_end, loaded_parent, row_parent
 from midstream.app.in_service import settings_of
@@ -25,7 +26,7 @@ from midstream.app.model_relations import moment_of, options_of
 from midstream.app.ranker_data import MODEL_SOURCES, ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
 from midstream.app.running import DATA_NAME
 from midstream.core.durations import parse_duration_ms
-from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.errors import Fault, Invalid, MidstreamError, NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import Calibration, LogPosition
 from midstream.engine.folder import DataFolder
@@ -48,6 +49,7 @@ READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
 NOT_JUDGED = "nothing was kept apart to judge by"
 Limit: TypeAlias = Callable[[int], None]
+Compare: TypeAlias = Callable[[Champion], Comparison]
 Fitted: TypeAlias = tuple[Draft, Content, dict[str, int], Comparison]
 """What is said of a model, what is written of it, what was left out, and what it is worth beside the champion."""
 
@@ -126,10 +128,19 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     return Trained(model.name, published, draft.window.counts, left_out, draft.metrics, beside)
 
 
-def _champion(fitting: Fitting, log: LogView) -> Champion:
-    """Return the version in service, as far as it can be compared."""
+def _beside(fitting: Fitting, log: LogView, compare: Compare) -> Comparison:
+    """Return what a comparison with the version in service says; that is held no longer than it takes.
+
+    The last fit needs the memory, and is worth as much where the version in service cannot be asked.
+    """
     registry = Registry(DataFolder(fitting.folder / DATA_NAME).models, fitting.config.registry.version_bytes_max)
-    return champion_of(registry, fitting.name, fitting.champion, log.identity)
+    champion = champion_of(registry, fitting.name, fitting.champion, log.identity)
+    try:
+        return compare(champion)
+    except MemoryError:
+        return champion.cannot(f"the version in service cannot be asked: {NO_ROOM}")
+    except (MidstreamError, OSError) as error:
+        return champion.cannot(f"the version in service cannot be asked: {error}")
 
 
 def _fit_items(
@@ -143,8 +154,7 @@ def _fit_items(
         came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
     metrics: Mapping[str, float | None] = {}
-    champion = _champion(fitting, log)
-    beside = champion.cannot(NOT_JUDGED)
+    beside = Comparison(fitting.champion, why_not=NOT_JUDGED)
     if model.validation > 0:
         first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
@@ -155,7 +165,11 @@ def _fit_items(
         watch.step("judging", JUDGED_SHARE)
         by_session = model.histories == "session"
         metrics = validation_of(judged, acts, first, model.acts_max, by_session=by_session)
-        beside = compare_items(champion, judged, acts, first, model.acts_max, by_session=by_session)
+
+        def compared(champion: Champion) -> Comparison:
+            return compare_items(champion, judged, acts, first, model.acts_max, by_session=by_session)
+
+        beside = _beside(fitting, log, compared)
     data = acts.interactions(model.acts_max)
     fitted = _fit_item(kind, data, options, watch.part(JUDGED_SHARE, 1.0), item_parent(parent))
     counts = {"events": len(acts), "users": acts.owners(), "items": len(acts.vocabulary)}
@@ -190,14 +204,15 @@ def _fit_rows(
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
     line: Calibration | None = None
-    champion = _champion(fitting, log)
-    beside = champion.cannot(NOT_JUDGED)
+    beside = Comparison(fitting.champion, why_not=NOT_JUDGED)
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
         part = watch.part(READ_SHARE, JUDGED_SHARE)
-        metrics, line, beside = _judged(model, options, parts, part, (row_parent(parent), champion))
+        metrics, line, beside = _judged(
+            model, options, parts, part, (row_parent(parent), fitting.champion, partial(_beside, fitting, log))
+        )
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
         if MODEL_SOURCES in found.left_out:  # these figures are of a placement that has not their candidates
@@ -272,22 +287,23 @@ def _judged(
     options: msgspec.Struct,
     parts: tuple[Examples, Examples],
     watch: Watch,
-    before: tuple[RowModel | None, Champion],
+    before: tuple[RowModel | None, str, Callable[[Compare], Comparison]],
 ) -> tuple[Mapping[str, float | None], Calibration | None, Comparison]:
     """Return what a fit on the earlier rows is worth for the later ones, and what makes probabilities of its scores.
 
     And what it is worth beside the champion. Nothing where there are no earlier rows.
     """
-    kind, (earlier, later), (parent, champion) = ROW_KINDS[model.kind], parts, before
+    kind, (earlier, later), (parent, champion, beside) = ROW_KINDS[model.kind], parts, before
     if not len(earlier):
-        return {}, None, champion.cannot(NOT_JUDGED)
+        return {}, None, Comparison(champion, why_not=NOT_JUDGED)
     judged = _fit_row(kind, earlier, options, watch, parent)
     watch.step("judging", 1.0)
     is_probability = kind.is_probability(options)
     is_sampled = model.examples == "replay"
     found = row_validation_of(judged, later, is_probability=is_probability, is_sampled=is_sampled)
     line = calibrated(judged, later, is_probability=is_probability)
-    return {**found, **line.metrics}, line.calibration, compare_rows(champion, judged, later, is_sampled=is_sampled)
+    compared = beside(lambda champion: compare_rows(champion, judged, later, is_sampled=is_sampled))
+    return {**found, **line.metrics}, line.calibration, compared
 
 
 def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:

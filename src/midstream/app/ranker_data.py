@@ -12,7 +12,7 @@ all candidates.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,8 @@ ROW_BYTES = 64
 """Of a row beside its features, at most, while rows are put together."""
 _DARK, _YOUNG = "slates_without_an_impression", "slates_younger_than_the_outcome_window"
 _OLD = "older_requests_beyond_memory_bytes_max"
+OWNERS = "user_id", "session_id"
+"""Columns that tell whose a request is, the first that is there."""
 MODEL_SOURCES = "sources_that_read_models"
 """Of a placement that is replayed: none is asked."""
 
@@ -147,24 +149,33 @@ def rows_of_groups(batch: Batch, features: tuple[str, ...]) -> Examples:
         weight=np.ones(count, dtype=np.float32),
         position=place,
         propensity=np.full(count, np.nan, dtype=np.float32),
-        owner=_owners(batch, begins),
+        owner=_owners(batch, begins, group[begins]),
     )
 
 
-def _owners(batch: Batch, rows: NDArray[np.intp]) -> NDArray[np.uint64] | None:
-    """Return whose the requests are that begin at some rows: hashes of the user, else of the session, else of the row.
+def _owners(batch: Batch, rows: NDArray[np.intp], number: NDArray[np.int64]) -> NDArray[np.uint64] | None:
+    """Return whose the requests are that begin at some rows: hashes of the user, else of the session, else of a number.
 
     None where the batch has neither column.
+
+    Args:
+        batch: A part of all that is read.
+        rows: First of each request.
+        number: Of each request, which no other has, of other parts either.
     """
-    names = [name for name in ("user_id", "session_id") if name in batch.schema.names]
+    names = [name for name in OWNERS if name in batch.schema.names]
     if not names:
         return None
     ids = [np.asarray(batch.column(name).to_pylist(), dtype=object)[rows].tolist() for name in names]
-    keys = (
-        next((f"{name} {each}" for name, each in zip(names, told, strict=True) if each), f"row {row}")
-        for row, told in zip(rows.tolist(), zip(*ids, strict=True), strict=True)
-    )
-    return np.fromiter((xxhash.xxh3_64_intdigest(key.encode()) for key in keys), dtype=np.uint64, count=len(rows))
+    told = zip(number.tolist(), zip(*ids, strict=True), strict=True)
+    owners = (_owner(zip(names, each, strict=True), own) for own, each in told)
+    return np.fromiter(owners, dtype=np.uint64, count=len(rows))
+
+
+def _owner(ids: Iterable[tuple[str, str]], number: int) -> int:
+    """Return the hash of the first id that is one; where none is, of a number that no other request has."""
+    key = next((f"{name} {each}" for name, each in ids if each), f"request {number}")
+    return xxhash.xxh3_64_intdigest(key.encode())
 
 
 def _known(rows: Examples, slates: _Slates) -> RankerRows:
@@ -227,10 +238,17 @@ class Newest:
             weight=np.concatenate([each.weight for each in every]),
             position=np.concatenate([each.position for each in every]),
             propensity=np.concatenate([each.propensity for each in every]),
+            owner=_joined_owners(self._held),
         )
         over = len(whole) - self._rows_max
         first = int(np.searchsorted(whole.start, over)) if over > 0 else 0
         return whole.take(np.arange(first, len(sizes))) if first else whole
+
+
+def _joined_owners(parts: Collection[Examples]) -> NDArray[np.uint64] | None:
+    """Return whose the requests of all parts are; None where it is unknown of one of them."""
+    owners = [each.owner for each in parts if each.owner is not None]
+    return np.concatenate((np.empty(0, dtype=np.uint64), *owners)) if len(owners) == len(parts) else None
 
 
 def seen_of(parts: Iterable[tuple[Examples, int]], features: tuple[str, ...], rows_max: int) -> RankerRows:
@@ -307,7 +325,7 @@ def _of_served(batch: Batch, question: RankerQuestion, slates: _Slates) -> Examp
         weight=(is_told & (impression | was_acted_on)).astype(np.float32),
         position=column("position").astype(np.int32),
         propensity=column("propensity"),
-        owner=_owners(batch, rows[begins]),
+        owner=_owners(batch, rows[begins], position[rows][begins]),
     )
 
 
@@ -323,7 +341,7 @@ def _replayed(
 
 
 def _of_group(group: Group, features: tuple[str, ...]) -> Examples:
-    count = len(group.label)
+    count, ids = len(group.label), (group.event.user_id, group.event.session_id)
     return Examples(
         features,
         np.hstack((group.values, group.said)),
@@ -333,6 +351,7 @@ def _of_group(group: Group, features: tuple[str, ...]) -> Examples:
         weight=group.weight,
         position=group.place,
         propensity=np.full(count, np.nan, dtype=np.float32),
+        owner=np.array([_owner(zip(OWNERS, ids, strict=True), group.log_position)], dtype=np.uint64),
     )
 
 

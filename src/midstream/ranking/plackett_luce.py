@@ -58,8 +58,10 @@ class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
             score: Their scores, in that order.
         """
         size = max(self.keep, self.pool)
-        deviation = float(score[self.keep : size].std()) if len(score) > self.keep else 0.0
-        # Of equal scores what likeness takes still counts, in units of 1 as there.
+        own = score[self.keep : size]
+        # Of equal scores the deviation is 1e-17 as often as 0. What likeness takes from them still counts, in units of
+        # 1 as there.
+        deviation = float(own.std()) if len(own) and own.min() < own.max() else 0.0
         spread = self.temperature * (deviation or 1.0)
 
         def among(utility: Real, allowed: Mask) -> Real:

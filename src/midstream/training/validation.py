@@ -42,7 +42,7 @@ def validation_of(
     Returns:
         Metric to value, ``questions`` among them; None = there is no question.
     """
-    asked, wanted = (next_items if by_session else questions)(acts, first, history_acts_max)
+    asked, wanted, _ = (next_items if by_session else questions)(acts, first, history_acts_max)
     found: dict[str, float | None] = {"questions": float(len(asked))}
     popular = fit(acts.interactions(history_acts_max, first), PopularOptions())
     for prefix, each in (("", model), ("popular.", popular)):
@@ -53,13 +53,14 @@ def validation_of(
     return found
 
 
-def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted]:
-    """Return what is asked, and the new items that are right for each; at least one is."""
+def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted, NDArray[np.uint64]]:
+    """Return what is asked, the new items that are right for each, at least one, and whose each history is."""
     before, whose = acts.histories(history_acts_max, stop=first)
     after, later = acts.histories(history_acts_max, first=first)
     place = np.minimum(np.searchsorted(whose, later), max(len(whose) - 1, 0))
     asked: list[Histories] = []
     right: list[list[int]] = []
+    owners: list[int] = []
     known = np.flatnonzero(whose[place] == later) if len(whose) else np.empty(0, dtype=np.intp)
     for number in known[:: max(1, -(-len(known) // QUESTIONS_MAX))].tolist():
         own = before.part(int(place[number]), int(place[number]) + 1)
@@ -67,11 +68,12 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
         if new:
             asked.append(own)
             right.append(new)
-    return _joined(asked), Wanted.of(right)
+            owners.append(int(later[number]))
+    return _joined(asked), Wanted.of(right), np.array(owners, dtype=np.uint64)
 
 
-def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted]:
-    """Return what a session had before each of its acts from a log position on, and the item of that act.
+def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted, NDArray[np.uint64]]:
+    """Return what a session had before each of its acts from a log position on, the item of that act, and the session.
 
     What the session had before may not be recommended, so acts on that ask nothing.
 
@@ -87,13 +89,15 @@ def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories
     at = np.flatnonzero((np.arange(len(order)) > begins) & (acts.position[order] >= first))
     asked: list[Histories] = []
     right: list[list[int]] = []
+    owners: list[int] = []
     for number in at[:: max(1, -(-len(at) // QUESTIONS_MAX))].tolist():
         before = slice(max(int(begins[number]), number - history_acts_max), number)
         had = item[begins[number] : number]
         if item[number] not in had:
             asked.append(Histories(item[before], weight[before], np.array([0, number - before.start], dtype=np.int64)))
             right.append([int(item[number])])
-    return _joined(asked), Wanted.of(right)
+            owners.append(int(owner[number]))
+    return _joined(asked), Wanted.of(right), np.array(owners, dtype=np.uint64)
 
 
 def _joined(parts: Sequence[Histories]) -> Histories:
