@@ -205,7 +205,9 @@ def test_rows_are_known_by_what_they_become(some, random):
     cut = random.randint(0, len(some))
     assert appended(log, planned(some[:cut], log, 0)[1]) == cut
     grown, found = planned(some, log, log.last_log_time_ms)
-    assert len(grown.order) == len(some) - cut
+    # A change without a time that the log holds already and that would change nothing is known, however often it comes.
+    acts_count = sum(not is_timeless_change(each) for each in some[cut:])
+    assert acts_count <= len(grown.order) <= len(some) - cut
     appended(log, found)
     assert len(planned(some, log, log.last_log_time_ms)[0].order) == 0
     others = [each for each in some if not is_timeless_change(each)]

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,9 +88,9 @@ def test_a_verification_does_not_compare_two_writings(tmp_path: Path, monkeypatc
     """It would find a difference that is none."""
     data = with_log(tmp_path)
 
-    def meanwhile(folder: Path, config: Config, log: LogView) -> object:
+    def meanwhile(folder: Path, config: Config, log: LogView, *rest: Any) -> object:
         rewrite(data)
-        return state_from_the_beginning(folder, config, log)
+        return state_from_the_beginning(folder, config, log, *rest)
 
     monkeypatch.setattr(rebuilding, "state_from_the_beginning", meanwhile)
     with pytest.raises(LogRewritten, match="verify again"):

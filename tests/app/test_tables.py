@@ -343,7 +343,7 @@ def test_plans_are_others_when_a_file_is_another(tmp_path):
 
 def test_a_configuration_says_what_is_wrong_with_its_tables(tmp_path):
     """Before any file is read, and when it is."""
-    with pytest.raises(ConfigInvalid, match=r"\$\.features\[0\]\.table\n.*Nearest"):
+    with pytest.raises(ConfigInvalid, match=r"\$\.features\[0\]\.table\n.*\"tt\""):
         parse_config(CONFIG.replace('table = "t"', 'table = "tt"', 1))
     with pytest.raises(ConfigInvalid, match=r"\$\.tables\[0\]\.entity\n"):
         parse_config(CONFIG.replace("ttl", 'entity = "itm"\nttl'))

@@ -24,6 +24,7 @@ from midstream.app.running import config_of, open_shop
 from midstream.app.training import train
 from midstream.app.training_child import Order, watch_of
 from midstream.cli.app import main
+from midstream.cli.faults import fault_text
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid, NotFound
 from midstream.engine import child
 from midstream.engine.child import Ended
@@ -352,7 +353,8 @@ def test_what_is_invalid_keeps_its_parts_and_names_no_limit(tmp_path: Path, caps
     assert there.value.faults == here.value.faults
     with pytest.raises(SystemExit):
         main(["train", "liked", "--folder", str(tmp_path)])
-    assert capsys.readouterr().err.strip() == str(here.value)
+    said = capsys.readouterr().err.strip()
+    assert said == "\n\n".join(map(fault_text, here.value.faults))
 
 
 @pytest.mark.parametrize("name", ["FitStopped", "OSError"])

@@ -268,7 +268,7 @@ def test_a_replay_teaches_nothing_of_sources_that_read_models(place: Path) -> No
 @pytest.mark.parametrize("name", ["clicks", "again"])
 def test_a_feature_of_several_columns_is_read_by_all_of_them(place: Path, name: str) -> None:
     """In the place of its name, as a scorer is given them; such a version fits the placement."""
-    several = 'actions = ["view"]\nhalf_lives = ["1d", "7d"]'
+    several = 'actions = ["view"]\nhalf_life = ["1d", "7d"]'
     (place / "midstream.toml").write_text(TOML.replace('actions = ["view"]', several))
     done = fitted(place, name)
     inputs = Registry(place / "data" / "models").manifest(name, done.version).inputs

@@ -483,4 +483,4 @@ def test_an_event_id_of_other_content_is_told_and_ends_with_1(tmp_path, run):
     status, out, err = run("import", file, "-f", tmp_path)
     assert (status, "1 recorded" in out) == (1, True)
     assert "1 rows were NOT recorded" in err
-    assert 'line 3: event_id\n  "e2" is the id of an event with other content' in err
+    assert 'where: line 3: event_id\ncame:  "e2" is the id of an event with other content' in err

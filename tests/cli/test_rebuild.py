@@ -42,7 +42,7 @@ def test_a_server_changes_its_configuration_while_it_serves(tmp_path: Path, capf
         assert len(client.get("/v1/recommendations").json()["items"]) == 3
 
         write_config(tmp_path, "[sesions]\ngap = '1m'\n")
-        assert run("rebuild", "-f", tmp_path) == 1
+        assert run("rebuild", "-f", tmp_path) == 2
         assert "sesions" in capfd.readouterr().err
         assert client.post("/v1/rebuild").json()["pointer"] == "midstream.toml: $.sesions"
         hang_up(tmp_path, client, "sesions")

@@ -89,8 +89,8 @@ def test_a_snapshot_of_another_configuration_is_not_promised(tmp_path):
             main([*arguments, "-f", str(tmp_path)])
         assert left.value.code == 0
     for config, promised in (
-        ("", "the snapshot at 1"),
-        ("[events.types]\nview = { weight = 2.0 }\n", "the log, 1 events"),
+        ("", "the snapshot at 2"),
+        ("[events.types]\nview = { weight = 2.0 }\n", "the log, 2 events"),
     ):
         (tmp_path / "midstream.toml").write_text(config)
         with running_server(tmp_path, lambda _: None):

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.engine.eraser import EARLY_GAP_S, LEFT_S_MIN, OVERDUE, REWRITE_S, Eraser, EraserOptions
+from midstream.engine.health import Concern
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -42,8 +43,9 @@ class Waiting:
         """What health says of it after a wait, nothing = it has no concern."""
         self.waited_ms = waited_ms
         (look,) = self.engine.watches
-        look()
-        return self.concerns.get(OVERDUE, "")
+        concern: Concern = look()
+        assert concern.name == OVERDUE
+        return concern.said
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_preview_warms_its_plan_up_before_it_answers(monkeypatch: pytest.Monke
     steps: list[tuple[str, object]] = []
     drawn: list[tuple[int, int]] = []
 
-    async def warmed(_: object, fresh: tuple[object, ...], __: object) -> None:
+    async def warmed(_: object, __: object, fresh: tuple[object, ...], *___: object) -> None:
         (plan,) = fresh
         steps.append(("warm", plan))
 

@@ -19,6 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.opening import open_log
 from midstream.engine.replay import catch_up
 from midstream.engine.seal_child import Order, Report
+from midstream.events import sealing
 from midstream.events.disk import RealDisk
 from midstream.events.history import DAY_MS
 from midstream.events.schema import Event, build, cut
@@ -252,7 +253,7 @@ def test_a_cut_that_is_broken_off_changes_nothing(
         elif step == "remove_other_bases":
             patch.setattr(beginning, step, broken)
         else:
-            patch.setattr(beginning if step == "restated" else seal_child, step, broken)
+            patch.setattr(beginning if step == "restated" else sealing, step, broken)
         with pytest.raises(OSError, match="broken off"):
             ordered(data, roomy(), 1, 3)
     assert state_of(data, roomy()).digest() == whole

@@ -215,7 +215,9 @@ def _reserved_kind(name: str, accept: Accept) -> int:
     if name in _RESERVED and name not in OPEN_TYPES:
         raise Refused(("type",), right, f'"{name}" is reserved: the engine itself writes such events.')
     offered = [each for each in types if each not in accept.against]
-    raise Refused(("type",), f"{right} {MORE_TYPES}", f"{shown(name)} is not a type here.{nearest(name, offered)}")
+    if accept.actions:
+        right = f"{right} {MORE_TYPES}"
+    raise Refused(("type",), right, f"{shown(name)} is not a type here.{nearest(name, offered)}")
 
 
 def _act_body(event: WireEvent, accept: Accept) -> str:
