@@ -1,14 +1,18 @@
 """One printer for whatever ends a command, and the exit status that the page of commands promises."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from midstream.app.importing import ImportSummary
 from midstream.cli.app import main
+from midstream.cli.console import print_json, say
 from midstream.cli.faults import _REMEDIES, FAILED, WRONG_USE, fault_text, faults_of, say_groups, status_of
+from midstream.cli.import_file import print_summary
 from midstream.core import errors
 from midstream.core.errors import (
     AddressUnavailable,
@@ -23,6 +27,11 @@ from midstream.core.errors import (
 from midstream.core.fault_groups import GROUPS_MAX, FaultGroups
 
 DOCS = Path(__file__).parents[2] / "docs"
+NOTHING = ImportSummary(
+    file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, rejected=0, rejected_kept=0, faults=(),
+    conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0, known_untimed=0, late_items=0,
+    run="", through="", seconds=1.0,
+)  # fmt: skip
 FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
 
 
@@ -128,3 +137,33 @@ def test_commands_leave_with_the_status_of_the_page(tmp_path, monkeypatch, capfd
     assert ("where: " in said) == (status in {1, 2}), said
     table = (DOCS / "cli.md").read_text("utf-8")
     assert f"\n| {status} | " in table
+
+
+def test_texts_are_printed_as_they_are(capfd):
+    """A name with a code of an emoji or with what reads as markup, as JSON and in words."""
+    name = ":smile: x[red]y[/] :heart:4.ndjson"
+    print_json({"file": name})
+    say(name)
+    print_summary(replace(NOTHING, file=name, recorded=1, known=2, refused=3))
+    said = capfd.readouterr()
+    json_line, summary_line, *_ = said.out.splitlines()
+    assert json_line == f'{{"file":"{name}"}}'
+    assert summary_line.startswith(f"{name}: 1 recorded")
+    assert said.err.startswith(f"{name}\n")
+
+
+@pytest.mark.parametrize(
+    "said, sentence",
+    [
+        ("no room", "No room."),
+        ("W1/data is in use", "W1/data is in use."),
+        ("w1/data is in use", "w1/data is in use."),
+        ("user_id: gone", "user_id: gone."),
+        ("http://127.0.0.1:1 does not answer", "http://127.0.0.1:1 does not answer."),
+        ("interrupted: no more", "Interrupted: no more."),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_letter_where_that_is_a_word(said, sentence):
+    """A path or a name of a field stays what it is."""
+    (fault,) = faults_of(FolderLocked(said))
+    assert fault.came == sentence

@@ -226,6 +226,12 @@ def status_of(error: Exception) -> int:
 
 
 def _sentence(text: str) -> str:
-    """Return a text that begins with a capital letter, with a point behind it."""
-    text = f"{text[:1].upper()}{text[1:]}"
+    """Return a text that begins with a capital letter, with a point behind it; what is no word stays as it is.
+
+    Example:
+        >>> _sentence("no room"), _sentence("w1/data is in use")
+        ('No room.', 'w1/data is in use.')
+    """
+    if text.partition(" ")[0].rstrip(",;:.!?").isalpha():
+        text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "?", "!", ":")) or "\n" in text else f"{text}."

@@ -133,12 +133,12 @@ def print_summary(summary: "ImportSummary") -> None:
     through = f" through {summary.through}" if summary.through else ""
     # Of few rows it would be the rate of the start.
     rate = f" ({summary.recorded / summary.seconds:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
-    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}")
+    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}", markup=False)
     if summary.run:
         out.print(f"run {summary.run}: midstream import --undo {summary.run} takes it back", markup=False)
     if summary.known:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
-        out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}")
+        out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}", markup=False)
     if summary.refused:
         out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
     for note in _notes(summary):
