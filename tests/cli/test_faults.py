@@ -29,8 +29,8 @@ from midstream.core.fault_groups import GROUPS_MAX, FaultGroups
 DOCS = Path(__file__).parents[2] / "docs"
 NOTHING = ImportSummary(
     file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, rejected=0, rejected_kept=0, faults=(),
-    conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0, known_untimed=0, late_items=0,
-    run="", through="", seconds=1.0,
+    faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0, known_untimed=0,
+    late_items=0, run="", through="", seconds=1.0,
 )  # fmt: skip
 FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
 
@@ -167,3 +167,24 @@ def test_a_sentence_begins_with_a_capital_letter_where_that_is_a_word(said, sent
     """A path or a name of a field stays what it is."""
     (fault,) = faults_of(FolderLocked(said))
     assert fault.came == sentence
+
+
+def test_faults_of_different_columns_are_different_kinds():
+    """Only the number of the row, and places in lists, make no kind of their own."""
+    alike = [
+        ["line 1: attributes.p0", "line 22: attributes.p0"],
+        ["line 1: attributes.p1", "line 3: attributes.p1"],
+        ["line 1: items/0/item_id", "line 2: items/12/item_id", "line 3: items/4/item_id"],
+        ["letter 7: line 1: /type", "letter 8: line 2: /type"],
+        ["/events/1/user2", "/events/30/user2"],
+    ]
+    groups = FaultGroups(Fault(where, "x", "A number.", "docs/events.md") for kind in alike for where in kind)
+    assert sorted(each.first.where for each in groups.groups) == sorted(kind[0] for kind in alike)
+
+
+def test_an_import_says_how_many_faults_are_of_further_kinds(capfd):
+    """Beyond the kinds that are told apart none is passed over in silence."""
+    groups = FaultGroups(Fault(f"line 2: attributes.p{n}", "x", "A number.", "docs/events.md") for n in range(30))
+    told = replace(NOTHING, rejected=30, faults=tuple(groups.groups), faults_others=groups.others)
+    print_summary(told)
+    assert f"and {30 - GROUPS_MAX} of further kinds" in capfd.readouterr().err

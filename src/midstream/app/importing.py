@@ -100,6 +100,8 @@ class ImportSummary:
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
     faults: tuple[FaultGroup, ...]
     """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
+    faults_others: int
+    """Rows that are no events, of further kinds than are told apart."""
     conflict_faults: tuple[Fault, ...]
     """The first ones of other content."""
     rejected_file: str
@@ -199,6 +201,7 @@ def import_file(
         rejected=read.rejected,
         rejected_kept=read.kept,
         faults=tuple(read.faults.groups),
+        faults_others=read.faults.others,
         conflict_faults=conflict_faults,
         rejected_file=REJECTED_NAME if read.rejected else "",
         unused_columns=unused_columns(read.header, columns),

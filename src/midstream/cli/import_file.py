@@ -171,6 +171,8 @@ def _notes(summary: "ImportSummary") -> "Iterator[str]":
     if summary.rejected:
         yield f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:"
         yield groups_text(summary.faults)
+        if summary.faults_others:
+            yield f"\nand {summary.faults_others:,} of further kinds"
         if any("looks like seconds" in each.first.came for each in summary.faults):
             yield "times in seconds are read with --time-format s"
     if summary.rows == summary.rejected > 0:
