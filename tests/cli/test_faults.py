@@ -28,9 +28,9 @@ from midstream.core.fault_groups import GROUPS_MAX, FaultGroups
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTHING = ImportSummary(
-    file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, rejected=0, rejected_kept=0, faults=(),
-    faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0, known_untimed=0,
-    late_items=0, run="", through="", seconds=1.0,
+    file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, refusals=(), rejected=0, rejected_kept=0,
+    faults=(), faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0,
+    known_untimed=0, late_items=0, run="", through="", seconds=1.0,
 )  # fmt: skip
 FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
 

@@ -140,7 +140,11 @@ def print_summary(summary: "ImportSummary") -> None:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
         out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}", markup=False)
     if summary.refused:
-        out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
+        out.print(f"{summary.refused:,} refused:", markup=False)
+        out.print(groups_text(summary.refusals), markup=False)
+        unnamed = summary.refused - sum(each.count for each in summary.refusals)
+        if unnamed > 0:
+            out.print(f"and {unnamed:,} more, of which the server named no reason", markup=False)
     for note in _notes(summary):
         say(note)
 
