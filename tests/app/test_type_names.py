@@ -23,7 +23,7 @@ def test_types_of_options_are_judged_before_a_row_is_read():
         ("--types", '"veiw" is not a type of this shop. Nearest: "view".'),
     ]
     assert all("[events.types] of midstream.toml" in each.right for each in raised.value.faults)
-    require_types(CONFIG, [("--type", "dismiss"), ("--type", "impression"), ("--types", "tick")])
+    require_types(CONFIG, [("--type", "dismiss"), ("--type", "impression"), ("--types", "tick"), ("--type", "Item")])
 
 
 @pytest.mark.parametrize("name", ["wishlist", "dismis", "dismissed", "unlike", "dislike", "xyz"])

@@ -13,6 +13,7 @@ from midstream.cli.app import main
 from midstream.cli.console import print_json, say
 from midstream.cli.faults import _REMEDIES, FAILED, WRONG_USE, fault_text, faults_of, say_groups, status_of
 from midstream.cli.import_file import print_summary
+from midstream.cli.recommend import options_named
 from midstream.core import errors
 from midstream.core.errors import (
     AddressUnavailable,
@@ -188,3 +189,40 @@ def test_an_import_says_how_many_faults_are_of_further_kinds(capfd):
     told = replace(NOTHING, rejected=30, faults=tuple(groups.groups), faults_others=groups.others)
     print_summary(told)
     assert f"and {30 - GROUPS_MAX} of further kinds" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, status, where, came",
+    [
+        (["import", "--undo", "zzz"], 1, "midstream import --undo", '"zzz" is no run that the log has an account of.'),
+        (["import", "--undo", "zzz", "--type", "view"], 2, "midstream import", "--map, --set, --type, --types and"),
+        (["import", "--runs", "--time-format", "s"], 2, "midstream import", "--map, --set, --type, --types and"),
+        (
+            ["import", "a.csv", "--type", "view", "--set", "type=cart"],
+            2,
+            "midstream import --type, --set type",
+            "Both name the type of all rows",
+        ),
+        (["examples", "now..then", "--out", "x.parquet"], 2, "FROM..TO", "'now' is no time."),
+        (["examples", "now", "--out", "x.parquet"], 2, "FROM..TO", "'now'."),
+        (["recommend", "-n", "many"], 2, "midstream recommend -n / --n", "many is no whole number."),
+    ],
+)
+def test_wrong_use_names_what_was_written(tmp_path, monkeypatch, capfd, words, status, where, came):
+    """The option or argument of the command, and what came; a run that is not there is no wrong use."""
+    monkeypatch.chdir(tmp_path)
+    Path("midstream.toml").write_text("")
+    Path("a.csv").write_text("user_id,item_id\nann,lamp\n")
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    said = capfd.readouterr().err
+    assert (left.value.code, f"where: {where}\ncame:  {came}" in said) == (status, True), said
+
+
+def test_faults_of_a_question_name_the_options_of_the_command():
+    """Not the fields of a request."""
+    named = (("/n", "-n"), ("/filter", "--filter"), ("/context", "/context"))
+    for field, option in named:
+        with pytest.raises(RequestInvalid) as raised, options_named():
+            raise RequestInvalid((Fault(field, "x", "y", "z"),))
+        assert raised.value.faults[0].where == option
