@@ -90,6 +90,22 @@ def test_what_orders_better_is_better_and_the_other_way_round_worse(later):
     assert (same.verdict, same.mean) == ("open", 0.0)
 
 
+@pytest.mark.parametrize("questions, verdict", [(1, "open"), (29, "open"), (30, "better")])
+def test_few_questions_leave_it_open(later, questions, verdict):
+    """However far apart both are: of one question the interval is a point, and its p is 1."""
+    good = ranker("price", inputs=later.names)
+    champion = in_service(ranker("price", -1.0), end_ms=REQUESTS - questions - 1)
+    found = compare_rows(champion, good, later)
+    assert (found.questions, found.verdict) == (questions, verdict)
+    assert ("too few to tell" in str(found)) == (verdict == "open")
+
+
+def test_a_difference_that_chance_gives_too_is_open():
+    """An interval that leaves out 0 is not enough."""
+    assert msgspec.structs.replace(BESIDE, p_value=0.05).verdict == "open"
+    assert BESIDE.verdict == "better"
+
+
 def test_what_the_champion_has_learned_asks_nothing(later):
     """It would know the answers: only requests after its own count."""
     good = ranker("price", inputs=later.names)
@@ -198,7 +214,7 @@ def test_of_a_few_users_nothing_is_said(later):
     assert (enough.verdict, enough.questions) == ("better", REQUESTS)
 
 
-BESIDE = Comparison("0001-a", "NDCG@10", 812, 0.02, 0.01, 0.03)
+BESIDE = Comparison("0001-a", "NDCG@10", 812, 0.02, 0.01, 0.03, 0.001)
 PROMOTE = "midstream models promote clicks 0002-b"
 
 

@@ -345,3 +345,49 @@ def test_what_is_no_ndjson_is_told_once(tmp_path, name, content, came):
     assert fault.where == f"{name} line 1"
     assert came in fault.came
     assert "One JSON object a line, in UTF-8" in fault.right
+
+
+TEXTS = pa.array(["a" * 20, None, "short", "b" * 30]).cast(pa.string_view())
+ODD_COLUMNS = {
+    "binary_view": pa.array([b"a" * 20, None, b"s", b"\xff"], pa.binary()).cast(pa.binary_view()),
+    "list_of_views": pa.FixedSizeListArray.from_arrays(pa.concat_arrays([TEXTS, TEXTS]), 2)[0:4],
+    "sliced_list_of_views": pa.FixedSizeListArray.from_arrays(pa.concat_arrays([TEXTS, TEXTS]), 1)[2:6],
+    "nanoseconds": pa.array([1_700_000_000_000_000_001, None, 1, 2], pa.timestamp("ns")),
+    "far_year": pa.array([10**15, None, 1, 2], pa.timestamp("s")),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_COLUMNS)
+@pytest.mark.parametrize("field", ["context.c", "user_id"])
+def test_columns_of_rare_types_are_read_by_columns_as_by_rows(tmp_path, kind, field):
+    """Views of bytes, one of them no UTF-8, and within lists, and times that Python has no object for."""
+    with pa.ipc.new_file(tmp_path / "a.arrow", (table := rare(ODD_COLUMNS[kind])).schema) as writer:
+        writer.write_table(table)
+    columns = {"item_id": "item", "user_id": "user"} | {field: "c"}
+    options = ColumnOptions(columns, {"type": "view", "time": "1700000000000"})
+    events = assert_same(tmp_path / "a.arrow", options)
+    assert events or field == "user_id" or "list" in kind
+    if kind == "nanoseconds" and field == "context.c":
+        assert b"2023-11-14" in events[0].body
+    if kind == "binary_view":
+        assert "a" * 20 in repr(events[0])
+
+
+def rare(column):
+    """Return four rows of which a column is as given."""
+    return pa.table({"item": ["i1", "i2", "i3", "i4"], "user": ["u"] * 4, "c": column})
+
+
+def test_a_column_of_which_no_rows_can_be_taken_is_refused_by_name(tmp_path):
+    """A run-end encoded one; beside it, mapped or not, others are read."""
+    column = pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array(["p", "q"]))
+    with pa.ipc.new_file(tmp_path / "a.arrow", (table := rare(column)).schema) as writer:
+        writer.write_table(table)
+    columns = {"item_id": "item", "user_id": "user"}
+    options = ColumnOptions(columns | {"context.c": "c"}, {"type": "view"})
+    with pytest.raises(Invalid) as raised:
+        read(tmp_path / "a.arrow", options)
+    (fault,) = raised.value.faults
+    assert fault.where == "column c"
+    assert "run_end_encoded" in fault.came
+    assert len(read(tmp_path / "a.arrow", ColumnOptions(columns, {"type": "view"}))[0]) == 4

@@ -23,7 +23,7 @@ def test_types_of_options_are_judged_before_a_row_is_read():
         ("--types", '"veiw" is not a type of this shop. Nearest: "view".'),
     ]
     assert all("[events.types] of midstream.toml" in each.right for each in raised.value.faults)
-    require_types(CONFIG, [("--type", "dismiss"), ("--type", "impression"), ("--types", "tick")])
+    require_types(CONFIG, [("--type", "dismiss"), ("--type", "impression"), ("--types", "tick"), ("--type", "Item")])
 
 
 @pytest.mark.parametrize("name", ["wishlist", "dismis", "dismissed", "unlike", "dislike", "xyz"])
@@ -47,6 +47,23 @@ def test_no_act_against_an_item_is_proposed(name):
         ("unsubscribe", ["subscribe"], ""),
         ("remove_cart", ["cart"], ""),
         ("x", ["y"], ""),
+        ("include", ["exclude"], ""),
+        ("exclude_item", ["include_item"], ""),
+        ("users_min", ["users_max"], ""),
+        ("min_users", ["max_users"], ""),
+        ("users_max_s", ["users_min_s"], ""),
+        ("increase", ["decrease"], ""),
+        ("unsubscribe", ["subscribed"], ""),
+        ("unsubscribed", ["subscribe"], ""),
+        ("dislikes", ["liked"], ""),
+        ("usres_min", ["users_max", "users_min"], "users_min"),
+        ("exlude", ["include", "exclude"], "exclude"),
+        ("unit_cost", ["unit_costs"], "unit_costs"),
+        ("increse", ["increase"], "increase"),
+        ("index", ["indexes"], "indexes"),
+        ("unsubscibe", ["unsubscribe", "subscribe"], "unsubscribe"),
+        ("user_min", ["users_min"], "users_min"),
+        ("impresion", ["impression"], "impression"),
         ("cart", ["chat", "carts"], "carts"),
         ("a" * 1_000, ["a" * 64], "a" * 64),
     ],

@@ -297,7 +297,7 @@ def test_an_export_into_a_folder_that_is_not_there_is_refused(featured, run):
     """In four parts, by the name that was given."""
     out = featured / "none" / "q.csv"
     status, _, err = run("export", out, "-f", featured)
-    assert (status, err.splitlines()[0]) == (1, "where: OUT")
+    assert (status, err.splitlines()[0]) == (1, f"where: {out}")
     assert f"There is no folder {out.parent}." in err
 
 

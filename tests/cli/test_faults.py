@@ -1,14 +1,19 @@
 """One printer for whatever ends a command, and the exit status that the page of commands promises."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from midstream.app.importing import ImportSummary
 from midstream.cli.app import main
+from midstream.cli.console import print_json, say
 from midstream.cli.faults import _REMEDIES, FAILED, WRONG_USE, fault_text, faults_of, say_groups, status_of
+from midstream.cli.import_file import print_summary
+from midstream.cli.recommend import options_named
 from midstream.core import errors
 from midstream.core.errors import (
     AddressUnavailable,
@@ -23,6 +28,11 @@ from midstream.core.errors import (
 from midstream.core.fault_groups import GROUPS_MAX, FaultGroups
 
 DOCS = Path(__file__).parents[2] / "docs"
+NOTHING = ImportSummary(
+    file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, refusals=(), rejected=0, rejected_kept=0,
+    faults=(), faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0,
+    known_untimed=0, late_items=0, run="", through="", seconds=1.0,
+)  # fmt: skip
 FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
 
 
@@ -128,3 +138,91 @@ def test_commands_leave_with_the_status_of_the_page(tmp_path, monkeypatch, capfd
     assert ("where: " in said) == (status in {1, 2}), said
     table = (DOCS / "cli.md").read_text("utf-8")
     assert f"\n| {status} | " in table
+
+
+def test_texts_are_printed_as_they_are(capfd):
+    """A name with a code of an emoji or with what reads as markup, as JSON and in words."""
+    name = ":smile: x[red]y[/] :heart:4.ndjson"
+    print_json({"file": name})
+    say(name)
+    print_summary(replace(NOTHING, file=name, recorded=1, known=2, refused=3))
+    said = capfd.readouterr()
+    json_line, summary_line, *_ = said.out.splitlines()
+    assert json_line == f'{{"file":"{name}"}}'
+    assert summary_line.startswith(f"{name}: 1 recorded")
+    assert said.err.startswith(f"{name}\n")
+
+
+@pytest.mark.parametrize(
+    "said, sentence",
+    [
+        ("no room", "No room."),
+        ("W1/data is in use", "W1/data is in use."),
+        ("w1/data is in use", "w1/data is in use."),
+        ("user_id: gone", "user_id: gone."),
+        ("http://127.0.0.1:1 does not answer", "http://127.0.0.1:1 does not answer."),
+        ("interrupted: no more", "Interrupted: no more."),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_letter_where_that_is_a_word(said, sentence):
+    """A path or a name of a field stays what it is."""
+    (fault,) = faults_of(FolderLocked(said))
+    assert fault.came == sentence
+
+
+def test_faults_of_different_columns_are_different_kinds():
+    """Only the number of the row, and places in lists, make no kind of their own."""
+    alike = [
+        ["line 1: attributes.p0", "line 22: attributes.p0"],
+        ["line 1: attributes.p1", "line 3: attributes.p1"],
+        ["line 1: items/0/item_id", "line 2: items/12/item_id", "line 3: items/4/item_id"],
+        ["letter 7: line 1: /type", "letter 8: line 2: /type"],
+        ["/events/1/user2", "/events/30/user2"],
+    ]
+    groups = FaultGroups(Fault(where, "x", "A number.", "docs/events.md") for kind in alike for where in kind)
+    assert sorted(each.first.where for each in groups.groups) == sorted(kind[0] for kind in alike)
+
+
+def test_an_import_says_how_many_faults_are_of_further_kinds(capfd):
+    """Beyond the kinds that are told apart none is passed over in silence."""
+    groups = FaultGroups(Fault(f"line 2: attributes.p{n}", "x", "A number.", "docs/events.md") for n in range(30))
+    told = replace(NOTHING, rejected=30, faults=tuple(groups.groups), faults_others=groups.others)
+    print_summary(told)
+    assert f"and {30 - GROUPS_MAX} of further kinds" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, status, where, came",
+    [
+        (["import", "--undo", "zzz"], 1, "midstream import --undo", '"zzz" is no run that the log has an account of.'),
+        (["import", "--undo", "zzz", "--type", "view"], 2, "midstream import", "--map, --set, --type, --types and"),
+        (["import", "--runs", "--time-format", "s"], 2, "midstream import", "--map, --set, --type, --types and"),
+        (
+            ["import", "a.csv", "--type", "view", "--set", "type=cart"],
+            2,
+            "midstream import --type, --set type",
+            "Both name the type of all rows",
+        ),
+        (["examples", "now..then", "--out", "x.parquet"], 2, "FROM..TO", "'now' is no time."),
+        (["examples", "now", "--out", "x.parquet"], 2, "FROM..TO", "'now'."),
+        (["recommend", "-n", "many"], 2, "midstream recommend -n / --n", "many is no whole number."),
+    ],
+)
+def test_wrong_use_names_what_was_written(tmp_path, monkeypatch, capfd, words, status, where, came):
+    """The option or argument of the command, and what came; a run that is not there is no wrong use."""
+    monkeypatch.chdir(tmp_path)
+    Path("midstream.toml").write_text("")
+    Path("a.csv").write_text("user_id,item_id\nann,lamp\n")
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    said = capfd.readouterr().err
+    assert (left.value.code, f"where: {where}\ncame:  {came}" in said) == (status, True), said
+
+
+def test_faults_of_a_question_name_the_options_of_the_command():
+    """Not the fields of a request."""
+    named = (("/n", "-n"), ("/filter", "--filter"), ("/context", "/context"))
+    for field, option in named:
+        with pytest.raises(RequestInvalid) as raised, options_named():
+            raise RequestInvalid((Fault(field, "x", "y", "z"),))
+        assert raised.value.faults[0].where == option

@@ -19,7 +19,7 @@ from midstream.app.asked import Asked, Chunk, Laid
 from midstream.app.exporting import moment_ms
 from midstream.app.question_columns import PAGE
 from midstream.app.spill import Spill
-from midstream.core.errors import Fault, Invalid
+from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.replay import batches
@@ -105,26 +105,26 @@ class Picks:
         return Picks(lambda _position, _told: True, sys.maxsize, has_positions=True)
 
 
-def served_range(text: str, now_ms: int) -> ServedRange:
-    """Return what ``FROM..TO`` says.
+def served_range(text: str, now_ms: int, where: str = "--served") -> ServedRange:
+    """Return what ``FROM..TO`` says; ``where`` = what a fault calls it.
 
     Raises:
-        Invalid: It is no such text.
+        RequestInvalid: It is no such text.
     """
     since, between, until = text.partition("..")
     if not between:
-        raise Invalid((Fault("--served", f"{text!r}.", _RANGE, PAGE),))
-    position_from, time_from = _bound(since.strip(), now_ms)
-    position_to, time_to = _bound(until.strip(), now_ms)
+        raise RequestInvalid((Fault(where, f"{text!r}.", _RANGE, PAGE),))
+    position_from, time_from = _bound(since.strip(), now_ms, where)
+    position_to, time_to = _bound(until.strip(), now_ms, where)
     return ServedRange(position_from or 0, position_to, time_from, time_to)
 
 
-def _bound(text: str, now_ms: int) -> tuple[int | None, int | None]:
+def _bound(text: str, now_ms: int, where: str) -> tuple[int | None, int | None]:
     """Return a log position, or a time: a number is a time when it is too large for a position."""
     if text.isdecimal() and text.isascii():
         number = int(text)
         return (None, number) if number >= TIME_SECONDS_END else (number, None)
-    return None, moment_ms(text or None, now_ms, "--served")
+    return None, moment_ms(text or None, now_ms, where)
 
 
 def of_served(

@@ -117,7 +117,7 @@ def write_served_examples(
     """
     chosen = table_format(out, named)
     past = Past(folder, config_of(folder))
-    bounds = served_range(served, Outside().clock())
+    bounds = served_range(served, Outside().clock(), "FROM..TO")
     with ExitStack() as stack:
         found = served_examples(past, ServedQuestion(folder, bounds, out.absolute().parent), stack, notify)
         gathered = Gathered(past.block().names)

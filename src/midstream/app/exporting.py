@@ -20,7 +20,7 @@ from midstream.app.csv_cells import CsvTable
 from midstream.app.inspection import LogView
 from midstream.app.running import Outside, config_to_read
 from midstream.core.durations import parse_duration_ms
-from midstream.core.errors import Fault, Invalid
+from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.encode import encode_lines
@@ -73,7 +73,7 @@ def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
     """Return a point of log time in milliseconds since 1970.
 
     Raises:
-        Invalid: It is none; ``name`` says which option.
+        RequestInvalid: It is none; ``name`` says which option.
     """
     if moment is None or isinstance(moment, int):
         return moment
@@ -82,7 +82,7 @@ def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
             return now_ms - parse_duration_ms(moment)
         found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError as error:
-        raise Invalid((Fault(name, f"{moment!r} is no time.", _RIGHT_MOMENT, _PAGE),)) from error
+        raise RequestInvalid((Fault(name, f"{moment!r} is no time.", _RIGHT_MOMENT, _PAGE),)) from error
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
@@ -198,7 +198,7 @@ def require_folder_of(path: Path) -> None:
         Invalid: It is not.
     """
     if not (folder := path.absolute().parent).is_dir():
-        raise Invalid((Fault("OUT", f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
+        raise Invalid((Fault(str(path), f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
 
 
 def _writer_of(name: str, file: BinaryIO) -> _Writer:

@@ -266,7 +266,8 @@ def _cast_of(
 def type_of(value: object, types: Mapping[str, str]) -> str:
     """Return an event's type: as it was mapped, a reserved one whatever its case, any other as it stands."""
     text = str(value)
-    return types.get(text, text.lower() if text.lower() in RESERVED_TYPES else text)
+    found = types.get(text, text)
+    return found.lower() if found.lower() in RESERVED_TYPES else found
 
 
 def _id_text(value: object) -> object:

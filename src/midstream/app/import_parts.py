@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from midstream.app.import_columns import PAGE, CellRefused, ColumnOptions, Record, converter
 from midstream.app.import_order import own_time_ms
 from midstream.app.import_pieces import LinePiece, Opened, Piece, RowRefused, TablePiece
-from midstream.app.import_rows import open_rows, records_of
+from midstream.app.import_rows import open_rows, records_of, rows_of
 from midstream.app.import_tables import TableMapper
 from midstream.core.errors import Fault
 from midstream.core.types import EventBatch, TimestampMs
@@ -109,14 +109,14 @@ class _Reader:
         try:
             table, odd = mapper.map(piece.table)
             plain, index, odd = plain_rows(table, self._terms.accept, odd)
-        except (pa.ArrowException, UnicodeDecodeError):
+        except (pa.ArrowException, UnicodeError):
             # Something that Arrow cannot turn into text or numbers: each row shall say so for itself.
             odd = np.ones(len(piece.lines), dtype=np.bool_)
             plain, index, odd = plain_rows(_nothing(len(odd)), self._terms.accept, odd)
         plain, index, ahead = self._not_ahead(plain, index)
         odd[ahead] = True
         rows = np.flatnonzero(odd)
-        odd_piece = TablePiece(piece.table.take(pa.array(rows)), piece.lines[rows], piece.refused)
+        odd_piece = TablePiece(rows_of(piece.table, rows), piece.lines[rows], piece.refused)
         return self._joined(plain, piece.lines[index], records_in(odd_piece))
 
     def _lines(self, piece: LinePiece) -> Part | None:

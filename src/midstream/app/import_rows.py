@@ -258,22 +258,43 @@ def _after_line(text: BinaryIO) -> bytes:
 
 def records_of(table: Batch, rows: NDArray[np.intp]) -> list[Record]:
     """Return some rows of a table as records: bytes as text, times to the microsecond, NaN as nothing."""
-    chosen = table.take(pa.array(rows))
-    columns: dict[str, list[object]] = {}
-    for at, name in enumerate(table.schema.names):
-        column = _to_microseconds(chosen.column(at))
-        is_map = bool(pt.is_map(column.type))
-        columns[name] = [_plain(each, is_map=is_map) for each in _values_of(column)]
+    chosen = rows_of(table, rows)
+    columns = {name: values_of(chosen.column(at)) for at, name in enumerate(table.schema.names)}
     return [{name: values[at] for name, values in columns.items()} for at in range(len(rows))]
 
 
-def _values_of(column: Any) -> list[object]:  # noqa: ANN401  an array
-    """Return the values of a column; one that Python has no object for, such as the year 20000, as its text."""
+def rows_of(table: Batch, rows: NDArray[np.intp]) -> Batch:
+    """Return some rows of a table.
+
+    Raises:
+        Invalid: Arrow takes no rows of a column of such a type.
+    """
+    index = pa.array(rows)
+    columns = [_taken(column, index, name) for name, column in zip(table.schema.names, table.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
+
+
+def _taken(column: Any, index: Any, name: str) -> Any:  # noqa: ANN401  arrays
+    try:
+        return column.take(index)
+    except NotImplementedError as error:
+        came = f"Its type is {column.type}, of which no single rows can be read."
+        right = "A type such as string, int64, double, timestamp, list or struct; or map other columns."
+        raise Invalid((Fault(f"column {name}", came, right, PAGE),)) from error
+
+
+def values_of(column: Any) -> list[Any]:  # noqa: ANN401  an array
+    """Return the values of a column: bytes as text, times to the microsecond, NaN as nothing.
+
+    One that Python has no object for, such as the year 20000, is its text.
+    """
+    column = _to_microseconds(column)
+    is_map = bool(pt.is_map(column.type))
     try:
         found: list[object] = column.to_pylist()
     except (pa.ArrowException, ValueError, ArithmeticError):
-        return [_value_of(each) for each in column]
-    return found
+        found = [_value_of(each) for each in column]
+    return [_plain(each, is_map=is_map) for each in found]
 
 
 def _value_of(scalar: Any) -> object:  # noqa: ANN401  a scalar

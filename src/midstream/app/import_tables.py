@@ -22,6 +22,7 @@ from midstream.app.import_columns import (
     time_reader,
     type_of,
 )
+from midstream.app.import_rows import values_of
 from midstream.core.types import Mask
 from midstream.events.arrow_columns import is_text, may_hold, valid
 from midstream.events.loose_arrow import Array, Batch, pa, pt
@@ -167,7 +168,7 @@ def _dense(column: Array) -> Array:
 def _coded(column: Array) -> tuple[list[Any], NDArray[np.int64]]:
     """Return the distinct values of a column, and the number of each row's value; a null's is behind the last."""
     coded = _dense(column).dictionary_encode()
-    values = coded.dictionary.to_pylist()
+    values = values_of(coded.dictionary)
     return values, np.asarray(coded.indices.fill_null(len(values))).astype(np.int64)
 
 
@@ -190,14 +191,10 @@ def _types(column: Array, options: ColumnOptions, odd: Mask) -> Array | None:
     if not is_text(column.type) and not pt.is_integer(column.type):
         return None
     values, code = _coded(column)
-    names = [None if each is None else type_of(_text(each), options.types) for each in values]
+    names = [None if each is None else type_of(str(each), options.types) for each in values]
     index = pa.array(code.astype(np.int32), mask=code == len(values))
     del odd
     return pa.DictionaryArray.from_arrays(index, pa.array(names, pa.string()))
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def _ids(column: Array, odd: Mask) -> Array | None:

@@ -35,6 +35,8 @@ from midstream.state.import_runs import ImportRun
 from midstream.state.settings import FoldSettings
 
 PAGE = "docs/data.md"
+_WHERE = "midstream import --undo"
+"""No option alone: the use is right, and what is asked for fails."""
 _RIGHT_RUN = "One of `midstream import --runs`."
 
 
@@ -146,7 +148,7 @@ def _close_account(data: DataFolder, config: Config) -> None:
             raise
         came = f"The server at {url} has the folder open, and goes on with what it knows."
         right = "Stop it, take the run back, and start it again: on a folder of a million events that takes seconds."
-        raise Invalid((Fault("--undo", came, right, PAGE),)) from None
+        raise Invalid((Fault(_WHERE, came, right, PAGE),)) from None
     try:
         data.remove_outdated_logs()
         settle(data)
@@ -166,16 +168,16 @@ def _wanted(log: LogView, name: str) -> ImportRun:
     if run is None:
         came = f'"{name[:64]}" is no run that the log has an account of.{nearest(name, found)}'
         cut = f" [history] keep cut what lay before log position {log.begin}, runs too." if log.begin else ""
-        raise Invalid((Fault("--undo", f"{came}{cut}", _RIGHT_RUN, PAGE),))
+        raise Invalid((Fault(_WHERE, f"{came}{cut}", _RIGHT_RUN, PAGE),))
     if run.undone_ms:
         when = datetime.fromtimestamp(run.undone_ms / 1_000, UTC)
         came = f"{name} was taken back already, on {when:%Y-%m-%d at %H:%M} UTC."
-        raise Invalid((Fault("--undo", came, "A run that is listed as recorded.", PAGE),))
+        raise Invalid((Fault(_WHERE, came, "A run that is listed as recorded.", PAGE),))
     first = min(begin for begin, _ in run.spans)
     if first < log.begin:
         came = f"{name} begins at log position {first}; [history] keep cut what lay before {log.begin}."
         right = "A run that the log still holds whole: of events that were cut only sums are left."
-        raise Invalid((Fault("--undo", came, right, PAGE),))
+        raise Invalid((Fault(_WHERE, came, right, PAGE),))
     return run
 
 

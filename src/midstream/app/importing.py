@@ -20,6 +20,7 @@ from midstream.app.config import Config
 from midstream.app.import_columns import ColumnOptions, unused_columns
 from midstream.app.import_order import PAGE, Plan, Spill, parts, plan_of
 from midstream.app.import_parts import Terms, read_parts
+from midstream.app.import_refusals import Refusals, Rejection
 from midstream.app.import_rows import open_rows
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
@@ -93,13 +94,17 @@ class ImportSummary:
     conflicts: int
     """Under an ``event_id`` of other content, of the log or of a row before; the first ones stay."""
     refused: int
-    """Their items are unknown and the configuration takes none, or the catalogue is full."""
+    """Well formed, and not taken: of unknown items or of an erased user, without room, or none that a client sends."""
+    refusals: tuple[FaultGroup, ...]
+    """Why, the most frequent reason first; a server names the first ones of each request."""
     rejected: int
     """No events."""
     rejected_kept: int
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
     faults: tuple[FaultGroup, ...]
     """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
+    faults_others: int
+    """Rows that are no events, of further kinds than are told apart."""
     conflict_faults: tuple[Fault, ...]
     """The first ones of other content."""
     rejected_file: str
@@ -136,6 +141,7 @@ class _Source:
     terms: Terms
     notify: Notify
     warn: Warn
+    refusals: Refusals
 
 
 def import_file(
@@ -169,36 +175,33 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned)
+    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
-    own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())
-    with Spill(data.root, path.name, own_key, _log_key(data, new_id)) as spill:
+    with Spill(data.root, path.name, _own_key(), _log_key(data, new_id)) as spill:
         read = _read(source, data, spill)
-        url = ""
-        run = ""
+        url = run = ""
         try:
-            into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
-            plan, counts = _into_folder(into, spill, source)
-            run = into.run.run if counts.get(Outcome.RECORDED) else ""
+            told = _run_of(path, columns, now_ms, read.rejected)
+            plan, counts = _into_folder(_Into(folder, config, new_id, told), spill, source)
+            run = told.run if counts.get(Outcome.RECORDED) else ""
         except FolderLocked:
-            url = server_of(data) or ""
-            if not url:
+            if not (url := server_of(data) or ""):
                 raise
-            room = config.server.bulk_message_bytes_max
-            plan, counts = _through_server(data, url, spill, source, min(SENT_BYTES, room // 2))
-        rows = len(spill)
-        conflict_faults = _conflict_faults(spill, plan)
+            plan, counts = _through_server(data, url, spill, source, config.server.bulk_message_bytes_max)
+        rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
-        rows=rows + read.rejected,
+        rows=rows,
         recorded=counts.get(Outcome.RECORDED, 0),
         known=plan.known_count + counts.get(Outcome.DUPLICATE, 0),
         conflicts=len(plan.conflicts) + counts.get(Outcome.CONFLICT, 0),
         refused=counts.get(Outcome.REFUSED, 0),
+        refusals=source.refusals.groups,
         rejected=read.rejected,
         rejected_kept=read.kept,
         faults=tuple(read.faults.groups),
+        faults_others=read.faults.others,
         conflict_faults=conflict_faults,
         rejected_file=REJECTED_NAME if read.rejected else "",
         unused_columns=unused_columns(read.header, columns),
@@ -223,6 +226,11 @@ def _unwarned(_groups: Sequence[FaultGroup]) -> None:
 def _new_log_id() -> bytes:
     """Return the id of a log that is to be made."""
     return Outside().entropy(LOG_ID_BYTES)
+
+
+def _own_key() -> IdKey:
+    """Return a key of ids that lasts as long as an import."""
+    return id_key_of(Outside().entropy(KEY_BYTES).hex())
 
 
 def _log_key(data: DataFolder, new_id: bytes) -> IdKey:
@@ -334,7 +342,7 @@ def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapp
     known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
     run = msgspec.structs.replace(run, counts={**run.counts, **known})
     new = parts(spill, plan, RECORD_ROWS)
-    return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source.notify))
+    return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
 
 
 async def _record_run(
@@ -342,15 +350,15 @@ async def _record_run(
     data: DataFolder,
     run: ImportRun,
     rows: tuple["Iterator[EventBatch]", int],
-    notify: Notify,
+    source: _Source,
 ) -> Mapping[int, int]:
     """Record the new rows, and the account of the run behind them; return how many had each outcome."""
-    notify("starting; the first time on a machine this compiles for about a minute", 0, rows[1])
+    source.notify("starting; the first time on a machine this compiles for about a minute", 0, rows[1])
     await running.start()
     try:
         begin = running.engine.log.end
         await asyncio.to_thread(begin_run, data, msgspec.structs.replace(run, spans=((begin, begin),)))
-        counts = await _record(running, *rows, notify)
+        counts = await _record(running, *rows, source)
         recorded = counts.get(Outcome.RECORDED, 0)
         told = {**run.counts, "recorded": recorded, "refused": counts.get(Outcome.REFUSED, 0)}
         run = msgspec.structs.replace(run, spans=((begin, running.engine.log.end),), counts=told)
@@ -362,7 +370,7 @@ async def _record_run(
         await running.stop()
 
 
-async def _record(running: Running, new: "Iterator[EventBatch]", total: int, notify: Notify) -> Mapping[int, int]:
+async def _record(running: Running, new: "Iterator[EventBatch]", total: int, source: _Source) -> Mapping[int, int]:
     """Record the new rows; return how many had each outcome."""
     counts: dict[int, int] = {}
     done = bytes_count = 0
@@ -374,10 +382,11 @@ async def _record(running: Running, new: "Iterator[EventBatch]", total: int, not
         await flight
         done += len(batch)
         bytes_count -= _bytes_of(batch)
-        notify("recording", done, total)
+        source.notify("recording", done, total)
 
     async def record(batch: EventBatch) -> None:
         recorded = await running.engine.record(batch)
+        source.refusals.add_refused(batch, recorded)
         for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
@@ -399,9 +408,9 @@ def _bytes_of(batch: EventBatch) -> int:
 
 
 def _through_server(
-    data: DataFolder, url: str, spill: Spill, source: _Source, bytes_max: int
+    data: DataFolder, url: str, spill: Spill, source: _Source, message_bytes_max: int
 ) -> tuple[Plan, Mapping[int, int]]:
-    """Record what is new through the server that has the folder open, in requests of so many bytes."""
+    """Record what is new through the server that has the folder open, which takes messages of so many bytes."""
     import httpx
 
     found = survey_folder(data, RealDisk())
@@ -415,8 +424,8 @@ def _through_server(
     counts: dict[int, int] = {}
     done = 0
     with httpx.Client(base_url=url, timeout=60.0) as client:
-        for batch in parts(spill, plan, SENT_ROWS, bytes_max):
-            for outcome, count in _sent(client, batch).items():
+        for batch in parts(spill, plan, SENT_ROWS, min(SENT_BYTES, message_bytes_max // 2)):
+            for outcome, count in _sent(client, batch, source.refusals).items():
                 counts[outcome] = counts.get(outcome, 0) + count
             done += len(batch)
             source.notify("sending", done, len(plan.order))
@@ -430,9 +439,10 @@ class _Answer(msgspec.Struct, frozen=True):
     duplicates: int = 0
     rejected: int = 0
     conflicts: int = 0
+    rejections: tuple[Rejection, ...] = ()
 
 
-def _sent(client: "httpx.Client", batch: EventBatch) -> dict[int, int]:
+def _sent(client: "httpx.Client", batch: EventBatch, refusals: Refusals) -> dict[int, int]:
     """Send some rows, again while the server is overloaded; return how many had each outcome."""
     sink = pa.BufferOutputStream()
     table = to_table(batch).select(_SENT_FIELDS)
@@ -446,6 +456,7 @@ def _sent(client: "httpx.Client", batch: EventBatch) -> dict[int, int]:
         if answer.is_success or answer.status_code in (_NOTHING_TAKEN, 503):
             found = msgspec.json.decode(answer.content, type=_Answer)
         if answer.is_success or answer.status_code == _NOTHING_TAKEN:
+            refusals.add_answer(found.rejections)
             return {
                 Outcome.RECORDED: found.recorded + before,
                 Outcome.DUPLICATE: found.duplicates - before,

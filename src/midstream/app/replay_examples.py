@@ -155,7 +155,7 @@ def replay_groups(
             came = f'"{name}" is not a configured interaction.{nearest(name, types)}'
             raise Invalid((Fault("--label", came, ", ".join(types), PAGE),))
     labels = wanted.labels or tuple(name for name, each in types.items() if each.weight > 0)
-    bounds = served_range(wanted.acts, Outside().clock())
+    bounds = served_range(wanted.acts, Outside().clock(), "FROM..TO")
     cursor = past.cursor(LogPosition(max(bounds.first, past.log.begin)), notify, everything=True)
     acts = _acts(past, bounds, frozenset(labels), counts)
     first = read_first_attributes(past) if wanted.first_attributes else FirstAttributes({})

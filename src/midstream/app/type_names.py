@@ -35,6 +35,6 @@ def _faults(config: Config, named: Iterable[tuple[str, str]]) -> Iterator[Fault]
     offered = sorted({*accept.actions, *accept.open_types} - accept.against)
     types = (*sorted(accept.actions), *sorted(accept.open_types))
     for option, name in named:
-        if name not in accept.actions and name not in RESERVED_TYPES:
+        if name not in accept.actions and name.lower() not in RESERVED_TYPES:
             came = f"{shown(name)} is not a type of this shop.{nearest(name, offered)}"
             yield Fault(option, came, f"Types: {listed(types)}. {MORE_TYPES}", PAGE)

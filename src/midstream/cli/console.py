@@ -19,8 +19,8 @@ from rich.table import Table
 
 from midstream.core.errors import ConfigInvalid, Fault
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 UNKNOWN = "–"
 """Printed where there is no value."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -5,7 +5,7 @@ refuses, wrong use of the program. Each says what to do, and ends with the exit 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -47,8 +47,8 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; 130 is that of a process that Ctrl-C ended (128 and the number of the signal)."""
 _NO_COMMAND = re.compile(r"No such command '([^']*)'")
 _WORDS = {
-    "Input should be a valid integer": "It is no whole number.",
-    "Input should be a valid number": "It is no number.",
+    "Input should be a valid integer": "is no whole number.",
+    "Input should be a valid number": "is no number.",
 }
 """How the parser begins, and what is said instead."""
 _HELP_ASKED = "NoArgsIsHelpError"
@@ -170,6 +170,7 @@ class _UsageError(Protocol):
 
     ctx: _Context | None
     message: str
+    __cause__: BaseException | None
 
 
 def _usage_fault(error: _UsageError, called: str) -> Fault:
@@ -188,7 +189,7 @@ def _usage_fault(error: _UsageError, called: str) -> Fault:
     if (unknown := _NO_COMMAND.match(error.message)) is not None and context is not None:
         commands: Mapping[str, object] = getattr(context.command, "commands", {})
         return Fault(path, f"There is no command {unknown[1]}.{nearest(unknown[1], commands)}", right, page)
-    return Fault(f"{path} {_hint(error)}".rstrip(), _said(error.message), right, page)
+    return Fault(f"{path} {_hint(error)}".rstrip(), _said(error), right, page)
 
 
 def _hint(error: _UsageError) -> str:
@@ -200,10 +201,16 @@ def _hint(error: _UsageError) -> str:
     return " / ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.name.upper()
 
 
-def _said(message: str) -> str:
+def _said(error: _UsageError) -> str:
     """Return what the parser says of a value, in the words of the rest of the program."""
-    found = next((said for begin, said in _WORDS.items() if message.startswith(begin)), message)
-    return _sentence(found or "It is missing.")
+    found = next((said for begin, said in _WORDS.items() if error.message.startswith(begin)), None)
+    return _sentence(error.message or "It is missing.") if found is None else f"{_value_of(error)} {found}"
+
+
+def _value_of(error: _UsageError) -> str:
+    """Return the text that the parser could not read, where it says so."""
+    told: Callable[[], Sequence[Mapping[str, object]]] | None = getattr(error.__cause__, "errors", None)
+    return "It" if told is None else str(told()[0].get("input", "It"))
 
 
 def _machine_fault(error: OSError, command: str) -> Fault:
@@ -226,6 +233,12 @@ def status_of(error: Exception) -> int:
 
 
 def _sentence(text: str) -> str:
-    """Return a text that begins with a capital letter, with a point behind it."""
-    text = f"{text[:1].upper()}{text[1:]}"
+    """Return a text that begins with a capital letter, with a point behind it; what is no word stays as it is.
+
+    Example:
+        >>> _sentence("no room"), _sentence("w1/data is in use")
+        ('No room.', 'w1/data is in use.')
+    """
+    if text.partition(" ")[0].rstrip(",;:.!?").isalpha():
+        text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "?", "!", ":")) or "\n" in text else f"{text}."

@@ -47,8 +47,15 @@ def command(
         message = "name a FILE, or --runs, or --undo RUN: one of the three"
         raise typer.BadParameter(message)
     if file is None:
+        asked = (columns, constants, type_name, types, time_format != "auto")
+        if any(asked):
+            message = "--map, --set, --type, --types and --time-format say how a FILE is read, and here is none"
+            raise typer.BadParameter(message)
         show_runs(folder, undo, as_json=as_json)
         return
+    if type_name and any(each.partition("=")[0].strip() == "type" for each in constants or ()):
+        message = "both name the type of all rows: one of the two"
+        raise typer.BadParameter(message, param_hint="--type, --set type")
     more = [f"type={type_name}"] if type_name else []
     summary = record_file(folder, file, options_of(columns, [*(constants or []), *more], types, time_format))
     print_json(summary) if as_json else print_summary(summary)
@@ -133,14 +140,18 @@ def print_summary(summary: "ImportSummary") -> None:
     through = f" through {summary.through}" if summary.through else ""
     # Of few rows it would be the rate of the start.
     rate = f" ({summary.recorded / summary.seconds:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
-    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}")
+    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}", markup=False)
     if summary.run:
         out.print(f"run {summary.run}: midstream import --undo {summary.run} takes it back", markup=False)
     if summary.known:
         all_of_it = " Nothing is new in this file." if not summary.recorded else ""
-        out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}")
+        out.print(f"{summary.known:,} were in the log before and were left out.{all_of_it}", markup=False)
     if summary.refused:
-        out.print(f"{summary.refused:,} refused: their items are unknown, or there is no room for more.")
+        out.print(f"{summary.refused:,} refused:", markup=False)
+        out.print(groups_text(summary.refusals), markup=False)
+        unnamed = summary.refused - sum(each.count for each in summary.refusals)
+        if unnamed > 0:
+            out.print(f"and {unnamed:,} more, of which the server named no reason", markup=False)
     for note in _notes(summary):
         say(note)
 
@@ -171,6 +182,8 @@ def _notes(summary: "ImportSummary") -> "Iterator[str]":
     if summary.rejected:
         yield f"{summary.rejected:,} rows rejected, {kept_text(summary)}; the first:"
         yield groups_text(summary.faults)
+        if summary.faults_others:
+            yield f"\nand {summary.faults_others:,} of further kinds"
         if any("looks like seconds" in each.first.came for each in summary.faults):
             yield "times in seconds are read with --time-format s"
     if summary.rows == summary.rejected > 0:

@@ -1,18 +1,30 @@
 """``midstream recommend``: one slate, and on demand why."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, score_text, table_of
 from midstream.cli.explained import print_why
+from midstream.core.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from midstream.app.asking import Answered
     from midstream.ranking.explanation import SlateWhy
 
 app = typer.Typer()
+_OPTIONS = {
+    "/n": "-n",
+    "/filter": "--filter",
+    "/user_id": "--user",
+    "/session_id": "--session",
+    "/items": "--item",
+    "/placement": "PLACEMENT",
+}
+"""Of the command, by the field of a request that each fills."""
 Why = Annotated[list[str] | None, typer.Option("--why", help="All of this item, in the slate or not; repeatable.")]
 Items = Annotated[list[str] | None, typer.Option("--item", help="An item of the basket or session; repeatable.")]
 
@@ -40,11 +52,27 @@ def command(
 
     ask = Ask(placement, user_id=user, session_id=session, n=n, items=tuple(items or ()), filter=item_filter)
     with err.status("reading the log; the first time on a machine this compiles for about a minute"):
-        answered = ask_folder(folder, config_of(folder), ask)
+        config = config_of(folder)
+        with options_named():
+            answered = ask_folder(folder, config, ask)
         told = why_of(answered, why or ()) if explain or why else None
     for concern in answered.concerns:
         say(f"warning: {concern}")
     print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
+
+
+@contextmanager
+def options_named() -> Generator[None]:
+    """Say faults of a question by the options of the command.
+
+    Raises:
+        RequestInvalid: Whenever the block does.
+    """
+    try:
+        yield
+    except RequestInvalid as error:
+        faults = (replace(each, where=_OPTIONS.get(each.where, each.where)) for each in error.faults)
+        raise RequestInvalid(tuple(faults)) from error
 
 
 def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]:

@@ -11,7 +11,10 @@ from midstream.core.errors import Fault
 
 GROUPS_MAX = 20
 """Kinds that are told apart: of more than a screen nobody reads."""
-_NUMBERS = re.compile(r"\d+")
+_ROW = re.compile(
+    r"^(?:letter \d+(?:: line \d+)?|line \d+|row \d+)|(?<=\bevents/)\d+|(?<=\bitems/)\d+|(?<=\[)\d+(?=\])"
+)
+"""Number of a row or of a place in a list; those in the name of a column stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class FaultGroups:
 
     def add(self, fault: Fault, count: int = 1) -> None:
         """Count a fault. Cost: some µs."""
-        key = (_NUMBERS.sub("0", fault.where), fault.right, fault.page)
+        key = (_ROW.sub("0", fault.where), fault.right, fault.page)
         known = self._groups.get(key)
         if known is not None:
             self._groups[key] = replace(known, count=known.count + count)

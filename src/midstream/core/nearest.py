@@ -1,12 +1,13 @@
 """The known name that one which is not known was meant to be: within few slips of the hand, and of the same sense.
 
 A suggestion is followed without a second look. So it is one slip in three characters at most, and never a name that
-says the opposite, such as ``subscribe`` for ``unsubscribe``.
+says the opposite, such as ``subscribe`` for ``unsubscribe`` or ``users_max`` for ``users_min``.
 
 Reference: Damerau, A technique for computer detection and correction of spelling errors, Communications of the ACM
 7(3), 1964: one letter too many, too few, another, or two that changed places.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -15,6 +16,12 @@ CHARACTERS_MAX = 64
 CHARACTERS_A_SLIP = 3
 _OPPOSITES = frozenset(("un", "dis", "de", "in", "im", "no", "non", "not", "un_", "no_", "not_", "remove_", "stop_"))
 """Before a word they turn its sense round."""
+_COUNTERPARTS = (("in", "ex"), ("im", "ex"), ("in", "de"), ("en", "dis"))
+"""Before the same stem each says the opposite of the other: ``include`` and ``exclude``."""
+_OPPOSITE_WORDS = frozenset(
+    frozenset(pair) for pair in (("min", "max"), ("first", "last"), ("asc", "desc"), ("upper", "lower"))
+)
+_BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
 _CACHED_MAX = 256
 """Thousands of rows may have the same wrong name."""
 
@@ -42,17 +49,32 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     found, fewest = "", CHARACTERS_MAX
     for each in known:
         most = min(max(len(name), len(each)) // CHARACTERS_A_SLIP, fewest - 1)
-        if abs(len(name) - len(each)) <= most and not _is_opposite(name, each):
+        if abs(len(name) - len(each)) <= most:
             slips = _slips(name, each)
-            if slips <= most:
+            if slips <= most and not _is_opposite(name, each, slips):
                 found, fewest = each, slips
     return found
 
 
-def _is_opposite(one: str, other: str) -> bool:
-    """Return whether the longer of two words is the shorter one, turned round."""
-    short, long = sorted((one, other), key=len)
-    return len(short) < len(long) and long.endswith(short) and long.removesuffix(short) in _OPPOSITES
+def _is_opposite(one: str, other: str, slips: int) -> bool:
+    """Return whether of two words so many slips apart one says the opposite of the other."""
+    words = zip(_BETWEEN_WORDS.split(one.lower()), _BETWEEN_WORDS.split(other.lower()), strict=False)
+    return (
+        any(frozenset(pair) in _OPPOSITE_WORDS for pair in words)
+        or _is_turned(one, other, slips)
+        or _is_turned(other, one, slips)
+    )
+
+
+def _is_turned(one: str, other: str, slips: int) -> bool:
+    """Return whether one word turns the other round: its stem is nearer than it is itself."""
+    turns = [(before, "") for before in _OPPOSITES if not other.startswith(before)]
+    return any(
+        one.startswith(before)
+        and other.startswith(instead)
+        and _slips(one.removeprefix(before), other.removeprefix(instead)) < slips
+        for before, instead in (*turns, *_COUNTERPARTS)
+    )
 
 
 def _slips(one: str, other: str) -> int:

@@ -1,4 +1,4 @@
-"""Columns of text by views (``string_view``, as Polars writes it) become plain ones, each view checked here.
+"""Columns of views (``string_view``, as Polars writes text, and ``binary_view``) become plain ones, each view checked.
 
 Arrow validates such a column and may still read outside of its buffers when it converts one that lies about itself,
 so nothing of Arrow's own is called on them.
@@ -35,12 +35,12 @@ def without_views(batch: Batch, text_bytes_max: int) -> Batch:
         RequestInvalid: A view points outside of its buffers, or what it points at is no UTF-8.
         TooLarge: The views of the table stand for more text. Nothing of the column with which they do was copied.
     """
-    if not any(pt.is_string_view(each.type) for each in batch.schema):
+    if not any(_is_view(each.type) for each in batch.schema):
         return batch
     converter = _Converter(text_bytes_max)
     names = batch.schema.names
     columns = [
-        converter.plain(column, name) if pt.is_string_view(column.type) else column
+        converter.plain(column, name) if _is_view(column.type) else column
         for name, column in zip(names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=names)
@@ -60,23 +60,27 @@ def without_inner_views(batch: Batch, text_bytes_max: int) -> Batch:
         RequestInvalid: As of ``without_views``.
         TooLarge: As of ``without_views``.
     """
-    if not any(_has_views(each.type) and not pt.is_string_view(each.type) for each in batch.schema):
+    if not any(_has_views(each.type) and not _is_view(each.type) for each in batch.schema):
         return batch
     converter = _Converter(text_bytes_max)
     names = batch.schema.names
     columns = [
-        column if pt.is_string_view(column.type) else converter.within(column, name)
+        column if _is_view(column.type) else converter.within(column, name)
         for name, column in zip(names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=names)
 
 
+def _is_view(kind: DataType) -> bool:
+    return bool(pt.is_string_view(kind) or pt.is_binary_view(kind))
+
+
 def _has_views(kind: DataType) -> bool:
-    if pt.is_dictionary(kind) or pt.is_list(kind) or pt.is_large_list(kind):
+    if pt.is_dictionary(kind) or pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
         return _has_views(kind.value_type)
     if pt.is_struct(kind):
         return any(_has_views(kind.field(at).type) for at in range(kind.num_fields))
-    return bool(pt.is_string_view(kind))
+    return _is_view(kind)
 
 
 class _Converter:
@@ -86,13 +90,14 @@ class _Converter:
         self._max = self._left = text_bytes_max
 
     def plain(self, column: Array, name: str) -> Array:
-        """Return a column of views as one of texts."""
+        """Return a column of views as one of texts or bytes."""
+        kind = pa.large_string() if pt.is_string_view(column.type) else pa.large_binary()
         views = _views_of(column, name)
         self._left -= 0 if views is None else int(views.lengths.sum())
         if self._left < 0:
             right = f"At most {self._max} bytes of text in the columns of views of a record batch."
             raise TooLarge((Fault(f"column {name}", f"{self._max - self._left} bytes with it.", right, PAGE),))
-        return pa.nulls(len(column), pa.large_string()) if views is None else _plain(views, name)
+        return pa.nulls(len(column), kind) if views is None else _plain(views, name, kind)
 
     def within(self, column: Array, name: str) -> Array:
         """Return a column with texts in the place of all views in it, however deep."""
@@ -105,8 +110,12 @@ class _Converter:
             members = [self.within(each, name) for each in column.flatten()]
             names = [kind.field(at).name for at in range(kind.num_fields)]
             return pa.StructArray.from_arrays(members, names=names, mask=column.is_null())
-        if pt.is_string_view(kind):
+        if _is_view(kind):
             return self.plain(column, name)
+        if pt.is_fixed_size_list(kind):
+            size = kind.list_size
+            values = self.within(column.values.slice(column.offset * size, len(column) * size), name)
+            return pa.FixedSizeListArray.from_arrays(values, size, mask=column.is_null())
         # A list without an offset is null.
         is_missing = np.append(~valid(column), np.False_)
         offsets = pa.array(np.asarray(column.offsets), mask=is_missing)
@@ -157,14 +166,14 @@ def _views_of(column: Array, name: str) -> _Views | None:
 _EMPTY = np.empty(0, dtype=np.uint8)
 
 
-def _plain(views: _Views, name: str) -> Array:
-    """Return a column of views as one of plain texts."""
+def _plain(views: _Views, name: str, kind: DataType) -> Array:
+    """Return a column of views as one of plain texts or bytes."""
     count = len(views.lengths)
     offsets = np.zeros(count + 1, dtype=np.int64)
     np.cumsum(views.lengths, out=offsets[1:])
     text = _text(views, offsets)
     mask = pa.py_buffer(np.packbits(views.present, bitorder="little").data)
-    plain = pa.Array.from_buffers(pa.large_string(), count, [mask, pa.py_buffer(offsets.data), pa.py_buffer(text.data)])
+    plain = pa.Array.from_buffers(kind, count, [mask, pa.py_buffer(offsets.data), pa.py_buffer(text.data)])
     try:
         plain.validate(full=True)
     except pa.ArrowInvalid as error:
