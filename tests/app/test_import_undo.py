@@ -8,6 +8,7 @@ import pytest
 from midstream.app import import_undo, running
 from midstream.app.config import Config, HistorySection, ItemsSection
 from midstream.app.erasing import erase_users
+from midstream.app.exporting import export_events
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.import_undo import list_runs, undo_run
 from midstream.app.importing import import_file
@@ -15,13 +16,16 @@ from midstream.app.inspection import LogView, state_of
 from midstream.app.rebuilding import rebuild
 from midstream.app.running import open_running
 from midstream.app.sealing import seal_folder
+from midstream.cli.import_file import show_runs
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
+from midstream.engine.import_runs import account_of
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build, event_at
 from midstream.events.segments import SegmentLog
+from midstream.state.import_runs import ImportRun, import_run_of
 from midstream.state.settings import Limits
 
 DAY_MS = 86_400_000
@@ -349,3 +353,54 @@ def test_erasures_that_wait_and_rows_of_their_users_go_together(tmp_path):
     erase_users(shop, CONFIG, [], now=True)
     assert not any("u1" in each for each in events_of(shop))
     assert list_runs(shop)[0].state == "taken back"
+
+
+def exported(folder, name, events):
+    """Write a file as an export of another folder has it: its events and their log times."""
+    path = folder / name
+    other = folder / f"{name}.shop"
+    log = SegmentLog(other / "data" / "log", RealDisk(), bytes(16))
+    log.append(build([each._replace(log_time_ms=START_MS + at) for at, each in enumerate(events)]))
+    log.close()
+    export_events(other, CONFIG, path)
+    return path
+
+
+def test_what_a_file_brought_of_placements_and_accounts_goes_too(tmp_path):
+    """An export of another folder holds a placement that was set and accounts of its own imports: nothing of it stays,
+    so the log ends before the run.
+    """
+    shop = shop_of(tmp_path)
+    account = ImportRun("20260131-120000-3fa9", "another log", "a.csv", START_MS, ((0, 1),), {"recorded": 1}, {})
+    events = [
+        Event(Kind.INTERACTION, action="view", user_id="u1", item_id="i1", event_time_ms=START_MS, event_id="1"),
+        Event(Kind.CONTROL, body=b'{"change":"placement","name":"home"}'),
+        account_of(account),
+    ]
+    run = import_file(shop, CONFIG, exported(tmp_path, "all.ndjson", events)).run
+    assert sum(len(batch) for batch in LogView(shop).batches()) == 4
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures, done.log_position) == (3, 0, 1)
+    (left,) = (event_at(batch, 0).body for batch in LogView(shop).batches())
+    assert import_run_of(left).run == run
+
+
+def test_an_erasure_that_a_file_brought_stands(tmp_path, monkeypatch, capsys):
+    """Who was erased is not known again when the run is taken back: its acts of before stay hidden, and go with the
+    next rewrite; the command says how many stand.
+    """
+    shop = shop_of(tmp_path)
+    import_file(shop, CONFIG, clicks(tmp_path, "a.csv", 9, START_MS - DAY_MS, 1), VIEWS)
+    view = Event(Kind.INTERACTION, action="view", user_id="u1", item_id="i1", event_time_ms=START_MS, event_id="1")
+    run = import_file(shop, CONFIG, exported(tmp_path, "b.ndjson", [view, Event(Kind.ERASE, user_id="u1")])).run
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures) == (1, 1)
+    monkeypatch.setattr(import_undo, "undo_run", lambda *_: done)
+    monkeypatch.setattr(running, "config_of", lambda _: CONFIG)
+    show_runs(shop, run, as_json=False)
+    assert "1 erasures of users that the file brought stand" in " ".join(capsys.readouterr().err.split())
+    assert len(events_of(shop)) == 10
+    fold = state_of(shop, CONFIG, LogView(shop)).fold
+    assert fold.vocabulary.user_index("u1") < 0 <= fold.vocabulary.user_index("u2")
+    erase_users(shop, CONFIG, [], now=True)
+    assert not any("user_id='u1'" in each for each in events_of(shop))

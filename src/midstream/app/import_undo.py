@@ -61,6 +61,8 @@ class Undone:
     file: str
     removed: int
     """Rows that are gone."""
+    erasures: int
+    """Rows that stand: what the file erased stays erased."""
     log_position: int
     """Where the log ends now."""
     generation: int
@@ -128,7 +130,7 @@ def undo_run(folder: Path, config: Config, name: str, notify: Notify = nobody) -
         commit(data, disk)
         _clean(data, config, settings)
     seconds = time.monotonic() - began
-    return Undone(run.run, run.file, made.removed, made.end, made.identity.generation, digest, seconds)
+    return Undone(run.run, run.file, made.removed, made.erasures, made.end, made.identity.generation, digest, seconds)
 
 
 def _close_account(data: DataFolder, config: Config) -> None:
