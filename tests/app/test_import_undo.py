@@ -12,6 +12,7 @@ from midstream.app.exporting import export_events
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.import_undo import list_runs, undo_run
 from midstream.app.importing import import_file
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, state_of
 from midstream.app.rebuilding import rebuild
 from midstream.app.running import open_running
@@ -21,7 +22,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, FolderLocked, Invalid
 from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
-from midstream.engine.import_runs import account_of
+from midstream.engine.import_runs import account_of, begin_run
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build, event_at
 from midstream.events.segments import SegmentLog
@@ -227,9 +228,9 @@ def test_an_undo_that_is_broken_off_leaves_the_old_log_or_the_new(tmp_path, monk
             undo_run(shop, CONFIG, run)
     is_done = step == "_clean"
     assert events_of(shop) == (before[:4] if is_done else before)
+    assert not list((shop / "data").glob("log*.new"))
     opened = open_running(shop, CONFIG)
     opened.engine.log.close()
-    assert not list((shop / "data").glob("log*.new"))
     if not is_done:
         assert undo_run(shop, CONFIG, run).removed == 20
     assert events_of(shop) == before[:4]
@@ -248,6 +249,23 @@ def killed(shop, path, at):
 
     with pytest.raises(KeyboardInterrupt):
         import_file(shop, CONFIG, path, VIEWS, interrupt)
+
+
+def test_an_import_under_way_is_listed_as_that(tmp_path, monkeypatch):
+    """While it has the folder it is not broken off, and a journal of another log is no run of this one."""
+    monkeypatch.setattr("midstream.app.importing.RECORD_ROWS", 2)
+    shop, states = shop_of(tmp_path), []
+
+    def look(stage, _done, _total):
+        if stage == "recording":
+            states.append([each.state for each in list_runs(shop)])
+
+    import_file(shop, CONFIG, clicks(tmp_path, "clicks.csv"), VIEWS, look)
+    assert states
+    assert all(each == ["under way"] for each in states)
+    data = DataFolder(shop / "data")
+    begin_run(data, ImportRun("20260131-120000-3fa9", "another log", "a.csv", START_MS, ((0, 0),), {}, {}))
+    assert [each.state for each in list_runs(shop)] == ["recorded"]
 
 
 @pytest.mark.parametrize("is_next", ["undo", "import"])
@@ -327,8 +345,15 @@ def test_a_run_behind_a_cut_is_taken_back_and_one_before_it_is_not(tmp_path):
     assert counts.sum() > 0
 
 
-def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path):
-    """An item that the run deleted, and whose slot was given back since, is there again as it was."""
+def fails(*_):
+    """Find no room."""
+    raise OSError(28, "no room")
+
+
+def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path, monkeypatch):
+    """An item that the run deleted, and whose slot was given back since, is there again as it was. An undo that fails
+    at its commit leaves the compaction in service.
+    """
     shop = shop_of(tmp_path)
     import_file(shop, CONFIG, prices(tmp_path, "a.csv", 5), PRICES)
     gone = tmp_path / "gone.csv"
@@ -336,6 +361,13 @@ def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path):
     wrong = import_file(shop, CONFIG, gone, ColumnOptions(constants={"type": "item"}))
     assert rebuild(shop, CONFIG, compact=True).dropped_items == 1
     import_file(shop, CONFIG, clicks(tmp_path, "c.csv", 2), VIEWS)
+    settings = settings_of(DataFolder(shop / "data"), CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr(import_undo, "commit", fails)
+        with pytest.raises(OSError, match="no room"):
+            undo_run(shop, CONFIG, wrong.run)
+    assert settings.compaction
+    assert settings_of(DataFolder(shop / "data"), CONFIG) == settings
     undo_run(shop, CONFIG, wrong.run)
     fold = state_of(shop, CONFIG, LogView(shop)).fold
     assert fold.items.document(fold.vocabulary.item_index("i1")) == {"price": 5}
