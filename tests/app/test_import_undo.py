@@ -20,7 +20,7 @@ from midstream.app.sealing import seal_folder
 from midstream.cli.import_file import show_runs
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, FolderLocked, Invalid
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.engine.folder import DataFolder
 from midstream.engine.import_runs import account_of, begin_run
 from midstream.events.disk import RealDisk
@@ -430,9 +430,25 @@ def test_an_erasure_that_a_file_brought_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(import_undo, "undo_run", lambda *_: done)
     monkeypatch.setattr(running, "config_of", lambda _: CONFIG)
     show_runs(shop, run, as_json=False)
-    assert "1 erasures of users that the file brought stand" in " ".join(capsys.readouterr().err.split())
+    assert "1 rows that the file brought stand, as they erase users" in " ".join(capsys.readouterr().err.split())
     assert len(events_of(shop)) == 10
     fold = state_of(shop, CONFIG, LogView(shop)).fold
     assert fold.vocabulary.user_index("u1") < 0 <= fold.vocabulary.user_index("u2")
     erase_users(shop, CONFIG, [], now=True)
     assert not any("user_id='u1'" in each for each in events_of(shop))
+
+
+def test_a_merge_that_carries_an_erasure_stands(tmp_path):
+    """An id that the run merged into one that was erased since is erased with it, and stays so; another merge goes."""
+    shop = shop_of(tmp_path)
+    import_file(shop, CONFIG, clicks(tmp_path, "a.csv", 9, START_MS - DAY_MS, 1), VIEWS)
+    merges = [
+        Event(Kind.USER, operation=Operation.MERGE, user_id=into, body=json.dumps({"from": other}).encode())
+        for into, other in (("u1", "u2"), ("new", "u0"))
+    ]
+    run = import_file(shop, CONFIG, exported(tmp_path, "b.ndjson", merges)).run
+    erase_users(shop, CONFIG, ["u1"])
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures) == (1, 1)
+    fold = state_of(shop, CONFIG, LogView(shop)).fold
+    assert [fold.vocabulary.user_index(each) >= 0 for each in ("u0", "u1", "u2")] == [True, False, False]

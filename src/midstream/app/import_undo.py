@@ -22,7 +22,9 @@ from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, Invalid
 from midstream.core.nearest import nearest
 from midstream.engine import beginning, compactions, snapshots
+from midstream.engine.beginning import everything
 from midstream.engine.child import Notify, Pace, nobody
+from midstream.engine.erasure import find_erased
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.import_runs import close_run, ended, import_runs, journal_of
 from midstream.engine.opening import open_log
@@ -63,7 +65,7 @@ class Undone:
     removed: int
     """Rows that are gone."""
     erasures: int
-    """Rows that stand: what the file erased stays erased."""
+    """Rows that stand: erasures, and merges of ids that were erased since. Who is erased stays erased."""
     log_position: int
     """Where the log ends now."""
     generation: int
@@ -133,8 +135,10 @@ def undo_run(folder: Path, config: Config, name: str, notify: Notify = nobody) -
         run = _wanted(log, name)
         notify("writing", 0, log.end)
         pace = Pace(notify, hurried=True)
-        retraction = Retraction(data, disk, run, Outside().clock())
         settings = _settings(data, config, run)
+        reader = SegmentReader(data.log, disk)
+        erased = find_erased(lambda: everything(reader, log.end), settings.limits.event_ids_max, settings.hash_key())
+        retraction = Retraction(data, disk, run, erased, Outside().clock())
         with _removed_on_error(new_log(data)):
             made = retraction.make(log.end, config.log.segment_bytes_max, pace)
             digest = _write_state(data, settings, made, pace)

@@ -76,7 +76,7 @@ def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
         text = f"{done.run} ({done.file}): {done.removed:,} events taken back in {done.seconds:.1f} s"
         print_json(done) if as_json else out.print(text, markup=False)
         if done.erasures:
-            say(f"{done.erasures:,} erasures of users that the file brought stand: who was erased stays erased")
+            say(f"{done.erasures:,} rows that the file brought stand, as they erase users: who was erased stays erased")
         return
     found = list_runs(folder)
     if as_json:

@@ -4,8 +4,9 @@ Each row of the run becomes a tick at its position and log time, so all others k
 accounts of imports follows the run, the new log ends before it instead, and goes on from there: a history that was
 imported wrongly can be imported again as into a log that never had it. The account of the run stays, as taken back.
 
-An erasure that the file brought stands, as nothing makes an erased user known again. All else that it brought goes,
-placements and rules too.
+An erasure that the file brought stands, as nothing makes an erased user known again, and so does a merge of an id that
+was erased since: it is what carries the erasure to the other id. All else that it brought goes, placements and rules
+too.
 
 What came later stays: served records, outcomes, acts on items that only the run named. A fold of the new log has of
 each item and user what the other events say, so a value that a patch of the run replaced is there again.
@@ -18,10 +19,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.engine.beginning import base_folder
 from midstream.engine.child import Pace
+from midstream.engine.erasure import Erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_copy import LogCopy, append_days, open_new
 from midstream.engine.replay import batches
@@ -42,7 +44,7 @@ class Retracted:
     removed: int
     """Rows that are gone."""
     erasures: int
-    """Rows of the run that stand, as they erase users."""
+    """Rows of the run that stand, as they erase users, or merge an id into one that was erased since."""
     end: LogPosition
     """Where the new log ends."""
 
@@ -55,6 +57,8 @@ class Retraction:
     disk: Disk
     run: ImportRun
     """With all spans; its parts in the log are found by its name."""
+    erased: Erased
+    """In the old log."""
     undone_ms: int
     removed: int = 0
     """Rows that became ticks so far."""
@@ -97,13 +101,16 @@ class Retraction:
         """Return a batch without the rows of the run; the same object when none is in it."""
         is_own = self.owned(first, batch)
         self.removed += int(np.count_nonzero(is_own))
-        self.erasures += int(np.count_nonzero(self._in_spans(first, batch) & (batch.rows["kind"] == Kind.ERASE)))
+        kind = batch.rows["kind"]
+        stands = self._in_spans(first, batch) & ~is_own & ((kind == Kind.ERASE) | (kind == Kind.USER))
+        self.erasures += int(np.count_nonzero(stands))
         return self._marked(_ticked(batch, is_own))
 
     def owned(self, first: LogPosition, batch: EventBatch) -> Mask:
         """Return which events of a batch the file brought and are to go, (n,).
 
-        Among them lie ticks and accounts of this log, which the recording added, and erasures, which stand.
+        Among them lie ticks and accounts of this log, which the recording added, and erasures with their merges, which
+        stand.
         """
         found = self._in_spans(first, batch)
         kind = batch.rows["kind"]
@@ -111,6 +118,9 @@ class Retraction:
         for place in np.flatnonzero(found & (kind == Kind.CONTROL)).tolist():
             told = import_run_of(event_at(batch, place).body)
             found[place] = told is None or told.log != self.run.log
+        is_merge = (kind == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
+        for place in np.flatnonzero(found & is_merge).tolist():
+            found[place] = self.erased.next_erase(event_at(batch, place).user_id, first + place) is None
         return found
 
     def _in_spans(self, first: LogPosition, batch: EventBatch) -> Mask:
