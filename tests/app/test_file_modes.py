@@ -29,7 +29,7 @@ from midstream.training.registry import Registry
 
 PRIVATE, SHARED, FOLDER, OWN_FOLDER = 0o600, 0o640, 0o750, 0o700
 LIST = {
-    r"key|server\.url|(dead-letters|import-rejected)\.ndjson(\.old)?|sockets/[a-z0-9-]+": PRIVATE,
+    r"key|server\.url|(dead-letters|import-rejected(\.\d+)?)\.ndjson(\.old)?|sockets/[a-z0-9-]+": PRIVATE,
     r"lock|history\.lock": SHARED,
     r"log(-\d+)?/(log\.json|\d+\.segment|lock)": SHARED,
     r"log(-\d+)?/history/(\d+-\d+\.parquet|\d+\.parquet|[a-z]+\.json|lock)": SHARED,

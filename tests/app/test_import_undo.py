@@ -8,20 +8,25 @@ import pytest
 from midstream.app import import_undo, running
 from midstream.app.config import Config, HistorySection, ItemsSection
 from midstream.app.erasing import erase_users
+from midstream.app.exporting import export_events
 from midstream.app.import_columns import ColumnOptions
 from midstream.app.import_undo import list_runs, undo_run
 from midstream.app.importing import import_file
+from midstream.app.in_service import settings_of
 from midstream.app.inspection import LogView, state_of
 from midstream.app.rebuilding import rebuild
 from midstream.app.running import open_running
 from midstream.app.sealing import seal_folder
+from midstream.cli.import_file import show_runs
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, FolderLocked, Invalid
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.engine.folder import DataFolder
+from midstream.engine.import_runs import account_of, begin_run
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build, event_at
 from midstream.events.segments import SegmentLog
+from midstream.state.import_runs import ImportRun, import_run_of
 from midstream.state.settings import Limits
 
 DAY_MS = 86_400_000
@@ -223,9 +228,9 @@ def test_an_undo_that_is_broken_off_leaves_the_old_log_or_the_new(tmp_path, monk
             undo_run(shop, CONFIG, run)
     is_done = step == "_clean"
     assert events_of(shop) == (before[:4] if is_done else before)
+    assert not list((shop / "data").glob("log*.new"))
     opened = open_running(shop, CONFIG)
     opened.engine.log.close()
-    assert not list((shop / "data").glob("log*.new"))
     if not is_done:
         assert undo_run(shop, CONFIG, run).removed == 20
     assert events_of(shop) == before[:4]
@@ -244,6 +249,23 @@ def killed(shop, path, at):
 
     with pytest.raises(KeyboardInterrupt):
         import_file(shop, CONFIG, path, VIEWS, interrupt)
+
+
+def test_an_import_under_way_is_listed_as_that(tmp_path, monkeypatch):
+    """While it has the folder it is not broken off, and a journal of another log is no run of this one."""
+    monkeypatch.setattr("midstream.app.importing.RECORD_ROWS", 2)
+    shop, states = shop_of(tmp_path), []
+
+    def look(stage, _done, _total):
+        if stage == "recording":
+            states.append([each.state for each in list_runs(shop)])
+
+    import_file(shop, CONFIG, clicks(tmp_path, "clicks.csv"), VIEWS, look)
+    assert states
+    assert all(each == ["under way"] for each in states)
+    data = DataFolder(shop / "data")
+    begin_run(data, ImportRun("20260131-120000-3fa9", "another log", "a.csv", START_MS, ((0, 0),), {}, {}))
+    assert [each.state for each in list_runs(shop)] == ["recorded"]
 
 
 @pytest.mark.parametrize("is_next", ["undo", "import"])
@@ -323,8 +345,15 @@ def test_a_run_behind_a_cut_is_taken_back_and_one_before_it_is_not(tmp_path):
     assert counts.sum() > 0
 
 
-def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path):
-    """An item that the run deleted, and whose slot was given back since, is there again as it was."""
+def fails(*_):
+    """Find no room."""
+    raise OSError(28, "no room")
+
+
+def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path, monkeypatch):
+    """An item that the run deleted, and whose slot was given back since, is there again as it was. An undo that fails
+    at its commit leaves the compaction in service.
+    """
     shop = shop_of(tmp_path)
     import_file(shop, CONFIG, prices(tmp_path, "a.csv", 5), PRICES)
     gone = tmp_path / "gone.csv"
@@ -332,6 +361,13 @@ def test_a_compaction_that_looked_at_the_run_is_given_up(tmp_path):
     wrong = import_file(shop, CONFIG, gone, ColumnOptions(constants={"type": "item"}))
     assert rebuild(shop, CONFIG, compact=True).dropped_items == 1
     import_file(shop, CONFIG, clicks(tmp_path, "c.csv", 2), VIEWS)
+    settings = settings_of(DataFolder(shop / "data"), CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr(import_undo, "commit", fails)
+        with pytest.raises(OSError, match="no room"):
+            undo_run(shop, CONFIG, wrong.run)
+    assert settings.compaction
+    assert settings_of(DataFolder(shop / "data"), CONFIG) == settings
     undo_run(shop, CONFIG, wrong.run)
     fold = state_of(shop, CONFIG, LogView(shop)).fold
     assert fold.items.document(fold.vocabulary.item_index("i1")) == {"price": 5}
@@ -349,3 +385,70 @@ def test_erasures_that_wait_and_rows_of_their_users_go_together(tmp_path):
     erase_users(shop, CONFIG, [], now=True)
     assert not any("u1" in each for each in events_of(shop))
     assert list_runs(shop)[0].state == "taken back"
+
+
+def exported(folder, name, events):
+    """Write a file as an export of another folder has it: its events and their log times."""
+    path = folder / name
+    other = folder / f"{name}.shop"
+    log = SegmentLog(other / "data" / "log", RealDisk(), bytes(16))
+    log.append(build([each._replace(log_time_ms=START_MS + at) for at, each in enumerate(events)]))
+    log.close()
+    export_events(other, CONFIG, path)
+    return path
+
+
+def test_what_a_file_brought_of_placements_and_accounts_goes_too(tmp_path):
+    """An export of another folder holds a placement that was set and accounts of its own imports: nothing of it stays,
+    so the log ends before the run.
+    """
+    shop = shop_of(tmp_path)
+    account = ImportRun("20260131-120000-3fa9", "another log", "a.csv", START_MS, ((0, 1),), {"recorded": 1}, {})
+    events = [
+        Event(Kind.INTERACTION, action="view", user_id="u1", item_id="i1", event_time_ms=START_MS, event_id="1"),
+        Event(Kind.CONTROL, body=b'{"change":"placement","name":"home"}'),
+        account_of(account),
+    ]
+    run = import_file(shop, CONFIG, exported(tmp_path, "all.ndjson", events)).run
+    assert sum(len(batch) for batch in LogView(shop).batches()) == 4
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures, done.log_position) == (3, 0, 1)
+    (left,) = (event_at(batch, 0).body for batch in LogView(shop).batches())
+    assert import_run_of(left).run == run
+
+
+def test_an_erasure_that_a_file_brought_stands(tmp_path, monkeypatch, capsys):
+    """Who was erased is not known again when the run is taken back: its acts of before stay hidden, and go with the
+    next rewrite; the command says how many stand.
+    """
+    shop = shop_of(tmp_path)
+    import_file(shop, CONFIG, clicks(tmp_path, "a.csv", 9, START_MS - DAY_MS, 1), VIEWS)
+    view = Event(Kind.INTERACTION, action="view", user_id="u1", item_id="i1", event_time_ms=START_MS, event_id="1")
+    run = import_file(shop, CONFIG, exported(tmp_path, "b.ndjson", [view, Event(Kind.ERASE, user_id="u1")])).run
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures) == (1, 1)
+    monkeypatch.setattr(import_undo, "undo_run", lambda *_: done)
+    monkeypatch.setattr(running, "config_of", lambda _: CONFIG)
+    show_runs(shop, run, as_json=False)
+    assert "1 rows that the file brought stand, as they erase users" in " ".join(capsys.readouterr().err.split())
+    assert len(events_of(shop)) == 10
+    fold = state_of(shop, CONFIG, LogView(shop)).fold
+    assert fold.vocabulary.user_index("u1") < 0 <= fold.vocabulary.user_index("u2")
+    erase_users(shop, CONFIG, [], now=True)
+    assert not any("user_id='u1'" in each for each in events_of(shop))
+
+
+def test_a_merge_that_carries_an_erasure_stands(tmp_path):
+    """An id that the run merged into one that was erased since is erased with it, and stays so; another merge goes."""
+    shop = shop_of(tmp_path)
+    import_file(shop, CONFIG, clicks(tmp_path, "a.csv", 9, START_MS - DAY_MS, 1), VIEWS)
+    merges = [
+        Event(Kind.USER, operation=Operation.MERGE, user_id=into, body=json.dumps({"from": other}).encode())
+        for into, other in (("u1", "u2"), ("new", "u0"))
+    ]
+    run = import_file(shop, CONFIG, exported(tmp_path, "b.ndjson", merges)).run
+    erase_users(shop, CONFIG, ["u1"])
+    done = undo_run(shop, CONFIG, run)
+    assert (done.removed, done.erasures) == (1, 1)
+    fold = state_of(shop, CONFIG, LogView(shop)).fold
+    assert [fold.vocabulary.user_index(each) >= 0 for each in ("u0", "u1", "u2")] == [True, False, False]

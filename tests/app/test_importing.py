@@ -207,7 +207,7 @@ def test_rejected_rows_that_are_not_kept_are_counted(tmp_path, monkeypatch, caps
     """Two files hold the last ones; the summary, its words and the file's last line say how many are in neither. The
     next import removes both, whatever it brings.
     """
-    monkeypatch.setattr("midstream.app.importing.DeadLetters", partial(DeadLetters, file_bytes_max=2_000))
+    monkeypatch.setattr("midstream.app.import_rejected.DeadLetters", partial(DeadLetters, file_bytes_max=2_000))
     path = tmp_path / "a.csv"
     path.write_text("type,user_id,item_id\n" + "".join(f"nothing,ann,i{at}\n" for at in range(200)))
     summary = import_file(tmp_path, CONFIG, path)

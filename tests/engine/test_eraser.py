@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.engine.eraser import EARLY_GAP_S, LEFT_S_MIN, OVERDUE, REWRITE_S, Eraser, EraserOptions
-from midstream.engine.health import Concern
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.folder import DataFolder
+    from midstream.engine.health import Concern
     from midstream.engine.snapshotter import Snapshotter
 
 HOUR_MS = 3_600_000

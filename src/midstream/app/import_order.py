@@ -12,6 +12,7 @@ files without a name, which go when the process does, whatever ends it.
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.app.import_documents import Documents
-from midstream.core.errors import Fault, TooLarge
+from midstream.core.errors import DiskFull, Fault, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.events.content_ids import ID_BYTES, Hashes, content_hashes, id_texts, numbered, with_ids
+from midstream.events.disk import NO_ROOM
 from midstream.events.file_modes import make_folder
 from midstream.events.schema import ROW, TEXTS, TIME_SENT
 from midstream.events.text_kernels import copy_spans
@@ -81,6 +83,7 @@ class Spill:
             log_key: Of the ids of the log that they go into, under which ids are made.
         """
         make_folder(folder)
+        self._folder = folder
         self._name = name
         self.key = key
         self.log_key = log_key
@@ -101,8 +104,9 @@ class Spill:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let go of the files."""
-        for each in (*(self._maps or ()), self._rows, self._text):
-            each.close()
+        with self._room(), ExitStack() as closing:
+            for each in (*(self._maps or ()), self._rows, self._text):
+                closing.callback(each.close)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -117,6 +121,7 @@ class Spill:
 
         Raises:
             TooLarge: The import has become larger than one may be.
+            DiskFull: No room for them.
         """
         if not len(batch):
             return
@@ -130,8 +135,9 @@ class Spill:
             came = f"{rows} rows or more, {text_bytes} bytes of text."
             right = f"At most {ROWS_MAX} rows and {TEXT_BYTES_MAX} bytes an import: cut the file by time."
             raise TooLarge((Fault(self._name, came, right, PAGE),))
-        self._rows.write(np.ascontiguousarray(batch.rows).data)
-        self._text.write(batch.text)
+        with self._room():
+            self._rows.write(np.ascontiguousarray(batch.rows).data)
+            self._text.write(batch.text)
         self._first.append(rows)
         self._base.append(text_bytes)
         prints = fingerprints(batch, self.key)
@@ -211,11 +217,30 @@ class Spill:
         here = np.flatnonzero(renamed[place] == chosen)
         return _put_ids(batch, here, hashes[place[here]])
 
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say of a full disk where there is no room, and for what.
+
+        Raises:
+            DiskFull: There is none.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            message = (
+                f"{self._folder}: no room for the rows of {self._name}, which are kept there until they are "
+                f"recorded ({error.strerror})"
+            )
+            raise DiskFull(message) from error
+
     def _mapped(self) -> tuple[mmap.mmap, mmap.mmap]:
         if self._maps is None:
-            for file in (self._rows, self._text):
-                file.write(b"\0")  # an empty file cannot be mapped
-                file.flush()
+            with self._room():
+                for file in (self._rows, self._text):
+                    file.write(b"\0")  # an empty file cannot be mapped
+                    file.flush()
             size = len(self) * ROW.itemsize
             rows = mmap.mmap(self._rows.fileno(), max(size, 1), access=mmap.ACCESS_READ)
             self._maps = (rows, mmap.mmap(self._text.fileno(), 0, access=mmap.ACCESS_READ))

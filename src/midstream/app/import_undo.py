@@ -4,9 +4,10 @@ It is done on the folder, under its lock, with nobody serving: the new log and t
 one rename puts them in the place of the old ones. Whatever ends it before leaves all as it was.
 """
 
+import shutil
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,21 +15,23 @@ from pathlib import Path
 import msgspec
 
 from midstream.app.config import Config
-from midstream.app.in_service import Span, remember, settings_of
+from midstream.app.in_service import Remembered, Span, remember, remembered, settings_of
 from midstream.app.inspection import LogView
 from midstream.app.running import DATA_NAME, Outside
 from midstream.app.server_address import server_of
 from midstream.core.errors import Fault, FolderLocked, Invalid
 from midstream.core.nearest import nearest
 from midstream.engine import beginning, compactions, snapshots
+from midstream.engine.beginning import everything
 from midstream.engine.child import Notify, Pace, nobody
+from midstream.engine.erasure import find_erased
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.import_runs import close_run, ended, import_runs, journal_of
 from midstream.engine.opening import open_log
 from midstream.engine.replay import batches, catch_up
 from midstream.engine.retraction import Retracted, Retraction
 from midstream.engine.rewrite import SNAPSHOTS_NAME, commit, new_log, settle
-from midstream.events.disk import RealDisk
+from midstream.events.disk import Disk, RealDisk
 from midstream.events.log_identity import LOG_ID_BYTES
 from midstream.events.segment_reader import SegmentReader
 from midstream.state.import_runs import ImportRun
@@ -52,7 +55,7 @@ class RunView:
     counts: dict[str, int]
     mapping: dict[str, str]
     state: str
-    """``recorded``, ``taken back``, or ``broken off``: killed, and nobody has opened the folder since."""
+    """``recorded``, ``taken back``, ``under way``, or ``broken off``: killed, and nobody opened the folder since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Undone:
     file: str
     removed: int
     """Rows that are gone."""
+    erasures: int
+    """Rows that stand: erasures, and merges of ids that were erased since. Who is erased stays erased."""
     log_position: int
     """Where the log ends now."""
     generation: int
@@ -82,10 +87,21 @@ def list_runs(folder: Path) -> Sequence[RunView]:
     log = LogView(folder)
     found = list(import_runs(batches(log.read, log.begin, log.end), log.identity.public_name).values())
     views = [_view(each, "taken back" if each.undone_ms else "recorded") for each in found]
-    left = journal_of(DataFolder(folder / DATA_NAME).import_journal)
-    if left is not None:
-        views.append(_view(ended(left, log.end), "broken off"))
+    data = DataFolder(folder / DATA_NAME)
+    left = journal_of(data.import_journal)
+    if left is not None and left.log == log.identity.public_name:
+        views.append(_view(ended(left, log.end), "under way" if _is_open(data) else "broken off"))
     return views
+
+
+def _is_open(data: DataFolder) -> bool:
+    """Return whether a process has the folder open; with a journal there it is the import, as all else closes that."""
+    disk = RealDisk()
+    try:
+        disk.close(disk.lock(data.lock, data.root))
+    except FolderLocked:
+        return True
+    return False
 
 
 def _view(run: ImportRun, state: str) -> RunView:
@@ -121,16 +137,17 @@ def undo_run(folder: Path, config: Config, name: str, notify: Notify = nobody) -
         run = _wanted(log, name)
         notify("writing", 0, log.end)
         pace = Pace(notify, hurried=True)
-        retraction = Retraction(data, disk, run, Outside().clock())
-        made = retraction.make(log.end, config.log.segment_bytes_max, pace)
         settings = _settings(data, config, run)
-        digest = _write_state(data, settings, made, pace)
-        # Before the commit, as a compaction that counted rows of the run is one of the old log.
-        remember(data, config, settings, Span(log.begin, made.end))
-        commit(data, disk)
+        reader = SegmentReader(data.log, disk)
+        erased = find_erased(lambda: everything(reader, log.end), settings.limits.event_ids_max, settings.hash_key())
+        retraction = Retraction(data, disk, run, erased, Outside().clock())
+        with _removed_on_error(new_log(data)):
+            made = retraction.make(log.end, config.log.segment_bytes_max, pace)
+            digest = _write_state(data, settings, made, pace)
+        _put_in_service(data, disk, Remembered(config, settings), Span(log.begin, made.end))
         _clean(data, config, settings)
     seconds = time.monotonic() - began
-    return Undone(run.run, run.file, made.removed, made.end, made.identity.generation, digest, seconds)
+    return Undone(run.run, run.file, made.removed, made.erasures, made.end, made.identity.generation, digest, seconds)
 
 
 def _close_account(data: DataFolder, config: Config) -> None:
@@ -195,6 +212,38 @@ def _write_state(data: DataFolder, settings: FoldSettings, made: Retracted, pace
     fold = beginning.beginning(settings, compactions.dropped_by(data, settings), reader, pace)
     catch_up(fold, lambda after, limit: reader.read(after, limit, made.end), made.end, pace.say)
     return snapshots.write(new_log(data) / SNAPSHOTS_NAME, fold, made.identity, pace).digest
+
+
+@contextmanager
+def _removed_on_error(target: Path) -> Iterator[None]:
+    """Remove a log that did not become whole: it takes the room that a full disk lacks."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _put_in_service(data: DataFolder, disk: Disk, now: Remembered, span: Span) -> None:
+    """Commit the new log under its settings; where that fails the old ones are in service as before.
+
+    The settings come first, as a compaction that counted rows of the run is one of the old log alone.
+
+    Raises:
+        AppendFailed: Nobody knows which of the two logs the next start will find; it finds either without a compaction.
+        OSError: The disk; the old log is in use still.
+    """
+    target = new_log(data)
+    before = remembered(data) or Remembered(now.config, settings_of(data, now.config))
+    try:
+        with _removed_on_error(target):
+            remember(data, now.config, now.settings, span)
+        commit(data, disk)
+    except (OSError, KeyboardInterrupt):
+        if data.next_log() == target.with_suffix(""):
+            shutil.rmtree(target, ignore_errors=True)
+            remember(data, before.config, before.settings, span)
+        raise
 
 
 def _clean(data: DataFolder, config: Config, settings: FoldSettings) -> None:

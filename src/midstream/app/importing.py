@@ -21,6 +21,7 @@ from midstream.app.import_columns import ColumnOptions, unused_columns
 from midstream.app.import_order import PAGE, Plan, Spill, parts, plan_of
 from midstream.app.import_parts import Terms, read_parts
 from midstream.app.import_refusals import Refusals, Rejection
+from midstream.app.import_rejected import RejectedRows
 from midstream.app.import_rows import open_rows
 from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
@@ -30,14 +31,14 @@ from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
-from midstream.engine.import_runs import account_of, begin_run
+from midstream.engine.import_runs import account_of, begin_run, close_run
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.opening import open_log
 from midstream.engine.replay import batches
 from midstream.engine.running import Running
 from midstream.engine.types import Outcome
 from midstream.engine.writer import QUEUE_BYTES_MAX
-from midstream.events.dead_letters import DeadLetters, dead_letter, files_of
+from midstream.events.dead_letters import dead_letter
 from midstream.events.disk import RealDisk
 from midstream.events.faults import shown
 from midstream.events.log_identity import LOG_ID_BYTES, identity_of, read_identity
@@ -178,8 +179,9 @@ def import_file(
     source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
-    with Spill(data.root, path.name, _own_key(), _log_key(data, new_id)) as spill:
-        read = _read(source, data, spill)
+    log_key = _log_key(data, new_id)
+    with Spill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
+        read = _read(source, rejected, spill)
         url = run = ""
         try:
             told = _run_of(path, columns, now_ms, read.rejected)
@@ -189,6 +191,7 @@ def import_file(
             if not (url := server_of(data) or ""):
                 raise
             plan, counts = _through_server(data, url, spill, source, config.server.bulk_message_bytes_max)
+        rejected.put_in_place()
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
@@ -257,13 +260,9 @@ def _conflict_faults(spill: Spill, plan: Plan) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
-    """Read the whole file; what is no event goes to the file of rejected rows."""
+def _read(source: _Source, rejected: RejectedRows, spill: Spill) -> _Read:
+    """Read the whole file; what is no event goes to the rejected rows."""
     found = _Read()
-    rejected = data.root / REJECTED_NAME
-    for each in files_of(rejected):  # rows of people, of an import that nobody asks about any more
-        each.unlink(missing_ok=True)
-    letters: DeadLetters | None = None
     is_warned = False
     total = source.path.stat().st_size
     with open_rows(source.path) as opened:
@@ -276,23 +275,10 @@ def _read(source: _Source, data: DataFolder, spill: Spill) -> _Read:
             if not is_warned and not len(spill) and found.rejected >= WARNED_ROWS:
                 is_warned = True
                 source.warn(found.faults.groups)
-            if refused:
-                letters = letters or DeadLetters(rejected, RealDisk())
-                letters.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
+            rejected.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
             source.notify("reading", min(opened.bytes_read(), total), total)
-    if letters is not None:
-        letters.close()
-        found.kept = letters.counts.kept
-        if found.kept < found.rejected:
-            _say_dropped(rejected, found)
+    found.kept = rejected.kept_count
     return found
-
-
-def _say_dropped(rejected: Path, found: _Read) -> None:
-    """Add a line that says how many rows are not in the file of rejected rows, nor in the older one."""
-    told = {"rejected_rows": found.rejected, "kept": found.kept, "not_kept": found.rejected - found.kept}
-    with rejected.open("ab") as file:
-        file.write(msgspec.json.encode(told) + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,18 +317,41 @@ def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapp
         if not np.array_equal(id_key_of(identity_of(bytes.fromhex(log.log_id), 0).id_key), spill.log_key):
             message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
             raise StoreUnavailable(message)
+        close_run(data, log)
         plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
+        planned = (log.public_name, log.end)
         run = msgspec.structs.replace(into.run, log=log.public_name)
     finally:
         log.close()
     if len(plan.order) == 0:
         return plan, {}
-    options = EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False)
-    running = open_running(into.folder, into.config, options)
+    running = _opened_as(planned, into, EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False))
     known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
     run = msgspec.structs.replace(run, counts={**run.counts, **known})
     new = parts(spill, plan, RECORD_ROWS)
     return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
+
+
+def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Running:
+    """Open a folder whose log is the planned one and ends there: what came since may be rows of this file.
+
+    Raises:
+        StoreUnavailable: Another process recorded something since, or has the folder open.
+    """
+    try:
+        running = open_running(into.folder, into.config, options)
+    except FolderLocked as error:
+        message = f"{error}, since this import looked at what its log holds. {_AGAIN}"
+        raise StoreUnavailable(message) from error
+    log = running.engine.log
+    if (running.engine.live.log, log.end) != planned:
+        log.close()
+        came = (
+            f"its log ended at position {planned[1]} when this import looked what it holds, and ends at {log.end} now"
+        )
+        message = f"{into.folder / DATA_NAME}: {came}. {_AGAIN}"
+        raise StoreUnavailable(message)
+    return running
 
 
 async def _record_run(
@@ -390,16 +399,19 @@ async def _record(running: Running, new: "Iterator[EventBatch]", total: int, sou
         for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
-    for batch in new:
-        bytes_count += _bytes_of(batch)
-        while flights and bytes_count > QUEUE_BYTES_MAX:
+    try:
+        for batch in new:
+            bytes_count += _bytes_of(batch)
+            while flights and bytes_count > QUEUE_BYTES_MAX:
+                await land()
+            flights.append((asyncio.create_task(record(batch)), batch))
+            await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
+            if len(flights) == IN_FLIGHT_MAX:
+                await land()
+        while flights:
             await land()
-        flights.append((asyncio.create_task(record(batch)), batch))
-        await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
-        if len(flights) == IN_FLIGHT_MAX:
-            await land()
-    while flights:
-        await land()
+    finally:  # of several that fail the first is told
+        await asyncio.gather(*(flight for flight, _ in flights), return_exceptions=True)
     return counts
 
 

@@ -15,6 +15,7 @@ from midstream.app.component_relations import unnamed_faults
 from midstream.app.config import Config, SnapshotsSection
 from midstream.app.effective import effective
 from midstream.app.forgetting import forgetting
+from midstream.app.import_rejected import remove_left
 from midstream.app.in_service import (
     Span,
     differs_at_start,
@@ -292,6 +293,7 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
 def _tidy(data: DataFolder, log: SegmentLog) -> None:
     """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
     close_run(data, log)
+    remove_left(data)
     data.remove_outdated_logs()
     settle(data)
     snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)

@@ -82,6 +82,8 @@ def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
             done = undo_run(folder, config_of(folder), undo, notify_of(bar))
         text = f"{done.run} ({done.file}): {done.removed:,} events taken back in {done.seconds:.1f} s"
         print_json(done) if as_json else out.print(text, markup=False)
+        if done.erasures:
+            say(f"{done.erasures:,} rows that the file brought stand, as they erase users: who was erased stays erased")
         return
     found = list_runs(folder)
     if as_json:

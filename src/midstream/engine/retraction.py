@@ -4,6 +4,10 @@ Each row of the run becomes a tick at its position and log time, so all others k
 accounts of imports follows the run, the new log ends before it instead, and goes on from there: a history that was
 imported wrongly can be imported again as into a log that never had it. The account of the run stays, as taken back.
 
+An erasure that the file brought stands, as nothing makes an erased user known again, and so does a merge of an id that
+was erased since: it is what carries the erasure to the other id. All else that it brought goes, placements and rules
+too.
+
 What came later stays: served records, outcomes, acts on items that only the run named. A fold of the new log has of
 each item and user what the other events say, so a value that a patch of the run replaced is there again.
 """
@@ -15,10 +19,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.engine.beginning import base_folder
 from midstream.engine.child import Pace
+from midstream.engine.erasure import Erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_copy import LogCopy, append_days, open_new
 from midstream.engine.replay import batches
@@ -38,6 +43,8 @@ class Retracted:
     identity: LogIdentity
     removed: int
     """Rows that are gone."""
+    erasures: int
+    """Rows of the run that stand, as they erase users, or merge an id into one that was erased since."""
     end: LogPosition
     """Where the new log ends."""
 
@@ -50,9 +57,13 @@ class Retraction:
     disk: Disk
     run: ImportRun
     """With all spans; its parts in the log are found by its name."""
+    erased: Erased
+    """In the old log."""
     undone_ms: int
     removed: int = 0
     """Rows that became ticks so far."""
+    erasures: int = 0
+    """Erasures of the run that stand, so far."""
 
     def make(self, upto: LogPosition, segment_bytes: int, pace: Pace) -> Retracted:
         """Write the new log beside the old one, in the folder that a rewrite has; it counts for nothing yet.
@@ -84,21 +95,39 @@ class Retraction:
             if kept:
                 accounts = build([each._replace(log_time_ms=log.last_log_time_ms) for each in kept])
                 append_days(log, accounts)
-            return Retracted(identity, self.removed, log.end)
+            return Retracted(identity, self.removed, self.erasures, log.end)
 
     def without(self, first: LogPosition, batch: EventBatch) -> EventBatch:
         """Return a batch without the rows of the run; the same object when none is in it."""
         is_own = self.owned(first, batch)
         self.removed += int(np.count_nonzero(is_own))
+        kind = batch.rows["kind"]
+        stands = self._in_spans(first, batch) & ~is_own & ((kind == Kind.ERASE) | (kind == Kind.USER))
+        self.erasures += int(np.count_nonzero(stands))
         return self._marked(_ticked(batch, is_own))
 
     def owned(self, first: LogPosition, batch: EventBatch) -> Mask:
-        """Return which events of a batch are rows of the run, (n,)."""
+        """Return which events of a batch the file brought and are to go, (n,).
+
+        Among them lie ticks and accounts of this log, which the recording added, and erasures with their merges, which
+        stand.
+        """
+        found = self._in_spans(first, batch)
+        kind = batch.rows["kind"]
+        found &= (kind != Kind.TICK) & (kind != Kind.ERASE)
+        for place in np.flatnonzero(found & (kind == Kind.CONTROL)).tolist():
+            told = import_run_of(event_at(batch, place).body)
+            found[place] = told is None or told.log != self.run.log
+        is_merge = (kind == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
+        for place in np.flatnonzero(found & is_merge).tolist():
+            found[place] = self.erased.next_erase(event_at(batch, place).user_id, first + place) is None
+        return found
+
+    def _in_spans(self, first: LogPosition, batch: EventBatch) -> Mask:
+        """Return which events of a batch lie in the spans of the run, (n,)."""
         found = np.zeros(len(batch), dtype=np.bool_)
         for begin, end in self.run.spans:
             found[max(0, begin - first) : max(0, end - first)] = True
-        kind = batch.rows["kind"]
-        found &= (kind != Kind.TICK) & (kind != Kind.CONTROL)
         return found
 
     def _marked(self, batch: EventBatch) -> EventBatch:
@@ -119,7 +148,8 @@ class Retraction:
     def _cut(self, old: SegmentReader, upto: LogPosition) -> tuple[LogPosition, Sequence[Event]]:
         """Return where the new log ends, and the accounts that stand behind that.
 
-        It ends with the old one where an event of others follows the run, or where it would have to end at a base.
+        It ends with the old one where an event of others or an erasure of the run lies behind that, or where it would
+        have to end at a base.
         """
         begin = LogPosition(min(first for first, _ in self.run.spans))
         if begin == old.begin > 0:
