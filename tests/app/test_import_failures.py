@@ -93,7 +93,7 @@ def test_rejected_rows_that_a_killed_import_left_go(tmp_path):
 @pytest.mark.parametrize("is_open", [False, True])
 def test_what_another_import_recorded_meanwhile_is_not_recorded_twice(tmp_path, monkeypatch, is_open):
     """Between the look at the log and its opening another one came: it is told, and run again all is known."""
-    path, opened = acts(tmp_path), importing.open_running
+    path, opened = acts(tmp_path), open_running
 
     def late(*arguments):
         monkeypatch.setattr(importing, "open_running", opened)

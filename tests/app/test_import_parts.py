@@ -380,7 +380,7 @@ def rare(column):
 
 def test_a_column_of_which_no_rows_can_be_taken_is_refused_by_name(tmp_path):
     """A run-end encoded one; beside it, mapped or not, others are read."""
-    column = pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array(["p", "q"]))
+    column: Any = pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array(["p", "q"]))
     with pa.ipc.new_file(tmp_path / "a.arrow", (table := rare(column)).schema) as writer:
         writer.write_table(table)
     columns = {"item_id": "item", "user_id": "user"}

@@ -414,7 +414,9 @@ def test_what_a_file_brought_of_placements_and_accounts_goes_too(tmp_path):
     done = undo_run(shop, CONFIG, run)
     assert (done.removed, done.erasures, done.log_position) == (3, 0, 1)
     (left,) = (event_at(batch, 0).body for batch in LogView(shop).batches())
-    assert import_run_of(left).run == run
+    standing = import_run_of(left)
+    assert standing is not None
+    assert standing.run == run
 
 
 def test_an_erasure_that_a_file_brought_stands(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,7 @@ def test_what_loading_does_not_import_keeps_the_cache(package, text):
 IMPORTS_OF_KERNELS = """
 import builtins, collections, importlib, importlib.util, itertools, sys
 from pathlib import Path
+from typing import Any
 
 needed, real = collections.defaultdict(set), builtins.__import__
 
@@ -255,6 +257,8 @@ def machine_code(tmp_path, monkeypatch):
 def imported(path):
     """Import a file as a component of a shop is."""
     spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -273,7 +277,7 @@ def test_a_kernel_outside_the_package_is_compiled_and_cached(tmp_path, machine_c
 
 def test_a_kernel_of_no_file_is_compiled(machine_code):
     """Such as one that was typed in."""
-    names = {}
+    names: dict[str, Any] = {}
     exec(OUTSIDE, names)  # noqa: S102  # as at a prompt
     assert names["step"](1) == 2
     assert not list(machine_code.rglob("*.nb[ic]"))
@@ -282,6 +286,7 @@ def test_a_kernel_of_no_file_is_compiled(machine_code):
 FIRST_CALL = """
 import sys
 from pathlib import Path
+from typing import Any
 from midstream.state.caller import walk
 if len(sys.argv) > 1:
     Path(sys.argv[1]).write_text(sys.argv[2])

@@ -173,7 +173,8 @@ def test_a_reader_that_stands_still_holds_nobody_up(monkeypatch):
 
 def test_a_line_may_come_from_within_a_line(monkeypatch):
     """A finalizer that logs runs wherever garbage is collected: here at each call within the handling of a line."""
-    stream, inner, done = io.StringIO(), [], threading.Event()
+    inner: list[Any] = []
+    stream, done = io.StringIO(), threading.Event()
     logger, writer = logging.getLogger("alone"), logs._LineWriter(stream)
     writer.setFormatter(logs._formatter(LogOptions("info", "json"), stream))
     writer.addFilter(logs._LineLimit(writer))
@@ -359,12 +360,13 @@ def test_lines_about_lines_have_a_level_too():
 
     events = [json.loads(line)["event"] for line in written(work, level="error")]
     assert events[KIND_LINES_MAX:] == ["log_line_unreadable"]
-    writer = logs._LineWriter(io.StringIO())
+    stream = io.StringIO()
+    writer = logs._LineWriter(stream)
     writer.setLevel("ERROR")
     writer._lost = 3
     writer.handle(logs.record_of(Fact("a", "error")))
     writer.close()
-    assert "log_lines_lost" not in writer._stream.getvalue()
+    assert "log_lines_lost" not in stream.getvalue()
 
 
 def test_a_thread_that_ends_itself_is_no_bug():
@@ -393,6 +395,7 @@ def test_a_minute_may_end_while_lines_come():
 
     def look(_record):
         def enter():
+            assert writer.lock is not None
             free.append(writer.lock.acquire(blocking=False))
             if free[-1]:
                 writer.lock.release()
