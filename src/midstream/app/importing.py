@@ -177,18 +177,8 @@ def import_file(
     log_key = _log_key(data, new_id)
     with Spill(data.root, path.name, own_key, log_key) as spill, RejectedRows(data) as rejected:
         read = _read(source, rejected, spill)
-        url = ""
-        run = ""
-        try:
-            into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
-            plan, counts = _into_folder(into, spill, source)
-            run = into.run.run if counts.get(Outcome.RECORDED) else ""
-        except FolderLocked:
-            url = server_of(data) or ""
-            if not url:
-                raise
-            room = config.server.bulk_message_bytes_max
-            plan, counts = _through_server(data, url, spill, source, min(SENT_BYTES, room // 2))
+        into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
+        plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
         rows = len(spill)
         conflict_faults = _conflict_faults(spill, plan)
@@ -209,7 +199,7 @@ def import_file(
         late=plan.late_count,
         known_untimed=plan.known_untimed_count,
         late_items=plan.late_items_count,
-        run=run,
+        run=into.run.run if counts.get(Outcome.RECORDED) and not url else "",
         through=url,
         seconds=time.monotonic() - began,
     )
@@ -299,6 +289,19 @@ def _told(columns: ColumnOptions) -> dict[str, str]:
     if columns.time_format != "auto":
         asked["--time-format"] = columns.time_format
     return {name: told[:_FILE_CHARS] for name, told in list(asked.items())[:_TOLD_MAX]}
+
+
+def _taken(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int], str]:
+    """Record what is new in the folder, or through the server that has it open; return the URL of that too."""
+    try:
+        return (*_into_folder(into, spill, source), "")
+    except FolderLocked:
+        data = DataFolder(into.folder / DATA_NAME)
+        url = server_of(data) or ""
+        if not url:
+            raise
+        room = into.config.server.bulk_message_bytes_max
+        return (*_through_server(data, url, spill, source, min(SENT_BYTES, room // 2)), url)
 
 
 def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
