@@ -173,7 +173,7 @@ def test_a_reader_that_stands_still_holds_nobody_up(monkeypatch):
 
 def test_a_line_may_come_from_within_a_line(monkeypatch):
     """A finalizer that logs runs wherever garbage is collected: here at each call within the handling of a line."""
-    inner: list[Any] = []
+    inner: list[int] = []
     stream, done = io.StringIO(), threading.Event()
     logger, writer = logging.getLogger("alone"), logs._LineWriter(stream)
     writer.setFormatter(logs._formatter(LogOptions("info", "json"), stream))

@@ -217,11 +217,10 @@ def _write_state(data: DataFolder, settings: FoldSettings, made: Retracted, pace
 @contextmanager
 def _removed_on_error(target: Path) -> Iterator[None]:
     """Remove a log that did not become whole: it takes the room that a full disk lacks."""
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, target, ignore_errors=True)
         yield
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+        undo.pop_all()
 
 
 def _put_in_service(data: DataFolder, disk: Disk, now: Remembered, span: Span) -> None:

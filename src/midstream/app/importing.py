@@ -182,15 +182,8 @@ def import_file(
     log_key = _log_key(data, new_id)
     with Spill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
         read = _read(source, rejected, spill)
-        url = run = ""
-        try:
-            told = _run_of(path, columns, now_ms, read.rejected)
-            plan, counts = _into_folder(_Into(folder, config, new_id, told), spill, source)
-            run = told.run if counts.get(Outcome.RECORDED) else ""
-        except FolderLocked:
-            if not (url := server_of(data) or ""):
-                raise
-            plan, counts = _through_server(data, url, spill, source, config.server.bulk_message_bytes_max)
+        into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
+        plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
@@ -212,7 +205,7 @@ def import_file(
         late=plan.late_count,
         known_untimed=plan.known_untimed_count,
         late_items=plan.late_items_count,
-        run=run,
+        run=into.run.run if counts.get(Outcome.RECORDED) and not url else "",
         through=url,
         seconds=time.monotonic() - began,
     )
@@ -307,6 +300,17 @@ def _told(columns: ColumnOptions) -> dict[str, str]:
     if columns.time_format != "auto":
         asked["--time-format"] = columns.time_format
     return {name: told[:_FILE_CHARS] for name, told in list(asked.items())[:_TOLD_MAX]}
+
+
+def _taken(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int], str]:
+    """Record what is new in the folder, or through the server that has it open; return the URL of that too."""
+    try:
+        return (*_into_folder(into, spill, source), "")
+    except FolderLocked:
+        data = DataFolder(into.folder / DATA_NAME)
+        if not (url := server_of(data) or ""):
+            raise
+        return (*_through_server(data, url, spill, source, into.config.server.bulk_message_bytes_max), url)
 
 
 def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
