@@ -47,20 +47,31 @@ def command(
         message = "name a FILE, or --runs, or --undo RUN: one of the three"
         raise typer.BadParameter(message)
     if file is None:
-        asked = (columns, constants, type_name, types, time_format != "auto")
-        if any(asked):
-            message = "--map, --set, --type, --types and --time-format say how a FILE is read, and here is none"
-            raise typer.BadParameter(message)
+        _require_no_file(columns, constants, type_name, types, time_format != "auto")
         show_runs(folder, undo, as_json=as_json)
         return
-    if type_name and any(each.partition("=")[0].strip() == "type" for each in constants or ()):
-        message = "both name the type of all rows: one of the two"
-        raise typer.BadParameter(message, param_hint="--type, --set type")
-    more = [f"type={type_name}"] if type_name else []
-    summary = record_file(folder, file, options_of(columns, [*(constants or []), *more], types, time_format))
+    summary = record_file(folder, file, options_of(columns, _constants(constants, type_name), types, time_format))
     print_json(summary) if as_json else print_summary(summary)
     if summary.conflicts or summary.rows == summary.rejected > 0:
         raise typer.Exit(1)
+
+
+def _require_no_file(*asked: object) -> None:
+    """Refuse options that say how a file is read."""
+    if any(asked):
+        message = "--map, --set, --type, --types and --time-format say how a FILE is read, and here is none"
+        raise typer.BadParameter(message)
+
+
+def _constants(constants: list[str] | None, type_name: str | None) -> list[str]:
+    """Return what holds for all rows, with the type of ``--type``."""
+    found = constants or []
+    if not type_name:
+        return found
+    if any(each.partition("=")[0].strip() == "type" for each in found):
+        message = "both name the type of all rows: one of the two"
+        raise typer.BadParameter(message, param_hint="--type, --set type")
+    return [*found, f"type={type_name}"]
 
 
 def record_file(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
