@@ -59,7 +59,7 @@ def test_a_segment_that_is_removed_under_load_ends_all_acknowledgements(tmp_path
         kept = Path(health["reason"].partition("ends ")[2].partition(" has")[0]).read_bytes()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 1
-        assert "may not find all that is in the log" in (tmp_path / SAID).read_text()
+        assert '"event": "log_incomplete"' in (tmp_path / SAID).read_text()
     with pytest.raises(LogDamaged, match=r"missing.*Put back what was removed"):
         open_running(tmp_path, Config())
     assert examine(tmp_path, Config()).problems

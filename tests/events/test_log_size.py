@@ -71,7 +71,8 @@ class Mix:
         item: dict[str, Any] = {"item_id": self.text(self.rng.choice((1, self.chars)))}
         for name in ("value", "quantity"):
             if self.rng.random() < 0.2:
-                item[name] = self.rng.choice((0, 1, -7, 0.1, 1e30, self.rng.random()))
+                least = -7 if name == "value" else 7
+                item[name] = self.rng.choice((0, 1, least, 0.1, 1e30, self.rng.random()))
         if self.rng.random() < 0.2:
             item["position"] = self.rng.randrange(32_767)
         return item
