@@ -11,7 +11,7 @@ files without a name, which go when the process does, whatever ends it.
 
 import mmap
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -218,7 +218,7 @@ class Spill:
         return _put_ids(batch, here, hashes[place[here]])
 
     @contextmanager
-    def _room(self) -> Iterator[None]:
+    def _room(self) -> Generator[None]:
         """Say of a full disk where there is no room, and for what.
 
         Raises:

@@ -6,7 +6,7 @@ one rename puts them in the place of the old ones. Whatever ends it before leave
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -215,7 +215,7 @@ def _write_state(data: DataFolder, settings: FoldSettings, made: Retracted, pace
 
 
 @contextmanager
-def _removed_on_error(target: Path) -> Iterator[None]:
+def _removed_on_error(target: Path) -> Generator[None]:
     """Remove a log that did not become whole: it takes the room that a full disk lacks."""
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, target, ignore_errors=True)
