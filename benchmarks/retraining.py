@@ -46,6 +46,7 @@ from midstream.evaluation.replay import rows_asked
 from midstream.evaluation.shops import SHOPS, ShopData
 from midstream.evaluation.statistics import Resampling, difference, estimate
 from midstream.events.schema import Event, build
+from midstream.features.kinds import Count
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.model import QUIET
 from midstream.ranking.cut import cut
@@ -57,15 +58,17 @@ from midstream.simulation.season import SeasonOptions
 from midstream.training.registry import Registry
 
 K, EACH, PAGES = 20, 5, 4
+FADES = "half_life" if "half_life" in Count.__struct_fields__ else "half_lives"
+"""What the configuration calls the half-lives of a count: another name in releases of before."""
 BATCH = 1_000
 SETTINGS = Path(__file__).parents[1] / "tests" / "quality" / "rankers"
-SHOWN = """
+SHOWN = f"""
 [[features]]
 name = "shown"
 kind = "count"
 scope = "user_item"
 actions = ["impression"]
-half_lives = ["3d"]
+{FADES} = ["3d"]
 
 [[features]]
 name = "shown_since"
@@ -91,7 +94,7 @@ def features_of(name: str) -> tuple[str, list[str]]:
     """Return what is declared for a data set, and the features that do not depend on other candidates."""
     text = SIMULATED if name == "simulated" else (SETTINGS / name / "midstream.toml").read_text()
     # One column each: the release before could not train on a feature of several.
-    declared = re.sub(r"half_lives = .*", 'half_lives = ["3d"]', re.sub(r"windows = .*\n", "", text))
+    declared = re.sub(r"half_(?:life|lives) = \[.*", f'{FADES} = ["3d"]', re.sub(r"windows = .*\n", "", text))
     declared = declared.split("[[placements]]")[0]
     names = [each.name for each in parse_config(declared).features if each.name != "price_diversity"]
     return declared, names

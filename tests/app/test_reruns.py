@@ -21,6 +21,7 @@ from midstream.engine.guards import BENCHED
 from midstream.engine.snapshot_child import Order
 from midstream.events.served_body import ServedBody, decode_body, encode_body
 from midstream.ranking.differences import Difference, differences
+from midstream.ranking.served import _NOBODY
 from midstream.state.settings import encode_settings
 from midstream.testing.busy import NAMES, Busy, served_shop
 
@@ -179,36 +180,5 @@ def test_bits_count():
 
 
 def blank():
-    """Return a record of nothing."""
-    from midstream.events.served_body import RECORD_VERSION
-
-    return ServedBody(
-        version=RECORD_VERSION,
-        log_position=0,
-        request_id="r",
-        placement="p",
-        user_id=None,
-        session_id=None,
-        slate_size=1,
-        now_ms=0,
-        seed=0,
-        items=(),
-        exclude=(),
-        filter=None,
-        context={},
-        fetched={},
-        config_hash="",
-        fold_version="",
-        scorer="",
-        tier="",
-        retrieved_count=0,
-        candidate_count=0,
-        source_names=(),
-        retrieved={},
-        removed={},
-        failures=(),
-        ids=("a",),
-        scores=b"",
-        propensities=b"",
-        source_bits=(0,),
-    )
+    """Return a record of nothing but one item."""
+    return msgspec.structs.replace(_NOBODY, request_id="r", placement="p", slate_size=1, ids=("a",), source_bits=(0,))
