@@ -11,7 +11,7 @@ import pytest
 from midstream.app.evaluating import EvaluationOptions
 from midstream.app.judging import JudgingOptions, ModelChoice, judge_models, write_page
 from midstream.core.errors import Invalid, NotFound
-from midstream.evaluation.settings_file import read_settings
+from midstream.evaluation.settings_file import read_settings, write_settings
 
 FILE = EvaluationOptions({"user_id": "who"})
 
@@ -69,6 +69,23 @@ def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
     assert not any("choosing" in each for each in said)
     named = JudgingOptions({"once": "false"}, k=5, folder=tmp_path)
     assert judge_models(str(shop), "popular", named, FILE, quiet).options == ({"once": False},)
+
+
+def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
+    """Behind the defaults, without a journal too; what was chosen for another question is not tried."""
+    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=3, folder=tmp_path)
+    judge_models(str(shop), "popular", options, FILE, quiet)
+    path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
+    choice = read_settings(path, ModelChoice)
+    assert choice.trials[0].options == {"once": True}
+    path.with_suffix(".journal").unlink()
+    write_settings(path, replace(choice, options={"once": False}))
+    judge_models(str(shop), "popular", replace(options, trials_max=2), FILE, quiet)
+    assert [each.options for each in read_settings(path, ModelChoice).trials] == [{"once": True}, {"once": False}]
+    path.with_suffix(".journal").unlink()
+    write_settings(path, replace(choice, options={"once": False}, question="another"))
+    judge_models(str(shop), "popular", replace(options, trials_max=1), FILE, quiet)
+    assert [each.options for each in read_settings(path, ModelChoice).trials] == [{"once": True}]
 
 
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):

@@ -17,11 +17,13 @@ def worth(options):
 
 
 def test_a_search_keeps_to_its_space_and_its_trials(tmp_path):
-    """The first trial is the one named; all others are within the ranges; no more are made than allowed."""
-    first: dict[str, int | float | bool | str] = {"factors": 60, "weight": 0.9, "once": False, "other": 3}
+    """The first trials are those named; all others are within the ranges; no more are made than allowed."""
+    named: dict[str, int | float | bool | str] = {"factors": 60, "weight": 0.9, "once": False, "other": 3}
+    first = [named, {**named, "factors": 8}]
     tried = search_space(worth, SPACE, tmp_path / "deep" / "journal", SearchBudget(trials_max=15), first)
     assert len(tried) == 15
     assert tried[0].options == {"factors": 60, "weight": 0.9, "once": False}
+    assert tried[1].options == {"factors": 8, "weight": 0.9, "once": False}
     for each in tried:
         assert each.worth == worth(each.options)
         assert isinstance(each.options["factors"], int)
@@ -56,6 +58,18 @@ def test_a_search_that_was_broken_off_goes_on(tmp_path):
     assert len(tried) == 6
     assert [each.options for each in tried[:3]] == asked[:3]
     assert search_space(worth, SPACE, journal, SearchBudget(trials_max=6)) == tried
+
+
+def test_options_named_later_are_tried_next_and_once(tmp_path):
+    """A journal that goes on takes them before what it would have tried; what it holds is not tried again."""
+    journal = tmp_path / "journal"
+    first: list[dict[str, int | float | bool | str]] = [{"factors": 60, "weight": 0.9, "once": False}]
+    begun = search_space(worth, SPACE, journal, SearchBudget(trials_max=2), first)
+    first.append({"factors": 16, "weight": 0.25, "once": True})
+    tried = search_space(worth, SPACE, journal, SearchBudget(trials_max=4), first)
+    assert tried[:2] == begun
+    assert [each.options for each in tried].count(first[0]) == 1
+    assert tried[2].options == first[1]
 
 
 def test_no_trial_is_begun_after_the_time(tmp_path):

@@ -206,13 +206,26 @@ def chosen_options(
     journal = stem.with_name(stem.name + ".journal")
     budget = SearchBudget(options.trials_max, options.search_seconds)
     question = question_of(data, tasks, name, metric)
-    tried = search_space(worth, kind.space, journal, budget, defaults, question)
+    tried = search_space(worth, kind.space, journal, budget, _first(path, defaults, question), question)
     best = best_tried(tried)
     write_settings(
         path,
         ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question),
     )
     return best.options
+
+
+def _first(path: Path, defaults: dict[str, Value], question: str) -> list[dict[str, Value]]:
+    """Return what a search begins with: the defaults, and what a file of the same question has as chosen.
+
+    So a search says nothing worse than the file that it replaces.
+    """
+    found = [defaults]
+    if path.is_file():
+        choice = read_settings(path, ModelChoice)
+        if choice.question == question:
+            found.append({**defaults, **choice.options})
+    return found
 
 
 def _kept(path: Path, data: ItemData, name: str, metric: str) -> dict[str, Value]:

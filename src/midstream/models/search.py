@@ -7,7 +7,7 @@ no trial, in one file too: each has a name.
 Reference: J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl, "Algorithms for Hyper-Parameter Optimization", NIPS 2011 (TPE).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -48,7 +48,7 @@ def search_space(
     space: Space,
     journal: Path,
     budget: SearchBudget | None = None,
-    first: Mapping[str, Value] | None = None,
+    first: Sequence[Mapping[str, Value]] = (),
     question: str = "",
 ) -> tuple[Tried, ...]:
     """Try options until the budget is spent, the most promising next.
@@ -61,7 +61,8 @@ def search_space(
         budget: When to stop. The same seed, space and worth give the same trials in a search that is not broken off.
         question: Tells what is searched for, all that a figure depends on: trials of another one, or of another space,
             are not gone on with.
-        first: Options tried first in a new journal, such as the defaults; those outside the space are left out.
+        first: Options tried before all others, such as the defaults, unless the journal holds them; those outside the
+            space are left out.
 
     Returns:
         Everything that was tried and has a worth, in order, with what the journal held.
@@ -86,8 +87,8 @@ def search_space(
         direction="maximize",
         load_if_exists=True,
     )
-    if first and not study.trials:
-        study.enqueue_trial({name: value for name, value in first.items() if name in space})
+    for each in first:
+        study.enqueue_trial({name: value for name, value in each.items() if name in space}, skip_if_exists=True)
 
     def objective(trial: "optuna.Trial") -> float:
         try:
