@@ -73,19 +73,21 @@ def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
 
 def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
     """Behind the defaults, without a journal too; what was chosen for another question is not tried."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=3, folder=tmp_path)
-    judge_models(str(shop), "popular", options, FILE, quiet)
-    path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
+    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    path = tmp_path / "evaluation-acts.csv-temporal-rp3beta.json"
+
+    def tried():
+        path.with_suffix(".journal").unlink(missing_ok=True)
+        judge_models(str(shop), "rp3beta", options, FILE, quiet)
+        return [each.options for each in read_settings(path, ModelChoice).trials]
+
+    first = tried()
     choice = read_settings(path, ModelChoice)
-    assert choice.trials[0].options == {"once": True}
-    path.with_suffix(".journal").unlink()
-    write_settings(path, replace(choice, options={"once": False}))
-    judge_models(str(shop), "popular", replace(options, trials_max=2), FILE, quiet)
-    assert [each.options for each in read_settings(path, ModelChoice).trials] == [{"once": True}, {"once": False}]
-    path.with_suffix(".journal").unlink()
-    write_settings(path, replace(choice, options={"once": False}, question="another"))
-    judge_models(str(shop), "popular", replace(options, trials_max=1), FILE, quiet)
-    assert [each.options for each in read_settings(path, ModelChoice).trials] == [{"once": True}]
+    named = {"alpha": 0.75, "beta": 0.25}
+    write_settings(path, replace(choice, options=named))
+    assert tried() == [first[0], {**first[0], **named}]
+    write_settings(path, replace(choice, options=named, question="another"))
+    assert tried() == first
 
 
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
