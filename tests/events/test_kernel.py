@@ -312,3 +312,18 @@ def test_code_that_was_changed_after_its_import_is_not_cached(tmp_path):
         result = int(printed(FIRST_CALL, *change, **environment))
         results.append((result, len(list(cache.rglob("*.nbi")))))
     assert results == [(1, 0), (2, 2)]
+
+
+def test_a_kernel_is_loaded_without_linear_algebra(tmp_path):
+    """SciPy's is imported when somebody compiles a product of matrices, and not for any other kernel."""
+    program = """
+import sys
+from midstream.events.siphash import id_hash, id_key_of
+print(id_hash("u1", id_key_of("00" * 16)) != 0, "scipy.linalg" in sys.modules)
+import numba
+import numpy as np
+product = numba.njit(lambda left, right: left @ right)
+print(product(np.eye(2), np.full((2, 2), 3.0)).sum(), "scipy.linalg" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.split() == ["True", "False", "12.0", "True"], done.stderr

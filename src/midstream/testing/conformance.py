@@ -241,8 +241,12 @@ def _rows(candidates: Candidates, rows: NDArray[np.intp]) -> Candidates:
 
 def _state(moment: Moment) -> dict[str, Arrays]:
     """Return a copy of all state that the moment can reach."""
-    tables = ((kind.__name__, cast("StateTable", table)) for kind, table in moment.tables.items())
-    return {name: _copies(table.arrays()) for name, table in tables}
+    return {name: _copies(arrays) for name, arrays in _arrays(moment).items()}
+
+
+def _arrays(moment: Moment) -> dict[str, Arrays]:
+    """Return all state that the moment can reach, as it is."""
+    return {kind.__name__: cast("StateTable", table).arrays() for kind, table in moment.tables.items()}
 
 
 def _copies(arrays: Arrays) -> Arrays:
@@ -252,7 +256,7 @@ def _copies(arrays: Arrays) -> Arrays:
 
 def _require_unchanged(before: Mapping[str, Arrays], moment: Moment) -> None:
     """Require that reading did not write."""
-    for name, arrays in _state(moment).items():
+    for name, arrays in _arrays(moment).items():
         _require_equal(arrays, before[name], f"reading leaves table {name} as it was")
 
 
