@@ -53,11 +53,12 @@ def overload(server: Server, generator: Path, file: Path, seconds: float, repeat
     """Ask for what can be answered, for more, and for half of it again."""
     load(server, generator, file, 16, 0, 2, "single")
     found: dict[int, list[dict]] = {each: [] for each in LOADS}
-    saturated, refusals, back = [], [], []
+    saturated, sent_away, refusals, back = [], [], [], []
     for _ in range(repeats):
         closed = load(server, generator, file, 16, 0, seconds / 2, "single", DEADLINE_MS)
         full, answer_s = closed["per_second"], closed["cpu_s"] / closed["count"]
         saturated.append(full)
+        sent_away.append(closed["refused"] / (closed["refused"] + closed["count"]))
         for each in LOADS:
             run = asked(server, generator, file, each * full, seconds)
             found[each].append(run)
@@ -67,6 +68,7 @@ def overload(server: Server, generator: Path, file: Path, seconds: float, repeat
             refusals.append((last["cpu_s"] - last["count"] * answer_s) / last["refused"] * 1e6)
         back.append(seconds_until_normal(server, generator, file, full / 2))
     rows = [Row("recommendations/s at saturation, 16 connections, closed loop", spread(saturated, "{:,.0f}"), "", "")]
+    rows.append(Row("… refused of these", spread(sent_away, "{:.1%}"), "", ""))
     # Of the same minute: from one to the next the machine gives more or less.
     peaks = [max(run["good"] for run in turn) for turn in zip(*found.values(), strict=True)]
     targets = {1: "", 2: "90 % of peak", 4: "70 % of peak"}
