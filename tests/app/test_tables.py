@@ -366,3 +366,12 @@ def test_a_view_of_a_feature_says_which_file_was_read(tmp_path):
     assert found.table is not None
     assert (found.scope, found.table.name, found.table.rows, found.table.incomplete_rows) == ("item", "t", 4, 1)
     assert (found.table.sha256, found.table.newest) == (hashlib.sha256(CSV.encode()).hexdigest(), NOW)
+
+
+def test_a_table_without_a_whole_row_has_no_newest_time(tmp_path):
+    """Rather than a time before 1970."""
+    (tmp_path / "t.csv").write_text(CSV.splitlines()[0] + "\n")
+    found = view_of(Fold(FoldSettings()), plans(parse_config(CONFIG), tmp_path), "quality", NOW)
+    assert found is not None
+    assert found.table is not None
+    assert (found.table.rows, found.table.newest) == (0, None)

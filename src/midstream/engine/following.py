@@ -12,7 +12,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.board import Board
 from midstream.engine.engine import Engine
 from midstream.engine.replay import READ_EVENTS
-from midstream.events.schema import concat, cut
+from midstream.events.schema import concat
 from midstream.events.segment_reader import SegmentReader
 
 AHEAD_EVENTS_MAX = 20_000
@@ -116,7 +116,6 @@ class Following:
         after = self._read
         found = self._engine.log.read(after, min(READ_EVENTS, end - after))
         batch = concat([each for _, each in found])
-        batch = cut(batch, 0, end - after)
         self._read = LogPosition(after + len(batch))
         self._engine.follow(after, batch)
 
