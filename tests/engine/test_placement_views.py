@@ -1,4 +1,4 @@
-"""What the list of placements says: the parts that answer, where each comes from, and which of the file is not in force."""
+"""What the list of placements says: the parts that answer, where each comes from, what of the file is not in force."""
 
 from midstream.app.reading import parse_config
 from midstream.app.wiring import plans
