@@ -181,14 +181,19 @@ def test_the_same_log_configuration_and_seed_give_the_same_files(place: Path) ->
     assert first.version != second.version
 
 
-def test_a_process_of_its_own_publishes_the_same(place: Path) -> None:
-    """What is fitted beside a server is what would be fitted here; progress is told."""
+def test_a_process_of_its_own_publishes_the_same(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is fitted beside a server is what would be fitted here; progress is told, and its end is logged."""
+    caplog.set_level("INFO", "midstream")
     told: list[str] = []
     done = train(place, config_of(place), "liked", lambda stage, _done, _total: told.append(stage))
     here = fitted(place, "liked")
     files = [registry(place).manifest("liked", each.version).files for each in (done, here)]
     assert files[0] == files[1]
     assert "reading" in told
+    begun, ended = (each.getMessage() for each in caplog.records if each.name == "midstream")
+    assert begun.startswith("training_begun model=liked kind=popular")
+    assert ended.startswith("training_ended model=liked kind=popular")
+    assert f"version={done.version}" in ended
     assert msgspec.structs.replace(done, version="") == msgspec.structs.replace(here, version="")
 
 
