@@ -20,6 +20,7 @@ from midstream.engine.snapshot_child import Order
 from midstream.engine.types import Ask, Outcome
 from midstream.events.decode import decode_objects
 from midstream.events.schema import event_at
+from midstream.monitoring.fact_logger import FACT
 from midstream.state.fold import Fold
 from midstream.testing.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
 from midstream.testing.rig import Rig, view
@@ -236,6 +237,38 @@ def test_a_file_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         assert (await rebuilt(running)).state == "done"
 
     run_folder(tmp_path, work)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    "is_folder, fields, detail",
+    [
+        (False, {"where", "right", "page", "faults"}, "secret"),
+        (True, {"reason"}, "midstream.toml"),
+    ],
+)
+def test_a_refused_file_is_in_the_log_and_what_stands_there_only_in_its_detail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_folder: bool, fields: set[str], detail: str
+) -> None:
+    """A line has the first fault's place and what would be right, or what the machine refused."""
+    write_config(tmp_path)
+
+    async def work(running: Running) -> None:
+        write_config(tmp_path, "[sessions]\ngap = 'secret'\n[sesions]\n")
+        if is_folder:
+            (tmp_path / "midstream.toml").unlink()
+            (tmp_path / "midstream.toml").mkdir()
+        with pytest.raises((ConfigInvalid, IsADirectoryError)):
+            await running.rebuilder.order()
+
+    run_folder(tmp_path, work)
+    facts = [getattr(each, FACT) for each in caplog.records if hasattr(each, FACT)]
+    (line,) = [each for each in facts if each.event == "configuration_refused"]
+    assert set(line.fields) == fields
+    assert line.fields.get("faults", 2) == 2
+    assert line.fields.get("reason", "Is a directory") == "Is a directory"
+    assert not any(detail in str(value) for value in line.fields.values() if value != line.fields.get("where"))
+    assert detail in line.detail
 
 
 @pytest.mark.parametrize("how", ["child", "disk", "snapshot", "fold", "thread"])
