@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 import time
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import ModuleType
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Fault
-from midstream.engine import child
+from midstream.engine import child, rewrite_child, seal_child, snapshot_child
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
 
 
@@ -136,6 +139,26 @@ def test_a_child_has_little_of_a_core_that_others_want_and_never_nothing() -> No
     command = [sys.executable, "-c", SHARE]
     share = float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert 0.02 < share < 0.3
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+@pytest.mark.parametrize("part", [rewrite_child, seal_child, snapshot_child])
+def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
+    monkeypatch: pytest.MonkeyPatch, part: ModuleType, hurried: bool
+) -> None:
+    """And rests for nobody; any other steps back before it does anything."""
+    done: list[object] = []
+    empty = {int: 0, str: ""}
+    needed = {each.name: empty[each.type] for each in msgspec.structs.fields(part.Order) if each.required}
+    order = msgspec.json.encode({**needed, "hurried": hurried})
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
+    monkeypatch.setattr(child, "tell_bugs", lambda: None)
+    monkeypatch.setattr(child, "begin", lambda: done.append("steps back"))
+    monkeypatch.setattr(part, "Pace", lambda _notify, *, hurried: hurried)
+    monkeypatch.setattr(part, "run", lambda _order, hurried: done.append(hurried))
+    monkeypatch.setattr(child, "report", done.append)
+    part.main()
+    assert done == [*([] if hurried else ["steps back"]), hurried, b"null"]
 
 
 def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
