@@ -1,7 +1,9 @@
 """Facts on their way to the log: few lines whatever happens, and nothing that disappears."""
 
 from dataclasses import replace
+from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,7 +49,7 @@ def test_events_and_keys_are_told_apart():
 
 
 def test_what_goes_on_for_a_day_costs_a_few_lines():
-    """The period doubles up to an hour, and is a minute again after it was quiet."""
+    """The period doubles up to an hour, and is a minute again after an hour of quiet."""
     clock = Clock()
     facts = Facts(clock)
     lines = []
@@ -67,14 +69,38 @@ def test_what_goes_on_for_a_day_costs_a_few_lines():
     assert len(facts.due()) == 1
 
 
+@pytest.mark.parametrize("every_s", [1, 61, 130, 700, 3_000])
+def test_what_comes_back_all_day_costs_a_few_lines(every_s):
+    """Also where it is quiet for longer than the period in between; a line comes as soon as the period is over."""
+    clock = Clock()
+    facts = Facts(clock)
+    lines: list[Fact] = []
+    times: list[float] = []
+    for now_s in range(24 * 3_600):
+        clock.now_s = float(now_s)
+        if now_s % every_s == 0:
+            facts.note(Fact("failed"))
+        for each in facts.due():
+            lines.append(each)
+            times.append(clock.now_s)
+    assert sum(each.count for each in (*lines, *facts.due(all_of_them=True))) == -(-24 * 3_600 // every_s)
+    assert times[0] == 0.0
+    assert len(lines) <= 32
+    assert max(after - before for before, after in pairwise(times)) <= HOUR_S + every_s
+
+
 def test_kinds_without_end_are_counted_together():
     """An attacker who makes up names takes no memory, and is seen."""
-    facts = Facts(Clock())
+    clock = Clock()
+    facts = Facts(clock)
     for number in range(KINDS_MAX + 70):
         facts.note(Fact("failed", key=str(number)))
     found = facts.due()
     assert len(found) == KINDS_MAX + 1
     assert (found[-1].event, found[-1].count, found[-1].reasons) == ("facts_beyond_maximum", 70, {"failed": 70})
+    clock.now_s = 60.0
+    facts.note(Fact("failed", key="another, when the others were quiet for their period"))
+    assert [each.event for each in facts.due()] == ["failed"]
     sums = added({}, ((f"r{number}", 1) for number in range(100)))
     assert (len(sums), sums[OTHER], sum(sums.values())) == (REASONS_MAX + 1, 100 - REASONS_MAX, 100)
 

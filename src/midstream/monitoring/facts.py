@@ -42,7 +42,7 @@ class Fact:
     key: str = ""
     """Facts of one event and one key share a line, such as those of one part and one type of error."""
     every_s: float = MINUTE_S
-    """At most one line in this time. Each time that it went on meanwhile the time doubles, up to an hour."""
+    """At most one line in this time, which doubles with each further line, up to an hour, until an hour was quiet."""
     reasons: Mapping[str, int] = field(default_factory=dict[str, int])
     """Numbers that are added up from line to line, such as rejected events by field."""
     raised: Raised | None = None
@@ -93,6 +93,8 @@ class Facts:
         """Keep a fact for the next look, together with those of its event and key."""
         kind = fact.event, fact.key
         if kind not in self._held and len(self._held) >= KINDS_MAX:
+            self._forget(0.0)
+        if kind not in self._held and len(self._held) >= KINDS_MAX:
             fact, kind = Fact(_BEYOND, "warning", reasons={fact.event: fact.count}), (_BEYOND, "")
         held = self._held.get(kind)
         if held is None:
@@ -102,17 +104,22 @@ class Facts:
     def due(self, *, all_of_them: bool = False) -> list[Fact]:
         """Return what is to be written now, in the order in which it came, and keep quiet about it for its period."""
         now = self._monotonic()
+        self._forget(HOUR_S)
         found: list[Fact] = []
-        for kind, held in list(self._held.items()):
-            if now < held.quiet_until and not all_of_them:
-                continue
-            if held.fact is None:
-                del self._held[kind]
+        for held in self._held.values():
+            if held.fact is None or (now < held.quiet_until and not all_of_them):
                 continue
             held.quiet_s = min(2 * held.quiet_s, HOUR_S) if held.quiet_s else held.fact.every_s
             held.quiet_until = now + held.quiet_s
             found.append(held.take(held.fact))
         return found
+
+    def _forget(self, quiet_s: float) -> None:
+        """Forget kinds whose period is over for so long and of which nothing came: their next fact is a first one."""
+        now = self._monotonic()
+        for kind, held in list(self._held.items()):
+            if held.fact is None and now - held.quiet_until >= quiet_s:
+                del self._held[kind]
 
 
 def added(reasons: Mapping[str, int], more: Iterable[tuple[str, int]]) -> dict[str, int]:
