@@ -100,6 +100,9 @@ def test_a_whole_number_is_within_its_most(text, most):
 
 
 @given(st.text("ab\x01é\\", max_size=6), st.text("ab\x01é\\", max_size=6))
+@example("b", "ba")
+@example("ba", "b")
+@example("", "a")
 def test_texts_end_at_their_quote_and_compare_by_their_bytes(one, other):
     """An escape or a control character makes a text one to be asked elsewhere."""
     whole = f'"{one}"'

@@ -139,15 +139,13 @@ def parse_list(
     arena: NDArray[np.uint8],
     counts: NDArray[np.int64],
 ) -> int:
-    """Take the events of a JSON list that begins at ``start``, when all are plain.
+    """Take the events of the JSON list whose bracket is at ``start``, when all are plain.
 
-    Args are those of ``parse_lines``. Returns the place behind the list, -1 when one is odd or it is no list.
+    Args are those of ``parse_lines``. Returns the place behind the list, -1 when one is odd or the list does not end.
     """
     found = np.zeros(FOUND_COLUMNS, dtype=np.int64)
     numbers = np.zeros(2, dtype=np.float64)
     members = np.zeros((MEMBERS_MAX, 4), dtype=np.int64)
-    if text[start] != ord("["):
-        return -1
     at = skip(text, start + 1, LINE_END)
     taken = used = 0
     while taken < len(rows):
