@@ -23,7 +23,7 @@ from midstream.features.kinds import (
     Rate,
     Vector,
 )
-from midstream.state.settings import FoldSettings, read_duration
+from midstream.state.settings import EventType, FoldSettings, read_duration
 
 ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",
@@ -135,6 +135,16 @@ def test_each_mistake_is_one_fault(feature, where, came):
     assert came in found.came
     assert found.right
     assert found.page == f"docs/{'language' if where.endswith('.text') else 'features'}.md"
+
+
+@pytest.mark.parametrize("weight, is_fault", [(-2.0, True), (-0.5, True), (0.0, True), (0.5, False)])
+def test_sums_of_weights_have_none_that_is_not_above_zero(weight, is_fault):
+    """Shares of a sum need what is added to be above 0; without weights each act is one."""
+    types = {**TYPES, "rated": EventType(weight=weight)}
+    for weighted in (True, False):
+        feature = Affinity(name="a", actions=("view", "rated"), attribute="colour", weighted=weighted)
+        found = list(feature_faults((feature,), ATTRIBUTES, types))
+        assert [each.where for each in found] == (["$.features[0].actions[1]"] if is_fault and weighted else [])
 
 
 def test_names_stand_once():
