@@ -137,6 +137,25 @@ def test_a_profile_of_another_kind_is_unknown():
     assert passes('user.country == "7"', "bob")[0]  # a number is the text that JSON has for it
 
 
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ('"red" in ["red", "blue"]', True),
+        ('"red" not in ["red", "blue"]', False),
+        ('"green" in ["red", "blue"]', False),
+        ('"red" == "red"', True),
+        ('"red" != "red"', False),
+        ('"red" == "blue"', False),
+        ("2 in [1, 2]", True),
+        ("3 in [1, 2]", False),
+    ],
+)
+def test_what_is_said_of_constants_alone_holds_for_every_item(text, says):
+    """A condition that a program has put together may have constants on both sides."""
+    assert passes(text) == [says] * 7
+    assert passes(f"{text} and item.price < 1e9") == [says and each for each in passes("item.price < 1e9")]
+
+
 def test_the_most_liked_come_first():
     """Values of weights above 0, by weight: what was acted against is not among them."""
     assert passes('item.colour in user.top("colour", 1)')[:3] == [True, False, True]
