@@ -252,6 +252,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
     arrays = blend_of([part], [1.0]).arrays()
     readers = {"item_to_item": ItemToItem.read}
     assert ItemBlend.restore(vocabulary_of(ITEMS), arrays, readers).weights.tolist() == [1.0]
+    whole = blend_of([part, part], [2, 1]).arrays()
+    assert ItemBlend.restore(vocabulary_of(ITEMS), whole, readers).weights.tolist() == [2.0, 1.0]
     for damaged in (np.array([np.inf]), np.array([1.0, 1.0]), np.array([1], dtype=np.int64)):
         with pytest.raises(ArtifactInvalid, match="weight"):
             ItemBlend.restore(vocabulary_of(ITEMS), {**arrays, "item_blend.weights": damaged}, readers)
