@@ -82,7 +82,7 @@ def fit_graph_filter(data: Interactions, options: GraphFilterOptions, watch: Wat
     popularity = np.asarray(acts.sum(axis=0), dtype=np.float64).ravel()
     graph = _normalised(acts, popularity, options)
     vectors, values = _singular(graph, options, watch)
-    if not len(values) or values[0] <= 0.0:
+    if not len(values):
         return ItemToItem.of(data.vocabulary, limited(csr_matrix(graph.T @ graph), 0))
     graph = graph / np.float32(values[0])
     factored = _factored(vectors, (values / values[0]) ** 2, popularity, options)
@@ -130,7 +130,7 @@ def _power(sums: Real, exponent: float) -> Real:
 
 
 def _singular(graph: "csr_matrix", options: GraphFilterOptions, watch: Watch) -> tuple[Score, Real]:
-    """Return right singular vectors (items, d) and the singular values (d,), largest first.
+    """Return right singular vectors (items, d) and the singular values (d,), largest first and all above 0.
 
     Each round multiplies by P and makes the result orthonormal by its Gram matrix, which is half the work of a QR
     factorisation; columns that depend on the others are left out.
