@@ -39,17 +39,25 @@ class Graph:
         return found
 
     def tests_of(self, file: str, *, heavy: bool = False) -> list[list[str]]:
-        """Return the test files of a module below the package, step by step: its own, those near it, heavy ones."""
+        """Return the test files of a module below the package, step by step: its own, those near it, heavy ones.
+
+        Its own are also its examples. Behind those near it come the others of its folder: a fixture may give it to them.
+        """
         folder, stem = Path(file).parent.as_posix(), Path(file).stem
         steps = self.above(f"midstream.{folder.replace('/', '.')}.{stem}")
         tests = {name: self.names[name] for name in steps if self.names[name].name.startswith("test_")}
         beside = self._root / "tests" / folder
         own = sorted([*beside.glob(f"test_{stem}.py"), *beside.glob(f"test_{stem}_*.py")])
+        source = self._package / file
+        examples = [source] if ">>> " in source.read_text() else []
         others = [name for name, path in tests.items() if path not in own]
         others.sort(key=lambda name: (tests[name].parent.name != folder, steps[name], self._imports[name], name))
         near = [name for name in others if tests[name].parent.name not in HEAVY][:NEAR_FILES_MAX]
+        rest = [
+            path for path in sorted(beside.glob("test_*.py")) if path not in {*own, *(tests[name] for name in near)}
+        ]
         slow = [name for name in others if tests[name].parent.name in HEAVY_TAKEN and steps[name] <= 2] if heavy else []
-        found = [own, [tests[name] for name in near], [tests[name] for name in slow]]
+        found = [own, [*examples, *(tests[name] for name in near)], rest, [tests[name] for name in slow]]
         return [[path.relative_to(self._root).as_posix() for path in each] for each in found if each]
 
 

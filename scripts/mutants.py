@@ -460,7 +460,7 @@ def main(words: Sequence[str]) -> int:
             found.append(result)
             print(json.dumps(asdict(result)), file=output)
             print(f"{len(found)}/{len(mutants) - len(skipped)} {said(result)}", flush=True)
-    noticed = sorted({each.by for each in found if "killed" in each.fate and each.by.startswith("tests/")})
+    noticed = sorted({each.by for each in found if "killed" in each.fate and each.by.startswith(("src/", "tests/"))})
     found = [*judged(found, campaign.failing(noticed)), *(Result(each, "equivalent") for each in skipped)]
     print(*report(found, sources), sep="\n")
     return int(score(found) < options.least)

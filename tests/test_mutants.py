@@ -139,7 +139,7 @@ def tree(tmp_path):
     files = {
         "src/midstream/state/low.py": "X = 1",
         "src/midstream/state/high.py": "from midstream.state.low import X",
-        "src/midstream/engine/top.py": "from midstream.state import high",
+        "src/midstream/engine/top.py": "from midstream.state import high\n# >>> X",
         "tests/state/test_low.py": "",
         "tests/state/test_low_edges.py": "",
         "tests/state/test_high.py": "from midstream.state.high import X",
@@ -154,14 +154,17 @@ def tree(tmp_path):
 
 
 def test_the_own_test_file_comes_first_then_those_that_import_the_module(tree):
-    """Nearest first, over whatever imports it; those that take minutes only when they are asked for."""
+    """Nearest first, over whatever imports it, with its examples; then those of its folder, which may have it from a
+    fixture; those that take minutes only when they are asked for.
+    """
     own, near = (
         ["tests/state/test_low.py", "tests/state/test_low_edges.py"],
         ["tests/state/test_high.py", "tests/engine/test_top.py"],
     )
     assert tree.tests_of("state/low.py") == [own, near]
     assert tree.tests_of("state/low.py", heavy=True) == [own, near, ["tests/parity/test_all.py"]]
-    assert tree.tests_of("engine/top.py") == [["tests/engine/test_top.py"]]
+    beside = ["tests/engine/test_other.py"]
+    assert tree.tests_of("engine/top.py") == [["tests/engine/test_top.py"], ["src/midstream/engine/top.py"], beside]
     assert tree.above("midstream.state.low")["midstream.engine.top"] == 2
 
 
