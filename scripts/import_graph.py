@@ -41,7 +41,7 @@ class Graph:
     def tests_of(self, file: str, *, heavy: bool = False) -> list[list[str]]:
         """Return the test files of a module below the package, step by step: its own, those near it, heavy ones.
 
-        Its own are also its examples. Behind those near it come the others of its folder: a fixture may give it to them.
+        Its own are its examples too. Behind those near it come the others of its folder: a fixture may give it to them.
         """
         folder, stem = Path(file).parent.as_posix(), Path(file).stem
         steps = self.above(f"midstream.{folder.replace('/', '.')}.{stem}")
