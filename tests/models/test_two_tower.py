@@ -139,3 +139,5 @@ def test_what_are_no_towers_is_refused(name):
     nothing = {**model.arrays(), "two_tower.last": np.zeros(1, dtype=np.float32)}
     with pytest.raises(ArtifactInvalid, match="last"):
         TwoTower.restore(model.vocabulary, nothing)
+    one = {**model.arrays(), "two_tower.last": np.ones(1, dtype=np.float32)}
+    assert TwoTower.restore(model.vocabulary, one).weights["last"].tolist() == [1.0]

@@ -172,6 +172,17 @@ def test_propensities_of_later_slates_are_those_of_the_draw():
     assert len({tuple(item.id for item in record.order[0]) for record in records}) > 1
 
 
+def test_the_first_item_of_the_catalogue_comes_in_its_slate():
+    """As any other, wherever it stands in the order."""
+    shop = shop_of(5)
+    plan = plan_of([Fixed("s", (4, 3, 2, 1, 0))])
+    first = first_of(shop, plan, 2)
+    pages = [
+        slate(shop, read_on(plan, shop.moment, query_on(first, shop.query(), turn, 2), first).served) for turn in (1, 2)
+    ]
+    assert pages == [["i2", "i1"], ["i0"]]
+
+
 def test_a_filter_that_fails_lets_nothing_pass_and_nothing_is_lost():
     """The same slate comes once it answers again."""
 

@@ -90,6 +90,13 @@ def test_a_preview_refuses_what_it_does_not_take(client, question):
     assert next(iter(question)) in answer.json()["pointer"]
 
 
+def test_a_preview_takes_no_field_in_its_query(client):
+    """What stands there would be taken for what counts."""
+    answer = client.post("/v1/placements/home/preview?n=3", {"placement": {}, "question": {}})
+    assert (answer.status_code, answer.json()["pointer"]) == (400, "n")
+    assert client.post("/v1/placements/home/preview", {"placement": {}, "question": {}}).status_code == 200
+
+
 def test_failures_have_their_status(client):
     """Each with the four parts where something in the request is wrong; pages of other sites are 403."""
     for failure, status, slug in (

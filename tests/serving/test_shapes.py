@@ -1,9 +1,11 @@
 """Rankings, pages and batches over HTTP: what a caller sees, and where a mistake is pointed at."""
 
+import msgspec
 import pytest
 
 from midstream.core.errors import DiskFull
 from midstream.ranking.plan import SIMILAR
+from midstream.serving.pages import PageBody, asks_of
 from midstream.testing.engine import FakeEngine, FakePlan
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
@@ -60,6 +62,27 @@ def test_what_a_page_excludes_no_slate_has(client):
     placements = [{"placement": "default", "n": 1, "exclude": ["pan"]}, {"placement": "default", "n": 1}]
     page = client.post(PAGES, {"placements": placements, "exclude": ["cup"]}).json()
     assert [each["slate"]["items"][0]["id"] for each in page["slates"]] == ["pot", "pan"]
+
+
+def test_each_slate_of_a_page_has_its_own_question():
+    """Placement, number, filter, fields and exclusions are a slate's; user, session, items and terms are the page's."""
+    body = {
+        "user_id": "ann",
+        "session_id": "s1",
+        "items": ["mug"],
+        "exclude": ["cup"],
+        "placements": [
+            {"placement": "default", "n": 2, "filter": "item.price < 3", "fields": ["price"], "exclude": ["pan"]},
+            {"placement": "similar", "fields": ["colour", "price"]},
+        ],
+    }
+    first, second = asks_of(msgspec.json.decode(msgspec.json.encode(body), type=PageBody))
+    assert (first.placement, first.n, first.filter) == ("default", 2, "item.price < 3")
+    assert (first.fields, first.exclude) == (("price",), ("cup", "pan"))
+    assert (second.placement, second.n, second.filter) == ("similar", None, None)
+    assert (second.fields, second.exclude) == (("colour", "price"), ("cup",))
+    for ask in (first, second):
+        assert (ask.user_id, ask.session_id, ask.items) == ("ann", "s1", ("mug",))
 
 
 def test_a_slate_that_cannot_be_made_has_a_problem_in_its_place(client):
