@@ -198,7 +198,10 @@ class _Candidates(ast.NodeVisitor):
                 self._add("constant", node, repr(each))
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Offer the other extreme, and to leave out each argument that has a name."""
+        """Offer the other extreme, and to leave out each argument that has a name.
+
+        ``zip(…, strict=True)`` stays: it is an assertion, which fails where there is another fault and nowhere else.
+        """
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         if name in LEAST:
             stop = self._stop(node.func)
@@ -207,7 +210,7 @@ class _Candidates(ast.NodeVisitor):
         for each in node.keywords:
             start = self._start(each) if before is None else self._stop(before)
             tail = re.match(rb"\s*,?", self._source[self._stop(each) :]) if before is None else None
-            if each.arg is not None:
+            if each.arg is not None and (name, each.arg) != ("zip", "strict"):
                 stop = self._stop(each) + (0 if tail is None else tail.end())
                 self._put("keyword", (start, stop), "", each.lineno)
             before = each
