@@ -4,9 +4,10 @@
     python benchmarks/item_models.py online-retail --protocol rolling
 
 Every model learns the same acts and is asked the same questions; all items are ranked but those that each has acted on.
-Options of ours are those of the settings files, chosen on the validation part; the weights of the blend are chosen on a
-part of what is learned. Each part is fitted once on all that is learned and judged alone as well; the last columns are
-the paired test of the blend against each (``midstream.evaluation.statistics``). Seconds are processor time of a fit.
+Options of ours are those of the settings files, chosen on the validation part, and so are those of a library where
+``--search-peer`` has chosen them, by the same search; the weights of the blend are chosen on a part of what is learned.
+Each part is fitted once on all that is learned and judged alone as well; the last columns are the paired test of the
+blend against each (``midstream.evaluation.statistics``). Seconds are processor time of a fit.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +25,15 @@ import numpy as np
 from scipy.sparse import save_npz
 
 from midstream.app.evaluating import SETTINGS_FOLDER, EvaluationOptions
-from midstream.app.judging import JudgingOptions, chosen_options, item_data_of
+from midstream.app.judging import JudgingOptions, ModelChoice, chosen_options, item_data_of, question_of
 from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
+from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import difference, estimate
 from midstream.models.histories import Interactions
 from midstream.models.item_blend import ItemBlendOptions, PartFit, fit_item_blend
-from midstream.models.kinds import item_kind
+from midstream.models.kinds import Range, Space, Value, item_kind
 from midstream.models.model import QUIET, ItemModel, Watch
+from midstream.models.search import SearchBudget, best_tried, search_space
 
 PYTHONS_VARIABLE = "MIDSTREAM_ITEM_MODELS_PYTHONS"
 """Names the environments of the libraries beside, as ``PATH`` names folders."""
@@ -47,7 +51,29 @@ PEER_OPTIONS = {
         **SHARED,
     },
 }
-"""RP3beta's are those of Anelli et al., "Challenging the Myth of Graph Collaborative Filtering", RecSys 2023."""
+"""RP3beta's are those of Anelli et al., "Challenging the Myth of Graph Collaborative Filtering", RecSys 2023. A search
+begins with these."""
+PEER_SPACES: dict[str, Space] = {
+    "irspack RP3beta": {
+        "alpha": Range(0.4, 1.6),
+        "beta": Range(0.0, 1.0),
+        "top_k": Range(50, 1_000, log=True, whole=True),
+    },
+    "irspack iALS": {
+        "n_components": (64, 128, 256),
+        "alpha0": Range(1e-3, 1.0, log=True),
+        "reg": Range(3e-4, 3e-2, log=True),
+        "train_epochs": Range(4, 24, whole=True),
+    },
+    "implicit ALS": {
+        "factors": (64, 128, 256),
+        "regularization": Range(1e-2, 1e2, log=True),
+        "alpha": Range(1.0, 200.0, log=True),
+        "iterations": Range(4, 24, whole=True),
+    },
+    "RecTools PureSVD": {"factors": (32, 64, 128, 256, 512)},
+}
+"""What a search may try, as wide as ours of such models."""
 
 
 class Fits:
@@ -79,22 +105,68 @@ def fitted_by(part: PartFit, learned: Interactions) -> ItemModel:
     return part.fit(learned, QUIET)
 
 
-def peers_of(data: ItemData, task: Task, pythons: Sequence[str], ranking: RankingOptions) -> dict[str, Judged]:
-    """Return the lists of the libraries that some environments have; their seconds stand behind the name."""
-    found: dict[str, Judged] = {}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        matrix = task.learned.histories.matrix(len(task.learned.vocabulary))
-        save_npz(folder / "train.npz", matrix)
-        (folder / "options.json").write_text(json.dumps(PEER_OPTIONS[data.name]))
-        for python in pythons:
-            subprocess.run([python, str(PEER), place], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-        for name in PEER_OPTIONS[data.name]:
-            if (folder / f"{name}.npz").is_file():
-                written = np.load(folder / f"{name}.npz")
-                lists = written["lists"].astype(np.int32)[task.owner]
-                found[f"{name} ({float(written['seconds']):.0f} s)"] = Judged(data, name, [task], lists, ranking)
-    return found
+@dataclass(frozen=True)
+class Peers:
+    """The libraries that some environments have, on one split."""
+
+    data: ItemData
+    pythons: Sequence[str]
+    ranking: RankingOptions
+    folder: Path
+    """Of settings files and journals."""
+
+    def lists_of(self, task: Task, options: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[Judged, float]]:
+        """Return what each library that is there ranks under its options, and the seconds of its fit."""
+        found: dict[str, tuple[Judged, float]] = {}
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            save_npz(folder / "train.npz", task.learned.histories.matrix(len(task.learned.vocabulary)))
+            (folder / "options.json").write_text(json.dumps(options))
+            for python in self.pythons:
+                subprocess.run([python, str(PEER), place], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+            for name in options:
+                if (folder / f"{name}.npz").is_file():
+                    written = np.load(folder / f"{name}.npz")
+                    lists = written["lists"].astype(np.int32)[task.owner]
+                    found[name] = Judged(self.data, name, [task], lists, self.ranking), float(written["seconds"])
+        return found
+
+    def search(self, name: str, budget: SearchBudget) -> None:
+        """Choose the options of a library on the validation part as ours are chosen, and write them to a file."""
+        (task,) = self.data.choosing()
+        fixed = PEER_OPTIONS[self.data.name][name]
+        space, metric = PEER_SPACES[name], f"NDCG@{self.ranking.k}"
+
+        def worth(tried: dict[str, Value]) -> float:
+            lists = self.lists_of(task, {name: {**fixed, **tried}})
+            if name not in lists:
+                message = f"no Python that was named has the library of {name}"
+                raise SystemExit(message)
+            found = float(np.nanmean(worth_of(lists[name][0], "NDCG")))
+            print(f"{self.data.name}, {name}: {metric} {found:.4f} {tried}", flush=True)
+            return found
+
+        question = question_of(self.data, [task], name, metric)
+        path = self.path_of(name)
+        tried = search_space(worth, space, path.with_suffix(".journal"), budget, [fixed], question)
+        best, data = best_tried(tried), self.data
+        choice = ModelChoice(
+            data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question
+        )
+        write_settings(path, choice)
+
+    def options(self) -> dict[str, dict[str, object]]:
+        """Return the options of each library: with what a search chose, where there was one."""
+        found: dict[str, dict[str, object]] = {}
+        for name, fixed in PEER_OPTIONS[self.data.name].items():
+            path = self.path_of(name)
+            chosen = read_settings(path, ModelChoice).options if path.is_file() else {}
+            found[name] = {**fixed, **chosen}
+        return found
+
+    def path_of(self, name: str) -> Path:
+        """Return the settings file of a library."""
+        return self.folder / f"peer-{self.data.name}-{self.data.protocol}-{name.replace(' ', '-').lower()}.json"
 
 
 def row_of(name: str, judged: Judged, blend: Judged) -> str:
@@ -122,10 +194,20 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=peers, help="Pythons that have irspack, implicit or rectools")
     parser.add_argument("--settings", type=Path, default=SETTINGS_FOLDER, help="the folder of the settings files")
     parser.add_argument("-k", type=int, default=20)
+    parser.add_argument(
+        "--search-peer", action="append", default=[], help="choose the options of this one, such as 'implicit ALS'"
+    )
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1_800, help="no trial of a search begins later")
     told = parser.parse_args()
     judging = JudgingOptions(protocol=told.protocol, k=told.k, folder=told.settings)
     data = item_data_of(told.data, judging, EvaluationOptions())
     kinds, ranking = told.parts.split(","), RankingOptions(k=told.k)
+    peers_there = Peers(data, told.peers, ranking, told.settings)
+    if told.search_peer:
+        for name in told.search_peer:
+            peers_there.search(name, SearchBudget(told.trials, told.seconds))
+        return
     chosen = {kind: chosen_options(data, kind, item_kind(kind), judging, print) for kind in kinds}
     tasks, fits = data.reporting(), Fits()
     # Where the order of acts says nothing, any of them are kept apart for the weights.
@@ -142,9 +224,10 @@ def main() -> None:
     for part in parts:
         alone[part.kind] = judge(part.kind, partial(fitted_by, part), data, tasks, ranking)
     blend = judge("blend", blended, data, tasks, ranking)
-    beside = peers_of(data, tasks[0], told.peers, ranking) if told.peers else {}
+    lists = peers_there.lists_of(tasks[0], peers_there.options()) if told.peers else {}
+    beside = {f"{name} ({seconds:.0f} s)": judged for name, (judged, seconds) in lists.items()}
     print(f"{data.name}, {data.protocol}: {len(blend.lists)} questions; weights: {'; '.join(weights)}")
-    print(f"options: {chosen}")
+    print(f"options: {chosen}; of libraries: {peers_there.options() if told.peers else {}}")
     for name, judged in {**beside, **{f"{kind} ({fits.seconds[kind]:.0f} s)": alone[kind] for kind in kinds}}.items():
         print(row_of(name, judged, blend), flush=True)
     print(row_of("blend", blend, blend))

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,3 +111,12 @@ def test_what_decodes_as_a_record_has_its_slate(body):
         return
     names = (told.placement.encode(), told.config_hash.encode(), told.tier.encode())
     assert read(body) == (*names, [hash_of(each) for each in told.ids])
+
+
+@pytest.mark.parametrize("ids", [None, "a", 3, [3], ["a", None], [["a"]], {}])
+def test_ids_that_are_no_texts_make_no_slate(ids):
+    """Rather than one without items."""
+    values = list(msgspec.structs.astuple(decode_body(served_body("r", ["a", "b"]))))
+    assert read(msgspec.msgpack.encode(values)) is not None
+    values[FIELDS.index("ids")] = ids
+    assert read(msgspec.msgpack.encode(values)) is None

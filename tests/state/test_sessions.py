@@ -187,6 +187,16 @@ def test_a_session_without_an_id_is_not_the_one_of_that_id():
     assert sessions.number(indexed(batch, settings_of())).number.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("more_ms, numbers", [(0, [0, 0]), (1, [0, 1])])
+def test_a_session_goes_on_at_the_last_moment_of_its_gap(more_ms, numbers):
+    """A millisecond later it is another one."""
+    sessions = Sessions(settings_of())
+    click = Event(Kind.INTERACTION, action="view", item_id="x", session_id="s", log_time_ms=9)
+    batch = build([click, click._replace(log_time_ms=9 + GAP_MS + more_ms)])
+    assert sessions.number(indexed(batch, settings_of())).number.tolist() == numbers
+    assert sessions.expired_count == more_ms
+
+
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
     sessions = Sessions(settings_of(sessions_max=1_000))
