@@ -72,6 +72,17 @@ def test_options_named_later_are_tried_next_and_once(tmp_path):
     assert tried[2].options == first[1]
 
 
+def test_a_search_that_goes_on_draws_nothing_again(tmp_path):
+    """However often it is broken off: no options are tried twice."""
+    space: Space = {"weight": Range(0.0, 1.0)}
+
+    def searched(trials):
+        return search_space(lambda options: float(options["weight"]), space, tmp_path / "journal", SearchBudget(trials))
+
+    assert [len(searched(trials)) for trials in (2, 4, 7)] == [2, 4, 7]
+    assert len({each.options["weight"] for each in searched(12)}) == 12
+
+
 def test_no_trial_is_begun_after_the_time(tmp_path):
     """A budget of no time allows none; the next search with time does them all."""
     assert search_space(worth, SPACE, tmp_path / "journal", SearchBudget(seconds_max=1e-9)) == ()

@@ -83,10 +83,11 @@ def search_space(
     study = optuna.create_study(
         storage=storage,
         study_name=study_of(question, space),
-        sampler=optuna.samplers.TPESampler(seed=limits.seed),
         direction="maximize",
         load_if_exists=True,
     )
+    # A search that goes on would else draw again what it drew when it began.
+    study.sampler = optuna.samplers.TPESampler(seed=limits.seed + len(study.trials))
     for each in first:
         study.enqueue_trial({name: value for name, value in each.items() if name in space}, skip_if_exists=True)
 
