@@ -232,8 +232,9 @@ def whole(out, name):
     return any(name in "".join(cell.strip() for cell in column) for column in columns)
 
 
-def test_tables_for_people_cut_no_name(wide, run):
+def test_tables_for_people_cut_no_name(wide, run, monkeypatch):
     """At 80 columns names are folded, columns counted, and the many columns of one feature stand below each other."""
+    monkeypatch.setenv("COLUMNS", "80")
     out = run("features", "list", "-f", wide)[1]
     names = ["interactions_of_this_item", "interactions_of_this_item_alone", "of_the_request"]
     assert [name for name in names if not whole(out, name)] == []
