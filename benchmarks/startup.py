@@ -3,8 +3,9 @@
     python benchmarks/startup.py --source ../before/src --source src
 
 A small folder is that of ``midstream init`` with its 340 example events imported. Each command runs once to warm caches
-and then ``--runs`` times, checkouts in turn; the figures are the least CPU time of those runs (user and system, child
-processes included) and the least wall time. Machine code and bytecode are cached, as in an installed package.
+and then ``--runs`` times, checkouts in turn, each on folders of its own; the figures are the least CPU time of those
+runs (user and system, child processes included) and the least wall time, with an exit status that is not 0. Machine
+code and bytecode are cached, as in an installed package.
 """
 
 import argparse
@@ -30,7 +31,7 @@ COMMANDS = (
     ("seal",),
     ("report",),
     ("export", "{new}.ndjson"),
-    ("examples", "..", "{new}.parquet"),
+    ("examples", "..", "--out", "{new}.parquet"),
     ("recommend", "--user", "u1"),
     ("check",),
     ("rebuild", "--verify"),
@@ -44,7 +45,7 @@ def environment(source, place):
 
 
 def timed(command, folder, environ):
-    """Seconds of CPU and of wall that a command takes."""
+    """Seconds of CPU and of wall that a command takes, and its exit status."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         told = [each.replace("{new}", f"{place}/new") for each in command]
@@ -55,13 +56,18 @@ def timed(command, folder, environ):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        _, _, used = os.wait4(process.pid, 0)
-    return used.ru_utime + used.ru_stime, time.monotonic() - began
+        _, status, used = os.wait4(process.pid, 0)
+    return used.ru_utime + used.ru_stime, time.monotonic() - began, os.waitstatus_to_exitcode(status)
 
 
-def small_folder(place, environ):
+def told_of(runs, which):
+    """What stands in a cell: the least of some runs, and how they ended unless well."""
+    status = max(run[2] for run in runs)
+    return f"{min(run[which] for run in runs):.2f}" + (f" (status {status})" if status else "")
+
+
+def small_folder(folder, environ):
     """A folder with the starter's events."""
-    folder = place / "small"
     for command in (("init", str(folder)), ("import", str(folder / "example.ndjson"), "-f", str(folder))):
         subprocess.run([sys.executable, "-m", "midstream", *command], env=environ, check=True, capture_output=True)
     return folder
@@ -79,25 +85,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         place = Path(made)
         environs = [environment(source, place) for source in sources]
-        small, empty = small_folder(place, environs[-1]), place / "empty"
-        empty.mkdir()
+        small = [small_folder(place / f"small{number}", environ) for number, environ in enumerate(environs)]
+        empty = [place / f"empty{number}" for number in range(len(sources))]
         heads = [f"{what}, {where}" for where in ("empty", "small") for what in ("CPU s", "wall s")]
         print(f"| command | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
         for command in COMMANDS:
             if told.only and command[0] != told.only:
                 continue
             cells = []
-            for folder in (empty, small):
+            for folder in empty:
+                folder.mkdir()
+            for folders in (empty, small):
                 taken = [[] for _ in sources]
                 for number in range(told.runs + 1):
-                    for each, environ in zip(taken, environs, strict=True):
+                    for each, folder, environ in zip(taken, folders, environs, strict=True):
                         figure = timed(command, folder, environ)
                         if number:
                             each.append(figure)
-                cells += [" → ".join(f"{min(run[which] for run in each):.2f}" for each in taken) for which in (0, 1)]
+                cells += [" → ".join(told_of(each, which) for each in taken) for which in (0, 1)]
             print(f"| `{' '.join(command).replace('{new}', 'FILE')}` | {' | '.join(cells)} |", flush=True)
-            shutil.rmtree(empty)
-            empty.mkdir()
+            for folder in empty:
+                shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
