@@ -83,7 +83,7 @@ def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
 
     first = tried()
     choice = read_settings(path, ModelChoice)
-    named = {"alpha": 0.75, "beta": 0.25}
+    named: dict[str, int | float | str | bool] = {"alpha": 0.75, "beta": 0.25}
     write_settings(path, replace(choice, options=named))
     assert tried() == [first[0], {**first[0], **named}]
     write_settings(path, replace(choice, options=named, question="another"))
