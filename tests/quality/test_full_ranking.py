@@ -60,7 +60,9 @@ def figures(judged):
     return found
 
 
-@pytest.mark.parametrize("name, protocol", [("amazon-beauty", "leave-one-out"), ("online-retail", "rolling")])
+@pytest.mark.parametrize(
+    "name, protocol", [("amazon-beauty", "leave-one-out"), ("gowalla-lightgcn", "top-n"), ("online-retail", "rolling")]
+)
 @pytest.mark.parametrize("kind", PARTS)
 def test_settings_are_the_best_of_what_the_validation_part_was_asked(name, protocol, kind):
     """Each file holds all that was tried, and the question, which is that of the data there."""
