@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, cast
 
 import uvicorn
 import uvloop
@@ -114,22 +114,25 @@ async def serve_until_stopped(
         company = opened.company
         elsewhere = ALONE if company is None else company.elsewhere
         app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
-        with _listening(options) as listener:
+        with (
+            StopSignals(opened.engine.facts) as signals,
+            _listening(options) as listener,
+            _hangup_rereads(opened.upkeep.rebuilder),
+            lines_limited(LOGGER),
+        ):
             on_ready(_url_of(*listener.getsockname()[:2]))
-            facts = opened.engine.facts
-            with _signals_end_quietly(facts), _hangup_rereads(opened.upkeep.rebuilder), lines_limited(LOGGER):
-                if company is None:
-                    await uvicorn.Server(_uvicorn_config(app, options)).serve([listener])
-                    return
-                async with company.joining(app, listener) as share:
-                    await SharingServer(_uvicorn_config(app, options), share).serve()
+            if company is None:
+                await signals.ending(uvicorn.Server(_uvicorn_config(app, options))).serve([listener])
+                return
+            async with company.joining(app, listener) as share:
+                await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 
 async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with _signals_end_quietly(facts), lines_limited(LOGGER):
-        await SharingServer(_uvicorn_config(app, options), share).serve()
+    with StopSignals(facts) as signals, lines_limited(LOGGER):
+        await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 
 def _url_of(host: str, port: int) -> str:
@@ -210,19 +213,42 @@ def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-@contextmanager
-def _signals_end_quietly(facts: Facts) -> Generator[None]:
-    """Swallow the signal that uvicorn raises again once it has stopped: a stop that was asked for is no failure."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class StopSignals:
+    """SIGINT and SIGTERM from the moment an engine is open: each ends the server gracefully, whenever it comes.
 
-    def heard(number: int, _frame: FrameType | None) -> None:
-        facts.note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
+    uvicorn hears signals only while it serves, and raises them again once it has stopped. One that comes before that,
+    while an address is announced or followers start, has the server stop as soon as it begins; one that is raised
+    again is swallowed, as a stop that was asked for is no failure. Outside the main thread no signal is heard.
+    """
 
-    before = {each: signal.signal(each, heard) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    def __init__(self, facts: Facts) -> None:
+        """Note in ``facts`` which signal came."""
+        self._facts = facts
+        self._server: uvicorn.Server | None = None
+        self._came: list[int] = []
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to hear."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {each: signal.signal(each, self._heard) for each in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave signals to whom they belonged, and note those that came: not in a handler, which may interrupt a note."""
+        for number in dict.fromkeys(self._came):
+            self._facts.note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
+        for each, handler in self._before.items():
+            signal.signal(each, cast("Callable[[int, FrameType | None], object]", handler))
+
+    def ending(self, server: uvicorn.Server) -> uvicorn.Server:
+        """Return the server, which the next signal ends; at once when one came already."""
+        self._server = server
+        if self._came:
+            server.should_exit = True
+        return server
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        self._came.append(number)
+        if self._server is not None:
+            self._server.should_exit = True
