@@ -9,7 +9,7 @@ from midstream.app.running import Outside, open_running
 from midstream.core.kinds import Kind
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import EngineOptions
-from midstream.engine.erasing import DAY_MS, ErasureAges
+from midstream.engine.erasing import DAY_MS, ErasureAges, erase_event
 from midstream.engine.running import Running
 from midstream.events.schema import Event, build
 from midstream.state.erasures import REFUSED_MS
@@ -45,7 +45,7 @@ class Machine:
 
     def erase(self, user: str) -> int:
         """Erase a user; return until when that is to be carried out."""
-        self.record(Event(Kind.ERASE, user_id=user))
+        self.record(erase_event(user, self.now_ms))
         return self.ages.due(self.fold)[-1].erase_by_ms
 
     @property
@@ -108,6 +108,20 @@ def test_an_erase_while_the_clock_stands_wrong(leap_ms: int) -> None:
         machine.gone_ms += REFUSED_MS + 1
         machine.check_promise()
         assert machine.waited_ms > REFUSED_MS
+
+
+@pytest.mark.parametrize("leap_ms", [HOUR_MS, 20 * HOUR_MS, 5 * DAY_MS])
+def test_an_erase_that_log_time_was_ahead_of(leap_ms: int) -> None:
+    """Known from its event in a later process: as old as the clock says, not as a log time that the clock reached."""
+    machine = Machine()
+    machine.wrong_by_ms = leap_ms
+    machine.record(Event(Kind.TICK))
+    machine.wrong_by_ms = 0
+    promised = machine.erase("ann")
+    machine.gone_ms += leap_ms + HOUR_MS  # nobody served meanwhile
+    machine.start()
+    assert machine.waited_ms == leap_ms + HOUR_MS
+    assert machine.ages.due(machine.fold)[0].erase_by_ms == promised
 
 
 def test_without_a_leap_an_erase_is_as_old_as_the_log_says() -> None:

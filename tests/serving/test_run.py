@@ -6,25 +6,27 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from midstream.engine.engine import Engine
 from midstream.events.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
-from midstream.events.wire import Accept
 from midstream.monitoring.facts import Facts
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Opened, StopSignals, serve_until_stopped
 from midstream.testing.engine import FakeEngine
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.events.wire import Accept
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.mark.parametrize("number", STOPS)
 def test_a_stop_that_is_asked_for_while_the_address_is_announced(tmp_path: Path, number: signal.Signals) -> None:
-    """It neither kills the process nor is lost: the server stops as it does later, and the log of the process says so."""
+    """It neither kills the process nor is lost: the server stops as it does later, and its log names the signal."""
     seen: list[str] = []
     engine = FakeEngine()
     before = [signal.getsignal(each) for each in STOPS]

@@ -1,12 +1,13 @@
 """Who was erased, against a plain list: each row goes at its own time, whoever else is erased, and when."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build
-from midstream.state.erasures import REFUSED_MS, Erasures
+from midstream.state.erasures import REFUSED_MS, Erasures, asked_at, asked_body
 from midstream.state.hashing import id_hash
 from midstream.testing.ids import KEY
 
@@ -19,7 +20,7 @@ TICKS = st.tuples(STEPS, st.just(()), st.sampled_from([False]))
 def rows_of(table):
     """Return the rows that are held."""
     arrays = table.arrays()
-    names = ("user_hash", "log_time_ms", "position", "is_pending")
+    names = ("user_hash", "log_time_ms", "position", "is_pending", "asked_ms")
     return list(zip(*(arrays[name].tolist() for name in names), strict=True))
 
 
@@ -44,13 +45,15 @@ def with_room(rows, erased_max):
 def test_rows_are_those_of_a_plain_list_after_each_event(drafts, erased_max, is_restored):
     """Erased again or not, pending or not, full or not, restored on the way or not."""
     table, now = Erasures(erased_max), 0
-    rows: list[tuple[int, int, int, bool]] = []
+    rows: list[tuple[int, int, int, bool, int]] = []
     for position, (step, hashes, is_pending) in enumerate(drafts):
         now += step
         if hashes:
-            table.add(hashes, now, LogPosition(position), is_pending=is_pending)
+            table.add(hashes, now, LogPosition(position), now - position, is_pending=is_pending)
             kept = without_second_ones(rows, hashes) if is_pending else rows
-            rows = with_room([*kept, *((each, now, position, is_pending) for each in hashes)], erased_max)
+            rows = with_room(
+                [*kept, *((each, now, position, is_pending, now - position) for each in hashes)], erased_max
+            )
         table.expire(now)
         rows = [row for row in rows if row[3] or now - row[1] <= REFUSED_MS]
         assert rows_of(table) == rows
@@ -73,9 +76,9 @@ def test_late_copies_are_refused_for_a_day_and_no_longer():
     """An event that comes has no log time yet: it is the table that knows when the day is over, erased again or not."""
     table, first_ms = Erasures(100), 1_700_000_000_000
     ann = id_hash("ann", KEY)
-    table.add((ann,), first_ms, LogPosition(7), is_pending=True)
+    table.add((ann,), first_ms, LogPosition(7), first_ms, is_pending=True)
     last_ms = first_ms + HOUR
-    table.add((ann,), last_ms, LogPosition(8), is_pending=True)
+    table.add((ann,), last_ms, LogPosition(8), last_ms, is_pending=True)
 
     def is_late(user, time_ms):
         found = table.late_copies(copy_of(user, time_ms), KEY)
@@ -88,3 +91,24 @@ def test_late_copies_are_refused_for_a_day_and_no_longer():
     table.expire(last_ms + REFUSED_MS + 1)
     assert is_late("ann", last_ms) is None
     assert len(table.pending) == 2
+
+
+@pytest.mark.parametrize(
+    "body, asked_ms",
+    [
+        (asked_body(400), 400),
+        (asked_body(500), 500),
+        (asked_body(501), 500),
+        (asked_body(-1), 0),
+        (b"", 500),
+        (b"{}", 500),
+        (b"[" * 100_000, 500),
+        (b'{"asked_ms": 1e300}', 500),
+        (b'{"asked_ms": 18446744073709551616}', 500),
+        (b'{"asked_ms": "400"}', 500),
+        (b'\xff{"asked_ms": 400}', 500),
+    ],
+)
+def test_an_erase_says_when_it_was_asked_for_and_never_later_than_its_log_time(body, asked_ms):
+    """A body that says nothing, or something that cannot be, leaves the log time, 500 here."""
+    assert asked_at(body, 500) == asked_ms

@@ -17,7 +17,7 @@ from midstream.app.refusals import reason_of
 from midstream.app.running import DATA_NAME, open_running
 from midstream.app.server_address import server_of
 from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
-from midstream.engine.erasing import erase_event
+from midstream.engine.erasing import require_user_id
 from midstream.engine.folder import DataFolder
 from midstream.engine.running import Running
 from midstream.engine.types import ErasureDue
@@ -58,7 +58,7 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: b
         AppendFailed: The log could not be made durable.
     """
     for user_id in user_ids:
-        erase_event(user_id)
+        require_user_id(user_id)
     try:
         return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids, now=now))
     except FolderLocked:

@@ -327,7 +327,7 @@ class Engine:
             ErasuresFull: As many erasures wait for the log to be rewritten as may.
             AppendFailed: As ``record`` does, and so does every other error.
         """
-        erase = build((erase_event(user_id),))
+        erase = build((erase_event(user_id, self.clock()),))
         try:
             self.erasure_places.take(self.fold, user_id)
         except ErasuresFull:

@@ -235,7 +235,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave signals to whom they belonged, and note those that came: not in a handler, which may interrupt a note."""
+        """Leave signals to whom they belonged, and note those that came: a handler might interrupt another note."""
         for number in dict.fromkeys(self._came):
             self._facts.note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
         for each, handler in self._before.items():

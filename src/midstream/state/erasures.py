@@ -1,11 +1,12 @@
 """Who was erased: for 24 h what still arrives of such a user is refused, and until the log is rewritten it is named.
 
-A row is the hash of an erased id with the log time and log position of its erase. For 24 h of log time an event of
-that id whose own time is not after the erase is a late copy of what was to be forgotten, and passed by. An event with a
-later time, or without one, which is of now as everywhere, is a new start. A row is pending until the erase's own event
-in the log has been blanked; a state made from the rewritten log has no pending row of it. An id that is erased again
-and again has two pending rows at most, the first and the last. Full, a row goes, counted: the oldest that is not
-pending, else the first of an id that has two, else the oldest. What has to be blanked is read from the log itself.
+A row is the hash of an erased id with the log time and log position of its erase, and when it was asked for. For 24 h
+of log time an event of that id whose own time is not after the erase is a late copy of what was to be forgotten, and
+passed by. An event with a later time, or without one, which is of now as everywhere, is a new start. A row is pending
+until the erase's own event in the log has been blanked; a state made from the rewritten log has no pending row of it.
+An id that is erased again and again has two pending rows at most, the first and the last. Full, a row goes, counted:
+the oldest that is not pending, else the first of an id that has two, else the oldest. What has to be blanked is read
+from the log itself.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -35,9 +36,18 @@ class Erasure(NamedTuple):
 
     user_hash: int
     log_time_ms: int
+    asked_ms: int
+    """When it was asked for, on the clock of the process that took it; never after ``log_time_ms``, which is later
+    where a clock that stood in the future once left log time ahead."""
     position: int
     is_pending: bool
     """The erase's event in the log still names the user, and so may other events."""
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """Body of an erase whose event is not blanked yet."""
+
+    asked_ms: int
 
 
 class _Blanked(msgspec.Struct, frozen=True):
@@ -78,11 +88,13 @@ class Erasures:
         """Rows whose events in the log are not blanked yet, oldest first."""
         return [row for row in self._rows if row.is_pending]
 
-    def add(self, hashes: Sequence[int], log_time_ms: int, position: LogPosition, *, is_pending: bool) -> None:
+    def add(
+        self, hashes: Sequence[int], log_time_ms: int, position: LogPosition, asked_ms: int, *, is_pending: bool
+    ) -> None:
         """Remember ids that were erased at a log position."""
         if is_pending:
             self._leave_first(set(hashes))
-        self._rows.extend(Erasure(each, log_time_ms, position, is_pending) for each in hashes)
+        self._rows.extend(Erasure(each, log_time_ms, asked_ms, position, is_pending) for each in hashes)
         self._make_room()
         self._refresh(log_time_ms)
 
@@ -135,6 +147,7 @@ class Erasures:
         return {
             "user_hash": np.array([row.user_hash for row in self._rows], dtype=np.uint64),
             "log_time_ms": np.array([row.log_time_ms for row in self._rows], dtype=np.int64),
+            "asked_ms": np.array([row.asked_ms for row in self._rows], dtype=np.int64),
             "position": np.array([row.position for row in self._rows], dtype=np.int64),
             "is_pending": np.array([row.is_pending for row in self._rows], dtype=np.bool_),
             "forgotten": np.array([self.forgotten_count], dtype=np.int64),
@@ -205,6 +218,19 @@ def _hash_texts(
 ) -> None:
     for i in range(len(starts)):
         hashes[i] = hash_id(text, starts[i], lengths[i], key)
+
+
+def asked_body(asked_ms: int) -> bytes:
+    """Return the body of an erase that is asked for at a time of the clock."""
+    return msgspec.json.encode(_Asked(asked_ms))
+
+
+def asked_at(body: bytes, log_time_ms: int) -> int:
+    """Return when an erase was asked for by its body; its log time when the body says nothing, or something later."""
+    try:
+        return min(max(0, msgspec.json.decode(body, type=_Asked).asked_ms), log_time_ms)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return log_time_ms
 
 
 def blanked_body(hashes: Sequence[int]) -> bytes:

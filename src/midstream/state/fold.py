@@ -30,7 +30,7 @@ from midstream.state.aliases import Aliases
 from midstream.state.cells import Cells
 from midstream.state.counted import Counted
 from midstream.state.dropped import NOTHING, Dropped
-from midstream.state.erasures import Erasures, blanked_hashes
+from midstream.state.erasures import Erasures, asked_at, blanked_hashes
 from midstream.state.event_ids import Admission, EventIds, Fingerprints
 from midstream.state.hashing import id_hash
 from midstream.state.items import Items
@@ -302,12 +302,12 @@ class Fold:
         """Forget a user under every id that stands for it; of a blanked erase only refuse what is late."""
         vocabulary = self.vocabulary
         position, log_time_ms = erase.first, int(erase.log_time_ms[0])
-        user_hash = int(erase.user_hash[0])
+        user_hash, body = int(erase.user_hash[0]), texts_of(erase.source, 0)[_BODY]
         if not user_hash:
-            hashes = blanked_hashes(texts_of(erase.source, 0)[_BODY])
-            vocabulary.erasures.add(hashes, log_time_ms, position, is_pending=False)
+            vocabulary.erasures.add(blanked_hashes(body), log_time_ms, position, log_time_ms, is_pending=False)
             return
-        vocabulary.erasures.add(self._forgotten(user_hash), log_time_ms, position, is_pending=True)
+        asked_ms = asked_at(body, log_time_ms)
+        vocabulary.erasures.add(self._forgotten(user_hash), log_time_ms, position, asked_ms, is_pending=True)
 
     def forget(self, user_hashes: Iterable[int]) -> None:
         """Be without users, under every id that stands for them, as if their acts had been nobody's.

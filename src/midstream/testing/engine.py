@@ -265,7 +265,7 @@ class FakeEngine:
         """Drop a user's attributes."""
         if self.failure is not None:
             raise self.failure
-        erase = erase_event(user_id)
+        erase = erase_event(user_id, NOW_MS)
         due = ErasureDue(LogPosition(len(self.events)), TimestampMs(NOW_MS), 1, TimestampMs(NOW_MS + 7 * DAY_MS))
         self.events.append(erase)
         self.fold.log_position = LogPosition(len(self.events))

@@ -221,7 +221,8 @@ class ActReader:
         vocabulary, user_hash = self._fold.vocabulary, int(batch.user_hash[0])
         if not user_hash:
             hashes = blanked_hashes(texts_of(batch.source, 0)[_BODY])
-            vocabulary.erasures.add(hashes, int(batch.log_time_ms[0]), batch.first, is_pending=False)
+            log_time_ms = int(batch.log_time_ms[0])
+            vocabulary.erasures.add(hashes, log_time_ms, batch.first, log_time_ms, is_pending=False)
             return
         vocabulary.aliases.forget(user_hash)
         self._fold.sessions.forget(user_hash)
